@@ -1,0 +1,1 @@
+"""The service: studies, workers, the command line and what people look at."""

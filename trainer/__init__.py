@@ -1,0 +1,1 @@
+"""Architecture, recipe and data in; outcome out. Knows neither optuna nor a database."""
