@@ -15,8 +15,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from space.errors import ArchitectureError
 
-FORMAT = "parsimony.architecture/1"
-
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh"]
 
 
@@ -141,7 +139,7 @@ class Head(Document):
 class Architecture(Document):
     """One network, from the size of its input to the number of its classes."""
 
-    format: Literal["parsimony.architecture/1"] = FORMAT
+    format: Literal["parsimony.architecture/1"] = "parsimony.architecture/1"
     channels: int = Field(3, ge=1, le=1_024)
     image_size: int = Field(32, ge=1, le=1_024)
     classes: int = Field(10, ge=2, le=100_000)
@@ -172,8 +170,8 @@ class Architecture(Document):
         if self.stem.max_pool:
             size = self.stem.max_pool.map_after(size)
         sizes = [size]
-        for part in (*self.stages, *self.tail):
-            sizes.append(map_after(sizes[-1], part.stride))
+        for stride in (*(stage.stride for stage in self.stages), *(conv.stride for conv in self.tail)):
+            sizes.append(map_after(sizes[-1], stride))
         return tuple(sizes)
 
     @property
