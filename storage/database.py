@@ -1,0 +1,263 @@
+"""A URL becomes an engine that neither hangs nor shows a password. Knows nothing of studies or candidates.
+
+SQLite runs under SQLAlchemy's documented recipe: sqlite3's own transaction control is switched off and we say
+BEGIN, because a deferred transaction that turns into a writing one fails at once ("database is locked").
+"""
+
+import re
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Connection,
+    Dialect,
+    Double,
+    Engine,
+    create_engine,
+    event,
+    literal_column,
+    make_url,
+    select,
+    text,
+)
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from space.errors import StorageError
+from storage import migrations
+
+KINDS = {
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
+    "sqlite": "sqlite",
+    "sqlite+pysqlite": "sqlite",
+}
+FILE_ENDINGS = (".db", ".sqlite", ".sqlite3")
+SQLITE_WAIT_SECONDS = 60
+SECONDS_OF_SQLITE = "(julianday('now') - 2440587.5) * 86400.0"
+SECONDS_OF_POSTGRES = "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+MIGRATION_LOCK = 0x5EA2C4  # any constant, the same in every version
+
+
+def normalise(url: str) -> str:
+    """Return the URL with the driver that we use; a bare path ending in .db or .sqlite means a SQLite file.
+
+    Raises StorageError for what is no URL, an unknown kind, and a SQLite database without a file.
+    """
+    return _parse(url).render_as_string(hide_password=False)
+
+
+def _parse(url: str) -> URL:
+    if "://" not in url and url.endswith(FILE_ENDINGS):
+        return URL.create("sqlite", database=url)
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise StorageError(
+            f"not a database URL: {redacted(url)!r}; give postgresql://user@host/name or sqlite:///file.db"
+        ) from None
+    if parsed.drivername not in KINDS:
+        raise StorageError(
+            f"unknown kind of database {parsed.drivername!r} in {redacted(url)!r}; "
+            "give postgresql://user@host/name or sqlite:///file.db"
+        )
+    parsed = parsed.set(drivername=KINDS[parsed.drivername])
+    if _is_sqlite(parsed) and (
+        parsed.database in (None, "", ":memory:") or parsed.query.get("mode") == "memory"
+    ):
+        raise StorageError(
+            f"{url!r} is in memory, where no worker can see it; name a file: sqlite:///search.db"
+        )
+    return parsed
+
+
+def _is_sqlite(url: URL) -> bool:
+    return url.get_backend_name() == "sqlite"
+
+
+def redacted(url: str) -> str:
+    """Return the URL with its password masked, also when it cannot be parsed."""
+    masked = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url, flags=re.DOTALL)
+    return re.sub(r"(password=)[^&\s]*", r"\1***", masked)
+
+
+def engine_options(url: str) -> dict[str, Any]:
+    """Return the keyword arguments of create_engine for this URL, ours and Optuna's alike.
+
+    They bound every wait: to connect, for a lock, for a statement, for an answer over a cut cable. The URL's own
+    parameters win.
+    """
+    parsed = _parse(url)
+    if _is_sqlite(parsed):
+        return {"connect_args": {"timeout": SQLITE_WAIT_SECONDS}}
+    arguments: dict[str, Any] = {
+        "connect_timeout": 10,  # seconds, as the keepalives
+        "keepalives": 1,
+        "keepalives_idle": 10,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 5_000,  # milliseconds, as those below
+        "application_name": "parsimony",
+    }
+    arguments = {key: value for key, value in arguments.items() if key not in parsed.query}
+    server = {
+        "statement_timeout": 60_000,
+        "lock_timeout": 30_000,
+        "idle_in_transaction_session_timeout": 60_000,
+        "tcp_user_timeout": 5_000,
+        "tcp_keepalives_idle": 10,
+        "tcp_keepalives_interval": 2,
+        "tcp_keepalives_count": 3,
+    }
+    options = [f"-c {key}={value}" for key, value in server.items()]
+    arguments["options"] = " ".join([*options, *_texts(parsed.query.get("options"))])
+    return {"connect_args": arguments, "pool_pre_ping": True}
+
+
+def _texts(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value or ()
+
+
+def connect(url: str, *, create: bool = True) -> Engine:
+    """Return an engine whose database answered. With create=False a missing SQLite file is not made.
+
+    Raises StorageError, one line without the password, where it cannot be reached.
+    """
+    parsed = _parse(url)
+    if _is_sqlite(parsed):
+        _check_file(parsed, create)
+    engine = create_engine(parsed, **engine_options(url))
+    if _is_sqlite(parsed):
+        event.listen(engine, "connect", _open_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    try:
+        with translated(engine), engine.connect() as connection:
+            connection.execute(select(1))
+            if _is_sqlite(parsed):
+                _write_ahead(connection)
+    except StorageError:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _check_file(url: URL, create: bool) -> None:
+    file = str(url.database)
+    if file.startswith("file:"):
+        return
+    if not Path(file).parent.is_dir():
+        raise StorageError(f"no folder {str(Path(file).parent)!r} for the database {file!r}; make it first")
+    if not create and not Path(file).exists():
+        raise StorageError(f"no database {file!r}; `search launch` makes one, --storage names another")
+
+
+def _open_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None
+    for pragma in ("foreign_keys = ON", "synchronous = NORMAL"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _write_ahead(connection: Connection) -> None:
+    """Let readers and a writer work side by side. The mode stays in the file, for Optuna too."""
+    connection.rollback()  # the mode cannot change inside a transaction
+    cursor = connection.connection.cursor()
+    give_up = time.monotonic() + SQLITE_WAIT_SECONDS
+    while cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return  # a network file system may have answered "delete": slower, and still correct
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                return  # read-only: prepare() says so
+            if time.monotonic() > give_up:
+                raise StorageError(f"{_name(connection.engine)} stays locked by another process") from None
+            time.sleep(0.02)  # the change of mode does not wait by itself
+
+
+@contextmanager
+def translated(engine: Engine) -> Iterator[None]:
+    """Turn what the driver raises into a StorageError of one line."""
+    try:
+        yield
+    except DBAPIError as error:
+        cause = error.orig or error
+        line = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+        if password := engine.url.password:
+            line = line.replace(str(password), "***")
+        raise StorageError(f"cannot use {_name(engine)}: {redacted(line)}") from None
+
+
+def _name(engine: Engine) -> str:
+    return redacted(engine.url.render_as_string(hide_password=True))
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """Open one transaction that only reads."""
+    with engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """Open one transaction that writes; in SQLite it has the write lock from its start."""
+    with engine.execution_options(writes=True).begin() as connection:
+        yield connection
+
+
+def clock(dialect: Dialect) -> ColumnElement[float]:
+    """Return an expression: seconds since 1970 by the database's clock, which all workers share."""
+    seconds = SECONDS_OF_SQLITE if dialect.name == "sqlite" else SECONDS_OF_POSTGRES
+    return literal_column(seconds, Double)
+
+
+def now(connection: Connection) -> float:
+    """Return the seconds since 1970 by the database's clock."""
+    return float(connection.execute(select(clock(connection.dialect))).scalar_one())
+
+
+def prepare(engine: Engine) -> None:
+    """Bring our tables to this version and see that they can be written; many may call it at once.
+
+    Raises StorageError where the database is read-only, or was made by a newer version.
+    """
+    with translated(engine):
+        if not _is_current(engine):
+            with writing(engine) as connection:
+                if connection.dialect.name == "postgresql":
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+                if migrations.version(connection) != migrations.HEAD:
+                    migrations.upgrade(connection)
+        with writing(engine) as connection:
+            connection.execute(text("UPDATE search_studies SET name = name WHERE 1 = 0"))
+
+
+def check(engine: Engine) -> None:
+    """See that our tables are there and current without writing, for those who only look.
+
+    Raises StorageError where they are absent, older or newer.
+    """
+    with translated(engine):
+        if not _is_current(engine):
+            raise StorageError(f"{_name(engine)} is not ready: `search launch` makes or updates its tables")
+
+
+def _is_current(engine: Engine) -> bool:
+    with reading(engine) as connection:
+        found = migrations.version(connection)
+    if found is not None and int(found) > int(migrations.HEAD):
+        raise StorageError(
+            f"{_name(engine)} has tables of a newer version ({found}): upgrade this installation"
+        )
+    return found == migrations.HEAD

@@ -1,0 +1,209 @@
+"""Who may train the next trial, and until when they must be heard of. Knows nothing of what they train.
+
+The target is exact with any number of workers: under the study's lock, claims held plus candidates trained
+never exceed it. A claim counts until it is released, finished, reaped or evicted; expiry alone frees nothing,
+so a worker that was slow but not yet reaped goes on, and one that was reaped is told so by LeaseLostError.
+
+Order of locks, everywhere: study, claim, candidate.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, delete, func, insert, select, update
+
+from space.errors import LeaseLostError
+from storage import studies, tables
+from storage.database import clock, now, reading, writing
+from storage.records import TRAINED, Candidate, State
+
+COLUMNS = [tables.candidates.c[field.name] for field in fields(Candidate)]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to train one trial."""
+
+    token: int  # unique for ever: it fences off whoever was declared dead
+    study_id: int
+    ordinal: int  # 1, 2, 3... in its study
+    worker: str
+
+
+class Answer(Enum):
+    """Why there is no claim."""
+
+    WAIT = "wait"  # others hold what is left; one of them may yet fail
+    DONE = "done"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Running:
+    """What a worker is at. Without a number it has a claim and has not yet chosen a network."""
+
+    worker: str
+    device: str | None
+    number: int | None
+    parameters: int | None
+    macs: int | None
+    epoch: int | None  # the last one stored
+    accuracy: float | None  # validation, after that epoch
+    since: float  # seconds since the claim
+
+
+def candidate(row: Row[Any]) -> Candidate:
+    """Return the record of a row of COLUMNS."""
+    return Candidate(**{**row._mapping, "state": State(row.state)})
+
+
+def claim(engine: Engine, study_id: int, worker: str, lease_seconds: float) -> Claim | Answer:
+    """Take one of the trials that are left. Raises StudyError where the study has gone."""
+    with writing(engine) as connection:
+        study = studies.lock(connection, study_id)
+        trained = _count(connection, tables.candidates, study_id, tables.candidates.c.state.in_(TRAINED))
+        if trained >= study.trials:
+            return Answer.DONE
+        if study.stop_requested:
+            return Answer.STOPPED
+        if trained + _count(connection, tables.claims, study_id) >= study.trials:
+            return Answer.WAIT
+        return _new_claim(connection, study_id, worker, lease_seconds)
+
+
+def _count(connection: Connection, table: Any, study_id: int, *where: ColumnElement[bool]) -> int:
+    query = select(func.count()).select_from(table).where(table.c.study_id == study_id, *where)
+    return int(connection.execute(query).scalar_one())
+
+
+def _new_claim(connection: Connection, study_id: int, worker: str, lease_seconds: float) -> Claim:
+    counter = (
+        update(tables.studies)
+        .where(tables.studies.c.id == study_id)
+        .values(claims_made=tables.studies.c.claims_made + 1)
+        .returning(tables.studies.c.claims_made)
+    )
+    ordinal = int(connection.execute(counter).scalar_one())
+    moment = now(connection)
+    row = {
+        "study_id": study_id,
+        "ordinal": ordinal,
+        "worker": worker,
+        "lease_seconds": lease_seconds,
+        "claimed_at": moment,
+        "renewed_at": moment,
+        "expires_at": moment + lease_seconds,
+    }
+    token = connection.execute(
+        insert(tables.claims).values(row).returning(tables.claims.c.token)
+    ).scalar_one()
+    return Claim(token, study_id, ordinal, worker)
+
+
+def renew(engine: Engine, claim: Claim, lease_seconds: float) -> None:
+    """Say that the worker lives. Raises LeaseLostError where the claim has gone."""
+    with writing(engine) as connection:
+        hold(connection, claim, lease_seconds=lease_seconds)
+
+
+def hold(connection: Connection, claim: Claim, **values: object) -> None:
+    """Renew, inside a transaction that depends on it, a claim, and set its values. Raises LeaseLostError."""
+    seconds = values.get("lease_seconds", tables.claims.c.lease_seconds)
+    moment = clock(connection.dialect)
+    done = connection.execute(
+        update(tables.claims)
+        .where(tables.claims.c.token == claim.token)
+        .values(renewed_at=moment, expires_at=moment + seconds, **values)
+    )
+    if done.rowcount == 0:
+        raise lost(claim)
+
+
+def lost(claim: Claim) -> LeaseLostError:
+    """Return the error of a claim that has gone."""
+    return LeaseLostError(
+        f"claim {claim.ordinal} of worker {claim.worker!r} has gone: silent too long, or evicted; claim anew"
+    )
+
+
+def release(engine: Engine, claim: Claim) -> None:
+    """Give the claim back without a result; its candidate stays as it is. No error where it had gone."""
+    with writing(engine) as connection:
+        connection.execute(delete(tables.claims).where(tables.claims.c.token == claim.token))
+
+
+def reap(engine: Engine, study_id: int) -> list[Candidate]:
+    """Take back every claim that has expired. Returns the candidates lost by it, each to one caller only."""
+    expired = and_(tables.claims.c.study_id == study_id, tables.claims.c.expires_at < clock(engine.dialect))
+    with reading(engine) as connection:  # mostly there is none: then nobody waits for the lock
+        if connection.execute(select(tables.claims.c.token).where(expired).limit(1)).first() is None:
+            return []
+    return _take(engine, study_id, expired, "worker {worker} was silent for {silence:.0f} s")
+
+
+def evict(engine: Engine, study_id: int, worker: str) -> list[Candidate]:
+    """Take back at once the claims of a worker known to be dead. Returns the candidates lost by it."""
+    dead = and_(tables.claims.c.study_id == study_id, tables.claims.c.worker == worker)
+    return _take(engine, study_id, dead, "worker {worker} died")
+
+
+def _take(engine: Engine, study_id: int, where: ColumnElement[bool], reason: str) -> list[Candidate]:
+    table = tables.claims
+    with writing(engine) as connection:
+        studies.lock(connection, study_id)
+        moment = now(connection)
+        columns = (table.c.worker, table.c.candidate_id, table.c.renewed_at)
+        taken = connection.execute(delete(table).where(where).returning(*columns)).all()
+        return _mark_lost(connection, taken, reason, moment)
+
+
+def _mark_lost(
+    connection: Connection, taken: Sequence[Row[*tuple[Any, ...]]], reason: str, moment: float
+) -> list[Candidate]:
+    found: list[Candidate] = []
+    for worker, candidate_id, renewed_at in taken:
+        mark = (
+            update(tables.candidates)
+            .where(tables.candidates.c.id == candidate_id, tables.candidates.c.state == State.RUNNING)
+            .values(
+                state=State.LOST,
+                reason=reason.format(worker=worker, silence=moment - renewed_at),
+                finished_at=datetime.fromtimestamp(moment, UTC),
+            )
+            .returning(*COLUMNS)
+        )
+        found += map(candidate, connection.execute(mark))
+    return sorted(found, key=lambda one: one.number)
+
+
+def running(engine: Engine, study_id: int) -> list[Running]:
+    """Return what each claim is at, in the order of the claims."""
+    claims, candidates, epochs = tables.claims, tables.candidates, tables.epochs
+    last = (
+        select(func.max(epochs.c.epoch))
+        .where(epochs.c.candidate_id == claims.c.candidate_id)
+        .correlate(claims)
+        .scalar_subquery()
+    )
+    query = (
+        select(
+            claims.c.worker,
+            candidates.c.device,
+            candidates.c.number,
+            candidates.c.parameters,
+            candidates.c.macs,
+            epochs.c.epoch,
+            epochs.c.validation_accuracy,
+            clock(engine.dialect) - claims.c.claimed_at,
+        )
+        .select_from(claims)
+        .outerjoin(candidates, candidates.c.id == claims.c.candidate_id)
+        .outerjoin(epochs, and_(epochs.c.candidate_id == claims.c.candidate_id, epochs.c.epoch == last))
+        .where(claims.c.study_id == study_id)
+        .order_by(claims.c.ordinal)
+    )
+    with reading(engine) as connection:
+        return [Running(*row) for row in connection.execute(query)]

@@ -1,0 +1,12 @@
+"""What Alembic runs: the migrations, on the connection that it was handed."""
+
+from alembic import context
+
+from storage.migrations import VERSION_TABLE
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    version_table=VERSION_TABLE,
+    transactional_ddl=True,  # of SQLite too, as we say BEGIN ourselves
+)
+context.run_migrations()

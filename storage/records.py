@@ -1,0 +1,100 @@
+"""What the storage hands out and takes in: frozen records, and the states of a candidate. Knows no SQL."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class State(StrEnum):
+    """What became of a candidate."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    PRUNED = "pruned"
+    OVER_BUDGET = "over_budget"
+    REPEATED = "repeated"
+    LOST = "lost"
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMED_OUT = "timed_out"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TRAINED = frozenset({State.COMPLETED, State.PRUNED})  # the states that count towards the target
+
+# A network in one of these states is not trained again; a lost or cancelled one may be.
+KNOWN = TRAINED | {State.RUNNING, State.DIVERGED, State.OUT_OF_MEMORY, State.TIMED_OUT, State.FAILED}
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A network that a worker wants to train. `over_budget` is the reason why it may not."""
+
+    number: int  # Optuna's number of the trial
+    architecture: Mapping[str, Any]
+    fingerprint: str
+    parameters: int
+    macs: int  # multiply-accumulates of one image
+    depth: int  # stages
+    seed: int
+    attempt: int = 1
+    over_budget: str | None = None
+    device: str | None = None
+    versions: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One trained epoch. Losses may be NaN."""
+
+    epoch: int  # from 1
+    train_loss: float
+    validation_loss: float
+    validation_accuracy: float  # 0..1
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a training came to."""
+
+    accuracy: float  # validation, after the last epoch, 0..1
+    best_accuracy: float
+    loss: float
+    epochs: int
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One row of the ledger: what was proposed, and what became of it."""
+
+    id: int
+    study_id: int
+    number: int
+    state: State
+    reason: str | None
+    architecture: dict[str, Any]
+    fingerprint: str
+    parameters: int
+    macs: int
+    depth: int
+    accuracy: float | None
+    best_accuracy: float | None
+    loss: float | None
+    epochs: int | None
+    seconds: float | None
+    images_per_second: float | None
+    device: str | None
+    worker: str | None
+    seed: int
+    attempt: int
+    repeat_of: int | None
+    versions: dict[str, Any] | None
+    proposed_at: datetime
+    finished_at: datetime | None

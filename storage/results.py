@@ -1,0 +1,226 @@
+"""The ledger of a study: proposals, epochs, outcomes, and questions about them. Knows nothing of who may run.
+
+Every write is one transaction, fenced by a claim: who lost it changes nothing. A call may be repeated after a
+broken connection: a proposal, an epoch or an outcome that is already there is not written twice.
+"""
+
+import math
+from collections.abc import Collection
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+
+from space.errors import StudyError
+from storage import studies, tables
+from storage.database import now, reading, writing
+from storage.leases import COLUMNS, Claim, candidate, hold, lost
+from storage.records import KNOWN, TRAINED, Candidate, Epoch, Measured, Proposal, State
+
+__all__ = [
+    "TRAINED",
+    "Candidate",
+    "Epoch",
+    "Measured",
+    "Proposal",
+    "State",
+    "best",
+    "candidates",
+    "epochs",
+    "find",
+    "finish",
+    "propose",
+    "save_epoch",
+    "tally",
+]
+
+
+def propose(engine: Engine, claim: Claim, proposal: Proposal) -> Candidate:
+    """Enter a network: as over_budget, as a repeat of an earlier one, or as running under the claim.
+
+    Raises LeaseLostError where the claim has gone; then nothing is entered.
+    """
+    table = tables.candidates
+    with writing(engine) as connection:
+        studies.lock(connection, claim.study_id)
+        hold(connection, claim)
+        mine = (
+            table.c.study_id == claim.study_id,
+            table.c.number == proposal.number,
+            table.c.token == claim.token,
+        )
+        entered = connection.execute(select(*COLUMNS).where(*mine)).first()
+        if entered is not None:
+            return candidate(entered)
+        row = _verdict(connection, claim.study_id, proposal) | _entry(connection, claim, proposal)
+        if row["state"] != State.RUNNING:
+            row["finished_at"] = row["proposed_at"]
+        new = candidate(connection.execute(insert(table).values(row).returning(*COLUMNS)).one())
+        if new.state == State.RUNNING:
+            hold(connection, claim, candidate_id=new.id)
+        return new
+
+
+def _entry(connection: Connection, claim: Claim, proposal: Proposal) -> dict[str, Any]:
+    row = asdict(proposal)
+    del row["over_budget"]
+    return row | {
+        "study_id": claim.study_id,
+        "worker": claim.worker,
+        "token": claim.token,
+        "proposed_at": datetime.fromtimestamp(now(connection), UTC),
+    }
+
+
+def _verdict(connection: Connection, study_id: int, proposal: Proposal) -> dict[str, Any]:
+    if proposal.over_budget is not None:
+        return {"state": State.OVER_BUDGET, "reason": proposal.over_budget}
+    table = tables.candidates
+    twin = select(table.c.number, table.c.state).where(
+        table.c.study_id == study_id, table.c.fingerprint == proposal.fingerprint, table.c.state.in_(KNOWN)
+    )
+    known = connection.execute(twin).first()
+    if known is None:
+        return {"state": State.RUNNING}
+    reason = f"the same network as trial {known.number}, which is {known.state}"
+    return {"state": State.REPEATED, "repeat_of": known.number, "reason": reason}
+
+
+def save_epoch(engine: Engine, claim: Claim, candidate_id: int, epoch: Epoch) -> None:
+    """Store one epoch and renew the lease. Raises LeaseLostError where the claim has gone."""
+    table = tables.epochs
+    row = {key: _finite(value) for key, value in asdict(epoch).items()}
+    with writing(engine) as connection:
+        hold(connection, claim)
+        connection.execute(
+            delete(table).where(table.c.candidate_id == candidate_id, table.c.epoch == epoch.epoch)
+        )
+        connection.execute(insert(table).values(row | {"candidate_id": candidate_id}))
+
+
+def _finite(value: float) -> float | None:
+    return (
+        value if math.isfinite(value) else None
+    )  # SQLite would make NULL of NaN by itself, PostgreSQL would keep it
+
+
+def finish(
+    engine: Engine,
+    claim: Claim,
+    candidate_id: int,
+    state: State,
+    *,
+    reason: str | None = None,
+    outcome: Measured | None = None,
+) -> None:
+    """Write what became of a running candidate and give the claim back.
+
+    Raises LeaseLostError where the claim has gone; then nothing is changed.
+    """
+    table = tables.candidates
+    measured = {key: _finite(value) for key, value in asdict(outcome).items()} if outcome else {}
+    with writing(engine) as connection:
+        studies.lock(connection, claim.study_id)
+        mine = (table.c.id == candidate_id, table.c.token == claim.token)
+        held = connection.execute(delete(tables.claims).where(tables.claims.c.token == claim.token)).rowcount
+        if not held:
+            written = connection.execute(select(table.c.state).where(*mine)).scalar()
+            if written == state:
+                return  # the call before this one got through, only its answer did not
+            raise lost(claim)
+        ended = {
+            "state": state,
+            "reason": reason,
+            "finished_at": datetime.fromtimestamp(now(connection), UTC),
+        }
+        done = connection.execute(
+            update(table).where(*mine, table.c.state == State.RUNNING).values(measured | ended)
+        )
+        if done.rowcount == 0:
+            raise lost(claim)
+
+
+def best(engine: Engine, study_id: int, top: int = 1) -> list[Candidate]:
+    """Return the most accurate of those that were trained to the end; of equals the smaller goes first."""
+    table = tables.candidates
+    query = (
+        select(*COLUMNS)
+        .where(table.c.study_id == study_id, table.c.state == State.COMPLETED, table.c.accuracy.is_not(None))
+        .order_by(table.c.accuracy.desc(), table.c.parameters, table.c.number)
+        .limit(top)
+    )
+    with reading(engine) as connection:
+        return [candidate(row) for row in connection.execute(query)]
+
+
+def candidates(
+    engine: Engine,
+    study_id: int,
+    *,
+    states: Collection[State] | None = None,
+    sort: str = "number",
+    descending: bool = False,
+    limit: int | None = None,
+) -> list[Candidate]:
+    """Return the rows of a study, sorted by any field of Candidate; those without a value come last.
+
+    Raises StudyError for a field that there is not.
+    """
+    table = tables.candidates
+    sortable = sorted({field.name for field in fields(Candidate)} - {"architecture", "versions"})
+    if sort not in sortable:
+        raise StudyError(f"cannot sort by {sort!r}; choose one of {', '.join(sortable)}")
+    order = table.c[sort].desc() if descending else table.c[sort].asc()
+    query = (
+        select(*COLUMNS)
+        .where(table.c.study_id == study_id)
+        .order_by(order.nulls_last(), table.c.number)
+        .limit(limit)
+    )
+    if states is not None:
+        query = query.where(table.c.state.in_(states))
+    with reading(engine) as connection:
+        return [candidate(row) for row in connection.execute(query)]
+
+
+def find(engine: Engine, study_id: int, number: int) -> Candidate:
+    """Return the candidate of Optuna's trial number. Raises StudyError where there is none."""
+    table = tables.candidates
+    query = select(*COLUMNS).where(table.c.study_id == study_id, table.c.number == number)
+    with reading(engine) as connection:
+        row = connection.execute(query).first()
+    if row is None:
+        raise StudyError(f"the study has no trial {number}; `search trials` lists those there are")
+    return candidate(row)
+
+
+def epochs(
+    engine: Engine, study_id: int, candidate_ids: Collection[int] | None = None
+) -> dict[int, list[Epoch]]:
+    """Return the stored epochs in order by the candidate's id: of the whole study, or of some candidates."""
+    table = tables.epochs
+    columns = [table.c[field.name] for field in fields(Epoch)]
+    query = (
+        select(table.c.candidate_id, *columns)
+        .join(tables.candidates, tables.candidates.c.id == table.c.candidate_id)
+        .where(tables.candidates.c.study_id == study_id)
+        .order_by(table.c.candidate_id, table.c.epoch)
+    )
+    if candidate_ids is not None:
+        query = query.where(table.c.candidate_id.in_(candidate_ids))
+    found: dict[int, list[Epoch]] = {}
+    with reading(engine) as connection:
+        for candidate_id, epoch, *values in connection.execute(query):
+            numbers = [math.nan if value is None else value for value in values]
+            found.setdefault(candidate_id, []).append(Epoch(epoch, *numbers))
+    return found
+
+
+def tally(engine: Engine, study_id: int) -> dict[State, int]:
+    """Return how many candidates are in each state, with a zero where there is none."""
+    table = tables.candidates
+    query = select(table.c.state, func.count()).where(table.c.study_id == study_id).group_by(table.c.state)
+    with reading(engine) as connection:
+        counted = {State(state): count for state, count in connection.execute(query)}
+    return {state: counted.get(state, 0) for state in State}

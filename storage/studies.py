@@ -1,0 +1,132 @@
+"""One row a study: what was asked for, and whether to stop. Knows nothing of what is in the settings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from space.errors import StudyError
+from storage import tables
+from storage.database import now, reading, writing
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as it was created; only `trials` and `stop_requested` change later."""
+
+    id: int
+    name: str
+    created_at: datetime
+    trials: int  # the target: this many trained to the end or pruned
+    max_parameters: int
+    max_macs: int | None
+    settings: dict[str, Any]
+    versions: dict[str, Any]
+    seed: int
+    stop_requested: bool
+
+
+COLUMNS = [tables.studies.c[field.name] for field in fields(Study)]
+
+
+def _study(row: Row[Any]) -> Study:
+    return Study(**row._mapping)
+
+
+def create(
+    engine: Engine,
+    name: str,
+    *,
+    trials: int,
+    max_parameters: int,
+    max_macs: int | None,
+    seed: int,
+    settings: Mapping[str, Any],
+    versions: Mapping[str, Any],
+) -> Study:
+    """Add a study. Raises StudyError where the name is taken."""
+    row = {
+        "name": name,
+        "trials": trials,
+        "max_parameters": max_parameters,
+        "max_macs": max_macs,
+        "seed": seed,
+        "settings": dict(settings),
+        "versions": dict(versions),
+        "stop_requested": False,
+        "claims_made": 0,
+    }
+    try:
+        with writing(engine) as connection:
+            row["created_at"] = datetime.fromtimestamp(now(connection), UTC)
+            return _study(connection.execute(insert(tables.studies).values(row).returning(*COLUMNS)).one())
+    except IntegrityError:
+        raise StudyError(f"there is a study {name!r} already; choose another name with --study") from None
+
+
+def find(engine: Engine, name: str | None = None) -> Study:
+    """Return the study of this name, the newest without one. Raises StudyError that names close ones."""
+    newest = select(*COLUMNS).order_by(tables.studies.c.id.desc()).limit(1)
+    with reading(engine) as connection:
+        row = connection.execute(
+            newest if name is None else newest.where(tables.studies.c.name == name)
+        ).first()
+        if row is not None:
+            return _study(row)
+        names = list(
+            connection.execute(select(tables.studies.c.name).order_by(tables.studies.c.id.desc())).scalars()
+        )
+    raise StudyError(_absence(name, names))
+
+
+def _absence(name: str | None, names: list[str]) -> str:
+    subject = "no study" if name is None else f"no study {name!r}"
+    if not names:
+        return f"{subject}: the store is empty; start one with `search launch --trials 200`"
+    close = get_close_matches(str(name), names, n=3, cutoff=0.5)
+    if close:
+        return f"{subject}; did you mean {' or '.join(map(repr, close))}?"
+    return f"{subject}; `search list` names the {len(names)} there are, the newest is {names[0]!r}"
+
+
+def all_studies(engine: Engine) -> list[Study]:
+    """Return every study, the oldest first."""
+    with reading(engine) as connection:
+        return [_study(row) for row in connection.execute(select(*COLUMNS).order_by(tables.studies.c.id))]
+
+
+def set_trials(engine: Engine, study_id: int, n: int) -> None:
+    """Change the target. Raises StudyError where the study has gone."""
+    _change(engine, study_id, trials=n)
+
+
+def request_stop(engine: Engine, study_id: int, stop: bool = True) -> None:
+    """Ask every worker to take no further trial, or take it back. Raises StudyError where it has gone."""
+    _change(engine, study_id, stop_requested=stop)
+
+
+def _change(engine: Engine, study_id: int, **values: object) -> None:
+    with writing(engine) as connection:
+        done = connection.execute(
+            update(tables.studies).where(tables.studies.c.id == study_id).values(values)
+        )
+        if done.rowcount == 0:
+            raise StudyError(_gone(study_id))
+
+
+def lock(connection: Connection, study_id: int) -> Study:
+    """Return the study, and keep its other claims, proposals and results waiting until the end."""
+    # FOR NO KEY UPDATE: rows that merely refer to the study may be written meanwhile. SQLite has one writer.
+    query = select(*COLUMNS).where(tables.studies.c.id == study_id).with_for_update(key_share=True)
+    row = connection.execute(query).first()
+    if row is None:
+        raise StudyError(_gone(study_id))
+    return _study(row)
+
+
+def _gone(study_id: int) -> str:
+    return f"the study with the id {study_id} was deleted; `search list` names those there are"

@@ -1,0 +1,134 @@
+"""The tables of this version, as queries see them. The migrations make them; a test holds the two equal."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+
+
+class Moment(TypeDecorator[datetime]):
+    """A datetime in UTC from every database: SQLite keeps no zone, PostgreSQL answers in the session's."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        return value and value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _key(of: str, on_delete: str) -> ForeignKey:
+    return ForeignKey(f"{of}.id", ondelete=on_delete)
+
+
+metadata = MetaData()
+
+studies = Table(
+    "search_studies",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(255), nullable=False, unique=True),
+    Column("created_at", Moment, nullable=False),
+    Column("trials", Integer, nullable=False),
+    Column("max_parameters", BigInteger, nullable=False),
+    Column("max_macs", BigInteger),
+    Column("seed", BigInteger, nullable=False),
+    Column("settings", JSON, nullable=False),
+    Column("versions", JSON, nullable=False),
+    Column("stop_requested", Boolean, nullable=False),
+    Column("claims_made", Integer, nullable=False),  # the counter of the claims' ordinals
+)
+
+# One network is trained once: a fingerprint has at most one row in these states.
+DEDUPLICATED = (
+    "state IN ('running', 'completed', 'pruned', 'diverged', 'out_of_memory', 'timed_out', 'failed')"
+)
+
+candidates = Table(
+    "search_candidates",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", _key("search_studies", "CASCADE"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text),
+    Column("architecture", JSON, nullable=False),
+    Column("fingerprint", String(128), nullable=False),
+    Column("parameters", BigInteger, nullable=False),
+    Column("macs", BigInteger, nullable=False),
+    Column("depth", Integer, nullable=False),
+    Column("accuracy", Double),
+    Column("best_accuracy", Double),
+    Column("loss", Double),
+    Column("epochs", Integer),
+    Column("seconds", Double),
+    Column("images_per_second", Double),
+    Column("device", Text),
+    Column("worker", Text),
+    Column("seed", BigInteger, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("repeat_of", Integer),  # the number, not the id, of the row that it repeats
+    Column("versions", JSON(none_as_null=True)),
+    Column("proposed_at", Moment, nullable=False),
+    Column("finished_at", Moment),
+    Column("token", Integer, nullable=False),  # of the claim that proposed it, kept after the claim has gone
+    UniqueConstraint("study_id", "number", name="search_candidates_number"),
+    Index("search_candidates_state", "study_id", "state"),
+    Index(
+        "search_candidates_fingerprint",
+        "study_id",
+        "fingerprint",
+        unique=True,
+        sqlite_where=text(DEDUPLICATED),
+        postgresql_where=text(DEDUPLICATED),
+    ),
+)
+
+epochs = Table(
+    "search_epochs",
+    metadata,
+    Column("candidate_id", _key("search_candidates", "CASCADE"), primary_key=True),
+    Column("epoch", Integer, primary_key=True),  # from 1
+    Column("train_loss", Double),  # NULL where it was not a number
+    Column("validation_loss", Double),
+    Column("validation_accuracy", Double),
+    Column("learning_rate", Double, nullable=False),
+    Column("seconds", Double, nullable=False),
+)
+
+claims = Table(
+    "search_claims",
+    metadata,
+    Column("token", Integer, primary_key=True),
+    Column("study_id", _key("search_studies", "CASCADE"), nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("candidate_id", _key("search_candidates", "SET NULL")),
+    Column("lease_seconds", Double, nullable=False),
+    Column("claimed_at", Double, nullable=False),  # seconds since 1970, as the next two
+    Column("renewed_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    UniqueConstraint("study_id", "ordinal", name="search_claims_ordinal"),
+    sqlite_autoincrement=True,  # else SQLite hands a deleted row's token out again
+)
