@@ -1,0 +1,136 @@
+"""Image files to arrays: finds them, opens them, squares them. Knows neither caches nor splits nor torch."""
+
+import os
+import struct
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from space.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+LARGEST_DEFAULT = 64
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image file: where it is, and its class by position in the sorted class names."""
+
+    path: Path
+    label: int
+    size: int
+    modified_ns: int
+
+
+def class_names(part: Path) -> tuple[str, ...]:
+    """The sub-folders of train/ or test/, sorted; hidden ones are left out."""
+    return tuple(sorted(entry.name for entry in os.scandir(part) if entry.is_dir() and entry.name[0] != "."))
+
+
+def listed(part: Path, classes: Sequence[str]) -> list[Picture]:
+    """Every image file below part/<class>/, in the order of the classes and then of the paths."""
+    return [picture for label, name in enumerate(classes) for picture in _of_class(part / name, label)]
+
+
+def _of_class(folder: Path, label: int) -> list[Picture]:
+    found = []
+    for directory, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        folders[:] = [name for name in folders if name[0] != "."]
+        paths = (Path(directory, name) for name in names if name[0] != ".")
+        found += [path for path in paths if path.suffix.lower() in SUFFIXES]
+    return [_picture(path, label) for path in sorted(found)]
+
+
+def _picture(path: Path, label: int) -> Picture:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return Picture(path, label, status.st_size, status.st_mtime_ns)
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def unreadable(path: Path, error: Exception) -> DataError:
+    """The one line that names a file that is no image."""
+    reason = getattr(error, "strerror", None) or str(error).splitlines()[0:1] or type(error).__name__
+    reason = reason[0] if isinstance(reason, list) else reason
+    return DataError(f"cannot read the image {path}: {reason}; replace it or take it away")
+
+
+def common_size(pictures: Sequence[Picture]) -> int:
+    """The commonest shorter side in pixels, at most 64 (the smaller one of equals)."""
+    from PIL import Image
+
+    sides: Counter[int] = Counter()
+    for picture in pictures:
+        try:
+            with Image.open(picture.path) as image:
+                sides[min(image.size)] += 1
+        except _broken() as error:
+            raise unreadable(picture.path, error) from error
+    commonest = max(sides, key=lambda side: (sides[side], -side))
+    return min(commonest, LARGEST_DEFAULT)
+
+
+def decoded(pictures: Sequence[Picture], size: int, mode: str) -> NDArray[np.uint8]:
+    """The pictures as (N, size, size, 3 or 1) for mode "RGB" or "L": shorter side scaled, centre cut out."""
+    from PIL import Image
+
+    images = np.empty((len(pictures), size, size, 3 if mode == "RGB" else 1), np.uint8)
+    for row, picture in zip(images, pictures, strict=True):
+        try:
+            with Image.open(picture.path) as image:
+                # A JPEG decoder can shrink while it decodes, which saves most of the time on photographs.
+                image.draft(mode, (size, size))
+                row[...] = np.asarray(fitted(image, size, mode)).reshape(row.shape)
+        except _broken() as error:
+            raise unreadable(picture.path, error) from error
+    return images
+
+
+def fitted(image: "Image.Image", size: int, mode: str) -> "Image.Image":
+    """One image of any size and mode as a square of 8-bit grey ("L") or colour ("RGB")."""
+    from PIL import Image, ImageOps
+
+    if image.mode.startswith("I"):  # 16-bit grey: Pillow would clip at 255 and not scale
+        image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    image = image.convert(mode)
+    if image.size == (size, size):
+        return image
+    return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+
+
+def resized(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """(N, H, W, C) brought to (N, size, size, C)."""
+    from PIL import Image
+
+    if images.shape[1:3] == (size, size):
+        return images
+    mode = "L" if images.shape[3] == 1 else "RGB"
+    squares = [fitted(Image.fromarray(x[..., 0] if mode == "L" else x), size, mode) for x in images]
+    return np.stack([np.asarray(square) for square in squares]).reshape(len(images), size, size, -1)
+
+
+def grey(images: NDArray[np.uint8]) -> bool:
+    """Whether the three channels of (N, H, W, 3) are equal everywhere."""
+    return all(bool((x == x[..., :1]).all()) for x in images)
+
+
+def _broken() -> tuple[type[Exception], ...]:
+    """What Pillow raises for files that are cut off, empty, mislabelled or absurdly large."""
+    from PIL import Image
+
+    return (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)

@@ -1,0 +1,174 @@
+"""Where images come from: scikit-learn's digits, CIFAR-10, a folder of image files.
+
+Every source is a name, a key that changes when its content does, and a way to read it. It knows neither
+the cache that keeps the result nor any split of the training images.
+"""
+
+import hashlib
+import io
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from space.errors import DataError
+from trainer import pictures
+
+DIGITS_TEST_SHARE = 0.2
+DIGITS_SEED = 20
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images (N, H, W, C) uint8 and labels (N,) int64."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A whole data set in memory; test is None when a folder has no test/."""
+
+    classes: tuple[str, ...]
+    train: Part
+    test: Part | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that can be read: spec is canonical, key names its state, read() does the slow work."""
+
+    spec: str
+    name: str
+    key: str
+    read: Callable[[], Contents]
+
+
+def find(spec: str, data_dir: Path, image_size: int | None) -> Source:
+    """The source that a spec names. DataError for an unknown spec or a folder that cannot be used."""
+    if image_size is not None and not 4 <= image_size <= 512:
+        raise DataError(f"image size {image_size} is outside 4..512; choose another")
+    kind, _, rest = spec.partition(":")
+    if kind == "folder" and rest:
+        return _folder(Path(rest).expanduser().resolve(), image_size)
+    if spec == "digits":
+        return Source(spec, "digits", f"digits-{image_size or 8}", lambda: _digits(image_size or 8))
+    if spec == "cifar10":
+        size = image_size or 32
+        return Source(spec, "CIFAR-10", f"cifar10-{size}", lambda: _cifar10(data_dir, size))
+    raise DataError(f"unknown data set {spec!r}; use cifar10, digits or folder:PATH")
+
+
+def stratified(labels: NDArray[np.int64], total: int, seed: int) -> NDArray[np.int64]:
+    """Sorted indices of about `total` images, each class in proportion: at least one, never a whole class.
+
+    The largest remainders round up, so the total is exact unless a small class moves it.
+    RandomState, because numpy promises that its stream never changes.
+    """
+    random = np.random.RandomState(seed)
+    counts = np.bincount(labels)
+    exact = counts * total / counts.sum()
+    quota = np.floor(exact).astype(np.int64)
+    quota[np.argsort(quota - exact, kind="stable")[: total - quota.sum()]] += 1
+    quota = np.minimum(np.maximum(quota, 1), np.maximum(counts - 1, 0))
+    chosen = [random.permutation(np.flatnonzero(labels == label))[:n] for label, n in enumerate(quota)]
+    return np.sort(np.concatenate(chosen))
+
+
+def _digits(size: int) -> Contents:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
+    images, labels = pictures.resized(images, size), bunch.target.astype(np.int64)
+    test = np.zeros(len(labels), bool)
+    test[stratified(labels, round(DIGITS_TEST_SHARE * len(labels)), DIGITS_SEED)] = True
+    classes = tuple(str(name) for name in bunch.target_names)
+    return Contents(classes, Part(images[~test], labels[~test]), Part(images[test], labels[test]))
+
+
+def _cifar10(data_dir: Path, size: int) -> Contents:
+    from torchvision.datasets import CIFAR10
+
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            parts = [CIFAR10(str(data_dir), train=train, download=True) for train in (True, False)]
+    except (OSError, RuntimeError, EOFError) as error:
+        raise DataError(
+            f"cannot download CIFAR-10 ({type(error).__name__}); put the folder cifar-10-batches-py "
+            f"into {data_dir.resolve()}, or use --data digits"
+        ) from error
+    train, test = (Part(pictures.resized(x.data, size), np.asarray(x.targets, np.int64)) for x in parts)
+    return Contents(tuple(parts[0].classes), train, test)
+
+
+def _folder(root: Path, image_size: int | None) -> Source:
+    if not root.is_dir():
+        raise DataError(f"there is no folder {root}; give --data folder:PATH with train/<class>/ in it")
+    if not (root / "train").is_dir():
+        raise DataError(f"{root} has no train/ folder; put the images into train/<class>/")
+    try:
+        classes = pictures.class_names(root / "train")
+        train = pictures.listed(root / "train", classes)
+        test = _test_pictures(root / "test", classes)
+    except OSError as error:
+        raise DataError(f"cannot list {error.filename or root}: {error.strerror}") from error
+    _check(root / "train", classes, train)
+    key = _key(root, image_size, classes, [*train, *test])
+    spec = f"folder:{root}"
+    return Source(spec, root.name, key, lambda: _read_folder(classes, train, test, image_size))
+
+
+def _test_pictures(part: Path, classes: tuple[str, ...]) -> list[pictures.Picture]:
+    if not part.is_dir():
+        return []
+    unknown = sorted(set(pictures.class_names(part)) - set(classes))
+    if unknown:
+        raise DataError(
+            f"{part / unknown[0]} is a class that train/ does not have; rename it or take it away"
+        )
+    return pictures.listed(part, [name for name in classes if (part / name).is_dir()])
+
+
+def _check(part: Path, classes: tuple[str, ...], train: list[pictures.Picture]) -> None:
+    if not train:
+        kinds = " ".join(sorted(suffix[1:] for suffix in pictures.SUFFIXES))
+        raise DataError(f"no images in {part}/<class>/; put files there that end in one of: {kinds}")
+    if len(classes) == 1:
+        raise DataError(f"{part} has one class, {classes[0]!r}; at least two are needed")
+    empty = set(range(len(classes))) - {picture.label for picture in train}
+    if empty:
+        raise DataError(
+            f"the class folder {part / classes[min(empty)]} has no images; fill it or take it away"
+        )
+
+
+def _key(root: Path, image_size: int | None, classes: tuple[str, ...], files: list[pictures.Picture]) -> str:
+    digest = hashlib.sha256(repr((image_size, classes)).encode())
+    for file in files:
+        name = file.path.relative_to(root).as_posix()
+        digest.update(f"{name}\0{file.size}\0{file.modified_ns}\n".encode(errors="surrogateescape"))
+    return f"folder-{digest.hexdigest()[:24]}"
+
+
+def _read_folder(
+    classes: tuple[str, ...],
+    train: list[pictures.Picture],
+    test: list[pictures.Picture],
+    image_size: int | None,
+) -> Contents:
+    size = image_size or pictures.common_size(train)
+    images = pictures.decoded(train, size, "RGB")
+    mode = "L" if pictures.grey(images) else "RGB"
+    images = np.ascontiguousarray(images[..., :1]) if mode == "L" else images
+    held_out = Part(pictures.decoded(test, size, mode), _labels(test)) if test else None
+    return Contents(classes, Part(images, _labels(train)), held_out)
+
+
+def _labels(files: list[pictures.Picture]) -> NDArray[np.int64]:
+    return np.asarray([file.label for file in files], np.int64)
