@@ -1,0 +1,33 @@
+"""What a training tells: after each epoch, and at its end. Plain records, free of torch."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One epoch: losses in nats, accuracy 0..1, the epoch's last learning rate.
+
+    seconds covers training and validation; images_per_second counts training images over training time.
+    """
+
+    epoch: int
+    epochs: int
+    train_loss: float
+    validation_loss: float
+    validation_accuracy: float
+    learning_rate: float
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished training: last-epoch validation accuracy and loss, and the best accuracy of any epoch."""
+
+    accuracy: float
+    best_accuracy: float
+    loss: float
+    epochs: int
+    seconds: float
+    images_per_second: float
+    validation_images: int
