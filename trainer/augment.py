@@ -1,0 +1,60 @@
+"""Random crops and mirror images of a whole batch at once, on the device where the batch is.
+
+Every draw comes from the generator that is given, so a seed fixes it. Knows no data set and no network.
+Images are (N, C, H, W) of any type; channels-last in memory is fast, and what comes back is channels-last.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
+Edge = Literal["reflect", "zero"]
+
+
+def crop(x: Tensor, padding: int, generator: Generator, mode: Edge = "reflect") -> Tensor:
+    """Pad every side by `padding` pixels, then cut a random H x W window out of each image."""
+    return _window(x, padding, False, generator, mode)
+
+
+def flip(x: Tensor, generator: Generator) -> Tensor:
+    """Mirror each image left to right with probability one half."""
+    return _window(x, 0, True, generator, "reflect")
+
+
+def augment(x: Tensor, padding: int, mirrored: bool, generator: Generator) -> Tensor:
+    """A reflecting crop and a flip in one pass over the pixels; x itself when there is nothing to do."""
+    return _window(x, padding, mirrored, generator, "reflect") if padding or mirrored else x
+
+
+def _window(x: Tensor, padding: int, mirrored: bool, generator: Generator, mode: Edge) -> Tensor:
+    if mode == "zero":
+        x = functional.pad(x, [padding] * 4)
+    border = padding if mode == "zero" else 0
+    rows = _line(x, x.shape[2] - 2 * border, padding, generator, mode)
+    columns = _line(x, x.shape[3] - 2 * border, padding, generator, mode)
+    if mirrored:
+        chosen = torch.rand(len(x), generator=generator, device=x.device) < 0.5
+        columns = torch.where(chosen[:, None], columns.flip(1), columns)
+    return _gather(x, rows, columns)
+
+
+def _line(x: Tensor, size: int, padding: int, generator: Generator, mode: Edge) -> Tensor:
+    """(N, size): which row or column of its image each position of the window shows."""
+    start = torch.randint(2 * padding + 1, (len(x), 1), generator=generator, device=x.device)
+    position = start + torch.arange(size, device=x.device)
+    if mode == "zero":
+        return position
+    last = size - 1
+    return last - (last - (position - padding).abs()).abs()
+
+
+def _gather(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """One copy of whole pixels by their position in memory: four times as fast as indexing each axis."""
+    n, channels, height, width = x.shape
+    pixels = x.permute(0, 2, 3, 1).reshape(-1, channels)
+    first = torch.arange(n, device=x.device)[:, None, None] * (height * width)
+    where = first + rows[:, :, None] * width + columns[:, None, :]
+    chosen = pixels.index_select(0, where.reshape(-1))
+    return chosen.view(n, rows.shape[1], columns.shape[1], channels).permute(0, 3, 1, 2)

@@ -1,0 +1,89 @@
+"""Images on the device, handed out in shuffled, augmented, normalised batches. Knows no network.
+
+Images stay bytes until they are used, so a data set takes a quarter of its float32 size.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from trainer.augment import augment
+from trainer.data import Dataset, Split
+from trainer.recipe import Recipe
+
+CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 64 << 20}
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation of each channel, in grey levels 0..255."""
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    def apply(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) bytes to float32 of mean 0 and deviation 1."""
+        shape = (1, -1, 1, 1)
+        mean = torch.tensor(self.mean, device=x.device).view(shape)
+        return x.float().sub_(mean).mul_(1 / torch.tensor(self.deviation, device=x.device).view(shape))
+
+
+@dataclass(frozen=True)
+class Feed:
+    """A data set on a device: images (N, H, W, C) bytes, labels, and the indices of both parts."""
+
+    images: Tensor
+    labels: Tensor
+    train: Tensor
+    validation: Tensor
+    normalisation: Normalisation
+
+    def steps(self, batch_size: int) -> int:
+        """Batches in an epoch: the last one is dropped when it is not full, unless it is the only one."""
+        return max(1, len(self.train) // batch_size)
+
+    def epoch(self, recipe: Recipe, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """One pass in random order: images (batch, C, H, W) float32, channels last, and labels (batch,)."""
+        order = torch.randperm(len(self.train), generator=generator, device=self.train.device)
+        kept = self.train[order[: self.steps(recipe.batch_size) * recipe.batch_size]]
+        size = recipe.batch_size
+        for chunk in torch.split(kept, self._chunk(size)):
+            pixels = self.images.index_select(0, chunk).permute(0, 3, 1, 2)
+            x = self.normalisation.apply(augment(pixels, recipe.crop_padding, recipe.flip, generator))
+            yield from zip(torch.split(x, size), torch.split(self.labels[chunk], size), strict=True)
+
+    def _chunk(self, batch_size: int) -> int:
+        """Images to augment at once: whole batches, and few enough to stay in a cache."""
+        image = self.images[0].numel()
+        return max(1, CHUNK_BYTES[self.images.device.type] // (image * batch_size)) * batch_size
+
+
+@lru_cache(maxsize=1)
+def feed(dataset: Dataset, split: Split, device: torch.device) -> Feed:
+    """The data set on the device: moved and measured once in a process, however many trainings it runs."""
+    return Feed(
+        images=torch.from_numpy(dataset.images).to(device),
+        labels=torch.from_numpy(dataset.labels).to(device),
+        train=torch.from_numpy(split.train).to(device),
+        validation=torch.from_numpy(split.validation).to(device),
+        normalisation=measure(dataset.images, split.train),
+    )
+
+
+def measure(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> Normalisation:
+    """Mean and deviation of each channel over the chosen images (N, H, W, C); a constant one counts as 1."""
+    channels = images.shape[3]
+    total, square = np.zeros(channels), np.zeros(channels)
+    for chunk in np.array_split(indices, max(1, len(indices) // 1000)):
+        pixels = images[chunk].reshape(-1, channels).astype(np.float32)
+        total += pixels.sum(0, dtype=np.float64)
+        square += np.square(pixels, out=pixels).sum(0, dtype=np.float64)
+    count = len(indices) * images.shape[1] * images.shape[2]
+    mean = total / count
+    deviation = np.sqrt(np.maximum(square / count - mean**2, 1.0))
+    return Normalisation(tuple(mean.tolist()), tuple(deviation.tolist()))
