@@ -1,0 +1,48 @@
+"""Which device to train on, and in which numbers. Knows neither networks nor data."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from space.errors import DeviceError
+from trainer.recipe import Recipe
+
+
+def select_device(name: str | None = None) -> torch.device:
+    """The named device ("cpu", "cuda", "cuda:1"), or the first GPU if there is one. Raises DeviceError."""
+    if name is None:
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DeviceError(f"unknown device {name!r}; use cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"no device {name}: {torch.cuda.device_count()} GPUs are visible; use cpu or another GPU"
+        )
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceError(f"device {name!r} is not supported; use cpu, cuda or cuda:N")
+    return device
+
+
+def training_type(recipe: Recipe, device: torch.device) -> torch.dtype:
+    """What convolutions are computed in while training; "auto" is bfloat16 where the hardware has it.
+
+    On a CPU that has it (AVX-512 BF16) one thread trained 8x8 networks as fast or 1.5 times as fast as in
+    float32, and 32x32 networks 1.5 to 2.2 times as fast. Weights, norms and evaluation stay in float32.
+    """
+    if recipe.precision != "auto":
+        return torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        fast = bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+    return torch.bfloat16 if fast else torch.float32
+
+
+def tuned(device: torch.device) -> AbstractContextManager[None]:
+    """Lets cuDNN time its algorithms for the shapes it meets: all batches of a training are alike."""
+    if device.type != "cuda":
+        return nullcontext()
+    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, benchmark=True)
+    return flags

@@ -1,0 +1,234 @@
+"""Train a network, and evaluate one: architecture, recipe, data and a seed in; an outcome out.
+
+The same seed, device and number of threads give the same result to the bit on a CPU. Evaluation is always
+in float32, so an accuracy does not depend on the precision of the training. It knows nothing of studies,
+databases or the test set: whoever calls is told after each epoch, and stops a training by raising.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from space.architecture import Architecture
+from space.errors import ArchitectureError, DivergedError, RecipeError
+from trainer import model as networks
+from trainer.data import Dataset, Split
+from trainer.device import select_device, training_type, tuned
+from trainer.feed import Feed, Normalisation, feed
+from trainer.outcome import EpochReport, Outcome
+from trainer.recipe import Recipe
+from trainer.schedule import rate
+
+__all__ = ["EpochReport", "Fitted", "Outcome", "evaluate", "fit", "select_device", "train"]
+
+EVALUATION_BATCH = {"cpu": 250, "cuda": 2000}
+
+OnEpoch = Callable[[EpochReport], None]
+OnBatch = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network, what its images were normalised with, and how it did."""
+
+    model: nn.Module
+    normalisation: Normalisation
+    outcome: Outcome
+
+
+def train(
+    architecture: Architecture,
+    recipe: Recipe,
+    dataset: Dataset,
+    split: Split,
+    *,
+    seed: int,
+    device: str | torch.device | None = "cpu",
+    on_epoch: OnEpoch | None = None,
+    on_batch: OnBatch | None = None,
+) -> Outcome:
+    """Train and validate; see `fit`, which returns the network too."""
+    return fit(
+        architecture, recipe, dataset, split, seed=seed, device=device, on_epoch=on_epoch, on_batch=on_batch
+    ).outcome
+
+
+def fit(
+    architecture: Architecture,
+    recipe: Recipe,
+    dataset: Dataset,
+    split: Split,
+    *,
+    seed: int,
+    device: str | torch.device | None = "cpu",
+    on_epoch: OnEpoch | None = None,
+    on_batch: OnBatch | None = None,
+) -> Fitted:
+    """Train for recipe.epochs, validating after each.
+
+    on_epoch(report) is called after each epoch, on_batch(step, steps) after each of all steps (from 1);
+    what they raise passes through. Seeds torch's global generator. DivergedError: a loss is not finite.
+    ArchitectureError, RecipeError: the data set has other images than they are for.
+    """
+    _check(architecture, recipe, dataset)
+    place = device if isinstance(device, torch.device) else select_device(device)
+    torch.manual_seed(seed)
+    network = networks.build(architecture).to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    run = _Run(network, recipe, feed(dataset, split, place), place, seed, on_batch)
+    with tuned(place):
+        outcome = run.all_epochs(on_epoch)
+    return Fitted(network, run.feed.normalisation, outcome)
+
+
+def evaluate(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    normalisation: Normalisation,
+    chosen: Tensor | None = None,
+) -> tuple[float, float]:
+    """Mean cross-entropy (nats, no label smoothing) and accuracy 0..1, in float32, in evaluation mode.
+
+    images (N, H, W, C) bytes and labels (N,) are on the network's device; chosen are indices, None is all.
+    """
+    if chosen is None:
+        chosen = torch.arange(len(labels), device=labels.device)
+    network.eval()
+    loss, correct = torch.zeros((), device=images.device), torch.zeros((), device=images.device)
+    with torch.inference_mode():
+        for part in torch.split(chosen, EVALUATION_BATCH[images.device.type]):
+            scores = network(normalisation.apply(images.index_select(0, part).permute(0, 3, 1, 2)))
+            loss += functional.cross_entropy(scores, labels[part], reduction="sum")
+            correct += (scores.argmax(1) == labels[part]).sum()
+    return loss.item() / len(chosen), correct.item() / len(chosen)
+
+
+class _Run:
+    """One training under way."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        feed: Feed,
+        device: torch.device,
+        seed: int,
+        on_batch: OnBatch | None,
+    ) -> None:
+        self.network, self.recipe, self.feed, self.device, self.on_batch = (
+            network,
+            recipe,
+            feed,
+            device,
+            on_batch,
+        )
+        self.optimizer = _optimizer(network, recipe, device)
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self.precision = training_type(recipe, device)
+        self.step, self.steps = 0, recipe.epochs * feed.steps(recipe.batch_size)
+        self.learning_rate = 0.0
+
+    def all_epochs(self, on_epoch: OnEpoch | None) -> Outcome:
+        reports, started, training = [], time.perf_counter(), 0.0
+        for epoch in range(1, self.recipe.epochs + 1):
+            report = self.one_epoch(epoch)
+            reports.append(report)
+            training += self._images / report.images_per_second
+            if on_epoch:
+                on_epoch(report)
+        return Outcome(
+            accuracy=reports[-1].validation_accuracy,
+            best_accuracy=max(report.validation_accuracy for report in reports),
+            loss=reports[-1].validation_loss,
+            epochs=len(reports),
+            seconds=time.perf_counter() - started,
+            images_per_second=len(reports) * self._images / training,
+            validation_images=len(self.feed.validation),
+        )
+
+    @property
+    def _images(self) -> int:
+        """Training images in an epoch."""
+        return min(len(self.feed.train), self.feed.steps(self.recipe.batch_size) * self.recipe.batch_size)
+
+    def one_epoch(self, epoch: int) -> EpochReport:
+        started = time.perf_counter()
+        train_loss = self._train()
+        trained = time.perf_counter()
+        _require_finite(train_loss, "training", epoch)
+        feed = self.feed
+        loss, accuracy = evaluate(self.network, feed.images, feed.labels, feed.normalisation, feed.validation)
+        _require_finite(loss, "validation", epoch)
+        return EpochReport(
+            epoch=epoch,
+            epochs=self.recipe.epochs,
+            train_loss=train_loss,
+            validation_loss=loss,
+            validation_accuracy=accuracy,
+            learning_rate=self.learning_rate,
+            seconds=time.perf_counter() - started,
+            images_per_second=self._images / (trained - started),
+        )
+
+    def _train(self) -> float:
+        """One pass over the training images; their mean loss. The only wait for the device is at the end."""
+        self.network.train()
+        total, batches = torch.zeros((), device=self.device), self.feed.steps(self.recipe.batch_size)
+        for x, labels in self.feed.epoch(self.recipe, self.generator):
+            total += self._step(x, labels)
+            self.step += 1
+            if self.on_batch:
+                self.on_batch(self.step, self.steps)
+        return total.item() / batches
+
+    def _step(self, x: Tensor, labels: Tensor) -> Tensor:
+        self.learning_rate = rate(self.recipe, self.step, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16):
+            loss = functional.cross_entropy(
+                self.network(x), labels, label_smoothing=self.recipe.label_smoothing
+            )
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return loss.detach()
+
+
+def _optimizer(network: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
+    """SGD; vectors (biases, scales and shifts of norms) do not decay."""
+    groups = [
+        {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    fused = device.type == "cuda"
+    return torch.optim.SGD(
+        groups,
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        foreach=not fused,
+        fused=fused,
+    )
+
+
+def _require_finite(loss: float, kind: str, epoch: int) -> None:
+    if not math.isfinite(loss):
+        raise DivergedError(f"{kind} loss is {loss} in epoch {epoch}; a lower learning_rate may help")
+
+
+def _check(architecture: Architecture, recipe: Recipe, dataset: Dataset) -> None:
+    wanted = (architecture.channels, architecture.image_size, architecture.classes)
+    found = (dataset.channels, dataset.image_size, len(dataset.classes))
+    if wanted != found:
+        shown = ["{} channels, {} pixels a side, {} classes".format(*facts) for facts in (wanted, found)]
+        raise ArchitectureError(f"the architecture is for {shown[0]}; {dataset.name} has {shown[1]}")
+    if recipe.crop_padding >= dataset.image_size:
+        raise RecipeError(
+            f"crop_padding {recipe.crop_padding} does not fit images of {dataset.image_size} pixels; lower it"
+        )
