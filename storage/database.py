@@ -90,8 +90,8 @@ def redacted(url: str) -> str:
 def engine_options(url: str) -> dict[str, Any]:
     """Return the keyword arguments of create_engine for this URL, ours and Optuna's alike.
 
-    They bound every wait: to connect, for a lock, for a statement, for an answer over a cut cable. The URL's own
-    parameters win.
+    They bound every wait: to connect, for a lock, for a statement, for an answer over a cut cable. What the
+    URL itself sets wins.
     """
     parsed = _parse(url)
     if _is_sqlite(parsed):

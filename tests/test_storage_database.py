@@ -1,0 +1,188 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+from postgres_server import Postgres, free_port
+from sqlalchemy import Engine, text
+
+from space.errors import StorageError
+from storage import database
+
+SECRET = "s3cret@:/"
+
+
+def refusal(url: str) -> str:
+    """The one line with which the database is refused, by connect or by prepare."""
+    engine = None
+    with pytest.raises(StorageError) as caught:
+        engine = database.connect(url)
+        database.prepare(engine)
+    if engine is not None:
+        engine.dispose()
+    line = str(caught.value)
+    assert "\n" not in line
+    assert "s3cret" not in line
+    return line
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("postgres://u:p@h:1/d", "postgresql+psycopg://u:p@h:1/d"),
+        ("postgresql://h/d", "postgresql+psycopg://h/d"),
+        ("postgresql+psycopg://h/d", "postgresql+psycopg://h/d"),
+        ("sqlite:///x.db", "sqlite:///x.db"),
+        ("sqlite:////tmp/x.db", "sqlite:////tmp/x.db"),
+        ("x.db", "sqlite:///x.db"),
+        ("/tmp/a b/x.sqlite", "sqlite:////tmp/a b/x.sqlite"),
+    ],
+)
+def test_a_url_is_normalised_to_the_driver_that_is_used(given: str, meant: str) -> None:
+    assert database.normalise(given) == meant
+    assert database.normalise(meant) == meant
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u:s3cret@h/d",
+        "postgresql://u:s3cret@h:port/d",
+        "nonsense",
+        "",
+        "sqlite://",
+        "sqlite:///:memory:",
+    ],
+)
+def test_a_url_that_is_no_use_is_refused_in_one_line(url: str) -> None:
+    line = refusal(url)
+    assert "sqlite:///" in line
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u:s3cret@h/d", "postgresql://u:***@h/d"),
+        (f"postgresql://u:{SECRET}@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://h/d?user=u&password=s3cret&x=1", "postgresql://h/d?user=u&password=***&x=1"),
+        ("postgresql://h/d?sslpassword=s3cret", "postgresql://h/d?sslpassword=***"),
+        ("postgresql://u@h/d", "postgresql://u@h/d"),
+        ("sqlite:///a:b@c.db", "sqlite:///a:b@c.db"),
+    ],
+)
+def test_a_password_is_masked(url: str, shown: str) -> None:
+    assert database.redacted(url) == shown
+
+
+def test_an_unreachable_server_is_one_line_without_the_password() -> None:
+    port = free_port()
+    line = refusal(f"postgresql://u:s3cret@127.0.0.1:{port}/d")
+    assert str(port) in line
+    assert "u:***@" in line
+
+
+def test_an_unknown_database_of_a_server_is_one_line(postgres: Postgres) -> None:
+    assert '"nowhere" does not exist' in refusal(postgres.url("nowhere"))
+
+
+def test_an_unknown_parameter_in_the_url_is_one_line(postgres_url: str) -> None:
+    assert "colour" in refusal(f"{postgres_url}?colour=red&password=s3cret")
+
+
+def test_a_read_only_server_is_one_line(postgres_url: str) -> None:
+    url = f"{postgres_url}?options=-c%20default_transaction_read_only%3Don"
+    assert "read-only" in refusal(url)
+    database.prepare(writable := database.connect(postgres_url))
+    writable.dispose()
+    assert "read-only" in refusal(url)
+
+
+def test_a_read_only_file_is_one_line_and_can_still_be_read(sqlite_url: str) -> None:
+    writable = database.connect(sqlite_url)
+    read_only = f"{sqlite_url.replace('sqlite:///', 'sqlite:///file:')}?mode=ro&uri=true"
+    assert "readonly" in refusal(read_only)
+    database.prepare(writable)
+    writable.dispose()
+    assert "readonly" in refusal(read_only)
+    engine = database.connect(read_only)
+    database.check(engine)
+    engine.dispose()
+
+
+def test_a_file_that_is_no_database_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "notes.db"
+    file.write_text("a text that is no database, and longer than the header of one would be " * 20)
+    assert "not a database" in refusal(str(file))
+    assert file.read_text().startswith("a text")
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    assert str(tmp_path / "absent") in refusal(f"sqlite:///{tmp_path / 'absent' / 'x.db'}")
+
+
+def test_a_reader_makes_no_file(tmp_path: Path) -> None:
+    file = tmp_path / "x.db"
+    with pytest.raises(StorageError, match="search launch"):
+        database.connect(str(file), create=False)
+    assert not file.exists()
+
+
+def test_a_database_without_our_tables_is_not_ready(database_url: str) -> None:
+    engine = database.connect(database_url)
+    with pytest.raises(StorageError, match="search launch"):
+        database.check(engine)
+    database.prepare(engine)
+    database.check(engine)
+    engine.dispose()
+
+
+def test_the_clock_is_that_of_the_database(engine: Engine) -> None:
+    with database.reading(engine) as connection:
+        first, second = database.now(connection), database.now(connection)
+    assert 1_700_000_000 < first <= second < 10_000_000_000
+
+
+def test_a_server_session_has_its_waits_bounded(postgres_url: str) -> None:
+    engine = database.connect(f"{postgres_url}?options=-c%20statement_timeout%3D1234&connect_timeout=3")
+    with database.reading(engine) as connection:
+        shown = {
+            key: connection.execute(text(f"SHOW {key}")).scalar()
+            for key in ("statement_timeout", "lock_timeout")
+        }
+    assert shown == {"statement_timeout": "1234ms", "lock_timeout": "30s"}
+    assert (
+        database.engine_options(f"{postgres_url}?connect_timeout=3")["connect_args"].get("connect_timeout")
+        is None
+    )
+    engine.dispose()
+
+
+def test_a_broken_connection_is_replaced_before_it_is_used(postgres_url: str) -> None:
+    engine = database.connect(postgres_url)
+    with psycopg.connect(postgres_url, autocommit=True) as other:
+        other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'parsimony'"
+        )
+    with database.reading(engine) as connection:
+        assert connection.execute(text("SELECT 1")).scalar() == 1
+    engine.dispose()
+
+
+def test_sqlite_lets_readers_and_a_writer_work_side_by_side(sqlite_url: str) -> None:
+    engine = database.connect(sqlite_url)
+    database.prepare(engine)
+    with database.writing(engine) as writer:
+        writer.execute(text("UPDATE search_version SET version_num = version_num"))
+        with database.reading(engine) as reader:
+            assert reader.execute(text("SELECT count(*) FROM search_studies")).scalar() == 0
+    engine.dispose()
+
+
+def test_the_storage_loads_neither_optuna_nor_torch_nor_its_migrations() -> None:
+    code = (
+        "import sys, storage.database, storage.studies, storage.results, storage.leases\n"
+        "print(sorted({'optuna', 'torch', 'alembic', 'trainer', 'search'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

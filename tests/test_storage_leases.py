@@ -1,0 +1,175 @@
+from collections.abc import Callable
+
+import pytest
+from ledger_samples import LEASE_SECONDS, epoch, expire, make_study, outcome, proposal, start, take, train
+from sqlalchemy import Engine, text
+
+from space.errors import LeaseLostError, StudyError
+from storage import database, leases, results, studies
+from storage.leases import Answer, Claim
+from storage.records import State
+from storage.studies import Study
+
+
+def ask(engine: Engine, study: Study) -> Claim | Answer:
+    return leases.claim(engine, study.id, "asking", LEASE_SECONDS)
+
+
+def everything(engine: Engine) -> list[list[tuple[object, ...]]]:
+    with database.reading(engine) as connection:
+        return [
+            [tuple(row) for row in connection.execute(text(f"SELECT * FROM search_{table} ORDER BY 1, 2"))]
+            for table in ("studies", "candidates", "epochs", "claims")
+        ]
+
+
+def test_claims_are_numbered_from_one_and_end_with_the_target(engine: Engine) -> None:
+    study = make_study(engine, trials=2)
+    first, second = take(engine, study), take(engine, study, "two")
+    assert [first.ordinal, second.ordinal] == [1, 2]
+    assert ask(engine, study) is Answer.WAIT
+    leases.release(engine, second)
+    assert take(engine, study).ordinal == 3
+
+
+def test_a_study_is_done_when_its_target_is_trained(engine: Engine) -> None:
+    study = make_study(engine, trials=2)
+    train(engine, study, 0, 0.5)
+    claim, pruned = start(engine, study, 1)
+    results.finish(engine, claim, pruned.id, State.PRUNED)
+    assert ask(engine, study) is Answer.DONE
+    studies.set_trials(engine, study.id, 3)
+    assert isinstance(ask(engine, study), Claim)
+
+
+@pytest.mark.parametrize(
+    "state", [State.FAILED, State.DIVERGED, State.OUT_OF_MEMORY, State.TIMED_OUT, State.CANCELLED]
+)
+def test_a_candidate_that_came_to_nothing_does_not_count(engine: Engine, state: State) -> None:
+    study = make_study(engine, trials=1)
+    claim, candidate = start(engine, study, 0)
+    results.finish(engine, claim, candidate.id, state, reason="for the test")
+    assert isinstance(ask(engine, study), Claim)
+
+
+def test_a_stop_ends_new_claims_and_leaves_the_held_ones(engine: Engine) -> None:
+    study = make_study(engine, trials=2)
+    claim, candidate = start(engine, study, 0)
+    studies.request_stop(engine, study.id, True)
+    assert ask(engine, study) is Answer.STOPPED
+    results.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5))
+    studies.request_stop(engine, study.id, False)
+    assert isinstance(ask(engine, study), Claim)
+
+
+def test_a_claim_on_a_deleted_study_is_an_error(engine: Engine) -> None:
+    with pytest.raises(StudyError, match="id 77"):
+        leases.claim(engine, 77, "one", LEASE_SECONDS)
+
+
+def test_a_live_claim_is_not_reaped(engine: Engine) -> None:
+    study = make_study(engine)
+    claim, candidate = start(engine, study, 0)
+    assert leases.reap(engine, study.id) == []
+    results.save_epoch(engine, claim, candidate.id, epoch(1))
+
+
+def test_an_expired_claim_is_reaped_once_with_its_reason(engine: Engine) -> None:
+    study = make_study(engine, trials=1)
+    claim, candidate = start(engine, study, 0, worker="host:3")
+    expire(engine, claim)
+    assert ask(engine, study) is Answer.WAIT  # until it is reaped it may come back
+    (lost,) = leases.reap(engine, study.id)
+    assert (lost.id, lost.state, lost.reason) == (
+        candidate.id,
+        State.LOST,
+        "worker host:3 was silent for 90 s",
+    )
+    assert leases.reap(engine, study.id) == []
+    assert results.find(engine, study.id, 0) == lost
+    again = results.propose(engine, take(engine, study), proposal(1, fingerprint="network-0"))
+    assert again.state == State.RUNNING
+
+
+def test_a_claim_without_a_candidate_is_reaped_silently(engine: Engine) -> None:
+    study = make_study(engine, trials=1)
+    expire(engine, take(engine, study))
+    assert leases.reap(engine, study.id) == []
+    assert isinstance(ask(engine, study), Claim)
+
+
+@pytest.mark.parametrize("use", ["propose", "save_epoch", "renew"])
+def test_a_slow_worker_that_comes_back_in_time_keeps_its_claim(engine: Engine, use: str) -> None:
+    study = make_study(engine)
+    claim, candidate = start(engine, study, 0)
+    expire(engine, claim)
+    if use == "propose":
+        results.propose(engine, claim, proposal(1))
+    elif use == "save_epoch":
+        results.save_epoch(engine, claim, candidate.id, epoch(1))
+    else:
+        leases.renew(engine, claim, LEASE_SECONDS)
+    assert leases.reap(engine, study.id) == []
+
+
+def test_a_dead_worker_is_evicted_at_once_and_alone(engine: Engine) -> None:
+    study = make_study(engine)
+    start(engine, study, 0, worker="dead")
+    claim, alive = start(engine, study, 1, worker="alive")
+    (lost,) = leases.evict(engine, study.id, "dead")
+    assert (lost.number, lost.state, lost.reason) == (0, State.LOST, "worker dead died")
+    assert leases.evict(engine, study.id, "dead") == []
+    results.finish(engine, claim, alive.id, State.COMPLETED, outcome=outcome(0.5))
+
+
+def test_a_late_result_is_refused_and_changes_nothing(engine: Engine) -> None:
+    study = make_study(engine)
+    claim, candidate = start(engine, study, 0)
+    leases.evict(engine, study.id, claim.worker)
+    start(engine, study, 1, worker=claim.worker)  # the same worker again, with another claim
+    before = everything(engine)
+    late: list[Callable[[], object]] = [
+        lambda: results.propose(engine, claim, proposal(2)),
+        lambda: results.save_epoch(engine, claim, candidate.id, epoch(1)),
+        lambda: results.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5)),
+        lambda: leases.renew(engine, claim, LEASE_SECONDS),
+    ]
+    for call in late:
+        with pytest.raises(LeaseLostError, match="worker 'one'"):
+            call()
+    leases.release(engine, claim)
+    assert everything(engine) == before
+
+
+def test_a_claim_cannot_finish_the_candidate_of_another(engine: Engine) -> None:
+    study = make_study(engine)
+    _claim, candidate = start(engine, study, 0)
+    other = take(engine, study, "two")
+    before = everything(engine)
+    with pytest.raises(LeaseLostError):
+        results.finish(engine, other, candidate.id, State.COMPLETED, outcome=outcome(0.5))
+    assert everything(engine) == before
+
+
+def test_a_token_is_never_handed_out_twice(engine: Engine) -> None:
+    study = make_study(engine)
+    tokens = []
+    for _ in range(3):
+        claim = take(engine, study)
+        tokens.append(claim.token)
+        leases.release(engine, claim)
+    assert len(set(tokens)) == 3
+
+
+def test_the_display_sees_who_is_at_what(engine: Engine) -> None:
+    study = make_study(engine)
+    claim, candidate = start(engine, study, 0, worker="one")
+    take(engine, study, "two")
+    (first, second) = leases.running(engine, study.id)
+    assert (first.worker, first.device, first.number, first.parameters) == ("one", "cpu", 0, 1_000)
+    assert (first.epoch, first.accuracy) == (None, None)
+    assert (second.worker, second.number) == ("two", None)
+    assert second.since >= 0
+    for number in (1, 2):
+        results.save_epoch(engine, claim, candidate.id, epoch(number, accuracy=number / 4))
+    assert [(one.epoch, one.accuracy) for one in leases.running(engine, study.id)] == [(2, 0.5), (None, None)]

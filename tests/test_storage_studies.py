@@ -1,0 +1,57 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from ledger_samples import make_study
+from sqlalchemy import Engine
+
+from space.errors import StudyError
+from storage import studies
+
+
+def test_a_study_comes_back_as_it_was_created(engine: Engine) -> None:
+    made = make_study(engine, trials=5, name="digits-1")
+    assert studies.find(engine, "digits-1") == made
+    assert made.settings == {"data": "digits", "epochs": [1, 2]}
+    assert (made.trials, made.max_macs, made.stop_requested) == (5, None, False)
+    assert abs(datetime.now(UTC) - made.created_at) < timedelta(days=1)
+    assert made.created_at.tzinfo is UTC
+
+
+def test_without_a_name_the_newest_study_is_meant(engine: Engine) -> None:
+    first, second = make_study(engine, name="b"), make_study(engine, name="a")
+    assert studies.find(engine) == second
+    assert studies.all_studies(engine) == [first, second]
+
+
+def test_a_name_is_taken_once(engine: Engine) -> None:
+    make_study(engine, name="digits")
+    with pytest.raises(StudyError, match="'digits' already"):
+        make_study(engine, name="digits")
+
+
+def test_an_empty_store_says_how_to_launch(engine: Engine) -> None:
+    with pytest.raises(StudyError, match="search launch --trials 200"):
+        studies.find(engine)
+
+
+def test_an_unknown_name_is_answered_with_those_that_come_close(engine: Engine) -> None:
+    make_study(engine, name="digits-small")
+    make_study(engine, name="cifar")
+    with pytest.raises(StudyError, match="did you mean 'digits-small'"):
+        studies.find(engine, "digit-smal")
+    with pytest.raises(StudyError, match="search list"):
+        studies.find(engine, "zzz")
+
+
+def test_the_target_and_the_wish_to_stop_can_change(engine: Engine) -> None:
+    study = make_study(engine, trials=3)
+    studies.set_trials(engine, study.id, 9)
+    studies.request_stop(engine, study.id, True)
+    assert (studies.find(engine).trials, studies.find(engine).stop_requested) == (9, True)
+    studies.request_stop(engine, study.id, False)
+    assert not studies.find(engine).stop_requested
+
+
+def test_a_study_that_was_deleted_is_named(engine: Engine) -> None:
+    with pytest.raises(StudyError, match="id 77"):
+        studies.set_trials(engine, 77, 9)
