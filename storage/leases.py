@@ -7,7 +7,7 @@ so a worker that was slow but not yet reaped goes on, and one that was reaped is
 Order of locks, everywhere: study, claim, candidate.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import Enum
@@ -161,7 +161,7 @@ def _take(engine: Engine, study_id: int, where: ColumnElement[bool], reason: str
 
 
 def _mark_lost(
-    connection: Connection, taken: Sequence[Row[*tuple[Any, ...]]], reason: str, moment: float
+    connection: Connection, taken: Iterable[Sequence[Any]], reason: str, moment: float
 ) -> list[Candidate]:
     found: list[Candidate] = []
     for worker, candidate_id, renewed_at in taken:
