@@ -1,0 +1,292 @@
+"""Data sets: read once, split fairly, sealed; and one line for everything that can be wrong with a folder."""
+
+import hashlib
+import multiprocessing
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from space.errors import DataError, UsageError
+from trainer import data
+
+
+def paint(path: Path, size: tuple[int, int], colour: int | tuple[int, int, int], mode: str = "RGB") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "pets"
+    for part, count in (("train", 10), ("test", 3)):
+        for i in range(count):
+            paint(root / part / "cat" / f"{i}.png", (12, 9), (200, i, 0))
+            paint(root / part / "dog" / f"{i}.jpg", (9, 20), (0, i, 200))
+    return root
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> data.Dataset:
+    return data.load("digits", tmp_path)
+
+
+def open_folder(folder: Path, size: int | None = None) -> data.Dataset:
+    return data.load(f"folder:{folder}", folder.parent / "data", size)
+
+
+def test_digits_are_bytes_of_full_range_with_a_fifth_kept_for_the_test(digits: data.Dataset) -> None:
+    images, labels = digits.open_test()
+    assert digits.images.shape == (1438, 8, 8, 1)
+    assert images.shape == (359, 8, 8, 1)
+    assert digits.images.dtype == np.uint8
+    assert int(digits.images.max()) == 255
+    assert np.ptp(np.bincount(labels)) <= 2
+    assert digits.classes == tuple("0123456789")
+
+
+def test_test_images_are_not_among_the_training_images(digits: data.Dataset) -> None:
+    training = {image.tobytes() for image in digits.images}
+    assert sum(image.tobytes() in training for image in digits.open_test()[0]) == 0
+
+
+def test_a_split_is_stratified_and_disjoint_and_leaves_nothing_out(digits: data.Dataset) -> None:
+    split = data.split(digits, seed=3)
+    shares = np.bincount(digits.labels[split.validation]) / np.bincount(digits.labels)
+    assert len(split.validation) == 144
+    assert np.all(np.abs(shares - 0.1) < 0.01)
+    assert sorted([*split.train, *split.validation]) == list(range(len(digits.labels)))
+
+
+def test_a_split_is_the_same_wherever_it_is_made(digits: data.Dataset) -> None:
+    split = data.split(digits, seed=0)
+    assert split == data.split(digits, seed=0) != data.split(digits, seed=1)
+    assert split.digest == hashlib.sha256(split.train.tobytes() + b"|" + split.validation.tobytes()).hexdigest()
+    assert split.digest.startswith("17b8f873c20ee984")
+
+
+def test_a_limit_cuts_the_training_images_and_keeps_the_validation_images(digits: data.Dataset) -> None:
+    whole, small = data.split(digits, seed=0), data.split(digits, seed=0, limit=200)
+    assert np.array_equal(whole.validation, small.validation)
+    assert len(small.train) == 200
+    assert set(small.train) < set(whole.train)
+    assert np.ptp(np.bincount(digits.labels[small.train])) <= 2
+    assert data.split(digits, seed=0, limit=5000) == whole
+
+
+def test_every_class_is_validated_and_trained_even_when_it_is_tiny(folder: Path) -> None:
+    for i in range(2):
+        paint(folder / "train" / "emu" / f"{i}.png", (9, 9), (i, 200, 0))
+    dataset = open_folder(folder)
+    split = data.split(dataset, seed=0)
+    for part in (split.train, split.validation):
+        assert set(dataset.labels[part]) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("options", [{"validation_share": 0.0}, {"validation_share": 1.0}, {"limit": 9}])
+def test_a_share_or_a_limit_that_leaves_a_class_out_is_refused(digits: data.Dataset, options: dict) -> None:
+    with pytest.raises(UsageError, match=r"validation share|limit 9 is below the 10 classes"):
+        data.split(digits, seed=0, **options)
+
+
+def test_a_search_works_when_the_test_files_were_deleted(folder: Path) -> None:
+    for path in open_folder(folder).cache.glob("test-*"):
+        path.unlink()
+    dataset = open_folder(folder)
+    assert len(data.split(dataset, seed=0).train) == 18
+    with pytest.raises(DataError, match="no test images"):
+        dataset.open_test()
+
+
+def test_a_folder_is_squared_to_the_commonest_shorter_side(folder: Path) -> None:
+    dataset = open_folder(folder)
+    assert (dataset.name, dataset.classes) == ("pets", ("cat", "dog"))
+    assert dataset.images.shape == (20, 9, 9, 3)
+    assert dataset.images[0, 4, 4].tolist() == [200, 0, 0]
+    assert open_folder(folder, 16).images.shape == (20, 16, 16, 3)
+    assert dataset.open_test()[1].tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_a_side_is_at_most_64_pixels_unless_asked_for(folder: Path) -> None:
+    for i in range(50):
+        paint(folder / "train" / "cat" / f"large{i}.png", (100, 90), (0, 0, i))
+    assert open_folder(folder).image_size == 64
+    assert open_folder(folder, 90).image_size == 90
+
+
+def test_grey_images_of_any_mode_have_one_channel(tmp_path: Path) -> None:
+    for name, mode, colour in (
+        ("a/8bit.png", "L", 100),
+        ("a/16bit.png", "I;16", 25600),
+        ("b/colours.png", "RGB", (100, 100, 100)),
+        ("b/palette.gif", "P", 100),
+        ("b/alpha.png", "LA", (100, 255)),
+    ):
+        paint(tmp_path / "train" / name, (8, 8), colour, mode)
+    images = data.load(f"folder:{tmp_path}", tmp_path / "data").images
+    assert images.shape == (5, 8, 8, 1)
+    assert images[0, 0, 0] == images[1, 0, 0] == 100
+
+
+def test_one_coloured_image_makes_a_folder_coloured(folder: Path) -> None:
+    for part in ("train", "test"):
+        for path in (folder / part).rglob("*.*"):
+            path.unlink()
+    paint(folder / "train" / "cat" / "0.png", (8, 8), 100, "L")
+    paint(folder / "train" / "dog" / "0.png", (8, 8), (1, 2, 3))
+    assert open_folder(folder).channels == 3
+
+
+def test_a_changed_folder_is_read_again(folder: Path) -> None:
+    before = open_folder(folder)
+    paint(folder / "train" / "cat" / "more.png", (9, 9), (1, 2, 3))
+    after = open_folder(folder)
+    assert len(after.labels) == 21
+    assert before != after
+    assert before == open_folder(folder) or before.digest != after.digest
+
+
+def test_the_spec_of_a_folder_is_absolute(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    assert data.load("folder:pets", Path("data")).spec == f"folder:{folder}"
+
+
+def test_what_is_changed_in_memory_never_reaches_the_cache(digits: data.Dataset) -> None:
+    before = digits.images[0].copy()
+    digits.images[0] = 7
+    assert np.array_equal(data.load("digits", digits.cache.parent.parent).images[0], before)
+
+
+def test_hidden_files_and_other_files_are_left_out(folder: Path) -> None:
+    (folder / "train" / ".cache").mkdir()
+    (folder / "train" / "cat" / "._0.png").write_bytes(b"resource fork")
+    (folder / "train" / "cat" / "notes.txt").write_text("not an image")
+    assert len(open_folder(folder).labels) == 20
+
+
+def test_images_in_deeper_folders_belong_to_their_class(folder: Path) -> None:
+    paint(folder / "train" / "cat" / "siamese" / "0.PNG", (9, 9), (1, 2, 3))
+    assert len(open_folder(folder).labels) == 21
+
+
+def refused(spec: str, data_dir: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        data.load(spec, data_dir)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("spec", ["mnist", "folder:", "", "Digits"])
+def test_an_unknown_data_set_is_refused_with_the_known_ones(spec: str, tmp_path: Path) -> None:
+    assert refused(spec, tmp_path) == f"unknown data set {spec!r}; use cifar10, digits or folder:PATH"
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    assert str(tmp_path / "nowhere") in refused(f"folder:{tmp_path / 'nowhere'}", tmp_path)
+
+
+def test_a_folder_without_train_is_told_what_it_needs(tmp_path: Path) -> None:
+    assert "no train/ folder; put the images into train/<class>/" in refused(f"folder:{tmp_path}", tmp_path)
+
+
+def test_a_folder_without_images_is_told_which_files_count(tmp_path: Path) -> None:
+    (tmp_path / "train" / "cat").mkdir(parents=True)
+    (tmp_path / "train" / "cat" / "cat.svg").write_text("<svg/>")
+    assert "no images in" in refused(f"folder:{tmp_path}", tmp_path)
+    assert "png" in refused(f"folder:{tmp_path}", tmp_path)
+
+
+def test_one_class_is_not_enough(tmp_path: Path) -> None:
+    paint(tmp_path / "train" / "cat" / "0.png", (8, 8), (1, 2, 3))
+    assert "one class, 'cat'; at least two are needed" in refused(f"folder:{tmp_path}", tmp_path)
+
+
+def test_a_class_without_images_is_named(folder: Path) -> None:
+    (folder / "train" / "emu").mkdir()
+    assert "train/emu has no images" in refused(f"folder:{folder}", folder.parent)
+
+
+def test_a_test_class_that_training_lacks_is_named(folder: Path) -> None:
+    paint(folder / "test" / "emu" / "0.png", (8, 8), (1, 2, 3))
+    assert "test/emu is a class that train/ does not have" in refused(f"folder:{folder}", folder.parent)
+
+
+@pytest.mark.parametrize("content", ["", "not an image", None])
+def test_an_unreadable_image_is_named(folder: Path, content: str | None) -> None:
+    path = folder / "train" / "dog" / "5.jpg"
+    if content is None:
+        path.write_bytes(path.read_bytes()[:-200])
+    else:
+        path.write_text(content)
+    assert str(path) in refused(f"folder:{folder}", folder.parent)
+    assert not list((folder.parent / "cache").glob("[.f]*[!k]")), "a failed conversion leaves nothing behind"
+
+
+def test_a_data_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "choose another --data-dir" in refused("digits", tmp_path / "file")
+
+
+def test_a_damaged_cache_is_named(digits: data.Dataset) -> None:
+    (digits.cache / "facts.json").write_text("{")
+    assert f"the cache {digits.cache} is damaged" in refused("digits", digits.cache.parent.parent)
+
+
+def test_an_image_size_out_of_range_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"image size 1000 is outside 4\.\.512"):
+        data.load("digits", tmp_path, 1000)
+
+
+def test_cifar10_without_a_network_says_where_to_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    message = refused("cifar10", tmp_path)
+    assert f"put the folder cifar-10-batches-py into {tmp_path}, or use --data digits" in message
+
+
+def test_cifar10_is_read_from_the_folder_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_batches(tmp_path / "cifar-10-batches-py", monkeypatch)
+    dataset = data.load("cifar10", tmp_path)
+    assert dataset.name == "CIFAR-10"
+    assert dataset.images.shape == (50, 32, 32, 3)
+    assert dataset.images[0, 0, :2].tolist() == [[0, 0, 0], [1, 1, 1]], "planes become channels"
+    assert dataset.open_test()[0].shape == (10, 32, 32, 3)
+
+
+def write_batches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The published layout with ten images in each file; the reader is told their checksums."""
+    from torchvision.datasets import CIFAR10
+
+    folder.mkdir()
+    names = [name for name, _ in CIFAR10.train_list + CIFAR10.test_list]
+    plane = np.arange(1024).astype(np.uint8)
+    batch = {"data": np.tile(plane, (10, 3)), "labels": list(range(10))}
+    contents = {name: pickle.dumps(batch) for name in names}
+    contents["batches.meta"] = pickle.dumps({"label_names": [f"class {i}" for i in range(10)]})
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    sums = [(name, hashlib.md5(contents[name]).hexdigest()) for name in names]
+    monkeypatch.setattr(CIFAR10, "train_list", sums[:5])
+    monkeypatch.setattr(CIFAR10, "test_list", sums[5:])
+    meta = hashlib.md5(contents["batches.meta"]).hexdigest()
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": meta})
+
+
+def load_and_tell(folder: str, answers: "multiprocessing.Queue[tuple[str, int]]") -> None:
+    dataset = open_folder(Path(folder))
+    answers.put((dataset.digest, (dataset.cache / "facts.json").stat().st_ino))
+
+
+def test_processes_that_race_make_the_cache_once(folder: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    answers: multiprocessing.Queue[tuple[str, int]] = context.Queue()
+    racers = [context.Process(target=load_and_tell, args=(str(folder), answers)) for _ in range(4)]
+    for racer in racers:
+        racer.start()
+    found = {answers.get(timeout=120) for _ in racers}
+    for racer in racers:
+        racer.join()
+    assert len(found) == 1
+    assert len([path for path in (folder.parent / "data" / "cache").iterdir() if path.is_dir()]) == 1
