@@ -1,0 +1,218 @@
+"""The exported document: one network, what it costs, what it scored and on what; and its verification.
+
+`verify` believes nothing: it parses, counts, rebuilds and runs the network from the file alone.
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import ValidationError, model_validator
+
+from search.plan import DataPlan, Plan
+from search.ranking import wilson
+from space import cost
+from space.architecture import Architecture, Document, first_problem
+from space.budget import Budget, judge
+from space.errors import ArchitectureError, EnvironmentProblem, StudyError, VerificationError
+from storage.records import Candidate
+from storage.studies import Study
+from trainer.recipe import Recipe
+
+FORMAT: Literal["parsimony.export/1"] = "parsimony.export/1"
+
+
+class LayerRow(Document):
+    name: str
+    kind: str
+    channels: int
+    size: int
+    parameters: int
+    macs: int
+
+
+class Metrics(Document):
+    """Validation accuracy after the last epoch, 0..1, with the 95% Wilson interval of its images."""
+
+    validation_accuracy: float
+    interval_95: tuple[float, float]
+    best_epoch_accuracy: float | None
+    validation_loss: float | None
+    measured_on: str
+    standing: Literal["brief score only"]
+
+    model_config = Document.model_config | {"strict": False}
+
+
+class Origin(Document):
+    study: str
+    trial: int
+    trained: int
+    seed: int
+    epochs: int | None
+    seconds: float | None
+    device: str | None
+    versions: dict[str, Any]
+
+
+class Export(Document):
+    format: Literal["parsimony.export/1"]
+    fingerprint: str
+    parameters: int
+    macs: int
+    budget: Budget
+    architecture: Architecture
+    layers: tuple[LayerRow, ...]
+    metrics: Metrics
+    recipe: Recipe
+    data: DataPlan
+    origin: Origin
+
+    model_config = Document.model_config | {"strict": False}
+
+    @model_validator(mode="after")
+    def _has_layers(self) -> Self:
+        if not self.layers:
+            raise ValueError("layers: the table is empty")
+        return self
+
+
+def export(record: Study, plan: Plan, candidate: Candidate, trained: int) -> Export:
+    """The document of a candidate that was trained to the end. Raises StudyError for any other."""
+    if candidate.accuracy is None:
+        raise StudyError(f"trial {record.name}:{candidate.number} is {candidate.state} and has no accuracy")
+    architecture = Architecture.parse(candidate.architecture)
+    images = plan.data.validation_images
+    return Export(
+        format=FORMAT,
+        fingerprint=architecture.fingerprint,
+        parameters=candidate.parameters,
+        macs=candidate.macs,
+        budget=plan.budget,
+        architecture=architecture,
+        layers=tuple(LayerRow(**row._asdict()) for row in cost.layers(architecture)),
+        metrics=Metrics(
+            validation_accuracy=candidate.accuracy,
+            interval_95=wilson(candidate.accuracy, images),
+            best_epoch_accuracy=candidate.best_accuracy,
+            validation_loss=candidate.loss,
+            measured_on=f"{images:,} validation images of {plan.data.name}, split from its training images;"
+            f" chosen among {trained} trained networks by this score; test images not read",
+            standing="brief score only",
+        ),
+        recipe=plan.recipe,
+        data=plan.data,
+        origin=Origin(
+            study=record.name,
+            trial=candidate.number,
+            trained=trained,
+            seed=candidate.seed,
+            epochs=candidate.epochs,
+            seconds=candidate.seconds,
+            device=candidate.device,
+            versions=candidate.versions or {},
+        ),
+    )
+
+
+def write(text: str, path: Path) -> None:
+    """The whole file or none: written beside its place, then moved. Raises EnvironmentProblem."""
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        if temporary:
+            temporary.unlink(missing_ok=True)
+        raise EnvironmentProblem(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def read(path: Path) -> Any:
+    """The JSON of a file. Raises VerificationError."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise VerificationError(f"{path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise VerificationError(f"schema: {path} is not JSON: {error}") from None
+
+
+def verify(path: Path) -> tuple[Export, list[str]]:
+    """Checks schema, count, budget, fingerprint and a forward pass, in this order.
+
+    Returns the document and one line for each check. Raises VerificationError that names the one that fails.
+    """
+    document = read(path)
+    try:
+        found = Export.model_validate_json(json.dumps(document))
+    except ValidationError as error:
+        raise VerificationError(f"schema: {first_problem(error)}") from None
+    checks = [_count, _budget, _fingerprint, _forward]
+    return found, [f"schema: {FORMAT}", *(check(found) for check in checks)]
+
+
+def _count(found: Export) -> str:
+    spent = cost.total(found.architecture)
+    rows = tuple(LayerRow(**row._asdict()) for row in cost.layers(found.architecture))
+    stated = (found.parameters, found.macs)
+    if stated != spent:
+        raise VerificationError(
+            f"count: the file says {stated[0]:,} parameters and {stated[1]:,} multiply-accumulates,"
+            f" its architecture has {spent.parameters:,} and {spent.macs:,}"
+        )
+    if rows != found.layers:
+        raise VerificationError("count: the layer table is not that of the architecture")
+    return f"count: {spent.parameters:,} parameters, {spent.macs:,} multiply-accumulates"
+
+
+def _budget(found: Export) -> str:
+    verdict = judge(found.architecture, found.budget)
+    if verdict.excess:
+        raise VerificationError(f"budget: {verdict.excess}")
+    return f"budget: within {found.budget}"
+
+
+def _fingerprint(found: Export) -> str:
+    if found.architecture.fingerprint != found.fingerprint:
+        raise VerificationError(
+            f"fingerprint: the file says {found.fingerprint},"
+            f" its architecture has {found.architecture.fingerprint}"
+        )
+    return f"fingerprint: {found.fingerprint}"
+
+
+def _forward(found: Export) -> str:
+    architecture = found.architecture
+    try:
+        built, shape = forward(architecture)
+    except (RuntimeError, ArchitectureError, MemoryError) as error:
+        raise VerificationError(f"forward pass: {str(error).splitlines()[0]}") from None
+    if built != found.parameters:
+        raise VerificationError(f"forward pass: the built network has {built:,} parameters")
+    if shape != (2, architecture.classes):
+        raise VerificationError(f"forward pass: the output has shape {shape}")
+    return (
+        f"forward pass: 2 images in, scores of {architecture.classes} classes out, {built:,} parameters built"
+    )
+
+
+def forward(architecture: Architecture) -> tuple[int, tuple[int, ...]]:
+    """Builds the network and runs two images of noise through it: parameters, shape of the output."""
+    import torch
+
+    from trainer import model
+
+    network = model.build(architecture).eval()
+    side = architecture.image_size
+    with torch.inference_mode():
+        scores = network(torch.randn(2, architecture.channels, side, side))
+    if not bool(torch.isfinite(scores).all()):
+        raise VerificationError("forward pass: the output is not finite")
+    return model.count(network), tuple(scores.shape)

@@ -1,0 +1,238 @@
+"""The command line: the group, its errors and exit codes, and the commands that do something.
+
+Commands that only look are in `search/views.py`. Heavy imports stay inside the commands: `search --help` must
+answer at once, and never loads torch.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from search import options, settings, views
+from space import errors
+
+EXIT_CODES = """
+Exit codes: 0 done; 1 error; 2 usage: a flag or file is wrong; 3 ended with no candidate in the budget;
+4 ended short of the trials asked for; 5 environment: database, GPU or data; 6 verification failed;
+130 Ctrl-C; 143 SIGTERM.
+"""
+
+CODES = {
+    errors.UsageError: 2,
+    errors.NothingFitsError: 3,
+    errors.ExhaustedError: 4,
+    errors.EnvironmentProblem: 5,
+    errors.VerificationError: 6,
+}
+
+
+def code_of(error: errors.ParsimonyError) -> int:
+    """The exit code of a branch of the error tree."""
+    return next((code for branch, code in CODES.items() if isinstance(error, branch)), 1)
+
+
+def main() -> NoReturn:
+    """Runs a command; turns whatever goes wrong into one line on stderr and an exit code."""
+    try:
+        result = cli.main(standalone_mode=False)
+        sys.exit(result if isinstance(result, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except errors.ParsimonyError as error:
+        _fail(str(error), code_of(error))
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader has gone, as `| head` does
+        sys.exit(0)
+    except Exception as error:
+        if type(error).__module__.startswith("sqlalchemy."):
+            _fail(f"database: {str(error).splitlines()[0]}", 5)
+        raise
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(f"search: {message}", err=True)
+    sys.exit(code)
+
+
+@click.group(
+    epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(package_name="parsimony", prog_name="search")
+def cli() -> None:
+    """Find the most accurate residual network that fits a hard budget of parameters."""
+
+
+@cli.command()
+@click.option("--trials", type=click.IntRange(1), required=True, envvar="SEARCH_TRIALS", show_envvar=True,
+              help="Networks to train, to the end or until pruned; nothing else counts.")  # fmt: skip
+@click.option("--study", metavar="NAME", help="Name of the study; goes on with it if it exists.")
+@options.storage
+@options.data_dir
+@click.option("--data", envvar="SEARCH_DATA", show_envvar=True, metavar="SPEC",
+              help="cifar10, digits or folder:PATH.  [default: cifar10]")  # fmt: skip
+@click.option(
+    "--image-size", type=click.IntRange(1, 1024), metavar="PIXELS", help="Side that images are scaled to."
+)
+@click.option("--train-images", type=settings.Count(), metavar="N", help="Train on so many images only.")
+@click.option(
+    "--max-params",
+    "max_parameters",
+    type=settings.Count(),
+    metavar="N",
+    help="Hard limit of trainable parameters.  [default: 5_000_000]",
+)
+@click.option(
+    "--max-macs",
+    type=settings.Count(),
+    metavar="N",
+    help="Hard limit of multiply-accumulates of one image.  [default: none]",
+)
+@click.option(
+    "--epochs", type=click.IntRange(1), help="Epochs of the brief training.  [default: by data set]"
+)
+@click.option("--recipe", type=click.Path(path_type=Path), metavar="FILE", help="How to train, TOML or JSON.")
+@click.option(
+    "--space",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The search space, TOML or JSON.  [default: space/default.toml]",
+)
+@click.option("--sampler", type=click.Choice(["tpe", "gp", "random"]), help="Who proposes.  [default: tpe]")
+@click.option(
+    "--pruner",
+    type=click.Choice(["median", "hyperband", "asha", "none"]),
+    help="Who stops the hopeless.  [default: median]",
+)
+@click.option(
+    "--seed", type=click.IntRange(0), help="Of the split, the sampler and every training.  [default: 0]"
+)
+@click.option(
+    "--workers",
+    default="auto",
+    show_default=True,
+    envvar="SEARCH_WORKERS",
+    show_envvar=True,
+    help="Worker processes: auto is one a GPU, else one a CPU core; 0 leaves it to others.",
+)
+@click.option(
+    "--gpus",
+    default="all",
+    show_default=True,
+    envvar="SEARCH_GPUS",
+    show_envvar=True,
+    help="0,1 or all or none.",
+)
+@click.option("--timeout", type=settings.Duration(), metavar="TIME", help="End after 90s, 15m, 2h...")
+@options.lease
+@options.grace
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE", help="Export the best network here at the end."
+)
+@click.option(
+    "--report", type=click.Path(path_type=Path), metavar="FILE", help="Write an HTML report here at the end."
+)
+@click.option("--dry-run", is_flag=True, help="Check everything, show the plan, write and start nothing.")
+def launch(
+    workers: str, gpus: str, out: Path | None, report: Path | None, dry_run: bool, **given: Any
+) -> int:
+    """Search: sample, train and prune networks until the trials asked for are done."""
+    from search import launching
+    from search.launch import Flags
+
+    return launching.launch(Flags(**given), workers, gpus, out, report, dry_run)
+
+
+@cli.command()
+@options.study
+@options.storage
+@options.data_dir
+@click.option(
+    "--data",
+    envvar="SEARCH_DATA",
+    show_envvar=True,
+    metavar="SPEC",
+    help="Where the study's images lie on this machine, if elsewhere.",
+)
+@options.lease
+@options.grace
+@click.option("--name", metavar="NAME", help="Of this worker.  [default: host and process]")
+@click.option(
+    "--follow", is_flag=True, help="Wait for studies and work on one after another, until told to end."
+)
+@click.option("--child", is_flag=True, hidden=True, help="Started by a launcher: end when it does.")
+def worker(study: str | None, follow: bool, child: bool, **given: Any) -> int:
+    """Work on a study that was launched, here or on another machine."""
+    from search import worker as workers
+
+    given["name"] = given["name"] or workers.unique_name()
+    return workers.main(workers.Order(**given), study, follow, child)
+
+
+@cli.command()
+@options.study
+@options.storage
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("best.json"), show_default=True, metavar="FILE"
+)
+def export(study: str | None, storage: str, out: Path) -> None:
+    """Write the best network of a study, or the trial STUDY:137, as JSON that anyone can rebuild."""
+    from search import artifact
+
+    with views.opened(storage, study) as view:
+        document = artifact.export(view.record, view.plan, view.candidate(), view.trained)
+    artifact.write(document.model_dump_json(indent=1) + "\n", out)
+    click.echo(
+        f"wrote {out}: {document.parameters:,} parameters, fingerprint {document.fingerprint}", err=True
+    )
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def verify(file: Path) -> None:
+    """Rebuild the network of an exported FILE: schema, count, budget, fingerprint, forward pass."""
+    from search import artifact
+
+    _, checks = artifact.verify(file)
+    for line in checks:
+        click.echo(f"ok  {line}")
+
+
+@cli.command()
+@options.study
+@options.storage
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, metavar="FILE"
+)
+def report(study: str | None, storage: str, out: Path) -> None:
+    """Write a study as one HTML page to show around."""
+    from search import artifact
+    from search import report as reports
+
+    with views.opened(storage, study) as view:
+        page = reports.page(view.record, view.plan, view.rows(), view.epochs())
+    artifact.write(page, out)
+    click.echo(f"wrote {out}", err=True)
+
+
+@cli.command()
+@options.storage
+@click.option("--port", type=click.IntRange(0, 65_535), default=8080, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option(
+    "--allow-remote", is_flag=True, help="Let --host be an address that others reach: there is no login."
+)
+def dashboard(storage: str, port: int, host: str, allow_remote: bool) -> None:
+    """Serve optuna-dashboard for the store, on this machine alone."""
+    from search import dashboard as boards
+
+    with views.engine(storage):
+        boards.serve(storage, host, port, allow_remote, lambda at: click.echo(f"dashboard at {at}", err=True))
+
+
+for command in (views.status, views.list_, views.trials, views.best, views.show):
+    cli.add_command(command)

@@ -1,0 +1,119 @@
+"""Worker processes: one fresh interpreter a slot, pinned by environment before it exists, each with a log.
+
+A child that dies is noticed at once; whether its slot gets another one is decided here, what its death means
+for the trial it held is not: `on_death` is told.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from search.devices import Slot
+
+DEATHS_IN_A_ROW = 3  # without a finished trial: then the slot is closed
+SECONDS_TO_END = 15.0  # for a worker that was told to end at once
+CLEAN_ENDS = (0, 4)  # done or stopped; the space is exhausted
+HOPELESS_ENDS = (2, 5)  # usage, environment: another worker would end the same way
+
+
+@dataclass
+class Place:
+    """One slot and the worker in it."""
+
+    slot: Slot
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+    worker: str = ""
+    starts: int = 0
+    deaths: int = 0
+    closed: str | None = None
+    codes: list[int] = field(default_factory=list)
+
+
+class Fleet:
+    """`command(worker, slot)` is what to run, `on_death(worker)` says whether it had finished a trial."""
+
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        logs: Path,
+        command: Callable[[str], list[str]],
+        environment: Callable[[Mapping[str, str]], dict[str, str]],
+        on_death: Callable[[str], bool],
+        prefix: str,
+    ) -> None:
+        logs.mkdir(parents=True, exist_ok=True)
+        self.places = [Place(slot, logs / f"{slot.name}.log") for slot in slots]
+        self.command, self.environment, self.on_death, self.prefix = command, environment, on_death, prefix
+        self.ending = False
+
+    def start(self) -> None:
+        for place in self.places:
+            self._start(place)
+
+    def _start(self, place: Place) -> None:
+        place.starts += 1
+        place.worker = f"{self.prefix}-{place.slot.name}-{os.getpid()}.{place.starts}"
+        with place.log.open("ab") as log:
+            place.process = subprocess.Popen(
+                [sys.executable, "-m", "search", *self.command(place.worker)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.environment(place.slot.environment),
+                start_new_session=True,  # the terminal's Ctrl-C is the launcher's to hear
+            )
+
+    @property
+    def alive(self) -> list[Place]:
+        return [place for place in self.places if place.process is not None]
+
+    def watch(self) -> None:
+        """Notices who ended, and starts another where that makes sense."""
+        for place in self.alive:
+            assert place.process is not None
+            code = place.process.poll()
+            if code is None:
+                continue
+            place.process = None
+            place.codes.append(code)
+            if code in CLEAN_ENDS:
+                continue
+            finished = self.on_death(place.worker)
+            place.deaths = 1 if finished else place.deaths + 1
+            if self.ending:
+                continue
+            if code in HOPELESS_ENDS or place.deaths >= DEATHS_IN_A_ROW:
+                place.closed = last_line(place.log) or f"ended with code {code}"
+            else:
+                self._start(place)
+
+    def signal(self) -> None:
+        """SIGTERM to every worker: the first drains it, the second ends it at the next batch."""
+        self.ending = True
+        for place in self.alive:
+            assert place.process is not None
+            place.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends what does not end by itself, with all it has started."""
+        end = time.monotonic() + SECONDS_TO_END
+        for place in self.alive:
+            assert place.process is not None
+            try:
+                place.process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                os.killpg(place.process.pid, signal.SIGKILL)
+                place.process.wait()
+        self.watch()
+
+
+def last_line(log: Path) -> str:
+    """The last words of a worker."""
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else ""

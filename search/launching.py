@@ -1,0 +1,137 @@
+"""What `search launch` says around its work: the opening lines, the result, the files it leaves."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from sqlalchemy import Engine
+
+from search import artifact, devices, display, study
+from search import launch as launches
+from search import report as reports
+from search.launch import End, Flags
+from search.plan import Plan
+from search.ranking import wilson
+from space import cost, sampling
+from space.architecture import Architecture
+from space.errors import UsageError
+from storage import database, results
+from storage.records import Candidate
+from storage.studies import Study
+
+
+def launch(
+    flags: Flags, workers: str, gpus: str, out: Path | None, report: Path | None, dry_run: bool
+) -> int:
+    """Runs a search to its end. Returns the exit code."""
+    if workers != "auto" and not workers.isdigit():
+        raise UsageError(f"--workers {workers}: give a number, or auto")
+    slots = devices.slots(gpus, None if workers == "auto" else int(workers))
+    for path in filter(None, (out, report)):
+        if not path.parent.is_dir():
+            raise UsageError(f"{path}: there is no folder {path.parent}")
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if dry_run:
+        plan = launches.make_plan(flags, _stored(flags))
+        _say_plan(console, plan, [slot.name for slot in slots])
+        return 0
+    interrupts = launches.Interrupts()
+    study.quiet()
+    engine, record, plan = launches.prepare(flags)
+    interrupts.listen()
+    run = launches.Launch(flags, engine, record, plan, slots)
+    _open(console, flags, record, plan, [slot.name for slot in slots], run.logs)
+    shown = display.make(console)
+    try:
+        end = run.run(shown, interrupts)
+    finally:
+        shown.close()
+    _close(console, flags, record, end)
+    found = results.best(engine, record.id)
+    if found:
+        _say_best(found[0], plan, end.snapshot.trained)
+        _leave(engine, record, plan, found[0], end.snapshot.trained, out, report)
+    return end.code
+
+
+def _stored(flags: Flags) -> Plan | None:
+    record = launches.existing(flags)
+    return Plan.of(record.settings) if record else None
+
+
+def _say_plan(console: Console, plan: Plan, slots: list[str]) -> None:
+    data, recipe = plan.data, plan.recipe
+    low = cost.total(sampling.smallest(plan.space, plan.task))
+    console.print(
+        f"data     {data.name}: {data.train_images:,} training and {data.validation_images:,} validation"
+        f" images of {plan.task.channels}x{plan.task.image_size}x{plan.task.image_size},"
+        f" {plan.task.classes} classes; test images stay sealed"
+    )
+    console.print(f"budget   {plan.budget}; smallest network of the space {low.parameters:,}")
+    console.print(
+        f"training {recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.schedule.replace('_', '-')}"
+        f" to {recipe.learning_rate:g}; sampler {plan.sampler}, pruner {plan.pruner}, seed {plan.seed}"
+    )
+    console.print(f"slots    {', '.join(slots) or 'none here: workers elsewhere do the work'}")
+
+
+def _open(console: Console, flags: Flags, record: Study, plan: Plan, slots: list[str], logs: Path) -> None:
+    shown = database.redacted(database.normalise(flags.storage))
+    console.print(f"study    {record.name}, to {record.trials} trained networks")
+    console.print(f"stored   {shown}")
+    _say_plan(console, plan, slots)
+    console.print(f"logs     {logs}")
+    here = "" if flags.storage == "sqlite:///parsimony.db" else " (with the same --storage)"
+    console.print(f"follow   search status {record.name}, or search dashboard{here}")
+    console.print("stop     Ctrl-C lets running trials finish, twice ends at once")
+    console.print(f"resume   search launch --study {record.name} --trials {record.trials}{here}\n")
+
+
+def _close(console: Console, flags: Flags, record: Study, end: End) -> None:
+    snapshot = end.snapshot
+    for slot, why in end.closed.items():
+        console.print(f"{slot} was closed: {why}", style="yellow", markup=False)
+    if end.exhausted:
+        console.print("the space holds no network that the study does not have yet", style="yellow")
+    if end.timed_out:
+        console.print(f"time was up after {flags.timeout:.0f} s", style="yellow")
+    console.print(f"\n{record.name}: {snapshot.trained} of {snapshot.target} trained")
+    console.print(display.counts(snapshot.tally))
+
+
+def _say_best(best: Candidate, plan: Plan, trained: int) -> None:
+    images = plan.data.validation_images
+    accuracy = best.accuracy or 0.0
+    network = Architecture.parse(best.architecture)
+    lines = [
+        f"best network: trial {best.number}, {display.summary(network)}",
+        f"parameters: {best.parameters:,} of {plan.budget.max_parameters:,}"
+        f" ({100 * best.parameters / plan.budget.max_parameters:.1f}%)",
+        f"multiply-accumulates: {best.macs:,}"
+        + (f" of {plan.budget.max_macs:,}" if plan.budget.max_macs else ""),
+        f"validation accuracy: {display.percent(accuracy)} (95% interval {wilson(accuracy, images)},"
+        f" {images:,} images of {plan.data.name}, {best.epochs} epochs)",
+        f"the best of {trained} by this same score: expect somewhat less on new images",
+    ]
+    click.echo("\n".join(lines))
+
+
+def _leave(
+    engine: Engine,
+    record: Study,
+    plan: Plan,
+    best: Candidate,
+    trained: int,
+    out: Path | None,
+    report: Path | None,
+) -> None:
+    if out:
+        document = artifact.export(record, plan, best, trained)
+        artifact.write(document.model_dump_json(indent=1) + "\n", out)
+        click.echo(f"wrote {out}: check it with `search verify {out}`")
+    else:
+        click.echo(f"keep it with `search export {record.name}`")
+    if report:
+        rows = results.candidates(engine, record.id)
+        artifact.write(reports.page(record, plan, rows, results.epochs(engine, record.id)), report)
+        click.echo(f"wrote {report}: open it in a browser")

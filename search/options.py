@@ -1,0 +1,76 @@
+"""Flags that several commands share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from search import settings
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+storage: Decorator = click.option(
+    "--storage",
+    default=settings.STORAGE,
+    show_default=True,
+    envvar="SEARCH_STORAGE",
+    show_envvar=True,
+    metavar="URL",
+    help="postgresql://user:password@host/name, or sqlite:///file.db.",
+)
+data_dir: Decorator = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=settings.data_dir,
+    envvar="SEARCH_DATA_DIR",
+    show_envvar=True,
+    help="Data sets, their caches and the workers' logs.  [default: ~/.cache/parsimony]",
+)
+lease: Decorator = click.option(
+    "--lease",
+    "lease_seconds",
+    type=settings.Duration(),
+    default=settings.LEASE_SECONDS,
+    metavar="TIME",
+    help="A worker silent for so long is taken for dead.  [default: 60s]",
+)
+grace: Decorator = click.option(
+    "--grace",
+    "grace_seconds",
+    type=settings.Duration(),
+    default="1h",
+    envvar="SEARCH_GRACE",
+    show_envvar=True,
+    metavar="TIME",
+    help="Once told to end, trials may still run for so long.  [default: 1h]",
+)
+format_: Decorator = click.option(
+    "--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True
+)
+
+
+def study(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The study by its first argument or by --study; neither means the newest of the store."""
+
+    def either(_context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+        named = _context.meta.get("study")
+        if value is not None and named is not None and named != value:
+            raise click.UsageError(f"two studies: {named!r} and {value!r}", _context)
+        _context.meta["study"] = value if value is not None else named
+        if parameter.name == "study":
+            return named if value is None else value
+        return value
+
+    option = click.option(
+        "--study",
+        "study_flag",
+        metavar="NAME",
+        envvar="SEARCH_STUDY",
+        callback=either,
+        is_eager=True,
+        expose_value=False,
+        help="The study.  [default: the newest]",
+    )
+    argument = click.argument("study", required=False, metavar="[STUDY]", callback=either)
+    return option(argument(command))

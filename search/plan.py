@@ -1,0 +1,126 @@
+"""The plan of a study: everything that a worker needs to run the same search anywhere.
+
+Stored once with the study, as JSON; a worker reads it and nothing else. It knows no database and no sampler.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from space.budget import Budget
+from space.errors import DataError, StudyError
+from space.space import SearchSpace, Task
+from trainer.data import Dataset, Split, load, split
+from trainer.recipe import Recipe
+
+SamplerName = Literal["tpe", "gp", "random"]
+PrunerName = Literal["median", "hyperband", "asha", "none"]
+
+
+class DataPlan(BaseModel):
+    """Which images, and how they were split; the digests (sha256) make a mix-up impossible."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    spec: str
+    name: str
+    image_size: int
+    limit: int | None
+    validation_share: float
+    split_seed: int
+    train_images: int
+    validation_images: int
+    digest: str
+    split_digest: str
+
+
+class Plan(BaseModel):
+    """What to search, how to train, on what, and who decides."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    space: SearchSpace
+    budget: Budget
+    task: Task
+    recipe: Recipe
+    data: DataPlan
+    sampler: SamplerName
+    pruner: PrunerName
+    seed: int
+
+    @classmethod
+    def of(cls, settings: dict[str, Any]) -> Self:
+        """The plan as the store keeps it."""
+        return cls.model_validate_json(json.dumps(settings))
+
+    def document(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")
+
+
+@dataclass(frozen=True)
+class Images:
+    """A data set that was opened and split as a plan says."""
+
+    dataset: Dataset
+    split: Split
+
+
+def describe(spec: str, images: Images, limit: int | None, share: float, seed: int) -> DataPlan:
+    """The plan's words for images that are at hand."""
+    dataset, parts = images.dataset, images.split
+    return DataPlan(
+        spec=spec,
+        name=dataset.name,
+        image_size=dataset.image_size,
+        limit=limit,
+        validation_share=share,
+        split_seed=seed,
+        train_images=len(parts.train),
+        validation_images=len(parts.validation),
+        digest=dataset.digest,
+        split_digest=parts.digest,
+    )
+
+
+def open_images(data: DataPlan, data_dir: Path, spec: str | None = None) -> Images:
+    """Opens the plan's images, from `spec` where they lie elsewhere on this machine.
+
+    Raises DataError where they are not there, or not those that the study was made with.
+    """
+    dataset = load(spec or data.spec, data_dir, data.image_size)
+    parts = split(dataset, data.split_seed, data.validation_share, data.limit)
+    if (dataset.digest, parts.digest) != (data.digest, data.split_digest):
+        raise DataError(f"{dataset.spec} holds other images than {data.name}, with which the study was made")
+    return Images(dataset, parts)
+
+
+FLAGS = {
+    "space": "--space",
+    "budget": "--max-params or --max-macs",
+    "recipe": "--recipe or --epochs",
+    "data": "--data",
+    "sampler": "--sampler",
+    "pruner": "--pruner",
+    "seed": "--seed",
+}
+
+
+def require_same(name: str, stored: Plan, wanted: Plan) -> None:
+    """Raises StudyError that names the first flag by which `wanted` differs from the study."""
+    for field, flag in FLAGS.items():
+        was, now = getattr(stored, field), getattr(wanted, field)
+        if was != now:
+            raise StudyError(
+                f"study {name!r} was made with another {flag}{_difference(was, now)}; "
+                "leave the flag out to go on with it, or name a new study"
+            )
+
+
+def _difference(was: object, now: object) -> str:
+    if isinstance(was, DataPlan) and isinstance(now, DataPlan):
+        was, now = was.name, now.name
+    short = all(isinstance(x, (str, int, Budget)) for x in (was, now)) and was != now
+    return f" ({was}, not {now})" if short else ""

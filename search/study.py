@@ -1,0 +1,148 @@
+"""The study as Optuna sees it: its storage, samplers and pruners, and how our ledger answers it.
+
+Optuna proposes and remembers; the ledger (storage/) decides what counts. Nothing is trained here.
+"""
+
+import warnings
+from collections.abc import Iterable
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from sqlalchemy import Engine
+
+from search.plan import Plan, PrunerName, SamplerName
+from space.budget import Verdict
+from storage import database, leases, results
+from storage.records import Candidate, State
+
+MAX_ATTEMPTS = 3  # of one network whose workers die
+STARTUP_TRIALS = 10
+
+
+def quiet() -> None:
+    """Optuna's own log lines and its notes on experimental parts are not for our users."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+def open_storage(url: str) -> optuna.storages.RDBStorage:
+    """Optuna's tables in the same database, under the same time limits."""
+    return optuna.storages.RDBStorage(
+        database.normalise(url), engine_kwargs=database.engine_options(url), skip_compatibility_check=False
+    )
+
+
+def create(url: str, name: str, plan: Plan) -> None:
+    """Makes Optuna's study; goes on with it where a launch broke off between its record and ours."""
+    study = optuna.create_study(
+        storage=open_storage(url), study_name=name, direction="maximize", load_if_exists=True
+    )
+    study.set_user_attr("data", plan.data.name)
+    study.set_user_attr("budget", str(plan.budget))
+    study.set_metric_names(["validation accuracy"])
+
+
+def open_study(url: str, name: str, plan: Plan) -> optuna.Study:
+    """The study with its pruner; the sampler comes with each claim."""
+    return optuna.load_study(
+        storage=open_storage(url), study_name=name, pruner=make_pruner(plan.pruner, plan.recipe.epochs)
+    )
+
+
+def make_sampler(name: SamplerName, *seed: int) -> optuna.samplers.BaseSampler:
+    """A sampler for one claim: `seed` holds the study's seed, the claim's ordinal and what else must
+    differ, so that equal searches are equal and no two workers propose twins."""
+    number = _mixed(seed)
+    if name == "random":
+        return optuna.samplers.RandomSampler(seed=number)
+    if name == "gp":
+        return optuna.samplers.GPSampler(seed=number, n_startup_trials=STARTUP_TRIALS)
+    return optuna.samplers.TPESampler(seed=number, n_startup_trials=STARTUP_TRIALS)
+
+
+def _mixed(seed: tuple[int, ...]) -> int:
+    from numpy.random import SeedSequence
+
+    return int(SeedSequence(seed).generate_state(1)[0])
+
+
+def make_pruner(name: PrunerName, epochs: int) -> optuna.pruners.BasePruner:
+    """Pruners that leave the first third of a training alone: what starts slowly may end well."""
+    warm_up = max(1, epochs // 3)
+    if name == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=warm_up)
+    if name == "hyperband":
+        return optuna.pruners.HyperbandPruner(min_resource=warm_up, max_resource=epochs)
+    if name == "asha":
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=warm_up)
+    return optuna.pruners.NopPruner()
+
+
+def annotate(trial: Trial, verdict: Verdict) -> None:
+    """What everyone who reads the study with Optuna alone should see, from the moment of the proposal."""
+    trial.set_user_attr("parameters", verdict.parameters)
+    trial.set_user_attr("macs", verdict.macs)
+    if not verdict.fits:
+        for name, violation in verdict.violations.items():
+            trial.set_constraint(name, violation)
+        # optuna-dashboard 0.21 reads only this older form (optuna#6825).
+        trial.storage.set_trial_system_attr(trial._trial_id, "constraints", list(verdict.violations.values()))
+
+
+def answer(study: optuna.Study, trial: Trial, candidate: Candidate, original: FrozenTrial | None) -> None:
+    """Tells Optuna of a proposal that is not trained: over budget is PRUNED, never COMPLETE; a repeat has
+    the value of the network it repeats, as far as that is known."""
+    if original is None:
+        study.tell(trial, state=TrialState.PRUNED)
+        return
+    trial.set_user_attr("repeat_of", candidate.repeat_of)
+    if original.state == TrialState.COMPLETE:
+        study.tell(trial, original.value)
+        return
+    if original.state == TrialState.PRUNED and original.last_step is not None:
+        trial.report(original.intermediate_values[original.last_step], original.last_step)
+    study.tell(trial, state=TrialState.PRUNED)
+
+
+def recover(study: optuna.Study, lost: Iterable[Candidate]) -> None:
+    """Tells Optuna that these trials ended with their workers, and asks for each once more."""
+    for candidate in lost:
+        study.tell(candidate.number, state=TrialState.FAIL, skip_if_finished=True)
+        if candidate.attempt >= MAX_ATTEMPTS:
+            continue
+        dead = trial_of(study, candidate.number)
+        study.add_trial(
+            create_trial(
+                state=TrialState.WAITING,
+                params=dead.params,
+                distributions=dead.distributions,
+                user_attrs={"retry_of": candidate.number, "attempt": candidate.attempt + 1},
+            )
+        )
+
+
+def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
+    """Optuna's trial of this number."""
+    return next(trial for trial in study.get_trials(deepcopy=False) if trial.number == number)
+
+
+TOLD = {
+    State.COMPLETED: TrialState.COMPLETE,
+    State.PRUNED: TrialState.PRUNED,
+    State.DIVERGED: TrialState.PRUNED,  # it must teach the sampler to stay away; FAIL teaches nothing
+    State.OUT_OF_MEMORY: TrialState.PRUNED,
+}
+
+
+def reconcile(study: optuna.Study, engine: Engine, study_id: int) -> None:
+    """Repairs what a death between our row and Optuna's left apart: a trial of Optuna that still runs though
+    its candidate has ended, or never reached the ledger. Only while nobody holds a claim."""
+    unfinished = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    if not unfinished or leases.running(engine, study_id):
+        return
+    rows = {row.number: row for row in results.candidates(engine, study_id)}
+    for frozen in unfinished:
+        row = rows.get(frozen.number)
+        state = TOLD.get(row.state, TrialState.FAIL) if row else TrialState.FAIL
+        value = row.accuracy if row and state == TrialState.COMPLETE else None
+        study.tell(frozen.number, value, state=state, skip_if_finished=True)
