@@ -147,6 +147,13 @@ def connect(url: str, *, create: bool = True) -> Engine:
     return engine
 
 
+def absent(url: str) -> bool:
+    """Whether this is a SQLite file that is still to be made."""
+    parsed = _parse(url)
+    file = str(parsed.database)
+    return _is_sqlite(parsed) and not file.startswith("file:") and not Path(file).exists()
+
+
 def _check_file(url: URL, create: bool) -> None:
     file = str(url.database)
     if file.startswith("file:"):
