@@ -1,0 +1,58 @@
+# Two commands, nothing before them: `make search` and `make test`. Python 3.11+ and make are enough.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+TRIALS ?= 200
+export OMP_NUM_THREADS = 1
+
+.PHONY: help search test check format lint types bench clean
+
+help:
+	@echo "make search   install into $(VENV) and run a real search of $(TRIALS) trials on handwritten digits"
+	@echo "make test     install and run the tests, those against a real PostgreSQL included"
+	@echo "make check    what CI runs: format, lint, types, tests"
+	@echo "make bench    measure what is claimed: judging"
+	@echo "make clean    remove $(VENV) and the caches"
+
+# The stamps hold the pins they were installed with: a changed pyproject or constraints installs again.
+$(VENV)/.made:
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Parsimony needs Python 3.11 or newer: make PYTHON=python3.13")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@touch $@
+
+$(VENV)/.search: $(VENV)/.made pyproject.toml constraints.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.search
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# Digits are 8x8 pixels; 4 million multiply-accumulates an image keep a trial at seconds on a CPU core.
+search: $(VENV)/.search
+	$(BIN)/search launch --trials $(TRIALS) --data digits --max-macs 4_000_000 --out best.json --report report.html
+	$(BIN)/search verify best.json
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+check: lint types test
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.judging
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
