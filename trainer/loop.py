@@ -34,7 +34,7 @@ OnBatch = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained network, what its images were normalised with, and how it did."""
+    """A trained network (weights channels-last), what its images were normalised with, and how it did."""
 
     model: nn.Module
     normalisation: Normalisation

@@ -1,0 +1,209 @@
+"""Training: it learns, repeats itself to the bit, reports what it saw, and stops when told to."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from space.architecture import Architecture, Stage, Stem
+from space.errors import ArchitectureError, DeviceError, DivergedError, RecipeError
+from trainer import data, device, feed, loop
+from trainer.outcome import EpochReport
+from trainer.recipe import Recipe, defaults
+
+BRIEF = Recipe(epochs=2, batch_size=64, learning_rate=0.2, crop_padding=1, flip=False, precision="float32")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> data.Dataset:
+    return data.load("digits", tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def split(digits: data.Dataset) -> data.Split:
+    return data.split(digits, seed=0)
+
+
+@pytest.fixture(scope="module")
+def few(digits: data.Dataset) -> data.Split:
+    return data.split(digits, seed=0, limit=192)
+
+
+def network(width: int = 8, **changes: object) -> Architecture:
+    stages = (Stage(blocks=1, width=width), Stage(blocks=1, width=2 * width, stride=2))
+    parts = {"channels": 1, "image_size": 8, "stem": Stem(width=width), "stages": stages}
+    return Architecture(**{**parts, **changes})  # type: ignore[arg-type]
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_brief_training_learns_to_read_digits(
+    precision: str, digits: data.Dataset, split: data.Split
+) -> None:
+    recipe = defaults("digits").model_copy(update={"precision": precision})
+    reports: list[EpochReport] = []
+    outcome = loop.train(network(), recipe, digits, split, seed=1, on_epoch=reports.append)
+    assert outcome.accuracy > 0.85
+    assert reports[-1].train_loss < reports[0].train_loss
+    assert reports[-1].validation_loss < reports[0].validation_loss
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_same_seed_gives_the_same_result_to_the_bit(
+    precision: str, digits: data.Dataset, few: data.Split
+) -> None:
+    def fitted(seed: int) -> tuple[torch.Tensor, list[float]]:
+        reports: list[EpochReport] = []
+        recipe = BRIEF.model_copy(update={"precision": precision, "flip": True})
+        done = loop.fit(network(), recipe, digits, few, seed=seed, on_epoch=reports.append)
+        losses = [loss for report in reports for loss in (report.train_loss, report.validation_loss)]
+        return torch.cat([parameter.flatten() for parameter in done.model.parameters()]), losses
+
+    first, losses = fitted(5)
+    torch.rand(3)  # what others draw in between makes no difference
+    again, losses_again = fitted(5)
+    assert torch.equal(first, again)
+    assert losses == losses_again
+    assert not torch.equal(first, fitted(6)[0])
+
+
+def test_what_is_reported_adds_up(digits: data.Dataset, few: data.Split) -> None:
+    reports: list[EpochReport] = []
+    recipe = BRIEF.model_copy(update={"epochs": 3})
+    outcome = loop.train(network(), recipe, digits, few, seed=0, on_epoch=reports.append)
+    assert [(report.epoch, report.epochs) for report in reports] == [(1, 3), (2, 3), (3, 3)]
+    assert outcome.accuracy == reports[-1].validation_accuracy
+    assert outcome.best_accuracy == max(report.validation_accuracy for report in reports)
+    assert outcome.loss == reports[-1].validation_loss
+    assert (outcome.epochs, outcome.validation_images) == (3, 144)
+    assert outcome.seconds >= sum(report.seconds for report in reports)
+    assert outcome.images_per_second > 0
+
+
+def test_validation_is_what_evaluate_says_of_the_trained_network(
+    digits: data.Dataset, few: data.Split
+) -> None:
+    fitted = loop.fit(network(), BRIEF, digits, few, seed=0)
+    images = torch.from_numpy(digits.images[few.validation])
+    labels = torch.from_numpy(digits.labels[few.validation])
+    loss, accuracy = loop.evaluate(fitted.model, images, labels, fitted.normalisation)
+    assert accuracy == fitted.outcome.accuracy
+    assert loss == pytest.approx(fitted.outcome.loss, rel=1e-5)
+
+
+def test_whatever_the_epoch_callback_raises_stops_the_training(digits: data.Dataset, few: data.Split) -> None:
+    def stop(report: EpochReport) -> None:
+        seen.append(report.epoch)
+        raise Stop
+
+    seen: list[int] = []
+    with pytest.raises(Stop):
+        loop.train(network(), BRIEF, digits, few, seed=0, on_epoch=stop)
+    assert seen == [1]
+
+
+def test_the_batch_callback_counts_all_steps_and_may_stop_too(digits: data.Dataset, few: data.Split) -> None:
+    def note(step: int, steps: int) -> None:
+        seen.append((step, steps))
+        if step == 4:
+            raise Stop
+
+    seen: list[tuple[int, int]] = []
+    with pytest.raises(Stop):
+        loop.train(network(), BRIEF, digits, few, seed=0, on_batch=note)
+    assert seen == [(1, 6), (2, 6), (3, 6), (4, 6)]
+
+
+def test_a_loss_that_is_no_number_is_a_divergence(digits: data.Dataset, few: data.Split) -> None:
+    reports: list[EpochReport] = []
+    recipe = BRIEF.model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(DivergedError, match=r"loss is (nan|inf) in epoch 1; a lower learning_rate may help"):
+        loop.train(network(), recipe, digits, few, seed=0, on_epoch=reports.append)
+    assert reports == []
+
+
+def test_a_split_smaller_than_a_batch_is_one_batch(digits: data.Dataset, few: data.Split) -> None:
+    steps: list[int] = []
+    recipe = BRIEF.model_copy(update={"batch_size": 500, "epochs": 1})
+    loop.train(network(), recipe, digits, few, seed=0, on_batch=lambda step, _: steps.append(step))
+    assert steps == [1]
+
+
+def test_an_epoch_shows_every_image_once_but_for_the_last_partial_batch(
+    digits: data.Dataset, split: data.Split
+) -> None:
+    ready = feed.feed(digits, split, torch.device("cpu"))
+    numbered = dataclasses.replace(ready, labels=torch.arange(len(digits.labels)))
+    recipe = BRIEF.model_copy(update={"crop_padding": 0})
+    batches = list(numbered.epoch(recipe, torch.Generator().manual_seed(0)))
+    seen = torch.cat([labels for _, labels in batches])
+    assert [len(x) for x, _ in batches] == [64] * (1294 // 64)
+    assert len(set(seen.tolist())) == len(seen)
+    assert set(seen.tolist()) <= set(split.train.tolist())
+    for x, labels in batches:
+        assert torch.equal(x, ready.normalisation.apply(ready.images[labels].permute(0, 3, 1, 2)))
+
+
+def test_normalisation_is_that_of_the_training_images_alone(digits: data.Dataset, few: data.Split) -> None:
+    chosen = digits.images[few.train].astype(np.float64)
+    normalisation = feed.measure(digits.images, few.train)
+    assert normalisation.mean == pytest.approx((chosen.mean(),))
+    assert normalisation.deviation == pytest.approx((chosen.std(),))
+    x = normalisation.apply(torch.from_numpy(digits.images[few.train]).permute(0, 3, 1, 2))
+    assert (x.mean().item(), x.std().item()) == pytest.approx((0, 1), abs=1e-3)
+
+
+def test_a_channel_of_one_value_is_not_divided_by_zero() -> None:
+    normalisation = feed.measure(np.full((4, 8, 8, 3), 9, np.uint8), np.arange(4))
+    assert normalisation.deviation == (1.0, 1.0, 1.0)
+
+
+def test_data_is_put_on_the_device_once(digits: data.Dataset, split: data.Split, few: data.Split) -> None:
+    cpu = torch.device("cpu")
+    ready = feed.feed(digits, split, cpu)
+    assert feed.feed(dataclasses.replace(digits), data.split(digits, seed=0), cpu) is ready
+    assert feed.feed(digits, few, cpu) is not ready
+    assert ready.images.data_ptr() == digits.images.ctypes.data, "and on a CPU it is not copied at all"
+
+
+def test_biases_and_norms_do_not_decay() -> None:
+    built = loop.networks.build(network())
+    decayed, kept = loop._optimizer(built, Recipe(), torch.device("cpu")).param_groups
+    assert {parameter.ndim for parameter in decayed["params"]} == {2, 4}
+    assert {parameter.ndim for parameter in kept["params"]} == {1}
+    assert (decayed["weight_decay"], kept["weight_decay"]) == (5e-4, 0.0)
+
+
+@pytest.mark.parametrize("changes", [{"channels": 3}, {"image_size": 16}, {"classes": 7}])
+def test_a_network_for_other_images_is_refused(
+    changes: dict[str, int], digits: data.Dataset, few: data.Split
+) -> None:
+    with pytest.raises(ArchitectureError, match="digits has 1 channels, 8 pixels a side, 10 classes"):
+        loop.train(network(**changes), BRIEF, digits, few, seed=0)
+
+
+def test_a_crop_as_large_as_the_image_is_refused(digits: data.Dataset, few: data.Split) -> None:
+    with pytest.raises(RecipeError, match="crop_padding 8 does not fit images of 8 pixels"):
+        loop.train(network(), BRIEF.model_copy(update={"crop_padding": 8}), digits, few, seed=0)
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "tpu", "meta", "cpu:x"])
+def test_a_device_that_is_not_there_is_named(name: str) -> None:
+    with pytest.raises(DeviceError, match=name):
+        device.select_device(name)
+
+
+def test_float32_and_bfloat16_are_taken_at_their_word() -> None:
+    cpu = device.select_device("cpu")
+    assert device.training_type(Recipe(precision="float32"), cpu) is torch.float32
+    assert device.training_type(Recipe(precision="bfloat16"), cpu) is torch.bfloat16
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_learns_to_read_digits_too(digits: data.Dataset, split: data.Split) -> None:
+    outcome = loop.train(network(), defaults("digits"), digits, split, seed=1, device=None)
+    assert outcome.accuracy > 0.85
