@@ -63,7 +63,9 @@ def test_a_split_is_stratified_and_disjoint_and_leaves_nothing_out(digits: data.
 def test_a_split_is_the_same_wherever_it_is_made(digits: data.Dataset) -> None:
     split = data.split(digits, seed=0)
     assert split == data.split(digits, seed=0) != data.split(digits, seed=1)
-    assert split.digest == hashlib.sha256(split.train.tobytes() + b"|" + split.validation.tobytes()).hexdigest()
+    assert (
+        split.digest == hashlib.sha256(split.train.tobytes() + b"|" + split.validation.tobytes()).hexdigest()
+    )
     assert split.digest.startswith("17b8f873c20ee984")
 
 
@@ -239,14 +241,18 @@ def test_an_image_size_out_of_range_is_refused(tmp_path: Path) -> None:
         data.load("digits", tmp_path, 1000)
 
 
-def test_cifar10_without_a_network_says_where_to_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cifar10_without_a_network_says_where_to_put_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     message = refused("cifar10", tmp_path)
     assert f"put the folder cifar-10-batches-py into {tmp_path}, or use --data digits" in message
 
 
-def test_cifar10_is_read_from_the_folder_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cifar10_is_read_from_the_folder_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_batches(tmp_path / "cifar-10-batches-py", monkeypatch)
     dataset = data.load("cifar10", tmp_path)
     assert dataset.name == "CIFAR-10"
