@@ -230,8 +230,7 @@ def dashboard(storage: str, port: int, host: str, allow_remote: bool) -> None:
     """Serve optuna-dashboard for the store, on this machine alone."""
     from search import dashboard as boards
 
-    with views.engine(storage):
-        boards.serve(storage, host, port, allow_remote, lambda at: click.echo(f"dashboard at {at}", err=True))
+    boards.serve(storage, host, port, allow_remote, lambda at: click.echo(f"dashboard at {at}", err=True))
 
 
 for command in (views.status, views.list_, views.trials, views.best, views.show):

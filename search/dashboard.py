@@ -9,7 +9,8 @@ from collections.abc import Callable
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from search import study
-from space.errors import EnvironmentProblem, UsageError
+from space.errors import EnvironmentProblem, StorageError, UsageError
+from storage import database
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -27,7 +28,7 @@ def serve(url: str, host: str, port: int, allow_remote: bool, ready: Callable[[s
     """Serves until interrupted; `ready` gets the address (port 0 takes a free one).
 
     Raises UsageError for an address that others can reach unless that was allowed, EnvironmentProblem for a
-    port in use.
+    port in use, StorageError for a store out of reach.
     """
     if host not in LOOPBACK and not allow_remote:
         raise UsageError(
@@ -37,6 +38,7 @@ def serve(url: str, host: str, port: int, allow_remote: bool, ready: Callable[[s
     from optuna_dashboard import wsgi
 
     study.quiet()
+    _make_tables(url)
     application = wsgi(study.open_storage(url))
     try:
         server = make_server(host, port, application, server_class=_Server, handler_class=_Silent)
@@ -45,3 +47,14 @@ def serve(url: str, host: str, port: int, allow_remote: bool, ready: Callable[[s
     with server:
         ready(f"http://{host}:{server.server_port}/dashboard/")
         server.serve_forever()
+
+
+def _make_tables(url: str) -> None:
+    """A new server has no tables before its first launch; a store that has them is not written to."""
+    engine = database.connect(url, create=False)
+    try:
+        database.check(engine)
+    except StorageError:
+        database.prepare(engine)
+    finally:
+        engine.dispose()
