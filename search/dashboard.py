@@ -39,14 +39,16 @@ def serve(url: str, host: str, port: int, allow_remote: bool, ready: Callable[[s
 
     study.quiet()
     _make_tables(url)
-    application = wsgi(study.open_storage(url))
-    try:
-        server = make_server(host, port, application, server_class=_Server, handler_class=_Silent)
-    except OSError as error:
-        raise EnvironmentProblem(f"port {port} on {host}: {error.strerror}; choose another --port") from None
-    with server:
-        ready(f"http://{host}:{server.server_port}/dashboard/")
-        server.serve_forever()
+    with study.opened_storage(url) as storage:
+        try:
+            server = make_server(host, port, wsgi(storage), server_class=_Server, handler_class=_Silent)
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"port {port} on {host}: {error.strerror}; choose another --port"
+            ) from None
+        with server:
+            ready(f"http://{host}:{server.server_port}/dashboard/")
+            server.serve_forever()
 
 
 def _make_tables(url: str) -> None:

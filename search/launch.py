@@ -133,7 +133,8 @@ def prepare(flags: Flags) -> tuple[Engine, Study, Plan]:
     engine = database.connect(flags.storage)
     database.prepare(engine)
     if record:
-        studies.set_trials(engine, record.id, flags.trials)
+        tally = results.tally(engine, record.id)
+        studies.set_trials(engine, record.id, max(flags.trials, sum(tally[state] for state in TRAINED)))
         studies.request_stop(engine, record.id, False)
         return engine, studies.find(engine, record.name), plan
     name = flags.study or settings.study_name(datetime.now())
@@ -192,9 +193,16 @@ class End:
 class Launch:
     """One run of the launcher over a study that is prepared."""
 
-    def __init__(self, flags: Flags, engine: Engine, record: Study, plan: Plan, slots: list[Slot]) -> None:
-        self.flags, self.engine, self.record, self.plan = flags, engine, record, plan
-        self.optuna: optuna.Study = study.open_study(flags.storage, record.name, plan)
+    def __init__(
+        self,
+        flags: Flags,
+        engine: Engine,
+        record: Study,
+        plan: Plan,
+        opened: optuna.Study,
+        slots: list[Slot],
+    ) -> None:
+        self.flags, self.engine, self.record, self.plan, self.optuna = flags, engine, record, plan, opened
         self.logs = flags.data_dir / "logs" / record.name
         self.ended: int | None = None
         self.fleet = Fleet(

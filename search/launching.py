@@ -9,6 +9,8 @@ from sqlalchemy import Engine
 from search import artifact, devices, display, study
 from search import launch as launches
 from search import report as reports
+from search.devices import Slot
+from search.display import Snapshot
 from search.launch import End, Flags
 from search.plan import Plan
 from search.ranking import wilson
@@ -39,19 +41,32 @@ def launch(
     study.quiet()
     engine, record, plan = launches.prepare(flags)
     interrupts.listen()
-    run = launches.Launch(flags, engine, record, plan, slots)
-    _open(console, flags, record, plan, [slot.name for slot in slots], run.logs)
-    shown = display.make(console)
     try:
-        end = run.run(shown, interrupts)
+        end = _search(console, flags, engine, record, plan, slots, interrupts)
+        _say_end(console, flags, record, end)
+        _leave(engine, record, plan, end.snapshot, out, report)
+        return end.code
     finally:
-        shown.close()
-    _close(console, flags, record, end)
-    found = results.best(engine, record.id)
-    if found:
-        _say_best(found[0], plan, end.snapshot.trained)
-        _leave(engine, record, plan, found[0], end.snapshot.trained, out, report)
-    return end.code
+        engine.dispose()
+
+
+def _search(
+    console: Console,
+    flags: Flags,
+    engine: Engine,
+    record: Study,
+    plan: Plan,
+    slots: list[Slot],
+    interrupts: launches.Interrupts,
+) -> End:
+    with study.opened(flags.storage, record.name, plan) as opened:
+        run = launches.Launch(flags, engine, record, plan, opened, slots)
+        _say_start(console, flags, record, plan, [slot.name for slot in slots], run.logs)
+        shown = display.make(console)
+        try:
+            return run.run(shown, interrupts)
+        finally:
+            shown.close()
 
 
 def _stored(flags: Flags) -> Plan | None:
@@ -75,7 +90,9 @@ def _say_plan(console: Console, plan: Plan, slots: list[str]) -> None:
     console.print(f"slots    {', '.join(slots) or 'none here: workers elsewhere do the work'}")
 
 
-def _open(console: Console, flags: Flags, record: Study, plan: Plan, slots: list[str], logs: Path) -> None:
+def _say_start(
+    console: Console, flags: Flags, record: Study, plan: Plan, slots: list[str], logs: Path
+) -> None:
     shown = database.redacted(database.normalise(flags.storage))
     console.print(f"study    {record.name}, to {record.trials} trained networks")
     console.print(f"stored   {shown}")
@@ -87,7 +104,7 @@ def _open(console: Console, flags: Flags, record: Study, plan: Plan, slots: list
     console.print(f"resume   search launch --study {record.name} --trials {record.trials}{here}\n")
 
 
-def _close(console: Console, flags: Flags, record: Study, end: End) -> None:
+def _say_end(console: Console, flags: Flags, record: Study, end: End) -> None:
     snapshot = end.snapshot
     for slot, why in end.closed.items():
         console.print(f"{slot} was closed: {why}", style="yellow", markup=False)
@@ -117,21 +134,19 @@ def _say_best(best: Candidate, plan: Plan, trained: int) -> None:
 
 
 def _leave(
-    engine: Engine,
-    record: Study,
-    plan: Plan,
-    best: Candidate,
-    trained: int,
-    out: Path | None,
-    report: Path | None,
+    engine: Engine, record: Study, plan: Plan, end: Snapshot, out: Path | None, report: Path | None
 ) -> None:
+    if report:
+        rows = results.candidates(engine, record.id)
+        artifact.write(reports.page(record, plan, rows, results.epochs(engine, record.id)), report)
+    if end.best is None:
+        return
+    _say_best(end.best, plan, end.trained)
     if out:
-        document = artifact.export(record, plan, best, trained)
+        document = artifact.export(record, plan, end.best, end.trained)
         artifact.write(document.model_dump_json(indent=1) + "\n", out)
         click.echo(f"wrote {out}: check it with `search verify {out}`")
     else:
         click.echo(f"keep it with `search export {record.name}`")
     if report:
-        rows = results.candidates(engine, record.id)
-        artifact.write(reports.page(record, plan, rows, results.epochs(engine, record.id)), report)
         click.echo(f"wrote {report}: open it in a browser")

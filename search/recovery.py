@@ -14,5 +14,6 @@ def recover(engine: Engine, url: str, record: Study) -> int:
         from search.plan import Plan
 
         study.quiet()
-        study.recover(study.open_study(url, record.name, Plan.of(record.settings)), lost)
+        with study.opened(url, record.name, Plan.of(record.settings)) as opened:
+            study.recover(opened, lost)
     return len(lost)

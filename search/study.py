@@ -4,7 +4,8 @@ Optuna proposes and remembers; the ledger (storage/) decides what counts. Nothin
 """
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
@@ -25,28 +26,34 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
-def open_storage(url: str) -> optuna.storages.RDBStorage:
-    """Optuna's tables in the same database, under the same time limits."""
-    return optuna.storages.RDBStorage(
-        database.normalise(url), engine_kwargs=database.engine_options(url), skip_compatibility_check=False
-    )
+@contextmanager
+def opened_storage(url: str) -> Iterator[optuna.storages.RDBStorage]:
+    """Optuna's tables in the same database, under the same time limits; made where they are not there."""
+    storage = optuna.storages.RDBStorage(database.normalise(url), engine_kwargs=database.engine_options(url))
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 def create(url: str, name: str, plan: Plan) -> None:
     """Makes Optuna's study; goes on with it where a launch broke off between its record and ours."""
-    study = optuna.create_study(
-        storage=open_storage(url), study_name=name, direction="maximize", load_if_exists=True
-    )
-    study.set_user_attr("data", plan.data.name)
-    study.set_user_attr("budget", str(plan.budget))
-    study.set_metric_names(["validation accuracy"])
+    with opened_storage(url) as storage:
+        study = optuna.create_study(
+            storage=storage, study_name=name, direction="maximize", load_if_exists=True
+        )
+        study.set_user_attr("data", plan.data.name)
+        study.set_user_attr("budget", str(plan.budget))
+        study.set_metric_names(["validation accuracy"])
 
 
-def open_study(url: str, name: str, plan: Plan) -> optuna.Study:
+@contextmanager
+def opened(url: str, name: str, plan: Plan) -> Iterator[optuna.Study]:
     """The study with its pruner; the sampler comes with each claim."""
-    return optuna.load_study(
-        storage=open_storage(url), study_name=name, pruner=make_pruner(plan.pruner, plan.recipe.epochs)
-    )
+    with opened_storage(url) as storage:
+        pruner = make_pruner(plan.pruner, plan.recipe.epochs)
+        yield optuna.load_study(storage=storage, study_name=name, pruner=pruner)
 
 
 def make_sampler(name: SamplerName, *seed: int) -> optuna.samplers.BaseSampler:
@@ -68,7 +75,7 @@ def _mixed(seed: tuple[int, ...]) -> int:
 
 def make_pruner(name: PrunerName, epochs: int) -> optuna.pruners.BasePruner:
     """Pruners that leave the first third of a training alone: what starts slowly may end well."""
-    warm_up = max(1, epochs // 3)
+    warm_up = epochs // 3 + 1
     if name == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=warm_up)
     if name == "hyperband":

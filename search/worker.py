@@ -21,7 +21,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from search import objective, study
+from search import objective, pinning, study
 from search.plan import Images, Plan, open_images
 from space.architecture import Architecture
 from space.errors import DeviceError, ExhaustedError, LeaseLostError, ParsimonyError, StorageError
@@ -32,6 +32,7 @@ from storage.studies import Study
 from trainer.outcome import EpochReport, Outcome
 
 POLL_SECONDS = 0.5  # while others hold the trials that are left
+RETRY_SECONDS = 2.0  # while the database is away
 FAILURES_IN_A_ROW = 3  # then the fault is the worker's
 
 
@@ -102,11 +103,30 @@ def work(order: Order, engine: Engine, record: Study, ending: Ending, say: Calla
     Raises ExhaustedError, DataError, and ParsimonyError after three failed trials in a row.
     """
     study.quiet()
-    bench = _bench(order, engine, record, ending, say)
+    plan = Plan.of(record.settings)
+    images = open_images(plan.data, order.data_dir, order.data)
+    device, train = _trainer(plan, images)
+    with study.opened(order.storage, record.name, plan) as opened:
+        bench = objective.Bench(
+            study=opened,
+            engine=engine,
+            study_id=record.id,
+            plan=plan,
+            train=train,
+            lease_seconds=order.lease_seconds,
+            device=device,
+            versions=versions(),
+            cancelled=ending.cancelled,
+            say=say,
+        )
+        _use_claims(order, bench, ending)
+
+
+def _use_claims(order: Order, bench: objective.Bench, ending: Ending) -> None:
     failures = 0
     while not ending.draining:
-        study.recover(bench.study, leases.reap(engine, record.id))
-        claim = leases.claim(engine, record.id, order.name, order.lease_seconds)
+        study.recover(bench.study, leases.reap(bench.engine, bench.study_id))
+        claim = leases.claim(bench.engine, bench.study_id, order.name, order.lease_seconds)
         if claim is Answer.WAIT:
             time.sleep(POLL_SECONDS)
             continue
@@ -115,36 +135,16 @@ def work(order: Order, engine: Engine, record: Study, ending: Ending, say: Calla
         try:
             state = objective.run(bench, claim)
         except LeaseLostError as error:
-            say(str(error))
+            bench.say(str(error))
             continue
         except objective.Cancelled:
             return
         except ParsimonyError:
-            leases.release(engine, claim)
+            leases.release(bench.engine, claim)
             raise
         failures = failures + 1 if state == State.FAILED else 0
         if failures >= FAILURES_IN_A_ROW:
             raise ParsimonyError(f"{failures} trials in a row failed here; `search trials` has the reasons")
-
-
-def _bench(
-    order: Order, engine: Engine, record: Study, ending: Ending, say: Callable[[str], None]
-) -> objective.Bench:
-    plan = Plan.of(record.settings)
-    images = open_images(plan.data, order.data_dir, order.data)
-    device, train = _trainer(plan, images)
-    return objective.Bench(
-        study=study.open_study(order.storage, record.name, plan),
-        engine=engine,
-        study_id=record.id,
-        plan=plan,
-        train=train,
-        lease_seconds=order.lease_seconds,
-        device=device,
-        versions=versions(),
-        cancelled=ending.cancelled,
-        say=say,
-    )
 
 
 def _trainer(plan: Plan, images: Images) -> tuple[str, objective.Train]:
@@ -185,21 +185,52 @@ def main(order: Order, name: str | None, follow: bool, child: bool) -> int:
         die_with_parent()
     ending = Ending(order.grace_seconds)
     ending.listen()
-    engine = database.connect(order.storage, create=False)
-    try:
+    with pinning.pinned(order.data_dir / "slots"):
         if follow:
-            _follow(order, engine, name, ending)
+            _follow(order, name, ending)
         else:
-            database.check(engine)
-            record = studies.find(engine, name)
-            say(f"works on {record.name}")
-            work(order, engine, record, ending, say)
-    finally:
-        engine.dispose()
+            _work_once(order, name, ending)
     return 0 if child else ending.code
 
 
-def _follow(order: Order, engine: Engine, name: str | None, ending: Ending) -> None:
+def _work_once(order: Order, name: str | None, ending: Ending) -> None:
+    engine = database.connect(order.storage, create=False)
+    try:
+        database.check(engine)
+        record = studies.find(engine, name)
+        say(f"works on {record.name}")
+        work(order, engine, record, ending, say)
+    finally:
+        engine.dispose()
+
+
+def _follow(order: Order, name: str | None, ending: Ending) -> None:
+    """Works until told to end. A database that is not up yet, or goes away, is waited for."""
+    database.normalise(order.storage)  # what is no URL will not become one
+    while engine := _reach(order, ending):
+        try:
+            _work_through(order, engine, name, ending)
+        except objective.OUT_OF_REACH as error:
+            say(f"lost the database: {str(error).splitlines()[0]}")
+            time.sleep(RETRY_SECONDS)
+        finally:
+            engine.dispose()
+
+
+def _reach(order: Order, ending: Ending) -> Engine | None:
+    told = ""
+    while not ending.draining:
+        try:
+            return database.connect(order.storage, create=False)
+        except StorageError as error:
+            if str(error) != told:
+                told = str(error)
+                say(f"waits: {told}")
+            time.sleep(RETRY_SECONDS)
+    return None
+
+
+def _work_through(order: Order, engine: Engine, name: str | None, ending: Ending) -> None:
     """Works on the newest study that is not done, one after another."""
     while not ending.draining:
         record = _unfinished(engine, name)

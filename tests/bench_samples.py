@@ -1,0 +1,118 @@
+"""A worker's bench with a training that costs nothing: a real study and ledger, an invented accuracy."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import optuna
+from sqlalchemy import Engine
+
+from search import study as optuna_studies
+from search.objective import Bench
+from search.plan import DataPlan, Plan
+from space import cost
+from space import space as spaces
+from space.architecture import Architecture
+from space.budget import Budget
+from space.space import SearchSpace, Task
+from storage import database, studies
+from storage.studies import Study
+from trainer.outcome import EpochReport, Outcome
+from trainer.recipe import Recipe
+
+DATA = DataPlan(
+    spec="digits",
+    name="digits",
+    image_size=32,
+    limit=None,
+    validation_share=0.1,
+    split_seed=0,
+    train_images=900,
+    validation_images=100,
+    digest="0" * 64,
+    split_digest="1" * 64,
+)
+
+
+def accuracy_of(architecture: Architecture) -> float:
+    """More parameters are better, by a smooth made-up law."""
+    return 0.5 + 0.4 * math.tanh(cost.total(architecture).parameters / 3e6)
+
+
+@dataclass
+class FakeTraining:
+    """Trains nothing, remembers what it was asked to train, and calls back as a training does."""
+
+    epochs: int = 3
+    accuracy: Callable[[Architecture], float] = accuracy_of
+    before: Callable[[Architecture], None] = lambda _: None
+    asked: list[tuple[str, int]] = field(default_factory=list)
+
+    def __call__(
+        self,
+        architecture: Architecture,
+        seed: int,
+        *,
+        on_epoch: Callable[[EpochReport], None],
+        on_batch: Callable[[int, int], None],
+    ) -> Outcome:
+        self.asked.append((architecture.fingerprint, seed))
+        self.before(architecture)
+        final = self.accuracy(architecture)
+        for epoch in range(1, self.epochs + 1):
+            on_batch(epoch, self.epochs)
+            reached = final * epoch / self.epochs
+            on_epoch(EpochReport(epoch, self.epochs, 1.0, 1.0, reached, 0.1, 0.5, 100.0))
+        return Outcome(final, final, 1.0, self.epochs, 1.5, 100.0, 100)
+
+
+def make_plan(
+    space: SearchSpace | None = None,
+    max_parameters: int = 5_000_000,
+    sampler: optuna_studies.SamplerName = "random",
+    pruner: optuna_studies.PrunerName = "none",
+    epochs: int = 3,
+) -> Plan:
+    return Plan(
+        space=space or spaces.default(),
+        budget=Budget(max_parameters),
+        task=Task(),
+        recipe=Recipe(epochs=epochs),
+        data=DATA,
+        sampler=sampler,
+        pruner=pruner,
+        seed=0,
+    )
+
+
+def make_study(url: str, plan: Plan, trials: int, name: str = "bench") -> tuple[Engine, Study]:
+    engine = database.connect(url)
+    database.prepare(engine)
+    optuna_studies.quiet()
+    optuna_studies.create(url, name, plan)
+    record = studies.create(
+        engine,
+        name,
+        trials=trials,
+        max_parameters=plan.budget.max_parameters,
+        max_macs=plan.budget.max_macs,
+        seed=plan.seed,
+        settings=plan.document(),
+        versions={},
+    )
+    return engine, record
+
+
+def make_bench(study: optuna.Study, engine: Engine, record: Study, train: FakeTraining, plan: Plan) -> Bench:
+    return Bench(
+        study=study,
+        engine=engine,
+        study_id=record.id,
+        plan=plan,
+        train=train,
+        lease_seconds=60.0,
+        device="fake",
+        versions={"torch": "none"},
+        cancelled=lambda: False,
+        say=lambda _: None,
+    )

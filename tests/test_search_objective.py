@@ -1,0 +1,254 @@
+"""What becomes of a proposal, with a real study and ledger and a training that costs nothing."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from bench_samples import FakeTraining, make_bench, make_plan, make_study
+from optuna.trial import TrialState
+from sqlalchemy import Engine, text
+
+from search import objective
+from search import study as optuna_studies
+from search.objective import Bench
+from search.plan import Plan
+from space import space as spaces
+from space.architecture import Architecture
+from space.errors import DivergedError, ExhaustedError, LeaseLostError
+from storage import leases, results
+from storage.leases import Answer, Claim
+from storage.records import TRAINED, State
+
+
+@contextmanager
+def bench_of(url: str, train: FakeTraining, plan: Plan, trials: int) -> Iterator[Bench]:
+    engine, record = make_study(url, plan, trials)
+    with optuna_studies.opened(url, record.name, plan) as opened:
+        yield make_bench(opened, engine, record, train, plan)
+    engine.dispose()
+
+
+def take(bench: Bench) -> Claim:
+    claim = leases.claim(bench.engine, bench.study_id, "one", 60.0)
+    assert isinstance(claim, Claim)
+    return claim
+
+
+def run_all(bench: Bench) -> list[State]:
+    states = []
+    while isinstance(claim := leases.claim(bench.engine, bench.study_id, "one", 60.0), Claim):
+        states.append(objective.run(bench, claim))
+    return states
+
+
+def test_every_trained_trial_is_in_both_books_with_its_cost(database_url: str) -> None:
+    with bench_of(database_url, FakeTraining(), make_plan(), 5) as bench:
+        assert run_all(bench) == [State.COMPLETED] * 5
+        rows = results.candidates(bench.engine, bench.study_id)
+        trials = bench.study.get_trials(deepcopy=False)
+        assert [row.number for row in rows] == [trial.number for trial in trials]
+        for row, trial in zip(rows, trials, strict=True):
+            assert trial.user_attrs["parameters"] == row.parameters <= 5_000_000
+            assert trial.user_attrs["macs"] == row.macs
+            assert trial.value == row.accuracy
+            assert len(trial.intermediate_values) == row.epochs == 3
+        assert len(results.epochs(bench.engine, bench.study_id)) == 5
+
+
+def test_parameters_and_macs_are_there_from_the_moment_of_the_proposal(sqlite_url: str) -> None:
+    seen = []
+
+    def look(_: Architecture) -> None:
+        running = bench.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        seen.append(sorted(running[0].user_attrs))
+
+    with bench_of(sqlite_url, FakeTraining(before=look), make_plan(), 1) as bench:
+        run_all(bench)
+    assert seen == [["macs", "parameters"]]
+
+
+def test_an_oversized_candidate_is_never_trained(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guard does not trust the sampling: here it is told to propose something too large once."""
+    train, plan, real = FakeTraining(), make_plan(max_parameters=100_000), objective.propose
+    asked = iter([10_000_000])
+
+    def too_large_once(space, budget, task, suggest):  # type: ignore[no-untyped-def]
+        larger = next(asked, None)
+        return real(space, replace(budget, max_parameters=larger) if larger else budget, task, suggest)
+
+    monkeypatch.setattr(objective, "propose", too_large_once)
+    with bench_of(sqlite_url, train, plan, 1) as bench:
+        bench.study.enqueue_trial({"budget_share": 1.0})
+        assert run_all(bench) == [State.COMPLETED]
+        first, second = results.candidates(bench.engine, bench.study_id)
+        assert first.state == State.OVER_BUDGET
+        assert "over 100,000" in str(first.reason)
+        assert [fingerprint for fingerprint, _ in train.asked] == [second.fingerprint]
+        guarded = bench.study.get_trials(deepcopy=False)[0]
+        assert guarded.state == TrialState.PRUNED
+        assert guarded.constraints["parameters"] > 0
+        assert guarded.system_attrs["constraints"][0] > 0  # the form that optuna-dashboard reads
+        assert bench.study.best_trial.number == second.number
+
+
+TWO_NETWORKS = {
+    "depth": [2],
+    "width": {"low": 8, "high": 8},
+    "stem": {"width_ratio": [1.0]},
+    "stage": {"blocks": [1], "kernel": [1, 3], "width_ratio": [1.0], "stride": [2]},
+    "stages": {"2": {"kernel": [3]}},
+    "budget_share": {"low": 1.0, "high": 1.0},
+}
+
+
+def test_a_repeated_network_is_answered_from_the_ledger(sqlite_url: str) -> None:
+    train = FakeTraining()
+    with bench_of(sqlite_url, train, make_plan(spaces.parse(TWO_NETWORKS)), 2) as bench:
+        run_all(bench)
+        rows = results.candidates(bench.engine, bench.study_id)
+        repeats = [row for row in rows if row.state == State.REPEATED]
+        assert len(train.asked) == len(set(train.asked)) == 2
+        assert repeats, "two networks in random order without a repeat: choose another seed"
+        trials = bench.study.get_trials(deepcopy=False)
+        for row in repeats:
+            assert row.repeat_of is not None
+            assert trials[row.number].value == trials[row.repeat_of].value
+            assert trials[row.number].user_attrs["repeat_of"] == row.repeat_of
+
+
+def test_an_exhausted_space_ends_the_search_and_says_so(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objective, "GIVE_UP_AFTER", 30)
+    with bench_of(sqlite_url, FakeTraining(), make_plan(spaces.parse(TWO_NETWORKS)), 3) as bench:
+        with pytest.raises(ExhaustedError, match="30 proposals in a row"):
+            run_all(bench)
+        tally = results.tally(bench.engine, bench.study_id)
+        assert tally[State.COMPLETED] == 2
+        assert tally[State.REPEATED] >= 30
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "told"),
+    [
+        (DivergedError("the loss is not a number in epoch 1"), State.DIVERGED, TrialState.PRUNED),
+        (MemoryError("no more"), State.OUT_OF_MEMORY, TrialState.PRUNED),
+        (ValueError("a bug"), State.FAILED, TrialState.FAIL),
+    ],
+)
+def test_a_training_that_ends_badly_is_written_down_and_does_not_count(
+    sqlite_url: str, error: Exception, state: State, told: TrialState
+) -> None:
+    errors = iter([error])
+
+    def fail_once(_: Architecture) -> None:
+        if problem := next(errors, None):
+            raise problem
+
+    with bench_of(sqlite_url, FakeTraining(before=fail_once), make_plan(), 2) as bench:
+        assert run_all(bench) == [state, State.COMPLETED, State.COMPLETED]
+        first = results.candidates(bench.engine, bench.study_id)[0]
+        assert str(error) in str(first.reason)
+        assert bench.study.get_trials(deepcopy=False)[0].state == told
+
+
+def test_a_worker_told_to_end_leaves_no_running_trial(sqlite_url: str) -> None:
+    with bench_of(sqlite_url, FakeTraining(), make_plan(), 2) as bench:
+        bench.cancelled = lambda: True
+        with pytest.raises(objective.Cancelled):
+            objective.run(bench, take(bench))
+        assert results.candidates(bench.engine, bench.study_id)[0].state == State.CANCELLED
+        assert [t.state for t in bench.study.get_trials(deepcopy=False)] == [TrialState.FAIL]
+        assert leases.running(bench.engine, bench.study_id) == []
+
+
+def test_a_pruned_trial_says_when_and_keeps_its_epochs(sqlite_url: str) -> None:
+    scores = iter([0.9] * 10 + [0.1])
+    train = FakeTraining(epochs=6, accuracy=lambda _: next(scores))
+    with bench_of(sqlite_url, train, make_plan(pruner="median", epochs=6), 11) as bench:
+        states = run_all(bench)
+        assert states == [State.COMPLETED] * 10 + [State.PRUNED]
+        last = results.candidates(bench.engine, bench.study_id)[-1]
+        assert last.reason == "median after epoch 3 of 6"
+        assert last.epochs == len(results.epochs(bench.engine, bench.study_id)[last.id]) == 3
+
+
+def test_a_late_worker_changes_nothing_and_its_trial_is_run_again(database_url: str) -> None:
+    """The lease runs out in the middle of a training: the trial is another's, with the same network."""
+    late = []
+
+    def expire(_: Architecture) -> None:
+        if not late:
+            late.append(True)
+            reap_as_another(bench.engine, bench)
+
+    train = FakeTraining(before=expire)
+    with bench_of(database_url, train, make_plan(), 1) as bench:
+        with pytest.raises(LeaseLostError):
+            objective.run(bench, take(bench))
+        assert run_all(bench) == [State.COMPLETED]
+        lost, retried = results.candidates(bench.engine, bench.study_id)
+        assert (lost.state, lost.accuracy) == (State.LOST, None)
+        assert (retried.fingerprint, retried.seed, retried.attempt) == (lost.fingerprint, lost.seed, 2)
+        assert train.asked[0] == train.asked[1]
+        states = [trial.state for trial in bench.study.get_trials(deepcopy=False)]
+        assert states == [TrialState.FAIL, TrialState.COMPLETE]
+        assert leases.claim(bench.engine, bench.study_id, "one", 60.0) is Answer.DONE
+
+
+def reap_as_another(engine: Engine, bench: Bench) -> None:
+    with engine.execution_options(writes=True).begin() as connection:
+        connection.execute(text("UPDATE search_claims SET expires_at = 0"))
+    lost = leases.reap(engine, bench.study_id)
+    assert len(lost) == 1
+    optuna_studies.recover(bench.study, lost)
+
+
+def test_one_seed_and_one_worker_give_the_same_sequence(tmp_path_factory: pytest.TempPathFactory) -> None:
+    sequences = []
+    for _ in range(2):
+        url = f"sqlite:///{tmp_path_factory.mktemp('same') / 'search.db'}"
+        train = FakeTraining()
+        with bench_of(url, train, make_plan(sampler="tpe"), 16) as bench:
+            run_all(bench)
+        sequences.append(train.asked)
+    assert sequences[0] == sequences[1]
+    assert len(set(sequences[0])) == 16
+
+
+def test_the_number_is_exact_with_workers_that_race_and_fail(database_url: str) -> None:
+    lock, count = threading.Lock(), [0]
+
+    def sometimes(_: Architecture) -> None:
+        with lock:
+            count[0] += 1
+            broken = count[0] % 5 == 0
+        if broken:
+            raise RuntimeError("every fifth training breaks")
+
+    plan = make_plan()
+    engine, record = make_study(database_url, plan, 20)
+    given = (database_url, engine, record, plan, sometimes)
+    threads = [threading.Thread(target=race, args=(*given, i)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    tally = results.tally(engine, record.id)
+    with optuna_studies.opened(database_url, record.name, plan) as opened:
+        known = len(opened.get_trials(deepcopy=False))
+    assert sum(tally[state] for state in TRAINED) == 20
+    assert tally[State.FAILED] >= 4
+    assert tally[State.RUNNING] == 0
+    assert sum(tally.values()) == known
+    engine.dispose()
+
+
+def race(url, engine, record, plan, sometimes, i):  # type: ignore[no-untyped-def]
+    with optuna_studies.opened(url, record.name, plan) as opened:
+        bench = make_bench(opened, engine, record, FakeTraining(before=sometimes), plan)
+        while (answer := leases.claim(engine, record.id, f"worker-{i}", 60.0)) is not Answer.DONE:
+            if isinstance(answer, Claim):
+                objective.run(bench, answer)
