@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from space.errors import RecipeError
@@ -66,6 +66,7 @@ def test_digits_are_never_mirrored() -> None:
 steps = st.integers(1, 500).flatmap(lambda total: st.tuples(st.integers(0, total - 1), st.just(total)))
 
 
+@settings(deadline=None)
 @given(steps, st.sampled_from(["one_cycle", "cosine"]), st.floats(0, 0.99))
 def test_the_rate_is_positive_and_never_above_its_peak(
     at: tuple[int, int], schedule: str, warm_up: float

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -122,10 +121,11 @@ def _fill(cache: Path, source: sources.Source) -> None:
         if cache.is_dir():  # another process was first
             return
         contents = source.read()
-        new = Path(tempfile.mkdtemp(prefix=".new-", dir=cache.parent))
+        new = cache.with_name(f"{cache.name}.new")
+        shutil.rmtree(new, ignore_errors=True)  # a killed process may have left one
         try:
+            new.mkdir()
             _write(new, contents)
-            new.chmod(0o755)
             new.rename(cache)
         finally:
             shutil.rmtree(new, ignore_errors=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from space.architecture import Architecture
-from space.errors import ArchitectureError, DivergedError, RecipeError
+from space.errors import ArchitectureError, DivergedError
 from trainer import model as networks
 from trainer.data import Dataset, Split
 from trainer.device import select_device, training_type, tuned
@@ -228,7 +228,4 @@ def _check(architecture: Architecture, recipe: Recipe, dataset: Dataset) -> None
     if wanted != found:
         shown = ["{} channels, {} pixels a side, {} classes".format(*facts) for facts in (wanted, found)]
         raise ArchitectureError(f"the architecture is for {shown[0]}; {dataset.name} has {shown[1]}")
-    if recipe.crop_padding >= dataset.image_size:
-        raise RecipeError(
-            f"crop_padding {recipe.crop_padding} does not fit images of {dataset.image_size} pixels; lower it"
-        )
+    recipe.require_fit(dataset.image_size)

@@ -63,8 +63,11 @@ def _refuse(error: OSError) -> None:
 
 def unreadable(path: Path, error: Exception) -> DataError:
     """The one line that names a file that is no image."""
-    reason = getattr(error, "strerror", None) or str(error).splitlines()[0:1] or type(error).__name__
-    reason = reason[0] if isinstance(reason, list) else reason
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        error = ValueError("its content is of no known image format")
+    reason = str(getattr(error, "strerror", None) or error).partition("\n")[0] or type(error).__name__
     return DataError(f"cannot read the image {path}: {reason}; replace it or take it away")
 
 

@@ -49,6 +49,13 @@ class Recipe(BaseModel):
             where = ".".join(str(part) for part in first["loc"]) or "recipe"
             raise RecipeError(f"{path}: {where}: {first['msg']} (got {_shown(first['input'])})") from error
 
+    def require_fit(self, image_size: int) -> None:
+        """RecipeError if images of so many pixels a side cannot be reflected as far as crop_padding."""
+        if self.crop_padding >= image_size:
+            raise RecipeError(
+                f"crop_padding {self.crop_padding} does not fit images of {image_size} pixels; lower it"
+            )
+
 
 def defaults(data_kind: str) -> Recipe:
     """The brief recipe for a data set: digits, cifar10 or folder (a spec like folder:PATH will do)."""
