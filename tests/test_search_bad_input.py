@@ -1,0 +1,180 @@
+"""What goes wrong before a search: one clear line, the right exit code, nothing written by halves."""
+
+import json
+from pathlib import Path
+
+import pytest
+from command import run
+from PIL import Image
+
+SPACE = {"depth": [2], "stage": {"blocks": [1], "kernel": [3]}}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty working directory and no settings of the machine."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("SEARCH_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.delenv("SEARCH_STORAGE", raising=False)
+
+
+LAUNCH = ("launch", "--trials", "3", "--data", "digits", "--gpus", "none")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--storage", "postgresql://me:secret@127.0.0.1:1/x"), 5, "Connection refused"),
+        (("--storage", "mysql://me:secret@host/x"), 5, "unknown kind of database 'mysql'"),
+        (("--storage", "sqlite:////proc/nothing.db"), 5, "unable to open"),
+        (("--storage", "no url"), 5, "not a database URL"),
+        (("--data", "imagenet"), 5, "use cifar10, digits or folder:PATH"),
+        (("--data", "folder:/nowhere"), 5, "no folder /nowhere"),
+        (("--max-params", "100"), 3, "nothing fits 100 parameters: the smallest network"),
+        (("--max-params", "lots"), 2, "'lots' is not a number"),
+        (("--max-params", "0"), 2, "not a positive number"),
+        (("--gpus", "7"), 5, "there is no GPU 7"),
+        (("--gpus", "seven"), 2, "give numbers like 0,1"),
+        (("--workers", "many"), 2, "give a number, or auto"),
+        (("--timeout", "soon"), 2, "not a time like"),
+        (("--space", "absent.toml"), 2, "absent.toml: No such file"),
+        (("--recipe", "absent.toml"), 2, "absent.toml"),
+        (("--out", "no/folder/best.json"), 2, "there is no folder no/folder"),
+    ],
+)
+def test_a_wrong_flag_is_one_line_and_leaves_nothing(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    code: int,
+    words: str,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    given = LAUNCH[:-2] if "--gpus" in arguments else LAUNCH
+    result = run(capsys, *given, *arguments)
+    assert result.code == code
+    assert words in result.one_line
+    assert "secret" not in result.err
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_cifar10_that_cannot_be_had_names_the_folder_and_the_way_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
+    result = run(capsys, "launch", "--trials", "3", "--gpus", "none")
+    assert result.code == 5
+    assert str(tmp_path / "data") in result.one_line
+    assert "--data digits" in result.one_line
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        (SPACE | {"depht": [2]}, "depht: unknown field"),
+        (SPACE | {"depth": {"low": 4, "high": 2}}, "empty range: low 4 is above high 2"),
+        (SPACE | {"stage": {"kernel": [9]}}, "stage.kernel: 9 is larger than its feature map, 8x8"),
+        (
+            SPACE | {"stages": {"2": {"kernel": [7]}}},
+            "stages.2.kernel: 7 is larger than its feature map, 4",
+        ),
+        (SPACE | {"stage": {"kernel": [2]}}, "kernel 2 is even"),
+        (SPACE | {"stage": {"blocks": []}}, "stage.blocks"),
+        (SPACE | {"width": {"low": 9, "high": 15}}, "no multiple of 8"),
+        ([1, 2], "valid dictionary"),
+    ],
+)
+def test_a_wrong_space_names_the_place(capsys: pytest.CaptureFixture[str], space: object, words: str) -> None:
+    Path("space.json").write_text(json.dumps(space))
+    result = run(capsys, *LAUNCH, "--space", "space.json")
+    assert result.code == 2
+    assert words in result.one_line
+    assert not Path("parsimony.db").exists()
+
+
+def test_a_space_that_is_not_toml_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("space.toml").write_bytes(b"\xff\xfe depth = [")
+    result = run(capsys, *LAUNCH, "--space", "space.toml")
+    assert result.code == 2
+    assert "space.toml: not TOML" in result.one_line
+
+
+ARCHITECTURE = {"stem": {"width": 16}, "stages": [{"blocks": 1, "width": 16}]}
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        (
+            ARCHITECTURE | {"stem": {"width": "16"}},
+            "stem.width: Input should be a valid integer",
+        ),
+        (ARCHITECTURE | {"stem": {"width": 0}}, "stem.width"),
+        (ARCHITECTURE | {"stages": [{"blocks": 1_000_000, "width": 16}]}, "stages.0.blocks"),
+        (ARCHITECTURE | {"depth": 3}, "depth: unknown field"),
+        (ARCHITECTURE | {"stages": []}, "stages"),
+        (ARCHITECTURE | {"pool": {"kernel": 64}}, "pool: 64 is larger than the last feature map, 32x32"),
+        ("text", "valid dictionary"),
+    ],
+)
+def test_a_wrong_architecture_names_the_place(
+    capsys: pytest.CaptureFixture[str], document: object, words: str
+) -> None:
+    Path("network.json").write_text(json.dumps(document))
+    result = run(capsys, "show", "network.json")
+    assert result.code == 2
+    assert words in result.one_line
+
+
+def picture(path: Path, colour: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), (colour, 0, 0)).save(path)
+
+
+def test_a_folder_without_images_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("images/train/cat").mkdir(parents=True)
+    Path("images/train/dog").mkdir(parents=True)
+    result = run(capsys, *LAUNCH, "--data", "folder:images")
+    assert result.code == 5
+    assert "no images" in result.one_line
+
+
+def test_a_folder_with_one_class_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    picture(Path("images/train/cat/1.png"))
+    result = run(capsys, *LAUNCH, "--data", "folder:images")
+    assert result.code == 5
+    assert "class" in result.one_line
+
+
+def test_an_unreadable_image_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(12):
+        picture(Path(f"images/train/cat/{i}.png"), i)
+        picture(Path(f"images/train/dog/{i}.png"), 200 + i)
+    Path("images/train/dog/broken.png").write_bytes(b"not a picture")
+    result = run(capsys, *LAUNCH, "--data", "folder:images")
+    assert result.code == 5
+    assert "broken.png" in result.one_line
+
+
+@pytest.mark.parametrize(
+    "command", [("status",), ("list",), ("trials",), ("best",), ("export",), ("show",), ("report",)]
+)
+def test_a_store_that_is_not_there_is_one_line_and_is_not_made(
+    capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    result = run(capsys, *command)
+    assert result.code == 5
+    assert "search launch" in result.one_line
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_file_that_is_no_export_fails_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("best.json").write_text("{}")
+    result = run(capsys, "verify", "best.json")
+    assert result.code == 6
+    assert result.one_line.startswith("search: schema: ")
+
+
+def test_an_unknown_command_is_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "lunch").code == 2

@@ -1,0 +1,277 @@
+"""Whole searches on real images with real worker processes, on SQLite and on PostgreSQL."""
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from command import Result, finish, run, start
+from optuna.trial import TrialState
+from sqlalchemy import Engine, text
+
+from search import study as optuna_studies
+from search.plan import Plan
+from storage import database, leases, results, studies
+from storage.records import TRAINED, State
+from trainer import data
+
+SMALL = ("--data", "digits", "--train-images", 200, "--max-macs", 300_000, "--gpus", "none")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory of its own, with the digits at hand but their test images gone for good."""
+    monkeypatch.setenv("SEARCH_DATA_DIR", str(tmp_path / "data"))
+    digits = data.load("digits", tmp_path / "data")
+    for file in digits.cache.glob("test-*"):
+        file.unlink()
+    return tmp_path
+
+
+@contextmanager
+def opened(url: str) -> Iterator[tuple[Engine, studies.Study]]:
+    engine = database.connect(url, create=False)
+    try:
+        yield engine, studies.find(engine)
+    finally:
+        engine.dispose()
+
+
+def require_books_agree(url: str, trials: int) -> dict[State, int]:
+    """The invariant: every proposal ended in one state, the number is exact, Optuna says the same."""
+    with opened(url) as (engine, record):
+        tally = results.tally(engine, record.id)
+        rows = results.candidates(engine, record.id)
+        assert leases.running(engine, record.id) == []
+        with optuna_studies.opened(url, record.name, Plan.of(record.settings)) as study:
+            known = study.get_trials(deepcopy=False)
+    assert sum(tally[state] for state in TRAINED) == trials
+    assert tally[State.RUNNING] == 0
+    assert [row.number for row in rows] == [trial.number for trial in known]
+    assert all(trial.state.is_finished() for trial in known)
+    completed = {trial.number: trial.value for trial in known if trial.state == TrialState.COMPLETE}
+    assert {
+        row.number: row.accuracy for row in rows if row.state == State.COMPLETED
+    }.items() <= completed.items()
+    return tally
+
+
+def test_a_search_finds_keeps_shows_and_exports(
+    place: Path, database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = ("--storage", database_url)
+    leave = ("--out", "best.json", "--report", "report.html")
+    launched = finish(
+        start(
+            "launch",
+            "--trials",
+            6,
+            "--epochs",
+            2,
+            "--workers",
+            2,
+            "--study",
+            "first",
+            *SMALL,
+            *store,
+            *leave,
+            cwd=place,
+        )  # fmt: skip
+    )
+    assert launched.code == 0, launched.err
+    assert "best network: trial" in launched.out
+    assert "95% interval" in launched.out
+    for said in ("first, to 6", "stop     Ctrl-C", "resume   search launch --study first", "cpu0, cpu1"):
+        assert said in launched.err
+    assert sum(require_books_agree(database_url, 6).values()) >= 6
+    require_views(place, store, capsys)
+    require_plain_sql(database_url)
+    page = (place / "report.html").read_text()
+    assert "Where every proposal went" in page
+    assert "<script src" not in page, "the page must stand alone"
+
+
+def require_views(place: Path, store: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    def ask(*arguments: object) -> Result:
+        result = run(capsys, *arguments)
+        assert result.code == 0, result.err
+        return result
+
+    (status,) = json.loads(ask("status", "first", *store, "--format", "json").out)
+    assert (status["trained"], status["trials"]) == (6, 6)
+    assert "6 of 6 trained" in ask("status", *store).out
+    (listed,) = json.loads(ask("list", *store, "--format", "json").out)
+    assert listed["study"] == "first"
+    rows = json.loads(ask("trials", "--study", "first", *store, "--format", "json", "--sort", "accuracy").out)
+    done = [row["accuracy"] for row in rows if row["state"] == "completed"]
+    assert done == sorted(done, reverse=True)
+    assert ask("trials", *store, "--format", "csv", "--limit", 2).out.count("\n") == 3
+    (leader,) = json.loads(ask("best", *store, "--format", "json").out)
+    assert leader["low_accuracy"] < leader["accuracy"] == max(done) < leader["high_accuracy"]
+    exported = json.loads((place / "best.json").read_text())
+    assert exported["metrics"]["validation_accuracy"] == leader["accuracy"]
+    assert exported["origin"]["trial"] == leader["trial"]
+    assert exported["parameters"] == sum(row["parameters"] for row in exported["layers"])
+    assert ask("verify", place / "best.json").out.count("ok  ") == 5
+    shown = ask("show", f"first:{leader['trial']}", *store).out
+    assert f"{exported['parameters']:,} parameters" in shown
+    assert shown == ask("show", place / "best.json").out
+    other = ask("export", f"first:{leader['trial']}", *store, "--out", place / "again.json")
+    assert other.out == ""
+    assert json.loads((place / "again.json").read_text()) == exported
+
+
+def require_plain_sql(url: str) -> None:
+    """What people will ask with psql or sqlite3 alone."""
+    ten_best = "SELECT number, accuracy, parameters FROM search_candidates ORDER BY accuracy DESC LIMIT 10"
+    by_depth = "SELECT depth, avg(accuracy), count(*) FROM search_candidates GROUP BY depth"
+    ended = "SELECT number, state, reason FROM search_candidates WHERE state <> 'completed'"
+    with opened(url) as (engine, _), engine.connect() as connection:
+        assert len(connection.execute(text(ten_best)).all()) >= 6
+        assert connection.execute(text(by_depth)).all()
+        assert all(reason for _, _, reason in connection.execute(text(ended)))
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Polls: what is awaited happens in other processes."""
+    pause = threading.Event()
+    for _ in range(int(seconds / 0.05)):
+        if condition():
+            return
+        pause.wait(0.05)
+    raise AssertionError("what was awaited did not happen")
+
+
+def in_training(url: str) -> bool:
+    """Whether a trial has stored an epoch and has many to go."""
+    if database.absent(url):
+        return False
+    try:
+        with opened(url) as (engine, record):
+            return any(running.epoch for running in leases.running(engine, record.id))
+    except Exception:  # the launcher is still making the tables
+        return False
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_killed_worker_costs_no_trial(place: Path, database_url: str) -> None:
+    launcher = start("launch", "--trials", 2, "--epochs", 25, "--workers", 1, "--pruner", "none", *SMALL,
+                     "--storage", database_url, cwd=place)  # fmt: skip
+    wait_until(lambda: in_training(database_url))
+    (worker,) = children(launcher.pid)
+    os.kill(worker, signal.SIGKILL)
+    ended = finish(launcher)
+    assert ended.code == 0, ended.err
+    tally = require_books_agree(database_url, 2)
+    assert tally[State.LOST] == 1
+    with opened(database_url) as (engine, record):
+        lost, retried = results.candidates(engine, record.id)[:2]
+    assert (lost.state, retried.attempt, retried.seed) == (State.LOST, 2, lost.seed)
+    assert retried.fingerprint == lost.fingerprint
+
+
+def test_ctrl_c_drains_and_the_search_goes_on_later(place: Path, sqlite_url: str) -> None:
+    flags = ("--epochs", 10, "--workers", 2, "--study", "night", *SMALL, "--storage", sqlite_url)
+    launcher = start("launch", "--trials", 40, *flags, cwd=place)
+    wait_until(lambda: in_training(sqlite_url))
+    launcher.send_signal(signal.SIGINT)
+    ended = finish(launcher)
+    assert ended.code == 130
+    assert "finish their trial" in ended.err
+    with opened(sqlite_url) as (engine, record):
+        first = results.tally(engine, record.id)
+        assert leases.running(engine, record.id) == []
+    trained = sum(first[state] for state in TRAINED)
+    assert 1 <= trained < 40
+    assert first[State.CANCELLED] == first[State.RUNNING] == 0
+    resumed = finish(start("launch", "--trials", trained + 2, *flags, cwd=place))
+    assert resumed.code == 0, resumed.err
+    require_books_agree(sqlite_url, trained + 2)
+
+
+def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing_running(place: Path, sqlite_url: str) -> None:
+    launcher = start("launch", "--trials", 4, "--epochs", 5_000, "--workers", 2, "--pruner", "none", *SMALL,
+                     "--storage", sqlite_url, cwd=place)  # fmt: skip
+    wait_until(lambda: in_training(sqlite_url))
+    workers = children(launcher.pid)
+    launcher.send_signal(signal.SIGINT)
+    assert launcher.stderr is not None
+    while "finish their trial" not in launcher.stderr.readline():
+        pass
+    launcher.send_signal(signal.SIGINT)
+    ended = finish(launcher)
+    assert ended.code == 130
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+    tally = require_books_agree(sqlite_url, 0)
+    assert tally[State.CANCELLED] >= 1
+
+
+def test_time_that_is_up_ends_short_with_what_there_is(place: Path, sqlite_url: str) -> None:
+    ended = finish(
+        start(
+            "launch",
+            "--trials",
+            50,
+            "--epochs",
+            2,
+            "--workers",
+            1,
+            "--timeout",
+            "10s",
+            *SMALL,
+            "--storage",
+            sqlite_url,
+            cwd=place,
+        )  # fmt: skip
+    )
+    assert ended.code == 4, ended.err
+    assert "time was up" in ended.err
+
+
+def test_another_budget_space_or_data_for_a_study_that_exists_is_refused(
+    place: Path, sqlite_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--storage", sqlite_url, "--study", "first", "--trials", 1, *SMALL)
+    assert finish(start("launch", *flags, "--epochs", 1, "--workers", 1, cwd=place)).code == 0
+    space = place / "space.toml"
+    space.write_text("depth = [2]\n")
+    for changed, named in (
+        (("--max-params", 1_000_000), "--max-params"),
+        (("--space", space), "--space"),
+        (("--epochs", 3), "--epochs"),
+        (("--train-images", 100), "--data"),
+        (("--sampler", "random"), "--sampler"),
+        (("--seed", 5), "--seed"),
+    ):
+        result = run(capsys, "launch", *flags, *changed)
+        assert result.code == 2
+        assert "was made with another" in result.one_line
+        assert named in result.one_line
+
+
+def test_workers_elsewhere_do_the_work_of_a_launcher_without_any(place: Path, database_url: str) -> None:
+    store = {"SEARCH_STORAGE": database_url}
+    launcher = start("launch", "--trials", 3, "--epochs", 1, "--workers", 0, *SMALL, cwd=place, **store)
+    wait_until(lambda: _launched(database_url))
+    worker = start("worker", cwd=place, CUDA_VISIBLE_DEVICES="", **store)
+    assert finish(worker).code == 0
+    ended = finish(launcher)
+    assert ended.code == 0, ended.err
+    require_books_agree(database_url, 3)
+
+
+def _launched(url: str) -> bool:
+    if database.absent(url):
+        return False
+    try:
+        with opened(url):
+            return True
+    except Exception:  # the launcher is still making the tables
+        return False
