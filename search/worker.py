@@ -194,9 +194,8 @@ def main(order: Order, name: str | None, follow: bool, child: bool) -> int:
 
 
 def _work_once(order: Order, name: str | None, ending: Ending) -> None:
-    engine = database.connect(order.storage, create=False)
+    engine = _ready(order.storage)
     try:
-        database.check(engine)
         record = studies.find(engine, name)
         say(f"works on {record.name}")
         work(order, engine, record, ending, say)
@@ -218,16 +217,27 @@ def _follow(order: Order, name: str | None, ending: Ending) -> None:
 
 
 def _reach(order: Order, ending: Ending) -> Engine | None:
+    """The database, once it answers and has our tables. None when told to end meanwhile."""
     told = ""
     while not ending.draining:
         try:
-            return database.connect(order.storage, create=False)
+            return _ready(order.storage)
         except StorageError as error:
             if str(error) != told:
                 told = str(error)
                 say(f"waits: {told}")
             time.sleep(RETRY_SECONDS)
     return None
+
+
+def _ready(url: str) -> Engine:
+    engine = database.connect(url, create=False)
+    try:
+        database.check(engine)
+    except StorageError:
+        engine.dispose()
+        raise
+    return engine
 
 
 def _work_through(order: Order, engine: Engine, name: str | None, ending: Ending) -> None:
@@ -246,10 +256,6 @@ def _work_through(order: Order, engine: Engine, name: str | None, ending: Ending
 
 
 def _unfinished(engine: Engine, name: str | None) -> Study | None:
-    try:
-        database.check(engine)
-    except StorageError:
-        return None  # nobody has launched anything yet
     for record in reversed(studies.all_studies(engine)):
         tally = results.tally(engine, record.id)
         trained = sum(tally[state] for state in results.TRAINED)

@@ -1,0 +1,107 @@
+"""What runs for days beside a database: a dashboard, and workers that follow, as in docker-compose.yml."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from postgres_server import NoPostgres, Postgres
+
+from search.pinning import pinned
+from storage import database
+
+SMALL = ("--data", "digits", "--epochs", "1", "--max-macs", "200k")
+
+
+@contextmanager
+def started(*arguments: str, url: str) -> Iterator[subprocess.Popen[str]]:
+    """The command `search`, with its log lines to read."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "search", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"SEARCH_STORAGE": url, "CUDA_VISIBLE_DEVICES": ""},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def line_with(process: subprocess.Popen[str], words: str) -> str:
+    """The next line that holds `words`; fails when the process ends before."""
+    assert process.stderr
+    return next(line for line in process.stderr if words in line)
+
+
+@pytest.fixture
+def stopped_server() -> Iterator[Postgres]:
+    """A server of this test's own, which is not up yet."""
+    try:
+        server = Postgres()
+    except NoPostgres as reason:
+        pytest.skip(str(reason))
+    yield server
+    server.remove()
+
+
+def test_the_dashboard_serves_a_database_that_was_never_used(postgres_url: str) -> None:
+    with started("dashboard", "--port", "0", url=postgres_url) as dashboard:
+        address = line_with(dashboard, "dashboard at").split()[-1]
+        with urlopen(address) as page:
+            assert page.status == 200
+        with urlopen(address.replace("dashboard/", "api/studies")) as answer:
+            assert json.load(answer)["study_summaries"] == []
+    engine = database.connect(postgres_url)
+    database.check(engine)
+    engine.dispose()
+
+
+@pytest.mark.slow
+def test_a_following_worker_waits_for_the_database_and_outlives_its_restart(
+    stopped_server: Postgres, tmp_path: Path
+) -> None:
+    server, data_dir = stopped_server, ("--data-dir", str(tmp_path))
+    launch = ("launch", "--trials", "1", "--workers", "0", *SMALL, *data_dir)
+    with started("worker", "--follow", *data_dir, url=server.url()) as worker:
+        line_with(worker, "waits: cannot use")
+        server.start()
+        for name in ("before", "after"):
+            with started(*launch, "--study", name, url=server.url()) as launcher:
+                line_with(worker, f"works on {name}")
+                assert launcher.wait(120) == 0
+            server.stop()
+            line_with(worker, "lost the database")
+            line_with(worker, "waits: cannot use")
+            server.start()
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(30) == 128 + signal.SIGTERM
+
+
+def test_workers_beside_each_other_take_one_gpu_each_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    first: dict[str, str] = {}
+    with pinned(tmp_path, first) as gpu, pinned(tmp_path, {}) as other:
+        assert (gpu, other) == ("0", "1")
+        assert first == {"CUDA_VISIBLE_DEVICES": "0"}
+        with pinned(tmp_path, {}) as shared:
+            assert shared == "0"
+    with pinned(tmp_path, {}) as freed:
+        assert freed == "0"
+
+
+def test_a_worker_that_was_pinned_stays_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    environment: dict[str, str] = {}
+    with pinned(tmp_path, environment) as gpu:
+        assert gpu is None
+    assert environment == {}
