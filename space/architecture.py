@@ -9,12 +9,16 @@ squeeze-and-excitation is that of arXiv 1709.01507. What a network costs is `spa
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from space.document import Document as Document
+from space.document import first_problem as first_problem
+from space.document import read
 from space.errors import ArchitectureError
 
+MOST_BLOCKS, MOST_STAGES = 1_000, 16
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh"]
 
 
@@ -28,12 +32,6 @@ Kernel = Annotated[int, Field(ge=1, le=63), AfterValidator(_odd)]
 Width = Annotated[int, Field(ge=1, le=65_536)]
 Stride = Annotated[int, Field(ge=1, le=8)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Document(BaseModel):
-    """Base of every part: unknown fields are errors, types are not bent, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class SqueezeExcitation(Document):
@@ -75,7 +73,7 @@ class Stage(Document):
     """`blocks` residual blocks of one width; the first has the stride and, if the shape changes, a
     shortcut of a `shortcut_kernel` convolution and BatchNorm. All other shortcuts are identities."""
 
-    blocks: int = Field(ge=1, le=1_000)
+    blocks: int = Field(ge=1, le=MOST_BLOCKS)
     width: Width
     kernel: Kernel = 3
     stride: Stride = 1
@@ -145,7 +143,7 @@ class Architecture(Document):
     classes: int = Field(10, ge=2, le=100_000)
     activation: Activation = "relu"
     stem: Stem
-    stages: tuple[Stage, ...] = Field(min_length=1, max_length=16, strict=False)
+    stages: tuple[Stage, ...] = Field(min_length=1, max_length=MOST_STAGES, strict=False)
     block: Block = Block()
     tail: tuple[TailConvolution, ...] = Field((), max_length=16, strict=False)
     pool: Pool = Pool(output=1)
@@ -201,41 +199,78 @@ def map_after(size: int, stride: int) -> int:
 
 def canonical(architecture: Architecture) -> Architecture:
     """The same network with every choice that makes no difference set to one value."""
+    block, maps = architecture.block, architecture.maps
     width, stages = architecture.stem.width, list[Stage]()
-    for stage in architecture.stages:
+    for stage, size in zip(architecture.stages, maps, strict=False):
+        stage = _canonical_stage(stage, size, width, block.residual)
         reshapes = stage.stride != 1 or stage.width != width
-        if not (reshapes and architecture.block.residual):
-            stage = stage.model_copy(update={"shortcut_kernel": 1})
         if stages and not reshapes and stages[-1].kernel == stage.kernel:
             more = stages[-1].blocks + stage.blocks
             stages[-1] = stages[-1].model_copy(update={"blocks": more})
         else:
             stages.append(stage)
         width = stage.width
-    pool = _canonical_pool(architecture.pool, architecture.maps[-1])
-    return architecture.model_copy(update={"stages": tuple(stages), "pool": pool})
+    gate = block.squeeze_excitation
+    if gate:
+        gate = _canonical_gate(gate, {stage.width for stage in stages})
+        block = block.model_copy(update={"squeeze_excitation": gate})
+    parts = {
+        "stem": _canonical_stem(architecture.stem, architecture.image_size),
+        "stages": tuple(stages),
+        "block": block,
+        "tail": tuple(
+            _with_stride(conv, min(conv.stride, size))
+            for conv, size in zip(architecture.tail, maps[len(architecture.stages) :], strict=False)
+        ),
+        "pool": _canonical_pool(architecture.pool, maps[-1]),
+    }
+    return architecture.model_copy(update=parts)
+
+
+Strided = TypeVar("Strided", Stem, Stage, TailConvolution, MaxPool)
+
+
+def _with_stride(part: Strided, stride: int) -> Strided:
+    return part if part.stride == stride else part.model_copy(update={"stride": stride})
+
+
+def _canonical_stage(stage: Stage, size: int, width: int, residual: bool) -> Stage:
+    """A stride as long as the map leaves one position, however long; but any stride above 1 asks for a
+    projection where the width alone does not."""
+    least = 2 if residual and stage.width == width and stage.stride > 1 else 1
+    stage = _with_stride(stage, max(least, min(stage.stride, size)))
+    if residual and (stage.stride != 1 or stage.width != width):
+        return stage
+    return stage.model_copy(update={"shortcut_kernel": 1})
+
+
+def _canonical_stem(stem: Stem, size: int) -> Stem:
+    after, pool, gate = map_after(size, stem.stride), stem.max_pool, stem.squeeze_excitation
+    stem = _with_stride(stem, min(stem.stride, size))
+    if pool and (after == 1 or (pool.kernel == 1 and pool.stride == 1)):
+        stem = stem.model_copy(update={"max_pool": None})
+    elif pool:
+        positions = after + 2 * pool.padding - pool.kernel + 1
+        stem = stem.model_copy(update={"max_pool": _with_stride(pool, min(pool.stride, positions))})
+    if gate:
+        stem = stem.model_copy(update={"squeeze_excitation": _canonical_gate(gate, {stem.width})})
+    return stem
+
+
+def _canonical_gate(gate: SqueezeExcitation, widths: set[int]) -> SqueezeExcitation:
+    """The smallest reduction that leaves as many hidden channels at each of the widths."""
+    return SqueezeExcitation(reduction=max(width // (gate.hidden(width) + 1) + 1 for width in widths))
 
 
 def _canonical_pool(pool: Pool, size: int) -> Pool:
-    kernel = pool.kernel
-    if kernel and (size == kernel or ((pool.stride or kernel) == kernel and size % kernel == 0)):
-        pool = Pool(kind=pool.kind, output=size // kernel)
-    elif kernel:
-        pool = Pool(kind=pool.kind, kernel=kernel, stride=pool.stride or kernel)
+    outputs, kernel = pool.map_after(size), pool.kernel
+    if kernel:
+        stride = min(pool.stride or kernel, size - kernel + 1)
+        fixed = [(i * stride, i * stride + kernel) for i in range(outputs)]
+        adaptive = [(i * size // outputs, -(-(i + 1) * size // outputs)) for i in range(outputs)]
+        same = {"output": outputs} if fixed == adaptive else {"kernel": kernel, "stride": stride}
+        pool = Pool(kind="avg" if kernel == 1 else pool.kind, **same)
     return Pool(output=size) if pool.output == size else pool
-
-
-def first_problem(error: ValidationError) -> str:
-    """One line for a person: where, what was found, what is wrong."""
-    problem = error.errors(include_url=False, include_context=False)[0]
-    place = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"{place}: unknown field"
-    message = problem["msg"].removeprefix("Value error, ")
-    found = problem["input"]
-    shown = f" (found {found!r})" if isinstance(found, (str, int, float)) else ""
-    more = f"; {error.error_count() - 1} more" if error.error_count() > 1 else ""
-    return f"{place}: {message}{shown}{more}" if place else f"{message}{more}"
 
 
 def load(path: Path) -> Architecture:
@@ -243,12 +278,7 @@ def load(path: Path) -> Architecture:
 
     Raises ArchitectureError: not there, not JSON, or not an architecture.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ArchitectureError(f"{path}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise ArchitectureError(f"{path}: not JSON: {error}") from None
+    document = read(path, "JSON", ArchitectureError)
     if isinstance(document, dict) and "stages" not in document and "architecture" in document:
         document = document["architecture"]
     return Architecture.parse(document, str(path))
