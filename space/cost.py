@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from space.architecture import Architecture, Block, SqueezeExcitation, Stage, map_after
 
+BRANCH = tuple((f"conv{i}", f"norm{i}") for i in range(1, 9))
+
 
 class Layer(NamedTuple):
     """`name` is the module's path in the built network; its output has shape (channels, size, size)."""
@@ -61,20 +63,20 @@ def gate(prefix: str, width: int, squeeze: SqueezeExcitation) -> list[Layer]:
 
 def block(stage: Stage, common: Block, inputs: int, stride: int, size: int) -> list[Layer]:
     """One block on a map of `size` before its stride; the main branch first, then the shortcut."""
-    width, after, layers = stage.width, map_after(size, stride), list[Layer]()
+    width, kernel, bias, preactivation = stage.width, stage.kernel, common.bias, common.preactivation
+    after, layers = map_after(size, stride), list[Layer]()
     channels, at = inputs, size
-    for i in range(1, common.convolutions + 1):
-        if common.preactivation:
-            layers.append(norm(f"norm{i}", channels, at))
-        layers.append(convolution(f"conv{i}", channels, width, stage.kernel, after, common.bias))
-        if not common.preactivation:
-            layers.append(norm(f"norm{i}", width, after))
+    for conv_name, norm_name in BRANCH[: common.convolutions]:
+        conv = convolution(conv_name, channels, width, kernel, after, bias)
+        layers += (
+            (norm(norm_name, channels, at), conv) if preactivation else (conv, norm(norm_name, width, after))
+        )
         channels, at = width, after
     if common.squeeze_excitation:
         layers += gate("squeeze", width, common.squeeze_excitation)
     if common.residual and (stride != 1 or inputs != width):
         layers.append(convolution("shortcut.conv", inputs, width, stage.shortcut_kernel, after))
-        if not common.preactivation:
+        if not preactivation:
             layers.append(norm("shortcut.norm", width, after))
     return layers
 
