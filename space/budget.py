@@ -24,9 +24,9 @@ class Budget:
                 raise UsageError(f"{name} {limit}: give a positive number")
 
     def allows(self, spent: cost.Cost, share: float = 1.0) -> bool:
-        """Whether `spent` stays within `share` (0 to 1) of every limit."""
-        macs_fit = self.max_macs is None or spent.macs <= self.max_macs * share
-        return macs_fit and spent.parameters <= self.max_parameters * share
+        """Whether `spent` stays within `share` (0 to 1) of every limit; a whole share is exact."""
+        limits = ((spent.parameters, self.max_parameters), (spent.macs, self.max_macs))
+        return all(limit is None or (x <= limit and x / limit <= share) for x, limit in limits)
 
     def __str__(self) -> str:
         macs = f" and {self.max_macs:,} multiply-accumulates" if self.max_macs else ""
