@@ -4,16 +4,27 @@ Read from TOML or JSON; `default.toml` beside this file is the documented defaul
 budget nor how a value is chosen: that is `space/sampling.py`.
 """
 
-import json
 import tomllib
+from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from space.architecture import Activation, Document, Kernel, Stride, first_problem, map_after
+from space.architecture import MOST_BLOCKS, MOST_STAGES, Activation, Kernel, MaxPool, Stride, map_after
+from space.document import Document, first_problem, read
 from space.errors import SpaceError
+
+LARGEST = 10**6  # of any number in a range or a list; what it may mean for a network is checked there
 
 
 class Range(Document):
@@ -24,46 +35,83 @@ class Range(Document):
             raise ValueError(f"empty range: low {low} is above high {high}")
         if log and low <= 0:
             raise ValueError(f"a log range starts above 0, not at {low}")
-        if log and step not in (None, 1):
-            raise ValueError("log and step exclude each other")
+        if step and (high - low) / step > LARGEST:
+            raise ValueError(f"step {step} cuts {low} to {high} into more than {LARGEST:,}")
         return self
 
 
 class IntRange(Range):
     """All integers from low to high, both included, `step` apart."""
 
-    low: int = Field(ge=1, le=10**6)
-    high: int = Field(ge=1, le=10**6)
-    step: int = Field(1, ge=1)
+    low: int = Field(ge=1, le=LARGEST)
+    high: int = Field(ge=1, le=LARGEST)
+    step: int = Field(1, ge=1, le=LARGEST)
     log: bool = False
+
+    @model_validator(mode="after")
+    def _steps_or_log(self) -> Self:
+        if self.log and self.step != 1:
+            raise ValueError("log and step exclude each other")
+        return self
+
+    @property
+    def top(self) -> int:
+        """The highest number that steps from `low` reach."""
+        return self.high - (self.high - self.low) % self.step
 
 
 class FloatRange(Range):
     """All numbers from low to high, both included, `step` apart where a step is given."""
 
-    low: float = Field(ge=0, le=10**6)
-    high: float = Field(ge=0, le=10**6)
-    step: float | None = Field(None, gt=0)
+    low: float = Field(ge=0, le=LARGEST)
+    high: float = Field(ge=0, le=LARGEST)
+    step: float | None = Field(None, gt=0, le=LARGEST)
     log: bool = False
+
+    @model_validator(mode="after")
+    def _steps_or_log(self) -> Self:
+        if self.log and self.step is not None:
+            raise ValueError("log and step exclude each other")
+        return self
+
+    @property
+    def top(self) -> float:
+        """The highest number that steps from `low` reach, in decimals: 0.3 is three steps of 0.1."""
+        if self.step is None:
+            return self.high
+        low, high, step = (Decimal(str(number)) for number in (self.low, self.high, self.step))
+        return float(high - (high - low) % step)
 
 
 def _is_range(value: object) -> str:
-    return "range" if isinstance(value, (dict, Range)) else "choices"
+    return RANGE if isinstance(value, (dict, Range)) else CHOICES
 
 
+RANGE, CHOICES = "<range>", "<choices>"  # not shown in messages: they stand in no file
 Ints = Annotated[
-    tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, max_length=64, strict=False), Tag("choices")
+    tuple[Annotated[int, Field(ge=1, le=LARGEST)], ...],
+    Field(min_length=1, max_length=64, strict=False),
+    Tag(CHOICES),
 ]
 Floats = Annotated[
-    tuple[Annotated[float, Field(ge=0, strict=False)], ...],
+    tuple[Annotated[float, Field(ge=0, le=LARGEST)], ...],
     Field(min_length=1, max_length=64, strict=False),
-    Tag("choices"),
+    Tag(CHOICES),
 ]
-IntKnob = Annotated[Annotated[IntRange, Tag("range")] | Ints, Discriminator(_is_range)]
-FloatKnob = Annotated[Annotated[FloatRange, Tag("range")] | Floats, Discriminator(_is_range)]
+IntKnob = Annotated[Annotated[IntRange, Tag(RANGE)] | Ints, Discriminator(_is_range)]
+FloatKnob = Annotated[Annotated[FloatRange, Tag(RANGE)] | Floats, Discriminator(_is_range)]
 Kernels = Annotated[tuple[Kernel, ...], Field(min_length=1, max_length=32, strict=False)]
 Strides = Annotated[tuple[Stride, ...], Field(min_length=1, max_length=8, strict=False)]
 Knob = IntRange | FloatRange | tuple[Any, ...]
+
+
+def _buildable(knob: Knob) -> Knob:
+    if maximum(knob) > MOST_BLOCKS:
+        raise ValueError(f"{maximum(knob):,} blocks; at most {MOST_BLOCKS:,}")
+    return knob
+
+
+BlocksKnob = Annotated[IntKnob, AfterValidator(_buildable)]
 
 
 class WidthKnob(Document):
@@ -95,7 +143,7 @@ class StemKnobs(Document):
 class StageKnobs(Document):
     """Knobs of a stage; the width ratio is to the stage before and counts from the second one on."""
 
-    blocks: IntKnob = IntRange(low=1, high=4)
+    blocks: BlocksKnob = IntRange(low=1, high=4)
     kernel: Kernels = (3,)
     shortcut_kernel: Kernels = (1,)
     width_ratio: FloatKnob = (2.0,)
@@ -103,7 +151,7 @@ class StageKnobs(Document):
 
 
 class StageOverride(Document):
-    blocks: IntKnob | None = None
+    blocks: BlocksKnob | None = None
     kernel: Kernels | None = None
     shortcut_kernel: Kernels | None = None
     width_ratio: FloatKnob | None = None
@@ -155,8 +203,8 @@ class SearchSpace(Document):
 
     @model_validator(mode="after")
     def _speaks_of_stages_that_exist(self) -> Self:
-        if maximum(self.depth) > 16:
-            raise ValueError(f"depth: {maximum(self.depth)} stages; at most 16")
+        if maximum(self.depth) > MOST_STAGES:
+            raise ValueError(f"depth: {maximum(self.depth)} stages; at most {MOST_STAGES}")
         deepest = {str(i) for i in range(1, int(maximum(self.depth)) + 1)}
         if unknown := sorted(set(self.stages) - deepest):
             raise ValueError(f"stages.{unknown[0]}: no such stage; depth goes to {maximum(self.depth)}")
@@ -175,6 +223,7 @@ class SearchSpace(Document):
     def require_geometry(self, image_size: int) -> None:
         """Raises SpaceError where a kernel or pool is larger than the largest map it could ever meet."""
         size = map_after(image_size, min(self.stem.stride))
+        size = MaxPool().map_after(size) if all(self.stem.max_pool) else size
         self._require("stem.kernel", self.stem.kernel, image_size)
         shared = {"kernel": 0, "shortcut_kernel": 0}
         for i in range(1, int(maximum(self.depth)) + 1):
@@ -224,13 +273,7 @@ def parse(document: object, source: str = "space") -> SearchSpace:
 
 def load(path: Path) -> SearchSpace:
     """Reads a .toml or .json file. Raises SpaceError: not there, not readable, or not a space."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        document = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise SpaceError(f"{path}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise SpaceError(f"{path}: not {path.suffix.lstrip('.') or 'TOML'}: {error}") from None
+    document = read(path, "JSON" if path.suffix.lower() == ".json" else "TOML", SpaceError)
     return parse(document, str(path))
 
 
