@@ -9,7 +9,7 @@ asks for, and Optuna's Trial is one.
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, Protocol
 
 from space import cost
@@ -27,7 +27,7 @@ from space.architecture import (
 )
 from space.budget import Budget
 from space.errors import NothingFitsError
-from space.space import FloatRange, IntRange, Knob, SearchSpace, Task, fits, minimum
+from space.space import FloatRange, IntRange, Knob, SearchSpace, Task, fits, maximum, minimum
 
 
 class Suggest(Protocol):
@@ -85,14 +85,12 @@ def propose(space: SearchSpace, budget: Budget, task: Task, suggest: Suggest) ->
 
 def ask(suggest: Suggest, name: str, knob: Knob) -> Any:
     """Ordered choices with one distance become an integer, so that a sampler can use their order."""
+    if isinstance(knob, (IntRange, FloatRange)) and knob.low == knob.top:
+        return knob.low
     if isinstance(knob, IntRange):
-        if knob.low == knob.high:
-            return knob.low
-        return suggest.suggest_int(name, knob.low, knob.high, step=knob.step, log=knob.log)
+        return suggest.suggest_int(name, knob.low, knob.top, step=knob.step, log=knob.log)
     if isinstance(knob, FloatRange):
-        if knob.low == knob.high:
-            return knob.low
-        return suggest.suggest_float(name, knob.low, knob.high, step=knob.step, log=knob.log)
+        return suggest.suggest_float(name, knob.low, knob.top, step=knob.step, log=knob.log)
     if len(knob) == 1:
         return knob[0]
     if all(type(value) is int for value in knob):
@@ -167,7 +165,7 @@ def realise(shape: Shape, space: SearchSpace, base: int, task: Task) -> Architec
             convolutions=shape.convolutions,
             squeeze_excitation=gate if shape.squeeze_excitation == "block" else None,
         ),
-        pool=Pool(kind=shape.pool_kind, output=min(shape.pool_size, size)),
+        pool=Pool(kind=shape.pool_kind, output=_pooled(shape.pool_size, space.pool.size, size)),
         head=Head(dropout=shape.dropout),
     )
 
@@ -181,9 +179,17 @@ def _clamped(kernel: int, choices: tuple[int, ...], size: int) -> int:
     return max((k for k in choices if k <= kernel and fits(k, size)), default=min(choices))
 
 
+def _pooled(wanted: int, choices: tuple[int, ...], size: int) -> int:
+    """The largest choice up to `wanted` that the last map holds; the whole map where none does."""
+    return max((p for p in choices if p <= min(wanted, size)), default=size)
+
+
 def widest(shape: Shape, space: SearchSpace, budget: Budget, share: float, task: Task) -> Architecture | None:
-    """The widest network of this shape within `share` of the budget: cost grows with the width, so
-    bisection is exact."""
+    """The widest network of this shape within `share` of the budget; the next width exceeds it.
+
+    Cost grows with the width, so bisection finds it; only where rounding makes two stages equal and
+    saves a projection may a wider one fit again.
+    """
     grid = space.width.grid
 
     def exceeds(base: int) -> bool:
@@ -229,20 +235,33 @@ def _towards_low(knob: Knob, value: float, left: float) -> float:
 
 
 def smallest(space: SearchSpace, task: Task) -> Architecture:
-    """The network of fewest parameters that the space can make."""
-    knobs = [space.knobs(i) for i in range(1, int(minimum(space.depth)) + 1)]
-    shape = Shape(
-        stages=tuple(
-            StageShape(
-                blocks=int(minimum(k.blocks)),
-                kernel=min(k.kernel),
-                shortcut_kernel=min(k.shortcut_kernel),
-                width_ratio=minimum(k.width_ratio) if i else 1.0,
-                stride=max(k.stride),
+    """The network of fewest parameters among the space's extremes, then of fewest multiply-accumulates."""
+    return min(_slimmest(space, task), key=cost.total)
+
+
+def _slimmest(space: SearchSpace, task: Task) -> Iterator[Architecture]:
+    """Every knob at its cheapest. A knob that may save a projection by keeping the shape (stride, ratio of
+    widths), or a classifier by changing it (depth), is tried both ways."""
+    base = space.width.grid[0]
+    for depth in sorted({int(minimum(space.depth)), int(maximum(space.depth))}):
+        for stride, ratio, stem_ratio in product((min, max), (minimum, _evenest), (minimum, _evenest)):
+            stages = tuple(
+                StageShape(
+                    blocks=int(minimum(knobs.blocks)),
+                    kernel=min(knobs.kernel),
+                    shortcut_kernel=min(knobs.shortcut_kernel),
+                    width_ratio=ratio(knobs.width_ratio) if i > 1 else 1.0,
+                    stride=stride(knobs.stride),
+                )
+                for i, knobs in ((i, space.knobs(i)) for i in range(1, depth + 1))
             )
-            for i, k in enumerate(knobs)
-        ),
-        stem_ratio=minimum(space.stem.width_ratio),
+            yield realise(_cheapest(space, stages, stem_ratio(space.stem.width_ratio)), space, base, task)
+
+
+def _cheapest(space: SearchSpace, stages: tuple[StageShape, ...], stem_ratio: float) -> Shape:
+    return Shape(
+        stages=stages,
+        stem_ratio=stem_ratio,
         stem_kernel=min(space.stem.kernel),
         stem_stride=max(space.stem.stride),
         max_pool=max(space.stem.max_pool),
@@ -253,16 +272,22 @@ def smallest(space: SearchSpace, task: Task) -> Architecture:
         activation=space.block.activation[0],
         squeeze_excitation=max(space.block.squeeze_excitation, key=("block", "stem", "none").index),
     )
-    return realise(shape, space, space.width.grid[0], task)
+
+
+def _evenest(knob: Knob) -> float:
+    """The ratio nearest to 1, from below if the knob goes there."""
+    if isinstance(knob, tuple):
+        return float(min(knob, key=lambda ratio: abs(ratio - 1)))
+    return _towards_low(knob, min(max(1.0, knob.low), knob.high), left=1.0)
 
 
 def require_smallest(space: SearchSpace, budget: Budget, task: Task) -> Architecture:
-    """The smallest network. Raises NothingFitsError if it exceeds the budget."""
-    architecture = smallest(space, task)
-    spent = cost.total(architecture)
-    if not budget.allows(spent):
-        raise NothingFitsError(
-            f"nothing fits {budget}: the smallest network of the space has {spent.parameters:,} parameters"
-            f" and {spent.macs:,} multiply-accumulates"
-        )
-    return architecture
+    """The smallest network that fits. Raises NothingFitsError if even the smallest of all exceeds it."""
+    fitting = [a for a in _slimmest(space, task) if budget.allows(cost.total(a))]
+    if fitting:
+        return min(fitting, key=cost.total)
+    spent = cost.total(smallest(space, task))
+    raise NothingFitsError(
+        f"nothing fits {budget}: the smallest network of the space has {spent.parameters:,} parameters"
+        f" and {spent.macs:,} multiply-accumulates"
+    )
