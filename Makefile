@@ -6,12 +6,13 @@ BIN    := $(VENV)/bin
 TRIALS ?= 200
 export OMP_NUM_THREADS = 1
 
-.PHONY: help search test check format lint types bench clean
+.PHONY: help search test check format lint types docs bench clean
 
 help:
 	@echo "make search   install into $(VENV) and run a real search of $(TRIALS) trials on handwritten digits"
 	@echo "make test     install and run the tests, those against a real PostgreSQL included"
 	@echo "make check    what CI runs: format, lint, types, tests"
+	@echo "make docs     write docs/commands.md from the commands"
 	@echo "make bench    measure what is claimed: judging"
 	@echo "make clean    remove $(VENV) and the caches"
 
@@ -50,6 +51,9 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 check: lint types test
+
+docs: $(VENV)/.dev
+	$(BIN)/python docs/render.py
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.judging

@@ -177,7 +177,12 @@ def worker(study: str | None, follow: bool, child: bool, **given: Any) -> int:
 @options.study
 @options.storage
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("best.json"), show_default=True, metavar="FILE"
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("best.json"),
+    show_default=True,
+    metavar="FILE",
+    help="The file to write, whole or not at all.",
 )
 def export(study: str | None, storage: str, out: Path) -> None:
     """Write the best network of a study, or the trial STUDY:137, as JSON that anyone can rebuild."""
@@ -206,7 +211,12 @@ def verify(file: Path) -> None:
 @options.study
 @options.storage
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, metavar="FILE"
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("report.html"),
+    show_default=True,
+    metavar="FILE",
+    help="The page to write.",
 )
 def report(study: str | None, storage: str, out: Path) -> None:
     """Write a study as one HTML page to show around."""
@@ -221,8 +231,10 @@ def report(study: str | None, storage: str, out: Path) -> None:
 
 @cli.command()
 @options.storage
-@click.option("--port", type=click.IntRange(0, 65_535), default=8080, show_default=True)
-@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=8080, show_default=True, help="0 takes a free one."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--allow-remote", is_flag=True, help="Let --host be an address that others reach: there is no login."
 )

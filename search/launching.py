@@ -114,6 +114,8 @@ def _say_end(console: Console, flags: Flags, record: Study, end: End) -> None:
         console.print(f"time was up after {flags.timeout:.0f} s", style="yellow")
     console.print(f"\n{record.name}: {snapshot.trained} of {snapshot.target} trained")
     console.print(display.counts(snapshot.tally))
+    if snapshot.trained < snapshot.target:
+        console.print(f"go on with `search launch --study {record.name} --trials {snapshot.target}`")
 
 
 def _say_best(best: Candidate, plan: Plan, trained: int) -> None:

@@ -46,7 +46,12 @@ grace: Decorator = click.option(
     help="Once told to end, trials may still run for so long.  [default: 1h]",
 )
 format_: Decorator = click.option(
-    "--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    show_default=True,
+    help="How data are written to stdout.",
 )
 
 

@@ -243,7 +243,7 @@ def list_(storage: str, form: str) -> None:
     metavar="FIELD",
     help="number, accuracy, parameters, macs, state, seconds...",
 )
-@click.option("--limit", type=click.IntRange(1), metavar="N")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Show so many.")
 def trials(study: str | None, storage: str, form: str, sort: str, limit: int | None) -> None:
     """Every proposal of a study and what became of it."""
     from storage import results
@@ -259,7 +259,9 @@ def trials(study: str | None, storage: str, form: str, sort: str, limit: int | N
 @options.study
 @options.storage
 @options.format_
-@click.option("--top", type=click.IntRange(1), default=1, show_default=True, metavar="K")
+@click.option(
+    "--top", type=click.IntRange(1), default=1, show_default=True, metavar="K", help="Show so many."
+)
 def best(study: str | None, storage: str, form: str, top: int) -> None:
     """The most accurate networks that were trained to the end, with 95% intervals."""
     from search.ranking import wilson

@@ -1,0 +1,62 @@
+"""The documents say what the program does."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from search.cli import CODES, cli
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_page_of_commands_is_what_the_commands_say() -> None:
+    script = "import sys; sys.path.insert(0, 'docs'); import render; sys.stdout.write(render.render())"
+    rendered = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert rendered.stdout == (ROOT / "docs/commands.md").read_text(), "run `make docs`"
+
+
+def test_every_command_is_in_the_readme() -> None:
+    assert [name for name in cli.commands if f"search {name}" not in README] == []
+
+
+def test_every_option_has_a_help_text() -> None:
+    silent = [
+        f"{name} {option.opts[0]}"
+        for name, command in cli.commands.items()
+        for option in command.params
+        if isinstance(option, click.Option) and not option.hidden and not option.help
+    ]
+    assert silent == []
+
+
+def commands_of_the_readme() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    spans = re.findall(r"`(search [^`…]+)`", README)
+    return [line for line in lines + spans if line.startswith("search ")]
+
+
+@pytest.mark.parametrize("line", commands_of_the_readme())
+def test_a_command_of_the_readme_parses(line: str) -> None:
+    """Names and values of every flag exist; the command itself is not run."""
+    name, *arguments = line.replace("postgresql://…", "postgresql://db/x").split()[1:]
+    command = cli.commands[name.split(",")[0]]
+    command.make_context(name, arguments)
+
+
+def test_every_exit_code_is_in_the_readme() -> None:
+    documented = set(re.findall(r"^\| (\d+)", README, flags=re.MULTILINE))
+    assert {str(code) for code in CODES.values()} | {"0", "1"} <= documented
+
+
+def test_the_two_commands_of_the_readme_are_targets_of_make() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
