@@ -80,7 +80,7 @@ def test_a_search_finds_keeps_shows_and_exports(
             *store,
             *leave,
             cwd=place,
-        )  # fmt: skip
+        )
     )
     assert launched.code == 0, launched.err
     assert "best network: trial" in launched.out
@@ -162,8 +162,21 @@ def children(pid: int) -> list[int]:
 
 
 def test_a_killed_worker_costs_no_trial(place: Path, database_url: str) -> None:
-    launcher = start("launch", "--trials", 2, "--epochs", 25, "--workers", 1, "--pruner", "none", *SMALL,
-                     "--storage", database_url, cwd=place)  # fmt: skip
+    launcher = start(
+        "launch",
+        "--trials",
+        2,
+        "--epochs",
+        25,
+        "--workers",
+        1,
+        "--pruner",
+        "none",
+        *SMALL,
+        "--storage",
+        database_url,
+        cwd=place,
+    )
     wait_until(lambda: in_training(database_url))
     (worker,) = children(launcher.pid)
     os.kill(worker, signal.SIGKILL)
@@ -197,8 +210,21 @@ def test_ctrl_c_drains_and_the_search_goes_on_later(place: Path, sqlite_url: str
 
 
 def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing_running(place: Path, sqlite_url: str) -> None:
-    launcher = start("launch", "--trials", 4, "--epochs", 5_000, "--workers", 2, "--pruner", "none", *SMALL,
-                     "--storage", sqlite_url, cwd=place)  # fmt: skip
+    launcher = start(
+        "launch",
+        "--trials",
+        4,
+        "--epochs",
+        5_000,
+        "--workers",
+        2,
+        "--pruner",
+        "none",
+        *SMALL,
+        "--storage",
+        sqlite_url,
+        cwd=place,
+    )
     wait_until(lambda: in_training(sqlite_url))
     workers = children(launcher.pid)
     launcher.send_signal(signal.SIGINT)
@@ -229,7 +255,7 @@ def test_time_that_is_up_ends_short_with_what_there_is(place: Path, sqlite_url: 
             "--storage",
             sqlite_url,
             cwd=place,
-        )  # fmt: skip
+        )
     )
     assert ended.code == 4, ended.err
     assert "time was up" in ended.err
