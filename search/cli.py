@@ -129,6 +129,8 @@ def cli() -> None:
 )
 @click.option("--timeout", type=settings.Duration(), metavar="TIME", help="End after 90s, 15m, 2h...")
 @options.lease
+@options.stall
+@options.trial_timeout
 @options.grace
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE", help="Export the best network here at the end."
@@ -159,6 +161,8 @@ def launch(
     help="Where the study's images lie on this machine, if elsewhere.",
 )
 @options.lease
+@options.stall
+@options.trial_timeout
 @options.grace
 @click.option("--name", metavar="NAME", help="Of this worker.  [default: host and process]")
 @click.option(

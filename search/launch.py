@@ -56,6 +56,8 @@ class Flags:
     seed: int | None = None
     timeout: float | None = None
     lease_seconds: float = settings.LEASE_SECONDS
+    stall_seconds: float = settings.STALL_SECONDS
+    trial_seconds: float | None = None
     grace_seconds: float = 60.0
 
 
@@ -219,7 +221,8 @@ class Launch:
         return [
             *("worker", "--study", self.record.name, "--name", worker, "--child"),
             *("--data-dir", str(flags.data_dir), "--lease", str(flags.lease_seconds)),
-            *("--grace", str(flags.grace_seconds)),
+            *("--grace", str(flags.grace_seconds), "--stall-timeout", str(flags.stall_seconds)),
+            *(("--trial-timeout", str(flags.trial_seconds)) if flags.trial_seconds else ()),
         ]
 
     def _on_death(self, worker: str) -> bool:

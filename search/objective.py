@@ -18,11 +18,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from search import study as studies
 from search.plan import Plan
+from search.watch import Watch
 from space.architecture import Architecture
 from space.budget import judge
 from space.errors import DivergedError, ExhaustedError, LeaseLostError, StorageError
 from space.sampling import propose
-from storage import leases, results
+from storage import results
 from storage.leases import Claim
 from storage.records import Candidate, Epoch, Measured, Proposal, State
 from trainer.outcome import EpochReport, Outcome
@@ -38,6 +39,10 @@ class Cancelled(BaseException):
     """The worker was told to end now. Not an Exception: nothing but the trial's own end may catch it."""
 
 
+class TimedOut(Exception):
+    """The trial took longer than it may."""
+
+
 class Train(Protocol):
     """What a worker can do: train a network, calling back after each epoch and each batch."""
 
@@ -51,6 +56,15 @@ class Train(Protocol):
     ) -> Outcome: ...
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Seconds: of silence until a worker is taken for dead, without a batch, for a whole trial."""
+
+    lease_seconds: float = 60.0
+    stall_seconds: float = 300.0
+    trial_seconds: float = float("inf")
+
+
 @dataclass
 class Bench:
     """Where a worker works: the study, the ledger, its device."""
@@ -60,10 +74,11 @@ class Bench:
     study_id: int
     plan: Plan
     train: Train
-    lease_seconds: float
+    limits: Limits
     device: str
     versions: dict[str, Any]
     cancelled: Callable[[], bool]
+    abandon: Callable[[], None]  # ends this process, whose training hangs
     say: Callable[[str], None]
 
 
@@ -118,14 +133,18 @@ def training_seed(study_seed: int, fingerprint: str) -> int:
 
 
 class Progress:
-    """What a training says while it runs: kept, renewed, reported; and the place where it is stopped."""
+    """What a training says while it runs: kept, and reported; and the place where it is stopped."""
 
     def __init__(self, bench: Bench, claim: Claim, trial: Trial, candidate: Candidate) -> None:
         self.bench, self.claim, self.trial, self.candidate = bench, claim, trial, candidate
         self.reports: list[EpochReport] = []
-        self.renewed = monotonic()
+        self.started = monotonic()
+        self.watch = Watch(
+            bench.engine, claim, bench.limits.lease_seconds, bench.limits.stall_seconds, self.stalled
+        )
 
     def epoch(self, report: EpochReport) -> None:
+        self.watch.progress()
         self.reports.append(report)
         row = Epoch(
             epoch=report.epoch,
@@ -136,17 +155,25 @@ class Progress:
             seconds=report.seconds,
         )
         results.save_epoch(self.bench.engine, self.claim, self.candidate.id, row)
-        self.renewed = monotonic()
         self.trial.report(report.validation_accuracy, report.epoch)
         if report.epoch < report.epochs and self.trial.should_prune():
             raise optuna.TrialPruned
 
     def batch(self, _step: int, _steps: int) -> None:
+        self.watch.progress()
         if self.bench.cancelled():
             raise Cancelled
-        if monotonic() - self.renewed > self.bench.lease_seconds / 4:
-            leases.renew(self.bench.engine, self.claim, self.bench.lease_seconds)
-            self.renewed = monotonic()
+        limit = self.bench.limits.trial_seconds
+        if monotonic() - self.started > limit:
+            raise TimedOut(f"not done after {limit:.0f} s, --trial-timeout")
+
+    def stalled(self) -> None:
+        """The training hangs and will not hear of anything: its end is written for it, by another thread."""
+        reason = f"no batch for {self.bench.limits.stall_seconds:.0f} s, --stall-timeout"
+        try:
+            write_end(self, State.TIMED_OUT, reason, self.measured())
+        finally:
+            self.bench.abandon()
 
     @property
     def epochs(self) -> int:
@@ -180,7 +207,10 @@ def train(
     reason: str | None
     measured: Measured | None
     try:
-        outcome = bench.train(architecture, candidate.seed, on_epoch=progress.epoch, on_batch=progress.batch)
+        with progress.watch:
+            outcome = bench.train(
+                architecture, candidate.seed, on_epoch=progress.epoch, on_batch=progress.batch
+            )
         state, reason = State.COMPLETED, None
         measured = measured_of(outcome)
     except OUT_OF_REACH:
@@ -188,13 +218,21 @@ def train(
     except (Exception, Cancelled) as error:
         state, reason = ending(error, progress)
         measured = progress.measured()
-    results.finish(bench.engine, claim, candidate.id, state, reason=reason, outcome=measured)
-    told = studies.TOLD.get(state, TrialState.FAIL)
-    value = measured.accuracy if measured and told == TrialState.COMPLETE else None
-    bench.study.tell(trial, value, state=told)
+    write_end(progress, state, reason, measured)
     if state == State.CANCELLED:
         raise Cancelled
     return state
+
+
+def write_end(progress: Progress, state: State, reason: str | None, measured: Measured | None) -> None:
+    """The ledger first, then Optuna. Raises LeaseLostError where the trial is somebody else's by now."""
+    bench = progress.bench
+    results.finish(
+        bench.engine, progress.claim, progress.candidate.id, state, reason=reason, outcome=measured
+    )
+    told = studies.TOLD.get(state, TrialState.FAIL)
+    value = measured.accuracy if measured and told == TrialState.COMPLETE else None
+    bench.study.tell(progress.trial, value, state=told)
 
 
 def measured_of(outcome: Outcome) -> Measured:
@@ -209,6 +247,8 @@ def ending(error: BaseException, progress: Progress) -> tuple[State, str]:
         return State.PRUNED, f"{plan.pruner} after epoch {progress.epochs} of {plan.recipe.epochs}"
     if isinstance(error, DivergedError):
         return State.DIVERGED, str(error)
+    if isinstance(error, TimedOut):
+        return State.TIMED_OUT, str(error)
     if isinstance(error, Cancelled):
         return State.CANCELLED, "the worker was told to end"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, not imported

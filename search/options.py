@@ -35,6 +35,21 @@ lease: Decorator = click.option(
     metavar="TIME",
     help="A worker silent for so long is taken for dead.  [default: 60s]",
 )
+stall: Decorator = click.option(
+    "--stall-timeout",
+    "stall_seconds",
+    type=settings.Duration(),
+    default=settings.STALL_SECONDS,
+    metavar="TIME",
+    help="A training without a batch for so long hangs, and is ended.  [default: 5m]",
+)
+trial_timeout: Decorator = click.option(
+    "--trial-timeout",
+    "trial_seconds",
+    type=settings.Duration(),
+    metavar="TIME",
+    help="No trial may take longer.  [default: none]",
+)
 grace: Decorator = click.option(
     "--grace",
     "grace_seconds",

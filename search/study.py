@@ -138,6 +138,7 @@ TOLD = {
     State.PRUNED: TrialState.PRUNED,
     State.DIVERGED: TrialState.PRUNED,  # it must teach the sampler to stay away; FAIL teaches nothing
     State.OUT_OF_MEMORY: TrialState.PRUNED,
+    State.TIMED_OUT: TrialState.PRUNED,
 }
 
 

@@ -31,6 +31,7 @@ from storage.records import State
 from storage.studies import Study
 from trainer.outcome import EpochReport, Outcome
 
+STALLED = 75  # exit code of a worker whose training hung
 POLL_SECONDS = 0.5  # while others hold the trials that are left
 RETRY_SECONDS = 2.0  # while the database is away
 FAILURES_IN_A_ROW = 3  # then the fault is the worker's
@@ -44,8 +45,15 @@ class Order:
     name: str
     data_dir: Path
     data: str | None
-    lease_seconds: float
     grace_seconds: float
+    lease_seconds: float
+    stall_seconds: float
+    trial_seconds: float | None
+
+    @property
+    def limits(self) -> objective.Limits:
+        trial = float("inf") if self.trial_seconds is None else self.trial_seconds
+        return objective.Limits(self.lease_seconds, self.stall_seconds, trial)
 
 
 class Ending:
@@ -86,6 +94,12 @@ def die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)
 
 
+def abandon() -> None:
+    """Ends this process though a thread of it hangs: nothing is left to save."""
+    say("the training hangs: this worker ends")
+    os._exit(STALLED)
+
+
 def unique_name() -> str:
     """Host and process."""
     return f"{socket.gethostname()}-{os.getpid()}"
@@ -113,10 +127,11 @@ def work(order: Order, engine: Engine, record: Study, ending: Ending, say: Calla
             study_id=record.id,
             plan=plan,
             train=train,
-            lease_seconds=order.lease_seconds,
+            limits=order.limits,
             device=device,
             versions=versions(),
             cancelled=ending.cancelled,
+            abandon=abandon,
             say=say,
         )
         _use_claims(order, bench, ending)

@@ -8,7 +8,7 @@ import optuna
 from sqlalchemy import Engine
 
 from search import study as optuna_studies
-from search.objective import Bench
+from search.objective import Bench, Limits
 from search.plan import DataPlan, Plan
 from space import cost
 from space import space as spaces
@@ -110,9 +110,10 @@ def make_bench(study: optuna.Study, engine: Engine, record: Study, train: FakeTr
         study_id=record.id,
         plan=plan,
         train=train,
-        lease_seconds=60.0,
+        limits=Limits(),
         device="fake",
         versions={"torch": "none"},
         cancelled=lambda: False,
+        abandon=lambda: None,
         say=lambda _: None,
     )

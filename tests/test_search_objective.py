@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 
 from search import objective
 from search import study as optuna_studies
-from search.objective import Bench
+from search.objective import Bench, Limits
 from search.plan import Plan
 from space import space as spaces
 from space.architecture import Architecture
@@ -252,3 +252,54 @@ def race(url, engine, record, plan, sometimes, i):  # type: ignore[no-untyped-de
         while (answer := leases.claim(engine, record.id, f"worker-{i}", 60.0)) is not Answer.DONE:
             if isinstance(answer, Claim):
                 objective.run(bench, answer)
+
+
+def test_a_training_that_hangs_is_written_down_and_given_up(sqlite_url: str) -> None:
+    """It never calls back: another thread ends the trial, and then the process (here: lets it go on)."""
+    hung, let_go = [], threading.Event()
+
+    def hang(_: Architecture) -> None:
+        if not hung:
+            hung.append(True)
+            assert let_go.wait(60)
+
+    with bench_of(sqlite_url, FakeTraining(before=hang), make_plan(), 1) as bench:
+        bench.limits, bench.abandon = Limits(stall_seconds=0.2), let_go.set
+        with pytest.raises(LeaseLostError):
+            objective.run(bench, take(bench))
+        bench.limits = Limits()
+        assert run_all(bench) == [State.COMPLETED]
+        first = results.candidates(bench.engine, bench.study_id)[0]
+        assert (first.state, first.reason) == (State.TIMED_OUT, "no batch for 0 s, --stall-timeout")
+        assert bench.study.get_trials(deepcopy=False)[0].state == TrialState.PRUNED
+
+
+def test_a_trial_may_not_take_longer_than_it_may(sqlite_url: str) -> None:
+    with bench_of(sqlite_url, FakeTraining(), make_plan(), 1) as bench:
+        bench.limits = Limits(trial_seconds=0.0)
+        assert objective.run(bench, take(bench)) == State.TIMED_OUT
+        assert "--trial-timeout" in str(results.candidates(bench.engine, bench.study_id)[0].reason)
+
+
+def test_a_slow_training_keeps_its_lease(sqlite_url: str) -> None:
+    """Between two batches the lease is renewed, often enough for the shortest of leases."""
+    with bench_of(sqlite_url, FakeTraining(), make_plan(), 1) as bench:
+        renewals, renewed = [], threading.Event()
+        bench.limits = Limits(lease_seconds=0.4)
+        real = leases.renew
+
+        def count(*arguments: object) -> None:
+            real(*arguments)  # type: ignore[arg-type]
+            renewals.append(True)
+            if len(renewals) == 3:
+                renewed.set()
+
+        bench.train = FakeTraining(before=lambda _: assert_(renewed.wait(60)))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(leases, "renew", count)
+            assert objective.run(bench, take(bench)) == State.COMPLETED
+        assert len(renewals) >= 3
+
+
+def assert_(condition: bool) -> None:
+    assert condition

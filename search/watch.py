@@ -1,0 +1,69 @@
+"""The pulse of a training: renews the lease while batches go by, and notices when they no longer do.
+
+A thread beside the training. It lives as long as the trial, and renews only what makes progress: a training
+that hangs loses its lease like one that is dead. It does not know what a trial is.
+"""
+
+import threading
+from collections.abc import Callable
+from time import monotonic
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from space.errors import LeaseLostError, StorageError
+from storage import leases
+from storage.leases import Claim
+
+BEATS = 4  # renewals in the time of a lease
+
+
+class Watch:
+    """`on_stall` is called, in the thread, when no progress was made for `stall_seconds`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        claim: Claim,
+        lease_seconds: float,
+        stall_seconds: float,
+        on_stall: Callable[[], None],
+    ) -> None:
+        self.engine, self.claim, self.lease_seconds = engine, claim, lease_seconds
+        self.stall_seconds, self.on_stall = stall_seconds, on_stall
+        self.lost = False
+        self._moved, self._over = monotonic(), threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="watch", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def progress(self) -> None:
+        """Says that something moved. Raises LeaseLostError where the claim has gone meanwhile."""
+        self._moved = monotonic()
+        if self.lost:
+            raise leases.lost(self.claim)
+
+    def _beat(self) -> None:
+        pause = min(self.lease_seconds / BEATS, self.stall_seconds / 2)
+        while not self._over.wait(pause):
+            if monotonic() - self._moved > self.stall_seconds:
+                self.on_stall()
+                return
+            try:
+                leases.renew(self.engine, self.claim, self.lease_seconds)
+            except LeaseLostError:
+                self.lost = True
+                return
+            except (StorageError, SQLAlchemyError):
+                continue  # the database is away: the training goes on, and finds out when it has a result
