@@ -72,6 +72,9 @@ class FloatRange(Range):
     def _steps_or_log(self) -> Self:
         if self.log and self.step is not None:
             raise ValueError("log and step exclude each other")
+        long = [x for x in (self.low, self.high, self.step) if x is not None and round(x, 6) != x]
+        if self.step and long:  # floats of more digits never meet: 0.1 * 3 is not 0.3
+            raise ValueError(f"numbers of a range with a step have 6 decimals at most, unlike {long[0]}")
         return self
 
     @property

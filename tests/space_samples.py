@@ -122,7 +122,7 @@ def float_knobs(draw: st.DrawFn, least: float, most: float) -> FloatRange | tupl
     if draw(st.booleans()):
         return tuple(draw(st.lists(numbers, min_size=1, max_size=4)))
     low, high = sorted((draw(numbers), draw(numbers)))
-    step = draw(st.none() | st.sampled_from((0.1, 0.25, 3.0)))
+    step = draw(st.none() | st.sampled_from((0.1, 0.25, 3.0) if most < 100 else (2.5, 1_000.0)))
     if step:
         return FloatRange(low=round(low, 3), high=round(high, 3), step=step)
     return FloatRange(low=low, high=high, log=low > 0 and draw(st.booleans()))
