@@ -3,6 +3,7 @@
 import random
 from typing import Any
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from space.architecture import (
@@ -30,6 +31,9 @@ from space.space import (
     Task,
     WidthKnob,
 )
+
+# A busy machine is no failure: neither a slow draw nor a slow example.
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 WIDTHS = st.integers(1, 24)
 KERNELS = st.sampled_from((1, 3, 5, 7))

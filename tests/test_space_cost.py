@@ -3,7 +3,7 @@
 import pytest
 import torch
 from hypothesis import given, settings
-from space_samples import architectures
+from space_samples import CALM, architectures
 from torch import Tensor, nn
 
 from space import cost
@@ -19,7 +19,7 @@ def listed(network: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in network.named_modules() if isinstance(module, kinds)}
 
 
-@settings(max_examples=2_000, deadline=None)
+@settings(CALM, max_examples=2_000)
 @given(architectures())
 def test_the_closed_form_the_table_and_the_built_network_agree_to_the_digit(
     architecture: Architecture,
@@ -32,7 +32,7 @@ def test_the_closed_form_the_table_and_the_built_network_agree_to_the_digit(
     assert list(counts.items()) == [(row.name, row.parameters) for row in table]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(CALM, max_examples=500)
 @given(architectures())
 def test_shapes_and_multiply_accumulates_are_those_of_a_forward_pass(architecture: Architecture) -> None:
     network, seen = model.build(architecture).eval(), dict[str, tuple[int, int, int]]()
@@ -56,7 +56,7 @@ def _noting(seen: dict[str, tuple[int, int, int]], name: str):
     return note
 
 
-@settings(deadline=None)
+@CALM
 @given(architectures())
 def test_the_maps_of_a_document_are_the_sizes_of_its_table(architecture: Architecture) -> None:
     sizes = {row.name: row.size for row in cost.layers(architecture)}

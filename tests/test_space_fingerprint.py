@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from space_samples import architectures
+from space_samples import CALM, architectures
 from torch import Tensor
 
 from space import cost
@@ -158,6 +158,7 @@ def test_the_fingerprint_of_a_known_document_never_changes() -> None:
     assert full.fingerprint == "4f427b5d0ef6c45d"
 
 
+@CALM
 @given(architectures(), st.randoms(use_true_random=False))
 def test_the_order_of_keys_and_a_trip_through_json_change_nothing(
     architecture: Architecture, dice: random.Random
@@ -174,7 +175,7 @@ def _shuffled(value: Any, dice: random.Random) -> Any:
     return {key: _shuffled(value[key], dice) for key in keys}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(CALM, max_examples=300)
 @given(architectures())
 def test_the_canonical_document_builds_the_same_network(architecture: Architecture) -> None:
     plain = canonical(architecture)

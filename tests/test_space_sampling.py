@@ -7,7 +7,7 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from space_samples import TASKS, Dice, spaces
+from space_samples import CALM, TASKS, Dice, spaces
 
 from space import cost, sampling
 from space import space as spaces_
@@ -19,7 +19,7 @@ from space.space import IntRange, SearchSpace, StageKnobs, Task, WidthKnob, fits
 SEEDS = st.integers(0, 2**32)
 COUNTS = st.integers(3, 9).flatmap(lambda digits: st.integers(10 ** (digits - 1), 10**digits))
 BUDGETS = st.builds(Budget, max_parameters=COUNTS, max_macs=st.none() | COUNTS)
-MANY = settings(max_examples=200, deadline=None)
+MANY = settings(CALM, max_examples=200)
 
 
 def holds(knob: Any, value: float) -> bool:
@@ -136,7 +136,7 @@ def test_ranges_and_counts_beyond_all_measure_neither_overflow_nor_hang(
     assert all(stage.width <= 65_536 for stage in architecture.stages)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(CALM, max_examples=100)
 @given(spaces(), TASKS, SEEDS)
 def test_the_answers_that_a_study_keeps_give_the_same_network_again(
     space: SearchSpace, task: Task, seed: int
@@ -150,7 +150,7 @@ def test_the_answers_that_a_study_keeps_give_the_same_network_again(
     assert sampling.propose(space, budget, task, fixed) == architecture
 
 
-@settings(max_examples=20, deadline=None)
+@settings(CALM, max_examples=20)
 @given(spaces(), TASKS)
 def test_optuna_takes_every_question_without_a_warning(space: SearchSpace, task: Task) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
