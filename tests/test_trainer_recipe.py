@@ -95,3 +95,13 @@ def test_recipes_and_data_are_read_without_loading_torch() -> None:
     code = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(("batch", "half"), [(128, 64), (5, 2), (3, 2), (2, 2)])
+def test_half_the_batch_comes_with_its_share_of_the_rate_and_as_many_epochs(batch: int, half: int) -> None:
+    whole = Recipe(batch_size=batch, learning_rate=0.4, schedule="cosine")
+    halved = whole.halved()
+    assert halved.learning_rate == pytest.approx(0.4 * half / batch)
+    assert halved == whole.model_copy(update={"batch_size": half, "learning_rate": halved.learning_rate}), (
+        "nothing else changes"
+    )

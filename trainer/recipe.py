@@ -49,6 +49,16 @@ class Recipe(BaseModel):
             where = ".".join(str(part) for part in first["loc"]) or "recipe"
             raise RecipeError(f"{path}: {where}: {first['msg']} (got {_shown(first['input'])})") from error
 
+    def halved(self) -> "Recipe":
+        """Half the batch, for where the whole one does not fit into memory; never fewer than 2 images.
+
+        The learning rate shrinks by the same factor (the linear rule of Goyal et al., arXiv 1706.02677), and
+        the epochs stay, so as many images are seen. A batch of 2 is as small as it gets: the same recipe.
+        """
+        batch_size = max(2, self.batch_size // 2)
+        rate = self.learning_rate * batch_size / self.batch_size
+        return self.model_copy(update={"batch_size": batch_size, "learning_rate": rate})
+
     def require_fit(self, image_size: int) -> None:
         """RecipeError if images of so many pixels a side cannot be reflected as far as crop_padding."""
         if self.crop_padding >= image_size:
