@@ -5,6 +5,7 @@
     │   ├── ArchitectureError         an architecture document
     │   ├── SpaceError                a space document
     │   ├── RecipeError               a recipe document
+    │   ├── CheckpointError           a checkpoint that is damaged, or of another training
     │   └── StudyError                no such study, or one that was made with other settings
     ├── NothingFitsError              the budget is below the smallest network of the space
     ├── ExhaustedError                every network of the space was tried
@@ -37,6 +38,10 @@ class SpaceError(UsageError):
 
 
 class RecipeError(UsageError):
+    pass
+
+
+class CheckpointError(UsageError):
     pass
 
 

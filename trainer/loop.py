@@ -3,20 +3,27 @@
 The same seed, device and number of threads give the same result to the bit on a CPU. Evaluation is always
 in float32, so an accuracy does not depend on the precision of the training. It knows nothing of studies,
 databases or the test set: whoever calls is told after each epoch, and stops a training by raising.
+
+With a checkpoint a training that was ended goes on where it was saved, to the same bits as if it had never
+stopped (on a CPU, with as many threads). It is saved after on_epoch has returned: an epoch that a checkpoint
+holds was told, one that raised (pruned, say) is in none, and after a kill an epoch may be told again.
 """
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from space.architecture import Architecture
-from space.errors import ArchitectureError, DivergedError
+from space.errors import ArchitectureError, CheckpointError, DivergedError
+from trainer import checkpoint as checkpoints
 from trainer import model as networks
+from trainer.checkpoint import Checkpoint, Identity, Keeper
 from trainer.data import Dataset, Split
 from trainer.device import select_device, training_type, tuned
 from trainer.feed import Feed, Normalisation, feed
@@ -30,6 +37,7 @@ EVALUATION_BATCH = {"cpu": 250, "cuda": 2000}
 
 OnEpoch = Callable[[EpochReport], None]
 OnBatch = Callable[[int, int], None]
+OnContinue = Callable[[Sequence[EpochReport]], None]
 
 
 @dataclass(frozen=True)
@@ -51,10 +59,25 @@ def train(
     device: str | torch.device | None = "cpu",
     on_epoch: OnEpoch | None = None,
     on_batch: OnBatch | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 10.0,
+    on_continue: OnContinue | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Train and validate; see `fit`, which returns the network too."""
     return fit(
-        architecture, recipe, dataset, split, seed=seed, device=device, on_epoch=on_epoch, on_batch=on_batch
+        architecture,
+        recipe,
+        dataset,
+        split,
+        seed=seed,
+        device=device,
+        on_epoch=on_epoch,
+        on_batch=on_batch,
+        checkpoint=checkpoint,
+        checkpoint_seconds=checkpoint_seconds,
+        on_continue=on_continue,
+        say=say,
     ).outcome
 
 
@@ -68,21 +91,52 @@ def fit(
     device: str | torch.device | None = "cpu",
     on_epoch: OnEpoch | None = None,
     on_batch: OnBatch | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 10.0,
+    on_continue: OnContinue | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Fitted:
     """Train for recipe.epochs, validating after each.
 
     on_epoch(report) is called after each epoch, on_batch(step, steps) after each of all steps (from 1);
     what they raise passes through. Seeds torch's global generator. DivergedError: a loss is not finite.
     ArchitectureError, RecipeError: the data set has other images than they are for.
+
+    checkpoint is a file, written at most every checkpoint_seconds, after an epoch but never after the last;
+    whoever no longer needs it discards it. One that is there and is of this very training is continued:
+    on_continue(reports) hears once of the epochs done before, on_epoch of the rest; the outcome is of all.
+    Any other is replaced in time; say(line) tells that, and of a disk that cannot be written to.
     """
     _check(architecture, recipe, dataset)
     place = device if isinstance(device, torch.device) else select_device(device)
-    torch.manual_seed(seed)
-    network = networks.build(architecture).to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = _Run(network, recipe, feed(dataset, split, place), place, seed, on_batch)
+
+    def fresh() -> _Run:
+        torch.manual_seed(seed)
+        network = networks.build(architecture).to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return _Run(network, recipe, feed(dataset, split, place), place, seed, on_batch)
+
+    run = fresh()
+    if checkpoint:
+        identity = Identity.of(architecture, recipe, dataset, split, seed, place)
+        run = _continued(run, fresh, Keeper(checkpoint, identity, checkpoint_seconds, say))
+    if run.reports and on_continue:
+        on_continue(tuple(run.reports))
     with tuned(place):
         outcome = run.all_epochs(on_epoch)
-    return Fitted(network, run.feed.normalisation, outcome)
+    return Fitted(run.network, run.feed.normalisation, outcome)
+
+
+def _continued(run: "_Run", fresh: Callable[[], "_Run"], keeper: Keeper) -> "_Run":
+    """The run at the state that was kept, if one was, and from now on kept there."""
+    found = keeper.found()
+    try:
+        if found:
+            run.restore(found)
+    except CheckpointError as error:
+        keeper.refuse(error)
+        run = fresh()
+    run.keeper = keeper
+    return run
 
 
 def evaluate(
@@ -120,33 +174,45 @@ class _Run:
         seed: int,
         on_batch: OnBatch | None,
     ) -> None:
-        self.network, self.recipe, self.feed, self.device, self.on_batch = (
-            network,
-            recipe,
-            feed,
-            device,
-            on_batch,
-        )
+        self.network, self.recipe, self.feed = network, recipe, feed
+        self.device, self.on_batch = device, on_batch
         self.optimizer = _optimizer(network, recipe, device)
         self.generator = torch.Generator(device).manual_seed(seed)
         self.precision = training_type(recipe, device)
         self.step, self.steps = 0, recipe.epochs * feed.steps(recipe.batch_size)
         self.learning_rate = 0.0
+        self.reports: list[EpochReport] = []
+        self.started = time.perf_counter()
+        self.keeper: Keeper | None = None
+
+    def restore(self, found: Checkpoint) -> None:
+        checkpoints.restore(found.state, self.network, self.optimizer, self.generator)
+        self.step, self.reports = found.step, list(found.reports)
+        self.started -= found.seconds
+
+    def capture(self, identity: Identity) -> Checkpoint:
+        state = checkpoints.capture(self.network, self.optimizer, self.generator)
+        return Checkpoint(identity, self.step, self._seconds, tuple(self.reports), state)
+
+    @property
+    def _seconds(self) -> float:
+        return time.perf_counter() - self.started
 
     def all_epochs(self, on_epoch: OnEpoch | None) -> Outcome:
-        reports, started, training = [], time.perf_counter(), 0.0
-        for epoch in range(1, self.recipe.epochs + 1):
-            report = self.one_epoch(epoch)
-            reports.append(report)
-            training += self._images / report.images_per_second
+        reports, last = self.reports, self.recipe.epochs
+        for epoch in range(len(reports) + 1, last + 1):
+            reports.append(self.one_epoch(epoch))
             if on_epoch:
-                on_epoch(report)
+                on_epoch(reports[-1])
+            if self.keeper and epoch < last:
+                self.keeper.offer(self.capture)
+        training = sum(self._images / report.images_per_second for report in reports)
         return Outcome(
             accuracy=reports[-1].validation_accuracy,
             best_accuracy=max(report.validation_accuracy for report in reports),
             loss=reports[-1].validation_loss,
             epochs=len(reports),
-            seconds=time.perf_counter() - started,
+            seconds=self._seconds,
             images_per_second=len(reports) * self._images / training,
             validation_images=len(self.feed.validation),
         )
