@@ -137,7 +137,7 @@ def prepare(flags: Flags) -> tuple[Engine, Study, Plan]:
     if record:
         tally = results.tally(engine, record.id)
         studies.set_trials(engine, record.id, max(flags.trials, sum(tally[state] for state in TRAINED)))
-        studies.request_stop(engine, record.id, False)
+        studies.give_order(engine, record.id, studies.Order.RUN)
         return engine, studies.find(engine, record.name), plan
     name = flags.study or settings.study_name(datetime.now())
     study.create(flags.storage, name, plan)

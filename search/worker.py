@@ -267,14 +267,14 @@ def _work_through(order: Order, engine: Engine, name: str | None, ending: Ending
             work(order, engine, record, ending, say)
         except ExhaustedError as error:
             say(str(error))
-            studies.request_stop(engine, record.id)
+            studies.give_order(engine, record.id, studies.Order.STOP)
 
 
 def _unfinished(engine: Engine, name: str | None) -> Study | None:
     for record in reversed(studies.all_studies(engine)):
         tally = results.tally(engine, record.id)
         trained = sum(tally[state] for state in results.TRAINED)
-        if name in (None, record.name) and trained < record.trials and not record.stop_requested:
+        if name in (None, record.name) and trained < record.trials and record.order == studies.Order.RUN:
             return record
     return None
 

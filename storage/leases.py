@@ -19,6 +19,7 @@ from space.errors import LeaseLostError
 from storage import studies, tables
 from storage.database import clock, now, reading, writing
 from storage.records import TRAINED, Candidate, State
+from storage.studies import Order
 
 COLUMNS = [tables.candidates.c[field.name] for field in fields(Candidate)]
 
@@ -61,17 +62,36 @@ def candidate(row: Row[Any]) -> Candidate:
 
 
 def claim(engine: Engine, study_id: int, worker: str, lease_seconds: float) -> Claim | Answer:
-    """Take one of the trials that are left. Raises StudyError where the study has gone."""
+    """Take one of the trials that are left; renew it where this worker has one that it never used.
+
+    So a claim whose answer was lost with the connection is handed out again.
+    Raises StudyError where the study has gone.
+    """
     with writing(engine) as connection:
         study = studies.lock(connection, study_id)
         trained = _count(connection, tables.candidates, study_id, tables.candidates.c.state.in_(TRAINED))
         if trained >= study.trials:
             return Answer.DONE
-        if study.stop_requested:
+        unused = _unused(connection, study_id, worker)
+        if study.order != Order.RUN:
+            if unused:
+                connection.execute(delete(tables.claims).where(tables.claims.c.token == unused.token))
             return Answer.STOPPED
+        if unused:
+            hold(connection, unused, lease_seconds=lease_seconds)
+            return unused
         if trained + _count(connection, tables.claims, study_id) >= study.trials:
             return Answer.WAIT
         return _new_claim(connection, study_id, worker, lease_seconds)
+
+
+def _unused(connection: Connection, study_id: int, worker: str) -> Claim | None:
+    table = tables.claims
+    query = select(table.c.token, table.c.study_id, table.c.ordinal, table.c.worker).where(
+        table.c.study_id == study_id, table.c.worker == worker, table.c.candidate_id.is_(None)
+    )
+    row = connection.execute(query.order_by(table.c.token).limit(1)).first()
+    return Claim(*row) if row else None
 
 
 def _count(connection: Connection, table: Any, study_id: int, *where: ColumnElement[bool]) -> int:
@@ -103,10 +123,12 @@ def _new_claim(connection: Connection, study_id: int, worker: str, lease_seconds
     return Claim(token, study_id, ordinal, worker)
 
 
-def renew(engine: Engine, claim: Claim, lease_seconds: float) -> None:
-    """Say that the worker lives. Raises LeaseLostError where the claim has gone."""
+def renew(engine: Engine, claim: Claim, lease_seconds: float) -> Order:
+    """Say that the worker lives, and hear the order. Raises LeaseLostError where the claim has gone."""
+    order = select(tables.studies.c.order).where(tables.studies.c.id == claim.study_id)
     with writing(engine) as connection:
         hold(connection, claim, lease_seconds=lease_seconds)
+        return Order(connection.execute(order).scalar_one())
 
 
 def hold(connection: Connection, claim: Claim, **values: object) -> None:

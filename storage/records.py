@@ -71,6 +71,23 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Late:
+    """What a worker that had lost its claim brought after all. It counts for nothing."""
+
+    candidate_id: int
+    token: int  # of the claim that it had
+    worker: str
+    state: State
+    accuracy: float | None  # from here to images_per_second as in Measured
+    best_accuracy: float | None
+    loss: float | None
+    epochs: int | None
+    seconds: float | None
+    images_per_second: float | None
+    arrived_at: datetime
+
+
+@dataclass(frozen=True)
 class Candidate:
     """One row of the ledger: what was proposed, and what became of it."""
 

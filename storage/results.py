@@ -16,12 +16,13 @@ from space.errors import StudyError
 from storage import studies, tables
 from storage.database import now, reading, writing
 from storage.leases import COLUMNS, Claim, candidate, hold, lost
-from storage.records import KNOWN, TRAINED, Candidate, Epoch, Measured, Proposal, State
+from storage.records import KNOWN, TRAINED, Candidate, Epoch, Late, Measured, Proposal, State
 
 __all__ = [
     "TRAINED",
     "Candidate",
     "Epoch",
+    "Late",
     "Measured",
     "Proposal",
     "State",
@@ -30,6 +31,8 @@ __all__ = [
     "epochs",
     "find",
     "finish",
+    "keep_late",
+    "late",
     "propose",
     "save_epoch",
     "tally",
@@ -119,7 +122,6 @@ def finish(
     Raises LeaseLostError where the claim has gone; then nothing is changed.
     """
     table = tables.candidates
-    measured = {key: _finite(value) for key, value in asdict(outcome).items()} if outcome else {}
     with writing(engine) as connection:
         studies.lock(connection, claim.study_id)
         mine = (table.c.id == candidate_id, table.c.token == claim.token)
@@ -135,10 +137,53 @@ def finish(
             "finished_at": datetime.fromtimestamp(now(connection), UTC),
         }
         done = connection.execute(
-            update(table).where(*mine, table.c.state == State.RUNNING).values(measured | ended)
+            update(table).where(*mine, table.c.state == State.RUNNING).values(_columns(outcome) | ended)
         )
         if done.rowcount == 0:
             raise lost(claim)
+
+
+def keep_late(
+    engine: Engine, claim: Claim, candidate_id: int, state: State, outcome: Measured | None
+) -> None:
+    """Keep what came of a candidate whose claim was lost. It changes nothing else, however often it is said.
+
+    Raises StudyError where the study has gone.
+    """
+    table, late = tables.candidates, tables.late
+    there = select(late.c.token).where(late.c.candidate_id == candidate_id, late.c.token == claim.token)
+    missing = select(table.c.id).where(
+        table.c.id == candidate_id, table.c.token == claim.token, ~there.exists()
+    )
+    with writing(engine) as connection:
+        studies.lock(connection, claim.study_id)
+        if connection.execute(missing).first() is None:
+            return
+        row = {
+            "candidate_id": candidate_id,
+            "token": claim.token,
+            "worker": claim.worker,
+            "state": state,
+            "arrived_at": datetime.fromtimestamp(now(connection), UTC),
+        }
+        connection.execute(insert(late).values(row | _columns(outcome)))
+
+
+def _columns(outcome: Measured | None) -> dict[str, float | None]:
+    return {key: _finite(value) for key, value in asdict(outcome).items()} if outcome else {}
+
+
+def late(engine: Engine, study_id: int) -> list[Late]:
+    """Return what came late, in the order in which it came."""
+    table = tables.late
+    query = (
+        select(*(table.c[field.name] for field in fields(Late)))
+        .join(tables.candidates, tables.candidates.c.id == table.c.candidate_id)
+        .where(tables.candidates.c.study_id == study_id)
+        .order_by(table.c.arrived_at, table.c.token)
+    )
+    with reading(engine) as connection:
+        return [Late(**{**row._mapping, "state": State(row.state)}) for row in connection.execute(query)]
 
 
 def best(engine: Engine, study_id: int, top: int = 1) -> list[Candidate]:

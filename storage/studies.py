@@ -1,9 +1,10 @@
-"""One row a study: what was asked for, and whether to stop. Knows nothing of what is in the settings."""
+"""One row a study: what was asked for, and the order that stands. Does not know what the settings mean."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, insert, select, update
@@ -14,9 +15,18 @@ from storage import tables
 from storage.database import now, reading, writing
 
 
+class Order(StrEnum):
+    """What the workers of a study are told."""
+
+    RUN = "run"
+    PAUSE = "pause"  # finish what runs, and wait for another order
+    STOP = "stop"  # finish what runs, and end
+    STOP_NOW = "stop_now"  # end
+
+
 @dataclass(frozen=True)
 class Study:
-    """A study as it was created; only `trials` and `stop_requested` change later."""
+    """A study as it was created; only `trials` and `order` change later."""
 
     id: int
     name: str
@@ -27,14 +37,15 @@ class Study:
     settings: dict[str, Any]
     versions: dict[str, Any]
     seed: int
-    stop_requested: bool
+    order: Order
 
 
 COLUMNS = [tables.studies.c[field.name] for field in fields(Study)]
 
 
 def _study(row: Row[Any]) -> Study:
-    return Study(**row._mapping)
+    values = dict(zip((field.name for field in fields(Study)), row, strict=True))
+    return Study(**{**values, "order": Order(values["order"])})
 
 
 def create(
@@ -57,7 +68,7 @@ def create(
         "seed": seed,
         "settings": dict(settings),
         "versions": dict(versions),
-        "stop_requested": False,
+        "order": Order.RUN,
         "claims_made": 0,
     }
     try:
@@ -104,9 +115,9 @@ def set_trials(engine: Engine, study_id: int, n: int) -> None:
     _change(engine, study_id, trials=n)
 
 
-def request_stop(engine: Engine, study_id: int, stop: bool = True) -> None:
-    """Ask every worker to take no further trial, or take it back. Raises StudyError where it has gone."""
-    _change(engine, study_id, stop_requested=stop)
+def give_order(engine: Engine, study_id: int, order: Order) -> None:
+    """Tell every worker, at its next claim or renewal. Raises StudyError where the study has gone."""
+    _change(engine, study_id, order=order)
 
 
 def _change(engine: Engine, study_id: int, **values: object) -> None:

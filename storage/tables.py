@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from sqlalchemy import (
     JSON,
     BigInteger,
-    Boolean,
     Column,
     DateTime,
     Dialect,
@@ -56,7 +55,7 @@ studies = Table(
     Column("seed", BigInteger, nullable=False),
     Column("settings", JSON, nullable=False),
     Column("versions", JSON, nullable=False),
-    Column("stop_requested", Boolean, nullable=False),
+    Column("standing_order", String(16), nullable=False, key="order"),  # ORDER is a word of SQL
     Column("claims_made", Integer, nullable=False),  # the counter of the claims' ordinals
 )
 
@@ -115,6 +114,22 @@ epochs = Table(
     Column("validation_accuracy", Double),
     Column("learning_rate", Double, nullable=False),
     Column("seconds", Double, nullable=False),
+)
+
+late = Table(
+    "search_late",
+    metadata,
+    Column("candidate_id", _key("search_candidates", "CASCADE"), primary_key=True),
+    Column("token", Integer, primary_key=True),
+    Column("worker", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("accuracy", Double),
+    Column("best_accuracy", Double),
+    Column("loss", Double),
+    Column("epochs", Integer),
+    Column("seconds", Double),
+    Column("images_per_second", Double),
+    Column("arrived_at", Moment, nullable=False),
 )
 
 claims = Table(

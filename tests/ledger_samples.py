@@ -67,6 +67,15 @@ def train(engine: Engine, study: Study, number: int, accuracy: float, depth: int
     return results.find(engine, study.id, number)
 
 
+def everything(engine: Engine) -> list[list[tuple[object, ...]]]:
+    """Return all rows that count."""
+    with database.reading(engine) as connection:
+        return [
+            [tuple(row) for row in connection.execute(text(f"SELECT * FROM search_{table} ORDER BY 1, 2"))]
+            for table in ("studies", "candidates", "epochs", "claims")
+        ]
+
+
 def expire(engine: Engine, claim: Claim) -> None:
     """Let the lease have run out a minute ago."""
     with database.writing(engine) as connection:

@@ -1,26 +1,29 @@
 from collections.abc import Callable
 
 import pytest
-from ledger_samples import LEASE_SECONDS, epoch, expire, make_study, outcome, proposal, start, take, train
-from sqlalchemy import Engine, text
+from ledger_samples import (
+    LEASE_SECONDS,
+    epoch,
+    everything,
+    expire,
+    make_study,
+    outcome,
+    proposal,
+    start,
+    take,
+    train,
+)
+from sqlalchemy import Engine
 
 from space.errors import LeaseLostError, StudyError
-from storage import database, leases, results, studies
+from storage import leases, results, studies
 from storage.leases import Answer, Claim
 from storage.records import State
-from storage.studies import Study
+from storage.studies import Order, Study
 
 
 def ask(engine: Engine, study: Study) -> Claim | Answer:
     return leases.claim(engine, study.id, "asking", LEASE_SECONDS)
-
-
-def everything(engine: Engine) -> list[list[tuple[object, ...]]]:
-    with database.reading(engine) as connection:
-        return [
-            [tuple(row) for row in connection.execute(text(f"SELECT * FROM search_{table} ORDER BY 1, 2"))]
-            for table in ("studies", "candidates", "epochs", "claims")
-        ]
 
 
 def test_claims_are_numbered_from_one_and_end_with_the_target(engine: Engine) -> None:
@@ -29,7 +32,7 @@ def test_claims_are_numbered_from_one_and_end_with_the_target(engine: Engine) ->
     assert [first.ordinal, second.ordinal] == [1, 2]
     assert ask(engine, study) is Answer.WAIT
     leases.release(engine, second)
-    assert take(engine, study).ordinal == 3
+    assert take(engine, study, "three").ordinal == 3
 
 
 def test_a_study_is_done_when_its_target_is_trained(engine: Engine) -> None:
@@ -52,14 +55,45 @@ def test_a_candidate_that_came_to_nothing_does_not_count(engine: Engine, state: 
     assert isinstance(ask(engine, study), Claim)
 
 
-def test_a_stop_ends_new_claims_and_leaves_the_held_ones(engine: Engine) -> None:
+@pytest.mark.parametrize("order", sorted(set(Order) - {Order.RUN}))
+def test_an_order_ends_new_claims_and_leaves_the_held_ones(engine: Engine, order: Order) -> None:
     study = make_study(engine, trials=2)
     claim, candidate = start(engine, study, 0)
-    studies.request_stop(engine, study.id, True)
+    studies.give_order(engine, study.id, order)
     assert ask(engine, study) is Answer.STOPPED
     results.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5))
-    studies.request_stop(engine, study.id, False)
+    studies.give_order(engine, study.id, Order.RUN)
     assert isinstance(ask(engine, study), Claim)
+
+
+def test_who_renews_hears_the_order(engine: Engine) -> None:
+    study = make_study(engine)
+    claim, _candidate = start(engine, study, 0)
+    for order in Order:
+        studies.give_order(engine, study.id, order)
+        assert leases.renew(engine, claim, LEASE_SECONDS) is order
+
+
+def test_a_claim_whose_answer_was_lost_is_handed_out_again(engine: Engine) -> None:
+    study = make_study(engine, trials=2)
+    unheard = take(engine, study)
+    other = take(engine, study, "two")
+    expire(engine, unheard)
+    assert take(engine, study) == unheard
+    assert leases.reap(engine, study.id) == []  # it was renewed
+    assert ask(engine, study) is Answer.WAIT
+    results.propose(engine, unheard, proposal(0))
+    leases.release(engine, other)
+    assert take(engine, study) not in (unheard, other)  # in use, or given back
+
+
+def test_an_unused_claim_is_taken_back_from_who_is_told_to_stop(engine: Engine) -> None:
+    study = make_study(engine)
+    take(engine, study)
+    take(engine, study, "two")
+    studies.give_order(engine, study.id, Order.PAUSE)
+    assert leases.claim(engine, study.id, "one", LEASE_SECONDS) is Answer.STOPPED
+    assert [one.worker for one in leases.running(engine, study.id)] == ["two"]
 
 
 def test_a_claim_on_a_deleted_study_is_an_error(engine: Engine) -> None:

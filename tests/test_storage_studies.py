@@ -6,13 +6,14 @@ from sqlalchemy import Engine
 
 from space.errors import StudyError
 from storage import studies
+from storage.studies import Order
 
 
 def test_a_study_comes_back_as_it_was_created(engine: Engine) -> None:
     made = make_study(engine, trials=5, name="digits-1")
     assert studies.find(engine, "digits-1") == made
     assert made.settings == {"data": "digits", "epochs": [1, 2]}
-    assert (made.trials, made.max_macs, made.stop_requested) == (5, None, False)
+    assert (made.trials, made.max_macs, made.order) == (5, None, Order.RUN)
     assert abs(datetime.now(UTC) - made.created_at) < timedelta(days=1)
     assert made.created_at.tzinfo is UTC
 
@@ -43,15 +44,17 @@ def test_an_unknown_name_is_answered_with_those_that_come_close(engine: Engine) 
         studies.find(engine, "zzz")
 
 
-def test_the_target_and_the_wish_to_stop_can_change(engine: Engine) -> None:
+def test_the_target_and_the_order_can_change(engine: Engine) -> None:
     study = make_study(engine, trials=3)
     studies.set_trials(engine, study.id, 9)
-    studies.request_stop(engine, study.id, True)
-    assert (studies.find(engine).trials, studies.find(engine).stop_requested) == (9, True)
-    studies.request_stop(engine, study.id, False)
-    assert not studies.find(engine).stop_requested
+    assert studies.find(engine).trials == 9
+    for order in Order:
+        studies.give_order(engine, study.id, order)
+        assert studies.find(engine).order is order
 
 
 def test_a_study_that_was_deleted_is_named(engine: Engine) -> None:
     with pytest.raises(StudyError, match="id 77"):
         studies.set_trials(engine, 77, 9)
+    with pytest.raises(StudyError, match="id 77"):
+        studies.give_order(engine, 77, Order.STOP)

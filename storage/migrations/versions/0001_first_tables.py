@@ -1,4 +1,4 @@
-"""Studies, candidates, epochs and claims."""
+"""Studies, candidates, epochs, late results and claims."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,6 +16,7 @@ def upgrade() -> None:
     _studies()
     _candidates()
     _epochs()
+    _late()
     _claims()
 
 
@@ -31,7 +32,7 @@ def _studies() -> None:
         sa.Column("seed", sa.BigInteger, nullable=False),
         sa.Column("settings", sa.JSON, nullable=False),
         sa.Column("versions", sa.JSON, nullable=False),
-        sa.Column("stop_requested", sa.Boolean, nullable=False),
+        sa.Column("standing_order", sa.String(16), nullable=False),
         sa.Column("claims_made", sa.Integer, nullable=False),
     )
 
@@ -94,6 +95,28 @@ def _epochs() -> None:
         sa.Column("validation_accuracy", sa.Double),
         sa.Column("learning_rate", sa.Double, nullable=False),
         sa.Column("seconds", sa.Double, nullable=False),
+    )
+
+
+def _late() -> None:
+    op.create_table(
+        "search_late",
+        sa.Column(
+            "candidate_id",
+            sa.Integer,
+            sa.ForeignKey("search_candidates.id", ondelete="CASCADE"),
+            primary_key=True,
+        ),
+        sa.Column("token", sa.Integer, primary_key=True),
+        sa.Column("worker", sa.Text, nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("accuracy", sa.Double),
+        sa.Column("best_accuracy", sa.Double),
+        sa.Column("loss", sa.Double),
+        sa.Column("epochs", sa.Integer),
+        sa.Column("seconds", sa.Double),
+        sa.Column("images_per_second", sa.Double),
+        sa.Column("arrived_at", sa.DateTime(timezone=True), nullable=False),
     )
 
 
