@@ -13,7 +13,21 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Dialect,
+    Double,
+    Engine,
+    Row,
+    and_,
+    delete,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 
 from space.errors import LeaseLostError
 from storage import studies, tables
@@ -21,6 +35,7 @@ from storage.database import clock, now, reading, writing
 from storage.records import TRAINED, Candidate, State
 from storage.studies import Order
 
+START_OF_POSTGRES = "CAST(extract(epoch FROM pg_postmaster_start_time()) AS double precision)"
 COLUMNS = [tables.candidates.c[field.name] for field in fields(Candidate)]
 
 
@@ -158,12 +173,25 @@ def release(engine: Engine, claim: Claim) -> None:
 
 
 def reap(engine: Engine, study_id: int) -> list[Candidate]:
-    """Take back every claim that has expired. Returns the candidates lost by it, each to one caller only."""
-    expired = and_(tables.claims.c.study_id == study_id, tables.claims.c.expires_at < clock(engine.dialect))
+    """Take back every claim that has expired. Returns the candidates lost by it, each to one caller only.
+
+    A server that was down heard nobody: after its start every worker has the whole of its lease to be heard.
+    """
+    expired = and_(tables.claims.c.study_id == study_id, _heard_until(engine.dialect) < clock(engine.dialect))
     with reading(engine) as connection:  # mostly there is none: then nobody waits for the lock
         if connection.execute(select(tables.claims.c.token).where(expired).limit(1)).first() is None:
             return []
     return _take(engine, study_id, expired, "worker {worker} was silent for {silence:.0f} s")
+
+
+def _heard_until(dialect: Dialect) -> ColumnElement[float]:
+    """When a claim's time is over, seconds since 1970."""
+    table = tables.claims
+    if dialect.name != "postgresql":
+        return table.c.expires_at  # a file is never down
+    return func.greatest(
+        table.c.expires_at, literal_column(START_OF_POSTGRES, Double) + table.c.lease_seconds
+    )
 
 
 def evict(engine: Engine, study_id: int, worker: str) -> list[Candidate]:

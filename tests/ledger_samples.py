@@ -77,12 +77,12 @@ def everything(engine: Engine) -> list[list[tuple[object, ...]]]:
 
 
 def expire(engine: Engine, claim: Claim) -> None:
-    """Let the lease have run out a minute ago."""
+    """Let the lease have run out a minute ago, and be so short that a server just started waits for nobody."""
     with database.writing(engine) as connection:
         connection.execute(
             text(
-                "UPDATE search_claims SET expires_at = renewed_at - 60, renewed_at = renewed_at - 90"
-                " WHERE token = :t"
+                "UPDATE search_claims SET expires_at = renewed_at - 60, renewed_at = renewed_at - 90,"
+                " lease_seconds = 0 WHERE token = :t"
             ),
             {"t": claim.token},
         )

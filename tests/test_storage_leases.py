@@ -1,4 +1,5 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from ledger_samples import (
@@ -13,10 +14,11 @@ from ledger_samples import (
     take,
     train,
 )
-from sqlalchemy import Engine
+from postgres_server import NoPostgres, Postgres
+from sqlalchemy import Engine, Row, select, text
 
 from space.errors import LeaseLostError, StudyError
-from storage import leases, results, studies
+from storage import database, leases, results, studies, tables
 from storage.leases import Answer, Claim
 from storage.records import State
 from storage.studies import Order, Study
@@ -143,7 +145,41 @@ def test_a_slow_worker_that_comes_back_in_time_keeps_its_claim(engine: Engine, u
         results.save_epoch(engine, claim, candidate.id, epoch(1))
     else:
         leases.renew(engine, claim, LEASE_SECONDS)
+    (one,) = claims(engine)
+    assert one.expires_at == pytest.approx(one.renewed_at + one.lease_seconds)
+    leases.renew(engine, claim, LEASE_SECONDS)
     assert leases.reap(engine, study.id) == []
+
+
+def claims(engine: Engine) -> Sequence[Row[Any]]:
+    with database.reading(engine) as connection:
+        return connection.execute(select(tables.claims)).all()
+
+
+def test_a_server_that_was_down_gives_every_worker_its_lease_to_be_heard() -> None:
+    try:
+        server = Postgres().start()
+    except NoPostgres as reason:
+        pytest.skip(str(reason))
+    try:
+        engine = database.connect(server.url())
+        database.prepare(engine)
+        study = make_study(engine)
+        (alive, _), (dead, lost) = start(engine, study, 0), start(engine, study, 1, worker="dead")
+        server.stop()
+        server.start()
+        silent = text(
+            "UPDATE search_claims SET renewed_at = renewed_at - 3600, expires_at = expires_at - 3600"
+        )
+        with database.writing(engine) as connection:
+            connection.execute(silent)
+        assert leases.reap(engine, study.id) == []
+        leases.renew(engine, alive, LEASE_SECONDS)
+        expire(engine, dead)  # its lease has passed since the start, too
+        assert [one.id for one in leases.reap(engine, study.id)] == [lost.id]
+        engine.dispose()
+    finally:
+        server.remove()
 
 
 def test_a_dead_worker_is_evicted_at_once_and_alone(engine: Engine) -> None:

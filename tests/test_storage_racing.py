@@ -107,15 +107,21 @@ def test_the_target_is_exact_with_processes_some_of_which_are_killed(
         )
         for name, fate in fates.items()
     }
-    lost = []
-    for name in sorted(
-        fates, key=fates.__getitem__
-    ):  # those that die first: the others wait for what they held
+
+    def end(name: str) -> list[Candidate]:
         _out, errors = children[name].communicate(timeout=120)
         if children[name].returncode == -signal.SIGKILL:
-            lost += leases.evict(engine, study.id, name)
-        else:
-            assert (children[name].returncode, errors) == (0, "")
+            return leases.evict(engine, study.id, name)  # at once: the others may wait for what it held
+        assert (children[name].returncode, errors) == (0, "")
+        return []
+
+    try:
+        with ThreadPoolExecutor(len(fates)) as threads:
+            lost = [candidate for found in threads.map(end, fates) for candidate in found]
+    finally:
+        for child in children.values():
+            child.kill()
+            child.wait()
     assert_exact(engine, study, abandoned=len(lost))
     assert len({candidate.worker for candidate in lost}) == len(lost)
 
