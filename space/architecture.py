@@ -247,7 +247,7 @@ def _canonical_stage(stage: Stage, size: int, width: int, residual: bool) -> Sta
 def _canonical_stem(stem: Stem, size: int) -> Stem:
     after, pool, gate = map_after(size, stem.stride), stem.max_pool, stem.squeeze_excitation
     stem = _with_stride(stem, min(stem.stride, size))
-    if pool and (after == 1 or (pool.kernel == 1 and pool.stride == 1)):
+    if pool and (after == pool.map_after(after) == 1 or (pool.kernel == 1 and pool.stride == 1)):
         stem = stem.model_copy(update={"max_pool": None})
     elif pool:
         positions = after + 2 * pool.padding - pool.kernel + 1
