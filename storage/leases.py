@@ -189,9 +189,8 @@ def _heard_until(dialect: Dialect) -> ColumnElement[float]:
     table = tables.claims
     if dialect.name != "postgresql":
         return table.c.expires_at  # a file is never down
-    return func.greatest(
-        table.c.expires_at, literal_column(START_OF_POSTGRES, Double) + table.c.lease_seconds
-    )
+    started = literal_column(START_OF_POSTGRES, Double)
+    return func.greatest(table.c.expires_at, started + table.c.lease_seconds)
 
 
 def evict(engine: Engine, study_id: int, worker: str) -> list[Candidate]:

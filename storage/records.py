@@ -28,6 +28,8 @@ TRAINED = frozenset({State.COMPLETED, State.PRUNED})  # the states that count to
 # A network in one of these states is not trained again; a lost or cancelled one may be.
 KNOWN = TRAINED | {State.RUNNING, State.DIVERGED, State.OUT_OF_MEMORY, State.TIMED_OUT, State.FAILED}
 
+MAX_ATTEMPTS = 3  # at one network, where its worker is lost
+
 
 @dataclass(frozen=True)
 class Proposal:

@@ -44,8 +44,8 @@ def epoch(number: int, accuracy: float = 0.5) -> Epoch:
     return Epoch(number, 1.5, 1.25, accuracy, 0.1, 2.0)
 
 
-def outcome(accuracy: float) -> Measured:
-    return Measured(accuracy, accuracy, 0.5, 8, 12.0, 900.0)
+def outcome(accuracy: float, epochs: int = 8) -> Measured:
+    return Measured(accuracy, accuracy, 0.5, epochs, 12.0, 900.0)
 
 
 def take(engine: Engine, study: Study, worker: str = "one") -> Claim:
@@ -77,7 +77,7 @@ def everything(engine: Engine) -> list[list[tuple[object, ...]]]:
 
 
 def expire(engine: Engine, claim: Claim) -> None:
-    """Let the lease have run out a minute ago, and be so short that a server just started waits for nobody."""
+    """Let the lease have run out a minute ago, and be so short that a fresh server waits for nobody."""
     with database.writing(engine) as connection:
         connection.execute(
             text(

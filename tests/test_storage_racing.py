@@ -12,11 +12,11 @@ from threading import Barrier, Lock
 from typing import TypeVar
 
 import racing_worker
-from ledger_samples import LEASE_SECONDS, expire, make_study, outcome, proposal, start, take
+from ledger_samples import LEASE_SECONDS, epoch, expire, make_study, outcome, proposal, start, take
 from sqlalchemy import Engine
 
 from space.errors import LeaseLostError
-from storage import leases, results, studies
+from storage import invariants, leases, results, studies
 from storage.leases import Answer, Claim
 from storage.records import KNOWN, Candidate, State
 from storage.studies import Study
@@ -46,6 +46,7 @@ def assert_exact(engine: Engine, study: Study, abandoned: int) -> None:
     trained = Counter(row.fingerprint for row in rows if row.state in KNOWN)
     assert max(trained.values()) == 1
     assert leases.running(engine, study.id) == []
+    assert invariants.check(engine, study.id) == []
 
 
 def test_sixteen_claims_at_once_are_no_more_than_the_target(engine: Engine) -> None:
@@ -72,10 +73,13 @@ def test_the_target_is_exact_with_sixteen_threads_some_of_which_fall_silent(engi
             next(silent)
             expire(engine, claim)
         else:
-            results.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5))
+            results.save_epoch(engine, claim, candidate.id, epoch(1))
+            results.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5, epochs=1))
 
     def work(index: int) -> None:
         while True:
+            if index == 1:
+                assert invariants.check(engine, study.id) == []  # at every moment
             reaped = leases.reap(engine, study.id)
             with guard:
                 lost.extend(reaped)
