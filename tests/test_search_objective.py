@@ -200,7 +200,7 @@ def test_a_late_worker_changes_nothing_and_its_trial_is_run_again(database_url: 
 
 def reap_as_another(engine: Engine, bench: Bench) -> None:
     with engine.execution_options(writes=True).begin() as connection:
-        connection.execute(text("UPDATE search_claims SET expires_at = 0"))
+        connection.execute(text("UPDATE search_claims SET expires_at = 0, lease_seconds = 0"))
     lost = leases.reap(engine, bench.study_id)
     assert len(lost) == 1
     optuna_studies.recover(bench.study, lost)
