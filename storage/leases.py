@@ -32,7 +32,7 @@ from sqlalchemy import (
 from space.errors import LeaseLostError
 from storage import studies, tables
 from storage.database import clock, now, reading, writing
-from storage.records import TRAINED, Candidate, State
+from storage.records import Candidate, State
 from storage.studies import Order
 
 START_OF_POSTGRES = "CAST(extract(epoch FROM pg_postmaster_start_time()) AS double precision)"
@@ -84,8 +84,7 @@ def claim(engine: Engine, study_id: int, worker: str, lease_seconds: float) -> C
     """
     with writing(engine) as connection:
         study = studies.lock(connection, study_id)
-        trained = _count(connection, tables.candidates, study_id, tables.candidates.c.state.in_(TRAINED))
-        if trained >= study.trials:
+        if studies.trained(connection, study_id) >= study.trials:
             return Answer.DONE
         unused = _unused(connection, study_id, worker)
         if study.order != Order.RUN:
@@ -95,7 +94,7 @@ def claim(engine: Engine, study_id: int, worker: str, lease_seconds: float) -> C
         if unused:
             hold(connection, unused, lease_seconds=lease_seconds)
             return unused
-        if trained + _count(connection, tables.claims, study_id) >= study.trials:
+        if studies.engaged(connection, study_id) >= study.trials:
             return Answer.WAIT
         return _new_claim(connection, study_id, worker, lease_seconds)
 
@@ -107,11 +106,6 @@ def _unused(connection: Connection, study_id: int, worker: str) -> Claim | None:
     )
     row = connection.execute(query.order_by(table.c.token).limit(1)).first()
     return Claim(*row) if row else None
-
-
-def _count(connection: Connection, table: Any, study_id: int, *where: ColumnElement[bool]) -> int:
-    query = select(func.count()).select_from(table).where(table.c.study_id == study_id, *where)
-    return int(connection.execute(query).scalar_one())
 
 
 def _new_claim(connection: Connection, study_id: int, worker: str, lease_seconds: float) -> Claim:

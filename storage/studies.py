@@ -7,12 +7,13 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from space.errors import StudyError
 from storage import tables
 from storage.database import now, reading, writing
+from storage.records import TRAINED
 
 
 class Order(StrEnum):
@@ -111,22 +112,41 @@ def all_studies(engine: Engine) -> list[Study]:
 
 
 def set_trials(engine: Engine, study_id: int, n: int) -> None:
-    """Change the target. Raises StudyError where the study has gone."""
-    _change(engine, study_id, trials=n)
+    """Change the target; never below what is trained and what is held, which cannot be taken back.
+
+    Raises StudyError where the study has gone.
+    """
+    with writing(engine) as connection:
+        lock(connection, study_id)
+        _change(connection, study_id, trials=max(n, engaged(connection, study_id)))
+
+
+def trained(connection: Connection, study_id: int) -> int:
+    """Return how many trials count towards the target."""
+    table = tables.candidates
+    return _count(connection, table, table.c.study_id == study_id, table.c.state.in_(TRAINED))
+
+
+def engaged(connection: Connection, study_id: int) -> int:
+    """Return how many trials are trained or claimed: under the study's lock never more than the target."""
+    held = _count(connection, tables.claims, tables.claims.c.study_id == study_id)
+    return trained(connection, study_id) + held
+
+
+def _count(connection: Connection, table: Table, *where: ColumnElement[bool]) -> int:
+    return int(connection.execute(select(func.count()).select_from(table).where(*where)).scalar_one())
 
 
 def give_order(engine: Engine, study_id: int, order: Order) -> None:
     """Tell every worker, at its next claim or renewal. Raises StudyError where the study has gone."""
-    _change(engine, study_id, order=order)
-
-
-def _change(engine: Engine, study_id: int, **values: object) -> None:
     with writing(engine) as connection:
-        done = connection.execute(
-            update(tables.studies).where(tables.studies.c.id == study_id).values(values)
-        )
-        if done.rowcount == 0:
-            raise StudyError(_gone(study_id))
+        _change(connection, study_id, order=order)
+
+
+def _change(connection: Connection, study_id: int, **values: object) -> None:
+    table = tables.studies
+    if connection.execute(update(table).where(table.c.id == study_id).values(values)).rowcount == 0:
+        raise StudyError(_gone(study_id))
 
 
 def lock(connection: Connection, study_id: int) -> Study:

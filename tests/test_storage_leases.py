@@ -98,6 +98,17 @@ def test_an_unused_claim_is_taken_back_from_who_is_told_to_stop(engine: Engine) 
     assert [one.worker for one in leases.running(engine, study.id)] == ["two"]
 
 
+def test_a_target_is_never_set_below_what_is_trained_and_held(engine: Engine) -> None:
+    study = make_study(engine, trials=5)
+    train(engine, study, 0, 0.5)
+    claim, candidate = start(engine, study, 1)
+    studies.set_trials(engine, study.id, 1)
+    assert studies.find(engine).trials == 2
+    assert ask(engine, study) is Answer.WAIT
+    results.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5))
+    assert ask(engine, study) is Answer.DONE
+
+
 def test_a_claim_on_a_deleted_study_is_an_error(engine: Engine) -> None:
     with pytest.raises(StudyError, match="id 77"):
         leases.claim(engine, 77, "one", LEASE_SECONDS)
