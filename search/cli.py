@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
-from search import options, settings, views
+from search import options, orders, settings, upkeep, views
 from space import errors
 
 EXIT_CODES = """
@@ -128,8 +128,14 @@ def cli() -> None:
     help="0,1 or all or none.",
 )
 @click.option("--timeout", type=settings.Duration(), metavar="TIME", help="End after 90s, 15m, 2h...")
+@click.option(
+    "--max-gpu-hours",
+    type=click.FloatRange(0, min_open=True),
+    help="End when the workers here have used so many hours of their devices.",
+)
 @options.lease
 @options.stall
+@options.patience
 @options.trial_timeout
 @options.grace
 @click.option(
@@ -144,7 +150,7 @@ def launch(
 ) -> int:
     """Search: sample, train and prune networks until the trials asked for are done."""
     from search import launching
-    from search.launch import Flags
+    from search.preparation import Flags
 
     return launching.launch(Flags(**given), workers, gpus, out, report, dry_run)
 
@@ -162,19 +168,21 @@ def launch(
 )
 @options.lease
 @options.stall
+@options.patience
 @options.trial_timeout
 @options.grace
 @click.option("--name", metavar="NAME", help="Of this worker.  [default: host and process]")
 @click.option(
     "--follow", is_flag=True, help="Wait for studies and work on one after another, until told to end."
 )
-@click.option("--child", is_flag=True, hidden=True, help="Started by a launcher: end when it does.")
-def worker(study: str | None, follow: bool, child: bool, **given: Any) -> int:
+@click.option("--parent", type=int, hidden=True, help="The launcher that started it: end when it does.")
+def worker(study: str | None, follow: bool, parent: int | None, **given: Any) -> int:
     """Work on a study that was launched, here or on another machine."""
     from search import worker as workers
+    from search.bench import Assignment
 
     given["name"] = given["name"] or workers.unique_name()
-    return workers.main(workers.Order(**given), study, follow, child)
+    return workers.main(Assignment(**given), study, follow, parent)
 
 
 @cli.command()
@@ -249,5 +257,9 @@ def dashboard(storage: str, port: int, host: str, allow_remote: bool) -> None:
     boards.serve(storage, host, port, allow_remote, lambda at: click.echo(f"dashboard at {at}", err=True))
 
 
-for command in (views.status, views.list_, views.trials, views.best, views.show):
+for command in (
+    *(views.status, views.list_, views.trials, views.best, views.show),
+    *(orders.stop, orders.pause, orders.resume, orders.ps),
+    *(upkeep.db, upkeep.replay),
+):
     cli.add_command(command)

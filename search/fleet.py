@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,14 +81,14 @@ class Fleet:
             code = place.process.poll()
             if code is None:
                 continue
+            # First what may fail with the database: then this death is met again at the next look.
+            finished = code in CLEAN_ENDS or self.on_death(place.worker)
+            sweep(place.process)
             place.process = None
             place.codes.append(code)
-            if code in CLEAN_ENDS:
+            if code in CLEAN_ENDS or self.ending:
                 continue
-            finished = self.on_death(place.worker)
             place.deaths = 1 if finished else place.deaths + 1
-            if self.ending:
-                continue
             if code in HOPELESS_ENDS or place.deaths >= DEATHS_IN_A_ROW:
                 place.closed = last_line(place.log) or f"ended with code {code}"
             else:
@@ -111,6 +112,12 @@ class Fleet:
                 os.killpg(place.process.pid, signal.SIGKILL)
                 place.process.wait()
         self.watch()
+
+
+def sweep(process: subprocess.Popen[bytes]) -> None:
+    """Ends what a dead worker may have left in its process group."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def last_line(log: Path) -> str:

@@ -6,20 +6,21 @@ import click
 from rich.console import Console
 from sqlalchemy import Engine
 
-from search import artifact, devices, display, study
+from search import artifact, devices, display, preparation, study
 from search import launch as launches
 from search import report as reports
 from search.devices import Slot
 from search.display import Snapshot
-from search.launch import End, Flags
+from search.launch import End
 from search.plan import Plan
+from search.preparation import Flags
 from search.ranking import wilson
 from space import cost, sampling
 from space.architecture import Architecture
 from space.errors import UsageError
 from storage import database, results
 from storage.records import Candidate
-from storage.studies import Study
+from storage.studies import Order, Study
 
 
 def launch(
@@ -34,16 +35,16 @@ def launch(
             raise UsageError(f"{path}: there is no folder {path.parent}")
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if dry_run:
-        plan = launches.make_plan(flags, _stored(flags))
+        plan = preparation.make_plan(flags, _stored(flags))
         _say_plan(console, plan, [slot.name for slot in slots])
         return 0
     interrupts = launches.Interrupts()
     study.quiet()
-    engine, record, plan = launches.prepare(flags)
+    engine, record, plan = preparation.prepare(flags)
     interrupts.listen()
     try:
         end = _search(console, flags, engine, record, plan, slots, interrupts)
-        _say_end(console, flags, record, end)
+        _say_end(console, record, end)
         _leave(engine, record, plan, end.snapshot, out, report)
         return end.code
     finally:
@@ -70,7 +71,7 @@ def _search(
 
 
 def _stored(flags: Flags) -> Plan | None:
-    record = launches.existing(flags)
+    record = preparation.existing(flags)
     return Plan.of(record.settings) if record else None
 
 
@@ -100,18 +101,23 @@ def _say_start(
     console.print(f"logs     {logs}")
     here = "" if flags.storage == "sqlite:///parsimony.db" else " (with the same --storage)"
     console.print(f"follow   search status {record.name}, or search dashboard{here}")
-    console.print("stop     Ctrl-C lets running trials finish, twice ends at once")
+    stop = "Ctrl-C lets running trials finish, twice ends at once"
+    if not slots:
+        stop = f"search stop {record.name}{here}; Ctrl-C ends this launcher alone"
+    console.print(f"stop     {stop}")
     console.print(f"resume   search launch --study {record.name} --trials {record.trials}{here}\n")
 
 
-def _say_end(console: Console, flags: Flags, record: Study, end: End) -> None:
+def _say_end(console: Console, record: Study, end: End) -> None:
     snapshot = end.snapshot
     for slot, why in end.closed.items():
         console.print(f"{slot} was closed: {why}", style="yellow", markup=False)
     if end.exhausted:
         console.print("the space holds no network that the study does not have yet", style="yellow")
-    if end.timed_out:
-        console.print(f"time was up after {flags.timeout:.0f} s", style="yellow")
+    if end.spent:
+        console.print(end.spent, style="yellow")
+    if end.order != Order.RUN:
+        console.print(f"the order was {end.order}: `search resume {record.name}` goes on", style="yellow")
     console.print(f"\n{record.name}: {snapshot.trained} of {snapshot.target} trained")
     console.print(display.counts(snapshot.tally))
     if snapshot.trained < snapshot.target:

@@ -5,23 +5,20 @@ a function that is handed in: this module knows what a trial is, not how a netwo
 """
 
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from hashlib import sha256
 from time import monotonic
-from typing import Any, Protocol
 
 import optuna
-from optuna.trial import Trial, TrialState
-from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
+from optuna.trial import Trial
 
 from search import study as studies
-from search.plan import Plan
+from search.bench import Bench
+from search.book import Book
 from search.watch import Watch
 from space.architecture import Architecture
 from space.budget import judge
-from space.errors import DivergedError, ExhaustedError, LeaseLostError, StorageError
+from space.errors import DivergedError, ExhaustedError, LeaseLostError
 from space.sampling import propose
 from storage import results
 from storage.leases import Claim
@@ -31,9 +28,6 @@ from trainer.outcome import EpochReport, Outcome
 WIDEN_AFTER = 20  # repeats in a row: then proposals are random
 GIVE_UP_AFTER = 400  # proposals for one claim: then the space holds nothing new
 
-# Not the trial's fault, and not to be written down where nothing can be written.
-OUT_OF_REACH = (LeaseLostError, StorageError, SQLAlchemyError, optuna.exceptions.StorageInternalError)
-
 
 class Cancelled(BaseException):
     """The worker was told to end now. Not an Exception: nothing but the trial's own end may catch it."""
@@ -41,45 +35,6 @@ class Cancelled(BaseException):
 
 class TimedOut(Exception):
     """The trial took longer than it may."""
-
-
-class Train(Protocol):
-    """What a worker can do: train a network, calling back after each epoch and each batch."""
-
-    def __call__(
-        self,
-        architecture: Architecture,
-        seed: int,
-        *,
-        on_epoch: Callable[[EpochReport], None],
-        on_batch: Callable[[int, int], None],
-    ) -> Outcome: ...
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Seconds: of silence until a worker is taken for dead, without a batch, for a whole trial."""
-
-    lease_seconds: float = 60.0
-    stall_seconds: float = 300.0
-    trial_seconds: float = float("inf")
-
-
-@dataclass
-class Bench:
-    """Where a worker works: the study, the ledger, its device."""
-
-    study: optuna.Study
-    engine: Engine
-    study_id: int
-    plan: Plan
-    train: Train
-    limits: Limits
-    device: str
-    versions: dict[str, Any]
-    cancelled: Callable[[], bool]
-    abandon: Callable[[], None]  # ends this process, whose training hangs
-    say: Callable[[str], None]
 
 
 def run(bench: Bench, claim: Claim) -> State:
@@ -133,35 +88,34 @@ def training_seed(study_seed: int, fingerprint: str) -> int:
 
 
 class Progress:
-    """What a training says while it runs: kept, and reported; and the place where it is stopped."""
+    """What a training says while it runs: entered into the book; and the place where it is stopped."""
 
     def __init__(self, bench: Bench, claim: Claim, trial: Trial, candidate: Candidate) -> None:
-        self.bench, self.claim, self.trial, self.candidate = bench, claim, trial, candidate
+        limits = bench.limits
+        self.bench, self.started = bench, monotonic()
         self.reports: list[EpochReport] = []
-        self.started = monotonic()
-        self.watch = Watch(
-            bench.engine, claim, bench.limits.lease_seconds, bench.limits.stall_seconds, self.stalled
-        )
+        self.book = Book(bench.engine, bench.study, claim, trial, candidate, bench.spool, bench.patience)
+        self.watch = Watch(bench.engine, claim, limits.lease_seconds, limits.stall_seconds, self.stalled)
 
     def epoch(self, report: EpochReport) -> None:
         self.watch.progress()
         self.reports.append(report)
-        row = Epoch(
-            epoch=report.epoch,
-            train_loss=report.train_loss,
-            validation_loss=report.validation_loss,
-            validation_accuracy=report.validation_accuracy,
-            learning_rate=report.learning_rate,
-            seconds=report.seconds,
+        pruned = self.book.epoch(
+            Epoch(
+                epoch=report.epoch,
+                train_loss=report.train_loss,
+                validation_loss=report.validation_loss,
+                validation_accuracy=report.validation_accuracy,
+                learning_rate=report.learning_rate,
+                seconds=report.seconds,
+            )
         )
-        results.save_epoch(self.bench.engine, self.claim, self.candidate.id, row)
-        self.trial.report(report.validation_accuracy, report.epoch)
-        if report.epoch < report.epochs and self.trial.should_prune():
+        if pruned and report.epoch < report.epochs:
             raise optuna.TrialPruned
 
     def batch(self, _step: int, _steps: int) -> None:
         self.watch.progress()
-        if self.bench.cancelled():
+        if self.bench.cancelled() or self.watch.ordered_to_end:
             raise Cancelled
         limit = self.bench.limits.trial_seconds
         if monotonic() - self.started > limit:
@@ -171,7 +125,7 @@ class Progress:
         """The training hangs and will not hear of anything: its end is written for it, by another thread."""
         reason = f"no batch for {self.bench.limits.stall_seconds:.0f} s, --stall-timeout"
         try:
-            write_end(self, State.TIMED_OUT, reason, self.measured())
+            self.book.close(State.TIMED_OUT, reason, self.measured())
         finally:
             self.bench.abandon()
 
@@ -200,7 +154,7 @@ def train(
     """Trains a candidate and writes down how that ended, whatever the way.
 
     Raises LeaseLostError, after which the trial is somebody else's; Cancelled, once that is recorded; and
-    whatever the database says when it is gone.
+    StorageError when the database stays away: what is owed to it is in the spool then.
     """
     progress = Progress(bench, claim, trial, candidate)
     state: State
@@ -213,26 +167,16 @@ def train(
             )
         state, reason = State.COMPLETED, None
         measured = measured_of(outcome)
-    except OUT_OF_REACH:
+    except LeaseLostError:
+        progress.book.drop()
         raise
     except (Exception, Cancelled) as error:
         state, reason = ending(error, progress)
         measured = progress.measured()
-    write_end(progress, state, reason, measured)
+    progress.book.close(state, reason, measured)
     if state == State.CANCELLED:
         raise Cancelled
     return state
-
-
-def write_end(progress: Progress, state: State, reason: str | None, measured: Measured | None) -> None:
-    """The ledger first, then Optuna. Raises LeaseLostError where the trial is somebody else's by now."""
-    bench = progress.bench
-    results.finish(
-        bench.engine, progress.claim, progress.candidate.id, state, reason=reason, outcome=measured
-    )
-    told = studies.TOLD.get(state, TrialState.FAIL)
-    value = measured.accuracy if measured and told == TrialState.COMPLETE else None
-    bench.study.tell(progress.trial, value, state=told)
 
 
 def measured_of(outcome: Outcome) -> Measured:

@@ -50,6 +50,14 @@ trial_timeout: Decorator = click.option(
     metavar="TIME",
     help="No trial may take longer.  [default: none]",
 )
+patience: Decorator = click.option(
+    "--database-patience",
+    "patience_seconds",
+    type=settings.Duration(),
+    default=settings.PATIENCE_SECONDS,
+    metavar="TIME",
+    help="The database may be away for so long; work goes on meanwhile.  [default: 10m]",
+)
 grace: Decorator = click.option(
     "--grace",
     "grace_seconds",

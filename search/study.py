@@ -4,7 +4,7 @@ Optuna proposes and remembers; the ledger (storage/) decides what counts. Nothin
 """
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import optuna
@@ -14,9 +14,8 @@ from sqlalchemy import Engine
 from search.plan import Plan, PrunerName, SamplerName
 from space.budget import Verdict
 from storage import database, leases, results
-from storage.records import Candidate, State
+from storage.records import MAX_ATTEMPTS, TRAINED, Candidate, Measured, State
 
-MAX_ATTEMPTS = 3  # of one network whose workers die
 STARTUP_TRIALS = 10
 
 
@@ -140,6 +139,33 @@ TOLD = {
     State.OUT_OF_MEMORY: TrialState.PRUNED,
     State.TIMED_OUT: TrialState.PRUNED,
 }
+
+
+def tell(study: optuna.Study, number: int, state: State, outcome: Measured | None) -> None:
+    """What the ledger holds of a trained trial, in Optuna's words; once, however often it is said."""
+    told = TOLD.get(state, TrialState.FAIL)
+    value = outcome.accuracy if outcome and told == TrialState.COMPLETE else None
+    study.tell(number, value, state=told, skip_if_finished=True)
+
+
+def disagreements(study: optuna.Study, rows: Sequence[Candidate]) -> list[str]:
+    """One line for each trial of which Optuna and the ledger say different things."""
+    known = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
+    ours = {row.number: row for row in rows}
+    found = [f"trial {n} is in the ledger and not in Optuna's study" for n in ours.keys() - known.keys()]
+    for number, trial in known.items():
+        row = ours.get(number)
+        if row is None:
+            # Died between Optuna's answer and our entry: reconcile() has failed it. A waiting one is a retry.
+            if trial.state not in (TrialState.FAIL, TrialState.WAITING):
+                found.append(f"trial {number} is {trial.state.name} for Optuna and not in the ledger")
+        elif row.state != State.RUNNING and not trial.state.is_finished():
+            found.append(f"trial {number} is {row.state} and still {trial.state.name} for Optuna")
+        elif row.state == State.COMPLETED and trial.value != row.accuracy:
+            found.append(f"trial {number} has accuracy {row.accuracy} and {trial.value} for Optuna")
+        elif row.state in TRAINED and trial.state != TOLD[row.state]:
+            found.append(f"trial {number} is {row.state} and {trial.state.name} for Optuna")
+    return sorted(found)
 
 
 def reconcile(study: optuna.Study, engine: Engine, study_id: int) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from space.errors import LeaseLostError, StorageError
 from storage import leases
 from storage.leases import Claim
+from storage.studies import Order
 
 BEATS = 4  # renewals in the time of a lease
 
@@ -34,6 +35,7 @@ class Watch:
         self.engine, self.claim, self.lease_seconds = engine, claim, lease_seconds
         self.stall_seconds, self.on_stall = stall_seconds, on_stall
         self.lost = False
+        self.ordered_to_end = False
         self._moved, self._over = monotonic(), threading.Event()
         self._thread = threading.Thread(target=self._beat, name="watch", daemon=True)
 
@@ -61,7 +63,8 @@ class Watch:
                 self.on_stall()
                 return
             try:
-                leases.renew(self.engine, self.claim, self.lease_seconds)
+                order = leases.renew(self.engine, self.claim, self.lease_seconds)
+                self.ordered_to_end = order == Order.STOP_NOW
             except LeaseLostError:
                 self.lost = True
                 return

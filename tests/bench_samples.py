@@ -3,12 +3,14 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import optuna
 from sqlalchemy import Engine
 
 from search import study as optuna_studies
-from search.objective import Bench, Limits
+from search.bench import Bench, Limits
+from search.book import Patience
 from search.plan import DataPlan, Plan
 from space import cost
 from space import space as spaces
@@ -103,7 +105,9 @@ def make_study(url: str, plan: Plan, trials: int, name: str = "bench") -> tuple[
     return engine, record
 
 
-def make_bench(study: optuna.Study, engine: Engine, record: Study, train: FakeTraining, plan: Plan) -> Bench:
+def make_bench(
+    study: optuna.Study, engine: Engine, record: Study, train: FakeTraining, plan: Plan, spool: Path
+) -> Bench:
     return Bench(
         study=study,
         engine=engine,
@@ -111,6 +115,8 @@ def make_bench(study: optuna.Study, engine: Engine, record: Study, train: FakeTr
         plan=plan,
         train=train,
         limits=Limits(),
+        spool=spool,
+        patience=Patience(60.0, lambda _: None),
         device="fake",
         versions={"torch": "none"},
         cancelled=lambda: False,

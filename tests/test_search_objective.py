@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from bench_samples import FakeTraining, make_bench, make_plan, make_study
@@ -12,7 +13,7 @@ from sqlalchemy import Engine, text
 
 from search import objective
 from search import study as optuna_studies
-from search.objective import Bench, Limits
+from search.bench import Bench, Limits
 from search.plan import Plan
 from space import space as spaces
 from space.architecture import Architecture
@@ -21,12 +22,14 @@ from storage import leases, results
 from storage.leases import Answer, Claim
 from storage.records import TRAINED, State
 
+NO_SPOOL = Path("/nonexistent")  # no test here loses its database
+
 
 @contextmanager
 def bench_of(url: str, train: FakeTraining, plan: Plan, trials: int) -> Iterator[Bench]:
     engine, record = make_study(url, plan, trials)
     with optuna_studies.opened(url, record.name, plan) as opened:
-        yield make_bench(opened, engine, record, train, plan)
+        yield make_bench(opened, engine, record, train, plan, NO_SPOOL)
     engine.dispose()
 
 
@@ -248,7 +251,7 @@ def test_the_number_is_exact_with_workers_that_race_and_fail(database_url: str) 
 
 def race(url, engine, record, plan, sometimes, i):  # type: ignore[no-untyped-def]
     with optuna_studies.opened(url, record.name, plan) as opened:
-        bench = make_bench(opened, engine, record, FakeTraining(before=sometimes), plan)
+        bench = make_bench(opened, engine, record, FakeTraining(before=sometimes), plan, NO_SPOOL)
         while (answer := leases.claim(engine, record.id, f"worker-{i}", 60.0)) is not Answer.DONE:
             if isinstance(answer, Claim):
                 objective.run(bench, answer)

@@ -1,0 +1,158 @@
+"""Where a worker works: the study, the ledger, its limits, and a function that trains."""
+
+import os
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import optuna
+from sqlalchemy import Engine
+
+from search import study as studies
+from search.book import Patience
+from search.ending import Ending, abandon
+from search.plan import Images, Plan, open_images
+from space.architecture import Architecture
+from space.errors import DeviceError
+from storage.studies import Study
+from trainer.outcome import EpochReport, Outcome
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a worker is told; `data` is where the images lie on this machine, if elsewhere."""
+
+    storage: str
+    name: str
+    data_dir: Path
+    data: str | None = None
+    grace_seconds: float = 3600.0
+    lease_seconds: float = 60.0
+    stall_seconds: float = 300.0
+    trial_seconds: float | None = None
+    patience_seconds: float = 600.0
+
+    @property
+    def spool(self) -> Path:
+        return self.data_dir / "spool"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds: of silence until a worker is taken for dead, without a batch, for a whole trial."""
+
+    lease_seconds: float = 60.0
+    stall_seconds: float = 300.0
+    trial_seconds: float = float("inf")
+
+
+class Train(Protocol):
+    """Trains a network, calling back after each epoch, and with step and steps after each batch."""
+
+    def __call__(
+        self,
+        architecture: Architecture,
+        seed: int,
+        *,
+        on_epoch: Callable[[EpochReport], None],
+        on_batch: Callable[[int, int], None],
+    ) -> Outcome: ...
+
+
+@dataclass
+class Bench:
+    study: optuna.Study
+    engine: Engine
+    study_id: int
+    plan: Plan
+    train: Train
+    limits: Limits
+    spool: Path
+    patience: Patience
+    device: str
+    versions: dict[str, Any]
+    cancelled: Callable[[], bool]
+    abandon: Callable[[], None]  # ends this process, whose training hangs
+    say: Callable[[str], None]
+
+
+@contextmanager
+def set_up(
+    assignment: Assignment,
+    engine: Engine,
+    record: Study,
+    ending: Ending,
+    say: Callable[[str], None],
+) -> Iterator[Bench]:
+    """Opens what the study's plan names. Raises DataError, DeviceError."""
+    studies.quiet()
+    plan = Plan.of(record.settings)
+    images = open_images(plan.data, assignment.data_dir, assignment.data)
+    device, train = trainer(plan, images)
+    trial_seconds = assignment.trial_seconds
+    with studies.opened(assignment.storage, record.name, plan) as study:
+        yield Bench(
+            study=study,
+            engine=engine,
+            study_id=record.id,
+            plan=plan,
+            train=train,
+            limits=Limits(
+                assignment.lease_seconds,
+                assignment.stall_seconds,
+                float("inf") if trial_seconds is None else trial_seconds,
+            ),
+            spool=assignment.spool,
+            patience=Patience(assignment.patience_seconds, say),
+            device=device,
+            versions=versions(),
+            cancelled=ending.cancelled,
+            abandon=abandon,
+            say=say,
+        )
+
+
+def trainer(plan: Plan, images: Images) -> tuple[str, Train]:
+    """The name of this process's device, and a function that trains on it. Loads torch.
+
+    Raises DeviceError where a GPU was given and torch finds none.
+    """
+    import torch
+
+    from trainer import loop
+
+    torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
+    device = loop.select_device(None)
+    if device.type == "cpu" and os.environ.get("CUDA_VISIBLE_DEVICES"):
+        raise DeviceError(f"GPU {os.environ['CUDA_VISIBLE_DEVICES']} was given, but torch finds none")
+
+    def train(
+        architecture: Architecture,
+        seed: int,
+        *,
+        on_epoch: Callable[[EpochReport], None],
+        on_batch: Callable[[int, int], None],
+    ) -> Outcome:
+        return loop.train(
+            architecture,
+            plan.recipe,
+            images.dataset,
+            images.split,
+            seed=seed,
+            device=device,
+            on_epoch=on_epoch,
+            on_batch=on_batch,
+        )
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine() + " CPU"
+    return name, train
+
+
+def versions() -> dict[str, Any]:
+    """What a result depends on besides the plan."""
+    packages = ("parsimony", "torch", "torchvision", "optuna", "numpy")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}

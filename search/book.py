@@ -1,0 +1,161 @@
+"""One trial's entries, in order, into a database that may be away.
+
+Writing is done by a thread of its own: a training waits a few seconds for an answer, then goes on without one
+and without pruning, and what it owes stays in a spool file. At the end of the trial the debt is paid, however
+long the database is away, up to the worker's patience.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from time import monotonic, sleep
+
+import optuna
+from optuna.trial import Trial
+from sqlalchemy import Engine
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from search import study as studies
+from search.spool import End, Owed, Spool
+from space.errors import LeaseLostError, StorageError
+from storage import leases, results
+from storage.leases import Claim
+from storage.records import Candidate, Epoch, Measured, State
+
+# The database, not the trial: wait and try again.
+OUT_OF_REACH = (
+    StorageError,
+    OperationalError,
+    InterfaceError,
+    PoolTimeout,
+    optuna.exceptions.StorageInternalError,
+)
+ANSWER_SECONDS = 5.0  # that a training waits for an entry
+RETRY_SECONDS = 1.0
+
+
+class Patience:
+    """How long the database has been away, and whether that is too long."""
+
+    def __init__(self, seconds: float, say: Callable[[str], None]) -> None:
+        self.seconds, self.say = seconds, say
+        self.since: float | None = None
+
+    def wait(self, error: BaseException) -> None:
+        """Waits a moment. Raises StorageError when the database was away for longer than it may."""
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if self.since is None:
+            self.since = monotonic()
+            self.say(f"the database is away: {line}")
+        if monotonic() - self.since > self.seconds:
+            raise StorageError(f"the database was away for {self.seconds:.0f} s: {line}") from None
+        sleep(RETRY_SECONDS)
+
+    def back(self) -> None:
+        """It answered."""
+        if self.since is not None:
+            self.say(f"the database is back after {monotonic() - self.since:.0f} s")
+            self.since = None
+
+
+class Book:
+    """Where a trial is written down. Raises LeaseLostError once the trial is somebody else's."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        study: optuna.Study,
+        claim: Claim,
+        trial: Trial,
+        candidate: Candidate,
+        spool: Path,
+        patience: Patience,
+    ) -> None:
+        self.engine, self.study, self.claim = engine, study, claim
+        self.trial, self.candidate, self.patience = trial, candidate, patience
+        self.spool = Spool(spool, claim)
+        self.epochs: list[Epoch] = []
+        self.end: End | None = None
+        self.writer = ThreadPoolExecutor(1, thread_name_prefix="book")
+        self.writing: Future[bool] | None = None
+
+    def epoch(self, epoch: Epoch) -> bool:
+        """Enters an epoch. Returns whether the pruner stops the trial; False while nobody can say."""
+        self._require_open()
+        self.epochs.append(epoch)
+        try:
+            pruned = self._write(ANSWER_SECONDS)
+        except (TimeoutError, *OUT_OF_REACH) as error:
+            self._keep()
+            self.patience.say(f"trial {self.trial.number} goes on without the database: {error!r:.120}")
+            return False
+        self.spool.clear()
+        return pruned
+
+    def close(self, state: State, reason: str | None, outcome: Measured | None) -> None:
+        """Enters how the trial ended. Raises StorageError when patience is at an end; the spool stays."""
+        self._require_open()
+        self.end = End(state, reason, outcome)
+        try:
+            self._pay_patiently()
+        except LeaseLostError:
+            results.keep_late(self.engine, self.claim, self.candidate.id, state, outcome)
+            self.spool.clear()
+            raise
+        except BaseException:
+            self.spool.close()
+            raise
+        finally:
+            self.writer.shutdown(wait=False)
+        self.patience.back()
+        self.spool.clear()
+
+    def _pay_patiently(self) -> None:
+        while True:
+            try:
+                self._write(ANSWER_SECONDS)
+                return
+            except (TimeoutError, *OUT_OF_REACH) as error:
+                self._keep()
+                self.patience.wait(error)
+
+    def _require_open(self) -> None:
+        """Once the end was entered, by whichever thread, the trial is over for all of them."""
+        if self.end is not None:
+            raise leases.lost(self.claim)
+
+    def drop(self) -> None:
+        """The trial is another's: nothing more is owed."""
+        self.writer.shutdown(wait=False)
+        self.spool.clear()
+
+    def _keep(self) -> None:
+        self.spool.keep(Owed(self.claim, self.candidate.id, self.trial.number, tuple(self.epochs), self.end))
+
+    def _write(self, seconds: float) -> bool:
+        """All that is owed, in the writer's thread; one that hangs is waited for again, not doubled."""
+        if self.writing is None or self.writing.done():
+            self.writing = self.writer.submit(self._pay)
+        return self.writing.result(seconds)
+
+    def _pay(self) -> bool:
+        pruned = False
+        while self.epochs:
+            epoch = self.epochs[0]
+            results.save_epoch(self.engine, self.claim, self.candidate.id, epoch)
+            self.trial.report(epoch.validation_accuracy, epoch.epoch)
+            pruned = self.trial.should_prune()
+            self.epochs.pop(0)
+        if self.end is not None:
+            end = self.end
+            results.finish(
+                self.engine,
+                self.claim,
+                self.candidate.id,
+                end.state,
+                reason=end.reason,
+                outcome=end.outcome,
+            )
+            studies.tell(self.study, self.trial.number, end.state, end.outcome)
+        return pruned

@@ -1,0 +1,60 @@
+"""How a worker is told to end: signals, and the death of whoever started it."""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from types import FrameType
+
+STALLED = 75  # exit code of a worker whose training hung
+
+
+class Ending:
+    """Counts the signals to end: the first drains, the second, or the end of the grace period, cancels."""
+
+    def __init__(self, grace_seconds: float) -> None:
+        self.grace_seconds = grace_seconds
+        self.signals = 0
+        self.first = 0
+        self.deadline = float("inf")
+
+    def listen(self) -> None:
+        """A launcher's children never hear Ctrl-C themselves; a worker started by hand does."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._heard)
+
+    def _heard(self, number: int, _frame: FrameType | None) -> None:
+        self.signals += 1
+        self.first = self.first or number
+        self.deadline = min(self.deadline, time.monotonic() + self.grace_seconds)
+
+    @property
+    def code(self) -> int:
+        """130 after Ctrl-C, 143 after SIGTERM, else 0."""
+        return 128 + self.first if self.first else 0
+
+    @property
+    def draining(self) -> bool:
+        return self.signals > 0
+
+    def cancelled(self) -> bool:
+        return self.signals > 1 or time.monotonic() > self.deadline
+
+
+def die_with_parent(parent: int) -> None:
+    """Asks Linux for a SIGTERM when the process that started this one is gone (prctl PR_SET_PDEATHSIG).
+
+    A parent that was gone before is noticed too, by its number.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def abandon() -> None:
+    """Ends this process though a thread of it hangs: nothing is left to save."""
+    sys.stderr.write("the training hangs: this worker ends\n")
+    sys.stderr.flush()
+    os._exit(STALLED)

@@ -1,0 +1,149 @@
+"""What `search launch` does first: from flags to a plan, and to a study that is made or gone on with.
+
+Nothing is written before space, budget, recipe, data and database are known to be good.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from search import plan as plans
+from search import settings, study
+from search.plan import Images, Plan
+from space import sampling
+from space import space as spaces
+from space.budget import Budget
+from space.errors import StorageError, StudyError
+from space.space import Task
+from storage import database, results, studies
+from storage.records import TRAINED
+from storage.studies import Study
+from trainer import data as datasets
+from trainer.recipe import Recipe, defaults
+
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What `search launch` was given; None where nothing was said."""
+
+    storage: str
+    data_dir: Path
+    trials: int
+    study: str | None = None
+    data: str | None = None
+    image_size: int | None = None
+    train_images: int | None = None
+    max_parameters: int | None = None
+    max_macs: int | None = None
+    epochs: int | None = None
+    recipe: Path | None = None
+    space: Path | None = None
+    sampler: plans.SamplerName | None = None
+    pruner: plans.PrunerName | None = None
+    seed: int | None = None
+    timeout: float | None = None
+    lease_seconds: float = settings.LEASE_SECONDS
+    stall_seconds: float = settings.STALL_SECONDS
+    patience_seconds: float = settings.PATIENCE_SECONDS
+    trial_seconds: float | None = None
+    grace_seconds: float = 3600.0
+    max_gpu_hours: float | None = None
+
+
+def existing(flags: Flags) -> Study | None:
+    """The study that these flags name, if the store has it. Raises StorageError for a store out of reach."""
+    if database.absent(flags.storage):
+        return None
+    engine = database.connect(flags.storage)
+    try:
+        database.check(engine)
+        return studies.find(engine, flags.study) if flags.study else None
+    except (StorageError, StudyError):  # an empty store, or a new name: prepare() makes what is missing
+        return None
+    finally:
+        engine.dispose()
+
+
+def make_plan(flags: Flags, stored: Plan | None) -> Plan:
+    """The plan that the flags mean; what they leave open comes from the stored study, else from defaults.
+
+    Raises what is wrong with a file, the data or the budget, NothingFitsError included.
+    """
+    space = spaces.load(flags.space) if flags.space else stored.space if stored else spaces.default()
+    data, images = _data(flags, stored)
+    task = Task(
+        channels=images.dataset.channels,
+        image_size=images.dataset.image_size,
+        classes=len(images.dataset.classes),
+    )
+    space.require_geometry(task.image_size)
+    budget = Budget(
+        flags.max_parameters or (stored.budget.max_parameters if stored else settings.MAX_PARAMETERS),
+        flags.max_macs or (stored.budget.max_macs if stored else None),
+    )
+    sampling.require_smallest(space, budget, task)
+    return Plan(
+        space=space,
+        budget=budget,
+        task=task,
+        recipe=_recipe(flags, stored, data.spec),
+        data=data,
+        sampler=flags.sampler or (stored.sampler if stored else "tpe"),
+        pruner=flags.pruner or (stored.pruner if stored else "median"),
+        seed=flags.seed if flags.seed is not None else stored.seed if stored else 0,
+    )
+
+
+def _recipe(flags: Flags, stored: Plan | None, data: str) -> Recipe:
+    recipe = stored.recipe if stored else defaults(data)
+    if flags.recipe:
+        recipe = Recipe.load(flags.recipe, recipe)
+    return recipe.model_copy(update={"epochs": flags.epochs}) if flags.epochs else recipe
+
+
+def _data(flags: Flags, stored: Plan | None) -> tuple[plans.DataPlan, Images]:
+    given = (flags.data, flags.image_size, flags.train_images)
+    if stored and given == (None, None, None):
+        return stored.data, plans.open_images(stored.data, flags.data_dir)
+    spec = flags.data or (stored.data.spec if stored else "cifar10")
+    dataset = datasets.load(spec, flags.data_dir, flags.image_size)
+    small = len(dataset.labels) < settings.SMALL
+    share = settings.SMALL_VALIDATION_SHARE if small else settings.VALIDATION_SHARE
+    seed = stored.data.split_seed if stored else flags.seed or 0
+    images = Images(dataset, datasets.split(dataset, seed, share, flags.train_images))
+    return plans.describe(dataset.spec, images, flags.train_images, share, seed), images
+
+
+def prepare(flags: Flags) -> tuple[Engine, Study, Plan]:
+    """Everything checked, then the study made, or the one that is there given its new target."""
+    record = existing(flags)
+    stored = Plan.of(record.settings) if record else None
+    plan = make_plan(flags, stored)
+    if record and stored:
+        plans.require_same(record.name, stored, plan)
+    engine = database.connect(flags.storage)
+    database.prepare(engine)
+    if record:
+        tally = results.tally(engine, record.id)
+        studies.set_trials(engine, record.id, max(flags.trials, sum(tally[state] for state in TRAINED)))
+        studies.give_order(engine, record.id, studies.Order.RUN)
+        return engine, studies.find(engine, record.name), plan
+    name = flags.study or settings.study_name(datetime.now())
+    study.create(flags.storage, name, plan)
+    from search.bench import versions
+
+    record = studies.create(
+        engine,
+        name,
+        trials=flags.trials,
+        max_parameters=plan.budget.max_parameters,
+        max_macs=plan.budget.max_macs,
+        seed=plan.seed,
+        settings=plan.document(),
+        versions=versions(),
+    )
+    return engine, record, plan

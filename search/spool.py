@@ -1,0 +1,151 @@
+"""What a worker could not write down while the database was away, kept in a file of its own until it can.
+
+One file a trial, rewritten at each entry and locked by its owner while that lives. Whoever starts next on
+this machine takes in what a dead owner left: in time it counts, late it is kept as late and changes nothing.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+import optuna
+from sqlalchemy import Engine
+
+from search import study as studies
+from space.errors import LeaseLostError
+from storage import results
+from storage.leases import Claim
+from storage.records import Epoch, Measured, State
+
+
+@dataclass(frozen=True)
+class End:
+    """How a trial ended."""
+
+    state: State
+    reason: str | None
+    outcome: Measured | None
+
+
+@dataclass(frozen=True)
+class Owed:
+    """Entries of one trial that the database does not have yet."""
+
+    claim: Claim
+    candidate_id: int
+    number: int
+    epochs: tuple[Epoch, ...]
+    end: End | None
+
+    def text(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def parse(cls, text: str) -> "Owed":
+        """Raises ValueError, KeyError or TypeError for what is none."""
+        found = json.loads(text)
+        end = found["end"]
+        if end:
+            outcome = Measured(**end["outcome"]) if end["outcome"] else None
+            end = End(State(end["state"]), end["reason"], outcome)
+        epochs = tuple(Epoch(**epoch) for epoch in found["epochs"])
+        return cls(Claim(**found["claim"]), found["candidate_id"], found["number"], epochs, end)
+
+
+class Spool:
+    """The file of one trial; it exists only while something is owed."""
+
+    def __init__(self, folder: Path, claim: Claim) -> None:
+        self.path = folder / f"{claim.study_id}-{claim.token}.json"
+        self._file: IO[str] | None = None
+
+    def keep(self, owed: Owed) -> None:
+        """Holds exactly this from now on, on the disk."""
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("w", encoding="utf-8")
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._file.seek(0)
+        self._file.write(owed.text() + "\n")
+        self._file.truncate()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def clear(self) -> None:
+        """Nothing is owed any more."""
+        if self._file is not None:
+            self.path.unlink(missing_ok=True)
+            self.close()
+
+    def close(self) -> None:
+        """Leaves the file to whoever starts next."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def take_in(
+    folder: Path, study: optuna.Study, engine: Engine, study_id: int, say: Callable[[str], None]
+) -> None:
+    """Writes down what dead workers of this machine still owed to this study."""
+    for path in sorted(folder.glob(f"{study_id}-*.json")):
+        with _abandoned(path) as file:
+            if file is None:
+                continue
+            try:
+                owed = Owed.parse(file.read())
+            except (ValueError, KeyError, TypeError):
+                say(f"{path} is damaged and is left where it is")
+                continue
+            say(f"trial {owed.number}: {settle(owed, study, engine)}, from {path.name}")
+            path.unlink()
+
+
+@contextmanager
+def _abandoned(path: Path) -> Iterator[IO[str] | None]:
+    """The open file, if no living worker holds it."""
+    try:
+        file = path.open(encoding="utf-8")
+    except OSError:
+        yield None
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield None
+            return
+        yield file
+
+
+def settle(owed: Owed, study: optuna.Study, engine: Engine) -> str:
+    """Returns what became of it: written down, late, or given up where it never ended."""
+    try:
+        write(owed.claim, owed.candidate_id, owed.epochs, engine)
+        if owed.end is None:
+            return "epochs written down, the end never came"
+        results.finish(
+            engine,
+            owed.claim,
+            owed.candidate_id,
+            owed.end.state,
+            reason=owed.end.reason,
+            outcome=owed.end.outcome,
+        )
+    except LeaseLostError:
+        if owed.end is not None:
+            results.keep_late(engine, owed.claim, owed.candidate_id, owed.end.state, owed.end.outcome)
+        return "late, another worker had it"
+    studies.tell(study, owed.number, owed.end.state, owed.end.outcome)
+    return f"{owed.end.state.value}, written down"
+
+
+def write(claim: Claim, candidate_id: int, epochs: Sequence[Epoch], engine: Engine) -> None:
+    """Stores epochs; any of them may be there already. Raises LeaseLostError."""
+    for epoch in epochs:
+        results.save_epoch(engine, claim, candidate_id, epoch)

@@ -1,0 +1,165 @@
+"""The database goes away in the middle of a training: restarted, frozen, for too long, for good."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from bench_samples import FakeTraining, make_bench, make_plan, make_study
+from optuna.trial import TrialState
+from postgres_server import NoPostgres, Postgres
+from sqlalchemy import text
+
+from search import book, objective, spool
+from search import study as optuna_studies
+from search.bench import Bench
+from search.book import Patience
+from space.architecture import Architecture
+from space.errors import LeaseLostError, StorageError
+from storage import leases, results
+from storage.leases import Claim
+from storage.records import State
+
+
+@pytest.fixture
+def server() -> Iterator[Postgres]:
+    """A PostgreSQL of its own, to be mistreated."""
+    try:
+        own = Postgres()
+    except NoPostgres as reason:
+        pytest.skip(str(reason))
+    try:
+        yield own.start()
+    finally:
+        own.remove()
+
+
+@pytest.fixture(autouse=True)
+def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(book, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(book, "RETRY_SECONDS", 0.1)
+
+
+class Stepwise(FakeTraining):
+    """A training of six epochs that lets something happen before each of them."""
+
+    def __init__(self, happens: dict[int, Callable[[], object]]) -> None:
+        super().__init__(epochs=6)
+        self.happens = happens
+
+    def __call__(self, architecture: Architecture, seed: int, **calls):  # type: ignore[no-untyped-def]
+        def on_batch(step: int, steps: int) -> None:
+            self.happens.pop(step, lambda: None)()
+            calls["on_batch"](step, steps)
+
+        return super().__call__(architecture, seed, on_epoch=calls["on_epoch"], on_batch=on_batch)
+
+
+@contextmanager
+def bench_on(url: str, folder: Path, train: FakeTraining, patience: float = 60.0) -> Iterator[Bench]:
+    plan = make_plan(epochs=6)
+    engine, record = make_study(url, plan, 3)
+    with optuna_studies.opened(url, record.name, plan) as opened:
+        bench = make_bench(opened, engine, record, train, plan, folder)
+        bench.patience = Patience(patience, lambda _: None)
+        yield bench
+    engine.dispose()
+
+
+def take(bench: Bench, worker: str = "one") -> Claim:
+    claim = leases.claim(bench.engine, bench.study_id, worker, 60.0)
+    assert isinstance(claim, Claim)
+    return claim
+
+
+def require_all_written(bench: Bench, folder: Path) -> None:
+    (row,) = results.candidates(bench.engine, bench.study_id)
+    assert row.state == State.COMPLETED
+    stored = results.epochs(bench.engine, bench.study_id)[row.id]
+    assert [epoch.epoch for epoch in stored] == [1, 2, 3, 4, 5, 6]
+    (trial,) = bench.study.get_trials(deepcopy=False)
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, row.accuracy)
+    assert sorted(trial.intermediate_values) == [1, 2, 3, 4, 5, 6]
+    assert not list(folder.glob("*.json"))
+
+
+def test_a_restart_of_the_server_costs_nothing(server: Postgres, tmp_path: Path) -> None:
+    train = Stepwise({2: server.stop, 5: server.start})
+    with bench_on(server.url(), tmp_path, train) as bench:
+        assert objective.run(bench, take(bench)) == State.COMPLETED
+        require_all_written(bench, tmp_path)
+
+
+def test_a_server_that_comes_back_after_the_training_is_waited_for(server: Postgres, tmp_path: Path) -> None:
+    later = threading.Timer(3.0, server.start)
+    train = Stepwise({3: server.kill, 6: later.start})
+    with bench_on(server.url(), tmp_path, train) as bench:
+        assert objective.run(bench, take(bench)) == State.COMPLETED
+        require_all_written(bench, tmp_path)
+    later.join()
+
+
+def test_a_frozen_server_does_not_hold_a_training_up(server: Postgres, tmp_path: Path) -> None:
+    """It acknowledges every packet and answers none: only not waiting for it helps."""
+    train = Stepwise({3: server.freeze, 6: lambda: threading.Timer(2.0, server.thaw).start()})
+    with bench_on(server.url(), tmp_path, train) as bench:
+        assert objective.run(bench, take(bench)) == State.COMPLETED
+        require_all_written(bench, tmp_path)
+
+
+def test_what_a_worker_could_not_write_is_taken_in_by_the_next(server: Postgres, tmp_path: Path) -> None:
+    train = Stepwise({4: server.stop})
+    with bench_on(server.url(), tmp_path, train, patience=0.5) as bench:
+        with pytest.raises(StorageError, match="the database was away for"):
+            objective.run(bench, take(bench))
+        assert len(list(tmp_path.glob("*.json"))) == 1
+        server.start()
+        said: list[str] = []
+        spool.take_in(tmp_path, bench.study, bench.engine, bench.study_id, said.append)
+        assert said == [f"trial 0: completed, written down, from {bench.study_id}-1.json"]
+        require_written_by_the_next(bench, tmp_path)
+
+
+def require_written_by_the_next(bench: Bench, folder: Path) -> None:
+    (row,) = results.candidates(bench.engine, bench.study_id)
+    assert (row.state, row.epochs) == (State.COMPLETED, 6)
+    assert len(results.epochs(bench.engine, bench.study_id)[row.id]) == 6
+    (trial,) = bench.study.get_trials(deepcopy=False)
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, row.accuracy)
+    assert not list(folder.glob("*.json"))
+
+
+def test_a_result_that_comes_late_is_kept_as_late_and_changes_nothing(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    def taken_over() -> None:
+        with bench.engine.execution_options(writes=True).begin() as connection:
+            connection.execute(text("UPDATE search_claims SET expires_at = 0"))
+        optuna_studies.recover(bench.study, leases.reap(bench.engine, bench.study_id))
+
+    # After the last batch nobody asks for the lease any more: the result itself finds out.
+    train = FakeTraining()
+    with bench_on(sqlite_url, tmp_path, train) as bench:
+        claim = take(bench)
+        trial = bench.study.ask()
+        _, candidate = objective.enter(bench, claim, trial)
+        entries = book.Book(bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience)
+        taken_over()
+        with pytest.raises(LeaseLostError):
+            entries.close(State.COMPLETED, None, None)
+        (late,) = results.late(bench.engine, bench.study_id)
+        assert (late.candidate_id, late.state) == (candidate.id, State.COMPLETED)
+        assert results.candidates(bench.engine, bench.study_id)[0].state == State.LOST
+        assert objective.run(bench, take(bench)) == State.COMPLETED
+        assert [row.attempt for row in results.candidates(bench.engine, bench.study_id)] == [1, 2]
+
+
+def test_a_damaged_spool_is_left_where_it_is_and_named(sqlite_url: str, tmp_path: Path) -> None:
+    with bench_on(sqlite_url, tmp_path, FakeTraining()) as bench:
+        damaged = tmp_path / f"{bench.study_id}-9.json"
+        damaged.write_text('{"claim": ')
+        said: list[str] = []
+        spool.take_in(tmp_path, bench.study, bench.engine, bench.study_id, said.append)
+        assert said == [f"{damaged} is damaged and is left where it is"]
+        assert damaged.exists()
