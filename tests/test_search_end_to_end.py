@@ -122,6 +122,11 @@ def require_views(place: Path, store: tuple[str, str], capsys: pytest.CaptureFix
     assert shown == ask("show", place / "best.json").out
     other = ask("export", f"first:{leader['trial']}", *store, "--out", place / "again.json")
     assert other.out == ""
+    assert "the books agree, 6 of 6 trained" in ask("db", "check", *store).out
+    assert ask("replay", f"first:{leader['trial']}", *store).out.startswith(
+        f"trial {leader['trial']}: same in every epoch"
+    )
+    assert "none" in ask("ps", *store).err
     assert json.loads((place / "again.json").read_text()) == exported
 
 
@@ -301,3 +306,43 @@ def _launched(url: str) -> bool:
             return True
     except Exception:  # the launcher is still making the tables
         return False
+
+
+def test_an_order_reaches_the_workers_and_resume_goes_on(
+    place: Path, database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = ("--storage", database_url)
+    flags = ("--epochs", 60, "--workers", 1, "--pruner", "none", "--lease", "2s", *SMALL)
+    launcher = start("launch", "--trials", 2, *flags, *store, cwd=place)
+    wait_until(lambda: in_training(database_url))
+    assert run(capsys, "stop", "--now", *store).code == 0
+    ended = finish(launcher)
+    assert ended.code == 4, ended.err
+    assert "`search resume" in ended.err
+    with opened(database_url) as (engine, record):
+        assert results.tally(engine, record.id)[State.CANCELLED] == 1
+    resumed = finish(start("resume", "--workers", 1, "--gpus", "none", *store, cwd=place))
+    assert resumed.code == 0, resumed.err
+    require_books_agree(database_url, 2)
+    assert run(capsys, "db", "check", *store).code == 0
+
+
+def test_a_paused_study_waits_and_goes_on_where_it_was(
+    place: Path, sqlite_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = ("--storage", sqlite_url)
+    flags = ("--epochs", 30, "--workers", 1, "--pruner", "none", *SMALL)
+    launcher = start("launch", "--trials", 2, *flags, *store, cwd=place)
+    wait_until(lambda: in_training(sqlite_url))
+    assert run(capsys, "pause", *store).code == 0
+
+    def waits() -> bool:
+        with opened(sqlite_url) as (engine, record):
+            return not leases.running(engine, record.id)
+
+    wait_until(waits)
+    assert launcher.poll() is None
+    assert "go on" in run(capsys, "resume", *store).out
+    ended = finish(launcher)
+    assert ended.code == 0, ended.err
+    require_books_agree(sqlite_url, 2)
