@@ -33,6 +33,7 @@ $(VENV)/.dev: $(VENV)/.search
 
 # Digits are 8x8 pixels; 4 million multiply-accumulates an image keep a trial at seconds on a CPU core.
 search: $(VENV)/.search
+	@echo "Digits are 8x8 pixels: networks of at most 4 million multiply-accumulates, 6 epochs a trial."
 	$(BIN)/search launch --trials $(TRIALS) --data digits --max-macs 4_000_000 --out best.json --report report.html
 	$(BIN)/search verify best.json
 

@@ -5,7 +5,6 @@
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -119,19 +118,17 @@ def export(record: Study, plan: Plan, candidate: Candidate, trained: int) -> Exp
 
 def write(text: str, path: Path) -> None:
     """The whole file or none: written beside its place, then moved. Raises EnvironmentProblem."""
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
+        with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        if temporary:
-            temporary.unlink(missing_ok=True)
         raise EnvironmentProblem(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read(path: Path) -> Any:

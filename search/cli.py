@@ -210,13 +210,17 @@ def export(study: str | None, storage: str, out: Path) -> None:
 
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path))
-def verify(file: Path) -> None:
+@options.format_
+def verify(file: Path, form: str) -> None:
     """Rebuild the network of an exported FILE: schema, count, budget, fingerprint, forward pass."""
     from search import artifact
 
     _, checks = artifact.verify(file)
-    for line in checks:
-        click.echo(f"ok  {line}")
+    if form == "table":
+        for line in checks:
+            click.echo(f"ok  {line}")
+        return
+    views.emit([dict(zip(("check", "found"), line.split(": ", 1), strict=True)) for line in checks], form)
 
 
 @cli.command()

@@ -89,6 +89,10 @@ def _say_plan(console: Console, plan: Plan, slots: list[str]) -> None:
         f" to {recipe.learning_rate:g}; sampler {plan.sampler}, pruner {plan.pruner}, seed {plan.seed}"
     )
     console.print(f"slots    {', '.join(slots) or 'none here: workers elsewhere do the work'}")
+    if plan.budget.max_macs is None and any(slot.startswith("cpu") for slot in slots):
+        console.print(
+            "note     without a GPU a large network takes minutes an epoch: bound it, --max-macs 25M"
+        )
 
 
 def _say_start(

@@ -214,7 +214,10 @@ def test_ctrl_c_drains_and_the_search_goes_on_later(place: Path, sqlite_url: str
     require_books_agree(sqlite_url, trained + 2)
 
 
-def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing_running(place: Path, sqlite_url: str) -> None:
+@pytest.mark.parametrize(("told", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_signal_ends_at_once_and_leaves_nothing_running(
+    place: Path, sqlite_url: str, told: signal.Signals, code: int
+) -> None:
     launcher = start(
         "launch",
         "--trials",
@@ -232,13 +235,13 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing_running(place: Path, sq
     )
     wait_until(lambda: in_training(sqlite_url))
     workers = children(launcher.pid)
-    launcher.send_signal(signal.SIGINT)
+    launcher.send_signal(told)
     assert launcher.stderr is not None
     while "finish their trial" not in launcher.stderr.readline():
         pass
-    launcher.send_signal(signal.SIGINT)
+    launcher.send_signal(told)
     ended = finish(launcher)
-    assert ended.code == 130
+    assert ended.code == code
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
     tally = require_books_agree(sqlite_url, 0)
     assert tally[State.CANCELLED] >= 1

@@ -1,0 +1,128 @@
+"""The exported file: believed in nothing, and each thing that is wrong with it named."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench_samples import FakeTraining, make_bench, make_plan, make_study
+from command import run
+from sqlalchemy import text
+
+from search import artifact, objective
+from search import study as optuna_studies
+from storage import database, leases, results
+from storage.leases import Claim
+
+Document = dict[str, Any]
+
+
+@pytest.fixture
+def exported(sqlite_url: str, tmp_path: Path) -> Path:
+    """The best of two networks, as a file."""
+    plan = make_plan(max_parameters=100_000)
+    engine, record = make_study(sqlite_url, plan, 2)
+    with optuna_studies.opened(sqlite_url, record.name, plan) as opened:
+        bench = make_bench(opened, engine, record, FakeTraining(), plan, tmp_path)
+        while isinstance(claim := leases.claim(engine, record.id, "one", 60.0), Claim):
+            objective.run(bench, claim)
+    document = artifact.export(record, plan, results.best(engine, record.id)[0], 2)
+    engine.dispose()
+    path = tmp_path / "best.json"
+    artifact.write(document.model_dump_json(), path)
+    return path
+
+
+def test_a_true_file_passes_every_check(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = run(capsys, "verify", exported, "--format", "json")
+    assert result.code == 0
+    checks = [row["check"] for row in json.loads(result.out)]
+    assert checks == ["schema", "count", "budget", "fingerprint", "forward pass"]
+
+
+def test_a_file_says_all_that_it_takes_to_judge_it(exported: Path) -> None:
+    document = json.loads(exported.read_text())
+    assert document["parameters"] == sum(row["parameters"] for row in document["layers"])
+    assert document["macs"] == sum(row["macs"] for row in document["layers"])
+    low, high = document["metrics"]["interval_95"]
+    assert low < document["metrics"]["validation_accuracy"] < high
+    assert "test images not read" in document["metrics"]["measured_on"]
+    assert document["metrics"]["standing"] == "brief score only"
+    assert {"study", "trial", "seed", "versions"} <= document["origin"].keys()
+    assert document["data"]["split_digest"] and document["recipe"]["epochs"]
+
+
+def widen(document: Document) -> None:
+    document["architecture"]["stages"][0]["width"] += 8
+
+
+def over_budget(document: Document) -> None:
+    document["budget"]["max_parameters"] = document["parameters"] - 1
+
+
+def one_row_wrong(document: Document) -> None:
+    document["layers"][0]["parameters"] += 1
+    document["layers"][1]["parameters"] -= 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "check"),
+    [
+        (lambda d: d.pop("recipe"), "schema: recipe"),
+        (lambda d: d.update(format="other/1"), "schema: format"),
+        (lambda d: d.update(extra=1), "schema: extra: unknown field"),
+        (lambda d: d["architecture"].update(stages=[]), "schema: architecture.stages"),
+        (lambda d: d.update(parameters=d["parameters"] - 1), "count: the file says"),
+        (lambda d: d.update(macs=1), "count: the file says"),
+        (widen, "count: the file says"),
+        (one_row_wrong, "count: the layer table"),
+        (over_budget, "budget: "),
+        (lambda d: d.update(fingerprint="0" * 16), "fingerprint: the file says"),
+    ],
+)
+def test_a_spoiled_file_fails_and_says_in_what(
+    exported: Path,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Document], object],
+    check: str,
+) -> None:
+    document = json.loads(exported.read_text())
+    spoil(document)
+    exported.write_text(json.dumps(document))
+    result = run(capsys, "verify", exported)
+    assert result.code == 6
+    assert result.one_line.startswith(f"search: {check}")
+    assert result.out == ""
+
+
+def test_a_network_that_cannot_run_fails_the_forward_pass(
+    exported: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact, "forward", lambda _: (1, (2, 10)))
+    result = run(capsys, "verify", exported)
+    assert result.code == 6
+    assert "forward pass: the built network has 1 parameters" in result.one_line
+
+
+def test_books_that_were_tampered_with_are_named(
+    exported: Path, sqlite_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = ("--storage", sqlite_url)
+    assert run(capsys, "db", "check", *store).code == 0
+    engine = database.connect(sqlite_url)
+    with engine.execution_options(writes=True).begin() as connection:
+        connection.execute(text("UPDATE search_candidates SET accuracy = 0.999 WHERE number = 0"))
+    engine.dispose()
+    result = run(capsys, "db", "check", *store)
+    assert result.code == 1
+    assert "trial 0 has accuracy 0.999" in result.out
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = tmp_path / "best.json"
+    kept.write_text("old")
+    with pytest.raises(UnicodeEncodeError):
+        artifact.write("new \ud800", kept)  # half way through, what cannot be encoded
+    assert kept.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [kept]
