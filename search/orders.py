@@ -24,7 +24,7 @@ def _give(storage: str, study: str | None, order: str) -> str:
 @click.command()
 @options.study
 @options.storage
-@click.option("--now", is_flag=True, help="End running trials at their next batch; they are run again later.")
+@click.option("--now", is_flag=True, help="End running trials at their next batch; they do not count.")
 def stop(study: str | None, storage: str, now: bool) -> None:
     """Let every worker of a study, wherever it is, finish its trial and end."""
     name = _give(storage, study, "stop_now" if now else "stop")

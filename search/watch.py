@@ -19,6 +19,7 @@ from storage.leases import Claim
 from storage.studies import Order
 
 BEATS = 4  # renewals in the time of a lease
+JOIN_SECONDS = 1.0  # a renewal may hang with the database; the result of a training does not wait for it
 
 
 class Watch:
@@ -48,7 +49,7 @@ class Watch:
     ) -> None:
         self._over.set()
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(JOIN_SECONDS)
 
     def progress(self) -> None:
         """Says that something moved. Raises LeaseLostError where the claim has gone meanwhile."""
