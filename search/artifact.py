@@ -5,6 +5,7 @@
 
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,8 +16,8 @@ from search.ranking import wilson
 from space import cost
 from space.architecture import Architecture, Document, first_problem
 from space.budget import Budget, judge
-from space.errors import ArchitectureError, EnvironmentProblem, StudyError, VerificationError
-from storage.records import Candidate
+from space.errors import ArchitectureError, EnvironmentProblem, StudyError, UsageError, VerificationError
+from storage.records import Candidate, State
 from storage.studies import Study
 from trainer.recipe import Recipe
 
@@ -80,8 +81,11 @@ class Export(Document):
 
 def export(record: Study, plan: Plan, candidate: Candidate, trained: int) -> Export:
     """The document of a candidate that was trained to the end. Raises StudyError for any other."""
-    if candidate.accuracy is None:
-        raise StudyError(f"trial {record.name}:{candidate.number} is {candidate.state} and has no accuracy")
+    if candidate.state != State.COMPLETED or candidate.accuracy is None:
+        raise StudyError(
+            f"trial {record.name}:{candidate.number} is {candidate.state};"
+            " only one that was trained to the end is exported"
+        )
     architecture = Architecture.parse(candidate.architecture)
     images = plan.data.validation_images
     return Export(
@@ -116,8 +120,22 @@ def export(record: Study, plan: Plan, candidate: Candidate, trained: int) -> Exp
     )
 
 
+def require_writable(path: Path) -> None:
+    """Raises UsageError or EnvironmentProblem where `write` would fail, before hours of work."""
+    if not path.name or path.is_dir():
+        raise UsageError(f"{path}: give the name of a file, not of a folder")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot write {path}: {error.strerror or error}") from None
+
+
 def write(text: str, path: Path) -> None:
     """The whole file or none: written beside its place, then moved. Raises EnvironmentProblem."""
+    require_writable(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("w", encoding="utf-8") as file:
@@ -132,11 +150,11 @@ def write(text: str, path: Path) -> None:
 
 
 def read(path: Path) -> Any:
-    """The JSON of a file. Raises VerificationError."""
+    """The JSON of a file. Raises UsageError where there is none, VerificationError for other text."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise VerificationError(f"{path}: {error.strerror or error}") from None
+        raise UsageError(f"{path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
         raise VerificationError(f"schema: {path} is not JSON: {error}") from None
 

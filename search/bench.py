@@ -5,6 +5,7 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from search.ending import Ending, abandon
 from search.plan import Images, Plan, open_images
 from space.architecture import Architecture
 from space.errors import DeviceError
+from storage.database import normalise, redacted
 from storage.studies import Study
 from trainer.outcome import EpochReport, Outcome
 
@@ -106,7 +108,7 @@ def set_up(
                 assignment.stall_seconds,
                 float("inf") if trial_seconds is None else trial_seconds,
             ),
-            spool=assignment.spool,
+            spool=assignment.spool / identity(assignment.storage, record),
             patience=Patience(assignment.patience_seconds, say),
             device=device,
             versions=versions(),
@@ -114,6 +116,12 @@ def set_up(
             abandon=abandon,
             say=say,
         )
+
+
+def identity(storage: str, record: Study) -> str:
+    """A folder's name for this study of this store: what is owed to one is never paid to another."""
+    text = f"{redacted(normalise(storage))} {record.name} {record.created_at.isoformat()}"
+    return sha256(text.encode()).hexdigest()[:16]
 
 
 def trainer(plan: Plan, images: Images) -> tuple[str, Train]:

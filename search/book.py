@@ -13,7 +13,7 @@ from time import monotonic, sleep
 import optuna
 from optuna.trial import Trial
 from sqlalchemy import Engine
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from search import study as studies
@@ -28,6 +28,7 @@ OUT_OF_REACH = (
     StorageError,
     OperationalError,
     InterfaceError,
+    InternalError,
     PoolTimeout,
     optuna.exceptions.StorageInternalError,
 )
@@ -77,6 +78,7 @@ class Book:
         self.spool = Spool(spool, claim)
         self.epochs: list[Epoch] = []
         self.end: End | None = None
+        self.paid = False  # the end is written, by us and by Optuna
         self.writer = ThreadPoolExecutor(1, thread_name_prefix="book")
         self.writing: Future[bool] | None = None
 
@@ -112,10 +114,9 @@ class Book:
         self.spool.clear()
 
     def _pay_patiently(self) -> None:
-        while True:
+        while not self.paid:
             try:
                 self._write(ANSWER_SECONDS)
-                return
             except (TimeoutError, *OUT_OF_REACH) as error:
                 self._keep()
                 self.patience.wait(error)
@@ -158,4 +159,5 @@ class Book:
                 outcome=end.outcome,
             )
             studies.tell(self.study, self.trial.number, end.state, end.outcome)
+            self.paid = True
         return pruned

@@ -49,8 +49,10 @@ def main() -> NoReturn:
         sys.stderr.close()  # the reader has gone, as `| head` does
         sys.exit(0)
     except Exception as error:
-        if type(error).__module__.startswith("sqlalchemy."):
+        if type(error).__module__.startswith("sqlalchemy.") or type(error).__name__ == "StorageInternalError":
             _fail(f"database: {str(error).splitlines()[0]}", 5)
+        if isinstance(error, OSError):
+            _fail(str(error), 1)
         raise
 
 
@@ -70,13 +72,18 @@ def cli() -> None:
 @cli.command()
 @click.option("--trials", type=click.IntRange(1), required=True, envvar="SEARCH_TRIALS", show_envvar=True,
               help="Networks to train, to the end or until pruned; nothing else counts.")  # fmt: skip
-@click.option("--study", metavar="NAME", help="Name of the study; goes on with it if it exists.")
+@click.option(
+    "--study",
+    type=settings.StudyName(),
+    metavar="NAME",
+    help="Name of the study; goes on with it if it exists.",
+)
 @options.storage
 @options.data_dir
 @click.option("--data", envvar="SEARCH_DATA", show_envvar=True, metavar="SPEC",
               help="cifar10, digits or folder:PATH.  [default: cifar10]")  # fmt: skip
 @click.option(
-    "--image-size", type=click.IntRange(1, 1024), metavar="PIXELS", help="Side that images are scaled to."
+    "--image-size", type=click.IntRange(4, 512), metavar="PIXELS", help="Side that images are scaled to."
 )
 @click.option("--train-images", type=settings.Count(), metavar="N", help="Train on so many images only.")
 @click.option(
@@ -109,7 +116,9 @@ def cli() -> None:
     help="Who stops the hopeless.  [default: median]",
 )
 @click.option(
-    "--seed", type=click.IntRange(0), help="Of the split, the sampler and every training.  [default: 0]"
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    help="Of split, sampler and trainings.  [default: 0]",
 )
 @click.option(
     "--workers",
@@ -144,7 +153,7 @@ def cli() -> None:
 @click.option(
     "--report", type=click.Path(path_type=Path), metavar="FILE", help="Write an HTML report here at the end."
 )
-@click.option("--dry-run", is_flag=True, help="Check everything, show the plan, write and start nothing.")
+@click.option("--dry-run", is_flag=True, help="Check all and show the plan; start and store nothing.")
 def launch(
     workers: str, gpus: str, out: Path | None, report: Path | None, dry_run: bool, **given: Any
 ) -> int:
@@ -181,7 +190,8 @@ def worker(study: str | None, follow: bool, parent: int | None, **given: Any) ->
     from search import worker as workers
     from search.bench import Assignment
 
-    given["name"] = given["name"] or workers.unique_name()
+    if parent is None:  # a launcher knows its workers by the names it gave them
+        given["name"] = "-".join(filter(None, (given["name"], workers.unique_name())))
     return workers.main(Assignment(**given), study, follow, parent)
 
 
@@ -239,7 +249,7 @@ def report(study: str | None, storage: str, out: Path) -> None:
     from search import artifact
     from search import report as reports
 
-    with views.opened(storage, study) as view:
+    with views.opened(storage, study, whole=True) as view:
         page = reports.page(view.record, view.plan, view.rows(), view.epochs())
     artifact.write(page, out)
     click.echo(f"wrote {out}", err=True)

@@ -29,7 +29,7 @@ def gpus() -> list[str]:
         listed = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
-    return listed.stdout.split()
+    return [index for index in listed.stdout.split() if index.isdigit()]
 
 
 def cores() -> int:
@@ -50,7 +50,10 @@ def slots(wanted: str, workers: int | None) -> list[Slot]:
     pinned = [chosen[i % len(chosen)] for i in range(count)]
     shared = count > len(chosen)
     return [
-        Slot(f"gpu{gpu}" + (f".{i // len(chosen)}" if shared else ""), {"CUDA_VISIBLE_DEVICES": gpu})
+        Slot(
+            f"gpu{gpu}" + (f".{i // len(chosen)}" if shared else ""),
+            {"CUDA_VISIBLE_DEVICES": gpu, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"},
+        )
         for i, gpu in enumerate(pinned)
     ]
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_hex
 
 from search.devices import Slot
 
@@ -52,6 +53,7 @@ class Fleet:
         self.places = [Place(slot, logs / f"{slot.name}.log") for slot in slots]
         self.command, self.environment, self.on_death, self.prefix = command, environment, on_death, prefix
         self.ending = False
+        self.token = token_hex(3)
 
     def start(self) -> None:
         for place in self.places:
@@ -59,7 +61,7 @@ class Fleet:
 
     def _start(self, place: Place) -> None:
         place.starts += 1
-        place.worker = f"{self.prefix}-{place.slot.name}-{os.getpid()}.{place.starts}"
+        place.worker = f"{self.prefix}-{place.slot.name}-{os.getpid()}-{self.token}.{place.starts}"
         with place.log.open("ab") as log:
             place.process = subprocess.Popen(
                 [sys.executable, "-m", "search", *self.command(place.worker)],
@@ -90,16 +92,16 @@ class Fleet:
                 continue
             place.deaths = 1 if finished else place.deaths + 1
             if code in HOPELESS_ENDS or place.deaths >= DEATHS_IN_A_ROW:
-                place.closed = last_line(place.log) or f"ended with code {code}"
+                place.closed = f"{last_line(place.log)} (exit code {code})".strip()
             else:
                 self._start(place)
 
-    def signal(self) -> None:
-        """SIGTERM to every worker: the first drains it, the second ends it at the next batch."""
+    def signal(self, now: bool = False) -> None:
+        """Drains every worker (SIGTERM), or ends it at its next batch (SIGUSR1: equal signals may merge)."""
         self.ending = True
         for place in self.alive:
             assert place.process is not None
-            place.process.send_signal(signal.SIGTERM)
+            place.process.send_signal(signal.SIGUSR1 if now else signal.SIGTERM)
 
     def kill(self) -> None:
         """Ends what does not end by itself, with all it has started."""

@@ -128,7 +128,7 @@ class Launch:
                 time.sleep(POLL_SECONDS)
         finally:
             if self.fleet.alive:
-                self.fleet.signal()
+                self.fleet.signal(now=True)
                 self.fleet.kill()
         return self._end(display, interrupts)
 
@@ -148,7 +148,7 @@ class Launch:
         """The first word drains the workers, the second ends them at the next batch, or for good."""
         while self.told < min(2, wanted):
             self.told += 1
-            self.fleet.signal()
+            self.fleet.signal(now=self.told == 2)
             if self.told == 2:
                 self.fleet.kill()
 
@@ -164,8 +164,13 @@ class Launch:
             display.show(replace(self.last, note=self._note()))
 
     def _end(self, display: Display, interrupts: Interrupts) -> End:
-        study.reconcile(self.optuna, self.engine, self.record.id)
-        snapshot = self.snapshot()
+        while True:
+            try:
+                study.reconcile(self.optuna, self.engine, self.record.id)
+                snapshot = self.snapshot()
+                break
+            except OUT_OF_REACH as error:
+                self.patience.wait(error)
         display.show(snapshot)
         places = self.fleet.places
         closed = {place.slot.name: place.closed for place in places if place.closed}

@@ -31,9 +31,8 @@ def launch(
         raise UsageError(f"--workers {workers}: give a number, or auto")
     slots = devices.slots(gpus, None if workers == "auto" else int(workers))
     for path in filter(None, (out, report)):
-        if not path.parent.is_dir():
-            raise UsageError(f"{path}: there is no folder {path.parent}")
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+        artifact.require_writable(path)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     if dry_run:
         plan = preparation.make_plan(flags, _stored(flags))
         _say_plan(console, plan, [slot.name for slot in slots])
@@ -148,9 +147,6 @@ def _say_best(best: Candidate, plan: Plan, trained: int) -> None:
 def _leave(
     engine: Engine, record: Study, plan: Plan, end: Snapshot, out: Path | None, report: Path | None
 ) -> None:
-    if report:
-        rows = results.candidates(engine, record.id)
-        artifact.write(reports.page(record, plan, rows, results.epochs(engine, record.id)), report)
     if end.best is None:
         return
     _say_best(end.best, plan, end.trained)
@@ -161,4 +157,6 @@ def _leave(
     else:
         click.echo(f"keep it with `search export {record.name}`")
     if report:
+        rows = results.candidates(engine, record.id)
+        artifact.write(reports.page(record, plan, rows, results.epochs(engine, record.id)), report)
         click.echo(f"wrote {report}: open it in a browser")

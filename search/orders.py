@@ -16,7 +16,7 @@ def _give(storage: str, study: str | None, order: str) -> str:
     from storage import studies
     from storage.studies import Order
 
-    with views.opened(storage, study) as view:
+    with views.opened(storage, study, whole=True) as view:
         studies.give_order(view.engine, view.record.id, Order(order))
         return view.record.name
 
@@ -56,7 +56,7 @@ def resume(study: str | None, storage: str, data_dir: Path, workers: str, gpus: 
     from storage import studies
     from storage.studies import Order
 
-    with views.opened(storage, study) as view:
+    with views.opened(storage, study, whole=True) as view:
         record = view.record
         studies.give_order(view.engine, record.id, Order.RUN)
         if record.order == Order.PAUSE and someone_works(view):
@@ -85,7 +85,7 @@ def ps(study: str | None, storage: str, form: str) -> None:
     """What runs where: worker, device, trial, epoch."""
     from storage import leases
 
-    with views.opened(storage, study) as view:
+    with views.opened(storage, study, whole=True) as view:
         rows: list[dict[str, Any]] = [
             {
                 "worker": running.worker,

@@ -136,14 +136,18 @@ def prepare(flags: Flags) -> tuple[Engine, Study, Plan]:
     study.create(flags.storage, name, plan)
     from search.bench import versions
 
-    record = studies.create(
-        engine,
-        name,
-        trials=flags.trials,
-        max_parameters=plan.budget.max_parameters,
-        max_macs=plan.budget.max_macs,
-        seed=plan.seed,
-        settings=plan.document(),
-        versions=versions(),
-    )
+    try:
+        record = studies.create(
+            engine,
+            name,
+            trials=flags.trials,
+            max_parameters=plan.budget.max_parameters,
+            max_macs=plan.budget.max_macs,
+            seed=plan.seed,
+            settings=plan.document(),
+            versions=versions(),
+        )
+    except StudyError:
+        engine.dispose()
+        return prepare(flags)  # another launch came first: go on with its study, or take a later name
     return engine, record, plan

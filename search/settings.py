@@ -32,19 +32,40 @@ def child_environment(
 ) -> dict[str, str]:
     """What a worker inherits: the database by environment (never by argv, which everyone can read), its
     device, and one thread a process, since two beside a busy neighbour run ten times slower."""
+    own = {key: value for key, value in environment.items() if not key.startswith("SEARCH_")}
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    return {**environment, **threads, **device, "SEARCH_STORAGE": storage}
+    return {**own, **threads, **device, "SEARCH_STORAGE": storage}
 
 
 def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str] | None:
     """The GPUs that this process may use, if someone has limited them."""
     value = environment.get("CUDA_VISIBLE_DEVICES")
-    return None if value is None else [part.strip() for part in value.split(",") if part.strip()]
+    if value is None:
+        return None
+    listed = [part.strip() for part in value.split(",") if part.strip()]
+    return listed[: listed.index("-1")] if "-1" in listed else listed  # as CUDA reads it
 
 
 def study_name(now: datetime) -> str:
     """A name nobody had to think of, in the order of time."""
     return f"search-{now:%Y%m%d-%H%M%S}"
+
+
+class StudyName(click.ParamType[str]):
+    """A name that can stand in a path, in a message and before `:137`."""
+
+    name = "name"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        if not re.fullmatch(r"[\w.+@][\w.+@ -]{0,63}", text) or text.endswith(".json") or set(text) == {"."}:
+            self.fail(
+                f"{text[:80]!a} is no name for a study: up to 64 letters, digits, spaces and . _ + @ -,"
+                " not starting with - and not ending in .json",
+                param,
+                ctx,
+            )
+        return text
 
 
 class Count(click.ParamType[int]):

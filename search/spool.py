@@ -103,7 +103,7 @@ def take_in(
                 say(f"{path} is damaged and is left where it is")
                 continue
             say(f"trial {owed.number}: {settle(owed, study, engine)}, from {path.name}")
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from search.plan import Plan, PrunerName, SamplerName
 from space.budget import Verdict
+from space.errors import StudyError
 from storage import database, leases, results
 from storage.records import MAX_ATTEMPTS, TRAINED, Candidate, Measured, State
 
@@ -52,7 +53,11 @@ def opened(url: str, name: str, plan: Plan) -> Iterator[optuna.Study]:
     """The study with its pruner; the sampler comes with each claim."""
     with opened_storage(url) as storage:
         pruner = make_pruner(plan.pruner, plan.recipe.epochs)
-        yield optuna.load_study(storage=storage, study_name=name, pruner=pruner)
+        try:
+            study = optuna.load_study(storage=storage, study_name=name, pruner=pruner)
+        except KeyError:
+            raise StudyError(f"Optuna's part of study {name!r} was deleted; launch another name") from None
+        yield study
 
 
 def make_sampler(name: SamplerName, *seed: int) -> optuna.samplers.BaseSampler:

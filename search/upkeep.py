@@ -20,7 +20,7 @@ def check(study: str | None, storage: str) -> int:
     from search import study as optuna_studies
     from storage import invariants
 
-    with views.opened(storage, study) as view:
+    with views.opened(storage, study, whole=True) as view:
         problems = invariants.check(view.engine, view.record.id)
         optuna_studies.quiet()
         with optuna_studies.opened(storage, view.record.name, view.plan) as opened:

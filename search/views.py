@@ -79,11 +79,17 @@ def engine(url: str) -> "Iterator[Engine]":
 
 
 @contextmanager
-def opened(url: str, reference: str | None) -> Iterator[View]:
-    """The study NAME or the trial NAME:137; the newest study without a reference."""
+def opened(url: str, reference: str | None, *, whole: bool = False) -> Iterator[View]:
+    """The study NAME or the trial NAME:137; the newest study without a reference.
+
+    Raises StudyError for a trial where only a `whole` study makes sense.
+    """
+    from space.errors import StudyError
     from storage import studies
 
     name, number = split_reference(reference)
+    if whole and number is not None:
+        raise StudyError(f"{reference!r} is a trial; name the study alone")
     with engine(url) as opened_:
         yield View(opened_, studies.find(opened_, name), number)
 
@@ -113,6 +119,7 @@ def emit(rows: list[dict[str, Any]], form: str, title: str = "") -> None:
 def _table(rows: Iterable[dict[str, Any]], title: str) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     rows = list(rows)
     if not rows:
@@ -124,7 +131,7 @@ def _table(rows: Iterable[dict[str, Any]], title: str) -> None:
         table.add_column(name.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
         del value
     for row in rows:
-        table.add_row(*(_cell(name, value) for name, value in row.items()))
+        table.add_row(*(Text(_cell(name, value)) for name, value in row.items()))
     console = Console()
     if not console.is_terminal:
         console.width = 200
@@ -172,7 +179,7 @@ def status(study: str | None, storage: str, form: str) -> None:
     from search.display import best_line, counts
     from storage import leases, results
 
-    with opened(storage, study) as view:
+    with opened(storage, study, whole=True) as view:
         recovery.recover(view.engine, storage, view.record)
         tally = results.tally(view.engine, view.record.id)
         running = leases.running(view.engine, view.record.id)
@@ -190,6 +197,8 @@ def status(study: str | None, storage: str, form: str) -> None:
     )
     click.echo(counts(tally))
     click.echo(best_line(best_[0] if best_ else None, plan.data.validation_images))
+    if view.record.order != "run":
+        click.echo(f"the order is {view.record.order}: `search resume {view.record.name}` goes on")
     if running:
         rows = [
             {
@@ -250,7 +259,7 @@ def trials(study: str | None, storage: str, form: str, sort: str, limit: int | N
 
     descending = sort in ("accuracy", "best_accuracy", "images_per_second")
     field = "number" if sort == "trial" else sort
-    with opened(storage, study) as view:
+    with opened(storage, study, whole=True) as view:
         rows = results.candidates(view.engine, view.record.id, sort=field, descending=descending, limit=limit)
     emit([brief(row) for row in rows], form)
 
@@ -267,7 +276,7 @@ def best(study: str | None, storage: str, form: str, top: int) -> None:
     from search.ranking import wilson
     from storage import results
 
-    with opened(storage, study) as view:
+    with opened(storage, study, whole=True) as view:
         images = view.plan.data.validation_images
         found = results.best(view.engine, view.record.id, top)
         view.candidate()

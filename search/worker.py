@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from secrets import token_hex
 
 from sqlalchemy import Engine
 
@@ -30,8 +31,8 @@ FAILURES_IN_A_ROW = 3  # then the fault is the worker's
 
 
 def unique_name() -> str:
-    """Host and process."""
-    return f"{socket.gethostname()}-{os.getpid()}"
+    """Host and process, and a token: in containers both may be those of another worker."""
+    return f"{socket.gethostname()}-{os.getpid()}-{token_hex(3)}"
 
 
 def work(

@@ -41,6 +41,13 @@ LAUNCH = ("launch", "--trials", "3", "--data", "digits", "--gpus", "none")
         (("--space", "absent.toml"), 2, "absent.toml: No such file"),
         (("--recipe", "absent.toml"), 2, "absent.toml"),
         (("--out", "no/folder/best.json"), 2, "there is no folder no/folder"),
+        (("--out", "."), 2, "give the name of a file"),
+        (("--report", "/proc/report.html"), 5, "cannot write /proc/report.html"),
+        (("--seed", 2**32), 2, "--seed"),
+        (("--study", "../../elsewhere"), 2, "is no name for a study"),
+        (("--study", "night:5"), 2, "is no name for a study"),
+        (("--study", "x" * 300), 2, "is no name for a study"),
+        (("--study", "bad\udcff"), 2, "is no name for a study"),
     ],
 )
 def test_a_wrong_flag_is_one_line_and_leaves_nothing(
@@ -174,6 +181,12 @@ def test_a_file_that_is_no_export_fails_the_schema(capsys: pytest.CaptureFixture
     result = run(capsys, "verify", "best.json")
     assert result.code == 6
     assert result.one_line.startswith("search: schema: ")
+
+
+def test_a_file_that_is_not_there_is_usage_and_no_forgery(capsys: pytest.CaptureFixture[str]) -> None:
+    result = run(capsys, "verify", "absent.json")
+    assert result.code == 2
+    assert "absent.json: No such file" in result.one_line
 
 
 def test_an_unknown_command_is_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,5 +44,7 @@ def tuned(device: torch.device) -> AbstractContextManager[None]:
     """Lets cuDNN time its algorithms for the shapes it meets: all batches of a training are alike."""
     if device.type != "cuda":
         return nullcontext()
-    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, benchmark=True)
+    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(
+        enabled=True, benchmark=True, allow_tf32=False
+    )
     return flags

@@ -145,17 +145,21 @@ def evaluate(
     labels: Tensor,
     normalisation: Normalisation,
     chosen: Tensor | None = None,
+    on_part: Callable[[], None] | None = None,
 ) -> tuple[float, float]:
     """Mean cross-entropy (nats, no label smoothing) and accuracy 0..1, in float32, in evaluation mode.
 
     images (N, H, W, C) bytes and labels (N,) are on the network's device; chosen are indices, None is all.
+    on_part is called between batches: an evaluation may take minutes.
     """
     if chosen is None:
         chosen = torch.arange(len(labels), device=labels.device)
     network.eval()
     loss, correct = torch.zeros((), device=images.device), torch.zeros((), device=images.device)
     with torch.inference_mode():
-        for part in torch.split(chosen, EVALUATION_BATCH[images.device.type]):
+        for i, part in enumerate(torch.split(chosen, EVALUATION_BATCH[images.device.type])):
+            if i and on_part:
+                on_part()
             scores = network(normalisation.apply(images.index_select(0, part).permute(0, 3, 1, 2)))
             loss += functional.cross_entropy(scores, labels[part], reduction="sum")
             correct += (scores.argmax(1) == labels[part]).sum()
@@ -228,7 +232,9 @@ class _Run:
         trained = time.perf_counter()
         _require_finite(train_loss, "training", epoch)
         feed = self.feed
-        loss, accuracy = evaluate(self.network, feed.images, feed.labels, feed.normalisation, feed.validation)
+        loss, accuracy = evaluate(
+            self.network, feed.images, feed.labels, feed.normalisation, feed.validation, self._alive
+        )
         _require_finite(loss, "validation", epoch)
         return EpochReport(
             epoch=epoch,
@@ -251,6 +257,11 @@ class _Run:
             if self.on_batch:
                 self.on_batch(self.step, self.steps)
         return total.item() / batches
+
+    def _alive(self) -> None:
+        """Says again where the training stands: it is not over, and not hanging."""
+        if self.on_batch:
+            self.on_batch(self.step, self.steps)
 
     def _step(self, x: Tensor, labels: Tensor) -> Tensor:
         self.learning_rate = rate(self.recipe, self.step, self.steps)
