@@ -70,6 +70,7 @@ class Measured:
     epochs: int
     seconds: float
     images_per_second: float
+    batch_size: int | None = None  # of the training, smaller than the recipe's where memory was short
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Late:
     seconds: float | None
     images_per_second: float | None
     arrived_at: datetime
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -117,3 +119,4 @@ class Candidate:
     versions: dict[str, Any] | None
     proposed_at: datetime
     finished_at: datetime | None
+    batch_size: int | None = None

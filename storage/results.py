@@ -102,10 +102,9 @@ def save_epoch(engine: Engine, claim: Claim, candidate_id: int, epoch: Epoch) ->
         connection.execute(insert(table).values(row | {"candidate_id": candidate_id}))
 
 
-def _finite(value: float) -> float | None:
-    return (
-        value if math.isfinite(value) else None
-    )  # SQLite would make NULL of NaN by itself, PostgreSQL would keep it
+def _finite(value: float | None) -> float | None:
+    """NULL for what is no number: SQLite would make it of NaN by itself, PostgreSQL would keep the NaN."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def finish(

@@ -92,6 +92,7 @@ candidates = Table(
     Column("proposed_at", Moment, nullable=False),
     Column("finished_at", Moment),
     Column("token", Integer, nullable=False),  # of the claim that proposed it, kept after the claim has gone
+    Column("batch_size", Integer),
     UniqueConstraint("study_id", "number", name="search_candidates_number"),
     Index("search_candidates_state", "study_id", "state"),
     Index(
@@ -130,6 +131,7 @@ late = Table(
     Column("seconds", Double),
     Column("images_per_second", Double),
     Column("arrived_at", Moment, nullable=False),
+    Column("batch_size", Integer),
 )
 
 claims = Table(
