@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -13,7 +12,7 @@ from pydantic import ValidationError, model_validator
 
 from search.plan import DataPlan, Plan
 from search.ranking import wilson
-from space import cost
+from space import cost, files
 from space.architecture import Architecture, Document, first_problem
 from space.budget import Budget, judge
 from space.errors import ArchitectureError, EnvironmentProblem, StudyError, UsageError, VerificationError
@@ -136,17 +135,7 @@ def require_writable(path: Path) -> None:
 def write(text: str, path: Path) -> None:
     """The whole file or none: written beside its place, then moved. Raises EnvironmentProblem."""
     require_writable(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise EnvironmentProblem(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    files.replace(path, text.encode())
 
 
 def read(path: Path) -> Any:

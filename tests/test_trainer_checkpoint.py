@@ -12,6 +12,7 @@ import pytest
 import torch
 from training_samples import NETWORK, RECIPE, STEPS, Training, identified, no_file_larger_than
 
+from space import files
 from space.errors import CheckpointError, EnvironmentProblem
 from trainer import checkpoint
 from trainer.checkpoint import Identity
@@ -134,12 +135,12 @@ def test_a_failed_write_leaves_the_last_checkpoint_and_nothing_else(
 
 
 def test_what_is_discarded_leaves_nothing_behind(kept: bytes, path: Path) -> None:
-    checkpoint.discard(path)
+    files.discard(path)
     path.parent.mkdir()
     other = path.with_name("70.checkpoint")
     for file in (path, other, path.with_name(f".{path.name}.0a1b2c3d")):
         file.write_bytes(kept)
-    checkpoint.discard(path)
+    files.discard(path)
     assert list(path.parent.iterdir()) == [other]
 
 

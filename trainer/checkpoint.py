@@ -7,12 +7,9 @@ It knows neither when to save (trainer/loop.py) nor which trainings are worth ke
 
 import hashlib
 import io
-import os
 import pickle
-import secrets
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +18,7 @@ import torch
 from torch import Generator, nn
 from torch.optim import Optimizer
 
+from space import files
 from space.architecture import Architecture
 from space.errors import CheckpointError, EnvironmentProblem
 from trainer.data import Dataset, Split
@@ -29,6 +27,7 @@ from trainer.outcome import EpochReport
 from trainer.recipe import Recipe
 
 FORMAT = b"parsimony checkpoint 1 "
+SHARE = 0.02  # of the time that saving may take
 
 
 @dataclass(frozen=True)
@@ -113,26 +112,12 @@ def restore(state: dict[str, Any], network: nn.Module, optimizer: Optimizer, gen
 def save(path: Path, checkpoint: Checkpoint) -> None:
     """Replaces what is at path, in one step, once the new file is on the disk.
 
-    EnvironmentProblem: it cannot be written, and what was at path is still there. A process that is killed
-    meanwhile leaves a hidden file beside it, which `discard` removes.
+    EnvironmentProblem: it cannot be written, and what was at path is still there.
     """
     archive = io.BytesIO()
     torch.save(_document(checkpoint), archive)
     contents = archive.getbuffer()
-    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # another process may be saving there too
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with new.open("xb") as file:
-            file.write(_header(contents))
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    except OSError as error:
-        raise EnvironmentProblem(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            new.unlink(missing_ok=True)
+    files.replace(path, _header(contents), contents)
 
 
 def load(path: Path, identity: Identity) -> Checkpoint:
@@ -147,24 +132,18 @@ def load(path: Path, identity: Identity) -> Checkpoint:
     return found
 
 
-def discard(path: Path) -> None:
-    """Removes a checkpoint, and what killed processes left half written beside it; what cannot be, stays."""
-    with suppress(OSError):
-        path.unlink()
-    with suppress(OSError):
-        for left in [other for other in path.parent.iterdir() if other.name.startswith(f".{path.name}.")]:
-            left.unlink()
-
-
 class Keeper:
-    """Where one training is kept and how often. No fault of the disk stops a training: it is said instead."""
+    """Where one training is kept and how often: at most every `seconds` and for 2% of the time; 0: always.
+
+    No fault of the disk stops a training: it is said instead.
+    """
 
     def __init__(
         self, path: Path, identity: Identity, seconds: float, say: Callable[[str], None] | None
     ) -> None:
         self.path, self.identity, self.seconds = path, identity, seconds
         self.say = say or (lambda _: None)
-        self._last = time.monotonic()
+        self._next = time.monotonic() + seconds
 
     def found(self) -> Checkpoint | None:
         """What there is to continue from."""
@@ -181,13 +160,15 @@ class Keeper:
 
     def offer(self, make: Callable[[Identity], Checkpoint]) -> None:
         """Saves what `make` gives, unless the last time was too short ago."""
-        if time.monotonic() - self._last < self.seconds:
+        started = time.monotonic()
+        if started < self._next:
             return
         try:
             save(self.path, make(self.identity))
         except EnvironmentProblem as error:
             self.say(f"goes on without a new checkpoint: {error}")
-        self._last = time.monotonic()
+        ended = time.monotonic()
+        self._next = ended + max(self.seconds, (ended - started) / SHARE if self.seconds else 0.0)
 
 
 def _document(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def train(
     on_epoch: OnEpoch | None = None,
     on_batch: OnBatch | None = None,
     checkpoint: Path | None = None,
-    checkpoint_seconds: float = 10.0,
+    checkpoint_seconds: float = 5.0,
     on_continue: OnContinue | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Outcome:
@@ -92,7 +92,7 @@ def fit(
     on_epoch: OnEpoch | None = None,
     on_batch: OnBatch | None = None,
     checkpoint: Path | None = None,
-    checkpoint_seconds: float = 10.0,
+    checkpoint_seconds: float = 5.0,
     on_continue: OnContinue | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Fitted:
@@ -102,7 +102,8 @@ def fit(
     what they raise passes through. Seeds torch's global generator. DivergedError: a loss is not finite.
     ArchitectureError, RecipeError: the data set has other images than they are for.
 
-    checkpoint is a file, written at most every checkpoint_seconds, after an epoch but never after the last;
+    checkpoint is a file, written after an epoch but never after the last, at most every checkpoint_seconds
+    and for at most 2% of the time (0: after each);
     whoever no longer needs it discards it. One that is there and is of this very training is continued:
     on_continue(reports) hears once of the epochs done before, on_epoch of the rest; the outcome is of all.
     Any other is replaced in time; say(line) tells that, and of a disk that cannot be written to.

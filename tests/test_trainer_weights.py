@@ -1,0 +1,68 @@
+"""Weights in a file: what was saved classifies as what was trained, and what is no such file is refused."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from training_samples import NETWORK, Training, digits, no_file_larger_than
+
+from space.errors import CheckpointError, EnvironmentProblem
+from trainer import loop, weights
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> loop.Fitted:
+    return Training(tmp_path_factory.mktemp("data"), None).run()
+
+
+@pytest.fixture
+def path(tmp_path: Path, fitted: loop.Fitted) -> Path:
+    path = tmp_path / "made" / "7.safetensors"
+    keep(path, fitted)
+    return path
+
+
+def keep(path: Path, fitted: loop.Fitted) -> None:
+    weights.save(
+        path, fitted.model, NETWORK, [str(i) for i in range(10)], fitted.normalisation, {"epochs": 4}
+    )
+
+
+def test_a_network_read_from_its_file_answers_as_the_one_that_was_trained(
+    path: Path, fitted: loop.Fitted, tmp_path: Path
+) -> None:
+    found = weights.load(path)
+    assert (found.architecture, found.classes[3], found.about) == (NETWORK, "3", {"epochs": 4})
+    dataset, _ = digits(tmp_path)
+    images = torch.from_numpy(dataset.images[:50].copy()).permute(0, 3, 1, 2)
+    x = found.normalisation.apply(images)
+    fitted.model.eval()
+    with torch.inference_mode():
+        assert torch.equal(found.network()(x), fitted.model(x))
+
+
+def test_a_file_that_is_cut_off_absent_or_something_else_is_refused(path: Path) -> None:
+    whole = path.read_bytes()
+    for contents, reason in ((whole[:-100], "cannot read weights"), (b"no", "cannot read weights")):
+        path.write_bytes(contents)
+        with pytest.raises(CheckpointError, match=reason):
+            weights.load(path)
+    path.unlink()
+    with pytest.raises(CheckpointError, match="cannot read weights"):
+        weights.load(path)
+
+
+def test_weights_of_another_network_are_refused(path: Path) -> None:
+    found = weights.load(path)
+    state = dict(found.state)
+    del state[next(iter(state))]
+    with pytest.raises(CheckpointError, match="do not match"):
+        weights.Weights(found.architecture, found.classes, found.normalisation, {}, state).network()
+
+
+def test_a_full_disk_leaves_the_file_that_was_there(path: Path, fitted: loop.Fitted) -> None:
+    before = path.read_bytes()
+    with no_file_larger_than(1_000), pytest.raises(EnvironmentProblem, match="cannot write"):
+        keep(path, fitted)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]

@@ -1,0 +1,87 @@
+"""Trained weights in a file that anyone can read: safetensors, with the network they belong to beside them.
+
+The header holds the architecture, the names of the classes and what the images were normalised with, so one
+file is enough to classify with. A file from elsewhere cannot run code. It knows no training.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialised
+from torch import Tensor, nn
+
+from space.architecture import Architecture
+from space.errors import CheckpointError, ParsimonyError
+from space.files import replace
+from trainer import model as networks
+from trainer.feed import Normalisation
+
+FORMAT = "parsimony weights 1"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a file holds; `about` is whatever else its writer found worth saying (JSON)."""
+
+    architecture: Architecture
+    classes: tuple[str, ...]
+    normalisation: Normalisation
+    about: Mapping[str, Any]
+    state: Mapping[str, Tensor]
+
+    def network(self) -> nn.Module:
+        """The network on the CPU, in evaluation mode. CheckpointError: these are not its weights."""
+        built = networks.build(self.architecture)
+        try:
+            built.load_state_dict(dict(self.state))
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(f"the weights do not match their architecture: {reason}") from error
+        return built.eval()
+
+
+def save(
+    path: Path,
+    network: nn.Module,
+    architecture: Architecture,
+    classes: Sequence[str],
+    normalisation: Normalisation,
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes the file whole or not at all. EnvironmentProblem: it cannot be written."""
+    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    header = {
+        "format": FORMAT,
+        "architecture": json.dumps(architecture.document()),
+        "classes": json.dumps(list(classes)),
+        "normalisation": json.dumps({"mean": normalisation.mean, "deviation": normalisation.deviation}),
+        "about": json.dumps(dict(about or {})),
+    }
+    replace(path, serialised(state, header))
+
+
+def load(path: Path) -> Weights:
+    """Reads a file. CheckpointError: absent, no such file, cut off, or not of this version."""
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read weights from {path}: {str(error).splitlines()[0]}") from error
+    if header.get("format") != FORMAT:
+        raise CheckpointError(f"{path} holds no weights of this version; export them again")
+    try:
+        normalisation = json.loads(header["normalisation"])
+        return Weights(
+            architecture=Architecture.parse(json.loads(header["architecture"])),
+            classes=tuple(json.loads(header["classes"])),
+            normalisation=Normalisation(tuple(normalisation["mean"]), tuple(normalisation["deviation"])),
+            about=json.loads(header["about"]),
+            state=state,
+        )
+    except (ParsimonyError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: the header is damaged: {error}") from error
