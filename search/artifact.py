@@ -12,6 +12,7 @@ from pydantic import ValidationError, model_validator
 
 from search.plan import DataPlan, Plan
 from search.ranking import wilson
+from search.shelf import Shelf
 from space import cost, files
 from space.architecture import Architecture, Document, first_problem
 from space.budget import Budget, judge
@@ -136,6 +137,19 @@ def write(text: str, path: Path) -> None:
     """The whole file or none: written beside its place, then moved. Raises EnvironmentProblem."""
     require_writable(path)
     files.replace(path, text.encode())
+
+
+def copy_weights(folder: Path, number: int, out: Path) -> None:
+    """Copies what a study's folder keeps of a trial. Raises UsageError where it keeps nothing."""
+    kept = Shelf(folder, 0, lambda _: None).weights(number)
+    try:
+        contents = kept.read_bytes()
+    except OSError:
+        raise UsageError(
+            f"no weights of trial {number} in {folder}: not one of the best, or trained on another machine"
+        ) from None
+    require_writable(out)
+    files.replace(out, contents)
 
 
 def read(path: Path) -> Any:

@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -13,15 +13,21 @@ from typing import Any, Protocol
 import optuna
 from sqlalchemy import Engine
 
+from search import pinning, settings
 from search import study as studies
 from search.book import Patience
 from search.ending import Ending, abandon
 from search.plan import Images, Plan, open_images
+from search.room import Room
+from search.shelf import Shelf
 from space.architecture import Architecture
 from space.errors import DeviceError
 from storage.database import normalise, redacted
 from storage.studies import Study
 from trainer.outcome import EpochReport, Outcome
+from trainer.recipe import Recipe
+
+CHECKPOINT_SECONDS = 5.0  # at most so much of a training is lost with its worker, and the epoch under way
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ class Assignment:
     stall_seconds: float = 300.0
     trial_seconds: float | None = None
     patience_seconds: float = 600.0
+    keep_weights: int = settings.KEEP_WEIGHTS
 
     @property
     def spool(self) -> Path:
@@ -53,15 +60,24 @@ class Limits:
 
 
 class Train(Protocol):
-    """Trains a network, calling back after each epoch, and with step and steps after each batch."""
+    """Trains a network by the plan's recipe or another, calling back after each epoch and each batch (step,
+    steps).
+
+    From a checkpoint on_continue hears of the epochs done before. on_trained is handed the outcome, and what
+    saves the weights to a file. Raises MemoryError, of whichever device; after it nothing is held any more.
+    """
 
     def __call__(
         self,
         architecture: Architecture,
         seed: int,
         *,
+        recipe: Recipe | None = None,
         on_epoch: Callable[[EpochReport], None],
         on_batch: Callable[[int, int], None],
+        on_continue: Callable[[Sequence[EpochReport]], None] | None = None,
+        on_trained: Callable[[Outcome, Callable[[Path], None]], None] | None = None,
+        checkpoint: Path | None = None,
     ) -> Outcome: ...
 
 
@@ -74,6 +90,8 @@ class Bench:
     train: Train
     limits: Limits
     spool: Path
+    shelf: Shelf
+    room: Room
     patience: Patience
     device: str
     versions: dict[str, Any]
@@ -94,8 +112,9 @@ def set_up(
     studies.quiet()
     plan = Plan.of(record.settings)
     images = open_images(plan.data, assignment.data_dir, assignment.data)
-    device, train = trainer(plan, images)
+    device, train = trainer(plan, images, say)
     trial_seconds = assignment.trial_seconds
+    this = identity(assignment.storage, record)
     with studies.opened(assignment.storage, record.name, plan) as study:
         yield Bench(
             study=study,
@@ -108,7 +127,9 @@ def set_up(
                 assignment.stall_seconds,
                 float("inf") if trial_seconds is None else trial_seconds,
             ),
-            spool=assignment.spool / identity(assignment.storage, record),
+            spool=assignment.spool / this,
+            shelf=Shelf(shelves(assignment.data_dir) / this, assignment.keep_weights, say),
+            room=Room(assignment.data_dir / "slots", pinning.place()),
             patience=Patience(assignment.patience_seconds, say),
             device=device,
             versions=versions(),
@@ -124,37 +145,65 @@ def identity(storage: str, record: Study) -> str:
     return sha256(text.encode()).hexdigest()[:16]
 
 
-def trainer(plan: Plan, images: Images) -> tuple[str, Train]:
+def shelves(data_dir: Path) -> Path:
+    """Where on this machine the studies keep checkpoints and weights, each in a folder of its identity."""
+    return data_dir / "kept"
+
+
+def trainer(
+    plan: Plan,
+    images: Images,
+    say: Callable[[str], None] | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> tuple[str, Train]:
     """The name of this process's device, and a function that trains on it. Loads torch.
 
     Raises DeviceError where a GPU was given and torch finds none.
     """
     import torch
 
-    from trainer import loop
+    from trainer import loop, weights
+    from trainer.device import memory_errors
 
-    torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
+    torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS") or 1)))
     device = loop.select_device(None)
     if device.type == "cpu" and os.environ.get("CUDA_VISIBLE_DEVICES"):
         raise DeviceError(f"GPU {os.environ['CUDA_VISIBLE_DEVICES']} was given, but torch finds none")
+    dataset = images.dataset
 
     def train(
         architecture: Architecture,
         seed: int,
         *,
+        recipe: Recipe | None = None,
         on_epoch: Callable[[EpochReport], None],
         on_batch: Callable[[int, int], None],
+        on_continue: Callable[[Sequence[EpochReport]], None] | None = None,
+        on_trained: Callable[[Outcome, Callable[[Path], None]], None] | None = None,
+        checkpoint: Path | None = None,
     ) -> Outcome:
-        return loop.train(
-            architecture,
-            plan.recipe,
-            images.dataset,
-            images.split,
-            seed=seed,
-            device=device,
-            on_epoch=on_epoch,
-            on_batch=on_batch,
-        )
+        with memory_errors():
+            fitted = loop.fit(
+                architecture,
+                recipe or plan.recipe,
+                dataset,
+                images.split,
+                seed=seed,
+                device=device,
+                on_epoch=on_epoch,
+                on_batch=on_batch,
+                on_continue=on_continue,
+                checkpoint=checkpoint,
+                checkpoint_seconds=checkpoint_seconds,
+                say=say,
+            )
+        if on_trained:
+
+            def save(path: Path) -> None:
+                weights.save(path, fitted.model, architecture, dataset.classes, fitted.normalisation)
+
+            on_trained(fitted.outcome, save)
+        return fitted.outcome
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine() + " CPU"
     return name, train

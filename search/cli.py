@@ -147,6 +147,7 @@ def cli() -> None:
 @options.patience
 @options.trial_timeout
 @options.grace
+@options.keep_weights
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE", help="Export the best network here at the end."
 )
@@ -180,6 +181,7 @@ def launch(
 @options.patience
 @options.trial_timeout
 @options.grace
+@options.keep_weights
 @click.option("--name", metavar="NAME", help="Of this worker.  [default: host and process]")
 @click.option(
     "--follow", is_flag=True, help="Wait for studies and work on one after another, until told to end."
@@ -206,12 +208,24 @@ def worker(study: str | None, follow: bool, parent: int | None, **given: Any) ->
     metavar="FILE",
     help="The file to write, whole or not at all.",
 )
-def export(study: str | None, storage: str, out: Path) -> None:
+@options.data_dir
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write its weights too, as safetensors, if they were kept on this machine.",
+)
+def export(study: str | None, storage: str, out: Path, data_dir: Path, weights: Path | None) -> None:
     """Write the best network of a study, or the trial STUDY:137, as JSON that anyone can rebuild."""
-    from search import artifact
+    from search import artifact, bench
 
     with views.opened(storage, study) as view:
-        document = artifact.export(view.record, view.plan, view.candidate(), view.trained)
+        candidate = view.candidate()
+        document = artifact.export(view.record, view.plan, candidate, view.trained)
+        kept = bench.shelves(data_dir) / bench.identity(storage, view.record)
+    if weights:
+        artifact.copy_weights(kept, candidate.number, weights)
+        click.echo(f"wrote {weights}", err=True)
     artifact.write(document.model_dump_json(indent=1) + "\n", out)
     click.echo(
         f"wrote {out}: {document.parameters:,} parameters, fingerprint {document.fingerprint}", err=True
@@ -274,6 +288,6 @@ def dashboard(storage: str, port: int, host: str, allow_remote: bool) -> None:
 for command in (
     *(views.status, views.list_, views.trials, views.best, views.show),
     *(orders.stop, orders.pause, orders.resume, orders.ps),
-    *(upkeep.db, upkeep.replay),
+    *(upkeep.db, upkeep.replay, upkeep.gc),
 ):
     cli.add_command(command)

@@ -100,6 +100,7 @@ class Launch:
             *("--data-dir", str(flags.data_dir), "--lease", str(flags.lease_seconds)),
             *("--grace", str(flags.grace_seconds), "--stall-timeout", str(flags.stall_seconds)),
             *("--database-patience", str(flags.patience_seconds)),
+            *("--keep-weights", str(flags.keep_weights)),
             *(("--trial-timeout", str(flags.trial_seconds)) if flags.trial_seconds else ()),
         ]
 

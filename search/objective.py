@@ -5,36 +5,30 @@ a function that is handed in: this module knows what a trial is, not how a netwo
 """
 
 import traceback
-from dataclasses import fields
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from hashlib import sha256
-from time import monotonic
+from pathlib import Path
 
 import optuna
 from optuna.trial import Trial
 
 from search import study as studies
 from search.bench import Bench
-from search.book import Book
-from search.watch import Watch
+from search.book import OUT_OF_REACH
+from search.progress import Cancelled, Progress, TimedOut
 from space.architecture import Architecture
 from space.budget import judge
 from space.errors import DivergedError, ExhaustedError, LeaseLostError
 from space.sampling import propose
 from storage import results
 from storage.leases import Claim
-from storage.records import Candidate, Epoch, Measured, Proposal, State
-from trainer.outcome import EpochReport, Outcome
+from storage.records import Candidate, Proposal, State
+from trainer.outcome import Outcome
 
 WIDEN_AFTER = 20  # repeats in a row: then proposals are random
 GIVE_UP_AFTER = 400  # proposals for one claim: then the space holds nothing new
-
-
-class Cancelled(BaseException):
-    """The worker was told to end now. Not an Exception: nothing but the trial's own end may catch it."""
-
-
-class TimedOut(Exception):
-    """The trial took longer than it may."""
 
 
 def run(bench: Bench, claim: Claim) -> State:
@@ -87,67 +81,6 @@ def training_seed(study_seed: int, fingerprint: str) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-class Progress:
-    """What a training says while it runs: entered into the book; and the place where it is stopped."""
-
-    def __init__(self, bench: Bench, claim: Claim, trial: Trial, candidate: Candidate) -> None:
-        limits = bench.limits
-        self.bench, self.started = bench, monotonic()
-        self.reports: list[EpochReport] = []
-        self.book = Book(bench.engine, bench.study, claim, trial, candidate, bench.spool, bench.patience)
-        self.watch = Watch(bench.engine, claim, limits.lease_seconds, limits.stall_seconds, self.stalled)
-
-    def epoch(self, report: EpochReport) -> None:
-        self.watch.progress()
-        self.reports.append(report)
-        pruned = self.book.epoch(
-            Epoch(
-                epoch=report.epoch,
-                train_loss=report.train_loss,
-                validation_loss=report.validation_loss,
-                validation_accuracy=report.validation_accuracy,
-                learning_rate=report.learning_rate,
-                seconds=report.seconds,
-            )
-        )
-        if pruned and report.epoch < report.epochs:
-            raise optuna.TrialPruned
-
-    def batch(self, _step: int, _steps: int) -> None:
-        self.watch.progress()
-        if self.bench.cancelled() or self.watch.ordered_to_end:
-            raise Cancelled
-        limit = self.bench.limits.trial_seconds
-        if monotonic() - self.started > limit:
-            raise TimedOut(f"not done after {limit:.0f} s, --trial-timeout")
-
-    def stalled(self) -> None:
-        """The training hangs and will not hear of anything: its end is written for it, by another thread."""
-        reason = f"no batch for {self.bench.limits.stall_seconds:.0f} s, --stall-timeout"
-        try:
-            self.book.close(State.TIMED_OUT, reason, self.measured())
-        finally:
-            self.bench.abandon()
-
-    @property
-    def epochs(self) -> int:
-        return self.reports[-1].epoch if self.reports else 0
-
-    def measured(self) -> Measured | None:
-        """What is known of a training that was stopped."""
-        if not self.reports:
-            return None
-        last = self.reports[-1]
-        return Measured(
-            accuracy=last.validation_accuracy,
-            best_accuracy=max(report.validation_accuracy for report in self.reports),
-            loss=last.validation_loss,
-            epochs=last.epoch,
-            seconds=sum(report.seconds for report in self.reports),
-            images_per_second=last.images_per_second,
-        )
-
-
 def train(
     bench: Bench, claim: Claim, trial: Trial, candidate: Candidate, architecture: Architecture
 ) -> State:
@@ -159,29 +92,78 @@ def train(
     progress = Progress(bench, claim, trial, candidate)
     state: State
     reason: str | None
-    measured: Measured | None
     try:
         with progress.watch:
-            outcome = bench.train(
-                architecture, candidate.seed, on_epoch=progress.epoch, on_batch=progress.batch
-            )
-        state, reason = State.COMPLETED, None
-        measured = measured_of(outcome)
+            outcome, reason = fit(bench, progress, candidate, architecture)
+        state = State.COMPLETED
+        measured = progress.measured(outcome)
     except LeaseLostError:
-        progress.book.drop()
+        progress.book.drop()  # the checkpoint stays: whoever has the trial now may go on from it
         raise
     except (Exception, Cancelled) as error:
         state, reason = ending(error, progress)
         measured = progress.measured()
     progress.book.close(state, reason, measured)
     if state == State.CANCELLED:
+        studies.ask_again(bench.study, candidate, candidate.attempt)
         raise Cancelled
+    clear_away(bench, candidate)
     return state
 
 
-def measured_of(outcome: Outcome) -> Measured:
-    """The part of an outcome that the ledger keeps."""
-    return Measured(**{field.name: getattr(outcome, field.name) for field in fields(Measured)})
+def fit(
+    bench: Bench, progress: Progress, candidate: Candidate, architecture: Architecture
+) -> tuple[Outcome, str | None]:
+    """Trains beside the others of this device; without enough memory once more alone, at half the batch.
+
+    Returns the outcome, and what is to be said of how it came about. Goes on from the checkpoint of an
+    attempt that broke off. Raises what the training does, MemoryError where half the batch is too much too.
+    """
+    recipe, room, shelf = bench.plan.recipe, bench.room, bench.shelf
+    kept = shelf.has_space(candidate.parameters)
+    train = partial(
+        bench.train,
+        architecture,
+        candidate.seed,
+        on_epoch=progress.epoch,
+        on_batch=progress.batch,
+        on_continue=progress.continued,
+        on_trained=partial(keep, bench, candidate) if kept else None,
+        checkpoint=shelf.checkpoint(candidate.fingerprint) if kept else None,
+    )
+    try:
+        with room.together(progress.waiting):
+            progress.begin(recipe.batch_size)
+            return train(recipe=recipe), None
+    except MemoryError as error:
+        smaller, short = recipe.halved(), f"out of memory at batch {recipe.batch_size}"
+        bench.say(f"trial {candidate.number} {short} ({first_line(error)}): once more alone, at half of it")
+    try:
+        with room.alone(progress.waiting):
+            progress.begin(smaller.batch_size)
+            return train(recipe=smaller), f"{short}, trained alone at {smaller.batch_size}"
+    except MemoryError as error:
+        raise MemoryError(f"{short}, and alone at {smaller.batch_size}: {first_line(error)}") from None
+
+
+def keep(bench: Bench, candidate: Candidate, outcome: Outcome, save: Callable[[Path], None]) -> None:
+    """Keeps the weights of a trained network that is among the best so far, as many as are kept."""
+    if not bench.shelf.best:
+        return
+    try:
+        best = results.best(bench.engine, bench.study_id, bench.shelf.best)
+    except OUT_OF_REACH:
+        best = []  # nobody can say: they are kept, and tidied away later
+    if len(best) < bench.shelf.best or outcome.accuracy >= (best[-1].accuracy or 0.0):
+        bench.shelf.keep(candidate.number, save)
+
+
+def clear_away(bench: Bench, candidate: Candidate) -> None:
+    """A trial has ended for good: removes its checkpoint, and the weights that are no longer of the best."""
+    bench.shelf.done(candidate.fingerprint)
+    with suppress(*OUT_OF_REACH):
+        best = results.best(bench.engine, bench.study_id, bench.shelf.best) if bench.shelf.best else []
+        bench.shelf.tidy({row.number for row in best})
 
 
 def ending(error: BaseException, progress: Progress) -> tuple[State, str]:
@@ -195,6 +177,11 @@ def ending(error: BaseException, progress: Progress) -> tuple[State, str]:
         return State.TIMED_OUT, str(error)
     if isinstance(error, Cancelled):
         return State.CANCELLED, "the worker was told to end"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, not imported
-        return State.OUT_OF_MEMORY, str(error).split("\n")[0]
+    if isinstance(error, MemoryError):
+        return State.OUT_OF_MEMORY, first_line(error)
     return State.FAILED, "".join(traceback.format_exception(error)[-3:]).strip()
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, or its name where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -25,7 +25,7 @@ data_dir: Decorator = click.option(
     default=settings.data_dir,
     envvar="SEARCH_DATA_DIR",
     show_envvar=True,
-    help="Data sets, their caches and the workers' logs.  [default: ~/.cache/parsimony]",
+    help="Data sets, their caches, logs, checkpoints and weights.  [default: ~/.cache/parsimony]",
 )
 lease: Decorator = click.option(
     "--lease",
@@ -67,6 +67,14 @@ grace: Decorator = click.option(
     show_envvar=True,
     metavar="TIME",
     help="Once told to end, trials may still run for so long.  [default: 1h]",
+)
+keep_weights: Decorator = click.option(
+    "--keep-weights",
+    type=click.IntRange(0),
+    default=settings.KEEP_WEIGHTS,
+    show_default=True,
+    metavar="K",
+    help="Keep the weights of the best K networks, on the machine that trained them.",
 )
 format_: Decorator = click.option(
     "--format",

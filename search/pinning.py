@@ -6,7 +6,7 @@ machine share the folder, those in containers too. Never imports torch.
 
 import fcntl
 import os
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -42,7 +42,7 @@ def pinned(folder: Path, environment: MutableMapping[str, str] = os.environ) -> 
 
 def _take(there: Sequence[str], folder: Path) -> tuple[str, IO[str]]:
     folder.mkdir(parents=True, exist_ok=True)
-    machine = BOOT.read_text().strip() if BOOT.exists() else "here"
+    machine = _machine()
     for gpu, layer in ((gpu, layer) for layer in count() for gpu in there):
         file = (folder / f"{machine}-gpu{gpu}.{layer}").open("w")
         try:
@@ -51,3 +51,13 @@ def _take(there: Sequence[str], folder: Path) -> tuple[str, IO[str]]:
         except BlockingIOError:
             file.close()
     raise AssertionError("count() does not end")
+
+
+def place(environment: Mapping[str, str] = os.environ) -> str:
+    """A name, fit for a file, of the device of this process and its machine."""
+    device = "".join(c if c.isalnum() else "-" for c in environment.get("CUDA_VISIBLE_DEVICES") or "any")
+    return f"{_machine()}-{device}"
+
+
+def _machine() -> str:
+    return BOOT.read_text().strip() if BOOT.exists() else "here"

@@ -7,14 +7,17 @@ from search.bench import Train
 from search.ranking import wilson
 from space.architecture import Architecture
 from trainer.outcome import EpochReport
+from trainer.recipe import Recipe
 
 
 class _Enough(Exception):
     """As many epochs as the trial had."""
 
 
-def run(train: Train, architecture: Architecture, seed: int, epochs: int) -> list[float]:
-    """Validation accuracies (0..1) of so many epochs."""
+def run(
+    train: Train, architecture: Architecture, seed: int, epochs: int, recipe: Recipe | None = None
+) -> list[float]:
+    """Validation accuracies (0..1) of so many epochs, by the plan's recipe or another."""
     curve: list[float] = []
 
     def keep(report: EpochReport) -> None:
@@ -23,7 +26,7 @@ def run(train: Train, architecture: Architecture, seed: int, epochs: int) -> lis
             raise _Enough
 
     with suppress(_Enough):
-        train(architecture, seed, on_epoch=keep, on_batch=lambda _step, _steps: None)
+        train(architecture, seed, recipe=recipe, on_epoch=keep, on_batch=lambda _step, _steps: None)
     return curve
 
 

@@ -15,6 +15,7 @@ STORAGE = "sqlite:///parsimony.db"
 LEASE_SECONDS = 60.0
 STALL_SECONDS = 300.0
 PATIENCE_SECONDS = 600.0
+KEEP_WEIGHTS = 5
 MAX_PARAMETERS = 5_000_000
 VALIDATION_SHARE = 0.1
 SMALL_VALIDATION_SHARE = 0.2  # below SMALL images, where a tenth would leave too wide an interval

@@ -119,17 +119,21 @@ def recover(study: optuna.Study, lost: Iterable[Candidate]) -> None:
     """Tells Optuna that these trials ended with their workers, and asks for each once more."""
     for candidate in lost:
         study.tell(candidate.number, state=TrialState.FAIL, skip_if_finished=True)
-        if candidate.attempt >= MAX_ATTEMPTS:
-            continue
-        dead = trial_of(study, candidate.number)
-        study.add_trial(
-            create_trial(
-                state=TrialState.WAITING,
-                params=dead.params,
-                distributions=dead.distributions,
-                user_attrs={"retry_of": candidate.number, "attempt": candidate.attempt + 1},
-            )
+        if candidate.attempt < MAX_ATTEMPTS:
+            ask_again(study, candidate, candidate.attempt + 1)
+
+
+def ask_again(study: optuna.Study, candidate: Candidate, attempt: int) -> None:
+    """Queues the network of a trial that broke off: the next proposal is this one again."""
+    dead = trial_of(study, candidate.number)
+    study.add_trial(
+        create_trial(
+            state=TrialState.WAITING,
+            params=dead.params,
+            distributions=dead.distributions,
+            user_attrs={"retry_of": candidate.number, "attempt": attempt},
         )
+    )
 
 
 def trial_of(study: optuna.Study, number: int) -> FrozenTrial:

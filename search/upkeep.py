@@ -48,7 +48,11 @@ def replay(study: str | None, storage: str, data_dir: Path, data: str | None) ->
         stored = view.epochs().get(candidate.id, [])
     images = plan.open_images(its_plan.data, data_dir, data)
     _, train = bench.trainer(its_plan, images)
-    curve = replaying.run(train, Architecture.parse(candidate.architecture), candidate.seed, len(stored))
+    recipe = its_plan.recipe
+    if candidate.batch_size not in (None, recipe.batch_size):
+        recipe = recipe.halved()  # memory was short then
+    network = Architecture.parse(candidate.architecture)
+    curve = replaying.run(train, network, candidate.seed, len(stored), recipe)
     verdict = replaying.compare(
         [epoch.validation_accuracy for epoch in stored], curve, its_plan.data.validation_images
     )
@@ -60,3 +64,36 @@ def replay(study: str | None, storage: str, data_dir: Path, data: str | None) ->
     for line in changed:
         click.echo(line)
     return 0 if verdict.startswith(("same", "within")) else 1
+
+
+@click.command()
+@options.storage
+@options.data_dir
+@options.keep_weights
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+def gc(storage: str, data_dir: Path, keep_weights: int, dry_run: bool) -> None:
+    """Remove what nobody needs: checkpoints of trials that ended, weights that are not of the best."""
+    from search import bench, collecting
+    from storage import studies
+
+    with views.engine(storage) as engine:
+        total = 0
+        for record in studies.all_studies(engine):
+            folder = bench.shelves(data_dir) / bench.identity(storage, record)
+            stale = collecting.stale(engine, record, folder, keep_weights)
+            size = collecting.size_of(stale)
+            total += size
+            if stale:
+                word = "would be removed" if dry_run else "removed"
+                click.echo(f"{record.name}: {len(stale)} files {word}, {size / 1e6:.1f} MB")
+            if not dry_run:
+                collecting.remove(stale)
+        known = {bench.identity(storage, record) for record in studies.all_studies(engine)}
+    if not total:
+        click.echo("nothing to remove")
+    if others := collecting.others(bench.shelves(data_dir), known):
+        click.echo(
+            f"{len(others)} studies of other stores, or deleted ones, keep"
+            f" {collecting.size_of(others) / 1e6:.1f} MB in {bench.shelves(data_dir)}",
+            err=True,
+        )

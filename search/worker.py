@@ -19,6 +19,7 @@ from search import objective, pinning, spool, study
 from search.bench import Assignment, Bench, set_up
 from search.book import OUT_OF_REACH
 from search.ending import Ending, die_with_parent
+from search.progress import Cancelled
 from space.errors import ExhaustedError, LeaseLostError, ParsimonyError, StorageError
 from storage import database, leases, results, studies
 from storage.leases import Answer
@@ -74,7 +75,7 @@ def turn(worker: str, bench: Bench) -> State | Answer | None:
     except LeaseLostError as error:
         bench.say(str(error))
         return None
-    except objective.Cancelled:
+    except Cancelled:
         return Answer.STOPPED
     except ExhaustedError:
         leases.release(bench.engine, claim)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import optuna
 from sqlalchemy import Engine
@@ -12,6 +13,8 @@ from search import study as optuna_studies
 from search.bench import Bench, Limits
 from search.book import Patience
 from search.plan import DataPlan, Plan
+from search.room import Room
+from search.shelf import Shelf
 from space import cost
 from space import space as spaces
 from space.architecture import Architecture
@@ -57,6 +60,7 @@ class FakeTraining:
         *,
         on_epoch: Callable[[EpochReport], None],
         on_batch: Callable[[int, int], None],
+        **others: Any,
     ) -> Outcome:
         self.asked.append((architecture.fingerprint, seed))
         self.before(architecture)
@@ -116,6 +120,8 @@ def make_bench(
         train=train,
         limits=Limits(),
         spool=spool,
+        shelf=Shelf(spool / "kept", 0, lambda _: None),
+        room=Room(spool / "slots", "fake"),
         patience=Patience(60.0, lambda _: None),
         device="fake",
         versions={"torch": "none"},

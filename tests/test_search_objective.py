@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from bench_samples import FakeTraining, make_bench, make_plan, make_study
@@ -15,21 +17,21 @@ from search import objective
 from search import study as optuna_studies
 from search.bench import Bench, Limits
 from search.plan import Plan
+from search.room import Room
 from space import space as spaces
 from space.architecture import Architecture
 from space.errors import DivergedError, ExhaustedError, LeaseLostError
-from storage import leases, results
+from storage import invariants, leases, results
 from storage.leases import Answer, Claim
 from storage.records import TRAINED, State
-
-NO_SPOOL = Path("/nonexistent")  # no test here loses its database
+from trainer.outcome import Outcome
 
 
 @contextmanager
 def bench_of(url: str, train: FakeTraining, plan: Plan, trials: int) -> Iterator[Bench]:
     engine, record = make_study(url, plan, trials)
-    with optuna_studies.opened(url, record.name, plan) as opened:
-        yield make_bench(opened, engine, record, train, plan, NO_SPOOL)
+    with optuna_studies.opened(url, record.name, plan) as opened, TemporaryDirectory() as folder:
+        yield make_bench(opened, engine, record, train, plan, Path(folder))
     engine.dispose()
 
 
@@ -137,7 +139,6 @@ def test_an_exhausted_space_ends_the_search_and_says_so(
     ("error", "state", "told"),
     [
         (DivergedError("the loss is not a number in epoch 1"), State.DIVERGED, TrialState.PRUNED),
-        (MemoryError("no more"), State.OUT_OF_MEMORY, TrialState.PRUNED),
         (ValueError("a bug"), State.FAILED, TrialState.FAIL),
     ],
 )
@@ -157,14 +158,79 @@ def test_a_training_that_ends_badly_is_written_down_and_does_not_count(
         assert bench.study.get_trials(deepcopy=False)[0].state == told
 
 
+def test_a_trial_without_enough_memory_is_trained_once_more_alone_at_half_the_batch(sqlite_url: str) -> None:
+    with bench_of(sqlite_url, Hungry(128), make_plan(), 1) as bench:
+        bench.train.bench = bench
+        assert run_all(bench) == [State.COMPLETED]
+        first = results.candidates(bench.engine, bench.study_id)[0]
+        assert (first.batch_size, first.attempt) == (64, 1)
+        assert first.reason == "out of memory at batch 128, trained alone at 64"
+        assert bench.train.batches == [128, 64]
+        assert bench.train.company == [True, False]
+        assert bench.study.get_trials(deepcopy=False)[0].value == first.accuracy
+
+
+def test_a_trial_that_half_the_batch_is_too_much_for_ends_out_of_memory(sqlite_url: str) -> None:
+    with bench_of(sqlite_url, Hungry(64), make_plan(), 1) as bench:
+        bench.train.bench = bench
+        assert objective.run(bench, take(bench)) == State.OUT_OF_MEMORY
+        first = results.candidates(bench.engine, bench.study_id)[0]
+        assert first.reason == "out of memory at batch 128, and alone at 64: no more"
+        assert bench.train.batches == [128, 64]
+        assert bench.study.get_trials(deepcopy=False)[0].state == TrialState.PRUNED
+
+
+class Hungry(FakeTraining):
+    """Has not enough memory for batches of so many; sees whether another one could train beside it."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit, self.batches, self.company = limit, list[int](), list[bool]()
+        self.bench: Bench
+
+    def __call__(self, architecture: Architecture, seed: int, **others: Any) -> Outcome:
+        self.batches.append(others["recipe"].batch_size)
+        self.company.append(self._another_comes_in())
+        if others["recipe"].batch_size >= self.limit:
+            raise MemoryError("no more")
+        return super().__call__(architecture, seed, **others)
+
+    def _another_comes_in(self) -> bool:
+        def refuse() -> None:
+            raise BlockingIOError
+
+        try:
+            with Room(self.bench.room.folder, self.bench.room.device).together(refuse):
+                return True
+        except BlockingIOError:
+            return False
+
+
 def test_a_worker_told_to_end_leaves_no_running_trial(sqlite_url: str) -> None:
     with bench_of(sqlite_url, FakeTraining(), make_plan(), 2) as bench:
         bench.cancelled = lambda: True
         with pytest.raises(objective.Cancelled):
             objective.run(bench, take(bench))
         assert results.candidates(bench.engine, bench.study_id)[0].state == State.CANCELLED
-        assert [t.state for t in bench.study.get_trials(deepcopy=False)] == [TrialState.FAIL]
+        states = [trial.state for trial in bench.study.get_trials(deepcopy=False)]
+        assert states == [TrialState.FAIL, TrialState.WAITING]
         assert leases.running(bench.engine, bench.study_id) == []
+
+
+def test_a_cancelled_trial_is_the_next_to_be_trained(sqlite_url: str) -> None:
+    with bench_of(sqlite_url, FakeTraining(), make_plan(), 2) as bench:
+        bench.cancelled = lambda: True
+        with pytest.raises(objective.Cancelled):
+            objective.run(bench, take(bench))
+        bench.cancelled = lambda: False
+        assert run_all(bench) == [State.COMPLETED] * 2
+        first, again, _ = results.candidates(bench.engine, bench.study_id)
+        assert (first.fingerprint, first.seed, first.attempt) == (
+            again.fingerprint,
+            again.seed,
+            again.attempt,
+        )
+        assert invariants.check(bench.engine, bench.study_id) == []
 
 
 def test_a_pruned_trial_says_when_and_keeps_its_epochs(sqlite_url: str) -> None:
@@ -221,7 +287,7 @@ def test_one_seed_and_one_worker_give_the_same_sequence(tmp_path_factory: pytest
     assert len(set(sequences[0])) == 16
 
 
-def test_the_number_is_exact_with_workers_that_race_and_fail(database_url: str) -> None:
+def test_the_number_is_exact_with_workers_that_race_and_fail(database_url: str, tmp_path: Path) -> None:
     lock, count = threading.Lock(), [0]
 
     def sometimes(_: Architecture) -> None:
@@ -233,7 +299,7 @@ def test_the_number_is_exact_with_workers_that_race_and_fail(database_url: str) 
 
     plan = make_plan()
     engine, record = make_study(database_url, plan, 20)
-    given = (database_url, engine, record, plan, sometimes)
+    given = (database_url, engine, record, plan, sometimes, tmp_path)
     threads = [threading.Thread(target=race, args=(*given, i)) for i in range(6)]
     for thread in threads:
         thread.start()
@@ -249,9 +315,9 @@ def test_the_number_is_exact_with_workers_that_race_and_fail(database_url: str) 
     engine.dispose()
 
 
-def race(url, engine, record, plan, sometimes, i):  # type: ignore[no-untyped-def]
+def race(url, engine, record, plan, sometimes, folder, i):  # type: ignore[no-untyped-def]
     with optuna_studies.opened(url, record.name, plan) as opened:
-        bench = make_bench(opened, engine, record, FakeTraining(before=sometimes), plan, NO_SPOOL)
+        bench = make_bench(opened, engine, record, FakeTraining(before=sometimes), plan, folder)
         while (answer := leases.claim(engine, record.id, f"worker-{i}", 60.0)) is not Answer.DONE:
             if isinstance(answer, Claim):
                 objective.run(bench, answer)

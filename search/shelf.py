@@ -1,0 +1,83 @@
+"""What the trials of a study leave on this machine: checkpoints of those under way, weights of the best.
+
+It counts bytes and files; which networks are the best, and how one is trained or saved, it does not know.
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from space import files
+from space.errors import EnvironmentProblem
+
+RESERVE = 256 << 20  # bytes of disk that are left to the database, the spool and the logs
+BYTES_A_PARAMETER = 20  # weights and momentum, the old checkpoint beside the new one, and the weights kept
+CHECKPOINT, WEIGHTS = ".checkpoint", ".safetensors"
+
+
+class Shelf:
+    """The files of one study; `best` is how many networks' weights are kept, 0 for none."""
+
+    def __init__(self, folder: Path, best: int, say: Callable[[str], None]) -> None:
+        self.folder, self.best, self.say = folder, best, say
+        self.short = False  # of space, as was said
+
+    def has_space(self, parameters: int) -> bool:
+        """Whether a trial of so many parameters may leave files; says when that changes."""
+        free = free_bytes(self.folder)
+        short = free < RESERVE + BYTES_A_PARAMETER * parameters
+        if short and not self.short:
+            self.say(f"{free >> 20} MB free for {self.folder}: goes on without checkpoints and kept weights")
+        elif self.short and not short:
+            self.say("there is space again: checkpoints and weights are kept")
+        self.short = short
+        return not short
+
+    def checkpoint(self, fingerprint: str) -> Path:
+        """Where the training of this network is kept while it lasts."""
+        return self.folder / f"{fingerprint}{CHECKPOINT}"
+
+    def weights(self, number: int) -> Path:
+        """Where the weights of this trial are, if it is one of the best."""
+        return self.folder / f"{number}{WEIGHTS}"
+
+    def done(self, fingerprint: str) -> None:
+        """The training of this network is over: nobody will go on with it."""
+        files.discard(self.checkpoint(fingerprint))
+
+    def keep(self, number: int, save: Callable[[Path], None]) -> None:
+        """Keeps weights. A disk that cannot take them is said, and is no reason to lose a trial."""
+        try:
+            save(self.weights(number))
+        except EnvironmentProblem as error:
+            self.say(f"the weights of trial {number} are not kept: {error}")
+
+    def tidy(self, best: Collection[int]) -> None:
+        """Removes the weights of all trials but these."""
+        for path, number in self._kept():
+            if number not in best:
+                files.discard(path)
+
+    def _kept(self) -> Iterator[tuple[Path, int]]:
+        for path in self.folder.glob(f"*{WEIGHTS}"):
+            if match := re.fullmatch(r"(\d+)" + re.escape(WEIGHTS), path.name):
+                yield path, int(match[1])
+
+    def stale(self, best: Collection[int], unfinished: Collection[str]) -> list[Path]:
+        """Every file but the weights of these trials and the checkpoints of these networks."""
+        names = {self.weights(number).name for number in best}
+        names |= {self.checkpoint(fingerprint).name for fingerprint in unfinished}
+        if not self.folder.is_dir():
+            return []
+        return sorted(path for path in self.folder.iterdir() if path.name not in names and _is_ours(path))
+
+
+def _is_ours(path: Path) -> bool:
+    return path.suffix in (CHECKPOINT, WEIGHTS) or path.name.startswith(".")  # half written and left
+
+
+def free_bytes(folder: Path) -> int:
+    """What the file system of a folder, which need not exist yet, has left."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free

@@ -1,0 +1,97 @@
+"""`search gc` removes what nobody needs any more, and says what."""
+
+from pathlib import Path
+
+import pytest
+from bench_samples import FakeTraining, make_bench, make_plan, make_study
+from command import run
+from sqlalchemy import Engine
+
+from search import bench, objective
+from search import study as optuna_studies
+from search.progress import Cancelled
+from storage import leases, results
+from storage.leases import Claim
+from storage.records import Candidate
+from storage.studies import Study
+
+
+def ended(url: str, folder: Path, trained: int, trials: int) -> tuple[Engine, Study, list[Candidate]]:
+    """A study with so many trained trials, and one that was cancelled after them."""
+    plan = make_plan()
+    engine, record = make_study(url, plan, trials)
+    with optuna_studies.opened(url, record.name, plan) as opened:
+        own = make_bench(opened, engine, record, FakeTraining(), plan, folder)
+        for _ in range(trained):
+            objective.run(own, take(engine, record))
+        if trained < trials:
+            own.cancelled = lambda: True
+            with pytest.raises(Cancelled):
+                objective.run(own, take(engine, record))
+    return engine, record, results.candidates(engine, record.id)
+
+
+def take(engine: Engine, record: Study) -> Claim:
+    claim = leases.claim(engine, record.id, "one", 60.0)
+    assert isinstance(claim, Claim)
+    return claim
+
+
+def fill(url: str, data_dir: Path, record: Study, rows: list[Candidate]) -> Path:
+    """A checkpoint and weights of every trial."""
+    folder = bench.shelves(data_dir) / bench.identity(url, record)
+    folder.mkdir(parents=True)
+    for row in rows:
+        (folder / f"{row.number}.safetensors").write_bytes(b"w" * 1_000_000)
+        (folder / f"{row.fingerprint}.checkpoint").write_bytes(b"c")
+    return folder
+
+
+def test_the_best_weights_and_what_may_be_gone_on_with_stay(
+    sqlite_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine, record, rows = ended(sqlite_url, tmp_path, 4, 6)
+    best = {row.number for row in results.best(engine, record.id, 2)}
+    engine.dispose()
+    folder = fill(sqlite_url, tmp_path, record, rows)
+    before = sorted(folder.iterdir())
+    given = ("--storage", sqlite_url, "--data-dir", str(tmp_path), "--keep-weights", "2")
+    looked = run(capsys, "gc", *given, "--dry-run")
+    assert looked.out == "bench: 7 files would be removed, 3.0 MB\n"
+    assert sorted(folder.iterdir()) == before
+    assert run(capsys, "gc", *given).out == "bench: 7 files removed, 3.0 MB\n"
+    kept = {f"{number}.safetensors" for number in best} | {f"{rows[-1].fingerprint}.checkpoint"}
+    assert {path.name for path in folder.iterdir()} == kept
+    assert run(capsys, "gc", *given).out == "nothing to remove\n"
+
+
+def test_a_study_that_is_done_needs_no_checkpoint_and_other_stores_keep_theirs(
+    sqlite_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine, record, rows = ended(sqlite_url, tmp_path, 2, 2)
+    engine.dispose()
+    folder = fill(sqlite_url, tmp_path, record, rows)
+    foreign = bench.shelves(tmp_path) / "0123456789abcdef"
+    foreign.mkdir()
+    (foreign / "7.safetensors").write_bytes(b"w" * 2_000_000)
+    result = run(capsys, "gc", "--storage", sqlite_url, "--data-dir", str(tmp_path))
+    assert result.out == "bench: 2 files removed, 0.0 MB\n"
+    assert result.err.startswith("1 studies of other stores, or deleted ones, keep 2.0 MB in ")
+    assert len(list(folder.glob("*.safetensors"))) == 2
+    assert (foreign / "7.safetensors").exists()
+
+
+def test_kept_weights_are_exported_and_missing_ones_are_named(
+    sqlite_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine, record, rows = ended(sqlite_url, tmp_path, 2, 2)
+    engine.dispose()
+    folder = fill(sqlite_url, tmp_path, record, rows)
+    (folder / "1.safetensors").unlink()
+    given = ("--storage", sqlite_url, "--data-dir", str(tmp_path), "--out", str(tmp_path / "best.json"))
+    weights = tmp_path / "best.safetensors"
+    assert run(capsys, "export", "bench:0", *given, "--weights", str(weights)).code == 0
+    assert weights.stat().st_size == 1_000_000
+    missing = run(capsys, "export", "bench:1", *given, "--weights", str(weights))
+    assert missing.code == 2
+    assert missing.err.startswith("search: no weights of trial 1 in ")

@@ -1,0 +1,140 @@
+"""A trial that broke off goes on from its checkpoint, in another worker, to the very same numbers."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from bench_samples import make_bench, make_plan, make_study
+
+from search import objective
+from search import study as optuna_studies
+from search.bench import Bench, trainer
+from search.plan import Images, Plan, describe
+from search.progress import Cancelled
+from search.shelf import Shelf
+from space.space import Task, parse
+from storage import invariants, leases, results
+from storage.leases import Claim
+from storage.records import Candidate, State
+from trainer import data, weights
+from trainer.recipe import Recipe
+
+EPOCHS = 4
+SLIM = parse({"depth": [1], "width": {"low": 8, "high": 8}, "stage": {"blocks": [1]}, "pool": {"size": [1]}})
+SIX = parse({"depth": [1], "width": {"low": 8, "high": 8}, "stage": {"blocks": [1, 2, 3], "kernel": [1, 3]}})
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
+    dataset = data.load("digits", tmp_path_factory.mktemp("digits"))
+    return Images(dataset, data.split(dataset, 0, 0.1, 256))
+
+
+def plan_of(images: Images, space: Any = SLIM) -> Plan:
+    recipe = Recipe(epochs=EPOCHS, batch_size=64, crop_padding=1, flip=False, precision="float32")
+    plan = make_plan(space)
+    return plan.model_copy(
+        update={
+            "recipe": recipe,
+            "task": Task(channels=1, image_size=8, classes=10),
+            "data": describe("digits", images, 256, 0.1, 0),
+        }
+    )
+
+
+@contextmanager
+def bench_of(url: str, images: Images, plan: Plan, trials: int, folder: Path) -> Iterator[Bench]:
+    engine, record = make_study(url, plan, trials)
+    with optuna_studies.opened(url, record.name, plan) as opened:
+        _, train = trainer(plan, images, checkpoint_seconds=0.0)
+        bench = make_bench(opened, engine, record, train, plan, folder)
+        yield replace(bench, shelf=Shelf(folder / "kept", 2, lambda _: None))
+    engine.dispose()
+
+
+def one(bench: Bench, worker: str = "one") -> State:
+    claim = leases.claim(bench.engine, bench.study_id, worker, 60.0)
+    assert isinstance(claim, Claim)
+    return objective.run(bench, claim)
+
+
+def after(batches: int) -> Callable[[], bool]:
+    """Says yes from this many batches on."""
+    seen = iter(range(1, 1_000_000))
+    return lambda: next(seen) > batches
+
+
+def curve(bench: Bench, candidate: Candidate) -> list[tuple[float, ...]]:
+    epochs = results.epochs(bench.engine, bench.study_id)[candidate.id]
+    return [
+        (e.epoch, e.train_loss, e.validation_loss, e.validation_accuracy, e.learning_rate) for e in epochs
+    ]
+
+
+@pytest.fixture
+def undisturbed(images: Images, tmp_path: Path) -> tuple[list[tuple[float, ...]], float | None]:
+    """Curve and accuracy of the one network of SLIM, trained in one go."""
+    url = f"sqlite:///{tmp_path / 'undisturbed.db'}"
+    with bench_of(url, images, plan_of(images), 1, tmp_path / "undisturbed") as bench:
+        assert one(bench) == State.COMPLETED
+        (only,) = results.candidates(bench.engine, bench.study_id)
+        return curve(bench, only), only.accuracy
+
+
+def test_a_trial_that_was_cancelled_goes_on_where_it_was(
+    sqlite_url: str, images: Images, tmp_path: Path, undisturbed: tuple[list[tuple[float, ...]], float | None]
+) -> None:
+    with bench_of(sqlite_url, images, plan_of(images), 1, tmp_path / "own") as bench:
+        steps = len(images.split.train) // 64
+        with pytest.raises(Cancelled):
+            one(replace(bench, cancelled=after(2 * steps + 1)))
+        said: list[str] = []
+        assert one(replace(bench, say=said.append), "another") == State.COMPLETED
+        broken, whole = results.candidates(bench.engine, bench.study_id)
+        assert (broken.state, broken.attempt, whole.attempt) == (State.CANCELLED, 1, 1)
+        assert said == ["goes on after epoch 2, from a checkpoint"]
+        assert (curve(bench, whole), whole.accuracy) == undisturbed
+        assert len(bench.study.get_trials(deepcopy=False)[1].intermediate_values) == EPOCHS
+        assert invariants.check(bench.engine, bench.study_id) == []
+        assert not list((tmp_path / "own").rglob("*.checkpoint"))
+
+
+def test_a_trial_whose_worker_was_taken_for_dead_is_gone_on_with_by_another(
+    sqlite_url: str, images: Images, tmp_path: Path, undisturbed: tuple[list[tuple[float, ...]], float | None]
+) -> None:
+    """The first worker is silent, not dead: it notices at its next epoch that the trial is not its own."""
+    with bench_of(sqlite_url, images, plan_of(images), 1, tmp_path / "own") as bench:
+        steps, seen = len(images.split.train) // 64, iter(range(1, 1_000_000))
+
+        def evicted() -> bool:
+            if next(seen) == 2 * steps + 1:
+                lost = leases.evict(bench.engine, bench.study_id, "one")
+                optuna_studies.recover(bench.study, lost)
+                assert one(bench, "another") == State.COMPLETED
+            return False
+
+        with pytest.raises(objective.LeaseLostError):
+            one(replace(bench, cancelled=evicted))
+        lost, whole = results.candidates(bench.engine, bench.study_id)
+        assert (lost.state, whole.state, whole.attempt) == (State.LOST, State.COMPLETED, 2)
+        assert (curve(bench, whole), whole.accuracy) == undisturbed
+        assert bench.study.get_trials(deepcopy=False)[0].state == optuna.trial.TrialState.FAIL
+        assert invariants.check(bench.engine, bench.study_id) == []
+
+
+def test_the_weights_of_the_best_are_kept_and_no_others(
+    sqlite_url: str, images: Images, tmp_path: Path
+) -> None:
+    with bench_of(sqlite_url, images, plan_of(images, SIX), 4, tmp_path / "own") as bench:
+        for _ in range(4):
+            one(bench)
+        best = results.best(bench.engine, bench.study_id, 2)
+        kept = {path.name for path in (tmp_path / "own" / "kept").iterdir()}
+        assert kept == {f"{row.number}.safetensors" for row in best}
+        found = weights.load(bench.shelf.weights(best[0].number))
+        assert found.architecture.fingerprint == best[0].fingerprint
+        assert found.network() is not None

@@ -1,0 +1,60 @@
+"""Trainings side by side, and one alone."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from search.room import Room
+
+
+class Waited(Exception):
+    pass
+
+
+def refuse() -> None:
+    raise Waited
+
+
+def test_any_number_are_in_the_room_together(tmp_path: Path) -> None:
+    room = Room(tmp_path, "cpu")
+    with room.together(refuse), room.together(refuse), room.together(refuse):
+        pass
+
+
+def test_one_who_wants_to_be_alone_waits_for_the_others_and_keeps_new_ones_out(tmp_path: Path) -> None:
+    room = Room(tmp_path / "made", "cpu")
+    waits, is_alone, leaves = threading.Event(), threading.Event(), threading.Event()
+
+    def alone() -> None:
+        with room.alone(waits.set):
+            is_alone.set()
+            leaves.wait()
+
+    with room.together(refuse):
+        thread = threading.Thread(target=alone)
+        thread.start()
+        waits.wait()
+        with pytest.raises(Waited), room.together(refuse):
+            pass  # the door is closed though somebody is still inside
+        assert not is_alone.is_set()
+    is_alone.wait()
+    for way_in in (room.together, room.alone):
+        with pytest.raises(Waited), way_in(refuse):
+            pass
+    leaves.set()
+    thread.join()
+    with room.together(refuse):
+        pass
+
+
+def test_devices_have_rooms_of_their_own(tmp_path: Path) -> None:
+    with Room(tmp_path, "0").alone(refuse), Room(tmp_path, "1").alone(refuse):
+        pass
+
+
+def test_where_no_file_can_be_made_everyone_has_a_room_to_himself(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    room = Room(tmp_path / "file" / "slots", "cpu")
+    with room.alone(refuse), room.together(refuse):
+        pass
