@@ -163,7 +163,7 @@ def trainer(
     import torch
 
     from trainer import loop, weights
-    from trainer.device import memory_errors
+    from trainer.device import in_memory
 
     torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS") or 1)))
     device = loop.select_device(None)
@@ -182,8 +182,8 @@ def trainer(
         on_trained: Callable[[Outcome, Callable[[Path], None]], None] | None = None,
         checkpoint: Path | None = None,
     ) -> Outcome:
-        with memory_errors():
-            fitted = loop.fit(
+        fitted = in_memory(
+            lambda: loop.fit(
                 architecture,
                 recipe or plan.recipe,
                 dataset,
@@ -197,6 +197,7 @@ def trainer(
                 checkpoint_seconds=checkpoint_seconds,
                 say=say,
             )
+        )
         if on_trained:
 
             def save(path: Path) -> None:

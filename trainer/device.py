@@ -1,6 +1,9 @@
 """Which device to train on, and in which numbers. Knows neither networks nor data."""
 
+import gc
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
 
 import torch
 
@@ -48,3 +51,32 @@ def tuned(device: torch.device) -> AbstractContextManager[None]:
         enabled=True, benchmark=True, allow_tf32=False
     )
     return flags
+
+
+T = TypeVar("T")
+
+# What torch and the libraries below it say when there is no memory left, where they have no type for it.
+SHORT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "Cannot allocate memory")
+
+
+def in_memory(train: Callable[[], T]) -> T:
+    """What train() returns. Raises MemoryError for a lack of memory of whatever device, once all of the
+    training is let go of: no context manager could, as its `with` holds the error, that the frames, and they
+    the tensors.
+    """
+    try:
+        return train()
+    except (MemoryError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        if not _is_of_memory(error):
+            raise
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    raise MemoryError(reason)
+
+
+def _is_of_memory(error: Exception) -> bool:
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return any(words in str(error) for words in SHORT_OF_MEMORY)
