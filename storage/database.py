@@ -107,7 +107,7 @@ def engine_options(url: str) -> dict[str, Any]:
     }
     arguments = {key: value for key, value in arguments.items() if key not in parsed.query}
     server = {
-        "statement_timeout": 60_000,
+        "statement_timeout": 30_000,
         "lock_timeout": 30_000,
         "idle_in_transaction_session_timeout": 60_000,
         "tcp_user_timeout": 5_000,
@@ -117,7 +117,13 @@ def engine_options(url: str) -> dict[str, Any]:
     }
     options = [f"-c {key}={value}" for key, value in server.items()]
     arguments["options"] = " ".join([*options, *_texts(parsed.query.get("options"))])
-    return {"connect_args": arguments, "pool_pre_ping": True}
+    from storage import answering  # loads psycopg, which a SQLite file does without
+
+    return {
+        "connect_args": arguments,
+        "creator": answering.creator(parsed, arguments),
+        "pool_pre_ping": True,
+    }
 
 
 def _texts(value: str | tuple[str, ...] | None) -> tuple[str, ...]:

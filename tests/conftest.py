@@ -4,16 +4,27 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything loads torch or numpy
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
+import faults
 import psycopg
 import pytest
+from command import run
+from faults import Figures, Search
 from postgres_server import NoPostgres, Postgres
 from sqlalchemy import Engine
 
 from storage import database
+from trainer import data
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--faults", choices=("short", "full"), default="short", help="How many faults, how long")
+    parser.addoption("--faults-json", type=Path, metavar="FILE", help="Add the figures of each fault here")
 
 
 @pytest.fixture(scope="session")
@@ -57,3 +68,60 @@ def engine(database_url: str) -> Iterator[Engine]:
     database.prepare(engine)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def server() -> Iterator[Postgres]:
+    """A PostgreSQL of its own, to be mistreated."""
+    try:
+        own = Postgres()
+    except NoPostgres as reason:
+        pytest.skip(str(reason))
+    try:
+        yield own.start()
+    finally:
+        own.remove()
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with the digits, converted once; their test images are gone for good."""
+    folder = tmp_path_factory.mktemp("digits")
+    for file in data.load("digits", folder).cache.glob("test-*"):
+        file.unlink()
+    return folder
+
+
+@pytest.fixture
+def full(pytestconfig: pytest.Config) -> bool:
+    """Whether the faults are to be many and long, as in docs/reliability.md."""
+    return bool(pytestconfig.getoption("--faults") == "full")
+
+
+@pytest.fixture
+def search_on(tmp_path: Path, digits: Path) -> Iterator[Callable[..., Search]]:
+    """Makes a search on a database, in a folder of its own; what it leaves running is ended."""
+    made: list[Search] = []
+
+    def make(url: str, fake: bool = True) -> Search:
+        place = tmp_path / f"search-{len(made)}"
+        place.mkdir()
+        shutil.copytree(digits, place / "data")
+        made.append(Search(place, url, fake))
+        return made[-1]
+
+    yield make
+    for search in made:
+        search.end()
+
+
+@pytest.fixture
+def keep(pytestconfig: pytest.Config) -> Callable[[Figures], None]:
+    """Keeps what a fault did for the document."""
+    return partial(faults.record, pytestconfig.getoption("--faults-json"))
+
+
+@pytest.fixture
+def check(capsys: pytest.CaptureFixture[str]) -> Callable[..., object]:
+    """The command `search`, in this process."""
+    return partial(run, capsys)

@@ -184,6 +184,8 @@ class Postgres:
             os.kill(pid, signal.SIGCONT)
 
     def remove(self) -> None:
+        if self.process and self.process.poll() is None:
+            self.thaw()
         self.stop(signal.SIGQUIT)
         shutil.rmtree(self.base, ignore_errors=True)
 

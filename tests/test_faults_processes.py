@@ -1,0 +1,172 @@
+"""Workers and launchers that are killed, told to end, or two where one was meant: N stays N."""
+
+import os
+import random
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faults import Figures, Search, Started, require_equal_results, wait_until
+
+from storage import leases, results
+from storage.records import TRAINED, State
+
+pytestmark = pytest.mark.faults
+
+SPARED_AFTER = 2  # deaths of a slot without a finished trial: a third would close it, as it should
+
+
+class Killer:
+    """Kills random workers of a launcher, none of them so soon that its slot would be given up."""
+
+    def __init__(self, search: Search, launcher: Started, seed: int) -> None:
+        self.search, self.launcher, self.chance = search, launcher, random.Random(seed)
+        self.deaths: dict[str, int] = {}
+
+    def kill_one(self) -> None:
+        """At a random moment of the life of a random worker."""
+        victims: list[int] = []
+        wait_until(lambda: victims.extend(self._eligible()) or victims, "a worker to kill")
+        victim = self.chance.choice(victims)
+        moment = self.chance.random() * 1.5
+        with suppress(AssertionError):
+            wait_until(lambda: self.launcher.process.poll() is not None, "a random moment", moment)
+        slot, busy = slot_of(victim), self._finished(victim)
+        with suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
+            self.search.fault()
+            self.deaths[slot] = 1 if busy else self.deaths.get(slot, 0) + 1
+        wait_until(lambda: not Path(f"/proc/{victim}").exists(), "a death that was noticed")
+
+    def _eligible(self) -> list[int]:
+        return [
+            pid
+            for pid in self.launcher.children()
+            if slot_of(pid) and (self.deaths.get(slot_of(pid), 0) < SPARED_AFTER or self._finished(pid))
+        ]
+
+    def _finished(self, pid: int) -> bool:
+        name = worker_of(pid)
+        rows = self.search.ask(lambda engine, study: results.candidates(engine, study, states=TRAINED))
+        return any(row.worker == name for row in rows)
+
+
+def worker_of(pid: int) -> str:
+    with suppress(OSError, ValueError):
+        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        return words[words.index("--name") + 1]
+    return ""
+
+
+def slot_of(pid: int) -> str:
+    return next((word for word in worker_of(pid).split("-") if word.startswith("cpu")), "")
+
+
+def test_workers_killed_again_and_again_cost_no_trial(
+    database_url: str,
+    search_on: Callable[..., Search],
+    check: Callable[..., Any],
+    keep: Callable[[Figures], None],
+    full: bool,
+) -> None:
+    kills, trials = (50, 200) if full else (8, 30)
+    search = search_on(database_url)
+    launcher = search.launch(trials, workers=3)
+    killer = Killer(search, launcher, seed=1)
+    wait_until(search.trained, "a first trial")
+    for _ in range(kills):
+        killer.kill_one()
+    search.orders(seconds=0.005)  # the kills are over: let the rest be quick
+    launcher.require(0)
+    figures = search.settle(check, "SIGKILL of random workers in one search", trials)
+    require_equal_results(search)
+    assert figures.injected == kills
+    keep(figures)
+
+
+def test_a_launcher_killed_and_launched_again_reaches_the_number(
+    database_url: str,
+    search_on: Callable[..., Search],
+    check: Callable[..., Any],
+    keep: Callable[[Figures], None],
+    full: bool,
+) -> None:
+    """Its workers hear of its death from the kernel, finish their trials and end; the next goes on."""
+    kills = 5 if full else 2
+    search = search_on(database_url)
+    for round_ in range(kills):
+        launcher = search.launch(200)
+        start = search.trained()
+        wait_until(lambda start=start: search.trained() > start + 2, "some trials")  # type: ignore[misc]
+        launcher.process.kill()
+        launcher.code()
+        search.fault()
+        if round_ % 2:  # the next launcher meets the workers of the first, or comes after them
+            wait_until(lambda: not search.processes(), "the end of the workers")
+    asked = search.trained() + 5
+    search.launch(asked).require(0)
+    wait_until(lambda: not search.processes(), "the end of the first one's workers")
+    keep(search.settle(check, "SIGKILL of the launcher, then launched again", asked))
+
+
+def test_a_sigterm_to_every_process_lets_trials_finish(
+    database_url: str,
+    search_on: Callable[..., Search],
+    check: Callable[..., Any],
+    keep: Callable[[Figures], None],
+) -> None:
+    """As a batch system does: launcher and workers hear it at once, and each is told once more by the other."""
+    search = search_on(database_url)
+    launcher = search.launch(200)
+    wait_until(lambda: search.trained() > 2 and search.training(), "some trials")
+    for pid in search.processes():
+        os.kill(pid, signal.SIGTERM)
+    assert launcher.code() == 143, launcher.said()
+    search.fault()
+    states = {row.state for row in search.ask(results.candidates)}
+    assert State.CANCELLED not in states, "a trial that runs may finish within the grace period"
+    keep(search.settle(check, "SIGTERM to every process", 200, done=False))
+    asked = search.trained() + 4
+    search.launch(asked).require(0)
+    search.settle(check, "", asked)
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_long_trainings_at_once(
+    told: signal.Signals,
+    sqlite_url: str,
+    search_on: Callable[..., Search],
+    check: Callable[..., Any],
+    keep: Callable[[Figures], None],
+) -> None:
+    search = search_on(sqlite_url)
+    search.orders(batches=1_000)
+    launcher = search.launch(10)
+    wait_until(lambda: len(search.ask(leases.running)) == 2 if search.study() else False, "two trainings")
+    launcher.process.send_signal(told)
+    wait_until(lambda: "finish their trial" in launcher.said(), "an answer to the first signal")
+    launcher.process.send_signal(told)
+    assert launcher.code() == 128 + told, launcher.said()
+    search.fault()
+    states = [row.state for row in search.ask(results.candidates)]
+    assert states.count(State.CANCELLED) == 2
+    keep(search.settle(check, f"a second {told.name}", 10, done=False))
+
+
+def test_two_launchers_of_one_study_share_the_number(
+    database_url: str,
+    search_on: Callable[..., Search],
+    check: Callable[..., Any],
+    keep: Callable[[Figures], None],
+    full: bool,
+) -> None:
+    asked = 60 if full else 12
+    search = search_on(database_url)
+    first, second = search.launch(asked), search.launch(asked)
+    search.injected = 1
+    first.require(0)
+    second.require(0)
+    keep(search.settle(check, "two launchers of one study at once", asked))
