@@ -21,6 +21,7 @@ from space.errors import UsageError
 from storage import database, results
 from storage.records import Candidate
 from storage.studies import Order, Study
+from trainer import mistakes
 
 
 def launch(
@@ -84,9 +85,11 @@ def _say_plan(console: Console, plan: Plan, slots: list[str]) -> None:
     )
     console.print(f"budget   {plan.budget}; smallest network of the space {low.parameters:,}")
     console.print(
-        f"training {recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.schedule.replace('_', '-')}"
+        f"training {recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.planned.name.replace('_', '-')}"
         f" to {recipe.learning_rate:g}; sampler {plan.sampler}, pruner {plan.pruner}, seed {plan.seed}"
     )
+    for mistake in mistakes.of_recipe(recipe):
+        console.print(f"warning  recipe: {mistake.reason}")
     console.print(f"slots    {', '.join(slots) or 'none here: workers elsewhere do the work'}")
     if plan.budget.max_macs is None and any(slot.startswith("cpu") for slot in slots):
         console.print(

@@ -91,7 +91,7 @@ def make_plan(flags: Flags, stored: Plan | None) -> Plan:
         space=space,
         budget=budget,
         task=task,
-        recipe=_recipe(flags, stored, data.spec),
+        recipe=_recipe(flags, stored, data),
         data=data,
         sampler=flags.sampler or (stored.sampler if stored else "tpe"),
         pruner=flags.pruner or (stored.pruner if stored else "median"),
@@ -99,11 +99,15 @@ def make_plan(flags: Flags, stored: Plan | None) -> Plan:
     )
 
 
-def _recipe(flags: Flags, stored: Plan | None, data: str) -> Recipe:
-    recipe = stored.recipe if stored else defaults(data)
+def _recipe(flags: Flags, stored: Plan | None, data: plans.DataPlan) -> Recipe:
+    recipe = stored.recipe if stored else defaults(data.spec)
     if flags.recipe:
         recipe = Recipe.load(flags.recipe, recipe)
-    return recipe.model_copy(update={"epochs": flags.epochs}) if flags.epochs else recipe
+        recipe.require_batch(data.train_images)
+    if flags.epochs:
+        recipe = recipe.for_epochs(flags.epochs)
+    recipe.require_fit(data.image_size)
+    return recipe
 
 
 def _data(flags: Flags, stored: Plan | None) -> tuple[plans.DataPlan, Images]:

@@ -8,7 +8,7 @@ import torch
 
 from space.architecture import Architecture, Stage, Stem
 from space.errors import ArchitectureError, DeviceError, DivergedError, RecipeError
-from trainer import data, device, feed, loop
+from trainer import data, device, feed, loop, model, optimizers
 from trainer.outcome import EpochReport
 from trainer.recipe import Recipe, defaults
 
@@ -171,8 +171,8 @@ def test_data_is_put_on_the_device_once(digits: data.Dataset, split: data.Split,
 
 
 def test_biases_and_norms_do_not_decay() -> None:
-    built = loop.networks.build(network())
-    decayed, kept = loop._optimizer(built, Recipe(), torch.device("cpu")).param_groups
+    built = model.build(network())
+    decayed, kept = optimizers.build(built, Recipe(), torch.device("cpu")).param_groups
     assert {parameter.ndim for parameter in decayed["params"]} == {2, 4}
     assert {parameter.ndim for parameter in kept["params"]} == {1}
     assert (decayed["weight_decay"], kept["weight_decay"]) == (5e-4, 0.0)

@@ -4,12 +4,18 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recipe_samples import recipes
 
+from space import published
 from space.errors import RecipeError
+from trainer import mistakes, optimizers
+from trainer.habits import HABITS
 from trainer.recipe import Recipe, defaults
 from trainer.schedule import rate
 
@@ -105,3 +111,136 @@ def test_half_the_batch_comes_with_its_share_of_the_rate_and_as_many_epochs(batc
     assert halved == whole.model_copy(update={"batch_size": half, "learning_rate": halved.learning_rate}), (
         "nothing else changes"
     )
+
+
+def test_each_optimizer_has_a_rate_and_a_decay_of_its_own(tmp_path: Path) -> None:
+    adamw = Recipe(optimizer="adamw")
+    assert (adamw.learning_rate, adamw.weight_decay, adamw.momentum, adamw.nesterov) == (1e-3, 0.05, 0, False)
+    assert Recipe(optimizer="adadelta").learning_rate == 1.0
+    (tmp_path / "a.toml").write_text('optimizer = "adam"')
+    assert Recipe.load(tmp_path / "a.toml", defaults("digits")) == defaults("digits").model_copy(
+        update={
+            "optimizer": "adam",
+            "learning_rate": 1e-3,
+            "weight_decay": 0,
+            "momentum": 0,
+            "nesterov": False,
+        }
+    ), "what was tuned for SGD is not handed on"
+
+
+@pytest.mark.parametrize("name", HABITS)
+def test_an_optimizer_is_torchs_with_the_settings_of_the_recipe(name: str) -> None:
+    built = optimizers.build(torch.nn.Linear(3, 3), Recipe(optimizer=name), torch.device("cpu"))
+    assert type(built).__name__.lower() == name
+    assert all(group["lr"] == HABITS[name].rate for group in built.param_groups)
+    assert HABITS[name].lowest < HABITS[name].rate < HABITS[name].highest
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ({"learning_rate": -1}, "learning_rate: Input should be greater than 0 (got -1)"),
+        ({"jensen_shannon": 12}, 'jensen_shannon 12 needs AugMix: add policy = "augmix"'),
+        ({"policy": "randaugment", "jensen_shannon": 12}, "jensen_shannon 12 needs AugMix"),
+        ({"optimizer": "adam", "nesterov": True}, "nesterov is of sgd, not of adam"),
+        ({"optimizer": "adagrad", "momentum": 0.9}, "momentum is of sgd and rmsprop, not of adagrad"),
+        ({"betas": [0.9, 0.99]}, "betas are of adam, adamw and radam, not of sgd"),
+        ({"clip_norm": 1, "clip_value": 1}, "clip_value and clip_norm are alternatives"),
+        ({"schedule": {"name": "cosin"}}, "schedule: name should be one_cycle, cosine, cosine_restarts"),
+        (
+            {"schedule": {"name": "cosine", "T_max": 3}},
+            "schedule.cosine.T_max: Extra inputs are not permitted",
+        ),
+        ({"schedule": {"name": "step"}}, "schedule.step: give either milestones or every"),
+        ({"schedule": {"name": "step", "milestones": [9, 3]}}, "milestones must rise"),
+        ({"policy": {"name": "augmix", "width": 0}}, "policy.augmix.width: Input should be greater"),
+        ({"optimizer": "lion"}, "optimizer: Input should be 'sgd', 'adam'"),
+        ({"normalisation": {"mean": [0.5], "deviation": [0.5, 0.5]}}, "mean and deviation must be as many"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_in_one_line(
+    tmp_path: Path, document: dict[str, Any], expected: str
+) -> None:
+    assert expected in refused(tmp_path / "recipe.json", json.dumps(document))
+
+
+GRAVE: dict[str, dict[str, Any]] = {
+    "one_cycle_per_epoch": {
+        "epochs": 200,
+        "schedule": {"name": "one_cycle", "unit": "epoch", "length": 25600},
+    },
+    "short_schedule": {"epochs": 300, "schedule": {"name": "cosine", "length": 200, "unit": "epoch"}},
+    "coupled_decay": {"optimizer": "adam", "learning_rate": 0.1, "weight_decay": 5e-4},
+    "training_mode": {"evaluate_in_training_mode": True},
+}
+
+
+@pytest.mark.parametrize("name", GRAVE)
+def test_a_known_mistake_is_refused_unless_it_is_meant(tmp_path: Path, name: str) -> None:
+    told = refused(tmp_path / "a.json", json.dumps(GRAVE[name]))
+    assert f'if that is meant, add accept = ["{name}"]' in told
+    recipe = Recipe.model_validate(GRAVE[name] | {"accept": [name]})
+    assert mistakes.of_recipe(recipe)[0].name == name, "and it is told all the same"
+
+
+def test_softmax_before_cross_entropy_is_a_mistake_of_the_network() -> None:
+    network = published.load("000-resblock")
+    (found,) = mistakes.of_training(Recipe(), network)
+    assert found.name == "softmax"
+    assert "cannot fall below 1.46" in found.reason
+    scores = torch.nn.functional.one_hot(torch.arange(10), 10).float()
+    assert float(torch.nn.functional.cross_entropy(scores, torch.arange(10))) == pytest.approx(
+        1.4612, abs=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (
+            {"epochs": 100, "schedule": {"name": "cosine", "length": 200}},
+            "cosine lasts 200 epochs, the training 100",
+        ),
+        ({"epochs": 12, "schedule": {"name": "cosine_restarts", "first": 5}}, "40% of a cycle"),
+        ({"optimizer": "adam", "learning_rate": 0.1}, "outside the 1e-05 to 0.01 usual with adam"),
+        ({"schedule": "cosine", "warm_up": 0.1}, "warm_up 0.1 is of one_cycle"),
+        ({"epochs": 5, "schedule": {"name": "constant", "warm_up": 5}}, "warm_up 5 is not over in 5 epochs"),
+    ],
+)
+def test_what_may_be_meant_is_only_told(fields: dict[str, Any], expected: str) -> None:
+    (found,) = mistakes.of_recipe(Recipe.model_validate(fields))
+    assert found.name is None
+    assert expected in found.reason
+
+
+def test_ordinary_recipes_hear_of_no_mistake() -> None:
+    for recipe in (Recipe(), defaults("digits"), defaults("cifar10"), Recipe(schedule="cosine", epochs=200)):
+        assert mistakes.of_recipe(recipe) == []
+
+
+def test_a_recipe_that_was_stored_before_there_were_optimizers_still_loads() -> None:
+    stored = {
+        "epochs": 8,
+        "batch_size": 128,
+        "learning_rate": 0.4,
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 0.0005,
+        "schedule": "one_cycle",
+        "warm_up": 0.25,
+        "label_smoothing": 0.1,
+        "crop_padding": 4,
+        "flip": True,
+        "precision": "auto",
+    }
+    assert Recipe.model_validate_json(json.dumps(stored)) == defaults("cifar10")
+
+
+def test_any_recipe_survives_json() -> None:
+    @settings(deadline=None, max_examples=50)
+    @given(recipes(32, 3))
+    def holds(recipe: Recipe) -> None:
+        assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+    holds()

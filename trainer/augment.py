@@ -23,9 +23,15 @@ def flip(x: Tensor, generator: Generator) -> Tensor:
     return _window(x, 0, True, generator, "reflect")
 
 
-def augment(x: Tensor, padding: int, mirrored: bool, generator: Generator) -> Tensor:
-    """A reflecting crop and a flip in one pass over the pixels; x itself when there is nothing to do."""
-    return _window(x, padding, mirrored, generator, "reflect") if padding or mirrored else x
+def flip_vertical(x: Tensor, generator: Generator) -> Tensor:
+    """Mirror each image top to bottom with probability one half."""
+    chosen = torch.rand(len(x), generator=generator, device=x.device) < 0.5
+    return torch.where(chosen[:, None, None, None], x.flip(2), x)
+
+
+def augment(x: Tensor, padding: int, mirrored: bool, generator: Generator, mode: Edge = "reflect") -> Tensor:
+    """A crop and a flip in one pass over the pixels; x itself when there is nothing to do."""
+    return _window(x, padding, mirrored, generator, mode) if padding or mirrored else x
 
 
 def _window(x: Tensor, padding: int, mirrored: bool, generator: Generator, mode: Edge) -> Tensor:
@@ -58,3 +64,16 @@ def _gather(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     where = first + rows[:, :, None] * width + columns[:, None, :]
     chosen = pixels.index_select(0, where.reshape(-1))
     return chosen.view(n, rows.shape[1], columns.shape[1], channels).permute(0, 3, 1, 2)
+
+
+def blank(x: Tensor, side: int, generator: Generator) -> Tensor:
+    """Cutout (arXiv 1708.04552): a square of the mean grey around a random pixel of each image."""
+    n, _, height, width = x.shape
+    centres = torch.rand(2, n, 1, generator=generator, device=x.device)
+    inside = []
+    for centre, size in zip(centres, (height, width), strict=True):
+        first = (centre * size).floor() - side // 2
+        position = torch.arange(size, device=x.device)
+        inside.append((position >= first) & (position < first + side))
+    box = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+    return x.masked_fill(box, 0.0)

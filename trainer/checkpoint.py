@@ -80,7 +80,9 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def capture(network: nn.Module, optimizer: Optimizer, generator: Generator) -> dict[str, Any]:
+def capture(
+    network: nn.Module, optimizer: Optimizer, generator: Generator, average: nn.Module | None = None
+) -> dict[str, Any]:
     """The present state of all that changes while training; its tensors are those in use, not copies.
 
     Random states are those of the given generator and of torch's own, on the CPU and on its GPU.
@@ -92,13 +94,22 @@ def capture(network: nn.Module, optimizer: Optimizer, generator: Generator) -> d
         "weights": dict(network.state_dict()),
         "optimizer": optimizer.state_dict(),
         "generators": generators,
+        "average": dict(average.state_dict()) if average else None,
     }
 
 
-def restore(state: dict[str, Any], network: nn.Module, optimizer: Optimizer, generator: Generator) -> None:
+def restore(
+    state: dict[str, Any],
+    network: nn.Module,
+    optimizer: Optimizer,
+    generator: Generator,
+    average: nn.Module | None = None,
+) -> None:
     """Undo of `capture`. After a CheckpointError some of it may be restored: then begin anew."""
     try:
         network.load_state_dict(state["weights"])
+        if average:
+            average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generators"]["loop"])
         torch.set_rng_state(state["generators"]["cpu"])

@@ -12,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from trainer.augment import augment
+from trainer import warp
+from trainer.augment import augment, blank, flip_vertical
 from trainer.data import Dataset, Split
+from trainer.policy import vary
 from trainer.recipe import Recipe
 
 CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 64 << 20}
@@ -48,19 +50,46 @@ class Feed:
         return max(1, len(self.train) // batch_size)
 
     def epoch(self, recipe: Recipe, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """One pass in random order: images (batch, C, H, W) float32, channels last, and labels (batch,)."""
+        """One pass in random order: images (batch, C, H, W) float32, channels last, and labels (batch,).
+
+        With jensen_shannon there are three views of every image: the batch, and twice its AugMix variants.
+        """
         order = torch.randperm(len(self.train), generator=generator, device=self.train.device)
         kept = self.train[order[: self.steps(recipe.batch_size) * recipe.batch_size]]
         size = recipe.batch_size
         for chunk in torch.split(kept, self._chunk(size)):
             pixels = self.images.index_select(0, chunk).permute(0, 3, 1, 2)
-            x = self.normalisation.apply(augment(pixels, recipe.crop_padding, recipe.flip, generator))
-            yield from zip(torch.split(x, size), torch.split(self.labels[chunk], size), strict=True)
+            views = [self._finished(view, recipe, generator) for view in _views(pixels, recipe, generator)]
+            batches = zip(*(torch.split(view, size) for view in views), strict=True)
+            for batch, labels in zip(batches, torch.split(self.labels[chunk], size), strict=True):
+                yield batch[0] if len(batch) == 1 else torch.cat(batch), labels
+
+    def _finished(self, pixels: Tensor, recipe: Recipe, generator: Generator) -> Tensor:
+        x = self.normalisation.apply(pixels)
+        return blank(x, recipe.cutout, generator) if recipe.cutout else x
 
     def _chunk(self, batch_size: int) -> int:
         """Images to augment at once: whole batches, and few enough to stay in a cache."""
         image = self.images[0].numel()
         return max(1, CHUNK_BYTES[self.images.device.type] // (image * batch_size)) * batch_size
+
+
+def _views(pixels: Tensor, recipe: Recipe, generator: Generator) -> list[Tensor]:
+    """Bytes (N, C, H, W) as the network shall see them, once or, to be compared, three times."""
+    padding = recipe.crop_padding
+    if recipe.enlarge:
+        pixels, padding = warp.enlarged_window(pixels, recipe.enlarge, padding, generator), 0
+    x = augment(pixels, padding, recipe.flip, generator, recipe.crop_edge)
+    if recipe.flip_vertical:
+        x = flip_vertical(x, generator)
+    if recipe.rotation:
+        x = warp.random_rotation(x, recipe.rotation, generator)
+    policy = recipe.expanded_policy
+    if policy is None:
+        return [x]
+    if recipe.jensen_shannon:
+        return [x, vary(x, policy, generator), vary(x, policy, generator)]
+    return [vary(x, policy, generator)]
 
 
 @lru_cache(maxsize=1)

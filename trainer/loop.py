@@ -12,28 +12,30 @@ holds was told, one that raised (pruned, say) is in none, and after a kill an ep
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from space.architecture import Architecture
 from space.errors import ArchitectureError, CheckpointError, DivergedError
 from trainer import checkpoint as checkpoints
-from trainer import model as networks
+from trainer import optimizers, start
+from trainer.average import Average
 from trainer.checkpoint import Checkpoint, Identity, Keeper
 from trainer.data import Dataset, Split
 from trainer.device import select_device, training_type, tuned
+from trainer.evaluation import evaluate
 from trainer.feed import Feed, Normalisation, feed
+from trainer.mixing import loss as losses
+from trainer.mixing import mixed
+from trainer.optimizers import steer
 from trainer.outcome import EpochReport, Outcome
 from trainer.recipe import Recipe
-from trainer.schedule import rate
+from trainer.schedule import momentum, rate
 
 __all__ = ["EpochReport", "Fitted", "Outcome", "evaluate", "fit", "select_device", "train"]
-
-EVALUATION_BATCH = {"cpu": 250, "cuda": 2000}
 
 OnEpoch = Callable[[EpochReport], None]
 OnBatch = Callable[[int, int], None]
@@ -113,8 +115,10 @@ def fit(
 
     def fresh() -> _Run:
         torch.manual_seed(seed)
-        network = networks.build(architecture).to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return _Run(network, recipe, feed(dataset, split, place), place, seed, on_batch)
+        network = start.network(architecture, recipe).to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        images = feed(dataset, split, place)
+        images = replace(images, normalisation=start.normalisation(recipe, images.normalisation))
+        return _Run(network, recipe, images, place, seed, on_batch)
 
     run = fresh()
     if checkpoint:
@@ -124,7 +128,7 @@ def fit(
         on_continue(tuple(run.reports))
     with tuned(place):
         outcome = run.all_epochs(on_epoch)
-    return Fitted(run.network, run.feed.normalisation, outcome)
+    return Fitted(run.judged, run.feed.normalisation, outcome)
 
 
 def _continued(run: "_Run", fresh: Callable[[], "_Run"], keeper: Keeper) -> "_Run":
@@ -138,33 +142,6 @@ def _continued(run: "_Run", fresh: Callable[[], "_Run"], keeper: Keeper) -> "_Ru
         run = fresh()
     run.keeper = keeper
     return run
-
-
-def evaluate(
-    network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    normalisation: Normalisation,
-    chosen: Tensor | None = None,
-    on_part: Callable[[], None] | None = None,
-) -> tuple[float, float]:
-    """Mean cross-entropy (nats, no label smoothing) and accuracy 0..1, in float32, in evaluation mode.
-
-    images (N, H, W, C) bytes and labels (N,) are on the network's device; chosen are indices, None is all.
-    on_part is called between batches: an evaluation may take minutes.
-    """
-    if chosen is None:
-        chosen = torch.arange(len(labels), device=labels.device)
-    network.eval()
-    loss, correct = torch.zeros((), device=images.device), torch.zeros((), device=images.device)
-    with torch.inference_mode():
-        for i, part in enumerate(torch.split(chosen, EVALUATION_BATCH[images.device.type])):
-            if i and on_part:
-                on_part()
-            scores = network(normalisation.apply(images.index_select(0, part).permute(0, 3, 1, 2)))
-            loss += functional.cross_entropy(scores, labels[part], reduction="sum")
-            correct += (scores.argmax(1) == labels[part]).sum()
-    return loss.item() / len(chosen), correct.item() / len(chosen)
 
 
 class _Run:
@@ -181,7 +158,8 @@ class _Run:
     ) -> None:
         self.network, self.recipe, self.feed = network, recipe, feed
         self.device, self.on_batch = device, on_batch
-        self.optimizer = _optimizer(network, recipe, device)
+        self.optimizer = optimizers.build(network, recipe, device)
+        self.average = Average(network, recipe.ema) if recipe.ema else None
         self.generator = torch.Generator(device).manual_seed(seed)
         self.precision = training_type(recipe, device)
         self.step, self.steps = 0, recipe.epochs * feed.steps(recipe.batch_size)
@@ -191,13 +169,22 @@ class _Run:
         self.keeper: Keeper | None = None
 
     def restore(self, found: Checkpoint) -> None:
-        checkpoints.restore(found.state, self.network, self.optimizer, self.generator)
+        checkpoints.restore(found.state, self.network, self.optimizer, self.generator, self._averaged)
         self.step, self.reports = found.step, list(found.reports)
         self.started -= found.seconds
 
     def capture(self, identity: Identity) -> Checkpoint:
-        state = checkpoints.capture(self.network, self.optimizer, self.generator)
+        state = checkpoints.capture(self.network, self.optimizer, self.generator, self._averaged)
         return Checkpoint(identity, self.step, self._seconds, tuple(self.reports), state)
+
+    @property
+    def _averaged(self) -> nn.Module | None:
+        return self.average.network if self.average else None
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that counts: the average of the weights where there is one."""
+        return self._averaged or self.network
 
     @property
     def _seconds(self) -> float:
@@ -234,7 +221,13 @@ class _Run:
         _require_finite(train_loss, "training", epoch)
         feed = self.feed
         loss, accuracy = evaluate(
-            self.network, feed.images, feed.labels, feed.normalisation, feed.validation, self._alive
+            self.judged,
+            feed.images,
+            feed.labels,
+            feed.normalisation,
+            feed.validation,
+            self._alive,
+            training=self.recipe.evaluate_in_training_mode,
         )
         _require_finite(loss, "validation", epoch)
         return EpochReport(
@@ -255,6 +248,8 @@ class _Run:
         for x, labels in self.feed.epoch(self.recipe, self.generator):
             total += self._step(x, labels)
             self.step += 1
+            if self.average:
+                self.average.update(self.step)
             if self.on_batch:
                 self.on_batch(self.step, self.steps)
         return total.item() / batches
@@ -266,33 +261,15 @@ class _Run:
 
     def _step(self, x: Tensor, labels: Tensor) -> Tensor:
         self.learning_rate = rate(self.recipe, self.step, self.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate
+        steer(self.optimizer, self.learning_rate, momentum(self.recipe, self.step, self.steps))
+        x, targets = mixed(x, labels, self.recipe, self.generator)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16):
-            loss = functional.cross_entropy(
-                self.network(x), labels, label_smoothing=self.recipe.label_smoothing
-            )
+            loss = losses(self.network(x), targets, self.recipe)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        start.clip(self.network, self.recipe)
         self.optimizer.step()
         return loss.detach()
-
-
-def _optimizer(network: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
-    """SGD; vectors (biases, scales and shifts of norms) do not decay."""
-    groups = [
-        {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    fused = device.type == "cuda"
-    return torch.optim.SGD(
-        groups,
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        foreach=not fused,
-        fused=fused,
-    )
 
 
 def _require_finite(loss: float, kind: str, epoch: int) -> None:

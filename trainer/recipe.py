@@ -3,51 +3,181 @@
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from space.errors import RecipeError
+from trainer import mistakes
+from trainer.habits import HABITS, WITH_BETAS, WITH_MOMENTUM, OptimizerName
+from trainer.policies import POLICIES, AugMix, Policy, PolicyField
+from trainer.schedules import SHORT, Base, Cosine, OneCycle, ScheduleField, Share
 
-Share = Annotated[float, Field(ge=0, lt=1)]
+CONFIG = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+Deviation = Annotated[float, Field(gt=0, le=10)]
+BY_OPTIMIZER = ("learning_rate", "weight_decay", "momentum", "nesterov")
+
+
+class Scale(BaseModel):
+    """Mean and standard deviation of each channel, where white is 1."""
+
+    model_config = CONFIG
+
+    mean: tuple[Annotated[float, Field(ge=-10, le=10)], ...] = Field(min_length=1, max_length=4)
+    deviation: tuple[Deviation, ...] = Field(min_length=1, max_length=4)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if len(self.mean) != len(self.deviation):
+            raise ValueError("mean and deviation must be as many")
+        return self
+
+
+NormalisationField = Annotated[
+    Annotated[Literal["measured", "none", "cifar10", "imagenet"], Tag("short")]
+    | Annotated[Scale, Tag("table")],
+    Discriminator(lambda value: "table" if isinstance(value, (dict, Scale)) else "short"),
+]
+
+
+class Dropout(BaseModel):
+    """Shares to drop while training, by position; what is given here replaces the architecture's own."""
+
+    model_config = CONFIG
+
+    block: Share | None = Field(None, description="after the first norm of each block")
+    block_end: Share = Field(0.0, description="after the last activation of each block")
+    head: Share | None = Field(None, description="before the first linear layer")
 
 
 class Recipe(BaseModel):
-    """SGD with momentum under a schedule that comes down to zero over whatever number of epochs there is."""
+    """How to train a network, whatever the network. What is left out is SGD under one cycle."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = CONFIG
 
     epochs: int = Field(8, ge=1, le=10_000)
     batch_size: int = Field(128, ge=2, le=65_536)
-    learning_rate: float = Field(0.1, gt=0, le=100, description="the highest of the schedule")
-    momentum: Share = 0.9
-    nesterov: bool = True
-    weight_decay: float = Field(5e-4, ge=0, le=1, description="not applied to biases and normalisation")
-    schedule: Literal["one_cycle", "cosine"] = "one_cycle"
-    warm_up: Share = Field(0.25, description="share of the steps that one_cycle rises over")
+    optimizer: OptimizerName = "sgd"
+    learning_rate: float = Field(
+        0.1, gt=0, le=100, description="the highest of the schedule; left out: the optimizer's usual one"
+    )
+    momentum: Share = Field(0.9, description="of sgd and rmsprop; left out: 0.9 for sgd, else 0")
+    nesterov: bool = Field(True, description="of sgd alone, and then true if left out")
+    weight_decay: float = Field(
+        5e-4, ge=0, le=1, description="decoupled in adamw, else L2; left out: sgd 5e-4, adamw 0.05, else 0"
+    )
+    decay_vectors: bool = Field(False, description="biases and normalisation decay too, as torch has it")
+    betas: tuple[Share, Share] | None = Field(None, description="of adam, adamw and radam")
+    epsilon: float | None = Field(None, gt=0, le=1, description="of every optimizer but sgd")
+    schedule: ScheduleField = Field("one_cycle", description="a name, or a table that begins with one")
+    warm_up: Share = Field(0.25, description='share of the steps that schedule = "one_cycle" rises over')
     label_smoothing: Share = 0.1
-    crop_padding: int = Field(
-        4, ge=0, le=64, description="pixels of reflection around a random crop; 0: none"
+    jensen_shannon: float = Field(
+        0.0, ge=0, le=1000, description="weight of the divergence between an image and two AugMix views of it"
+    )
+    clip_value: float | None = Field(None, gt=0, le=1e6, description="largest element of a gradient")
+    clip_norm: float | None = Field(None, gt=0, le=1e6, description="largest norm of all gradients together")
+    ema: Share = Field(0.0, description="decay of the average of the weights that is evaluated; 0: none")
+    dropout: Dropout | None = None
+    initial: Literal["residual", "torch"] = Field(
+        "residual", description="first weights: He's, each block an identity; or torch's own"
+    )
+    crop_padding: int = Field(4, ge=0, le=64, description="pixels around a random crop; 0: no crop")
+    crop_edge: Literal["reflect", "zero"] = Field("reflect", description="what is in the padding")
+    enlarge: int | None = Field(
+        None, ge=4, le=512, description="pixels a side that images are scaled to before the crop"
     )
     flip: bool = Field(True, description="mirror half of the images, left to right")
+    flip_vertical: bool = Field(False, description="mirror half of the images, top to bottom")
+    rotation: float = Field(0.0, ge=0, le=180, description="degrees, to either side")
+    cutout: int = Field(0, ge=0, le=512, description="side in pixels of a square that is blanked; 0: none")
+    policy: PolicyField | None = None
+    mixup: float = Field(0.0, ge=0, le=100, description="alpha of MixUp; 0: none")
+    cutmix: float = Field(0.0, ge=0, le=100, description="alpha of CutMix; 0: none; with mixup by turns")
+    normalisation: NormalisationField = Field(
+        "measured", description="measured: mean and deviation of the training images"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    evaluate_in_training_mode: bool = Field(False, description="a mistake, kept to repeat published results")
+    accept: tuple[mistakes.Name, ...] = Field((), description="known mistakes that are meant")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual(cls, given: Any) -> Any:
+        """What is left out and depends on the optimizer."""
+        name = given.get("optimizer", "sgd") if isinstance(given, dict) else None
+        if not isinstance(name, str) or name not in HABITS:
+            return given
+        usual = {field: getattr(HABITS[name], "rate" if field == "learning_rate" else field)
+                 for field in BY_OPTIMIZER}  # fmt: skip
+        return {**usual, **given}
 
     @model_validator(mode="after")
-    def _nesterov_needs_momentum(self) -> Self:
-        if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov needs a momentum above 0")
+    def _fits_together(self) -> Self:
+        for problem in self._conflicts():
+            raise ValueError(problem)
+        for mistake in mistakes.of_recipe(self):
+            if mistake.name and mistake.name not in self.accept:
+                raise ValueError(mistake.refusal)
         return self
+
+    def _conflicts(self) -> list[str]:
+        has_augmix = isinstance(self.expanded_policy, AugMix)
+        options = {
+            f"nesterov is of sgd, not of {self.optimizer}": self.nesterov and self.optimizer != "sgd",
+            "nesterov needs a momentum above 0": self.nesterov and self.momentum == 0,
+            f"momentum is of sgd and rmsprop, not of {self.optimizer}": self.momentum > 0
+            and self.optimizer not in WITH_MOMENTUM,
+            f"betas are of adam, adamw and radam, not of {self.optimizer}": self.betas is not None
+            and self.optimizer not in WITH_BETAS,
+            "epsilon is of every optimizer but sgd": self.epsilon is not None and self.optimizer == "sgd",
+            f"jensen_shannon {self.jensen_shannon:g} needs AugMix: add policy = \"augmix\"":
+            self.jensen_shannon > 0 and not has_augmix,
+            "jensen_shannon compares views of one image; it goes with neither mixup nor cutmix":
+            self.jensen_shannon > 0 and self.mixup + self.cutmix > 0,
+            "clip_value and clip_norm are alternatives; leave one out": bool(
+                self.clip_value and self.clip_norm
+            ),
+        }  # fmt: skip
+        return [problem for problem, found in options.items() if found]
+
+    @property
+    def planned(self) -> Base:
+        """The schedule in full, where only its name was given."""
+        if not isinstance(self.schedule, str):
+            return self.schedule
+        return OneCycle(rise=self.warm_up) if self.schedule == "one_cycle" else SHORT[self.schedule]()  # type: ignore[call-arg]
+
+    @property
+    def expanded_policy(self) -> Policy | None:
+        """The policy in full, where only its name was given."""
+        return POLICIES[self.policy]() if isinstance(self.policy, str) else self.policy
 
     @classmethod
     def load(cls, path: Path, base: "Recipe | None" = None) -> "Recipe":
-        """Read a .toml or .json file; what it leaves out comes from base. RecipeError names the bad field."""
-        given = _document(path)
+        """Read a .toml or .json file; what it leaves out comes from base. RecipeError names the bad field.
+
+        A file that names another optimizer takes nothing from base that is tuned to base's.
+        """
+        return cls.parse(_document(path), str(path), base)
+
+    @classmethod
+    def parse(cls, given: dict[str, Any], where: str, base: "Recipe | None" = None) -> "Recipe":
+        """The same from values at hand; `where` names them in an error."""
+        known = base.model_dump() if base else {}
+        if base and given.get("optimizer", base.optimizer) != base.optimizer:
+            known = {name: value for name, value in known.items() if name not in OF_OPTIMIZER}
         try:
-            return cls.model_validate({**(base.model_dump() if base else {}), **given})
+            return cls.model_validate({**known, **given})
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "recipe"
-            raise RecipeError(f"{path}: {where}: {first['msg']} (got {_shown(first['input'])})") from error
+            raise RecipeError(f"{where}: {_problem(error)}") from error
+
+    def for_epochs(self, epochs: int) -> "Recipe":
+        """The same over another number of epochs: a schedule of fixed length is stretched with it."""
+        update: dict[str, Any] = {"epochs": epochs}
+        if not isinstance(self.schedule, str):
+            update["schedule"] = self.schedule.stretched(epochs / self.epochs)
+        return self.model_copy(update=update)
 
     def halved(self) -> "Recipe":
         """Half the batch, for where the whole one does not fit into memory; never fewer than 2 images.
@@ -56,15 +186,36 @@ class Recipe(BaseModel):
         the epochs stay, so as many images are seen. A batch of 2 is as small as it gets: the same recipe.
         """
         batch_size = max(2, self.batch_size // 2)
-        rate = self.learning_rate * batch_size / self.batch_size
-        return self.model_copy(update={"batch_size": batch_size, "learning_rate": rate})
+        factor = batch_size / self.batch_size
+        update: dict[str, Any] = {"batch_size": batch_size, "learning_rate": self.learning_rate * factor}
+        lowest = getattr(self.schedule, "minimum", 0.0)
+        if lowest:
+            update["schedule"] = cast(Cosine, self.schedule).model_copy(update={"minimum": lowest * factor})
+        return self.model_copy(update=update)
+
+    def require_batch(self, images: int) -> None:
+        """RecipeError if there are fewer training images than a batch, where someone has asked for that."""
+        if self.batch_size > images:
+            raise RecipeError(
+                f"batch_size {self.batch_size} is more than the {images:,} training images; lower it"
+            )
 
     def require_fit(self, image_size: int) -> None:
         """RecipeError if images of so many pixels a side cannot be reflected as far as crop_padding."""
-        if self.crop_padding >= image_size:
+        side = self.enlarge or image_size
+        if self.crop_edge == "reflect" and self.crop_padding >= side:
             raise RecipeError(
-                f"crop_padding {self.crop_padding} does not fit images of {image_size} pixels; lower it"
+                f"crop_padding {self.crop_padding} does not fit images of {side} pixels; lower it"
             )
+        if side < image_size:
+            raise RecipeError(f"enlarge {side} is below the {image_size} pixels of the images; raise it")
+        if self.cutout > image_size:
+            raise RecipeError(
+                f"cutout {self.cutout} is more than the {image_size} pixels of an image; lower it"
+            )
+
+
+OF_OPTIMIZER = (*BY_OPTIMIZER, "betas", "epsilon")
 
 
 def defaults(data_kind: str) -> Recipe:
@@ -78,6 +229,11 @@ def defaults(data_kind: str) -> Recipe:
     return Recipe(learning_rate=0.4)
 
 
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a recipe document."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Recipe.model_json_schema()
+
+
 def _document(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
@@ -89,6 +245,15 @@ def _document(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise RecipeError(f"{path}: a recipe is a table of fields, not a {type(document).__name__}")
     return document
+
+
+def _problem(error: ValidationError) -> str:
+    """One line: the field, what is wrong with it, what was found."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part not in ("short", "table")) or "recipe"
+    found = "" if isinstance(first["input"], dict) and first["type"] == "value_error" else first["input"]
+    told = f" (got {_shown(found)})" if found != "" else ""
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}{told}"
 
 
 def _shown(value: object) -> str:

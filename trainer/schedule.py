@@ -1,23 +1,48 @@
-"""The learning rate of every step. Free of torch; knows nothing of epochs."""
+"""The learning rate of every step of a recipe, and the momentum where the schedule moves that too.
 
-import math
+A function of the step alone, so a training that goes on needs no state of it. Free of torch.
+"""
+
+from typing import NamedTuple
 
 from trainer.recipe import Recipe
+from trainer.schedules import OneCycle
 
-FIRST_SHARE = 1 / 25
+
+class Moment(NamedTuple):
+    """Where a step stands in the units of its schedule; `t` counts from the start of the training."""
+
+    t: float
+    warm_up: float
+    total: float  # of the schedule, without the warm-up
+    epoch: float
 
 
 def rate(recipe: Recipe, step: int, steps: int) -> float:
-    """Learning rate of step 0 <= step < steps: half a cosine up over the warm-up, half a cosine down to zero.
-
-    `one_cycle` is that of Smith and Topin (arXiv 1708.07120) without its cycle of the momentum: it rises
-    from 1/25 of the highest rate. `cosine` (arXiv 1608.03983) starts at the highest rate.
-    """
-    rise = round(recipe.warm_up * steps) if recipe.schedule == "one_cycle" else 0
-    if step < rise:
-        return recipe.learning_rate * (FIRST_SHARE + (1 - FIRST_SHARE) * _half_cosine(1 - step / rise))
-    return recipe.learning_rate * _half_cosine((step - rise) / (steps - rise))
+    """Learning rate of step 0 <= step < steps, where `steps` are those of all recipe.epochs."""
+    schedule, now = recipe.planned, _moment(recipe, step, steps)
+    if now.t < now.warm_up:
+        rise = schedule.warm_up_from
+        return recipe.learning_rate * (rise + (1 - rise) * now.t / now.warm_up)
+    return schedule.at(recipe.learning_rate, now.t - now.warm_up, now.total, now.epoch)
 
 
-def _half_cosine(progress: float) -> float:
-    return (1 + math.cos(math.pi * progress)) / 2
+def momentum(recipe: Recipe, step: int, steps: int) -> float | None:
+    """Momentum (first beta of Adam's kin) of a step; None where it stays as the recipe says."""
+    schedule, now = recipe.planned, _moment(recipe, step, steps)
+    if not isinstance(schedule, OneCycle) or schedule.momentum is None:
+        return None
+    return schedule.momentum_at(max(0.0, now.t - now.warm_up), now.total)
+
+
+def _moment(recipe: Recipe, step: int, steps: int) -> Moment:
+    schedule = recipe.planned
+    if schedule.unit == "epoch":
+        epoch, run, t = 1.0, recipe.epochs, step * recipe.epochs // steps
+        warm_up = schedule.warm_up
+    else:
+        epoch, run, t = steps / recipe.epochs, steps, step
+        warm_up = round(schedule.warm_up * epoch)
+    length = getattr(schedule, "length", None)
+    total = length * epoch if length else run - warm_up
+    return Moment(t, warm_up, max(total, 1e-9), epoch)

@@ -1,0 +1,155 @@
+"""Any recipe trains any network, and goes on from a checkpoint to the same bits."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from recipe_samples import noise, recipes
+from space_samples import architectures
+from training_samples import RECIPE, STEPS, Training, digits, same
+
+from space.architecture import Architecture, Stage, Stem
+from space.errors import RecipeError
+from trainer import loop, model, start
+from trainer.average import Average
+from trainer.feed import Normalisation, feed
+from trainer.recipe import Recipe, Scale
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_two_steps_of_any_recipe_leave_the_loss_of_any_network_finite(
+    precision: str, folder: Path, data: st.DataObject
+) -> None:
+    architecture = data.draw(architectures())
+    recipe = data.draw(recipes(architecture.image_size, architecture.channels))
+    recipe = recipe.model_copy(update={"epochs": 1, "batch_size": 4, "precision": precision})
+    steps: list[int] = []
+    outcome = loop.train(
+        architecture,
+        recipe,
+        *noise(architecture, 8, folder),
+        seed=0,
+        on_batch=lambda step, total: steps.append(total),
+    )
+    assert steps[:2] == [2, 2]
+    assert 0 <= outcome.accuracy <= 1
+
+
+VARIED: list[dict[str, Any]] = [
+    {"ema": 0.9, "policy": "trivialaugment", "cutout": 3},
+    {"optimizer": "adamw", "mixup": 0.2, "cutmix": 1.0, "clip_norm": 1.0},
+    {"policy": "augmix", "jensen_shannon": 12, "dropout": {"block_end": 0.1}, "normalisation": "none"},
+    {"optimizer": "adam", "schedule": {"name": "one_cycle", "momentum": [0.85, 0.95]}, "rotation": 20},
+]
+
+
+@pytest.mark.parametrize("fields", VARIED)
+def test_a_training_of_any_recipe_goes_on_to_the_same_bits(
+    fields: dict[str, Any], folder: Path, tmp_path: Path
+) -> None:
+    common = {"epochs": 3, "batch_size": 64, "crop_padding": 1, "precision": "float32", "flip": False}
+    recipe = Recipe.model_validate(common | fields)
+    expected = Training(folder, None, recipe).run()
+    path = tmp_path / "checkpoint"
+    part = Training(folder, path, recipe)
+    part.run_until(STEPS + 1)
+    last = Training(folder, path, recipe)
+    assert same(last.run(), expected)
+    assert len(last.before) == 1
+    assert last.said == []
+
+
+def test_what_is_evaluated_is_the_average_of_the_weights(folder: Path) -> None:
+    plain = Training(folder, None).run()
+    averaged = Training(folder, None, RECIPE.model_copy(update={"ema": 0.99})).run()
+    assert averaged.outcome.loss != plain.outcome.loss
+    assert not same(plain, averaged)
+
+
+def test_an_average_follows_weights_and_statistics() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    average = Average(network, 0.5)
+    with torch.no_grad():
+        network[0].weight.fill_(1.0)
+        network[1].running_mean.fill_(4.0)  # type: ignore[union-attr,operator]
+        network[1].num_batches_tracked.fill_(7)  # type: ignore[union-attr,operator]
+    before = average.network[0].weight.clone()  # type: ignore[index]
+    average.update(100)
+    assert torch.allclose(average.network[0].weight, (before + 1) / 2)  # type: ignore[index]
+    assert average.network[1].running_mean.tolist() == [2.0, 2.0]  # type: ignore[index]
+    assert int(average.network[1].num_batches_tracked) == 7  # type: ignore[index]
+
+
+def test_dropout_of_the_recipe_replaces_that_of_the_architecture() -> None:
+    plain = Architecture(stem=Stem(width=4), stages=(Stage(blocks=1, width=4),))
+    recipe = Recipe.model_validate({"dropout": {"block": 0.1, "head": 0.3}})
+    shares = [m.p for m in start.network(plain, recipe).modules() if isinstance(m, torch.nn.Dropout)]
+    assert shares == [0.1, 0.3]
+    noisy = start.network(plain, Recipe.model_validate({"dropout": {"block_end": 0.5}}))
+    x = torch.randn(4, 3, 32, 32)
+    assert not torch.equal(noisy.train()(x), noisy(x))
+    assert torch.equal(noisy.eval()(x), noisy(x))
+
+
+def test_normalisations_are_in_grey_levels_and_fit_the_channels() -> None:
+    measured = Normalisation((100.0,), (50.0,))
+    assert start.normalisation(Recipe(), measured) is measured
+    assert start.normalisation(Recipe(normalisation="none"), measured) == Normalisation((0.0,), (255.0,))
+    half = Recipe(normalisation=Scale(mean=(0.5,), deviation=(0.5,)))
+    three = Normalisation((1.0, 2.0, 3.0), (1.0, 1.0, 1.0))
+    assert start.normalisation(half, three) == Normalisation((127.5,) * 3, (127.5,) * 3)
+    with pytest.raises(RecipeError, match="normalisation cifar10 is for 3 channels, the images have 1"):
+        start.normalisation(Recipe(normalisation="cifar10"), measured)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"cutout": 9}, "cutout 9 is more than the 8 pixels of an image; lower it"),
+        ({"enlarge": 4}, "enlarge 4 is below the 8 pixels of the images; raise it"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_the_images_is_refused_by_field_and_value(
+    fields: dict[str, Any], expected: str, folder: Path
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Training(folder, None, RECIPE.model_copy(update=fields)).run()
+    assert str(caught.value) == expected
+
+
+def test_three_views_of_a_batch_come_one_after_another(folder: Path) -> None:
+    recipe = Recipe.model_validate(
+        {"batch_size": 64, "crop_padding": 0, "flip": False, "policy": "augmix", "jensen_shannon": 12}
+    )
+    ready = feed(*digits(folder), torch.device("cpu"))
+    x, labels = next(iter(ready.epoch(recipe, torch.Generator().manual_seed(0))))
+    assert (len(x), len(labels)) == (192, 64)
+    clean, one, two = x.chunk(3)
+    assert not torch.equal(clean, one)
+    assert not torch.equal(one, two)
+
+
+@pytest.mark.parametrize(("size", "stride"), [(1, 2), (1, 3), (2, 3)])
+def test_gradients_are_whole_where_a_stride_is_wider_than_the_map(size: int, stride: int) -> None:
+    """oneDNN leaves some of a bfloat16 kernel's gradient as it finds the memory: fill that with NaN first."""
+    ours = model.Convolution(32, 64, 3, stride, 1, bias=False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = torch.randn(64, 32, size, size).to(memory_format=torch.channels_last)
+    assert torch.equal(ours(x), torch.nn.functional.conv2d(x, ours.weight, None, stride, 1))
+    for _ in range(20):
+        junk = [torch.full((64 * 32 * 9,), torch.nan, dtype=kind) for kind in (torch.float32, torch.bfloat16)]
+        del junk
+        ours.weight.grad = None
+        with torch.autocast("cpu", torch.bfloat16):
+            y = ours(x)
+        y.float().sum().backward()
+        assert bool(ours.weight.grad.isfinite().all())  # type: ignore[attr-defined]

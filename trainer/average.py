@@ -1,0 +1,30 @@
+"""An exponential moving average of a network's weights: often better than the weights, never trained."""
+
+from copy import deepcopy
+from itertools import chain
+
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+
+class Average:
+    """`network` follows the weights and the statistics of the norms of the one that is trained."""
+
+    def __init__(self, trained: nn.Module, decay: float) -> None:
+        self.network = deepcopy(trained).requires_grad_(False)
+        self.decay = decay
+        self._pairs = list(zip(_state(self.network), _state(trained), strict=True))
+
+    def update(self, step: int) -> None:
+        """After step 1, 2, ... The decay begins low, so that the first weights are soon forgotten."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        floats = [pair for pair in self._pairs if pair[0].is_floating_point()]
+        kept, now = [a for a, _ in floats], [b.detach() for _, b in floats]
+        get_ema_multi_avg_fn(decay)(kept, now, step)  # type: ignore[no-untyped-call]
+        for kept_one, one in self._pairs:
+            if not kept_one.is_floating_point():
+                kept_one.copy_(one)
+
+
+def _state(network: nn.Module) -> list[Tensor]:
+    return list(chain(network.parameters(), network.buffers()))

@@ -1,0 +1,32 @@
+"""The optimizers there are, and what each is used with unless a recipe says otherwise. Free of torch."""
+
+from typing import Literal, NamedTuple
+
+OptimizerName = Literal["sgd", "adam", "adamw", "radam", "rmsprop", "adagrad", "adadelta"]
+
+
+class Habit(NamedTuple):
+    """The range that learning rates usually come from, and what holds where a recipe says nothing."""
+
+    lowest: float
+    rate: float
+    highest: float
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    nesterov: bool = False
+
+
+# Adam's kin move every weight by about the rate, whatever the gradient; SGD by the rate times the gradient.
+# AdamW decays by rate * weight_decay a step, as SGD does: 0.001 * 0.05 is SGD's 0.1 * 5e-4.
+HABITS: dict[str, Habit] = {
+    "sgd": Habit(1e-3, 0.1, 2.0, weight_decay=5e-4, momentum=0.9, nesterov=True),
+    "adam": Habit(1e-5, 1e-3, 1e-2),
+    "adamw": Habit(1e-5, 1e-3, 1e-2, weight_decay=0.05),
+    "radam": Habit(1e-5, 1e-3, 1e-2),
+    "rmsprop": Habit(1e-5, 1e-3, 1e-2),
+    "adagrad": Habit(1e-3, 1e-2, 0.2),
+    "adadelta": Habit(1e-2, 1.0, 5.0),
+}
+WITH_MOMENTUM = ("sgd", "rmsprop")
+WITH_BETAS = ("adam", "adamw", "radam")
+COUPLED = ("adam", "radam", "rmsprop")  # L2 enters the gradient, and is divided by its size

@@ -1,0 +1,74 @@
+"""MixUp and CutMix: batches whose images are mixtures of two of theirs, and the loss that goes with them.
+
+One share is drawn for a whole batch, on the host from torch's own generator, so no device is waited for.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Beta
+from torch.nn import functional
+
+from trainer.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Labels (N,); of mixed images also those of the other image, and the share of the first."""
+
+    labels: Tensor
+    others: Tensor | None = None
+    share: float = 1.0
+
+
+def mixed(x: Tensor, labels: Tensor, recipe: Recipe, generator: Generator) -> tuple[Tensor, Targets]:
+    """MixUp (arXiv 1710.09412) or CutMix (1905.04899) as the recipe says; by turns at random if both."""
+    if not recipe.mixup and not recipe.cutmix:
+        return x, Targets(labels)
+    partner = torch.randperm(len(x), generator=generator, device=x.device)
+    cut = not recipe.mixup or (recipe.cutmix > 0 and bool(torch.rand(()) < 0.5))
+    alpha = recipe.cutmix if cut else recipe.mixup
+    share = float(Beta(torch.tensor(alpha), torch.tensor(alpha)).sample())
+    if cut:
+        x, share = _cut(x, x[partner], share)
+    else:
+        x = x.lerp(x[partner], 1 - share)
+    return x, Targets(labels, labels[partner], share)
+
+
+def loss(scores: Tensor, targets: Targets, recipe: Recipe) -> Tensor:
+    """Mean cross-entropy in nats, with what the recipe adds to it.
+
+    With jensen_shannon the scores are of three views of each image, one after another; the cross-entropy is
+    of the first (arXiv 1912.02781).
+    """
+    views = scores.chunk(3) if recipe.jensen_shannon else (scores,)
+    smoothing = recipe.label_smoothing
+    entropy = functional.cross_entropy(views[0], targets.labels, label_smoothing=smoothing)
+    if targets.others is not None:
+        other = functional.cross_entropy(views[0], targets.others, label_smoothing=smoothing)
+        entropy = targets.share * entropy + (1 - targets.share) * other
+    if len(views) == 3:
+        entropy = entropy + recipe.jensen_shannon * jensen_shannon(views)
+    return entropy
+
+
+def jensen_shannon(views: tuple[Tensor, ...]) -> Tensor:
+    """Mean divergence, in nats, of the class probabilities of views (N, classes) from their mean."""
+    logs = [functional.log_softmax(view.float(), 1) for view in views]
+    mean = torch.stack([log.exp() for log in logs]).mean(0).clamp(1e-7, 1).log()
+    parts = [functional.kl_div(mean, log, reduction="batchmean", log_target=True) for log in logs]
+    return torch.stack(parts).mean()
+
+
+def _cut(x: Tensor, other: Tensor, share: float) -> tuple[Tensor, float]:
+    """A box of about 1 - share of the area comes from `other`; the share that is left to x."""
+    height, width = x.shape[2:]
+    side = (1 - share) ** 0.5
+    row, column = (int(torch.randint(size, ())) for size in (height, width))
+    top, bottom = (min(height, max(0, round(row + half * side * height))) for half in (-0.5, 0.5))
+    left, right = (min(width, max(0, round(column + half * side * width))) for half in (-0.5, 0.5))
+    x = x.clone(memory_format=torch.preserve_format)
+    x[:, :, top:bottom, left:right] = other[:, :, top:bottom, left:right]
+    return x, 1 - (bottom - top) * (right - left) / (height * width)

@@ -1,0 +1,103 @@
+"""The operations that augmentation policies are made of, on a batch in which each image has its own amount.
+
+Images are bytes (N, C, H, W) with 1 or 3 channels, amounts (N,) floats in the units that are said. Where one
+setting serves a whole batch, torchvision's kernel does the work. It knows no policy.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from trainer import warp
+
+Operation = Callable[[Tensor, Tensor], Tensor]
+
+
+def brightness(x: Tensor, amount: Tensor) -> Tensor:
+    """Towards black (-1) or away from it (1)."""
+    return _blend(x, torch.zeros_like(x), amount)
+
+
+def color(x: Tensor, amount: Tensor) -> Tensor:
+    """Towards grey (-1) or away from it (1)."""
+    return _blend(x, _grey(x), amount)
+
+
+def contrast(x: Tensor, amount: Tensor) -> Tensor:
+    """Towards the mean grey (-1) or away from it (1)."""
+    return _blend(x, _grey(x).floor().mean((1, 2, 3), keepdim=True), amount)
+
+
+def sharpness(x: Tensor, amount: Tensor) -> Tensor:
+    """Towards a blurred image (-1) or away from it (1)."""
+    from torchvision.transforms.v2 import functional
+
+    return _blend(x, functional.adjust_sharpness(x, 0.0), amount)
+
+
+def posterize(x: Tensor, amount: Tensor) -> Tensor:
+    """Keeps the highest `amount` bits."""
+    mask = (256 - 2 ** (8 - amount.round().int())).to(torch.uint8)
+    return x & mask.view(-1, 1, 1, 1)
+
+
+def solarize(x: Tensor, amount: Tensor) -> Tensor:
+    """Inverts what is at least `amount`, where white is 1."""
+    return torch.where(x >= (amount * 255).view(-1, 1, 1, 1), 255 - x, x)
+
+
+def autocontrast(x: Tensor, _amount: Tensor) -> Tensor:
+    """Each channel from black to white."""
+    from torchvision.transforms.v2 import functional
+
+    return torch.as_tensor(functional.autocontrast(x))
+
+
+def equalize(x: Tensor, _amount: Tensor) -> Tensor:
+    """Each channel to as many pixels of every brightness."""
+    from torchvision.transforms.v2 import functional
+
+    return torch.as_tensor(functional.equalize(x))
+
+
+def invert(x: Tensor, _amount: Tensor) -> Tensor:
+    """Black for white."""
+    return 255 - x
+
+
+def identity(x: Tensor, _amount: Tensor) -> Tensor:
+    """Nothing."""
+    return x
+
+
+OPERATIONS: dict[str, Operation] = {
+    "Identity": identity,
+    "ShearX": lambda x, amount: warp.shear(x, amount, 0),
+    "ShearY": lambda x, amount: warp.shear(x, amount, 1),
+    "TranslateX": lambda x, amount: warp.shift(x, amount, 0),
+    "TranslateY": lambda x, amount: warp.shift(x, amount, 1),
+    "Rotate": warp.rotate,
+    "Brightness": brightness,
+    "Color": color,
+    "Contrast": contrast,
+    "Sharpness": sharpness,
+    "Posterize": posterize,
+    "Solarize": solarize,
+    "AutoContrast": autocontrast,
+    "Equalize": equalize,
+    "Invert": invert,
+}
+
+
+def _grey(x: Tensor) -> Tensor:
+    """Brightness (N, 1, H, W), floats 0..255."""
+    if x.shape[1] == 1:
+        return x.float()
+    weights = torch.tensor([0.2989, 0.587, 0.114], device=x.device).view(1, 3, 1, 1)
+    return (x * weights).sum(1, keepdim=True)
+
+
+def _blend(x: Tensor, other: Tensor, amount: Tensor) -> Tensor:
+    share = (1 + amount).view(-1, 1, 1, 1)
+    return (share * x + (1 - share) * other).clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,57 @@
+"""The optimizer of a recipe, built and steered. It knows no schedule."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainer.habits import WITH_MOMENTUM
+from trainer.recipe import Recipe
+
+
+def build(network: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
+    """The optimizer of the recipe; vectors (biases, scales and shifts of norms) decay only if it says so."""
+    wide = [p for p in network.parameters() if p.ndim > 1]
+    narrow = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": wide, "weight_decay": recipe.weight_decay},
+        {"params": narrow, "weight_decay": recipe.weight_decay if recipe.decay_vectors else 0.0},
+    ]
+    fused = device.type == "cuda" and recipe.optimizer in ("sgd", "adam", "adamw")
+    given = _arguments(recipe) | ({"fused": True, "foreach": False} if fused else {"foreach": True})
+    kind: type[torch.optim.Optimizer] = getattr(torch.optim, CLASSES[recipe.optimizer])
+    return kind(groups, lr=recipe.learning_rate, **given)  # type: ignore[call-arg]
+
+
+CLASSES = {
+    "sgd": "SGD",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "radam": "RAdam",
+    "rmsprop": "RMSprop",
+    "adagrad": "Adagrad",
+    "adadelta": "Adadelta",
+}
+
+
+def _arguments(recipe: Recipe) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if recipe.optimizer in WITH_MOMENTUM:
+        found["momentum"] = recipe.momentum
+    if recipe.optimizer == "sgd":
+        found["nesterov"] = recipe.nesterov
+    if recipe.betas:
+        found["betas"] = recipe.betas
+    if recipe.epsilon is not None:
+        found["eps"] = recipe.epsilon
+    return found
+
+
+def steer(optimizer: torch.optim.Optimizer, rate: float, momentum: float | None) -> None:
+    """Sets the rate of the next step, and its momentum (first beta of Adam's kin) unless that is None."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+        if momentum is not None and "momentum" in group:
+            group["momentum"] = momentum
+        if momentum is not None and "betas" in group:
+            group["betas"] = (momentum, group["betas"][1])

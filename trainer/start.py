@@ -1,0 +1,68 @@
+"""What a recipe decides before the first step: first weights, dropout, normalisation; and how to clip."""
+
+from torch import nn
+from torch.nn import functional
+
+from space.architecture import Architecture
+from space.errors import RecipeError
+from trainer import model
+from trainer.feed import Normalisation
+from trainer.recipe import Recipe, Scale
+
+KNOWN = {
+    "none": Scale(mean=(0.0,), deviation=(1.0,)),
+    "cifar10": Scale(mean=(0.4914, 0.4822, 0.4465), deviation=(0.2470, 0.2435, 0.2616)),
+    "imagenet": Scale(mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224, 0.225)),
+}
+
+
+def network(architecture: Architecture, recipe: Recipe) -> nn.Module:
+    """The network with fresh weights from torch's generator; its state has the same names in any recipe."""
+    fitted = _with_dropout(architecture, recipe)
+    built = model.build(fitted) if recipe.initial == "residual" else model.Network(fitted)
+    if recipe.dropout and recipe.dropout.block_end:
+        share = recipe.dropout.block_end
+        for module in built.modules():
+            if isinstance(module, model.Block):
+                module.register_forward_hook(
+                    lambda block, _, y: functional.dropout(y, share, training=block.training)
+                )
+    return built
+
+
+def _with_dropout(architecture: Architecture, recipe: Recipe) -> Architecture:
+    if recipe.dropout is None:
+        return architecture
+    update = {}
+    for part in ("block", "head"):
+        share = getattr(recipe.dropout, part)
+        if share is not None:
+            update[part] = getattr(architecture, part).model_copy(update={"dropout": share})
+    return architecture.model_copy(update=update)
+
+
+def normalisation(recipe: Recipe, measured: Normalisation) -> Normalisation:
+    """The recipe's, in grey levels; RecipeError where it is for images of other channels than `measured`."""
+    if recipe.normalisation == "measured":
+        return measured
+    scale = recipe.normalisation if isinstance(recipe.normalisation, Scale) else KNOWN[recipe.normalisation]
+    channels = len(measured.mean)
+    if len(scale.mean) not in (1, channels):
+        raise RecipeError(
+            f"normalisation {_shown(recipe)} is for {len(scale.mean)} channels, the images have {channels}"
+        )
+    times = channels // len(scale.mean)
+    mean, deviation = ([255 * x for x in part] * times for part in (scale.mean, scale.deviation))
+    return Normalisation(tuple(mean), tuple(deviation))
+
+
+def _shown(recipe: Recipe) -> str:
+    return recipe.normalisation if isinstance(recipe.normalisation, str) else str(recipe.normalisation.mean)
+
+
+def clip(network: nn.Module, recipe: Recipe) -> None:
+    """Bounds the gradients as the recipe says."""
+    if recipe.clip_value:
+        nn.utils.clip_grad_value_(network.parameters(), recipe.clip_value)
+    if recipe.clip_norm:
+        nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
