@@ -101,6 +101,7 @@ class Launch:
             *("--grace", str(flags.grace_seconds), "--stall-timeout", str(flags.stall_seconds)),
             *("--database-patience", str(flags.patience_seconds)),
             *("--keep-weights", str(flags.keep_weights)),
+            *(("--data", flags.data) if flags.data else ()),
             *(("--trial-timeout", str(flags.trial_seconds)) if flags.trial_seconds else ()),
         ]
 

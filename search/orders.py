@@ -1,5 +1,6 @@
 """The commands that tell a study's workers what to do: stop, pause, resume; and ps, who is at what."""
 
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,17 @@ WAITING_LOOKS = 10  # after waiting workers were told to go on
 LOOK_SECONDS = 0.5
 
 
-def _give(storage: str, study: str | None, order: str) -> str:
+def _give(storage: str, study: str | None, order: str, meaning: str) -> None:
     from storage import studies
     from storage.studies import Order
 
     with views.opened(storage, study, whole=True) as view:
+        name, trained, trials = view.record.name, view.trained, view.record.trials
+        if trained >= trials:
+            click.echo(f"{name} is done, {trained} of {trials} trained: nobody works on it")
+            return
         studies.give_order(view.engine, view.record.id, Order(order))
-        return view.record.name
+    click.echo(f"{name}: workers {meaning}; `search resume {shlex.quote(name)}` goes on")
 
 
 @click.command()
@@ -27,8 +32,10 @@ def _give(storage: str, study: str | None, order: str) -> str:
 @click.option("--now", is_flag=True, help="End running trials at their next batch; they do not count.")
 def stop(study: str | None, storage: str, now: bool) -> None:
     """Let every worker of a study, wherever it is, finish its trial and end."""
-    name = _give(storage, study, "stop_now" if now else "stop")
-    click.echo(f"{name}: workers end {'now' if now else 'after their trial'}; `search resume {name}` goes on")
+    if now:
+        _give(storage, study, "stop_now", "end now")
+    else:
+        _give(storage, study, "stop", "end after their trial")
 
 
 @click.command()
@@ -36,8 +43,7 @@ def stop(study: str | None, storage: str, now: bool) -> None:
 @options.storage
 def pause(study: str | None, storage: str) -> None:
     """Let every worker of a study finish its trial and wait."""
-    name = _give(storage, study, "pause")
-    click.echo(f"{name}: workers wait after their trial; `search resume {name}` goes on")
+    _give(storage, study, "pause", "wait after their trial")
 
 
 @click.command()

@@ -111,16 +111,22 @@ def _recipe(flags: Flags, stored: Plan | None, data: plans.DataPlan) -> Recipe:
 
 
 def _data(flags: Flags, stored: Plan | None) -> tuple[plans.DataPlan, Images]:
-    given = (flags.data, flags.image_size, flags.train_images)
-    if stored and given == (None, None, None):
-        return stored.data, plans.open_images(stored.data, flags.data_dir)
-    spec = flags.data or (stored.data.spec if stored else "cifar10")
-    dataset = datasets.load(spec, flags.data_dir, flags.image_size)
+    """The images, and the plan's words for them: those of the stored study where they are the same images,
+    wherever they lie."""
+    was = stored.data if stored else None
+    if was and (flags.data, flags.image_size, flags.train_images) == (None, None, None):
+        return was, plans.open_images(was, flags.data_dir)
+    spec = flags.data or (was.spec if was else "cifar10")
+    limit = flags.train_images or (was.limit if was else None)
+    dataset = datasets.load(spec, flags.data_dir, flags.image_size or (was.image_size if was else None))
     small = len(dataset.labels) < settings.SMALL
     share = settings.SMALL_VALIDATION_SHARE if small else settings.VALIDATION_SHARE
-    seed = stored.data.split_seed if stored else flags.seed or 0
-    images = Images(dataset, datasets.split(dataset, seed, share, flags.train_images))
-    return plans.describe(dataset.spec, images, flags.train_images, share, seed), images
+    share, seed = (was.validation_share, was.split_seed) if was else (share, flags.seed or 0)
+    images = Images(dataset, datasets.split(dataset, seed, share, limit))
+    found = plans.describe(dataset.spec, images, limit, share, seed)
+    if was and (found.digest, found.split_digest) == (was.digest, was.split_digest):
+        return was, images
+    return found, images
 
 
 def prepare(flags: Flags) -> tuple[Engine, Study, Plan]:

@@ -1,4 +1,4 @@
-"""The commands that only look: status, list, trials, best, show. Data on stdout, in the form asked for."""
+"""The commands that only look: status, list, trials, best. Data on stdout, in the form asked for."""
 
 import csv
 import json
@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -109,7 +108,9 @@ def emit(rows: list[dict[str, Any]], form: str, title: str = "") -> None:
     if form == "json":
         click.echo(json.dumps(rows, indent=1, default=str))
     elif form == "csv":
-        writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]) if rows else [])
+        if not rows:
+            return
+        writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     else:
@@ -292,35 +293,3 @@ def best(study: str | None, storage: str, form: str, top: int) -> None:
             | picked
         )
     emit(rows, form)
-
-
-@click.command()
-@click.argument("subject", metavar="FILE|STUDY[:TRIAL]", required=False)
-@options.storage
-@options.format_
-def show(subject: str | None, storage: str, form: str) -> None:
-    """A network layer by layer: output shape, parameters, multiply-accumulates."""
-    from space import architecture, cost
-
-    if subject and (subject.endswith(".json") or Path(subject).is_file()):
-        network = architecture.load(Path(subject))
-    else:
-        with opened(storage, subject) as view:
-            network = architecture.Architecture.parse(view.candidate().architecture)
-    rows = [
-        {
-            "layer": row.name,
-            "kind": row.kind,
-            "output": f"{row.channels}x{row.size}x{row.size}",
-            "parameters": row.parameters,
-            "macs": row.macs,
-        }
-        for row in cost.layers(network)
-    ]
-    emit(rows, form)
-    if form == "table":
-        spent = cost.total(network)
-        click.echo(
-            f"{spent.parameters:,} parameters, {spent.macs:,} multiply-accumulates,"
-            f" fingerprint {network.fingerprint}"
-        )

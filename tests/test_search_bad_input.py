@@ -29,7 +29,7 @@ LAUNCH = ("launch", "--trials", "3", "--data", "digits", "--gpus", "none")
         (("--storage", "mysql://me:secret@host/x"), 5, "unknown kind of database 'mysql'"),
         (("--storage", "sqlite:////proc/nothing.db"), 5, "unable to open"),
         (("--storage", "no url"), 5, "not a database URL"),
-        (("--data", "imagenet"), 5, "use cifar10, digits or folder:PATH"),
+        (("--data", "imagenet"), 2, "use cifar10, digits or folder:PATH"),
         (("--data", "folder:/nowhere"), 5, "no folder /nowhere"),
         (("--max-params", "100"), 3, "nothing fits 100 parameters: the smallest network"),
         (("--max-params", "lots"), 2, "'lots' is not a number"),

@@ -181,7 +181,9 @@ def refused(spec: str, data_dir: Path) -> str:
 
 @pytest.mark.parametrize("spec", ["mnist", "folder:", "", "Digits"])
 def test_an_unknown_data_set_is_refused_with_the_known_ones(spec: str, tmp_path: Path) -> None:
-    assert refused(spec, tmp_path) == f"unknown data set {spec!r}; use cifar10, digits or folder:PATH"
+    with pytest.raises(UsageError) as caught:
+        data.load(spec, tmp_path)
+    assert str(caught.value) == f"unknown data set {spec!r}; use cifar10, digits or folder:PATH"
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
@@ -236,7 +238,7 @@ def test_a_damaged_cache_is_named(digits: data.Dataset) -> None:
 
 
 def test_an_image_size_out_of_range_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"image size 1000 is outside 4\.\.512"):
+    with pytest.raises(UsageError, match=r"image size 1000 is outside 4\.\.512"):
         data.load("digits", tmp_path, 1000)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from space.errors import DataError
+from space.errors import DataError, UsageError
 from trainer import pictures
 
 DIGITS_TEST_SHARE = 0.2
@@ -49,9 +49,9 @@ class Source:
 
 
 def find(spec: str, data_dir: Path, image_size: int | None) -> Source:
-    """The source that a spec names. DataError for an unknown spec or a folder that cannot be used."""
+    """The source that a spec names. UsageError: an unknown spec; DataError: a folder that cannot be used."""
     if image_size is not None and not 4 <= image_size <= 512:
-        raise DataError(f"image size {image_size} is outside 4..512; choose another")
+        raise UsageError(f"image size {image_size} is outside 4..512; choose another")
     kind, _, rest = spec.partition(":")
     if kind == "folder" and rest:
         return _folder(Path(rest).expanduser().resolve(), image_size)
@@ -60,7 +60,7 @@ def find(spec: str, data_dir: Path, image_size: int | None) -> Source:
     if spec == "cifar10":
         size = image_size or 32
         return Source(spec, "CIFAR-10", f"cifar10-{size}", lambda: _cifar10(data_dir, size))
-    raise DataError(f"unknown data set {spec!r}; use cifar10, digits or folder:PATH")
+    raise UsageError(f"unknown data set {spec!r}; use cifar10, digits or folder:PATH")
 
 
 def stratified(labels: NDArray[np.int64], total: int, seed: int) -> NDArray[np.int64]:

@@ -1,0 +1,63 @@
+"""A study that is gone on with: what is not said again stays as it was."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import run
+from PIL import Image
+
+from search import preparation
+from search.preparation import Flags, make_plan
+from space.errors import StudyError
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Two classes of twenty pictures each."""
+    random = np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        folder = tmp_path / "pictures" / "train" / name
+        folder.mkdir(parents=True)
+        for i in range(20):
+            pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+    return tmp_path / "pictures"
+
+
+def flags(tmp_path: Path, **given: object) -> Flags:
+    return Flags(storage=f"sqlite:///{tmp_path / 's.db'}", data_dir=tmp_path / "data", trials=3, **given)  # type: ignore[arg-type]
+
+
+def test_flags_of_the_data_that_are_left_out_come_from_the_study_one_by_one(
+    tmp_path: Path, pictures: Path
+) -> None:
+    spec = f"folder:{pictures}"
+    stored = make_plan(flags(tmp_path, data=spec, image_size=8, train_images=20), None)
+    for again in ({"data": spec}, {"image_size": 8}, {"train_images": 20}, {}):
+        assert make_plan(flags(tmp_path, **again), stored) == stored
+
+
+def test_images_that_have_moved_are_the_same_images(tmp_path: Path, pictures: Path) -> None:
+    stored = make_plan(flags(tmp_path, data=f"folder:{pictures}", image_size=8), None)
+    shutil.copytree(pictures, tmp_path / "elsewhere")
+    shutil.rmtree(pictures)
+    assert make_plan(flags(tmp_path, data=f"folder:{tmp_path / 'elsewhere'}"), stored) == stored
+
+
+def test_other_images_are_another_study(tmp_path: Path, pictures: Path) -> None:
+    stored = make_plan(flags(tmp_path, data=f"folder:{pictures}", image_size=8), None)
+    (pictures / "train" / "cats" / "7.png").unlink()
+    now = make_plan(flags(tmp_path, data=f"folder:{pictures}"), stored)
+    with pytest.raises(StudyError, match="another --data"):
+        preparation.plans.require_same("night", stored, now)
+
+
+def test_an_unknown_data_set_is_a_matter_of_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = ("--storage", f"sqlite:///{tmp_path / 's.db'}", "--data-dir", str(tmp_path / "data"))
+    result = run(capsys, "launch", "--trials", "3", "--data", "mnist", *store)
+    assert (result.code, result.err) == (
+        2,
+        "search: unknown data set 'mnist'; use cifar10, digits or folder:PATH\n",
+    )
