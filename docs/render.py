@@ -1,5 +1,6 @@
-"""Writes docs/commands.md from the commands themselves: `make docs`. A test holds the two equal."""
+"""Writes commands.md and recipe.schema.json from what they describe: `make docs`. Tests hold them equal."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -9,8 +10,10 @@ import click
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from search.cli import cli
+from trainer.recipe import schema
 
 TARGET = Path(__file__).parent / "commands.md"
+SCHEMA = Path(__file__).parent / "recipe.schema.json"
 HEAD = """# Commands
 
 What `search COMMAND --help` prints. Written by `make docs`.
@@ -34,3 +37,4 @@ def _section(name: str, command: click.Command) -> str:
 
 if __name__ == "__main__":
     TARGET.write_text(render())
+    SCHEMA.write_text(json.dumps(schema(), indent=1) + "\n")

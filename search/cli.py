@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
-from search import options, orders, settings, upkeep, views
+from search import catalogue, options, orders, settings, upkeep, views
 from space import errors
 
 EXIT_CODES = """
@@ -286,7 +286,8 @@ def dashboard(storage: str, port: int, host: str, allow_remote: bool) -> None:
 
 
 for command in (
-    *(views.status, views.list_, views.trials, views.best, views.show),
+    *(views.status, views.list_, views.trials, views.best),
+    *(catalogue.show, catalogue.published, catalogue.recipe),
     *(orders.stop, orders.pause, orders.resume, orders.ps),
     *(upkeep.db, upkeep.replay, upkeep.gc),
 ):

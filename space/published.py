@@ -2,10 +2,12 @@
 
 Students at one university each tuned a network of at most 5,000,000 parameters on CIFAR-10 by hand; systems
 are numbered 000 to 004. `published/cifar10.json` holds one row of their tables or repositories a line.
-How they were trained is not known here, and a reported accuracy was mostly the best epoch on the test set.
+A row also holds how its network was trained, as a document that is not read here, and a reported accuracy was
+mostly the best epoch on the test set.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
@@ -21,6 +23,7 @@ class Published:
 
     evidence, what the count was checked against: "layers", every layer size that the authors printed, in
     order; "total", the total that they printed; "code", their code; "guess", a reading of their text.
+    `note` says what else to know of a row; `recipe` is what trainer/recipe.py reads.
     """
 
     name: str
@@ -31,7 +34,14 @@ class Published:
     printed_parameters: int | None
     parameters: int
     macs: int
+    note: str | None
     architecture: Architecture
+    recipe: Mapping[str, Any]
+
+    @property
+    def misprinted(self) -> bool:
+        """Whether the printed count is not that of the network."""
+        return self.printed_parameters not in (None, self.parameters)
 
 
 def names() -> list[str]:

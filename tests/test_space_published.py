@@ -10,7 +10,8 @@ from torch import nn
 from space import cost, published
 from space.errors import ArchitectureError
 from space.published import Published
-from trainer import model
+from trainer import mistakes, model, schedule
+from trainer.recipe import Recipe
 
 FACTS = Path(__file__).parents[2] / "shared" / "seeds" / "seeds.json"
 ALL = {entry.name: entry for entry in published.everything()}
@@ -182,3 +183,57 @@ def test_the_counts_that_were_printed_wrong_stay_known() -> None:
         if entry.printed_parameters not in (None, entry.parameters)
     }
     assert wrong == {4_926_282: 4_997_802, 4_815_940: 4_813_298}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_recipe_loads(name: str) -> None:
+    recipe = Recipe.parse(dict(ALL[name].recipe), name)
+    graves = {mistake.name for mistake in mistakes.of_training(recipe, ALL[name].architecture)} - {None}
+    assert graves == set(recipe.accept), "a row accepts the mistakes that it makes, and no others"
+
+
+def test_the_mistakes_that_were_made_are_found() -> None:
+    def made(name: str) -> set[str | None]:
+        recipe = Recipe.parse(dict(ALL[name].recipe), name)
+        return {mistake.name for mistake in mistakes.of_training(recipe, ALL[name].architecture)}
+
+    assert made("001-scheduler-one-cycle") == {"one_cycle_per_epoch"}
+    assert made("001-epochs-300") == made("001-scheduler-polynomial") == {"short_schedule"}
+    assert made("001-optimizer-adam") == {"coupled_decay"}
+    assert made("000-resblock") == {"softmax"}
+    assert made("003-model4") == {"training_mode"}
+    assert made("001-final") == set()
+
+
+def test_the_rates_are_those_that_the_logs_show() -> None:
+    def rates(name: str, *epochs: int) -> list[float]:
+        recipe = Recipe.parse(dict(ALL[name].recipe), name)
+        return [schedule.rate(recipe, 10 * epoch, 10 * recipe.epochs) for epoch in epochs]
+
+    assert rates("001-scheduler-one-cycle", 0, 199) == pytest.approx([4.0e-4, 4.16e-4], rel=2e-3)
+    assert rates("001-scheduler-linear", 0, 5, 199) == pytest.approx([0.0333, 0.1, 0.1], rel=2e-3)
+    assert rates("001-scheduler-polynomial", *range(6)) == pytest.approx([0.1, 0.08, 0.06, 0.04, 0.02, 0])
+    assert rates("001-epochs-100", 99) == pytest.approx([0.0508], rel=2e-3)
+    assert rates("001-epochs-300", 299) == pytest.approx([0.0492], rel=2e-3)
+    assert rates("002-final", 0, 45) == pytest.approx([4e-4, 0.01])
+
+
+def test_recipes_are_the_collected_facts(facts: list[dict[str, Any]]) -> None:
+    for fact, entry in zip(facts, ALL.values(), strict=True):
+        given, recipe = fact["recipe"], Recipe.parse(dict(entry.recipe), entry.name)
+        assert (recipe.epochs, recipe.batch_size) == (given["epochs"], given["batch_size"]), entry.name
+        optimizer = given["optimizer"]
+        assert recipe.optimizer == optimizer["name"].lower()
+        assert recipe.weight_decay == optimizer["weight_decay"]
+        assert recipe.momentum == optimizer.get("momentum", 0)
+        assert recipe.learning_rate == (given["scheduler"] or {}).get("max_lr", optimizer["lr"])
+        assert recipe.clip_value == (given["grad_clip"] or {}).get("value")
+        assert recipe.jensen_shannon == (given["loss"]["jsd"] or {"weight": 0})["weight"]
+        operations = {operation["op"]: operation for operation in given["augment"]}
+        crop = operations.get("random_crop", {"padding": 0, "padding_mode": recipe.crop_edge})
+        assert (recipe.crop_padding, recipe.crop_edge) == (crop["padding"], crop["padding_mode"])
+        assert recipe.flip == ("hflip" in operations)
+        assert recipe.rotation == operations.get("random_rotation", {"degrees": 0})["degrees"]
+        assert recipe.enlarge == operations.get("resize", {"size": None})["size"]
+        policy = recipe.expanded_policy
+        assert {policy.name if policy else None} == (set(operations) & {"augmix", "autoaugment"} or {None})
