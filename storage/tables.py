@@ -149,3 +149,35 @@ claims = Table(
     UniqueConstraint("study_id", "ordinal", name="search_claims_ordinal"),
     sqlite_autoincrement=True,  # else SQLite hands a deleted row's token out again
 )
+
+trainings = Table(
+    "search_trainings",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run", String(64), nullable=False),  # the seeds of one network, trained together
+    Column("seed", BigInteger, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("study", String(255)),  # by name: a training outlives its study
+    Column("trial", Integer),
+    Column("fingerprint", String(128), nullable=False),
+    Column("parameters", BigInteger, nullable=False),
+    Column("macs", BigInteger, nullable=False),
+    Column("architecture", JSON, nullable=False),
+    Column("recipe", JSON, nullable=False),
+    Column("data", JSON, nullable=False),
+    Column("epochs", Integer, nullable=False),
+    Column("accuracy", Double, nullable=False),
+    Column("best_accuracy", Double, nullable=False),
+    Column("best_epoch", Integer, nullable=False),
+    Column("loss", Double, nullable=False),
+    Column("test_accuracy", Double),  # NULL where the data set has no test images
+    Column("test_loss", Double),
+    Column("test_images", Integer),
+    Column("seconds", Double, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("versions", JSON, nullable=False),
+    Column("folder", Text, nullable=False),
+    Column("finished_at", Moment, nullable=False),
+    UniqueConstraint("run", "seed", name="search_trainings_run"),
+    Index("search_trainings_study", "study", "trial"),
+)

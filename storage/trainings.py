@@ -1,0 +1,72 @@
+"""Full trainings, one row a seed: of whatever network, from a study or not. Knows no files."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Engine, delete, insert, select
+
+from storage import tables
+from storage.database import now, reading, writing
+
+
+@dataclass(frozen=True)
+class Training:
+    """Accuracies 0..1, losses in nats: on validation images after the last epoch, on test images once.
+
+    `run` is common to the seeds that were trained together; test figures are None without test images.
+    """
+
+    run: str
+    seed: int
+    subject: str
+    study: str | None
+    trial: int | None
+    fingerprint: str
+    parameters: int
+    macs: int
+    architecture: dict[str, Any]
+    recipe: dict[str, Any]
+    data: dict[str, Any]
+    epochs: int
+    accuracy: float
+    best_accuracy: float
+    best_epoch: int
+    loss: float
+    test_accuracy: float | None
+    test_loss: float | None
+    test_images: int | None
+    seconds: float
+    device: str
+    versions: dict[str, Any]
+    folder: str
+
+
+@dataclass(frozen=True)
+class Finished(Training):
+    """A row as it is stored."""
+
+    finished_at: datetime
+
+
+COLUMNS = [tables.trainings.c[field.name] for field in fields(Finished)]
+
+
+def save(engine: Engine, trainings: Sequence[Training]) -> None:
+    """Adds the seeds of one run, in one transaction; those that are there already are replaced."""
+    with writing(engine) as connection:
+        moment = datetime.fromtimestamp(now(connection), UTC)
+        for training in trainings:
+            same = (tables.trainings.c.run == training.run) & (tables.trainings.c.seed == training.seed)
+            connection.execute(delete(tables.trainings).where(same))
+            connection.execute(insert(tables.trainings).values(**asdict(training), finished_at=moment))
+
+
+def of_study(engine: Engine, study: str | None) -> list[Finished]:
+    """Those of the trials of a study, or all there are; in the order in which they were stored."""
+    wanted = select(*COLUMNS).order_by(tables.trainings.c.id)
+    if study is not None:
+        wanted = wanted.where(tables.trainings.c.study == study)
+    with reading(engine) as connection:
+        return [Finished(*row) for row in connection.execute(wanted)]

@@ -1,0 +1,57 @@
+"""Full trainings are stored whole, and a run that is stored again replaces itself."""
+
+from dataclasses import asdict, replace
+
+from sqlalchemy import Engine
+
+from storage import trainings
+from storage.trainings import Training
+
+ONE = Training(
+    run="r1",
+    seed=0,
+    subject="night:7",
+    study="night",
+    trial=7,
+    fingerprint="f",
+    parameters=10,
+    macs=5_000_000_000,
+    architecture={"a": [1]},
+    recipe={"epochs": 2},
+    data={"spec": "digits"},
+    epochs=2,
+    accuracy=0.5,
+    best_accuracy=0.6,
+    best_epoch=1,
+    loss=1.5,
+    test_accuracy=0.55,
+    test_loss=1.4,
+    test_images=100,
+    seconds=3.0,
+    device="cpu",
+    versions={"torch": "2"},
+    folder="there",
+)
+
+
+def test_what_was_stored_is_found_again(engine: Engine) -> None:
+    untested = replace(ONE, seed=1, test_accuracy=None, test_loss=None, test_images=None)
+    trainings.save(engine, [ONE, untested])
+    found = trainings.of_study(engine, "night")
+    assert [{**asdict(row), "finished_at": None} for row in found] == [
+        {**asdict(row), "finished_at": None} for row in (ONE, untested)
+    ]
+    assert all(row.finished_at.tzinfo for row in found)
+
+
+def test_a_run_that_is_stored_again_is_there_once(engine: Engine) -> None:
+    trainings.save(engine, [ONE])
+    trainings.save(engine, [replace(ONE, accuracy=0.7), replace(ONE, seed=1)])
+    assert [(row.seed, row.accuracy) for row in trainings.of_study(engine, "night")] == [(0, 0.7), (1, 0.5)]
+
+
+def test_trainings_of_other_studies_and_of_none_are_told_apart(engine: Engine) -> None:
+    trainings.save(engine, [ONE, replace(ONE, run="r2", study=None, trial=None)])
+    assert len(trainings.of_study(engine, "night")) == 1
+    assert trainings.of_study(engine, "day") == []
+    assert len(trainings.of_study(engine, None)) == 2
