@@ -1,0 +1,197 @@
+"""Training throughput: this project's loop against the one that people start from, turn by turn.
+
+    python -m benchmarks.training [--data cifar10] [--networks 001-final slim 002-final] [--images 2560]
+                                  [--epochs 1] [--seeds 3] [--json FILE]
+
+Each turn is a fresh process: the reference loop as people run it (one process, two threads, two loader
+workers), the same with one thread and no loader workers (as two such processes share two cores), and ours
+(one thread). Same network, images, batch size and learning rate. CPU time is that of the process and its children,
+wall time that of the training alone. What differs in what is measured: ours trains in bfloat16 where the
+machine has it and pads by reflection; both evaluate in float32.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+SIDES = {
+    "reference, 2 threads": {"OMP_NUM_THREADS": "2", "side": "reference", "loader_workers": 2},
+    "reference, 1 thread": {"OMP_NUM_THREADS": "1", "side": "reference", "loader_workers": 0},
+    "ours": {"OMP_NUM_THREADS": "1", "side": "ours", "loader_workers": 0},
+}
+
+
+def architecture(name: str, channels: int, image_size: int, classes: int) -> Any:
+    """A published network by its name, or `slim`: [2,2,2] blocks of width 16/32/64."""
+    from space import published
+    from space.architecture import Architecture, Stage, Stem
+
+    if name == "slim":
+        stages = tuple(Stage(blocks=2, width=w, stride=s) for w, s in ((16, 1), (32, 2), (64, 2)))
+        found = Architecture(stem=Stem(width=16), stages=stages)
+    else:
+        found = published.find(name).architecture
+        assert found is not None, f"{name} has no architecture"
+    return found.model_copy(update={"channels": channels, "image_size": image_size, "classes": classes})
+
+
+def turn(task: dict[str, Any]) -> dict[str, Any]:
+    """One training, in this process: seconds, CPU seconds, loss and accuracy."""
+    import torch
+
+    from trainer import data, model
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    dataset = data.load(task["data"], Path(task["data_dir"]), task["image_size"])
+    split = data.split(dataset, 0, 0.1, task["images"])
+    network = architecture(task["network"], dataset.channels, dataset.image_size, len(dataset.classes))
+    before = _cpu_seconds()
+    if task["side"] == "reference":
+        found = _reference(task, dataset, split, model.build(network))
+    else:
+        found = _ours(task, dataset, split, network)
+    images = found["images"]
+    spent = {
+        "cpu_ms": 1_000 * (_cpu_seconds() - before) / images,
+        "wall_ms": 1_000 * found["seconds"] / images,
+    }
+    return found | spent
+
+
+def _reference(task: dict[str, Any], dataset: Any, split: Any, network: Any) -> dict[str, Any]:
+    import dataclasses
+
+    from benchmarks import reference
+
+    settings = reference.Settings(epochs=task["epochs"], loader_workers=task["loader_workers"])
+    parts = [(dataset.images[rows], dataset.labels[rows]) for rows in (split.train, split.validation[:256])]
+    trained = reference.train(network, parts[0], parts[1], settings, task["seed"])
+    return dataclasses.asdict(trained)
+
+
+def _ours(task: dict[str, Any], dataset: Any, split: Any, network: Any) -> dict[str, Any]:
+    import dataclasses
+
+    from trainer import loop
+    from trainer.recipe import Recipe
+
+    recipe = Recipe(epochs=task["epochs"], learning_rate=0.1, batch_size=128)
+    fewer = dataclasses.replace(split, validation=split.validation[:256])
+    losses: list[float] = []
+    outcome = loop.train(
+        network, recipe, dataset, fewer, seed=task["seed"], on_epoch=lambda r: losses.append(r.train_loss)
+    )
+    images = task["epochs"] * (len(split.train) // 128) * 128
+    return {
+        "loss": losses[-1],
+        "accuracy": outcome.accuracy,
+        "seconds": images / outcome.images_per_second,
+        "images": images,
+    }
+
+
+def _cpu_seconds() -> float:
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(use.ru_utime + use.ru_stime for use in map(resource.getrusage, kinds))
+
+
+def run(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Every network, seed and side in turn: A B C A B C."""
+    rows = []
+    for network in given.networks:
+        for seed in range(given.seeds):
+            for name, side in SIDES.items():
+                task = {
+                    "side": side["side"],
+                    "loader_workers": side["loader_workers"],
+                    "network": network,
+                    "seed": seed,
+                    "data": given.data,
+                    "data_dir": str(given.data_dir),
+                    "image_size": given.image_size,
+                    "images": given.images,
+                    "epochs": given.epochs,
+                }
+                environment = {**os.environ, "OMP_NUM_THREADS": str(side["OMP_NUM_THREADS"])}
+                answer = subprocess.run(
+                    [sys.executable, "-m", "benchmarks.training", "--turn", json.dumps(task)],
+                    env=environment,
+                    stdout=subprocess.PIPE,
+                    check=True,
+                    text=True,
+                )
+                rows.append({"network": network, "name": name, "seed": seed, **json.loads(answer.stdout)})
+    return rows
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Medians of each network and side, and how many times ours is faster, seed by seed."""
+    found = []
+    for network in dict.fromkeys(row["network"] for row in rows):
+        ours = {row["seed"]: row for row in rows if (row["network"], row["name"]) == (network, "ours")}
+        for name in SIDES:
+            side = [row for row in rows if (row["network"], row["name"]) == (network, name)]
+            entry = {"network": network, "name": name}
+            for key in ("cpu_ms", "wall_ms", "loss", "accuracy"):
+                entry[key] = statistics.median(row[key] for row in side)
+            for key in ("cpu_ms", "wall_ms"):
+                ratios = sorted(row[key] / ours[row["seed"]][key] for row in side)
+                entry[f"{key}_ratio"] = statistics.median(ratios)
+                entry[f"{key}_spread"] = [ratios[0], ratios[-1]]
+            found.append(entry)
+    return found
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    heads = f"{'CPU ms':>8}{'ours x':>8}{'wall ms':>9}{'ours x':>8}{'loss':>8}{'accuracy':>10}"
+    lines = [f"{'network':12}{'loop':24}{heads}"]
+    for row in rows:
+        lines.append(
+            f"{row['network']:12}{row['name']:24}{row['cpu_ms']:>8.2f}{row['cpu_ms_ratio']:>8.2f}"
+            f"{row['wall_ms']:>9.2f}{row['wall_ms_ratio']:>8.2f}{row['loss']:>8.3f}"
+            f"{100 * row['accuracy']:>9.1f}%"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--data", default="cifar10")
+    parser.add_argument("--data-dir", type=Path, default=Path.home() / ".cache" / "parsimony")
+    parser.add_argument("--image-size", type=int)
+    parser.add_argument("--networks", nargs="+", default=["001-final", "slim", "002-final"])
+    parser.add_argument("--images", type=int, default=2_560)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--turn", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.turn:
+        print(json.dumps(turn(json.loads(given.turn))))
+        return
+    rows = run(given)
+    found = {
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "data": given.data.split(":")[0],
+        "images": given.images,
+        "epochs": given.epochs,
+        "seeds": given.seeds,
+        "rows": rows,
+        "summary": summary(rows),
+    }
+    if given.json:
+        given.json.write_text(json.dumps(found, indent=1) + "\n")
+    print(table(found["summary"]))
+
+
+if __name__ == "__main__":
+    main()
