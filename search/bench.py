@@ -130,7 +130,7 @@ def set_up(
             spool=assignment.spool / this,
             shelf=Shelf(shelves(assignment.data_dir) / this, assignment.keep_weights, say),
             room=Room(assignment.data_dir / "slots", pinning.place()),
-            patience=Patience(assignment.patience_seconds, say),
+            patience=Patience(assignment.patience_seconds, say, ending.cancelled),
             device=device,
             versions=versions(),
             cancelled=ending.cancelled,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic, sleep
+from typing import TypeVar
 
 import optuna
 from optuna.trial import Trial
@@ -20,6 +21,7 @@ from search import study as studies
 from search.spool import End, Owed, Spool
 from space.errors import LeaseLostError, StorageError
 from storage import leases, results
+from storage.database import redacted
 from storage.leases import Claim
 from storage.records import Candidate, Epoch, Measured, State
 
@@ -34,30 +36,69 @@ OUT_OF_REACH = (
 )
 ANSWER_SECONDS = 5.0  # that a training waits for an entry
 RETRY_SECONDS = 1.0
+Answer = TypeVar("Answer")
+
+
+class OutOfPatienceError(StorageError):
+    """The database was away for too long, or the user does not want to wait for it."""
 
 
 class Patience:
-    """How long the database has been away, and whether that is too long."""
+    """How long the database has been away, and whether that is too long, or nobody wants to wait."""
 
-    def __init__(self, seconds: float, say: Callable[[str], None]) -> None:
-        self.seconds, self.say = seconds, say
-        self.since: float | None = None
+    def __init__(
+        self, seconds: float, say: Callable[[str], None], given_up: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.seconds, self.say, self.given_up = seconds, say, given_up
+        self.since: float | None = None  # when a wait began
+        self.missed = False  # an answer, without waiting for it
+        self.returned = float("-inf")
 
     def wait(self, error: BaseException) -> None:
-        """Waits a moment. Raises StorageError when the database was away for longer than it may."""
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        """Waits a moment. Raises OutOfPatienceError when the database was away for longer than it may."""
+        if isinstance(error, OutOfPatienceError):
+            raise error
+        line = one_line(error)
         if self.since is None:
             self.since = monotonic()
             self.say(f"the database is away: {line}")
+        if self.given_up():
+            raise OutOfPatienceError(f"told to end while the database is away: {line}") from None
         if monotonic() - self.since > self.seconds:
-            raise StorageError(f"the database was away for {self.seconds:.0f} s: {line}") from None
+            raise OutOfPatienceError(f"the database was away for {self.seconds:.0f} s: {line}") from None
         sleep(RETRY_SECONDS)
+
+    def insist(self, act: Callable[[], Answer]) -> Answer:
+        """What `act`, which may be repeated, returns once the database lets it. Raises OutOfPatienceError."""
+        while True:
+            try:
+                answer = act()
+            except OUT_OF_REACH as error:
+                self.wait(error)
+            else:
+                self.back()
+                return answer
+
+    def miss(self) -> None:
+        """It did not answer, and nobody waits for it."""
+        self.missed = True
 
     def back(self) -> None:
         """It answered."""
         if self.since is not None:
             self.say(f"the database is back after {monotonic() - self.since:.0f} s")
-            self.since = None
+        if self.since is not None or self.missed:
+            self.returned = monotonic()
+        self.since, self.missed = None, False
+
+    def calm(self, seconds: float) -> bool:
+        """Whether it has answered for so long that a living worker would have been heard by now."""
+        return self.since is None and not self.missed and monotonic() - self.returned > seconds
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of the database says, without the statement."""
+    return redacted((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 class Book:
@@ -78,6 +119,7 @@ class Book:
         self.spool = Spool(spool, claim)
         self.epochs: list[Epoch] = []
         self.end: End | None = None
+        self.unkept = False  # on the disk, as was said
         self.paid = False  # the end is written, by us and by Optuna
         self.writer = ThreadPoolExecutor(1, thread_name_prefix="book")
         self.writing: Future[bool] | None = None
@@ -90,8 +132,13 @@ class Book:
             pruned = self._write(ANSWER_SECONDS)
         except (TimeoutError, *OUT_OF_REACH) as error:
             self._keep()
-            self.patience.say(f"trial {self.trial.number} goes on without the database: {error!r:.120}")
+            if not self.patience.missed:
+                self.patience.say(
+                    f"trial {self.trial.number} goes on without the database: {one_line(error)}"
+                )
+            self.patience.miss()
             return False
+        self.patience.back()
         self.spool.clear()
         return pruned
 
@@ -102,7 +149,9 @@ class Book:
         try:
             self._pay_patiently()
         except LeaseLostError:
-            results.keep_late(self.engine, self.claim, self.candidate.id, state, outcome)
+            self.patience.insist(
+                lambda: results.keep_late(self.engine, self.claim, self.candidate.id, state, outcome)
+            )
             self.spool.clear()
             raise
         except BaseException:
@@ -132,7 +181,16 @@ class Book:
         self.spool.clear()
 
     def _keep(self) -> None:
-        self.spool.keep(Owed(self.claim, self.candidate.id, self.trial.number, tuple(self.epochs), self.end))
+        """On the disk if that takes it; what is owed stays in memory too."""
+        owed = Owed(self.claim, self.candidate.id, self.trial.number, tuple(self.epochs), self.end)
+        try:
+            self.spool.keep(owed)
+        except OSError as error:
+            if not self.unkept:
+                self.patience.say(
+                    f"{self.spool.path} cannot be written, it is kept in memory: {error.strerror}"
+                )
+            self.unkept = True
 
     def _write(self, seconds: float) -> bool:
         """All that is owed, in the writer's thread; one that hangs is waited for again, not doubled."""

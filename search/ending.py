@@ -11,10 +11,14 @@ STALLED = 75  # exit code of a worker whose training hung
 
 
 class Ending:
-    """Counts the signals to end: the first drains, the second, or the end of the grace period, cancels."""
+    """Counts the signals to end: the first drains, the second, or the end of the grace period, cancels.
 
-    def __init__(self, grace_seconds: float) -> None:
-        self.grace_seconds = grace_seconds
+    Under a launcher that lives its word counts alone: a batch system tells every process, and the launcher
+    passes that on, so that a worker hears one and the same request twice.
+    """
+
+    def __init__(self, grace_seconds: float, parent: int | None = None) -> None:
+        self.grace_seconds, self.parent = grace_seconds, parent
         self.signals = 0
         self.first = 0
         self.deadline = float("inf")
@@ -30,6 +34,8 @@ class Ending:
         self.first = self.first or signal.SIGTERM
 
     def _heard(self, number: int, _frame: FrameType | None) -> None:
+        if self.signals and self.parent is not None and os.getppid() == self.parent:
+            return
         self.signals += 1
         self.first = self.first or number
         self.deadline = min(self.deadline, time.monotonic() + self.grace_seconds)

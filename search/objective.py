@@ -40,16 +40,22 @@ def run(bench: Bench, claim: Claim) -> State:
         random = attempt >= WIDEN_AFTER
         sampler = "random" if random else bench.plan.sampler
         bench.study.sampler = studies.make_sampler(sampler, bench.plan.seed, claim.ordinal, attempt)
-        trial = bench.study.ask()
-        architecture, candidate = enter(bench, claim, trial)
+        trial = ask(bench)
+        architecture, candidate = bench.patience.insist(partial(enter, bench, claim, trial))
         if candidate.state == State.RUNNING:
             return train(bench, claim, trial, candidate, architecture)
         original = None
         if candidate.repeat_of is not None:
-            original = studies.trial_of(bench.study, candidate.repeat_of)
-        studies.answer(bench.study, trial, candidate, original)
+            original = bench.patience.insist(partial(studies.trial_of, bench.study, candidate.repeat_of))
+        bench.patience.insist(partial(studies.answer, bench.study, trial, candidate, original))
         bench.say(f"trial {trial.number} {candidate.state}: {candidate.reason}")
     raise ExhaustedError(f"{GIVE_UP_AFTER} proposals in a row were networks that the study already has")
+
+
+def ask(bench: Bench) -> Trial:
+    """The trial that somebody else could not end, if there is one; else what the sampler proposes."""
+    broken = results.owed(bench.engine, bench.study_id)
+    return studies.ask_again(bench.study, broken) if broken else bench.study.ask()
 
 
 def enter(bench: Bench, claim: Claim, trial: Trial) -> tuple[Architecture, Candidate]:
@@ -105,7 +111,6 @@ def train(
         measured = progress.measured()
     progress.book.close(state, reason, measured)
     if state == State.CANCELLED:
-        studies.ask_again(bench.study, candidate, candidate.attempt)
         raise Cancelled
     clear_away(bench, candidate)
     return state

@@ -1,14 +1,14 @@
 """What a worker could not write down while the database was away, kept in a file of its own until it can.
 
-One file a trial, rewritten at each entry and locked by its owner while that lives. Whoever starts next on
-this machine takes in what a dead owner left: in time it counts, late it is kept as late and changes nothing.
+One file a trial, replaced whole at each entry and locked by its owner while that lives. Whoever starts next
+on this machine takes in what a dead owner left: in time it counts, late it is kept as late.
 """
 
 import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -65,16 +65,23 @@ class Spool:
         self._file: IO[str] | None = None
 
     def keep(self, owed: Owed) -> None:
-        """Holds exactly this from now on, on the disk."""
-        if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("w", encoding="utf-8")
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-        self._file.seek(0)
-        self._file.write(owed.text() + "\n")
-        self._file.truncate()
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Holds exactly this from now on, on the disk. Raises OSError, and then holds what it held."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        new = self.path.with_suffix(".new")
+        file = new.open("w", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(owed.text() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+            new.rename(self.path)
+        except OSError:
+            new.unlink(missing_ok=True)
+            with suppress(OSError):  # closing tries to write what is left
+                file.close()
+            raise
+        self.close()
+        self._file = file
 
     def clear(self) -> None:
         """Nothing is owed any more."""
@@ -117,10 +124,11 @@ def _abandoned(path: Path) -> Iterator[IO[str] | None]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            replaced = not os.path.samestat(os.fstat(file.fileno()), path.stat())
         except OSError:
             yield None
             return
-        yield file
+        yield None if replaced else file
 
 
 def settle(owed: Owed, study: optuna.Study, engine: Engine) -> str:

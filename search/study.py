@@ -5,19 +5,21 @@ Optuna proposes and remembers; the ledger (storage/) decides what counts. Nothin
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from search.plan import Plan, PrunerName, SamplerName
 from space.budget import Verdict
 from space.errors import StudyError
 from storage import database, leases, results
-from storage.records import MAX_ATTEMPTS, TRAINED, Candidate, Measured, State
+from storage.records import TRAINED, Candidate, Measured, State
 
 STARTUP_TRIALS = 10
+MEETINGS = 8  # at a table of Optuna's; each is met once by whoever is second
 
 
 def quiet() -> None:
@@ -26,10 +28,35 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
+class Storage(optuna.storages.RDBStorage):
+    """Optuna's, which lets go of its connections where it cannot be opened."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            super().__init__(database.normalise(url), engine_kwargs=database.engine_options(url))
+        except Exception:
+            if hasattr(self, "scoped_session"):
+                self.remove_session()
+                self.engine.dispose()
+            raise
+
+
+def _storage(url: str) -> Storage:
+    """Launchers that meet at an empty database all make Optuna's tables; whoever is second tries again."""
+    for attempt in range(1, MEETINGS + 1):
+        try:
+            return Storage(url)
+        except DBAPIError as error:
+            made_meanwhile = isinstance(error, IntegrityError) or "already exists" in str(error)
+            if not made_meanwhile or attempt == MEETINGS:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
 @contextmanager
-def opened_storage(url: str) -> Iterator[optuna.storages.RDBStorage]:
+def opened_storage(url: str) -> Iterator[Storage]:
     """Optuna's tables in the same database, under the same time limits; made where they are not there."""
-    storage = optuna.storages.RDBStorage(database.normalise(url), engine_kwargs=database.engine_options(url))
+    storage = _storage(url)
     try:
         yield storage
     finally:
@@ -102,38 +129,38 @@ def annotate(trial: Trial, verdict: Verdict) -> None:
 
 def answer(study: optuna.Study, trial: Trial, candidate: Candidate, original: FrozenTrial | None) -> None:
     """Tells Optuna of a proposal that is not trained: over budget is PRUNED, never COMPLETE; a repeat has
-    the value of the network it repeats, as far as that is known."""
-    if original is None:
-        study.tell(trial, state=TrialState.PRUNED)
-        return
-    trial.set_user_attr("repeat_of", candidate.repeat_of)
-    if original.state == TrialState.COMPLETE:
-        study.tell(trial, original.value)
-        return
-    if original.state == TrialState.PRUNED and original.last_step is not None:
-        trial.report(original.intermediate_values[original.last_step], original.last_step)
-    study.tell(trial, state=TrialState.PRUNED)
+    the value of the network it repeats, as far as that is known. It may be said again."""
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):  # only its answer was lost
+        if original is None:
+            study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+            return
+        trial.set_user_attr("repeat_of", candidate.repeat_of)
+        if original.state == TrialState.COMPLETE:
+            study.tell(trial, original.value, skip_if_finished=True)
+            return
+        if original.state == TrialState.PRUNED and original.last_step is not None:
+            trial.report(original.intermediate_values[original.last_step], original.last_step)
+        study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
 
 
 def recover(study: optuna.Study, lost: Iterable[Candidate]) -> None:
-    """Tells Optuna that these trials ended with their workers, and asks for each once more."""
+    """Tells Optuna that these trials ended with their workers; that they are owed is in the ledger."""
     for candidate in lost:
-        study.tell(candidate.number, state=TrialState.FAIL, skip_if_finished=True)
-        if candidate.attempt < MAX_ATTEMPTS:
-            ask_again(study, candidate, candidate.attempt + 1)
+        _tell(study, candidate.number, TrialState.FAIL)
 
 
-def ask_again(study: optuna.Study, candidate: Candidate, attempt: int) -> None:
-    """Queues the network of a trial that broke off: the next proposal is this one again."""
-    dead = trial_of(study, candidate.number)
-    study.add_trial(
-        create_trial(
-            state=TrialState.WAITING,
-            params=dead.params,
-            distributions=dead.distributions,
-            user_attrs={"retry_of": candidate.number, "attempt": attempt},
-        )
+def ask_again(study: optuna.Study, broken: Candidate) -> Trial:
+    """A trial of the network of one that broke off: the next attempt at a lost one, else the same."""
+    dead = trial_of(study, broken.number)
+    attempt = broken.attempt + 1 if broken.state == State.LOST else broken.attempt
+    again = create_trial(
+        state=TrialState.RUNNING,
+        params=dead.params,
+        distributions=dead.distributions,
+        user_attrs={"retry_of": broken.number, "attempt": attempt},
     )
+    # Study.add_trial does this and keeps the id to itself.
+    return Trial(study, study._storage.create_new_trial(study._study_id, template_trial=again))
 
 
 def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
@@ -154,7 +181,13 @@ def tell(study: optuna.Study, number: int, state: State, outcome: Measured | Non
     """What the ledger holds of a trained trial, in Optuna's words; once, however often it is said."""
     told = TOLD.get(state, TrialState.FAIL)
     value = outcome.accuracy if outcome and told == TrialState.COMPLETE else None
-    study.tell(number, value, state=told, skip_if_finished=True)
+    _tell(study, number, told, value)
+
+
+def _tell(study: optuna.Study, number: int, state: TrialState, value: float | None = None) -> None:
+    """Whoever is first is heard."""
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):  # by another, after `tell` had looked
+        study.tell(number, value, state=state, skip_if_finished=True)
 
 
 def disagreements(study: optuna.Study, rows: Sequence[Candidate]) -> list[str]:
@@ -188,4 +221,4 @@ def reconcile(study: optuna.Study, engine: Engine, study_id: int) -> None:
         row = rows.get(frozen.number)
         state = TOLD.get(row.state, TrialState.FAIL) if row else TrialState.FAIL
         value = row.accuracy if row and state == TrialState.COMPLETE else None
-        study.tell(frozen.number, value, state=state, skip_if_finished=True)
+        _tell(study, frozen.number, state, value)

@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime
 from secrets import token_hex
@@ -17,7 +18,7 @@ from sqlalchemy import Engine
 
 from search import objective, pinning, spool, study
 from search.bench import Assignment, Bench, set_up
-from search.book import OUT_OF_REACH
+from search.book import OUT_OF_REACH, Patience, one_line
 from search.ending import Ending, die_with_parent
 from search.progress import Cancelled
 from space.errors import ExhaustedError, LeaseLostError, ParsimonyError, StorageError
@@ -45,7 +46,9 @@ def work(
     three failed trials in a row.
     """
     failures = 0
-    with set_up(assignment, engine, record, ending, say) as bench:
+    patience = Patience(assignment.patience_seconds, say, ending.cancelled)
+    with ExitStack() as stack:
+        bench = patience.insist(lambda: stack.enter_context(set_up(assignment, engine, record, ending, say)))
         while not ending.draining:
             try:
                 ended = turn(assignment.name, bench)
@@ -54,6 +57,7 @@ def work(
                 continue
             bench.patience.back()
             if isinstance(ended, Answer):
+                bench.patience.insist(lambda: study.reconcile(bench.study, bench.engine, bench.study_id))
                 return
             failures = failures + 1 if ended == State.FAILED else 0
             if failures >= FAILURES_IN_A_ROW:
@@ -63,7 +67,8 @@ def work(
 def turn(worker: str, bench: Bench) -> State | Answer | None:
     """One trial: how it ended, why there was none, or None where it is worth asking again."""
     spool.take_in(bench.spool, bench.study, bench.engine, bench.study_id, bench.say)
-    study.recover(bench.study, leases.reap(bench.engine, bench.study_id))
+    if bench.patience.calm(bench.limits.lease_seconds):  # else living workers may not have been heard yet
+        study.recover(bench.study, leases.reap(bench.engine, bench.study_id))
     claim = leases.claim(bench.engine, bench.study_id, worker, bench.limits.lease_seconds)
     if claim is Answer.WAIT or (claim is Answer.STOPPED and paused(bench)):
         time.sleep(POLL_SECONDS)
@@ -89,7 +94,7 @@ def paused(bench: Bench) -> bool:
 
 def main(assignment: Assignment, name: str | None, follow: bool, parent: int | None) -> int:
     """The command `search worker`: one study, or with `follow` whatever is launched until told to end."""
-    ending = Ending(assignment.grace_seconds)
+    ending = Ending(assignment.grace_seconds, parent)
     ending.listen()
     if parent is not None:
         die_with_parent(parent)
@@ -97,14 +102,17 @@ def main(assignment: Assignment, name: str | None, follow: bool, parent: int | N
         if follow:
             _follow(replace(assignment, patience_seconds=float("inf")), name, ending)
         else:
-            _work_once(assignment, name, ending)
+            _work_once(assignment, name, ending, patient=parent is not None)
     return 0 if parent is not None else ending.code
 
 
-def _work_once(assignment: Assignment, name: str | None, ending: Ending) -> None:
-    engine = _ready(assignment.storage)
+def _work_once(assignment: Assignment, name: str | None, ending: Ending, patient: bool) -> None:
+    """A launcher's worker waits for a database that its launcher has seen; one started by hand says at once
+    that there is none."""
+    patience = Patience(assignment.patience_seconds, say, lambda: ending.draining)
+    engine = patience.insist(lambda: _ready(assignment.storage)) if patient else _ready(assignment.storage)
     try:
-        record = studies.find(engine, name)
+        record = patience.insist(lambda: studies.find(engine, name))
         say(f"works on {record.name}")
         work(assignment, engine, record, ending, say)
     finally:
@@ -118,7 +126,7 @@ def _follow(assignment: Assignment, name: str | None, ending: Ending) -> None:
         try:
             _work_through(assignment, engine, name, ending)
         except OUT_OF_REACH as error:
-            say(f"lost the database: {str(error).splitlines()[0]}")
+            say(f"lost the database: {one_line(error)}")
             time.sleep(RETRY_SECONDS)
         finally:
             engine.dispose()
@@ -173,6 +181,9 @@ def _unfinished(engine: Engine, name: str | None) -> Study | None:
 
 
 def say(line: str) -> None:
-    """One line of the worker's log."""
-    sys.stderr.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n")
-    sys.stderr.flush()
+    """One line of the worker's log. A disk without space for it is no reason to stop training."""
+    text = f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n"
+    with suppress(OSError):
+        os.write(
+            sys.stderr.fileno(), text.encode(errors="replace")
+        )  # unbuffered: nothing is owed to the disk

@@ -10,13 +10,13 @@ from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, select, update
 
 from space.errors import StudyError
 from storage import studies, tables
 from storage.database import now, reading, writing
 from storage.leases import COLUMNS, Claim, candidate, hold, lost
-from storage.records import KNOWN, TRAINED, Candidate, Epoch, Late, Measured, Proposal, State
+from storage.records import KNOWN, MAX_ATTEMPTS, TRAINED, Candidate, Epoch, Late, Measured, Proposal, State
 
 __all__ = [
     "TRAINED",
@@ -33,6 +33,7 @@ __all__ = [
     "finish",
     "keep_late",
     "late",
+    "owed",
     "propose",
     "save_epoch",
     "tally",
@@ -88,6 +89,27 @@ def _verdict(connection: Connection, study_id: int, proposal: Proposal) -> dict[
         return {"state": State.RUNNING}
     reason = f"the same network as trial {known.number}, which is {known.state}"
     return {"state": State.REPEATED, "repeat_of": known.number, "reason": reason}
+
+
+def owed(engine: Engine, study_id: int) -> Candidate | None:
+    """Return the first trial that broke off and whose network is still to be trained, if there is one.
+
+    It was lost with attempts left, or cancelled, and not tried again since.
+    """
+    table, later = tables.candidates, tables.candidates.alias()
+    broke_off = or_(
+        and_(table.c.state == State.LOST, table.c.attempt < MAX_ATTEMPTS), table.c.state == State.CANCELLED
+    )
+    since = select(later.c.id).where(
+        later.c.study_id == study_id,
+        later.c.fingerprint == table.c.fingerprint,
+        later.c.id > table.c.id,
+        later.c.state.in_(KNOWN | {State.LOST, State.CANCELLED}),
+    )
+    query = select(*COLUMNS).where(table.c.study_id == study_id, broke_off, ~since.exists())
+    with reading(engine) as connection:
+        row = connection.execute(query.order_by(table.c.id).limit(1)).first()
+    return candidate(row) if row else None
 
 
 def save_epoch(engine: Engine, claim: Claim, candidate_id: int, epoch: Epoch) -> None:

@@ -118,7 +118,7 @@ def test_a_sigterm_to_every_process_lets_trials_finish(
     check: Callable[..., Any],
     keep: Callable[[Figures], None],
 ) -> None:
-    """As a batch system does: launcher and workers hear it at once, and each is told once more by the other."""
+    """As a batch system does: launcher and workers hear it at once, and the launcher passes it on."""
     search = search_on(database_url)
     launcher = search.launch(200)
     wait_until(lambda: search.trained() > 2 and search.training(), "some trials")

@@ -213,7 +213,7 @@ def test_a_worker_told_to_end_leaves_no_running_trial(sqlite_url: str) -> None:
             objective.run(bench, take(bench))
         assert results.candidates(bench.engine, bench.study_id)[0].state == State.CANCELLED
         states = [trial.state for trial in bench.study.get_trials(deepcopy=False)]
-        assert states == [TrialState.FAIL, TrialState.WAITING]
+        assert states == [TrialState.FAIL]
         assert leases.running(bench.engine, bench.study_id) == []
 
 
@@ -372,3 +372,19 @@ def test_a_slow_training_keeps_its_lease(sqlite_url: str) -> None:
 
 def assert_(condition: bool) -> None:
     assert condition
+
+
+def test_a_retry_whose_worker_dies_before_it_enters_it_is_still_owed(sqlite_url: str) -> None:
+    """Between Optuna's answer and our row nobody knows of it: the ledger still says what is to be done."""
+    with bench_of(sqlite_url, FakeTraining(), make_plan(), 2) as bench:
+        claim = take(bench)
+        _, lost = objective.enter(bench, claim, bench.study.ask())
+        optuna_studies.recover(bench.study, leases.evict(bench.engine, bench.study_id, "one"))
+        assert objective.ask(bench).user_attrs["retry_of"] == lost.number  # and then that worker dies too
+        assert run_all(bench) == [State.COMPLETED] * 2
+        retried = results.candidates(bench.engine, bench.study_id)[1]
+        assert (retried.fingerprint, retried.seed, retried.attempt) == (lost.fingerprint, lost.seed, 2)
+        optuna_studies.reconcile(bench.study, bench.engine, bench.study_id)
+        assert (
+            optuna_studies.disagreements(bench.study, results.candidates(bench.engine, bench.study_id)) == []
+        )

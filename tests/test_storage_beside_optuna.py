@@ -1,13 +1,17 @@
 """Optuna's own tables lie in the same database; each leaves the other's alone."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Barrier
 
 import optuna
+from bench_samples import make_plan
 from ledger_samples import epoch, make_study, outcome, start
 from optuna.storages import RDBStorage
 from sqlalchemy import Engine, MetaData, inspect, select
 
+from search import study as optuna_studies
 from storage import database, migrations, results
 from storage.database import engine_options
 from storage.records import State
@@ -80,3 +84,17 @@ def test_a_worker_writes_to_both_in_turn(engine: Engine, database_url: str) -> N
         (best,) = results.best(engine, study.id)
         assert (best.number, best.accuracy) == (theirs.best_trial.number, theirs.best_value)
     assert len(inspect(engine).get_table_names()) > 8
+
+
+def test_launchers_that_meet_at_an_empty_database_make_one_study(database_url: str) -> None:
+    optuna_studies.quiet()
+    gate = Barrier(6)
+
+    def launch(_: int) -> None:
+        gate.wait(60)
+        optuna_studies.create(database_url, "both", make_plan())
+
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(launch, range(6)))
+    with optuna_studies.opened_storage(database_url) as storage:
+        assert optuna.get_all_study_names(storage) == ["both"]

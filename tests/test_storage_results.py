@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from datetime import UTC
 
 import pytest
@@ -6,8 +7,9 @@ from ledger_samples import epoch, make_study, outcome, proposal, start, take, tr
 from sqlalchemy import Engine, text
 
 from space.errors import StudyError
-from storage import database, results
-from storage.records import Epoch, Measured, State
+from storage import database, leases, results
+from storage.records import MAX_ATTEMPTS, Epoch, Measured, State
+from storage.studies import Study
 
 
 def ask(engine: Engine, question: str) -> list[tuple[object, ...]]:
@@ -166,3 +168,31 @@ def test_plain_sql_answers_what_people_ask(engine: Engine) -> None:
         "SELECT c.number, c.reason FROM search_candidates c JOIN search_studies s ON s.id = c.study_id"
         " WHERE s.name = 'digits' AND c.state = 'pruned'",
     ) == [(12, "below the median at epoch 2")]
+
+
+def test_what_broke_off_is_owed_until_it_is_tried_again(engine: Engine) -> None:
+    study = make_study(engine, trials=9)
+    assert results.owed(engine, study.id) is None
+    _, lost = start(engine, study, 0, worker="dead")
+    leases.evict(engine, study.id, "dead")
+    claim, cancelled = start(engine, study, 1)
+    results.finish(engine, claim, cancelled.id, State.CANCELLED)
+    assert owed(engine, study) == (State.LOST, lost.id)
+    again = replace(proposal(2, fingerprint=lost.fingerprint), attempt=2)
+    results.propose(engine, take(engine, study, "other"), again)
+    assert owed(engine, study) == (State.CANCELLED, cancelled.id)
+    leases.evict(engine, study.id, "other")
+    assert owed(engine, study) == (State.CANCELLED, cancelled.id)  # the older goes first
+    train(engine, study, 3, 0.5)
+    last = replace(proposal(4, fingerprint=cancelled.fingerprint), attempt=1)
+    results.propose(engine, take(engine, study, "third"), last)
+    assert owed(engine, study)[0] == State.LOST
+    results.propose(engine, take(engine, study, "fourth"), replace(again, number=5, attempt=MAX_ATTEMPTS))
+    leases.evict(engine, study.id, "fourth")
+    assert results.owed(engine, study.id) is None
+
+
+def owed(engine: Engine, study: Study) -> tuple[State, int]:
+    found = results.owed(engine, study.id)
+    assert found is not None
+    return found.state, found.id

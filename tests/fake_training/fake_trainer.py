@@ -1,7 +1,7 @@
-"""The training that `sitecustomize` puts in place of torch's: equal numbers for equal seeds, and misbehaviour.
+"""The training that `sitecustomize` puts in place of torch's: equal numbers for equal seeds, and faults.
 
 `orders.json`, read before each training: {"batches": 4, "seconds": 0.02, "acts": [{"act": "raise",
-"share": [0.0, 0.25], "once": true}]}. An act falls on the networks whose fingerprint lies in its share of all;
+"share": [0.0, 0.25], "once": true}]}. It falls on networks whose fingerprint lies in its share;
 with "once" on their first attempt alone; "times" bounds how often it happens in the whole search.
 """
 
