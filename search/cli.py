@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
-from search import catalogue, options, orders, settings, upkeep, views
+from search import catalogue, full, options, orders, settings, upkeep, views
 from space import errors
 
 EXIT_CODES = """
@@ -289,6 +289,7 @@ for command in (
     *(views.status, views.list_, views.trials, views.best),
     *(catalogue.show, catalogue.published, catalogue.recipe),
     *(orders.stop, orders.pause, orders.resume, orders.ps),
+    *(full.train, full.trainings, full.predict),
     *(upkeep.db, upkeep.replay, upkeep.gc),
 ):
     cli.add_command(command)

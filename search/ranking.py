@@ -1,6 +1,8 @@
 """Which networks lead, and how far their numbers can be trusted. Knows no database."""
 
+from collections.abc import Sequence
 from math import sqrt
+from statistics import fmean, stdev
 from typing import NamedTuple
 
 Z95 = 1.959964  # two-sided 95% quantile of the normal distribution
@@ -23,3 +25,33 @@ def wilson(accuracy: float, images: int) -> Interval:
     centre = (accuracy + Z95**2 / (2 * images)) / scale
     half = Z95 * sqrt(accuracy * (1 - accuracy) / images + Z95**2 / (4 * images**2)) / scale
     return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+
+# Two-sided 95% quantiles of Student's t for 1, 2, 3... degrees of freedom.
+T95 = (
+    *(12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281, 2.2010, 2.1788),
+    *(2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860, 2.0796, 2.0739, 2.0687, 2.0639),
+    *(2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423),
+)
+
+
+class Spread(NamedTuple):
+    """Several runs of one training: their mean, standard deviation and the 95% interval of the mean.
+
+    deviation and interval are None for a single run, which says nothing of either.
+    """
+
+    mean: float
+    deviation: float | None
+    interval: Interval | None
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Of at least one value; the interval is Student's t, not cut to 0..1."""
+    mean, freedom = fmean(values), len(values) - 1
+    if not freedom:
+        return Spread(mean, None, None)
+    deviation = stdev(values)
+    quantile = T95[freedom - 1] if freedom <= len(T95) else Z95 + (Z95**3 + Z95) / (4 * freedom)
+    half = quantile * deviation / sqrt(len(values))
+    return Spread(mean, deviation, Interval(mean - half, mean + half))

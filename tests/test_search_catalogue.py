@@ -1,6 +1,7 @@
 """The published systems on the command line, and the recipes that are looked up there."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from command import ROOT, run
 from search import catalogue, subject
 from space import published
 from space.errors import ArchitectureError, StorageError
+from trainer import mistakes
 from trainer.recipe import Recipe
 
 
@@ -79,3 +81,10 @@ def test_a_recipe_is_checked_and_told_in_full(capsys: pytest.CaptureFixture[str]
 
 def test_a_published_recipe_is_named_like_a_network() -> None:
     assert catalogue.load("published:004-final").clip_value == 0.1
+
+
+def test_the_recipe_of_the_readme_loads(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    path = tmp_path / "recipe.toml"
+    path.write_text(block)
+    assert mistakes.of_recipe(Recipe.load(path)) == []

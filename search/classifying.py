@@ -1,0 +1,34 @@
+"""Pictures to classes, by the weights in a file: what `search predict` does. It knows no training."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from space.errors import ArchitectureError
+from trainer import pictures, weights
+from trainer.evaluation import scores
+from trainer.pictures import Picture
+
+
+def classify(path: Path, images: Sequence[Path], top: int) -> list[dict[str, Any]]:
+    """A row for each picture and class, the likeliest first; probability is the softmax of the scores.
+
+    CheckpointError for weights that cannot be read, DataError for a picture that is none.
+    """
+    found = weights.load(path)
+    channels, side = found.architecture.channels, found.architecture.image_size
+    if channels not in (1, 3):
+        raise ArchitectureError(f"{path} is for images of {channels} channels; pictures have 1 or 3")
+    decoded = pictures.decoded(
+        [Picture(image, 0, 0, 0) for image in images], side, "L" if channels == 1 else "RGB"
+    )
+    given = scores(found.network(), torch.from_numpy(decoded), found.normalisation)
+    shares = given if found.architecture.head.softmax else given.softmax(1)
+    best = shares.topk(min(top, len(found.classes)), dim=1)
+    return [
+        {"image": str(image), "class": found.classes[which], "probability": round(share, 4)}
+        for image, places, values in zip(images, best.indices.tolist(), best.values.tolist(), strict=True)
+        for which, share in zip(places, values, strict=True)
+    ]

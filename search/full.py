@@ -1,0 +1,83 @@
+"""The commands of full training: train a network to the end, list what was trained, classify pictures."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from search import options, settings, views
+from search.subject import METAVAR
+
+
+@click.command()
+@click.argument("network", metavar=METAVAR)
+@click.option(
+    "--recipe",
+    metavar="FILE|published:NAME",
+    help="How to train.  [default: the study's, else by data set]",
+)
+@click.option(
+    "--epochs", type=click.IntRange(1, 10_000), help="A schedule is stretched to it.  [default: 200]"
+)
+@click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Trainings to make.")
+@click.option(
+    "--seed", "first_seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="The first."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+    help="Folder of weights, figures and checkpoints.  [default: training-NETWORK]")  # fmt: skip
+@click.option("--data", envvar="SEARCH_DATA", show_envvar=True, metavar="SPEC",
+              help="cifar10, digits or folder:PATH.  [default: the study's, else cifar10]")  # fmt: skip
+@click.option("--train-images", type=settings.Count(), metavar="N", help="Train on so many images only.")
+@click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N.  [default: the first GPU, else cpu]")
+@click.option("--resume", is_flag=True, help="Go on with the training that is in --out.")
+@options.storage
+@options.data_dir
+def train(**given: Any) -> int:
+    """Train a network to the end with several seeds, then test it once."""
+    from search import teaching
+
+    return teaching.teach(teaching.Flags(**given))
+
+
+@click.command()
+@options.study
+@options.storage
+@options.format_
+def trainings(study: str | None, storage: str, form: str) -> None:
+    """The full trainings of the store, or of one study: a row a seed."""
+    from storage import trainings as stored
+
+    with views.engine(storage) as engine:
+        rows = stored.of_study(engine, study)
+    views.emit(
+        [
+            {
+                "network": row.subject,
+                "seed": row.seed,
+                "data": row.data["name"],
+                "epochs": row.epochs,
+                "validation_accuracy": row.accuracy,
+                "best_accuracy": row.best_accuracy,
+                "best_epoch": row.best_epoch,
+                "test_accuracy": row.test_accuracy,
+                "parameters": row.parameters,
+                "seconds": row.seconds,
+                "folder": row.folder,
+            }
+            for row in rows
+        ],
+        form,
+    )
+
+
+@click.command()
+@click.argument("weights", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
+@click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="Classes to name for each.")
+@options.format_
+def predict(weights: Path, images: tuple[Path, ...], top: int, form: str) -> None:
+    """Classify pictures with the WEIGHTS that search train or search export have left."""
+    from search import classifying
+
+    views.emit(classifying.classify(weights, images, top), form)
