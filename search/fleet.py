@@ -62,6 +62,12 @@ class Fleet:
     def _start(self, place: Place) -> None:
         place.starts += 1
         place.worker = f"{self.prefix}-{place.slot.name}-{os.getpid()}-{self.token}.{place.starts}"
+        try:
+            self._open(place)
+        except OSError as error:  # no memory for a process, no space for its log
+            place.closed = f"cannot start a worker: {error.strerror}"
+
+    def _open(self, place: Place) -> None:
         with place.log.open("ab") as log:
             place.process = subprocess.Popen(
                 [sys.executable, "-m", "search", *self.command(place.worker)],

@@ -5,6 +5,7 @@ import signal
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import FrameType
 
@@ -12,7 +13,7 @@ import optuna
 from sqlalchemy import Engine
 
 from search import settings, study
-from search.book import OUT_OF_REACH, Patience
+from search.book import OUT_OF_REACH, OutOfPatienceError, Patience
 from search.devices import Slot
 from search.display import Display, Snapshot
 from search.fleet import Fleet
@@ -83,7 +84,7 @@ class Launch:
         self.last: Snapshot | None = None
         self.spent: str | None = None
         self.device_seconds = 0.0
-        self.told, self.said = 0, ""
+        self.told, self.said, self.worked = 0, "", time.monotonic()
         self.fleet = Fleet(
             slots,
             self.logs,
@@ -116,23 +117,35 @@ class Launch:
 
         Raises StorageError when the database stays away for longer than --database-patience.
         """
-        self._tidy()
-        self.fleet.start()
-        started = moment = time.monotonic()
+        self.patience.given_up = lambda: interrupts.count > 1
         try:
-            while self.fleet.alive or self._others_work(interrupts):
-                now = time.monotonic()
-                self.device_seconds += (now - moment) * len(self.fleet.alive)
-                moment = now
-                self._check_limits(now - started)
-                self._pass_on(2 if self.spent else interrupts.count)
-                self._look(display)
-                time.sleep(POLL_SECONDS)
+            self.patience.insist(self._tidy)
+            self.fleet.start()
+            self._attend(display, interrupts)
+        except OutOfPatienceError:
+            if interrupts.count < 2:
+                raise
         finally:
             if self.fleet.alive:
                 self.fleet.signal(now=True)
-                self.fleet.kill()
+                self._kill()
         return self._end(display, interrupts)
+
+    def _attend(self, display: Display, interrupts: Interrupts) -> None:
+        started = moment = time.monotonic()
+        while self.fleet.alive or self._others_work(interrupts):
+            now = time.monotonic()
+            self.device_seconds += (now - moment) * len(self.fleet.alive)
+            moment = now
+            self._check_limits(now - started)
+            self._pass_on(2 if self.spent else interrupts.count)
+            self._look(display)
+            time.sleep(POLL_SECONDS)
+
+    def _kill(self) -> None:
+        """Ends the workers; whose trials they were is found out with a database that is back."""
+        with suppress(*OUT_OF_REACH):
+            self.fleet.kill()
 
     def _tidy(self) -> None:
         """Takes back what those who worked here before left behind."""
@@ -152,7 +165,7 @@ class Launch:
             self.told += 1
             self.fleet.signal(now=self.told == 2)
             if self.told == 2:
-                self.fleet.kill()
+                self._kill()
 
     def _look(self, display: Display) -> None:
         """Notices who died, and shows how it stands; a database that is away is waited for."""
@@ -166,19 +179,19 @@ class Launch:
             display.show(replace(self.last, note=self._note()))
 
     def _end(self, display: Display, interrupts: Interrupts) -> End:
-        while True:
-            try:
-                study.reconcile(self.optuna, self.engine, self.record.id)
-                snapshot = self.snapshot()
-                break
-            except OUT_OF_REACH as error:
-                self.patience.wait(error)
+        try:
+            snapshot, order = self.patience.insist(self._reconciled)
+        except OutOfPatienceError:
+            if interrupts.count < 2 or self.last is None:
+                raise
+            self._say("the database is away: what it is owed is kept here, and the next launch takes it in")
+            snapshot, order = replace(self.last, note=self._note()), self.record.order
         display.show(snapshot)
         places = self.fleet.places
         closed = {place.slot.name: place.closed for place in places if place.closed}
         return End(
             snapshot=snapshot,
-            order=studies.find(self.engine, self.record.name).order,
+            order=order,
             interrupted=interrupts.first,
             exhausted=any(4 in place.codes for place in places),
             spent=self.spent,
@@ -186,12 +199,18 @@ class Launch:
             none_left=bool(places) and len(closed) == len(places),
         )
 
+    def _reconciled(self) -> tuple[Snapshot, Order]:
+        """The books once nobody works here any more."""
+        study.reconcile(self.optuna, self.engine, self.record.id)
+        return self.snapshot(), studies.find(self.engine, self.record.name).order
+
     def _others_work(self, interrupts: Interrupts) -> bool:
         """A launcher without workers of its own waits for those of other machines."""
         if self.fleet.places or interrupts.count or self.spent:
             return False
         try:
-            study.recover(self.optuna, leases.reap(self.engine, self.record.id))
+            if self.patience.calm(self.flags.lease_seconds):
+                study.recover(self.optuna, leases.reap(self.engine, self.record.id))
             tally = results.tally(self.engine, self.record.id)
             record = studies.find(self.engine, self.record.name)
         except OUT_OF_REACH as error:
@@ -207,6 +226,10 @@ class Launch:
         notes = [f"{place.slot.name} closed: {place.closed}" for place in self.fleet.places if place.closed]
         if self.told:
             notes.append(f"stopping: {len(self.fleet.alive)} workers finish their trial; Ctrl-C ends at once")
+        if self.last and self.last.running:
+            self.worked = time.monotonic()
+        if not self.fleet.places and time.monotonic() - self.worked > self.flags.lease_seconds:
+            notes.append(f"nobody works: `search worker --study {self.record.name}` does, here or elsewhere")
         if self.said:
             notes.append(self.said)
         return "; ".join(notes)

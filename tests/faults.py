@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from storage.records import KNOWN, MAX_ATTEMPTS, TRAINED, Candidate, State
 MARK = "FAULT_MARK"
 SMALL = ("--data", "digits", "--train-images", 200, "--max-macs", 300_000, "--gpus", "none")
 FAST = ("--epochs", 3, "--sampler", "random", "--pruner", "none", *SMALL)
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.1
 GIVE_UP_SECONDS = 300.0  # only keeps a broken test from hanging
 
 
@@ -65,6 +65,7 @@ class Search:
     mark: str = field(default_factory=lambda: uuid4().hex)
     moments: list[float] = field(default_factory=list)
     injected: int = 0
+    engine: Engine | None = None
 
     def __post_init__(self) -> None:
         (self.place / "training").mkdir()
@@ -107,22 +108,16 @@ class Search:
         fixed = ("worker", "--study", self.name)
         return self.start(*fixed, *flags, before=before, CUDA_VISIBLE_DEVICES="", **environment)
 
-    @contextmanager
-    def opened(self) -> Any:
-        engine = database.connect(self.url, create=False)
-        try:
-            yield engine, studies.find(engine, self.name)
-        finally:
-            engine.dispose()
-
     def ask(self, question: Callable[[Engine, int], Any]) -> Any:
-        with self.opened() as (engine, record):
-            return question(engine, record.id)
+        """Asks the ledger, over a connection that is kept: the search needs the processor."""
+        if self.engine is None:
+            self.engine = database.connect(self.url, create=False)
+        return question(self.engine, studies.find(self.engine, self.name).id)
 
     def study(self) -> bool:
         """Whether the launcher has made the study."""
-        with suppress(Exception), self.opened():
-            return True
+        with suppress(Exception):
+            return bool(self.ask(lambda _, study: study))
         return False
 
     def trained(self) -> int:
@@ -143,6 +138,10 @@ class Search:
         self.injected += times
         self.moments.append(time.time())
 
+    def interrupted(self) -> int:
+        """How many attempts were lost."""
+        return int(self.ask(results.tally)[State.LOST])
+
     def processes(self) -> list[int]:
         """All that carry the mark and live."""
         return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._marked(pid)]  # noqa: PTH208
@@ -154,6 +153,8 @@ class Search:
 
     def end(self) -> None:
         """Whatever a broken test has left."""
+        if self.engine is not None:
+            self.engine.dispose()
         for pid in self.processes():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

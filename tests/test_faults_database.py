@@ -1,0 +1,362 @@
+"""PostgreSQL is killed, frozen, cut off, overcrowded or too slow in the middle of a search."""
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from fault_proxy import Proxy
+from faults import Figures, Search, require_equal_results, wait_until
+from postgres_server import NoPostgres, Postgres
+
+from storage import results
+from storage.records import State
+
+pytestmark = pytest.mark.faults
+
+OURS = "pid <> pg_backend_pid() AND backend_type = 'client backend'"
+
+
+@pytest.fixture
+def proxy(server: Postgres) -> Iterator[Proxy]:
+    cable = Proxy(server.port).start()
+    yield cable
+    cable.close()
+
+
+def more(search: Search, trials: int = 3) -> Callable[[], bool]:
+    """Whether so many more trials than now have been trained."""
+    start = search.trained()
+    return lambda: search.trained() >= start + trials
+
+
+def hold(seconds: float) -> None:
+    """A fault's own length."""
+    threading.Event().wait(seconds)
+
+
+def survive(
+    search: Search, fault: Callable[[], None], times: int, fill: int, *flags: object, workers: int = 2
+) -> int:
+    """Does it to a search, after some trials each time, and lets the search end. Returns the number asked."""
+    asked = times * fill + 2 * fill
+    launcher = search.launch(asked, *flags, workers=workers)
+    for _ in range(times):
+        wait_until(more(search, fill), "some trials")
+        fault()
+        search.fault()
+    launcher.require(0)
+    require_equal_results(search)
+    return asked
+
+
+def test_a_server_killed_and_started_again_costs_nothing(
+    server: Postgres,
+    search_on: Callable[..., Search],
+    check: Callable[..., Any],
+    keep: Callable[[Figures], None],
+    full: bool,
+) -> None:
+    def kill() -> None:
+        server.kill()
+        hold(5 if full else 2)
+        server.start()
+
+    search = search_on(server.url())
+    asked = survive(search, kill, 5 if full else 1, 5)
+    keep(search.settle(check, "PostgreSQL killed (-9) and started again", asked))
+
+
+def test_a_frozen_server_costs_nothing(
+    server: Postgres,
+    search_on: Callable[..., Search],
+    check: Callable[..., Any],
+    keep: Callable[[Figures], None],
+    full: bool,
+) -> None:
+    seconds = 30 if full else 8
+
+    def freeze() -> None:
+        server.freeze()
+        hold(seconds)
+        server.thaw()
+
+    search = search_on(server.url())
+    asked = survive(search, freeze, 2 if full else 1, 6)
+    keep(search.settle(check, "PostgreSQL frozen (SIGSTOP)" + (" for 30 s" if full else ""), asked))
+    assert search.interrupted() == 0
+
+
+def test_a_server_frozen_for_longer_than_a_lease_takes_no_trial_away(
+    server: Postgres,
+    search_on: Callable[..., Search],
+    check: Callable[..., Any],
+    keep: Callable[[Figures], None],
+    full: bool,
+) -> None:
+    """By its clock every lease has run out when it wakes; nobody is reaped before he could be heard."""
+    seconds = 60 if full else 15
+
+    def freeze() -> None:
+        server.freeze()
+        hold(seconds)
+        server.thaw()
+
+    search = search_on(server.url())
+    search.orders(seconds=0.3)
+    lease = ("--lease", "20s" if full else "5s")
+    asked = survive(search, freeze, 1, 2, *lease)
+    keep(search.settle(check, "PostgreSQL frozen for three times the lease", asked))
+    assert search.interrupted() == 0
+
+
+def test_connections_that_are_terminated_are_made_again(
+    server: Postgres,
+    search_on: Callable[..., Search],
+    check: Callable[..., Any],
+    keep: Callable[[Figures], None],
+    full: bool,
+) -> None:
+    def terminate() -> None:
+        with psycopg.connect(server.url(), autocommit=True) as connection:
+            connection.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS}")
+
+    search = search_on(server.url())
+    asked = survive(search, terminate, 50 if full else 8, 1)
+    keep(search.settle(check, "all connections terminated, again and again", asked))
+
+
+def test_a_cut_cable_costs_nothing(
+    server: Postgres,
+    proxy: Proxy,
+    search_on: Callable[..., Search],
+    check: Callable[..., Any],
+    keep: Callable[[Figures], None],
+    full: bool,
+) -> None:
+    """Bytes stop, nobody is told; then every connection breaks at once."""
+    seconds = 20 if full else 6
+
+    def cut() -> None:
+        proxy.cut()
+        hold(seconds)
+        proxy.join()
+        proxy.tear()
+
+    search = search_on(f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres")
+    asked = survive(search, cut, 3 if full else 1, 5)
+    keep(search.settle(check, "the port cut, then every connection broken", asked))
+
+
+@pytest.fixture
+def two_hosts() -> Iterator[Callable[..., None]]:
+    """Two network namespaces joined by a cable; PostgreSQL is to be in the first, a search in the second."""
+    if os.geteuid() != 0 or not shutil.which("ip"):
+        pytest.skip("network namespaces need root and the command ip")
+
+    def ip(*arguments: str) -> None:
+        subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+    try:
+        ip("netns", "add", NEAR)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no network namespaces here: {error.stderr.decode().strip()}")
+    try:
+        ip("netns", "add", FAR)
+        ip("link", "add", "pv1", "netns", NEAR, "type", "veth", "peer", "name", "pv2", "netns", FAR)
+        for space, device, address in ((NEAR, "pv1", SERVER_ADDRESS), (FAR, "pv2", "10.78.0.2")):
+            ip("-n", space, "addr", "add", f"{address}/24", "dev", device)
+            ip("-n", space, "link", "set", device, "up")
+            ip("-n", space, "link", "set", "lo", "up")
+        yield ip
+    finally:
+        for space in (NEAR, FAR):
+            with suppress(subprocess.CalledProcessError):
+                ip("netns", "del", space)
+
+
+NEAR, FAR, SERVER_ADDRESS = f"faults-a{os.getpid()}", f"faults-b{os.getpid()}", "10.78.0.1"
+
+
+class Inside:
+    """Runs this process's network calls, and what it starts, in a network namespace."""
+
+    def __init__(self, space: str) -> None:
+        self.space = space
+
+    def __enter__(self) -> None:
+        self.home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        self._enter(os.open(f"/run/netns/{self.space}", os.O_RDONLY))
+
+    def __exit__(self, *_: object) -> None:
+        self._enter(self.home)
+
+    def _enter(self, file: int) -> None:
+        import ctypes
+
+        clone_newnet = 0x40000000
+        failed = ctypes.CDLL(None, use_errno=True).setns(file, clone_newnet)
+        os.close(file)
+        assert not failed, "setns"
+
+
+def test_a_cable_cut_between_two_hosts_costs_nothing(
+    two_hosts: Callable[..., None],
+    search_on: Callable[..., Search],
+    check: Callable[..., Any],
+    keep: Callable[[Figures], None],
+    full: bool,
+) -> None:
+    """Packets are lost without a word, as with a cable pulled between machines."""
+    try:
+        server = Postgres(listen_addresses="*")
+    except NoPostgres as reason:
+        pytest.skip(str(reason))
+    try:
+        with Inside(NEAR):
+            server.start()
+        trust(server)
+        with Inside(FAR):
+            search = search_on(f"postgresql://postgres@{SERVER_ADDRESS}:{server.port}/postgres")
+
+            def cut() -> None:
+                two_hosts("-n", FAR, "link", "set", "pv2", "down")
+                hold(30 if full else 8)
+                two_hosts("-n", FAR, "link", "set", "pv2", "up")
+
+            asked = survive(search, cut, 2 if full else 1, 5)
+            keep(search.settle(check, "cable cut between two network namespaces", asked))
+    finally:
+        server.remove()
+
+
+def trust(server: Postgres) -> None:
+    """Lets the other host in."""
+    rules = server.data / "pg_hba.conf"
+    rules.write_text(rules.read_text() + "\nhost all all 10.78.0.0/24 trust\n")
+    assert server.process
+    server.process.send_signal(signal.SIGHUP)
+
+
+def test_a_server_with_too_many_connections_is_waited_for(
+    search_on: Callable[..., Search], check: Callable[..., Any], keep: Callable[[Figures], None], full: bool
+) -> None:
+    """Others hold every connection there is; workers that start then wait instead of giving up."""
+    try:
+        server = Postgres(max_connections=14, superuser_reserved_connections=0, reserved_connections=0)
+    except NoPostgres as reason:
+        pytest.skip(str(reason))
+    try:
+        server.start()
+        search = search_on(server.url())
+        asked = 40 if full else 16
+        launcher = search.launch(asked, workers=3)
+        for _ in range(4 if full else 1):
+            wait_until(more(search), "some trials")
+            taken = occupy(server)
+            victim = launcher.children()[0]
+            os.kill(victim, signal.SIGKILL)
+            wait_until(lambda victim=victim: not Path(f"/proc/{victim}").exists(), "its death")  # type: ignore[misc]
+            hold(6)
+            for connection in taken:
+                connection.close()
+            search.fault()
+        launcher.require(0)
+        keep(search.settle(check, "too many connections, with a worker killed meanwhile", asked))
+        assert "was closed" not in launcher.said()
+    finally:
+        server.remove()
+
+
+def occupy(server: Postgres) -> list[psycopg.Connection[Any]]:
+    """Takes connections until there are no more."""
+    taken: list[psycopg.Connection[Any]] = []
+    with suppress(psycopg.OperationalError):
+        while True:
+            taken.append(psycopg.connect(server.url(), autocommit=True))
+            taken[-1].execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS} "
+                              "AND application_name = 'parsimony'")  # fmt: skip
+    return taken
+
+
+def test_statements_that_time_out_are_tried_again(
+    server: Postgres,
+    search_on: Callable[..., Search],
+    check: Callable[..., Any],
+    keep: Callable[[Figures], None],
+    full: bool,
+) -> None:
+    """Somebody holds a lock on the candidates for longer than a statement may take."""
+    search = search_on(f"{server.url()}?options=-c%20statement_timeout%3D1000%20-c%20lock_timeout%3D500")
+
+    def block() -> None:
+        with psycopg.connect(server.url()) as connection:
+            connection.execute("LOCK TABLE search_candidates, trials IN ACCESS EXCLUSIVE MODE")
+            hold(6)
+
+    asked = survive(search, block, 4 if full else 1, 5)
+    keep(search.settle(check, "tables locked for longer than a statement may take", asked))
+
+
+def test_a_server_that_stays_away_ends_the_search_with_its_spool_kept(
+    server: Postgres,
+    search_on: Callable[..., Search],
+    check: Callable[..., Any],
+    keep: Callable[[Figures], None],
+) -> None:
+    """Longer than the patience: code 5 and one line; the next launch takes in what was owed."""
+    search = search_on(server.url())
+    search.orders(seconds=0.2)
+    launcher = search.launch(8, "--database-patience", "3s")
+    wait_until(lambda: search.trained() > 1 and search.training(), "some trials")
+    server.stop()
+    assert launcher.code() == 5, launcher.said()
+    assert "Traceback" not in launcher.said()
+    assert "was away for 3 s" in launcher.said()
+    wait_until(lambda: not search.processes(), "the end of the workers")
+    owed = list((search.place / "data").glob("spool/*/*.json"))
+    assert owed, "what was trained meanwhile is kept"
+    server.start()
+    search.fault()
+    search.launch(8).require(0)
+    figures = search.settle(check, "PostgreSQL away for longer than the patience", 8)
+    states = [row.state for row in search.ask(results.candidates)]
+    assert states.count(State.COMPLETED) == 8
+    keep(figures)
+
+
+def test_a_second_ctrl_c_ends_without_the_database(
+    server: Postgres, search_on: Callable[..., Search], check: Callable[..., Any]
+) -> None:
+    search = search_on(server.url())
+    launcher = search.launch(50)
+    wait_until(lambda: search.trained() > 1, "some trials")
+    server.stop()
+    for _ in range(2):
+        launcher.process.send_signal(signal.SIGINT)
+        hold(1)
+    assert launcher.code() == 130, launcher.said()
+    assert "Traceback" not in launcher.said()
+    assert search.processes() == []
+    server.start()
+    asked = search.trained() + 4
+    search.launch(asked).require(0)
+    search.settle(check, "", asked)
+
+
+def test_commands_say_in_one_line_that_the_database_is_away(
+    server: Postgres, search_on: Callable[..., Search], check: Callable[..., Any]
+) -> None:
+    server.stop()
+    search = search_on(server.url())
+    started = [search.launch(4), search.worker(), search.start("status"), search.start("db", "check")]
+    for command in started:
+        command.require(5)
+        assert len(command.said().strip().splitlines()) == 1, command.said()
