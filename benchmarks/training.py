@@ -6,8 +6,8 @@
 Each turn is a fresh process: the reference loop as people run it (one process, two threads, two loader
 workers), the same with one thread and no loader workers (as two such processes share two cores), and ours
 (one thread). Same network, images, batch size and learning rate. CPU time is that of the process and its
-children, wall time that of the training alone. What differs in what is measured: ours trains in bfloat16 where
-the machine has it and pads by reflection; both evaluate in float32.
+children, wall time that of the training alone. What differs in what is measured: ours trains in bfloat16
+where the machine has it and pads by reflection; both evaluate in float32.
 """
 
 import argparse

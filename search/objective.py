@@ -14,14 +14,17 @@ from pathlib import Path
 import optuna
 from optuna.trial import Trial
 
+from search import asking
 from search import study as studies
 from search.bench import Bench
 from search.book import OUT_OF_REACH
+from search.plan import Plan
 from search.progress import Cancelled, Progress, TimedOut
+from space import cost
 from space.architecture import Architecture
 from space.budget import judge
 from space.errors import DivergedError, ExhaustedError, LeaseLostError
-from space.sampling import propose
+from space.sampling import Suggest, propose
 from storage import results
 from storage.leases import Claim
 from storage.records import Candidate, Proposal, State
@@ -39,7 +42,8 @@ def run(bench: Bench, claim: Claim) -> State:
     for attempt in range(GIVE_UP_AFTER):
         random = attempt >= WIDEN_AFTER
         sampler = "random" if random else bench.plan.sampler
-        bench.study.sampler = studies.make_sampler(sampler, bench.plan.seed, claim.ordinal, attempt)
+        seed = (bench.plan.seed, claim.ordinal, attempt)
+        bench.study.sampler = studies.make_sampler(sampler, *seed, after=bench.study.sampler)
         trial = ask(bench)
         architecture, candidate = bench.patience.insist(partial(enter, bench, claim, trial))
         if candidate.state == State.RUNNING:
@@ -55,7 +59,15 @@ def run(bench: Bench, claim: Claim) -> State:
 def ask(bench: Bench) -> Trial:
     """The trial that somebody else could not end, if there is one; else what the sampler proposes."""
     broken = results.owed(bench.engine, bench.study_id)
-    return studies.ask_again(bench.study, broken) if broken else bench.study.ask()
+    if broken:
+        return studies.ask_again(bench.study, broken)
+    return asking.ask(bench.study, partial(describe, bench.plan))
+
+
+def describe(plan: Plan, suggest: Suggest) -> dict[str, int]:
+    """What everyone who reads the study with Optuna alone should see of a network."""
+    spent = cost.total(propose(plan.space, plan.budget, plan.task, suggest))
+    return {"parameters": spent.parameters, "macs": spent.macs}
 
 
 def enter(bench: Bench, claim: Claim, trial: Trial) -> tuple[Architecture, Candidate]:
@@ -63,7 +75,7 @@ def enter(bench: Bench, claim: Claim, trial: Trial) -> tuple[Architecture, Candi
     plan = bench.plan
     architecture = propose(plan.space, plan.budget, plan.task, trial)
     verdict = judge(architecture, plan.budget)
-    studies.annotate(trial, verdict)
+    studies.constrain(trial, verdict)
     fingerprint = architecture.fingerprint
     proposal = Proposal(
         number=trial.number,

@@ -87,15 +87,24 @@ def opened(url: str, name: str, plan: Plan) -> Iterator[optuna.Study]:
         yield study
 
 
-def make_sampler(name: SamplerName, *seed: int) -> optuna.samplers.BaseSampler:
+def make_sampler(
+    name: SamplerName, *seed: int, after: optuna.samplers.BaseSampler | None = None
+) -> optuna.samplers.BaseSampler:
     """A sampler for one claim: `seed` holds the study's seed, the claim's ordinal and what else must
-    differ, so that equal searches are equal and no two workers propose twins."""
+    differ, so that equal searches are equal and no two workers propose twins.
+
+    It takes over what the one before it knew of the study: which parameters all trials share. To work that
+    out anew would cost each proposal a look at every trial there is.
+    """
     number = _mixed(seed)
     if name == "random":
         return optuna.samplers.RandomSampler(seed=number)
     if name == "gp":
         return optuna.samplers.GPSampler(seed=number, n_startup_trials=STARTUP_TRIALS)
-    return optuna.samplers.TPESampler(seed=number, n_startup_trials=STARTUP_TRIALS)
+    sampler = optuna.samplers.TPESampler(seed=number, n_startup_trials=STARTUP_TRIALS)
+    if isinstance(after, optuna.samplers.TPESampler):
+        sampler._search_space = after._search_space
+    return sampler
 
 
 def _mixed(seed: tuple[int, ...]) -> int:
@@ -116,10 +125,8 @@ def make_pruner(name: PrunerName, epochs: int) -> optuna.pruners.BasePruner:
     return optuna.pruners.NopPruner()
 
 
-def annotate(trial: Trial, verdict: Verdict) -> None:
-    """What everyone who reads the study with Optuna alone should see, from the moment of the proposal."""
-    trial.set_user_attr("parameters", verdict.parameters)
-    trial.set_user_attr("macs", verdict.macs)
+def constrain(trial: Trial, verdict: Verdict) -> None:
+    """Tells Optuna by how much a network exceeds the budget, if it does."""
     if not verdict.fits:
         for name, violation in verdict.violations.items():
             trial.set_constraint(name, violation)
@@ -157,7 +164,12 @@ def ask_again(study: optuna.Study, broken: Candidate) -> Trial:
         state=TrialState.RUNNING,
         params=dead.params,
         distributions=dead.distributions,
-        user_attrs={"retry_of": broken.number, "attempt": attempt},
+        user_attrs={
+            "parameters": broken.parameters,
+            "macs": broken.macs,
+            "retry_of": broken.number,
+            "attempt": attempt,
+        },
     )
     # Study.add_trial does this and keeps the id to itself.
     return Trial(study, study._storage.create_new_trial(study._study_id, template_trial=again))

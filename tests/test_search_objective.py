@@ -77,7 +77,7 @@ def test_parameters_and_macs_are_there_from_the_moment_of_the_proposal(sqlite_ur
 def test_an_oversized_candidate_is_never_trained(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The guard does not trust the sampling: here it is told to propose something too large once."""
     train, plan, real = FakeTraining(), make_plan(max_parameters=100_000), objective.propose
-    asked = iter([10_000_000])
+    asked = iter([10_000_000] * 2)  # to describe it, and to judge it
 
     def too_large_once(space, budget, task, suggest):  # type: ignore[no-untyped-def]
         larger = next(asked, None)

@@ -1,0 +1,132 @@
+"""Asks Optuna for a network in one transaction, not in one for each of thirty parameters.
+
+The sampler answers for a draft of the trial, in memory; once all is chosen the trial is stored at once, and
+no other worker ever sees half of it. The answers are those of study.ask(), which a test holds.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from space.sampling import Suggest
+
+DRAFT = -1  # number and id of a trial that is not stored yet
+
+# Samplers that write nothing of a trial which its parameters do not say as well.
+DRAFTING = (optuna.samplers.TPESampler, optuna.samplers.GPSampler, optuna.samplers.RandomSampler)
+
+
+class _Aside:
+    """A storage that is read through; what a sampler notes about a draft is dropped."""
+
+    def __init__(self, storage: Any) -> None:
+        self._storage = storage
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        if trial_id != DRAFT:
+            self._storage.set_trial_system_attr(trial_id, key, value)
+
+
+class Draft:
+    """A trial whose parameters are being chosen; suggests as optuna.Trial does."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        aside: Any = _Aside(study._storage)
+        self.study = optuna.Study(study.study_name, aside, sampler=study.sampler)
+        self.kept = study
+        self.trial = _empty()
+        self.space = study.sampler.infer_relative_search_space(self.study, self.trial)
+        self.relative = study.sampler.sample_relative(self.study, self.trial, self.space)
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        return int(self._suggest(name, IntDistribution(low, high, log, step)))
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        return float(self._suggest(name, FloatDistribution(low, high, log, step)))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self._suggest(name, CategoricalDistribution(choices))
+
+    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
+        if name not in self.trial.params:
+            self.trial.params = {**self.trial.params, name: self._choose(name, distribution)}
+            self.trial.distributions = {**self.trial.distributions, name: distribution}
+        return self.trial.params[name]
+
+    def _choose(self, name: str, distribution: BaseDistribution) -> Any:
+        if name in self.relative:
+            value = self.relative[name]
+            if distribution._contains(distribution.to_internal_repr(value)):
+                return value
+        if distribution.single():
+            return distribution.to_external_repr(_only(distribution))
+        return self.study.sampler.sample_independent(self.study, self.trial, name, distribution)
+
+    def keep(self, attributes: Mapping[str, Any]) -> Trial:
+        """Stores it, running, with these user attributes, and returns the trial that it is now."""
+        template = _empty()
+        template.params, template.distributions = self.trial.params, self.trial.distributions
+        template.user_attrs = dict(attributes)
+        storage, study_id = self.kept._storage, self.kept._study_id
+        return Trial(self.kept, storage.create_new_trial(study_id, template_trial=template))
+
+
+def ask(study: optuna.Study, describe: Callable[[Suggest], Mapping[str, Any]]) -> Trial:
+    """The next trial, with all of its parameters: one that is queued, else what the sampler chooses.
+
+    describe(suggest) asks for the parameters, and returns the attributes that the trial is to have.
+    """
+    if not can_draft(study) or has_waiting(study):
+        trial = study.ask()
+        for name, value in describe(trial).items():
+            trial.set_user_attr(name, value)
+        return trial
+    draft = Draft(study)
+    return draft.keep(describe(draft))
+
+
+def can_draft(study: optuna.Study) -> bool:
+    """Whether a draft gets the answers that a stored trial would: Hyperband shows a sampler one bracket, by
+    the trial's number."""
+    hyperband = isinstance(study.pruner, optuna.pruners.HyperbandPruner)
+    return isinstance(study.sampler, DRAFTING) and not hyperband
+
+
+def has_waiting(study: optuna.Study) -> bool:
+    """Whether a trial is queued, whose parameters are fixed: study.ask() hands it out."""
+    return bool(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+
+def _empty() -> FrozenTrial:
+    return FrozenTrial(
+        number=DRAFT,
+        trial_id=DRAFT,
+        state=TrialState.RUNNING,
+        value=None,
+        datetime_start=datetime.now(),
+        datetime_complete=None,
+        params={},
+        distributions={},
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
+    )
+
+
+def _only(distribution: BaseDistribution) -> float:
+    """The one value of a distribution that has no other, as it is stored."""
+    return 0.0 if isinstance(distribution, CategoricalDistribution) else float(distribution.low)  # type: ignore[attr-defined]

@@ -1,0 +1,75 @@
+"""A draft gets the answers that Optuna's own ask would have got."""
+
+from typing import Any
+
+import optuna
+import pytest
+from bench_samples import accuracy_of, make_plan
+from optuna.trial import FrozenTrial, TrialState
+
+from search import study as studies
+from search.asking import Draft, can_draft
+from space.architecture import Architecture
+from space.sampling import propose
+
+PLAN = make_plan()
+
+
+def network(suggest: Any) -> Architecture:
+    return propose(PLAN.space, PLAN.budget, PLAN.task, suggest)
+
+
+def run(storage: Any, name: str, sampler: studies.SamplerName, drafted: bool) -> list[FrozenTrial]:
+    """Fourteen trials of which the first two still run, beyond the sampler's random start."""
+    study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
+    for i in range(14):
+        study.sampler = studies.make_sampler(sampler, 7, i, after=study.sampler if drafted else None)
+        if drafted:
+            draft = Draft(study)
+            found = network(draft)
+            trial = draft.keep({"parameters": 1})
+        else:
+            trial = study.ask()
+            found = network(trial)
+        if i > 1:
+            study.tell(trial, accuracy_of(found))
+    return study.get_trials(deepcopy=False)
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "gp"])
+def test_the_same_seeds_give_the_same_trials(sampler: studies.SamplerName, sqlite_url: str) -> None:
+    studies.quiet()
+    with studies.opened_storage(sqlite_url) as storage:
+        asked = run(storage, "asked", sampler, drafted=False)
+        drafted = run(storage, "drafted", sampler, drafted=True)
+    assert [trial.params for trial in drafted] == [trial.params for trial in asked]
+    assert [trial.distributions for trial in drafted] == [trial.distributions for trial in asked]
+    assert [trial.values for trial in drafted] == [trial.values for trial in asked]
+    assert [trial.state for trial in drafted[:3]] == [TrialState.RUNNING] * 2 + [TrialState.COMPLETE]
+
+
+def test_a_trial_is_stored_whole(database_url: str) -> None:
+    studies.quiet()
+    with studies.opened_storage(database_url) as storage, studies.opened_storage(database_url) as other:
+        study = optuna.create_study(storage=storage, sampler=studies.make_sampler("tpe", 0))
+        draft = Draft(study)
+        found = network(draft)
+        assert study.get_trials() == []
+        trial = draft.keep({"parameters": 12, "macs": 34})
+        again = optuna.load_study(study_name=study.study_name, storage=other).get_trials()
+        trial.report(0.5, 1)
+        study.tell(trial, 0.5)
+        assert study.best_value == 0.5
+    assert (again[0].number, again[0].state) == (trial.number, TrialState.RUNNING) == (0, TrialState.RUNNING)
+    assert again[0].user_attrs == {"parameters": 12, "macs": 34}
+    assert network(optuna.trial.FixedTrial(again[0].params)) == found
+
+
+def test_a_pruner_that_divides_the_trials_needs_their_numbers() -> None:
+    studies.quiet()
+    study = optuna.create_study(sampler=studies.make_sampler("tpe", 0))
+    assert can_draft(study)
+    study.pruner = optuna.pruners.HyperbandPruner()
+    assert not can_draft(study)
+    study.pruner, study.sampler = optuna.pruners.NopPruner(), optuna.samplers.NSGAIISampler()
+    assert not can_draft(study)
