@@ -5,13 +5,14 @@
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import ValidationError, model_validator
 
 from search.plan import DataPlan, Plan
-from search.ranking import wilson
+from search.ranking import Interval, spread, wilson
 from search.shelf import Shelf
 from space import cost, files
 from space.architecture import Architecture, Document, first_problem
@@ -19,6 +20,7 @@ from space.budget import Budget, judge
 from space.errors import ArchitectureError, EnvironmentProblem, StudyError, UsageError, VerificationError
 from storage.records import Candidate, State
 from storage.studies import Study
+from storage.trainings import Finished
 from trainer.recipe import Recipe
 
 FORMAT: Literal["parsimony.export/1"] = "parsimony.export/1"
@@ -41,9 +43,35 @@ class Metrics(Document):
     best_epoch_accuracy: float | None
     validation_loss: float | None
     measured_on: str
-    standing: Literal["brief score only"]
+    standing: Literal["brief score only", "confirmed"]
 
     model_config = Document.model_config | {"strict": False}
+
+
+class Confirmation(Document):
+    """Full trainings of the network: means over the seeds, and their 95% intervals where there are several.
+
+    Test images were opened once for each seed, and chose nothing.
+    """
+
+    epochs: int
+    seeds: int
+    validation_accuracy: float
+    validation_interval_95: tuple[float, float] | None
+    test_accuracy: float
+    test_interval_95: tuple[float, float] | None
+    test_images: int
+    folder: str
+
+    model_config = Document.model_config | {"strict": False}
+
+    def __str__(self) -> str:
+        spread = self.test_interval_95
+        within = f", 95% interval of the mean {Interval(*spread)}" if spread else ""
+        return (
+            f"confirmed: {100 * self.test_accuracy:.2f}% on {self.test_images:,} test images"
+            f" ({self.seeds} seeds of {self.epochs} epochs{within})"
+        )
 
 
 class Origin(Document):
@@ -66,6 +94,7 @@ class Export(Document):
     architecture: Architecture
     layers: tuple[LayerRow, ...]
     metrics: Metrics
+    confirmation: Confirmation | None = None
     recipe: Recipe
     data: DataPlan
     origin: Origin
@@ -79,7 +108,29 @@ class Export(Document):
         return self
 
 
-def export(record: Study, plan: Plan, candidate: Candidate, trained: int) -> Export:
+def confirmation(trainings: Sequence[Finished], candidate: Candidate) -> Confirmation | None:
+    """What the newest run of full trainings of this network came to, if one was tested."""
+    tested = [t for t in trainings if t.fingerprint == candidate.fingerprint and t.test_accuracy is not None]
+    if not tested:
+        return None
+    run = [training for training in tested if training.run == tested[-1].run]
+    full = spread([training.accuracy for training in run])
+    test = spread([training.test_accuracy or 0.0 for training in run])
+    return Confirmation(
+        epochs=run[0].epochs,
+        seeds=len(run),
+        validation_accuracy=full.mean,
+        validation_interval_95=full.interval,
+        test_accuracy=test.mean,
+        test_interval_95=test.interval,
+        test_images=run[0].test_images or 0,
+        folder=run[0].folder,
+    )
+
+
+def export(
+    record: Study, plan: Plan, candidate: Candidate, trained: int, confirmed: Confirmation | None = None
+) -> Export:
     """The document of a candidate that was trained to the end. Raises StudyError for any other."""
     if candidate.state != State.COMPLETED or candidate.accuracy is None:
         raise StudyError(
@@ -103,8 +154,9 @@ def export(record: Study, plan: Plan, candidate: Candidate, trained: int) -> Exp
             validation_loss=candidate.loss,
             measured_on=f"{images:,} validation images of {plan.data.name}, split from its training images;"
             f" chosen among {trained} trained networks by this score; test images not read",
-            standing="brief score only",
+            standing="confirmed" if confirmed else "brief score only",
         ),
+        confirmation=confirmed,
         recipe=plan.recipe,
         data=plan.data,
         origin=Origin(

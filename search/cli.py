@@ -218,10 +218,12 @@ def worker(study: str | None, follow: bool, parent: int | None, **given: Any) ->
 def export(study: str | None, storage: str, out: Path, data_dir: Path, weights: Path | None) -> None:
     """Write the best network of a study, or the trial STUDY:137, as JSON that anyone can rebuild."""
     from search import artifact, bench
+    from storage import trainings
 
     with views.opened(storage, study) as view:
         candidate = view.candidate()
-        document = artifact.export(view.record, view.plan, candidate, view.trained)
+        confirmed = artifact.confirmation(trainings.of_study(view.engine, view.record.name), candidate)
+        document = artifact.export(view.record, view.plan, candidate, view.trained, confirmed)
         kept = bench.shelves(data_dir) / bench.identity(storage, view.record)
     if weights:
         artifact.copy_weights(kept, candidate.number, weights)
@@ -230,6 +232,8 @@ def export(study: str | None, storage: str, out: Path, data_dir: Path, weights: 
     click.echo(
         f"wrote {out}: {document.parameters:,} parameters, fingerprint {document.fingerprint}", err=True
     )
+    brief = f"brief score only: `search confirm {document.origin.study}` trains the best to the end"
+    click.echo(confirmed or brief, err=True)
 
 
 @cli.command()
@@ -289,7 +293,7 @@ for command in (
     *(views.status, views.list_, views.trials, views.best),
     *(catalogue.show, catalogue.published, catalogue.recipe),
     *(orders.stop, orders.pause, orders.resume, orders.ps),
-    *(full.train, full.trainings, full.predict),
+    *(full.train, full.confirm, full.trainings, full.predict),
     *(upkeep.db, upkeep.replay, upkeep.gc),
 ):
     cli.add_command(command)

@@ -30,6 +30,8 @@ from search.subject import METAVAR
               help="cifar10, digits or folder:PATH.  [default: the study's, else cifar10]")  # fmt: skip
 @click.option("--train-images", type=settings.Count(), metavar="N", help="Train on so many images only.")
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N.  [default: the first GPU, else cpu]")
+@click.option("--like", metavar="STUDY", help="Recipe, images and validation part are those of this study.")
+@click.option("--sealed", is_flag=True, help="Leave the test images sealed: validation figures only.")
 @click.option("--resume", is_flag=True, help="Go on with the training that is in --out.")
 @options.storage
 @options.data_dir
@@ -81,3 +83,31 @@ def predict(weights: Path, images: tuple[Path, ...], top: int, form: str) -> Non
     from search import classifying
 
     views.emit(classifying.classify(weights, images, top), form)
+
+
+@click.command()
+@options.study
+@options.storage
+@options.data_dir
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, metavar="K",
+              help="So many of the best.")  # fmt: skip
+@click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Trainings of each.")
+@click.option("--epochs", type=click.IntRange(1, 10_000), default=200, show_default=True, help="Of each.")
+@click.option(
+    "--dozen", type=click.IntRange(0), default=12, show_default=True, metavar="N",
+    help="Networks, best to worst, on which brief and full scores are compared; 0: do not.")  # fmt: skip
+@click.option("--beside", multiple=True, metavar="FILE|published:NAME", help="Train this one too, for scale.")
+@click.option("--data", envvar="SEARCH_DATA", show_envvar=True, metavar="SPEC",
+              help="Where the study's images lie on this machine, if elsewhere.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+              help="Folder for all; what is done is not done again.  [default: confirm-STUDY]")  # fmt: skip
+@click.option(
+    "--workers", default="auto", show_default=True, help="At a time: auto is one a GPU, else a core."
+)
+@click.option("--gpus", default="all", show_default=True, help="0,1 or all or none.")
+@options.format_
+def confirm(form: str, **given: Any) -> int:
+    """Train the best of a study to the end, rank them by their mean, and open the test set once for each."""
+    from search import confirming
+
+    return confirming.confirm(confirming.Flags(**given), form)

@@ -1,7 +1,9 @@
 """Which networks lead, and how far their numbers can be trusted. Knows no database."""
 
 from collections.abc import Sequence
+from itertools import combinations
 from math import sqrt
+from random import Random
 from statistics import fmean, stdev
 from typing import NamedTuple
 
@@ -36,7 +38,7 @@ T95 = (
 
 
 class Spread(NamedTuple):
-    """Several runs of one training: their mean, standard deviation and the 95% interval of the mean.
+    """Accuracies of several runs of one training: mean, standard deviation, 95% interval of the mean.
 
     deviation and interval are None for a single run, which says nothing of either.
     """
@@ -47,11 +49,52 @@ class Spread(NamedTuple):
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Of at least one value; the interval is Student's t, not cut to 0..1."""
+    """Of at least one accuracy, 0..1; the interval is Student's t, cut to what an accuracy can be."""
     mean, freedom = fmean(values), len(values) - 1
     if not freedom:
         return Spread(mean, None, None)
     deviation = stdev(values)
     quantile = T95[freedom - 1] if freedom <= len(T95) else Z95 + (Z95**3 + Z95) / (4 * freedom)
     half = quantile * deviation / sqrt(len(values))
-    return Spread(mean, deviation, Interval(mean - half, mean + half))
+    return Spread(mean, deviation, Interval(max(0.0, mean - half), min(1.0, mean + half)))
+
+
+class Correlation(NamedTuple):
+    """Kendall's tau-b of two scores of the same networks, and its 95% interval."""
+
+    tau: float
+    interval: Interval
+    networks: int
+
+
+def correlation(one: Sequence[float], other: Sequence[float], draws: int = 2000) -> Correlation | None:
+    """How far two scores agree on the order (1: fully, 0: not at all); None where there is no order.
+
+    The interval is the percentile bootstrap over the networks, from a fixed seed.
+    """
+    tau = _tau(one, other)
+    if tau is None or len(one) < 4:
+        return None
+    random, found = Random(0), list[float]()
+    for _ in range(draws):
+        chosen = random.choices(range(len(one)), k=len(one))
+        drawn = _tau([one[i] for i in chosen], [other[i] for i in chosen])
+        if drawn is not None:
+            found.append(drawn)
+    found.sort()
+    last = len(found) - 1
+    return Correlation(tau, Interval(found[round(0.025 * last)], found[round(0.975 * last)]), len(one))
+
+
+def _tau(one: Sequence[float], other: Sequence[float]) -> float | None:
+    agreed, ties_one, ties_other, pairs = 0, 0, 0, 0
+    for i, j in combinations(range(len(one)), 2):
+        a, b = _sign(one[i] - one[j]), _sign(other[i] - other[j])
+        agreed, pairs = agreed + a * b, pairs + 1
+        ties_one, ties_other = ties_one + (a == 0), ties_other + (b == 0)
+    scale = sqrt((pairs - ties_one) * (pairs - ties_other))
+    return agreed / scale if scale else None
+
+
+def _sign(value: float) -> int:
+    return int(value > 0) - int(value < 0)

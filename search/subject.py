@@ -3,7 +3,7 @@
 One place for every command that takes a network. What comes with it (recipe, data, origin) is handed on.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,14 @@ def resolve(reference: str | None, storage: str) -> Subject:
 
         return Subject(Path(reference).stem, architecture.load(Path(reference)))
     return _trial(reference, storage)
+
+
+def like(found: Subject, study: str, storage: str) -> Subject:
+    """The same network with recipe and data of a study."""
+    from search import views
+
+    with views.opened(storage, study, whole=True) as view:
+        return replace(found, recipe=view.plan.recipe, data=view.plan.data)
 
 
 def is_published(reference: str) -> bool:

@@ -1,0 +1,71 @@
+"""The best of a study are trained to the end, and the brief scores are held against the full ones."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import finish, run, start
+from scipy import stats
+
+from search import confirming
+from search.ranking import Correlation, Interval, correlation
+
+
+@pytest.mark.slow
+def test_a_study_is_confirmed_and_its_export_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = ("--storage", f"sqlite:///{tmp_path / 's.db'}", "--data-dir", tmp_path / "data")
+    search = ("launch", "--study", "s", "--trials", 4, "--data", "digits", "--train-images", 200)
+    brief = ("--epochs", 1, "--max-params", 5_000, "--pruner", "none", "--workers", 1)
+    launched = finish(start(*search, *brief, *store, cwd=tmp_path))
+    assert launched.code == 0, launched.err
+    full = ("--epochs", 1, "--top", 1, "--seeds", 2, "--dozen", 3, "--workers", 2, "--format", "json")
+    done = run(capsys, "confirm", "s", *full, *store)
+    assert done.code == 0, done.err
+    (row,) = json.loads(done.out)
+    (best,) = [f for f in (tmp_path / "confirm-s").glob("trial-*") if (f / "seed-1.json").exists()]
+    result = json.loads((best / "result.json").read_text())
+    assert row["test_accuracy"] == np.mean([seed["test"]["accuracy"] for seed in result["seeds"]])
+    others = [json.loads(path.read_text()) for path in (tmp_path / "confirm-s").glob("trial-*/result.json")]
+    tested = [seed["test"] is not None for other in others for seed in other["seeds"]]
+    assert sorted(tested) == [False, False, True, True], "test images are opened for the best alone"
+    assert "it takes four networks" in done.err
+    number = int(row["network"].removeprefix("s:"))
+    exported = run(capsys, "export", f"s:{number}", "--out", "b.json", *store)
+    assert "confirmed: " in exported.err
+    document = json.loads((tmp_path / "b.json").read_text())
+    assert document["metrics"]["standing"] == "confirmed"
+    assert document["confirmation"]["test_accuracy"] == pytest.approx(row["test_accuracy"])
+    assert run(capsys, "verify", "b.json").code == 0
+
+
+def test_kendalls_tau_is_that_of_scipy() -> None:
+    random = np.random.default_rng(0)
+    for count in (4, 12, 30):
+        one = list(random.normal(size=count).round(1))
+        other = [a + random.normal() for a in one]
+        found = correlation(one, other)
+        assert found and found.tau == pytest.approx(stats.kendalltau(one, other).statistic)
+        assert -1 <= found.interval.low <= found.tau <= found.interval.high <= 1
+    assert correlation([1, 2, 3], [1, 2, 3]) is None, "three networks say nothing"
+    assert correlation([1, 1, 1, 1], [1, 2, 3, 4]) is None
+
+
+def test_a_low_agreement_asks_for_longer_brief_trainings() -> None:
+    low = confirming.told(Correlation(0.3, Interval(-0.2, 0.7), 12), 8)
+    assert low[0] == "brief and full scores: Kendall's tau 0.30 (95% -0.20 to 0.70, 12 networks)"
+    assert "search again with --epochs 16 or more" in low[1]
+    assert len(confirming.told(Correlation(0.8, Interval(0.5, 0.9), 12), 8)) == 1
+
+
+def test_a_dozen_reaches_from_the_best_to_the_worst() -> None:
+    rows = list(range(100))
+    found = confirming.spaced(rows, 12)
+    assert (found[0], found[-1], len(found)) == (0, 99, 12)
+    assert {b - a for a, b in pairwise(found)} == {9}
+    assert confirming.spaced(rows[:5], 12) == rows[:5]
+    assert confirming.spaced(rows, 0) == []
