@@ -1,0 +1,48 @@
+"""Thousands of simulated searches: which sampler, which pruner, which way to ask.
+
+    python -m benchmarks.search [--quick] [--seeds 30] [--trials 200] [--rows FILE] [--out FILE]
+
+One process, one core. What the file of rows already holds is not run again, so that a run that was broken
+off goes on. Without --out the tables are printed and nothing is kept.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.search import strategies, suite
+from benchmarks.search.document import summary
+from benchmarks.search.report import report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true", help="3 seeds of 40 trials: two minutes")
+    parser.add_argument("--seeds", type=int, default=30)
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--rows", type=Path, help="one line a search; goes on where it ends")
+    parser.add_argument("--out", type=Path, help="where the results are written, as JSON")
+    parser.add_argument("--only", action="append", default=[], help="a stage by name; again for more")
+    parser.add_argument("--curves", type=Path, default=suite.CURVES, help="the folder of packed curves")
+    arguments = parser.parse_args()
+    seeds, trials = (3, 40) if arguments.quick else (arguments.seeds, arguments.trials)
+    strategies.quiet()
+    stages = suite.stages(max(2, seeds), max(10, trials), arguments.curves)
+    stages = [stage for stage in stages if not arguments.only or stage.key in arguments.only]
+    with tempfile.TemporaryDirectory() as folder:
+        rows = arguments.rows or Path(folder) / "rows.jsonl"
+        for stage in stages:
+            started = time.perf_counter()
+            count = sum(1 for _ in suite.run(stage, rows))
+            print(f"{stage.key}: {count} searches in {time.perf_counter() - started:.0f} s", flush=True)
+        document = report(stages, suite.read(rows))
+    print(summary(document))
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
