@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 TRIALS ?= 200
 export OMP_NUM_THREADS = 1
 
-.PHONY: help search test check format lint types docs bench clean
+.PHONY: help search test check format lint types docs bench bench-search clean
 
 help:
 	@echo "make search   install into $(VENV) and run a real search of $(TRIALS) trials on handwritten digits"
@@ -14,6 +14,7 @@ help:
 	@echo "make check    what CI runs: format, lint, types, tests"
 	@echo "make docs     write docs/commands.md from the commands"
 	@echo "make bench    measure what is claimed: judging"
+	@echo "make bench-search   compare samplers and pruners in simulated searches: docs/search.md (hours; QUICK=1: minutes)"
 	@echo "make clean    remove $(VENV) and the caches"
 
 # The stamps hold the pins they were installed with: a changed pyproject or constraints installs again.
@@ -58,6 +59,16 @@ docs: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.judging
+
+# Goes on where a run was broken off: build/search.jsonl holds one line a search.
+bench-search: $(VENV)/.dev
+	@mkdir -p build
+ifdef QUICK
+	$(BIN)/python -m benchmarks.search --quick
+else
+	$(BIN)/python -m benchmarks.search --rows build/search.jsonl --out benchmarks/results/search.json
+	$(BIN)/python -m benchmarks.search.document
+endif
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
