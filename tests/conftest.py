@@ -27,6 +27,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults-json", type=Path, metavar="FILE", help="Add the figures of each fault here")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is marked as thorough takes long and says little more: only `make faults` runs it."""
+    if config.getoption("--faults") == "full":
+        return
+    left_out = [item for item in items if item.get_closest_marker("thorough")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """One server for the session, or for each process of pytest-xdist."""
@@ -57,6 +67,13 @@ def sqlite_url(tmp_path: Path) -> str:
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request: pytest.FixtureRequest) -> str:
     """Every test that asks for it holds on both."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture(params=["postgres", pytest.param("sqlite", marks=pytest.mark.thorough)])
+def faulty_url(request: pytest.FixtureRequest) -> str:
+    """For long tests: both in `make faults`, PostgreSQL alone in `make test`."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
 

@@ -37,7 +37,7 @@ def jump(search: Search, clock: Path, asked: int, times: int) -> None:
     """Two days ahead, a month behind, and so on, with trials in between."""
     for turn in range(times):
         start = search.trained()
-        wait_until(lambda start=start: search.trained() >= min(start + 2, asked), "trials")  # type: ignore[misc]
+        wait_until(lambda start=start: search.trained() >= min(start + 2, asked), "trials")
         clock.write_text(str(2 * DAY if turn % 2 == 0 else -30 * DAY))
         search.fault()
 

@@ -94,6 +94,7 @@ def test_a_frozen_server_costs_nothing(
     assert search.interrupted() == 0
 
 
+@pytest.mark.thorough
 def test_a_server_frozen_for_longer_than_a_lease_takes_no_trial_away(
     server: Postgres,
     search_on: Callable[..., Search],
@@ -263,7 +264,7 @@ def test_a_server_with_too_many_connections_is_waited_for(
             taken = occupy(server)
             victim = launcher.children()[0]
             os.kill(victim, signal.SIGKILL)
-            wait_until(lambda victim=victim: not Path(f"/proc/{victim}").exists(), "its death")  # type: ignore[misc]
+            wait_until(lambda victim=victim: not Path(f"/proc/{victim}").exists(), "its death")
             hold(6)
             for connection in taken:
                 connection.close()

@@ -83,12 +83,13 @@ def test_a_full_disk_under_sqlite_is_waited_for(
     launcher = search.launch(asked)
     for _ in range(3 if full else 1):
         start = search.trained()
-        wait_until(lambda start=start: search.trained() > start + 1, "some trials")  # type: ignore[misc]
+        wait_until(lambda start=start: search.trained() > start + 1, "some trials")
         fill_until_noticed(search, small_disk, 10 if full else 3)
     launcher.require(0)
     keep(search.settle(check, "disk full under the database, then free again", asked))
 
 
+@pytest.mark.thorough
 def test_a_disk_that_stays_full_ends_the_search_and_the_next_goes_on(
     small_disk: Path,
     search_on: Callable[..., Search],
@@ -131,7 +132,7 @@ def test_a_full_disk_under_postgresql_is_waited_for(
     launcher = search.launch(asked)
     for _ in range(3 if full else 1):
         start = search.trained()
-        wait_until(lambda start=start: search.trained() > start + 1, "some trials")  # type: ignore[misc]
+        wait_until(lambda start=start: search.trained() > start + 1, "some trials")
         fill_until_noticed(search, small_disk, 10 if full else 3)
     launcher.require(0)
     keep(search.settle(check, "disk full under the database, then free again", asked))

@@ -88,7 +88,7 @@ def test_workers_killed_again_and_again_cost_no_trial(
 
 
 def test_a_launcher_killed_and_launched_again_reaches_the_number(
-    database_url: str,
+    faulty_url: str,
     search_on: Callable[..., Search],
     check: Callable[..., Any],
     keep: Callable[[Figures], None],
@@ -96,11 +96,11 @@ def test_a_launcher_killed_and_launched_again_reaches_the_number(
 ) -> None:
     """Its workers hear of its death from the kernel, finish their trials and end; the next goes on."""
     kills = 5 if full else 2
-    search = search_on(database_url)
+    search = search_on(faulty_url)
     for round_ in range(kills):
         launcher = search.launch(200)
         start = search.trained()
-        wait_until(lambda start=start: search.trained() > start + 2, "some trials")  # type: ignore[misc]
+        wait_until(lambda start=start: search.trained() > start + 2, "some trials")
         launcher.process.kill()
         launcher.code()
         search.fault()
@@ -113,13 +113,13 @@ def test_a_launcher_killed_and_launched_again_reaches_the_number(
 
 
 def test_a_sigterm_to_every_process_lets_trials_finish(
-    database_url: str,
+    faulty_url: str,
     search_on: Callable[..., Search],
     check: Callable[..., Any],
     keep: Callable[[Figures], None],
 ) -> None:
     """As a batch system does: launcher and workers hear it at once, and the launcher passes it on."""
-    search = search_on(database_url)
+    search = search_on(faulty_url)
     launcher = search.launch(200)
     wait_until(lambda: search.trained() > 2 and search.training(), "some trials")
     for pid in search.processes():
@@ -134,7 +134,7 @@ def test_a_sigterm_to_every_process_lets_trials_finish(
     search.settle(check, "", asked)
 
 
-@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("told", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)])
 def test_a_second_signal_ends_long_trainings_at_once(
     told: signal.Signals,
     sqlite_url: str,
@@ -157,14 +157,14 @@ def test_a_second_signal_ends_long_trainings_at_once(
 
 
 def test_two_launchers_of_one_study_share_the_number(
-    database_url: str,
+    faulty_url: str,
     search_on: Callable[..., Search],
     check: Callable[..., Any],
     keep: Callable[[Figures], None],
     full: bool,
 ) -> None:
     asked = 60 if full else 12
-    search = search_on(database_url)
+    search = search_on(faulty_url)
     first, second = search.launch(asked), search.launch(asked)
     search.injected = 1
     first.require(0)

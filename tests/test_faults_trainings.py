@@ -13,6 +13,10 @@ from storage.records import State
 pytestmark = pytest.mark.faults
 
 
+def thorough(*values: object) -> object:
+    return pytest.param(*values, marks=pytest.mark.thorough)
+
+
 def run(search: Search, act: str, asked: int, *flags: object, **more: Any) -> Counter[State]:
     """A search in which this befalls some trainings. Returns the states of its candidates."""
     search.orders(acts=[{"act": act, "share": [0.0, 0.3], **more}])
@@ -27,9 +31,9 @@ def run(search: Search, act: str, asked: int, *flags: object, **more: Any) -> Co
 @pytest.mark.parametrize(
     ("act", "state", "fault"),
     [
-        ("raise", State.FAILED, "a training that raises"),
-        ("diverge", State.DIVERGED, "a training whose loss is NaN"),
         ("memory", State.OUT_OF_MEMORY, "a training that eats all memory (RLIMIT_AS)"),
+        thorough("raise", State.FAILED, "a training that raises"),
+        thorough("diverge", State.DIVERGED, "a training whose loss is NaN"),
     ],
 )
 def test_a_training_that_ends_badly_is_written_down_and_the_number_is_reached(
@@ -52,6 +56,7 @@ def test_a_training_that_ends_badly_is_written_down_and_the_number_is_reached(
     keep(search.settle(check, fault, asked))
 
 
+@pytest.mark.thorough
 def test_without_memory_a_training_is_tried_again_at_half_the_batch(
     sqlite_url: str,
     search_on: Callable[..., Search],
@@ -70,34 +75,34 @@ def test_without_memory_a_training_is_tried_again_at_half_the_batch(
     ("act", "fault"),
     [
         ("crash", "an interpreter that crashes (SIGSEGV)"),
-        ("killed", "a worker killed as by the kernel, out of memory"),
+        thorough("killed", "a worker killed as by the kernel, out of memory"),
     ],
 )
 def test_a_process_that_dies_of_its_training_is_one_lost_attempt(
     act: str,
     fault: str,
-    database_url: str,
+    faulty_url: str,
     search_on: Callable[..., Search],
     check: Callable[..., Any],
     keep: Callable[[Figures], None],
     full: bool,
 ) -> None:
     asked = 40 if full else 8
-    search = search_on(database_url)
+    search = search_on(faulty_url)
     states = run(search, act, asked, once=True, times=10 if full else 2)
     assert states == {State.COMPLETED: asked, State.LOST: search.injected}
     keep(search.settle(check, fault, asked))
 
 
 def test_a_training_that_hangs_is_timed_out(
-    database_url: str,
+    faulty_url: str,
     search_on: Callable[..., Search],
     check: Callable[..., Any],
     keep: Callable[[Figures], None],
     full: bool,
 ) -> None:
     asked = 24 if full else 6
-    search = search_on(database_url)
+    search = search_on(faulty_url)
     states = run(search, "hang", asked, "--stall-timeout", "3s", times=5 if full else 1)
     assert states == {State.COMPLETED: asked, State.TIMED_OUT: search.injected}
     keep(search.settle(check, "a training that hangs", asked))

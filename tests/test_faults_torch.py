@@ -1,0 +1,57 @@
+"""The same with real trainings of real images: killed and told to end in the middle of them."""
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from faults import Figures, Search, wait_until
+
+from storage import results
+from storage.records import State
+
+pytestmark = pytest.mark.faults
+
+
+def test_real_trainings_survive_the_death_of_their_workers(
+    postgres_url: str,
+    search_on: Callable[..., Search],
+    check: Callable[..., Any],
+    keep: Callable[[Figures], None],
+    full: bool,
+) -> None:
+    kills, asked = (8, 12) if full else (2, 3)
+    search = search_on(postgres_url, fake=False)
+    launcher = search.launch(asked, "--epochs", 12 if full else 6)
+    for kill in range(kills):
+        # No slot dies three times without a finished trial: every second death waits for one.
+        wanted = min(search.trained() + kill % 2, asked - 1)
+        wait_until(lambda wanted=wanted: search.trained() >= wanted and search.training(), "a training")
+        os.kill(launcher.children()[-1], signal.SIGKILL)
+        search.fault()
+        wait_until(lambda kill=kill: search.interrupted() > kill or search.trained() >= asked, "its notice")
+    launcher.require(0)
+    keep(search.settle(check, "SIGKILL of workers, real trainings (torch)", asked))
+
+
+@pytest.mark.thorough
+def test_real_trainings_told_to_end_are_finished_and_gone_on_with(
+    postgres_url: str,
+    search_on: Callable[..., Search],
+    check: Callable[..., Any],
+    keep: Callable[[Figures], None],
+) -> None:
+    search = search_on(postgres_url, fake=False)
+    launcher = search.launch(50, "--epochs", 12)
+    wait_until(search.training, "a training")
+    for pid in search.processes():
+        os.kill(pid, signal.SIGTERM)
+    assert launcher.code() == 143, launcher.said()
+    search.fault()
+    states = [row.state for row in search.ask(results.candidates)]
+    assert states
+    assert set(states) <= {State.COMPLETED, State.REPEATED}
+    asked = search.trained() + 1
+    search.launch(asked, "--epochs", 12).require(0)
+    keep(search.settle(check, "SIGTERM to every process, real trainings (torch)", asked))
