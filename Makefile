@@ -6,11 +6,12 @@ BIN    := $(VENV)/bin
 TRIALS ?= 200
 export OMP_NUM_THREADS = 1
 
-.PHONY: help search test check format lint types docs bench bench-search clean
+.PHONY: help search test faults check format lint types docs bench bench-search clean
 
 help:
 	@echo "make search   install into $(VENV) and run a real search of $(TRIALS) trials on handwritten digits"
 	@echo "make test     install and run the tests, those against a real PostgreSQL included"
+	@echo "make faults   kill, freeze and fill what a search needs, in full; write docs/reliability.md"
 	@echo "make check    what CI runs: format, lint, types, tests"
 	@echo "make docs     write docs/commands.md from the commands"
 	@echo "make bench    measure what is claimed: judging"
@@ -40,6 +41,12 @@ search: $(VENV)/.search
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2
+
+# In full, one after another, for the figures of docs/reliability.md: best as root, on an idle machine.
+faults: $(VENV)/.dev
+	@mkdir -p build && rm -f build/faults.jsonl
+	$(BIN)/python -m pytest -m faults --faults full --faults-json build/faults.jsonl
+	$(BIN)/python docs/reliability.py build/faults.jsonl
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
