@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from search import settings
+from search import settings, sigterm
 from search.devices import Slot
 from search.fleet import last_line
 
@@ -42,24 +42,24 @@ def run(
     waiting, free = list(works), list(slots)
     running: list[tuple[Work, Slot, subprocess.Popen[bytes]]] = []
     ended: list[Done] = []
-    try:
-        while waiting or running:
-            while waiting and free:
-                work, slot = waiting.pop(0), free.pop(0)
-                running.append((work, slot, _start(work, slot, storage)))
-            time.sleep(PAUSE_SECONDS)
-            for work, slot, process in list(running):
-                code = process.poll()
-                if code is not None:
-                    running.remove((work, slot, process))
+    with sigterm.raised():
+        try:
+            while waiting or running:
+                while waiting and free:
+                    work, slot = waiting.pop(0), free.pop(0)
+                    running.append((work, slot, _start(work, slot, storage)))
+                time.sleep(PAUSE_SECONDS)
+                for one in [one for one in running if one[2].poll() is not None]:
+                    work, slot, process = one
+                    running.remove(one)
                     free.append(slot)
-                    ended.append(Done(work, code, last_line(work.log)))
+                    ended.append(Done(work, process.returncode, last_line(work.log)))
                     on_done(ended[-1])
-    finally:
-        for _, _, process in running:
-            process.terminate()
-        for _, _, process in running:
-            process.wait()
+        finally:
+            for _, _, process in running:
+                process.terminate()
+            for _, _, process in running:
+                process.wait()
     return ended
 
 

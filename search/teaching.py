@@ -5,9 +5,6 @@ Everything that can be wrong is found before the first step. Files are written b
 
 import json
 import platform
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +13,7 @@ from rich.console import Console
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from search import catalogue, settings, subject, testing, training, trainpage
+from search import catalogue, settings, sigterm, subject, testing, training, trainpage
 from search import plan as plans
 from search.bar import Bar
 from search.plan import DataPlan, Images
@@ -142,27 +139,13 @@ def _train(console: Console, job: Job) -> list[Curve]:
     bar = Bar(console, len(job.seeds), min(job.recipe.batch_size, job.data.train_images))
     telling = Telling(bar.begins, bar.on_batch, bar.on_epoch, bar.say)
     try:
-        with _ended_by_signals(), bar.progress:
+        with sigterm.raised(), bar.progress:
             return [training.train(job, seed, telling) for seed in job.seeds]
     except (KeyboardInterrupt, SystemExit):
         kept = job.path(bar.seed, "checkpoint").exists()
         where = "its last epoch" if kept else "its start"
         console.print(f"stopped: with --resume --out {job.folder} seed {bar.seed} goes on from {where}")
         raise
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM ends a training as Ctrl-C does, with a code of its own."""
-
-    def end(_signal: int, _frame: object) -> None:
-        raise SystemExit(143)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _finish(

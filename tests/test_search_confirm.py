@@ -1,12 +1,16 @@
 """The best of a study are trained to the end, and the brief scores are held against the full ones."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command import finish, run, start
+from command import ROOT, finish, run, start
 from scipy import stats
 
 from search import confirming
@@ -69,3 +73,28 @@ def test_a_dozen_reaches_from_the_best_to_the_worst() -> None:
     assert {b - a for a, b in pairwise(found)} == {9}
     assert confirming.spaced(rows[:5], 12) == rows[:5]
     assert confirming.spaced(rows, 0) == []
+
+
+@pytest.mark.slow
+def test_trainings_beside_each_other_end_with_the_one_who_started_them(tmp_path: Path) -> None:
+    (tmp_path / "net.json").write_text(
+        '{"channels": 1, "image_size": 8, "stem": {"width": 4}, "stages": [{"blocks": 1, "width": 4}]}'
+    )
+    script = """
+from pathlib import Path
+from search import crew, devices
+given = ("net.json", "--data", "digits", "--data-dir", "data", "--epochs", "10000", "--out", "out")
+work = crew.Work("one", given, Path("log.txt"))
+crew.run([work], devices.slots("none", 1), "sqlite:///s.db", print)
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, env=environment)
+    log = tmp_path / "log.txt"
+    deadline = time.monotonic() + 240
+    while not (log.exists() and "epoch 1/" in log.read_text()):
+        assert parent.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    parent.terminate()
+    assert parent.wait(60) == 143
+    assert "goes on from" in log.read_text(), "it was told to end, and waited for"

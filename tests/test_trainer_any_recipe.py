@@ -127,6 +127,15 @@ def test_a_recipe_that_does_not_fit_the_images_is_refused_by_field_and_value(
     assert str(caught.value) == expected
 
 
+def test_a_policy_is_for_grey_or_colour(folder: Path) -> None:
+    architecture = Architecture(
+        channels=2, image_size=8, stem=Stem(width=4), stages=(Stage(blocks=1, width=4),)
+    )
+    recipe = Recipe.model_validate({"policy": "augmix", "batch_size": 4, "epochs": 1})
+    with pytest.raises(RecipeError, match="policy augmix is for images of 1 or 3 channels, these have 2"):
+        loop.train(architecture, recipe, *noise(architecture, 8, folder), seed=0)
+
+
 def test_three_views_of_a_batch_come_one_after_another(folder: Path) -> None:
     recipe = Recipe.model_validate(
         {"batch_size": 64, "crop_padding": 0, "flip": False, "policy": "augmix", "jensen_shannon": 12}

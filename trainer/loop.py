@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from space.architecture import Architecture
-from space.errors import ArchitectureError, CheckpointError, DivergedError
+from space.errors import ArchitectureError, CheckpointError, DivergedError, RecipeError
 from trainer import checkpoint as checkpoints
 from trainer import optimizers, start
 from trainer.average import Average
@@ -284,3 +284,6 @@ def _check(architecture: Architecture, recipe: Recipe, dataset: Dataset) -> None
         shown = ["{} channels, {} pixels a side, {} classes".format(*facts) for facts in (wanted, found)]
         raise ArchitectureError(f"the architecture is for {shown[0]}; {dataset.name} has {shown[1]}")
     recipe.require_fit(dataset.image_size)
+    if recipe.expanded_policy and dataset.channels not in (1, 3):
+        name = recipe.expanded_policy.name
+        raise RecipeError(f"policy {name} is for images of 1 or 3 channels, these have {dataset.channels}")
