@@ -35,7 +35,7 @@ def read(path: Path, form: Literal["JSON", "TOML"], refuse: type[UsageError]) ->
 def first_problem(error: ValidationError) -> str:
     """One line for a person: where, what is wrong, what was found."""
     problem = error.errors(include_url=False, include_context=False)[0]
-    place = ".".join(_part(part) for part in problem["loc"] if not str(part).startswith("<"))
+    place = ".".join(name_of(part) for part in problem["loc"] if not str(part).startswith("<"))
     more = f"; {error.error_count() - 1} more" if error.error_count() > 1 else ""
     if problem["type"] == "extra_forbidden":
         return f"{place}: unknown field{more}"
@@ -53,6 +53,7 @@ def shown(value: object) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
-def _part(part: int | str) -> str:
+def name_of(part: int | str) -> str:
+    """A field's name as it stands in a file, or escaped where it cannot be printed."""
     text = str(part)
     return text if text.isprintable() and len(text) <= LONGEST else shown(part)

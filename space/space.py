@@ -5,135 +5,45 @@ budget nor how a value is chosen: that is `space/sampling.py`.
 """
 
 import tomllib
-from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    Discriminator,
-    Field,
-    Tag,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from space.architecture import MOST_BLOCKS, MOST_STAGES, Activation, Kernel, MaxPool, Stride, map_after
-from space.document import Document, first_problem, read
+from space.architecture import MOST_STAGES, Activation, MaxPool, map_after
+from space.document import Document, first_problem, name_of, read
 from space.errors import SpaceError
+from space.knobs import BlocksKnob, FloatKnob, IntKnob, Kernels, Strides, maximum, minimum
+from space.knobs import FloatRange as FloatRange
+from space.knobs import IntRange as IntRange
+from space.knobs import Knob as Knob
 
-LARGEST = 10**6  # of any number in a range or a list; what it may mean for a network is checked there
-
-
-class Range(Document):
-    @model_validator(mode="after")
-    def _is_a_range(self) -> Self:
-        low, high, step, log = (getattr(self, name) for name in ("low", "high", "step", "log"))
-        if low > high:
-            raise ValueError(f"empty range: low {low} is above high {high}")
-        if log and low <= 0:
-            raise ValueError(f"a log range starts above 0, not at {low}")
-        if step and (high - low) / step > LARGEST:
-            raise ValueError(f"step {step} cuts {low} to {high} into more than {LARGEST:,}")
-        return self
-
-
-class IntRange(Range):
-    """All integers from low to high, both included, `step` apart."""
-
-    low: int = Field(ge=1, le=LARGEST)
-    high: int = Field(ge=1, le=LARGEST)
-    step: int = Field(1, ge=1, le=LARGEST)
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _steps_or_log(self) -> Self:
-        if self.log and self.step != 1:
-            raise ValueError("log and step exclude each other")
-        return self
-
-    @property
-    def top(self) -> int:
-        """The highest number that steps from `low` reach."""
-        return self.high - (self.high - self.low) % self.step
-
-
-class FloatRange(Range):
-    """All numbers from low to high, both included, `step` apart where a step is given."""
-
-    low: float = Field(ge=0, le=LARGEST)
-    high: float = Field(ge=0, le=LARGEST)
-    step: float | None = Field(None, gt=0, le=LARGEST)
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _steps_or_log(self) -> Self:
-        if self.log and self.step is not None:
-            raise ValueError("log and step exclude each other")
-        long = [x for x in (self.low, self.high, self.step) if x is not None and round(x, 6) != x]
-        if self.step and long:  # floats of more digits never meet: 0.1 * 3 is not 0.3
-            raise ValueError(f"numbers of a range with a step have 6 decimals at most, unlike {long[0]}")
-        return self
-
-    @property
-    def top(self) -> float:
-        """The highest number that steps from `low` reach, in decimals: 0.3 is three steps of 0.1."""
-        if self.step is None:
-            return self.high
-        low, high, step = (Decimal(str(number)) for number in (self.low, self.high, self.step))
-        return float(high - (high - low) % step)
-
-
-def _is_range(value: object) -> str:
-    return RANGE if isinstance(value, (dict, Range)) else CHOICES
-
-
-RANGE, CHOICES = "<range>", "<choices>"  # not shown in messages: they stand in no file
-Ints = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=LARGEST)], ...],
-    Field(min_length=1, max_length=64, strict=False),
-    Tag(CHOICES),
+Form = Literal["linear", "hidden", "tail", "softmax"]
+Grains = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=1_024)], ...],
+    Field(min_length=1, max_length=32, strict=False),
+    BeforeValidator(lambda given: (given,) if isinstance(given, int) else given),
 ]
-Floats = Annotated[
-    tuple[Annotated[float, Field(ge=0, le=LARGEST)], ...],
-    Field(min_length=1, max_length=64, strict=False),
-    Tag(CHOICES),
-]
-IntKnob = Annotated[Annotated[IntRange, Tag(RANGE)] | Ints, Discriminator(_is_range)]
-FloatKnob = Annotated[Annotated[FloatRange, Tag(RANGE)] | Floats, Discriminator(_is_range)]
-Kernels = Annotated[tuple[Kernel, ...], Field(min_length=1, max_length=32, strict=False)]
-Strides = Annotated[tuple[Stride, ...], Field(min_length=1, max_length=8, strict=False)]
-Knob = IntRange | FloatRange | tuple[Any, ...]
-
-
-def _buildable(knob: Knob) -> Knob:
-    if maximum(knob) > MOST_BLOCKS:
-        raise ValueError(f"{maximum(knob):,} blocks; at most {MOST_BLOCKS:,}")
-    return knob
-
-
-BlocksKnob = Annotated[IntKnob, AfterValidator(_buildable)]
 
 
 class WidthKnob(Document):
-    """Width of the first stage in channels. `round_to` is the grain of what is proposed."""
+    """Width of the first stage in channels. All widths of a network are multiples of one `round_to`."""
 
     low: int = Field(8, ge=1, le=65_536)
     high: int = Field(512, ge=1, le=65_536)
-    round_to: int = Field(8, ge=1, le=1_024)
+    round_to: Grains = (8,)
 
     @model_validator(mode="after")
     def _holds_a_multiple(self) -> Self:
-        if not self.grid:
-            raise ValueError(f"no multiple of {self.round_to} from {self.low} to {self.high}")
+        for grain in self.round_to:
+            if not self.grid(grain):
+                raise ValueError(f"no multiple of {grain} from {self.low} to {self.high}")
         return self
 
-    @property
-    def grid(self) -> range:
-        first = -(-self.low // self.round_to) * self.round_to
-        return range(first, self.high + 1, self.round_to)
+    def grid(self, grain: int) -> range:
+        """The multiples of `grain` that the first stage may have as its width."""
+        return range(-(-self.low // grain) * grain, self.high + 1, grain)
 
 
 class StemKnobs(Document):
@@ -161,24 +71,45 @@ class StageOverride(Document):
     stride: Strides | None = None
 
 
+def _leaves_something(knob: Knob) -> Knob:
+    if maximum(knob) >= 1:
+        raise ValueError(f"dropout {maximum(knob)} would drop everything; stay below 1")
+    return knob
+
+
+DropoutKnob = Annotated[FloatKnob, AfterValidator(_leaves_something)]
+
+
 class PoolKnobs(Document):
+    """Either `size` positions a side of the whole map, or one `window` from the map's upper left corner
+    (0: none), which counts where the map holds it once and not twice."""
+
     kind: tuple[Literal["avg", "max"], ...] = Field(("avg",), min_length=1, max_length=2, strict=False)
     size: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field((1,), min_length=1, strict=False)
+    window: tuple[Annotated[int, Field(ge=0, le=64)], ...] = Field(
+        (0,), min_length=1, max_length=32, strict=False
+    )
 
 
 class HeadKnobs(Document):
-    dropout: FloatKnob = (0.0,)
+    """`form`: a linear classifier; one `hidden` layer before it; a `tail` of two 3x3 convolutions before
+    the pool, as wide as the last stage; or a softmax after the classifier, which trains badly."""
 
-    @field_validator("dropout")
+    dropout: DropoutKnob = (0.0,)
+    form: tuple[Form, ...] = Field(("linear",), min_length=1, max_length=64, strict=False)
+    hidden: IntKnob = (1_024,)
+
+    @field_validator("hidden")
     @classmethod
-    def _is_a_probability(cls, knob: Knob) -> Knob:
-        if maximum(knob) >= 1:
-            raise ValueError(f"dropout {maximum(knob)} would drop everything; stay below 1")
+    def _is_a_width(cls, knob: Knob) -> Knob:
+        if maximum(knob) > 65_536:
+            raise ValueError(f"{maximum(knob):,} features; at most 65,536")
         return knob
 
 
 class BlockKnobs(Document):
     convolutions: tuple[Annotated[int, Field(ge=1, le=8)], ...] = Field((2,), min_length=1, strict=False)
+    dropout: DropoutKnob = (0.0,)
     activation: tuple[Activation, ...] = Field(("relu",), min_length=1, strict=False)
     squeeze_excitation: tuple[Literal["none", "stem", "block"], ...] = Field(
         ("none",), min_length=1, strict=False
@@ -210,7 +141,8 @@ class SearchSpace(Document):
             raise ValueError(f"depth: {maximum(self.depth)} stages; at most {MOST_STAGES}")
         deepest = {str(i) for i in range(1, int(maximum(self.depth)) + 1)}
         if unknown := sorted(set(self.stages) - deepest):
-            raise ValueError(f"stages.{unknown[0]}: no such stage; depth goes to {maximum(self.depth)}")
+            told = f"stages.{name_of(unknown[0])}"
+            raise ValueError(f"{told}: no such stage; depth goes to {maximum(self.depth)}")
         if not 0 < self.budget_share.low <= self.budget_share.high <= 1:
             raise ValueError("budget_share: give a range above 0 and up to 1")
         return self
@@ -241,6 +173,10 @@ class SearchSpace(Document):
                 raise SpaceError(
                     f"pool.size: {min(self.pool.size)} is larger than the last map, {size}x{size}"
                 )
+            if i == minimum(self.depth) and max(self.pool.window) > size:
+                raise SpaceError(
+                    f"pool.window: {max(self.pool.window)} is larger than the last map, {size}x{size} at most"
+                )
         for name, largest in shared.items():
             if largest:
                 self._require(f"stage.{name}", getattr(self.stage, name), largest)
@@ -254,16 +190,6 @@ class SearchSpace(Document):
 def fits(kernel: int, size: int) -> bool:
     """A kernel fits a map that is not smaller; 3 fits a 2x2 map too, where both neighbours are seen."""
     return kernel <= size or (kernel == 3 and size == 2)
-
-
-def minimum(knob: Knob) -> float:
-    """The lowest value that a knob can take."""
-    return min(knob) if isinstance(knob, tuple) else knob.low
-
-
-def maximum(knob: Knob) -> float:
-    """The highest value that a knob can take."""
-    return max(knob) if isinstance(knob, tuple) else knob.high
 
 
 def parse(document: object, source: str = "space") -> SearchSpace:

@@ -147,16 +147,18 @@ def spaces(draw: st.DrawFn, blocks: int = 13, width: int = 512, ratio: float = 4
         "width_ratio": ratios,
         "stride": some(1, 2, 3),
     }
-    grain = draw(st.sampled_from((1, 3, 8, 16)))
+    grains = draw(st.lists(st.sampled_from((1, 3, 8, 16)), min_size=1, max_size=3))
     low = draw(st.integers(1, width))
     depth = draw(int_knobs(6))
-    deepest = max(depth) if isinstance(depth, tuple) else depth.high
+    deepest = max(depth) if isinstance(depth, tuple) else depth.top
     overrides = st.builds(StageOverride, **{name: st.none() | knob for name, knob in knobs.items()})
     shares = sorted((draw(st.floats(0.01, 1)), draw(st.floats(0.01, 1))))
     return SearchSpace(
         depth=depth,
         budget_share=FloatRange(low=shares[0], high=shares[1]),
-        width=WidthKnob(low=low, high=low + draw(st.integers(grain, width)), round_to=grain),
+        width=WidthKnob(
+            low=low, high=low + draw(st.integers(max(grains), width + 16)), round_to=tuple(grains)
+        ),
         stem=StemKnobs(
             width_ratio=draw(ratios),
             kernel=draw(some(1, 3, 7)),
@@ -165,10 +167,17 @@ def spaces(draw: st.DrawFn, blocks: int = 13, width: int = 512, ratio: float = 4
         ),
         stage=StageKnobs(**{name: draw(knob) for name, knob in knobs.items()}),
         stages=draw(st.dictionaries(st.integers(1, deepest).map(str), overrides, max_size=2)),
-        pool=PoolKnobs(kind=draw(some("avg", "max")), size=draw(some(1, 2, 4))),
-        head=HeadKnobs(dropout=draw(float_knobs(0.0, 0.9))),
+        pool=PoolKnobs(
+            kind=draw(some("avg", "max")), size=draw(some(1, 2, 4)), window=draw(some(0, 1, 3, 5))
+        ),
+        head=HeadKnobs(
+            dropout=draw(float_knobs(0.0, 0.9)),
+            form=draw(some("linear", "hidden", "tail", "softmax")),
+            hidden=draw(int_knobs(2_000)),
+        ),
         block=BlockKnobs(
             convolutions=draw(some(1, 2, 3)),
+            dropout=draw(float_knobs(0.0, 0.9)),
             activation=draw(some("relu", "gelu")),
             squeeze_excitation=draw(some("none", "stem", "block")),
         ),

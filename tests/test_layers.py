@@ -21,8 +21,8 @@ MAY_IMPORT = {
 }
 THIRD_PARTIES = {
     "space": {"pydantic"},
-    "storage": {"sqlalchemy", "alembic"},
-    "trainer": {"torch", "torchvision", "numpy", "pydantic", "PIL", "sklearn"},
+    "storage": {"sqlalchemy", "alembic", "psycopg"},
+    "trainer": {"torch", "torchvision", "numpy", "pydantic", "PIL", "sklearn", "safetensors"},
 }
 
 

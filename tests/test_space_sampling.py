@@ -1,7 +1,6 @@
 """Whatever a sampler answers in whatever space, the proposal fits the budget, the maps and the space."""
 
 import math
-from typing import Any
 
 import optuna
 import pytest
@@ -14,7 +13,8 @@ from space import space as spaces_
 from space.architecture import Architecture
 from space.budget import Budget, judge
 from space.errors import NothingFitsError
-from space.space import IntRange, SearchSpace, StageKnobs, Task, WidthKnob, fits, maximum, minimum
+from space.knobs import holds, maximum, minimum
+from space.space import IntRange, SearchSpace, StageKnobs, Task, WidthKnob, fits
 
 SEEDS = st.integers(0, 2**32)
 COUNTS = st.integers(3, 9).flatmap(lambda digits: st.integers(10 ** (digits - 1), 10**digits))
@@ -22,12 +22,10 @@ BUDGETS = st.builds(Budget, max_parameters=COUNTS, max_macs=st.none() | COUNTS)
 MANY = settings(CALM, max_examples=200)
 
 
-def holds(knob: Any, value: float) -> bool:
-    """Whether a knob can take a value."""
-    if isinstance(knob, tuple):
-        return value in knob
-    steps = (value - knob.low) / knob.step if knob.step else 0.0
-    return bool(knob.low <= value <= knob.high) and math.isclose(steps, round(steps), abs_tol=1e-6)
+def grain_of(space: SearchSpace, architecture: Architecture) -> int:
+    """The coarsest grain of the space that these widths could have."""
+    widths = (architecture.stem.width, *(stage.width for stage in architecture.stages))
+    return max(grain for grain in space.width.round_to if not any(width % grain for width in widths))
 
 
 @MANY
@@ -62,8 +60,18 @@ def test_a_proposal_stays_inside_the_ranges_of_the_space_and_its_kernels_fit_the
         assert_fits(stage.kernel, knobs.kernel, architecture.maps[i])
         assert_fits(stage.shortcut_kernel, knobs.shortcut_kernel, architecture.maps[i])
     assert pool.kind in space.pool.kind
-    assert pool.output in space.pool.size or pool.output == architecture.maps[-1] < min(space.pool.size)
-    assert holds(space.head.dropout, architecture.head.dropout)
+    last = architecture.maps[-1]
+    if pool.kernel:
+        assert pool.kernel in space.pool.window and pool.kernel <= last < 2 * pool.kernel
+    else:
+        assert pool.output in space.pool.size or pool.output == last < min(space.pool.size)
+    head = architecture.head
+    assert holds(space.head.dropout, head.dropout) and holds(space.block.dropout, block.dropout)
+    forms = {"hidden": head.hidden, "tail": architecture.tail, "softmax": head.softmax}
+    assert len([form for form, there in forms.items() if there]) <= 1
+    assert {form for form, there in forms.items() if there} <= set(space.head.form)
+    assert any(forms.values()) or "linear" in space.head.form
+    assert all(holds(space.head.hidden, width) for width in head.hidden)
     assert block.convolutions in space.block.convolutions
     assert architecture.activation in space.block.activation
     gates = {(False, False): "none", (True, False): "stem", (False, True): "block"}
@@ -87,9 +95,9 @@ def assert_fits(kernel: int, choices: tuple[int, ...], size: int) -> None:
 @MANY
 @given(spaces(), TASKS, SEEDS)
 def test_widths_are_multiples_and_as_the_ratios_say(space: SearchSpace, task: Task, seed: int) -> None:
-    architecture, grain = proposed(space, Budget(10**7), task, seed), space.width.round_to
-    base = architecture.stages[0].width
-    assert base in space.width.grid
+    architecture = proposed(space, Budget(10**7), task, seed)
+    grain, base = grain_of(space, architecture), architecture.stages[0].width
+    assert base in space.width.grid(grain)
     low = high = float(base)
     stem = space.stem.width_ratio
     assert_between(architecture.stem.width, base * minimum(stem), base * maximum(stem), grain)
@@ -113,7 +121,8 @@ def test_the_widest_network_of_a_shape_fits_its_share_and_the_next_width_exceeds
 ) -> None:
     dice = Dice(seed)
     shape, share = sampling.draw(space, dice), sampling.ask(dice, "budget_share", space.budget_share)
-    widest, grid = sampling.widest(shape, space, budget, share, task), space.width.grid
+    widest = sampling.widest(shape, space, budget, share, task)
+    grid = space.width.grid(shape.round_to)
     if widest is None:
         assert not budget.allows(cost.total(sampling.realise(shape, space, grid[0], task)), share)
         return
@@ -175,14 +184,14 @@ def test_no_draw_of_the_default_space_is_smaller_than_its_smallest_network() -> 
     space, task = spaces_.default(), Task()
     least = cost.total(sampling.smallest(space, task))
     for seed in range(1_000):
-        narrow = sampling.realise(sampling.draw(space, Dice(seed)), space, space.width.grid[0], task)
+        narrow = sampling.realise(sampling.draw(space, Dice(seed)), space, space.width.low, task)
         assert cost.total(narrow).parameters >= least.parameters
 
 
 def test_the_smallest_network_keeps_the_shape_where_that_saves_a_projection() -> None:
     space = SearchSpace(
         depth=(2,),
-        width=WidthKnob(low=16, high=64, round_to=16),
+        width=WidthKnob(low=16, high=64, round_to=(16,)),
         stage=StageKnobs(blocks=(1,), kernel=(1,), width_ratio=(0.9, 1.0), stride=(1, 2)),
     )
     stages = sampling.smallest(space, Task()).stages

@@ -1,0 +1,83 @@
+"""The smallest networks of a space: what decides whether anything fits a budget at all.
+
+It knows no sampler. Extremes are found among the knobs' ends, since cost grows with each of them.
+"""
+
+from collections.abc import Iterator
+from itertools import product
+
+from space import cost
+from space.architecture import Architecture
+from space.budget import Budget
+from space.errors import NothingFitsError
+from space.knobs import Knob, maximum, minimum, towards_low
+from space.shape import Shape, StageShape, realise
+from space.space import Form, SearchSpace, Task
+
+
+def smallest(space: SearchSpace, task: Task) -> Architecture:
+    """The network of fewest parameters among the space's extremes, then of fewest multiply-accumulates."""
+    return min(_slimmest(space, task), key=cost.total)
+
+
+def _slimmest(space: SearchSpace, task: Task) -> Iterator[Architecture]:
+    """Every knob at its cheapest. A knob that may save a projection by keeping the shape (stride, ratio of
+    widths), or a classifier by changing it (depth, form, window), is tried both ways."""
+    depths = sorted({int(minimum(space.depth)), int(maximum(space.depth))})
+    ends = sorted(set(space.head.form)), sorted({min(space.pool.window), max(space.pool.window)})
+    for depth, grain, form, window in product(depths, sorted(set(space.width.round_to)), *ends):
+        for stride, ratio, stem_ratio in product((min, max), (minimum, evenest), (minimum, evenest)):
+            stages = tuple(
+                StageShape(
+                    blocks=int(minimum(knobs.blocks)),
+                    kernel=min(knobs.kernel),
+                    shortcut_kernel=min(knobs.shortcut_kernel),
+                    width_ratio=ratio(knobs.width_ratio) if i > 1 else 1.0,
+                    stride=stride(knobs.stride),
+                )
+                for i, knobs in ((i, space.knobs(i)) for i in range(1, depth + 1))
+            )
+            shape = _cheapest(space, stages, stem_ratio(space.stem.width_ratio), grain, form, window)
+            yield realise(shape, space, space.width.grid(grain)[0], task)
+
+
+def _cheapest(
+    space: SearchSpace, stages: tuple[StageShape, ...], stem_ratio: float, grain: int, form: Form, window: int
+) -> Shape:
+    return Shape(
+        stages=stages,
+        round_to=grain,
+        stem_ratio=stem_ratio,
+        stem_kernel=min(space.stem.kernel),
+        stem_stride=max(space.stem.stride),
+        max_pool=max(space.stem.max_pool),
+        pool_kind=space.pool.kind[0],
+        pool_size=min(space.pool.size),
+        pool_window=window,
+        form=form,
+        hidden=int(minimum(space.head.hidden)),
+        dropout=minimum(space.head.dropout),
+        convolutions=min(space.block.convolutions),
+        block_dropout=minimum(space.block.dropout),
+        activation=space.block.activation[0],
+        squeeze_excitation=max(space.block.squeeze_excitation, key=("block", "stem", "none").index),
+    )
+
+
+def evenest(knob: Knob) -> float:
+    """The ratio nearest to 1, from below if the knob goes there."""
+    if isinstance(knob, tuple):
+        return float(min(knob, key=lambda ratio: abs(ratio - 1)))
+    return towards_low(knob, min(max(1.0, knob.low), knob.high), left=1.0)
+
+
+def require_smallest(space: SearchSpace, budget: Budget, task: Task) -> Architecture:
+    """The smallest network that fits. Raises NothingFitsError if even the smallest of all exceeds it."""
+    fitting = [a for a in _slimmest(space, task) if budget.allows(cost.total(a))]
+    if fitting:
+        return min(fitting, key=cost.total)
+    spent = cost.total(smallest(space, task))
+    raise NothingFitsError(
+        f"nothing fits {budget}: the smallest network of the space has {spent.parameters:,} parameters"
+        f" and {spent.macs:,} multiply-accumulates"
+    )

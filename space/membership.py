@@ -1,0 +1,103 @@
+"""Whether a network lies inside a space, and which suggestions make it: the inverse of `space/sampling.py`.
+
+The inverse serves those who enqueue a known network in a study; it knows no study.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from space.architecture import Architecture
+from space.budget import Budget, judge
+from space.inverse import shape_of
+from space.knobs import near, told
+from space.sampling import propose
+from space.shape import Shape
+from space.space import SearchSpace, Task
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Given answers in place of a sampler; `asked` collects those that were wanted."""
+
+    given: dict[str, Any]
+    asked: dict[str, Any]
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        del low, high, step, log
+        return int(self._keep(name))
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        del low, high, step, log
+        return float(self._keep(name))
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        del choices
+        return self._keep(name)
+
+    def _keep(self, name: str) -> Any:
+        self.asked[name] = self.given[name]
+        return self.given[name]
+
+
+def contains(space: SearchSpace, architecture: Architecture) -> list[str]:
+    """Why this network lies outside the space, each with the knob and the value; empty where it is inside.
+
+    The budget and its share are not asked here, nor is the task: a network brings its own.
+    """
+    _, reasons = shape_of(space, architecture)
+    return reasons
+
+
+def suggestions_of(
+    space: SearchSpace, budget: Budget, task: Task, architecture: Architecture
+) -> dict[str, Any] | list[str]:
+    """The answers of a sampler that make this network, as `optuna.Study.enqueue_trial` takes them; or the
+    reasons why there are none."""
+    if reasons := [*_other_task(architecture, task)]:
+        return reasons
+    shape, reasons = shape_of(space, architecture)
+    if shape is None:
+        return reasons
+    verdict = judge(architecture, budget)
+    if verdict.excess:
+        return [verdict.excess]
+    used = max(1 + excess for excess in verdict.violations.values())
+    share = next((s for s in sorted(near(space.budget_share, used)) if s >= used * (1 - 1e-12)), None)
+    outside = [f"budget_share: it uses {used:.4f} of the budget, not {told(space.budget_share)}"]
+    if share is None:
+        return outside
+    answers = Answers(_answers(shape) | {"budget_share": share}, {})
+    made = propose(space, budget, task, answers)
+    if made.fingerprint != architecture.fingerprint:
+        if used < space.budget_share.low:
+            return outside
+        return [
+            f"budget_share: it uses {used:.4f} of the budget, where a network of its shape is"
+            f" {made.stages[0].width} channels wide and not {architecture.stages[0].width}"
+        ]
+    return answers.asked
+
+
+def _other_task(architecture: Architecture, task: Task) -> Iterator[str]:
+    for name in ("channels", "image_size", "classes"):
+        was, wanted = getattr(architecture, name), getattr(task, name)
+        if was != wanted:
+            yield f"{name}: {was}, where the data have {wanted}"
+
+
+def _answers(shape: Shape) -> dict[str, Any]:
+    own = {
+        "depth": len(shape.stages),
+        "head_form": shape.form,
+        "stem_width_ratio": shape.stem_ratio,
+        "stem_max_pool": shape.max_pool,
+    }
+    same = ("round_to", "stem_kernel", "stem_stride", "pool_kind", "pool_size", "pool_window", "hidden",
+            "dropout", "convolutions", "block_dropout", "activation", "squeeze_excitation")  # fmt: skip
+    own |= {name: getattr(shape, name) for name in same}
+    for i, stage in enumerate(shape.stages, start=1):
+        own |= {f"{name}_{i}": value for name, value in vars(stage).items()}
+    return own

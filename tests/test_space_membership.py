@@ -1,0 +1,122 @@
+"""The default space holds the published networks, and the inverse of a proposal is exact in any space."""
+
+from typing import Any
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from space_samples import CALM, TASKS, Dice, architectures, spaces
+
+from space import cost, published, sampling
+from space import space as spaces_
+from space.architecture import Architecture, Pool, Stage, Stem
+from space.budget import Budget, judge
+from space.errors import NothingFitsError
+from space.membership import contains, suggestions_of
+from space.space import SearchSpace, Task
+
+DEFAULT, BUDGET = spaces_.default(), Budget(5_000_000)
+FITTING = [entry.name for entry in published.everything() if judge(entry.architecture, BUDGET).fits]
+
+
+def test_all_published_networks_but_two_fit_the_budget() -> None:
+    assert len(FITTING) == 76
+    assert {entry.name for entry in published.everything()} - set(FITTING) == {"000-plain", "001-resnet18"}
+
+
+@pytest.mark.parametrize("name", FITTING)
+def test_a_published_network_lies_inside_the_default_space_and_is_made_exactly_by_suggestions(
+    name: str,
+) -> None:
+    network = published.load(name)
+    assert contains(DEFAULT, network) == []
+    answers = suggestions_of(DEFAULT, BUDGET, Task(), network)
+    assert isinstance(answers, dict), answers
+    trial = optuna.trial.FixedTrial(answers)
+    made = sampling.propose(DEFAULT, BUDGET, Task(), trial)
+    assert made.fingerprint == network.fingerprint
+    assert cost.total(made) == cost.total(network)
+    assert set(answers) == set(trial.params), "an answer to a question that is not asked"
+    assert all(trial.distributions[name]._contains(trial.distributions[name].to_internal_repr(value))
+               for name, value in answers.items())  # fmt: skip
+
+
+@settings(CALM, max_examples=300)
+@given(spaces(), TASKS, st.integers(10**4, 10**7), st.integers(0, 2**32))
+def test_whatever_is_proposed_lies_inside_and_its_own_suggestions_make_it(
+    space: SearchSpace, task: Task, limit: int, seed: int
+) -> None:
+    budget, dice = Budget(limit), Dice(seed)
+    try:
+        network = sampling.propose(space, budget, task, dice)
+    except NothingFitsError:
+        return
+    assert contains(space, network) == []
+    answers = suggestions_of(space, budget, task, network)
+    if isinstance(answers, dict):
+        again = sampling.propose(space, budget, task, optuna.trial.FixedTrial(answers))
+        assert again.fingerprint == network.fingerprint
+    else:  # the width that the share of the budget gives is another one; nothing else may be in the way
+        assert answers and all(reason.startswith("budget_share: ") for reason in answers)
+
+
+@settings(CALM, max_examples=300)
+@given(spaces(), architectures())
+def test_a_network_that_is_called_inside_is_made_and_one_outside_is_told_where(
+    space: SearchSpace, network: Architecture
+) -> None:
+    task = Task(channels=network.channels, image_size=network.image_size, classes=network.classes)
+    reasons = contains(space, network)
+    assert all(": " in reason and reason.isprintable() for reason in reasons)
+    answers = suggestions_of(space, Budget(10**9), task, network)
+    if isinstance(answers, dict):
+        assert reasons == []
+        made = sampling.propose(space, Budget(10**9), task, optuna.trial.FixedTrial(answers))
+        assert made.fingerprint == network.fingerprint
+
+
+def changed(**changes: Any) -> Architecture:
+    return published.load("001-final").model_copy(update=changes)
+
+
+def stages(*changes: dict[str, int]) -> tuple[Stage, ...]:
+    old = published.load("001-final").stages
+    return tuple(stage.model_copy(update=change) for stage, change in zip(old, changes, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"),
+    [
+        (changed(stages=stages({"blocks": 14}, {}, {})), "stages.1.blocks: 14, not 1 to 13"),
+        (changed(stages=stages({}, {"kernel": 9}, {})), "stages.2.kernel: 9, not 1, 3, 5, 7"),
+        (changed(stages=stages({}, {}, {"stride": 4})), "stages.3.stride: 4, not 2"),
+        (changed(stages=stages({}, {}, {"width": 640})), "stages.3.width_ratio: 5, not 1 to 4"),
+        (changed(stages=stages({}, {}, {})[:1]), "depth: 1, not 2 to 5"),
+        (changed(stem=Stem(width=60)), "stem.width_ratio: 0.9375, not 0.5, 0.75, 1.0"),
+        (changed(stem=Stem(width=64, bias=True)), "stem.bias: True; a space has False"),
+        (changed(pool=Pool(output=3)), "pool: {'kind': 'avg', 'output': 3} is none of the space"),
+    ],
+)
+def test_a_network_outside_is_told_the_knob_and_the_value(network: Architecture, reason: str) -> None:
+    assert contains(DEFAULT, network) == [reason]
+    assert suggestions_of(DEFAULT, Budget(10**8), Task(), network) == [reason]
+
+
+def test_a_network_over_the_budget_or_of_other_images_has_no_suggestions() -> None:
+    network = published.load("001-final")
+    assert suggestions_of(DEFAULT, Budget(4_697_161), Task(), network) == [
+        "4,697,162 parameters, 1 over 4,697,161"
+    ]
+    assert suggestions_of(DEFAULT, BUDGET, Task(image_size=8), network) == [
+        "image_size: 32, where the data have 8"
+    ]
+    answers = suggestions_of(DEFAULT, Budget(100_000_000), Task(), network)
+    assert answers == ["budget_share: it uses 0.0470 of the budget, not 0.25 to 1"]
+
+
+def test_most_proposals_of_the_default_space_have_a_plain_head_and_multiples_of_8() -> None:
+    made = [sampling.propose(DEFAULT, BUDGET, Task(), Dice(seed)) for seed in range(400)]
+    plain = [n for n in made if not (n.tail or n.head.hidden or n.head.softmax)]
+    even = [n for n in made if all(stage.width % 8 == 0 for stage in n.stages)]
+    assert len(plain) > 300 and len(even) > 300
