@@ -109,6 +109,8 @@ def cli() -> None:
     metavar="FILE",
     help="The search space, TOML or JSON.  [default: space/default.toml]",
 )
+@click.option("--start-from", multiple=True, metavar="published|FILE|STUDY:TRIAL",
+              help="Known networks to try first; may be given again.")  # fmt: skip
 @click.option("--sampler", type=click.Choice(["tpe", "gp", "random"]), help="Who proposes.  [default: tpe]")
 @click.option(
     "--pruner",

@@ -17,7 +17,9 @@ from search.subject import METAVAR
     help="How to train.  [default: the study's, else by data set]",
 )
 @click.option(
-    "--epochs", type=click.IntRange(1, 10_000), help="A schedule is stretched to it.  [default: 200]"
+    "--epochs",
+    type=click.IntRange(1, 10_000),
+    help="A schedule is stretched to it.  [default: the recipe's, 200]",
 )
 @click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Trainings to make.")
 @click.option(

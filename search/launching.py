@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from sqlalchemy import Engine
 
-from search import artifact, devices, display, preparation, study
+from search import artifact, devices, display, preparation, starting, study
 from search import launch as launches
 from search import report as reports
 from search.devices import Slot
@@ -15,6 +15,7 @@ from search.launch import End
 from search.plan import Plan
 from search.preparation import Flags
 from search.ranking import wilson
+from search.starting import Starter
 from space import cost, sampling
 from space.architecture import Architecture
 from space.errors import UsageError
@@ -37,18 +38,32 @@ def launch(
     if dry_run:
         plan = preparation.make_plan(flags, _stored(flags))
         _say_plan(console, plan, [slot.name for slot in slots])
+        _say_starters(console, starting.starters(flags.start_from, plan, flags.storage))
         return 0
     interrupts = launches.Interrupts()
     study.quiet()
+    if flags.start_from:  # before a study is made: a network that cannot be is a mistake of the flags
+        wanted = preparation.make_plan(flags, _stored(flags))
+        found = starting.starters(flags.start_from, wanted, flags.storage)
+    else:
+        found = []
     engine, record, plan = preparation.prepare(flags)
     interrupts.listen()
     try:
+        if found:
+            _say_starters(console, found)
+            starting.enqueue(engine, flags.storage, record, plan, found)
         end = _search(console, flags, engine, record, plan, slots, interrupts)
         _say_end(console, record, end)
         _leave(engine, record, plan, end.snapshot, out, report)
         return end.code
     finally:
         engine.dispose()
+
+
+def _say_starters(console: Console, found: list[Starter]) -> None:
+    for line in starting.told(found):
+        console.print(f"start    {line}")
 
 
 def _search(

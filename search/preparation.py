@@ -52,6 +52,7 @@ class Flags:
     trial_seconds: float | None = None
     grace_seconds: float = 3600.0
     max_gpu_hours: float | None = None
+    start_from: tuple[str, ...] = ()
     keep_weights: int = settings.KEEP_WEIGHTS
 
 
