@@ -24,14 +24,15 @@ from space import cost
 from space.architecture import Architecture
 from space.budget import judge
 from space.errors import DivergedError, ExhaustedError, LeaseLostError
-from space.sampling import Suggest, propose
+from space.sampling import Suggest
 from storage import results
 from storage.leases import Claim
 from storage.records import Candidate, Proposal, State
 from trainer.outcome import Outcome
 
 WIDEN_AFTER = 20  # repeats in a row: then proposals are random
-GIVE_UP_AFTER = 400  # proposals for one claim: then the space holds nothing new
+GIVE_UP_AFTER = 400  # repeats in a row: then the space holds nothing new
+GIVE_UP_OVER_BUDGET = 4_000  # proposals for one claim: then --sampling reject finds nothing that fits
 
 
 def run(bench: Bench, claim: Claim) -> State:
@@ -39,9 +40,9 @@ def run(bench: Bench, claim: Claim) -> State:
 
     Raises ExhaustedError where nothing new is proposed any more, LeaseLostError where the claim was taken.
     """
-    for attempt in range(GIVE_UP_AFTER):
-        random = attempt >= WIDEN_AFTER
-        sampler = "random" if random else bench.plan.sampler
+    repeats = 0
+    for attempt in range(GIVE_UP_OVER_BUDGET):
+        sampler = "random" if repeats >= WIDEN_AFTER else bench.plan.sampler
         seed = (bench.plan.seed, claim.ordinal, attempt)
         bench.study.sampler = studies.make_sampler(sampler, *seed, after=bench.study.sampler)
         trial = ask(bench)
@@ -53,7 +54,10 @@ def run(bench: Bench, claim: Claim) -> State:
             original = bench.patience.insist(partial(studies.trial_of, bench.study, candidate.repeat_of))
         bench.patience.insist(partial(studies.answer, bench.study, trial, candidate, original))
         bench.say(f"trial {trial.number} {candidate.state}: {candidate.reason}")
-    raise ExhaustedError(f"{GIVE_UP_AFTER} proposals in a row were networks that the study already has")
+        repeats = repeats + 1 if original else 0
+        if repeats >= GIVE_UP_AFTER:
+            raise ExhaustedError(f"{repeats} proposals in a row were networks that the study already has")
+    raise ExhaustedError(f"of {GIVE_UP_OVER_BUDGET} proposals none was new and within {bench.plan.budget}")
 
 
 def ask(bench: Bench) -> Trial:
@@ -66,14 +70,14 @@ def ask(bench: Bench) -> Trial:
 
 def describe(plan: Plan, suggest: Suggest) -> dict[str, int]:
     """What everyone who reads the study with Optuna alone should see of a network."""
-    spent = cost.total(propose(plan.space, plan.budget, plan.task, suggest))
+    spent = cost.total(plan.propose(suggest))
     return {"parameters": spent.parameters, "macs": spent.macs}
 
 
 def enter(bench: Bench, claim: Claim, trial: Trial) -> tuple[Architecture, Candidate]:
     """Turns the answer of Optuna into a network, judges it, and enters it into the ledger."""
     plan = bench.plan
-    architecture = propose(plan.space, plan.budget, plan.task, trial)
+    architecture = plan.propose(trial)
     verdict = judge(architecture, plan.budget)
     studies.constrain(trial, verdict)
     fingerprint = architecture.fingerprint

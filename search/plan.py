@@ -10,13 +10,17 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from space import sampling
+from space.architecture import Architecture
 from space.budget import Budget
 from space.errors import DataError, StudyError
+from space.sampling import Suggest
 from space.space import SearchSpace, Task
 from trainer.data import Dataset, Split, load, split
 from trainer.recipe import Recipe
 
 SamplerName = Literal["tpe", "gp", "random"]
+SamplingName = Literal["fit", "reject"]
 PrunerName = Literal["median", "hyperband", "asha", "none"]
 
 
@@ -48,6 +52,7 @@ class Plan(BaseModel):
     recipe: Recipe
     data: DataPlan
     sampler: SamplerName
+    sampling: SamplingName = "fit"  # a study made before there was a choice
     pruner: PrunerName
     seed: int
 
@@ -58,6 +63,12 @@ class Plan(BaseModel):
 
     def document(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
+
+    def propose(self, suggest: Suggest) -> Architecture:
+        """The network that these suggestions mean: inside the budget, or as it comes, to be judged."""
+        if self.sampling == "reject":
+            return sampling.plain(self.space, self.task, suggest)
+        return sampling.propose(self.space, self.budget, self.task, suggest)
 
 
 @dataclass(frozen=True)
@@ -103,6 +114,7 @@ FLAGS = {
     "recipe": "--recipe or --epochs",
     "data": "--data",
     "sampler": "--sampler",
+    "sampling": "--sampling",
     "pruner": "--pruner",
     "seed": "--seed",
 }

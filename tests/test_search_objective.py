@@ -18,6 +18,7 @@ from search import study as optuna_studies
 from search.bench import Bench, Limits
 from search.plan import Plan
 from search.room import Room
+from space import sampling
 from space import space as spaces
 from space.architecture import Architecture
 from space.errors import DivergedError, ExhaustedError, LeaseLostError
@@ -76,14 +77,14 @@ def test_parameters_and_macs_are_there_from_the_moment_of_the_proposal(sqlite_ur
 
 def test_an_oversized_candidate_is_never_trained(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The guard does not trust the sampling: here it is told to propose something too large once."""
-    train, plan, real = FakeTraining(), make_plan(max_parameters=100_000), objective.propose
+    train, plan, real = FakeTraining(), make_plan(max_parameters=100_000), sampling.propose
     asked = iter([10_000_000] * 2)  # to describe it, and to judge it
 
     def too_large_once(space, budget, task, suggest):  # type: ignore[no-untyped-def]
         larger = next(asked, None)
         return real(space, replace(budget, max_parameters=larger) if larger else budget, task, suggest)
 
-    monkeypatch.setattr(objective, "propose", too_large_once)
+    monkeypatch.setattr(sampling, "propose", too_large_once)
     with bench_of(sqlite_url, train, plan, 1) as bench:
         bench.study.enqueue_trial({"budget_share": 1.0})
         assert run_all(bench) == [State.COMPLETED]
@@ -121,6 +122,33 @@ def test_a_repeated_network_is_answered_from_the_ledger(sqlite_url: str) -> None
             assert row.repeat_of is not None
             assert trials[row.number].value == trials[row.repeat_of].value
             assert trials[row.number].user_attrs["repeat_of"] == row.repeat_of
+
+
+def test_plain_sampling_prunes_what_exceeds_and_reaches_its_number(sqlite_url: str) -> None:
+    plan = make_plan(max_parameters=1_000_000).model_copy(update={"sampling": "reject"})
+    with bench_of(sqlite_url, FakeTraining(), plan, 5) as bench:
+        assert run_all(bench) == [State.COMPLETED] * 5
+        tally = results.tally(bench.engine, bench.study_id)
+        assert tally[State.OVER_BUDGET] > 0
+        for row, trial in zip(
+            results.candidates(bench.engine, bench.study_id),
+            bench.study.get_trials(deepcopy=False),
+            strict=True,
+        ):
+            assert (row.parameters > 1_000_000) == (row.state == State.OVER_BUDGET)
+            assert (trial.state == TrialState.PRUNED) == (row.state == State.OVER_BUDGET)
+            assert "width" in trial.params and "budget_share" not in trial.params
+
+
+def test_plain_sampling_that_never_fits_ends_the_search(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objective, "GIVE_UP_OVER_BUDGET", 30)
+    plan = make_plan(max_parameters=1_000).model_copy(update={"sampling": "reject"})
+    with bench_of(sqlite_url, FakeTraining(), plan, 1) as bench:
+        with pytest.raises(ExhaustedError, match="of 30 proposals none was new and within 1,000 parameters"):
+            run_all(bench)
+        assert results.tally(bench.engine, bench.study_id)[State.OVER_BUDGET] == 30
 
 
 def test_an_exhausted_space_ends_the_search_and_says_so(
