@@ -23,7 +23,7 @@ from space.shape import Shape, StageShape, realise
 from space.space import SearchSpace, Task
 
 DRAWS = 5_000  # of a space of five stages or so, in about a second; of fewer the more stages there are
-PROPOSALS = 250
+PROPOSALS = 250  # a fifth of it where few draws fit: shrinking a shape takes ten times as long
 SCARCE = 0.01  # share of draws that fit under which luck is no way to search
 NORMAL = 1.959964
 
@@ -97,7 +97,8 @@ def forecast(
         answers.append(dice.answers)
     fits = [budget.allows(each) for each in spent]
     upper = sum(fit and not budget.allows(each, 0.5) for fit, each in zip(fits, spent, strict=True))
-    made = [cost.total(propose(space, budget, task, dice)).macs for _ in range(PROPOSALS // deep)]
+    count = PROPOSALS // deep // (1 if sum(fits) * 10 > len(fits) else 5)
+    made = [cost.total(propose(space, budget, task, dice)).macs for _ in range(count)]
     return Forecast(
         budget=budget,
         fit=Share(sum(fits), len(fits)),

@@ -1,0 +1,115 @@
+"""A forecast in words and as a document. It computes nothing."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from search.display import span
+
+if TYPE_CHECKING:
+    from search.calibrating import Estimate
+    from space.forecast import Forecast, Share, Spread
+
+SCARCE_LINE = (
+    "under 1% of plain draws fit; --sampling fit needs no luck, but proposals are shrunk to fit and alike"
+)
+
+
+def lines(told: "Forecast", trials: int) -> Iterator[str]:
+    """The forecast as a block to read, a fact a line."""
+    smallest, drawn, largest = told.smallest, told.largest_drawn, told.largest
+    yield _line("budget", str(told.budget))
+    yield _line("draws that fit", f"{_share(told.fit)} of {told.fit.draws:,} plain draws")
+    yield _line("over half of it", f"{_share(told.upper_half)}: they fit and use more than half of a limit")
+    yield _line("smallest network", f"{smallest.parameters:,} parameters, {smallest.macs:,} MACs")
+    yield _line("largest drawn", f"{drawn.parameters:,} parameters, {drawn.macs:,} MACs")
+    yield _line("largest possible", f"{largest.parameters:,} parameters, {largest.macs:,} MACs")
+    yield _line("different networks", f"{about(told.networks)}, in and out of the budget")
+    proposals = told.proposals(trials)
+    yield _line(
+        f"for {trials:,} trials",
+        f"{trials:,} proposals by fit, " + (f"about {_rounded(proposals)} by reject" if proposals else
+        "by reject more than can be told: no draw fits"),
+    )  # fmt: skip
+    for i, cause in enumerate(told.causes):
+        yield _line(
+            "" if i else "misses have",
+            f"{cause.knob} = {cause.value}: in {100 * cause.of_misses:.0f}% of the misses,"
+            f" in {100 * cause.of_draws:.0f}% of the draws",
+        )
+    yield _line("MACs of proposals", f"{_spread(told.fit_macs)} (5%, 50%, 95%) by fit")
+    if told.plain_macs:
+        yield _line("", f"{_spread(told.plain_macs)} by reject")
+
+
+def of_time(found: "Estimate", trials: int) -> Iterator[str]:
+    """The estimate of the time, and what it takes for granted."""
+    yield _line(
+        "time, estimated",
+        f"about {_rounded(found.minutes)} minutes for {trials:,} trials of {span(found.trial_seconds)} in the"
+        f" mean, {found.workers} workers",
+    )
+    yield _line(
+        "",
+        f"{found.images:,} images, {found.epochs} epochs, none pruned or repeated, {found.device};"
+        f" from steps of {len(found.points)} proposals on noise, beside whatever else runs here",
+    )
+
+
+def document(told: "Forecast", trials: int) -> dict[str, Any]:
+    """The same as JSON values."""
+    return {
+        "max_parameters": told.budget.max_parameters,
+        "max_macs": told.budget.max_macs,
+        "fit": _values(told.fit),
+        "upper_half": _values(told.upper_half),
+        "smallest": told.smallest._asdict(),
+        "largest_drawn": told.largest_drawn._asdict(),
+        "largest": told.largest._asdict(),
+        "networks": told.networks,
+        "trials": trials,
+        "proposals_by_reject": told.proposals(trials),
+        "causes": [asdict(cause) | {"lift": cause.lift} for cause in told.causes],
+        "macs_by_fit": asdict(told.fit_macs),
+        "macs_by_reject": asdict(told.plain_macs) if told.plain_macs else None,
+        "warning": SCARCE_LINE if told.scarce else None,
+    }
+
+
+def about(count: int) -> str:
+    """A count in a few characters, however large: 12,345, or about 4.1e31."""
+    if count < 10**6:
+        return f"{count:,}"
+    exponent = int(math.log10(count))  # exact for integers of any size, but for the last power of ten
+    return f"about {count // 10 ** (exponent - 1) / 10:g}e{exponent}"
+
+
+def _line(name: str, text: str) -> str:
+    return f"{name:19} {text}"
+
+
+def _share(share: "Share") -> str:
+    low, high = share.interval
+    return f"{100 * share.value:.1f}% (95% interval {100 * low:.1f}-{100 * high:.1f}%)"
+
+
+def _values(share: "Share") -> dict[str, Any]:
+    low, high = share.interval
+    return {"share": share.value, "low": low, "high": high, "hits": share.hits, "draws": share.draws}
+
+
+def _spread(spread: "Spread") -> str:
+    return " / ".join(f"{_short(macs)}" for macs in (spread.low, spread.middle, spread.high))
+
+
+def _short(macs: int) -> str:
+    for scale, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if macs >= scale:
+            return f"{macs / scale:.3g}{unit}" if macs < 10**12 else f"{macs // scale:,}{unit}"
+    return str(macs)
+
+
+def _rounded(number: float) -> str:
+    """To two digits, as an estimate is."""
+    return f"{float(f'{number:.2g}'):,.0f}" if number >= 10 else f"{number:.2g}"

@@ -1,0 +1,77 @@
+"""How long a training step takes, measured on noise: it trains as slowly as pictures do, and needs no data.
+
+Augmentation is not timed. Nothing is learned, and nothing kept.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from space.architecture import Architecture
+from trainer import optimizers, start
+from trainer.device import select_device, training_type
+from trainer.mixing import Targets
+from trainer.mixing import loss as losses
+from trainer.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of a step by image, with so many images in the step's batch, on that kind of device."""
+
+    seconds: float
+    batch: int
+    device: str
+
+
+def measure(architecture: Architecture, recipe: Recipe, seconds: float, seed: int = 0) -> Pace:
+    """Steps of batches that double, to the recipe's or until about `seconds` have gone; the last one counts.
+
+    One thread on a CPU, as a worker has; else the first GPU. Leaves torch's generator as it was.
+    """
+    device, threads = select_device(), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            return _paced(_stepper(architecture, recipe, device), recipe.batch_size, seconds, device.type)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _paced(step: Callable[[int], float], most: int, seconds: float, device: str) -> Pace:
+    batch = 2
+    step(batch)  # the first one loads code, makes plans and takes memory
+    began = time.perf_counter()
+    while True:
+        last = step(batch)
+        gone = time.perf_counter() - began
+        if batch >= most or gone + 4 * last > seconds:  # twice the batch, twice: once to plan, once to time
+            return Pace(last / batch, batch, device)
+        batch = min(2 * batch, most)
+        step(batch)
+
+
+def _stepper(architecture: Architecture, recipe: Recipe, device: torch.device) -> Callable[[int], float]:
+    """One step of a training with a batch of so many images; its seconds."""
+    network = start.network(architecture, recipe).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.train()
+    optimizer, precision = optimizers.build(network, recipe, device), training_type(recipe, device)
+
+    def step(batch: int) -> float:
+        views = 3 * batch if recipe.jensen_shannon else batch
+        shape = (views, architecture.channels, architecture.image_size, architecture.image_size)
+        x = torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last)
+        labels = torch.randint(architecture.classes, (batch,), device=device)
+        started = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision is torch.bfloat16):
+            loss = losses(network(x), Targets(labels), recipe)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        loss.item()  # waits for a GPU
+        return time.perf_counter() - started
+
+    return step
