@@ -10,6 +10,7 @@ from search import options, views
 from search import subject as subjects
 
 if TYPE_CHECKING:
+    from space.architecture import Architecture
     from space.published import Published
     from trainer.recipe import Recipe
 
@@ -56,7 +57,20 @@ def show(subject: str | None, storage: str, form: str) -> None:
     from space import cost
 
     network = subjects.resolve(subject, storage).architecture
-    rows = [
+    views.emit(layer_rows(network), form)
+    if form == "table":
+        spent = cost.total(network)
+        click.echo(
+            f"{spent.parameters:,} parameters, {spent.macs:,} multiply-accumulates,"
+            f" fingerprint {network.fingerprint}"
+        )
+
+
+def layer_rows(network: "Architecture") -> list[dict[str, Any]]:
+    """A row for each layer, as printed and as JSON."""
+    from space import cost
+
+    return [
         {
             "layer": row.name,
             "kind": row.kind,
@@ -66,13 +80,6 @@ def show(subject: str | None, storage: str, form: str) -> None:
         }
         for row in cost.layers(network)
     ]
-    views.emit(rows, form)
-    if form == "table":
-        spent = cost.total(network)
-        click.echo(
-            f"{spent.parameters:,} parameters, {spent.macs:,} multiply-accumulates,"
-            f" fingerprint {network.fingerprint}"
-        )
 
 
 @click.group()

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
-from search import catalogue, full, options, orders, settings, upkeep, views
+from search import catalogue, explaining, full, options, orders, settings, upkeep, views
 from space import errors
 
 EXIT_CODES = """
@@ -293,7 +293,7 @@ def dashboard(storage: str, port: int, host: str, allow_remote: bool) -> None:
 
 for command in (
     *(views.status, views.list_, views.trials, views.best),
-    *(catalogue.show, catalogue.published, catalogue.recipe),
+    *(catalogue.show, explaining.explain, catalogue.published, catalogue.recipe),
     *(orders.stop, orders.pause, orders.resume, orders.ps),
     *(full.train, full.confirm, full.trainings, full.predict),
     *(upkeep.db, upkeep.replay, upkeep.gc),

@@ -142,7 +142,7 @@ def _table(rows: Iterable[dict[str, Any]], title: str) -> None:
 def _cell(name: str, value: Any) -> str:
     if value is None:
         return "-"
-    if name.endswith("accuracy") and isinstance(value, float):
+    if name.endswith(("accuracy", "share")) and isinstance(value, float):
         return f"{100 * value:.2f}%"
     if isinstance(value, float):
         return f"{value:.1f}"
