@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
-from search import catalogue, explaining, full, options, orders, settings, upkeep, views
+from search import catalogue, explaining, full, options, orders, settings, spaces, upkeep, views
 from space import errors
 
 EXIT_CODES = """
@@ -112,6 +112,8 @@ def cli() -> None:
 @click.option("--start-from", multiple=True, metavar="published|FILE|STUDY:TRIAL",
               help="Known networks to try first; may be given again.")  # fmt: skip
 @click.option("--sampler", type=click.Choice(["tpe", "gp", "random"]), help="Who proposes.  [default: tpe]")
+@click.option("--sampling", type=click.Choice(["fit", "reject"]),
+              help="Solve widths to fit, or draw them and prune what exceeds.  [default: fit]")  # fmt: skip
 @click.option(
     "--pruner",
     type=click.Choice(["median", "hyperband", "asha", "none"]),
@@ -296,6 +298,6 @@ for command in (
     *(catalogue.show, explaining.explain, catalogue.published, catalogue.recipe),
     *(orders.stop, orders.pause, orders.resume, orders.ps),
     *(full.train, full.confirm, full.trainings, full.predict),
-    *(upkeep.db, upkeep.replay, upkeep.gc),
+    *(spaces.space, upkeep.db, upkeep.replay, upkeep.gc),
 ):
     cli.add_command(command)

@@ -43,6 +43,7 @@ class Flags:
     recipe: Path | None = None
     space: Path | None = None
     sampler: plans.SamplerName | None = None
+    sampling: plans.SamplingName | None = None
     pruner: plans.PrunerName | None = None
     seed: int | None = None
     timeout: float | None = None
@@ -95,6 +96,7 @@ def make_plan(flags: Flags, stored: Plan | None) -> Plan:
         recipe=_recipe(flags, stored, data),
         data=data,
         sampler=flags.sampler or (stored.sampler if stored else "tpe"),
+        sampling=flags.sampling or (stored.sampling if stored else "fit"),
         pruner=flags.pruner or (stored.pruner if stored else "median"),
         seed=flags.seed if flags.seed is not None else stored.seed if stored else 0,
     )
