@@ -6,7 +6,8 @@
 
 Rows are appended as they finish, and a second call goes on where the first one ended. First uniform draws,
 then proposals of a real search (so that good networks are there in numbers), then some of them again from
-other seeds: how much of an accuracy is luck. It knows nothing of the simulated searches.
+other seeds (how much of an accuracy is luck), then published ones, then uniform draws until there are
+enough. It knows nothing of the simulated searches.
 """
 
 import argparse
@@ -38,13 +39,15 @@ from trainer.recipe import Recipe, defaults
 
 PACKAGES = ("torch", "torchvision", "numpy", "optuna", "scikit-learn")
 SIGNIFICANT = 4  # digits of what is packed
+FIRST_FURTHER = 400  # draws from here on are uniform again
 FURTHER = 10_000  # training seeds from here on are repetitions
 PUBLISHED = ("000-res-512-d", "001-final", "002-final", "003-final", "004-final")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Which images, how long, within what; how many uniform draws, proposals of a search, and repeats."""
+    """Which images, how long, within what; how many networks at least, and of them uniform draws, proposals
+    of a search, and repeats."""
 
     name: str
     image_size: int
@@ -52,6 +55,7 @@ class Setting:
     budget: Budget
     validation_share: float
     train_images: int | None = None
+    networks: int = 310
     uniform: int = 200
     searched: int = 100
     repeated: int = 20
@@ -109,6 +113,19 @@ def ground(name: str, data_dir: Path, folder: Path | None) -> Ground:
     task = Task(channels=dataset.channels, image_size=dataset.image_size, classes=len(dataset.classes))
     recipe = defaults(spec.partition(":")[0]).model_copy(update={"epochs": setting.epochs})
     return Ground(setting, space.default(), task, recipe, dataset, split)
+
+
+def more(on: Ground, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Further uniform draws until there are enough networks: a search proposes many a one again."""
+    had = {Architecture.parse(row["architecture"]).fingerprint for row in rows if "architecture" in row}
+    draws = [row["draw"] for row in rows if row["draw"] >= FIRST_FURTHER]
+    draw = max(draws, default=FIRST_FURTHER - 1)
+    while len(had) < on.setting.networks:
+        draw += 1
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=draw))
+        row = entry(on, draw, study.ask())
+        had.add(Architecture.parse(row["architecture"]).fingerprint)
+        yield row
 
 
 def measured(on: Ground, architecture: Architecture, seed: int) -> dict[str, Any]:
@@ -169,6 +186,8 @@ def train(on: Ground, rows: Path) -> None:
     for row in again(on, read(rows)):
         append(rows, row)
     for row in known(on, read(rows)):
+        append(rows, row)
+    for row in more(on, read(rows)):
         append(rows, row)
 
 

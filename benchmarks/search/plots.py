@@ -55,7 +55,7 @@ def differences(stage: Stage) -> str:
     found = [
         arm[key] for arm in arms.values() for key in ("versus_at_trials", "versus_at_cost") if key in arm
     ]
-    reach = 100 * max((abs(one["mean"]) + one["half"] for one in found), default=0.01)
+    reach = max(100 * max((abs(one["mean"]) + one["half"] for one in found), default=0.0), 0.01)
     width, left, top, row = 820, 260, 46, 26
     height = top + row * len(arms) + 40
 

@@ -11,10 +11,7 @@ from benchmarks.search.worlds import Candidate
 from space import sampling
 from space.architecture import Architecture
 from space.budget import Budget, judge
-from space.shape import realise
 from space.space import SearchSpace, Task
-
-GRAIN = 8  # channels: widths of the plain way are multiples of it
 
 
 class Source(Protocol):
@@ -73,7 +70,7 @@ class Fitting:
 
 @dataclass(frozen=True)
 class Rejecting:
-    """The plain way: the base width is one more knob, in log scale; what exceeds the budget is refused."""
+    """search/objective.py's plain way: the width is one more knob, and what exceeds the budget is refused."""
 
     space: SearchSpace
     budget: Budget
@@ -83,10 +80,7 @@ class Rejecting:
         del study
 
     def propose(self, trial: optuna.Trial) -> Candidate | None:
-        shape = sampling.draw(self.space, trial)
-        width = self.space.width
-        units = trial.suggest_int("width_units", -(-width.low // GRAIN), width.high // GRAIN, log=True)
-        return candidate(realise(shape, self.space, units * GRAIN, self.task), self.budget)
+        return candidate(sampling.plain(self.space, self.task, trial), self.budget)
 
 
 @dataclass

@@ -109,7 +109,6 @@ def sampler_arms() -> list[Strategy]:
         replace(BASE, name="tpe, group", sampler=partial(tpe, group=True)),
         replace(BASE, name="tpe, no constant liar", sampler=partial(tpe, constant_liar=False)),
         replace(BASE, name="tpe, flat", flat=True),
-        replace(BASE, name="tpe, flat, 30 start-up", flat=True, sampler=partial(tpe, n_startup_trials=30)),
         Strategy("nsga-ii, population 50", lambda s: samplers.NSGAIISampler(seed=s), never),
         Strategy(
             "nsga-ii, population 20", lambda s: samplers.NSGAIISampler(population_size=20, seed=s), never
@@ -183,7 +182,21 @@ def pruner_arms() -> list[Strategy]:
 
 
 SOME = ("median, third, 10 start-up", "asha, third", "promotion, third")
-CORE = ("random", "tpe", "tpe, flat", "tpe, group", "tpe, univariate", "nsga-ii, population 20")
+CORE = (  # where a forest makes each search slower still
+    "random",
+    "tpe",
+    "tpe, 30 start-up",
+    "tpe, univariate",
+    "tpe, flat",
+    "nsga-ii, population 20",
+    "tpe, pre-screen of 2 by MACs",
+    "tpe + median, third, 10 start-up",
+    "tpe + median, no warm-up, 5 start-up",
+    "tpe + asha, third",
+    "tpe + asha, from the first epoch",
+    "tpe + promotion, third",
+)
+FEWER = ("random", "tpe", "tpe, univariate", "tpe, pre-screen of 2 by MACs")
 
 
 def some_pruner_arms() -> list[Strategy]:

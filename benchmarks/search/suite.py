@@ -99,11 +99,10 @@ def replayed(key: str, curves: table.Table, seeds: int, trials: int) -> Iterator
     dealt = Dealt(curves)
     cards = tuple(candidate(entry.architecture, curves.budget) for entry in curves.entries)
     half = min(trials, len(cards) // 2)  # the other half is for those who stop early, at equal cost
-    yield Stage(f"{key}, dealt", dealt, tuple(strategies.deck_arms()), "none", 5 * seeds, half, 0.2, cards)
-    arms = [arm for arm in strategies.sampler_arms() if key == TABLES[0] or arm.name in strategies.CORE]
-    if key == TABLES[0]:
-        arms += [arm for arm in strategies.way_arms() if arm.sampling == "fit"]
-        arms += strategies.some_pruner_arms()
+    yield Stage(f"{key}, dealt", dealt, tuple(strategies.deck_arms()), "none", 2 * seeds, half, 0.2, cards)
+    every = [*strategies.sampler_arms(), *strategies.way_arms(), *strategies.pruner_arms()]
+    chosen = strategies.CORE if key == TABLES[0] else strategies.FEWER
+    arms = [arm for arm in every if arm.name in chosen]
     if curves.published:
         arms.append(replace(strategies.BASE, name="tpe, published first", published=True))
     world = Replay(curves)

@@ -115,17 +115,30 @@ def log_odds(accuracies: Sequence[float] | Array) -> Array:
 
 
 def load(path: Path) -> Table:
-    """Reads a packed file of benchmarks/search/curves.py."""
+    """Reads a packed file of benchmarks/search/curves.py. What a search trained twice is one entry, and its
+    later trainings are repeats from other seeds."""
     packed = json.loads(gzip.decompress(path.read_bytes()))
     epochs = packed["conditions"]["recipe"]["epochs"]
+    place: dict[str, int] = {}
+    index: dict[int, int] = {}
+    firsts: list[dict[str, Any]] = []
+    again: list[tuple[int, dict[str, Any]]] = []
+    for row in packed["networks"]:
+        name = Architecture.parse(row["architecture"]).fingerprint
+        if name in place:
+            again.append((place[name], row))
+        else:
+            place[name] = len(firsts)
+            firsts.append(row)
+        index[row["draw"]] = place[name]
+    again += [(index[row["draw"]], row) for row in packed["repeats"]]
     further: dict[int, list[float]] = defaultdict(list)
-    for row in packed["repeats"]:
-        further[row["draw"]].append(row["truth"])
-    entries = tuple(_entry(row, epochs, further[row["draw"]]) for row in packed["networks"])
-    place = {row["draw"]: i for i, row in enumerate(packed["networks"])}
-    repeats = [(place[row["draw"]], _row(row, epochs)) for row in packed["repeats"] if row["accuracy"]]
+    for i, row in again:
+        further[i].append(row["truth"])
+    entries = tuple(_entry(row, epochs, further[i]) for i, row in enumerate(firsts))
+    repeats = tuple((i, _row(row, epochs)) for i, row in again)
     published = tuple(row["params"] for row in packed["networks"] if row.get("published"))
-    return Table(packed["conditions"], entries, tuple(repeats), published)
+    return Table(packed["conditions"], entries, repeats, published)
 
 
 def _row(row: dict[str, Any], epochs: int) -> tuple[float, ...]:
