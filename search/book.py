@@ -98,7 +98,8 @@ class Patience:
 
 def one_line(error: BaseException) -> str:
     """What an error of the database says, without the statement."""
-    return redacted((str(error).strip().splitlines() or [type(error).__name__])[0])
+    nothing = "it does not answer" if isinstance(error, TimeoutError) else type(error).__name__
+    return redacted((str(error).strip().splitlines() or [nothing])[0])
 
 
 class Book:
