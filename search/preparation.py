@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from search import plan as plans
 from search import settings, study
 from search.plan import Images, Plan
-from space import sampling
+from space import forecast, sampling
 from space import space as spaces
 from space.budget import Budget
 from space.errors import StorageError, StudyError
@@ -89,6 +89,9 @@ def make_plan(flags: Flags, stored: Plan | None) -> Plan:
         flags.max_macs or (stored.budget.max_macs if stored else None),
     )
     sampling.require_smallest(space, budget, task)
+    chosen = flags.sampling or (stored.sampling if stored else "fit")
+    if chosen == "reject" and not stored:
+        forecast.require_luck(forecast.forecast(space, budget, task))
     return Plan(
         space=space,
         budget=budget,
@@ -96,7 +99,7 @@ def make_plan(flags: Flags, stored: Plan | None) -> Plan:
         recipe=_recipe(flags, stored, data),
         data=data,
         sampler=flags.sampler or (stored.sampler if stored else "tpe"),
-        sampling=flags.sampling or (stored.sampling if stored else "fit"),
+        sampling=chosen,
         pruner=flags.pruner or (stored.pruner if stored else "median"),
         seed=flags.seed if flags.seed is not None else stored.seed if stored else 0,
     )

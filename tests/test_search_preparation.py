@@ -10,7 +10,7 @@ from PIL import Image
 
 from search import preparation
 from search.preparation import Flags, make_plan
-from space.errors import StudyError
+from space.errors import SpaceError, StudyError
 
 
 @pytest.fixture
@@ -61,3 +61,11 @@ def test_an_unknown_data_set_is_a_matter_of_usage(tmp_path: Path, capsys: pytest
         2,
         "search: unknown data set 'mnist'; use cifar10, digits or folder:PATH\n",
     )
+
+
+def test_plain_sampling_of_a_space_in_which_hardly_a_draw_fits_is_refused(tmp_path: Path) -> None:
+    few = {"data": "digits", "max_parameters": 2_000}
+    with pytest.raises(SpaceError, match="use --sampling fit"):
+        make_plan(flags(tmp_path, sampling="reject", **few), None)
+    assert make_plan(flags(tmp_path, **few), None).sampling == "fit"
+    assert make_plan(flags(tmp_path, data="digits", sampling="reject"), None).sampling == "reject"
