@@ -1,0 +1,181 @@
+"""The commands about a search space: what they print and write, and what they say of a bad file."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from command import run
+
+from search import calibrating, forecasting
+from search.calibrating import Point
+from space import architecture, cost
+from space import space as spaces
+from space.budget import Budget
+from space.space import Task
+from trainer.recipe import defaults
+
+Capture = pytest.CaptureFixture[str]
+QUICK = ("--no-minutes", "--data", "digits", "--max-params", "200k")
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(
+        "depth = [1, 2]\nwidth = {low = 8, high = 64}\n"
+        "[stage]\nblocks = {low = 1, high = 2}\nkernel = [1, 3, 3]\n"
+    )
+    return path
+
+
+def test_every_knob_of_a_space_is_shown_with_its_values_and_how_they_are_drawn(
+    capsys: Capture, small: Path
+) -> None:
+    rows = {
+        row["knob"]: row for row in json.loads(run(capsys, "space", "show", small, "--format", "json").out)
+    }
+    assert rows["depth"] == {"knob": "depth", "values": "1, 2", "drawn": "one of these"}
+    assert rows["stage.blocks"] == {"knob": "stage.blocks", "values": "1 to 2", "drawn": "evenly"}
+    assert rows["stage.kernel"]["values"] == "1, 3 (2x)"
+    assert rows["stages.1.stride"] == {"knob": "stages.1.stride", "values": "1", "drawn": "fixed"}
+    assert rows["width"]["values"] == "8 to 64"
+
+
+def test_the_default_space_is_shown_whole(capsys: Capture) -> None:
+    out = run(capsys, "space", "show").out
+    default = spaces.default()
+    for section in ("stem", "stage", "pool", "head", "block"):
+        assert all(f"{section}.{field} " in out for field in type(getattr(default, section)).model_fields)
+    assert "0 to 0.5 in steps of 0.1" in out and "linear (17x)" in out
+    assert re.search(r"stages\.2\.stride\W+1, 2", out)
+
+
+def test_a_forecast_is_a_block_of_lines(capsys: Capture, small: Path) -> None:
+    result = run(capsys, "space", "check", small, *QUICK, "--trials", "50")
+    assert result.code == 0 and result.err == ""
+    for name in ("draws that fit", "over half of it", "smallest network", "largest possible", "misses have"):
+        assert re.search(f"^{name} ", result.out, flags=re.MULTILINE)
+    assert re.search(
+        r"^for 50 trials +50 proposals by fit, about \d+ by reject", result.out, flags=re.MULTILINE
+    )
+    assert "time, estimated" not in result.out
+
+
+def test_a_forecast_as_json_says_the_same(capsys: Capture, small: Path) -> None:
+    told = json.loads(run(capsys, "space", "check", small, *QUICK, "--format", "json", "--trials", "50").out)
+    assert told["fit"]["low"] < told["fit"]["share"] < told["fit"]["high"]
+    assert told["proposals_by_reject"] == pytest.approx(50 / told["fit"]["share"])
+    assert told["smallest"]["parameters"] <= told["largest_drawn"]["parameters"]
+    assert told["largest_drawn"]["parameters"] <= told["largest"]["parameters"]
+    assert (told["time"], told["warning"], told["max_parameters"]) == (None, None, 200_000)
+    assert isinstance(told["networks"], int)
+
+
+def test_the_time_is_estimated_with_what_it_takes_for_granted(capsys: Capture, small: Path) -> None:
+    flags = (*QUICK[1:], "--minutes", "--trials", "50", "--workers", "3", "--epochs", "2")
+    out = run(capsys, "space", "check", small, *flags).out
+    assert re.search(r"time, estimated +about [\d.,]+ minutes for 50 trials of .*, 3 workers", out)
+    assert "1,149 images, 2 epochs, none pruned or repeated" in out
+
+
+def test_minutes_grow_with_trials_and_shrink_with_workers() -> None:
+    work = calibrating.Workload(defaults("digits"), images=100, validated=30)
+    space, task = spaces.default(), Task(channels=1, image_size=8)
+    found = calibrating.estimate(space, Budget(100_000, 1_000_000), task, work, trials=60, workers=4)
+    assert found.minutes == pytest.approx(found.trial_seconds * 60 / 4 / 60)
+    assert len(found.points) == 3 and all(point.seconds > 0 for point in found.points)
+    assert found.points[0].macs < found.points[2].macs
+
+
+def test_the_pace_of_a_network_lies_between_those_of_its_neighbours() -> None:
+    points = [Point(100, 1.0, 2), Point(10_000, 4.0, 2)]
+    assert calibrating.seconds(points, 50) == 1.0
+    assert calibrating.seconds(points, 1_000) == pytest.approx(2.0)
+    assert calibrating.seconds(points, 20_000) == pytest.approx(8.0)
+
+
+def test_samples_fit_the_budget_and_are_written_as_files_that_can_be_read(
+    capsys: Capture, small: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "nets"
+    flags = (*QUICK[1:], "-n", "4", "--format", "json", "--out", out)
+    result = run(capsys, "space", "sample", small, *flags)
+    drawn = json.loads(result.out)
+    assert [row["sample"] for row in drawn] == [1, 2, 3, 4]
+    for row in drawn:
+        network = architecture.load(out / f"{row['sample']}.json")
+        assert network.document() == row["architecture"] and network.fingerprint == row["fingerprint"]
+        assert cost.total(network).parameters == row["parameters"] <= 200_000
+        assert (network.channels, network.image_size) == (1, 8)
+    assert sorted(path.name for path in out.iterdir()) == ["1.json", "2.json", "3.json", "4.json"]
+    assert run(capsys, "space", "sample", small, *flags).out == result.out, "the same seed, the same networks"
+    assert run(capsys, "space", "sample", small, *flags, "--seed", "1").out != result.out
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "complaint"),
+    [
+        ("depht = [2]", (), r"bad\.toml: depht: unknown field"),
+        ("[stage]\nkernle = [3]", (), r"bad\.toml: stage\.kernle: unknown field"),
+        ("[stage]\nkernel = []", (), r"bad\.toml: stage\.kernel: .*at least 1"),
+        ("[stage]\nblocks = {low = 5, high = 2}", (), r"stage\.blocks: empty range: low 5 is above high 2"),
+        ("[width]\nlow = 9\nhigh = 15", (), r"bad\.toml: width: no multiple of 8 from 9 to 15"),
+        ("[stage]\nkernel = [3, 63]", (), r"bad\.toml: stage\.kernel: 63 is larger than its feature map"),
+        ("[pool]\nsize = [64]", (), r"bad\.toml: pool\.size: 64 is larger than the last map"),
+        ("[stem]\nkernel = [9]", ("--image-size", "4"), r"bad\.toml: stem\.kernel: 9 is larger than .* 4x4"),
+        ("depth = ", (), r"bad\.toml: not TOML"),
+    ],
+)
+@pytest.mark.parametrize("command", [("check", "--no-minutes"), ("sample",)])
+def test_a_bad_space_is_one_line_that_names_the_place_in_the_file(
+    capsys: Capture,
+    tmp_path: Path,
+    text: str,
+    flags: tuple[str, ...],
+    complaint: str,
+    command: tuple[str, ...],
+) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    result = run(capsys, "space", command[0], path, *command[1:], *flags)
+    assert result.code == 2
+    assert re.search(complaint, result.one_line)
+
+
+def test_a_file_that_is_not_there_is_one_line(capsys: Capture) -> None:
+    result = run(capsys, "space", "show", "absent.toml")
+    assert (result.code, result.one_line) == (2, "search: absent.toml: No such file or directory")
+
+
+@pytest.mark.parametrize("command", [("check", "--no-minutes"), ("sample",)])
+def test_a_budget_below_the_smallest_network_ends_with_3(
+    capsys: Capture, small: Path, command: tuple[str, ...]
+) -> None:
+    result = run(capsys, "space", command[0], small, *command[1:], "--max-params", "100")
+    assert result.code == 3
+    assert re.search("nothing fits 100 parameters: the smallest network of the space has", result.one_line)
+
+
+def test_where_hardly_a_draw_fits_reject_is_refused_and_fit_is_warned(capsys: Capture) -> None:
+    flags = ("--no-minutes", "--max-params", "3000")
+    warned = run(capsys, "space", "check", *flags)
+    assert warned.code == 0
+    assert warned.one_line.startswith("warning: under 1% of plain draws fit")
+    refused = run(capsys, "space", "check", *flags, "--sampling", "reject")
+    assert refused.code == 2
+    assert re.search(r"of the draws fit 3,000 parameters .* under 1%: use --sampling fit", refused.one_line)
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        (0, "0"),
+        (12_345, "12,345"),
+        (1_500_000, "about 1.5e6"),
+        (41 * 10**30, "about 4.1e31"),
+        (10**300, "about 1e300"),
+    ],
+)
+def test_a_count_of_any_size_is_told_in_a_few_characters(count: int, told: str) -> None:
+    assert forecasting.about(count) == told
