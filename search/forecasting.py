@@ -52,8 +52,13 @@ def of_time(found: "Estimate", trials: int) -> Iterator[str]:
     )
     yield _line(
         "",
-        f"{found.images:,} images, {found.epochs} epochs, none pruned or repeated, {found.device};"
-        f" from steps of {len(found.points)} proposals on noise, beside whatever else runs here",
+        f"{found.images:,} images, {found.epochs} epochs, none pruned or repeated; on {found.device}, from"
+        f" steps on noise of {len(found.points)} proposals",
+    )
+    yield _line(
+        "",
+        f"in batches of {', '.join(str(point.batch) for point in found.points)}"
+        " (small ones are slower by image), beside whatever else runs here",
     )
 
 
