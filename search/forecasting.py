@@ -1,6 +1,7 @@
 """A forecast in words and as a document. It computes nothing."""
 
 import math
+import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -32,12 +33,13 @@ def lines(told: "Forecast", trials: int) -> Iterator[str]:
         f"{trials:,} proposals by fit, " + (f"about {_rounded(proposals)} by reject" if proposals else
         "by reject more than can be told: no draw fits"),
     )  # fmt: skip
-    for i, cause in enumerate(told.causes):
-        yield _line(
-            "" if i else "misses have",
-            f"{cause.knob} = {cause.value}: in {100 * cause.of_misses:.0f}% of the misses,"
-            f" in {100 * cause.of_draws:.0f}% of the draws",
-        )
+    for whose, values in (("misses", told.causes), ("fits", told.helps)):
+        for i, cause in enumerate(values):
+            yield _line(
+                "" if i else f"{whose} have",
+                f"{cause.knob} = {cause.value}: in {100 * cause.of_misses:.0f}% of the {whose},"
+                f" in {100 * cause.of_draws:.0f}% of the draws",
+            )
     yield _line("MACs of proposals", f"{_spread(told.fit_macs)} (5%, 50%, 95%) by fit")
     if told.plain_macs:
         yield _line("", f"{_spread(told.plain_macs)} by reject")
@@ -47,8 +49,8 @@ def of_time(found: "Estimate", trials: int) -> Iterator[str]:
     """The estimate of the time, and what it takes for granted."""
     yield _line(
         "time, estimated",
-        f"about {_rounded(found.minutes)} minutes for {trials:,} trials of {span(found.trial_seconds)} in the"
-        f" mean, {found.workers} workers",
+        f"about {_long(found.minutes)} for {trials:,} trials of {span(found.trial_seconds)} in the"
+        f" mean, {found.workers} worker{'s' if found.workers > 1 else ''}",
     )
     yield _line(
         "",
@@ -75,6 +77,10 @@ def document(told: "Forecast", trials: int) -> dict[str, Any]:
         "networks": told.networks,
         "trials": trials,
         "proposals_by_reject": told.proposals(trials),
+        "helps": [
+            {"knob": x.knob, "value": x.value, "of_fits": x.of_misses, "of_draws": x.of_draws, "lift": x.lift}
+            for x in told.helps
+        ],
         "causes": [asdict(cause) | {"lift": cause.lift} for cause in told.causes],
         "macs_by_fit": asdict(told.fit_macs),
         "macs_by_reject": asdict(told.plain_macs) if told.plain_macs else None,
@@ -90,13 +96,30 @@ def about(count: int) -> str:
     return f"about {count // 10 ** (exponent - 1) / 10:g}e{exponent}"
 
 
+def wrapped(line: str, width: int | None) -> str:
+    """A line of the block, continued under its text where the terminal is narrower; as it is without one."""
+    if width is None or len(line) <= width:
+        return line
+    return textwrap.fill(line, max(width, 40), subsequent_indent=" " * 20, break_long_words=False)
+
+
+def _long(minutes: float) -> str:
+    """A time in the unit that people would say it in."""
+    if minutes < 120:
+        return f"{_rounded(minutes)} minutes"
+    if minutes < 2 * 24 * 60:
+        return f"{_rounded(minutes / 60)} hours"
+    return f"{_rounded(minutes / 60 / 24)} days"
+
+
 def _line(name: str, text: str) -> str:
     return f"{name:19} {text}"
 
 
 def _share(share: "Share") -> str:
     low, high = share.interval
-    return f"{100 * share.value:.1f}% (95% interval {100 * low:.1f}-{100 * high:.1f}%)"
+    digits = 1 if share.value >= 0.01 else 2
+    return f"{100 * share.value:.{digits}f}% (95% interval {100 * low:.{digits}f}-{100 * high:.{digits}f}%)"
 
 
 def _values(share: "Share") -> dict[str, Any]:

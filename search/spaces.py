@@ -1,6 +1,8 @@
 """The commands about a search space: show its knobs, forecast a search of it, draw some of its networks."""
 
 import json
+import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -118,8 +120,9 @@ def check(
         document = forecasting.document(told, trials) | {"time": asdict(time) if time else None}
         click.echo(json.dumps(document, indent=1))
         return
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for line in [*forecasting.lines(told, trials), *(forecasting.of_time(time, trials) if time else ())]:
-        click.echo(line)
+        click.echo(forecasting.wrapped(line, width))
     if told.scarce:
         click.echo(f"warning: {forecasting.SCARCE_LINE}", err=True)
 

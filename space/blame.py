@@ -1,7 +1,7 @@
 """Which values of which knobs stand in the networks that miss the budget more often than elsewhere.
 
 Numbers of many values count in thirds, as they were drawn. It knows no network: only answers and whether
-each was a miss.
+each was a miss; asked of those that fit instead, it says which values a network that fits has.
 """
 
 import bisect
@@ -13,6 +13,7 @@ from typing import Any
 
 MANY = 8  # numbers of more values are cut into thirds
 ENOUGH, LEAST_SHARE = 30, 0.2  # misses, and their share of all misses
+LEAST_LIFT = 1.05  # below it a value says nothing: where nearly all miss, so do nearly all of its networks
 CERTAIN = 4.0  # standard errors by which a value's misses exceed those of the knob's other values
 
 
@@ -41,7 +42,9 @@ def causes(answers: Sequence[Mapping[str, Any]], misses: Sequence[bool], most: i
         for name, value in answer.items():
             drawn[name].append((value, missed))
     found = [cause for name in drawn for cause in _of_knob(name, drawn[name], len(answers), sum(misses))]
-    return sorted(found, key=lambda cause: cause.lift, reverse=True)[:most]
+    return sorted(
+        (cause for cause in found if cause.lift >= LEAST_LIFT), key=lambda cause: cause.lift, reverse=True
+    )[:most]
 
 
 def _of_knob(name: str, drawn: list[tuple[Any, bool]], draws: int, missed: int) -> list[Cause]:

@@ -22,8 +22,9 @@ from space.sampling import plain, propose
 from space.shape import Shape, StageShape, realise
 from space.space import SearchSpace, Task
 
-DRAWS = 5_000  # of a space of five stages or so, in about a second; of fewer the more stages there are
-PROPOSALS = 250  # a fifth of it where few draws fit: shrinking a shape takes ten times as long
+DRAWS = 4_000  # of a space of five stages or so, in about a second; of fewer the more stages there are
+PROPOSALS = 150  # a fifth of it where few draws fit: shrinking a shape takes ten times as long
+RARE = 0.1  # share of draws that fit under which those that fit say more than those that miss
 SCARCE = 0.01  # share of draws that fit under which luck is no way to search
 NORMAL = 1.959964
 
@@ -59,8 +60,9 @@ class Spread:
 @dataclass(frozen=True)
 class Forecast:
     """`fit` and `upper_half` are of plain draws: within the budget, and using more than half of a limit of
-    it. `networks` counts different ones, in and out of the budget. The spreads are of plain draws that fit
-    (None if none does) and of proposals made to fit."""
+    it. `networks` counts different ones, in and out of the budget. `causes` are of the misses; where few
+    draws fit, `helps` are the same of those that do (`of_misses` is then a share of hits). The spreads are of
+    plain draws that fit (None if none does) and of proposals made to fit."""
 
     budget: Budget
     fit: Share
@@ -70,6 +72,7 @@ class Forecast:
     largest: Cost
     networks: int
     causes: tuple[blame.Cause, ...]
+    helps: tuple[blame.Cause, ...]
     plain_macs: Spread | None
     fit_macs: Spread
 
@@ -108,6 +111,7 @@ def forecast(
         largest=cost.total(largest(space, task)),
         networks=counting.networks(space, task),
         causes=tuple(blame.causes(answers, [not fit for fit in fits])),
+        helps=tuple(blame.causes(answers, fits)) if sum(fits) < RARE * len(fits) else (),
         plain_macs=_spread([each.macs for fit, each in zip(fits, spent, strict=True) if fit]),
         fit_macs=_spread(made) or Spread(least.macs, least.macs, least.macs),
     )

@@ -204,6 +204,19 @@ def test_shares_of_a_cause_are_counted_over_all_draws() -> None:
     assert blame.causes(answers, misses) == [blame.Cause("kernel", "7", of_misses=1.0, of_draws=0.6)]
 
 
+def test_a_value_that_nearly_all_draws_have_is_not_blamed() -> None:
+    answers = [{"kernel": 7}] * 960 + [{"kernel": 3}] * 40
+    assert blame.causes(answers, [True] * 960 + [False] * 40) == []
+
+
+def test_where_few_draws_fit_the_values_of_those_that_do_are_told() -> None:
+    told = forecast.forecast(spaces.default(), Budget(40_000), Task())
+    assert told.fit.value < forecast.RARE
+    assert {("depth", "2")} <= {(cause.knob, cause.value) for cause in told.helps}
+    assert all(cause.lift > 1 for cause in told.helps)
+    assert forecast.forecast(SMALL, BUDGET, TASK, draws=500).helps == ()
+
+
 def test_nothing_is_blamed_where_nothing_misses() -> None:
     assert blame.causes([{"kernel": 7}] * 100, [False] * 100) == []
 

@@ -45,11 +45,14 @@ def test_a_proposal_never_exceeds_the_budget(
 
 
 @MANY
-@given(spaces(), TASKS, SEEDS)
+@given(spaces(), TASKS, SEEDS, st.booleans())
 def test_a_proposal_stays_inside_the_ranges_of_the_space_and_its_kernels_fit_their_maps(
-    space: SearchSpace, task: Task, seed: int
+    space: SearchSpace, task: Task, seed: int, by_fit: bool
 ) -> None:
-    architecture = proposed(space, Budget(10**8), task, seed)
+    if by_fit:
+        architecture = proposed(space, Budget(10**8), task, seed)
+    else:
+        architecture = sampling.plain(space, task, Dice(seed))
     stem, block, pool = architecture.stem, architecture.block, architecture.pool
     assert holds(space.depth, len(architecture.stages))
     assert stem.stride in space.stem.stride and bool(stem.max_pool) in space.stem.max_pool
@@ -77,6 +80,20 @@ def test_a_proposal_stays_inside_the_ranges_of_the_space_and_its_kernels_fit_the
     gates = {(False, False): "none", (True, False): "stem", (False, True): "block"}
     gate = gates[bool(stem.squeeze_excitation), bool(block.squeeze_excitation)]
     assert gate in space.block.squeeze_excitation
+
+
+@MANY
+@given(spaces(), TASKS, BUDGETS, SEEDS)
+def test_a_plain_draw_passes_the_judge_exactly_if_it_is_within_every_limit(
+    space: SearchSpace, task: Task, budget: Budget, seed: int
+) -> None:
+    architecture = sampling.plain(space, task, Dice(seed))
+    verdict, table = judge(architecture, budget), cost.layers(architecture)
+    parameters, macs = sum(row.parameters for row in table), sum(row.macs for row in table)
+    within = parameters <= budget.max_parameters and (budget.max_macs is None or macs <= budget.max_macs)
+    assert verdict.fits == within
+    assert within == all(excess <= 0 for excess in verdict.violations.values())
+    assert architecture.stages[0].width in space.width.grid(grain_of(space, architecture))
 
 
 def proposed(space: SearchSpace, budget: Budget, task: Task, seed: int) -> Architecture:
