@@ -66,6 +66,7 @@ class Search:
     moments: list[float] = field(default_factory=list)
     injected: int = 0
     engine: Engine | None = None
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         (self.place / "training").mkdir()
@@ -98,6 +99,7 @@ class Search:
             process = subprocess.Popen(
                 command, cwd=self.place, env=self.environment | environment, stdout=out, stderr=out
             )
+        self.started.append(process)
         return Started(process, log)
 
     def launch(self, trials: int, *flags: object, workers: int = 2, **environment: str) -> "Started":
@@ -158,6 +160,8 @@ class Search:
         for pid in self.processes():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        for process in self.started:
+            process.wait(30)
 
     def settle(self, check: Callable[..., Any], fault: str, asked: int, *, done: bool = True) -> Figures:
         """After the last launcher: the books agree, nothing runs, nothing is left. Returns the figures.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fault_killer import Killer
 from faults import Figures, Search, wait_until
 
 from storage import results
@@ -21,16 +22,13 @@ def test_real_trainings_survive_the_death_of_their_workers(
     keep: Callable[[Figures], None],
     full: bool,
 ) -> None:
-    kills, asked = (8, 12) if full else (2, 3)
+    kills, asked = (8, 40) if full else (2, 8)
     search = search_on(postgres_url, fake=False)
     launcher = search.launch(asked, "--epochs", 12 if full else 6)
-    for kill in range(kills):
-        # No slot dies three times without a finished trial: every second death waits for one.
-        wanted = min(search.trained() + kill % 2, asked - 1)
-        wait_until(lambda wanted=wanted: search.trained() >= wanted and search.training(), "a training")
-        os.kill(launcher.children()[-1], signal.SIGKILL)
-        search.fault()
-        wait_until(lambda kill=kill: search.interrupted() > kill or search.trained() >= asked, "its notice")
+    killer = Killer(search, launcher, seed=2)
+    wait_until(search.training, "a training")
+    for _ in range(kills):
+        killer.kill_one()
     launcher.require(0)
     keep(search.settle(check, "SIGKILL of workers, real trainings (torch)", asked))
 
