@@ -18,6 +18,7 @@ from benchmarks.search.plots import differences, lines
 Document = dict[str, Any]
 RESULTS = Path("benchmarks/results/search.json")
 PAGE, IMAGES = Path("docs/search.md"), Path("docs/images/search")
+NOT_RUN = "Not measured yet; `make bench-search` goes on with it."
 CLEAR = 0.05  # of Holm's corrected p
 
 
@@ -75,7 +76,7 @@ def world(stage: Document) -> str:
     """What a world of real curves is made of, and how well the trees tell it."""
     facts = stage["facts"]
     rows = [
-        ("networks trained", f"{facts['networks']}, {facts['repeated']} of them from two more seeds"),
+        ("networks trained", f"{facts['networks']}, {facts['repeated']} of them from more than one seed"),
         ("truth, lowest / median / highest", " / ".join(f"{100 * v:.1f}%" for v in facts["truth"].values())),
         ("the same network from another seed: standard deviation", f"{facts['luck_points']:.2f} points"),
         ("Kendall's tau of each epoch's accuracy and truth", _list(facts["kendall_by_epoch"])),
@@ -123,7 +124,8 @@ def rendered(page: str, document: Document) -> str:
 
     def written(match: re.Match[str]) -> str:
         name = match.group(1)
-        return f"<!-- {name} -->\n{known[name]()}\n<!-- end -->" if name in known else match.group(0)
+        text = known[name]() if name in known else NOT_RUN
+        return f"<!-- {name} -->\n{text}\n<!-- end -->"
 
     return re.sub(r"<!-- ([a-z0-9, -]+) -->\n.*?<!-- end -->", written, page, flags=re.DOTALL)
 

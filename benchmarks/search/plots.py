@@ -65,7 +65,7 @@ def differences(stage: Stage) -> str:
     parts = [text(12, 22, f"{stage['world']}: points of true accuracy against “{stage['baseline']}”")]
     for tick in ticks(-reach, reach):
         parts += [line(x(tick), top - 8, x(tick), height - 30, "#eee" if tick else "#888")]
-        parts += [text(x(tick), height - 14, f"{tick:+g}", "middle")]
+        parts += [text(x(tick), height - 14, f"{tick:+g}" if tick else "0", "middle")]
     for i, (name, arm) in enumerate(arms.items()):
         y = top + row * i + 8
         parts.append(text(left - 12, y + 4, name, "end"))
@@ -94,18 +94,21 @@ def lines(stage: Stage) -> str:
         ("trials", [*stage["trials_grid"]], "by_trials"),
         ("training, % of uniform", [100 * share for share in stage["cost_grid"]], "by_cost"),
     )
-    known = [
+    means = [
         100 * point["mean"]
         for name in names
         for _, _, key in panels
         for point in stage["arms"][name][key][1:]
         if point
     ]
-    low, high = min(known, default=0.0), max(known, default=1.0)
+    low, high = min(means, default=0.0), max(means, default=1.0)
     low, high = low - 0.05 * (high - low) - 0.01, high + 0.05 * (high - low) + 0.01
     parts = [text(12, 20, f"{stage['world']}: true accuracy of the chosen network, %, mean over seeds")]
     for number, (label, xs, key) in enumerate(panels):
-        parts += panel(70 + 400 * number, label, xs, [(n, stage["arms"][n][key]) for n in names], (low, high))
+        curves = [(name, stage["arms"][name][key]) for name in names]
+        count = max((i + 1 for _, points in curves for i, point in enumerate(points) if point), default=1)
+        known = [(name, points[:count]) for name, points in curves]
+        parts += panel(70 + 400 * number, label, xs[:count], known, (low, high))
     for i, name in enumerate(names):
         x, y = 70 + 260 * (i % 3), 388 + 20 * (i // 3)
         parts += [line(x, y - 4, x + 22, y - 4, COLOURS[i], 3), text(x + 28, y, name)]

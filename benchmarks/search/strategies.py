@@ -191,9 +191,7 @@ CORE = (  # where a forest makes each search slower still
     "nsga-ii, population 20",
     "tpe, pre-screen of 2 by MACs",
     "tpe + median, third, 10 start-up",
-    "tpe + median, no warm-up, 5 start-up",
     "tpe + asha, third",
-    "tpe + asha, from the first epoch",
     "tpe + promotion, third",
 )
 FEWER = ("random", "tpe", "tpe, univariate", "tpe, pre-screen of 2 by MACs")

@@ -1,0 +1,272 @@
+"""The benchmark of search: its clock and counts are those of a real study, and a small run goes through."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import optuna
+import pytest
+
+from benchmarks.search import measure, strategies, suite, table
+from benchmarks.search.document import RESULTS, rendered
+from benchmarks.search.proposals import Deck, Fitting, Rejecting, candidate
+from benchmarks.search.simulator import Finish, Search
+from benchmarks.search.strategies import BASE, Rungs, Screen, Strategy
+from benchmarks.search.swift import hastened
+from benchmarks.search.worlds import Candidate, Formula, Learning, Replay
+from space import sampling
+from space import space as spaces
+from space.budget import Budget
+from space.space import SearchSpace, Task
+
+ROOT = Path(__file__).parent.parent
+DECK = Strategy("deck", strategies.uniform, strategies.never, sampling="deck")
+
+
+@dataclass(frozen=True)
+class Slow:
+    """A world in which network number i takes i + 1 seconds an epoch, and later ones are better."""
+
+    cards: Sequence[Candidate]
+    name: str = "slow"
+    epochs: int = 6
+    space: SearchSpace = field(default_factory=spaces.default)
+    budget: Budget = field(default_factory=Budget)
+    task: Task = field(default_factory=Task)
+
+    def learn(self, candidate: Candidate, seed: int) -> Learning:
+        del seed
+        number = [card.fingerprint for card in self.cards].index(candidate.fingerprint)
+        final = 0.5 + number / 1_000
+        return Learning(tuple(final * (e + 1) / self.epochs for e in range(self.epochs)), final, number + 1.0)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    yield
+    optuna.logging.set_verbosity(level)
+
+
+@pytest.fixture(scope="module")
+def cards() -> list[Candidate]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=5))
+    source = Fitting(spaces.default(), Budget(), Task())
+    return [source.propose(study.ask()) for _ in range(40)]
+
+
+def dealt(cards: Sequence[Candidate], strategy: Strategy = DECK, trials: int = 20, **more: object) -> Search:
+    search = Search(Slow(cards), strategy, Deck(cards, seed=1), seed=1, trials=trials, cost=0.0)
+    return replace(search, **more).run()
+
+
+def test_exactly_as_many_trials_are_trained_as_were_asked_for(cards: list[Candidate]) -> None:
+    for workers in (1, 3, 8):
+        search = dealt(cards, workers=workers)
+        assert search.trained == len(search.finished) == 20
+        assert len(search.study.trials) == 20
+
+
+def test_a_training_takes_its_seconds_and_workers_share_the_time(cards: list[Candidate]) -> None:
+    alone = dealt(cards, workers=1)
+    assert alone.time == pytest.approx(alone.spent)
+    together = dealt(cards, workers=8)
+    assert together.spent == pytest.approx(alone.spent)
+    assert alone.spent / 8 <= together.time < alone.spent / 4
+
+
+def test_a_result_is_known_only_when_its_training_is_over(cards: list[Candidate]) -> None:
+    seen: list[int] = []
+
+    class Watching(optuna.samplers.RandomSampler):
+        def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+            seen.append(sum(other.state.is_finished() for other in study.get_trials(deepcopy=False)))
+
+    dealt(cards, replace(DECK, sampler=lambda _seed: Watching()), workers=8)
+    assert seen[:8] == [0] * 8
+    assert seen[8:] == list(range(1, 13))
+
+
+def test_a_stopped_trial_costs_the_epochs_that_it_had(cards: list[Candidate]) -> None:
+    class Third(optuna.pruners.BasePruner):
+        def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+            return trial.last_step == 2 and trial.number % 2 == 1
+
+    search = dealt(cards, replace(DECK, pruner=lambda _epochs: Third()), workers=1)
+    assert search.tally["pruned"] == 10
+    assert search.epochs == 10 * 6 + 10 * 2
+    world, order = Slow(cards), list(reversed(Deck(cards, seed=1).order))
+    seconds = [world.learn(cards[i], 1).seconds for i in order[:20]]
+    assert search.spent == pytest.approx(sum(s * (2 if i % 2 else 6) for i, s in enumerate(seconds)))
+    assert search.trained == 20
+
+
+def test_a_search_goes_on_until_the_cost_is_spent_too(cards: list[Candidate]) -> None:
+    search = dealt(cards, trials=5, cost=300.0)
+    assert search.spent >= 300.0
+    assert search.trained > 5
+    assert search.cost_at_trials is not None and search.cost_at_trials < search.spent
+
+
+def test_rejected_proposals_cost_nothing_and_do_not_count() -> None:
+    world = Formula(spaces.default(), epochs=3)
+    source = Rejecting(world.space, world.budget, world.task)
+    strategy = replace(BASE, sampler=strategies.uniform, sampling="reject")
+    search = Search(world, strategy, source, seed=2, trials=15, cost=0.0).run()
+    over = [t for t in search.study.trials if any(v > 0 for v in t.constraints.values())]
+    assert search.trained == 15
+    assert search.epochs == 45
+    assert search.tally["over"] == len(over) > 0
+    assert search.tally["asks"] == len(search.study.trials) == 15 + len(over) + search.tally["repeated"]
+    assert all(trial.state == optuna.trial.TrialState.PRUNED for trial in over)
+
+
+class Twice(optuna.samplers.RandomSampler):
+    """Proposes each network twice."""
+
+    def sample_independent(self, study, trial, name, distribution):  # type: ignore[no-untyped-def]
+        self._rng.rng.seed(trial.number // 2 * 1_000 + sum(map(ord, name)))
+        return super().sample_independent(study, trial, name, distribution)
+
+
+@pytest.mark.parametrize("told", ["value", "pruned"])
+def test_a_repeat_is_told_and_not_trained(told: str) -> None:
+    world = Formula(spaces.default(), epochs=2)
+    source = Fitting(world.space, world.budget, world.task)
+    strategy = replace(BASE, sampler=lambda _seed: Twice(), repeats=told)
+    search = Search(world, strategy, source, seed=0, trials=6, cost=0.0, workers=1).run()
+    states = [trial.state.name for trial in search.study.trials]
+    assert search.tally["repeated"] == 5
+    assert states == ["COMPLETE", "COMPLETE" if told == "value" else "PRUNED"] * 5 + ["COMPLETE"]
+    if told == "value":
+        assert search.study.trials[0].value == search.study.trials[1].value
+
+
+def test_what_is_paused_at_a_rung_goes_on_from_there(cards: list[Candidate]) -> None:
+    rungs = Rungs(1 / 3)
+    assert rungs.epochs(6) == (2,)
+    assert rungs.epochs(30) == (10,)
+    assert Rungs(0.1).epochs(30) == (3, 9, 27)
+    search = dealt(cards, replace(DECK, rungs=rungs), trials=30, workers=4)
+    assert search.trained == 30
+    assert 0 < search.promoted <= 10 + 4
+    assert len(search.finished) == search.promoted
+    assert search.epochs == 30 * 2 + search.promoted * 4  # the first two epochs were not done again
+    completed = [trial for trial in search.study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
+    assert {trial.value for trial in completed} == {finish.observed for finish in search.finished}
+
+
+def test_a_pre_screen_trains_the_costlier_of_two() -> None:
+    world = Formula(spaces.default(), epochs=2)
+    source = Fitting(world.space, world.budget, world.task)
+    strategy = replace(BASE, sampler=strategies.uniform, screen=Screen(2, "macs"))
+    search = Search(world, strategy, source, seed=0, trials=5, cost=0.0, workers=1).run()
+    trials = search.study.trials
+    macs = []
+    for trial in trials:
+        fixed = optuna.trial.FixedTrial(trial.params)
+        macs.append(
+            candidate(sampling.propose(world.space, world.budget, world.task, fixed), world.budget).macs
+        )
+    for i in range(0, 10, 2):
+        kept = i if trials[i].value is not None else i + 1
+        assert macs[kept] == max(macs[i : i + 2])
+        assert trials[i + (kept == i)].state == optuna.trial.TrialState.FAIL
+
+
+def test_flat_trials_all_have_the_same_parameters() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    names = set()
+    for _ in range(12):
+        trial = study.ask()
+        Fitting(spaces.default(), Budget(), Task(), flat=True).propose(trial)
+        names.add(frozenset(name for name in trial.params if not name.startswith("hidden")))
+    assert len(names) == 1
+
+
+def test_the_winner_is_what_a_ranking_would_name() -> None:
+    rows = [(0.7, 0.71, 9), (0.9, 0.8, 9), (0.8, 0.99, 9), (0.9, 0.85, 5), (0.9, 0.1, 7)]
+    finished = [Finish(i + 1, 10.0 * i, seen, truth, size) for i, (seen, truth, size) in enumerate(rows)]
+    assert measure.winners(finished) == [0.71, 0.8, 0.8, 0.85, 0.85]
+
+
+def test_intervals_and_corrections_are_the_textbook_ones() -> None:
+    found = measure.interval([1.0, 2.0, 3.0, 4.0])
+    assert (found.mean, round(found.half, 4)) == (2.5, 2.0543)  # t(3) = 3.1824, s = 1.2910
+    corrected = measure.holm({"a": 0.01, "b": 0.04, "c": 0.03})
+    assert corrected == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
+
+
+def test_the_swifter_sampler_proposes_the_same_networks() -> None:
+    world = Formula(spaces.default(), epochs=2)
+
+    def search() -> list[float]:
+        source = Fitting(world.space, world.budget, world.task)
+        return [f.observed for f in Search(world, BASE, source, seed=3, trials=25, cost=0.0).run().finished]
+
+    own = search()
+    with hastened():
+        assert search() == own
+
+
+@pytest.mark.parametrize("key", suite.TABLES)
+def test_the_curves_in_the_repository_are_real_and_whole(key: str) -> None:
+    curves = table.load(suite.CURVES / f"{key}.json.gz")
+    assert len(curves.entries) == len({entry.architecture.fingerprint for entry in curves.entries}) >= 300
+    for entry in curves.entries[::20]:
+        again = candidate(entry.architecture, curves.budget)
+        assert again.fits
+        assert (again.parameters, again.macs) == (entry.parameters, entry.macs)
+        assert len(entry.curve) == curves.epochs
+
+
+def test_a_surrogate_tells_a_network_of_the_table_about_what_it_was() -> None:
+    curves = table.load(suite.CURVES / "digits.json.gz")
+    world = Replay(curves)
+    pairs = [
+        (world.learn(candidate(entry.architecture, curves.budget), seed).truth, entry.truth)
+        for seed, entry in enumerate(curves.entries[::10])
+    ]
+    error = sorted(abs(told - was) for told, was in pairs)
+    assert error[len(error) // 2] < 0.1
+    one = candidate(curves.entries[0].architecture, curves.budget)
+    assert world.learn(one, 1) == world.learn(one, 1)
+    assert world.learn(one, 1).curve != world.learn(one, 2).curve
+
+
+def test_a_small_run_goes_from_searches_to_tables_and_plots(tmp_path: Path) -> None:
+    from benchmarks.search.document import images, summary
+    from benchmarks.search.report import report
+
+    stages = suite.stages(seeds=2, trials=10)
+    rows = tmp_path / "rows.jsonl"
+    for stage in stages:
+        if stage.key in ("formula", "digits, dealt", "digits"):
+            list(suite.run(stage, rows, only=("tpe", "random", "none", "median, third, 10 start-up")))
+    count = len(rows.read_text().splitlines())
+    assert not list(suite.run(stages[0], rows, only=("tpe", "random")))  # nothing is run twice
+    assert len(rows.read_text().splitlines()) == count
+    document = json.loads(json.dumps(report(stages, suite.read(rows))))
+    assert set(document["stages"]) == {"formula", "digits, dealt", "digits"}
+    assert document["stages"]["formula"]["arms"]["tpe"]["trials"] >= 10
+    assert "| random |" in summary(document)
+    drawn = images(document)
+    assert all(text.startswith("<svg") and text.endswith("</svg>\n") for text in drawn.values())
+
+
+def test_the_page_holds_what_was_measured() -> None:
+    document = json.loads((ROOT / RESULTS).read_text())
+    page = (ROOT / "docs" / "search.md").read_text()
+    assert rendered(page, document) == page
+
+
+def test_the_command_tells_what_it_takes() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "benchmarks.search", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ran.returncode == 0
+    assert "--quick" in ran.stdout
