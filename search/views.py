@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -114,39 +114,9 @@ def emit(rows: list[dict[str, Any]], form: str, title: str = "") -> None:
         writer.writeheader()
         writer.writerows(rows)
     else:
-        _table(rows, title)
+        from search import tables
 
-
-def _table(rows: Iterable[dict[str, Any]], title: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    rows = list(rows)
-    if not rows:
-        click.echo("none", err=True)
-        return
-    table = Table(title=title or None, title_justify="left", header_style="bold")
-    for name, value in rows[0].items():
-        numeric = any(isinstance(row[name], (int, float)) for row in rows)
-        table.add_column(name.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
-        del value
-    for row in rows:
-        table.add_row(*(Text(_cell(name, value)) for name, value in row.items()))
-    console = Console()
-    if not console.is_terminal:
-        console.width = 200
-    console.print(table)
-
-
-def _cell(name: str, value: Any) -> str:
-    if value is None:
-        return "-"
-    if name.endswith(("accuracy", "share")) and isinstance(value, float):
-        return f"{100 * value:.2f}%"
-    if isinstance(value, float):
-        return f"{value:.1f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+        tables.show(rows, title)
 
 
 def brief(row: "Candidate") -> dict[str, Any]:
