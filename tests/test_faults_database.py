@@ -337,7 +337,7 @@ def test_a_second_ctrl_c_ends_without_the_database(
     server: Postgres, search_on: Callable[..., Search], check: Callable[..., Any]
 ) -> None:
     search = search_on(server.url())
-    launcher = search.launch(50)
+    launcher = search.launch(50, "--lease", "10s")  # what could not be said to the database waits for its end
     wait_until(lambda: search.trained() > 1, "some trials")
     server.stop()
     for _ in range(2):
