@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -23,9 +24,13 @@ What `search COMMAND --help` prints. Written by `make docs`.
 def render() -> str:
     """Every command with its help, in Markdown."""
     os.environ["HOME"] = "~"  # the default folders of whoever writes this are not for the page
-    parts = [HEAD, _section("search", cli)]
-    parts += [_section(f"search {name}", command) for name, command in sorted(cli.commands.items())]
-    return "\n".join(parts)
+    return "\n".join([HEAD, *_sections("search", cli)])
+
+
+def _sections(name: str, command: click.Command) -> Iterator[str]:
+    yield _section(name, command)
+    for below, one in sorted(command.commands.items()) if isinstance(command, click.Group) else ():
+        yield from _sections(f"{name} {below}", one)
 
 
 def _section(name: str, command: click.Command) -> str:
