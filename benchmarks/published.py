@@ -59,18 +59,30 @@ def run(lines: Sequence[Line], given: argparse.Namespace) -> dict[str, dict[str,
     common = ["--data", given.data, "--epochs", str(given.epochs), "--seeds", str(given.seeds), "--resume"]
     common += ["--data-dir", given.data_dir] if given.data_dir else []
     common += ["--train-images", str(given.train_images)] if given.train_images else []
+    out.mkdir(parents=True, exist_ok=True)
     works = []
     for line in lines:
         folder = out / f"{line.network}-by-{(line.recipe or 'default').removeprefix('published:')}"
-        recipe = ["--recipe", line.recipe] if line.recipe else []
+        recipe = ["--recipe", line.recipe or _default(line, out)]
         arguments = (f"published:{line.network}", *common, *recipe, "--out", str(folder))
         works.append(Work(line.name, arguments, folder / "log.txt"))
     slots = devices.slots("all", given.workers)
     storage = f"sqlite:///{out.resolve() / 'trainings.db'}"
-    out.mkdir(parents=True, exist_ok=True)
     done = crew.run(works, slots, storage, lambda d: print(d.work.name, d.code, d.last, file=sys.stderr))
     good = [ended.work for ended in done if ended.code == 0]
     return {work.name: json.loads((work.log.parent / "result.json").read_text()) for work in good}
+
+
+def _default(line: Line, out: Path) -> str:
+    """A file with the default recipe; it accepts the softmax that one network has before its loss."""
+    from space import published
+    from trainer import recipe
+
+    softmax = published.find(line.network).architecture.head.softmax
+    document = recipe.full("cifar10").document() | ({"accept": ["softmax"]} if softmax else {})
+    path = out / f"default{'-softmax' if softmax else ''}.json"
+    path.write_text(json.dumps(document, indent=1))
+    return str(path)
 
 
 def table(lines: Sequence[Line], results: dict[str, dict[str, Any]]) -> str:

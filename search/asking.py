@@ -4,7 +4,7 @@ The sampler answers for a draft of the trial, in memory; once all is chosen the 
 no other worker ever sees half of it. The answers are those of study.ask(), which a test holds.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -26,13 +26,25 @@ DRAFTING = (optuna.samplers.TPESampler, optuna.samplers.GPSampler, optuna.sample
 
 
 class _Aside:
-    """A storage that is read through; what a sampler notes about a draft is dropped."""
+    """A storage that is read through; what a sampler notes about a draft is dropped.
 
-    def __init__(self, storage: Any) -> None:
-        self._storage = storage
+    The trials are read once: a sampler that asks for them anew for each parameter would see no more than
+    what others did in these milliseconds.
+    """
+
+    def __init__(self, storage: Any, study_id: int) -> None:
+        self._storage, self._study_id = storage, study_id
+        self._trials: list[FrozenTrial] = storage.get_all_trials(study_id, deepcopy=False)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        if study_id != self._study_id or deepcopy:
+            return list(self._storage.get_all_trials(study_id, deepcopy=deepcopy, states=states))
+        return [trial for trial in self._trials if states is None or trial.state in states]
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         if trial_id != DRAFT:
@@ -43,7 +55,7 @@ class Draft:
     """A trial whose parameters are being chosen; suggests as optuna.Trial does."""
 
     def __init__(self, study: optuna.Study) -> None:
-        aside: Any = _Aside(study._storage)
+        aside: Any = _Aside(study._storage, study._study_id)
         self.study = optuna.Study(study.study_name, aside, sampler=study.sampler)
         self.kept = study
         self.trial = _empty()

@@ -6,8 +6,12 @@ Optuna proposes and remembers; the ledger (storage/) decides what counts. Nothin
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
+from typing import TYPE_CHECKING
 
 import optuna
+from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -17,6 +21,9 @@ from space.budget import Verdict
 from space.errors import StudyError
 from storage import database, leases, results
 from storage.records import TRAINED, Candidate, Measured, State
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 STARTUP_TRIALS = 10
 MEETINGS = 8  # at a table of Optuna's; each is met once by whoever is second
@@ -29,7 +36,11 @@ def quiet() -> None:
 
 
 class Storage(optuna.storages.RDBStorage):
-    """Optuna's, which lets go of its connections where it cannot be opened."""
+    """Optuna's, which lets go of its connections where it cannot be opened.
+
+    It stores the parameters of a new trial at once. Optuna asks for each of some thirty whether the trial is
+    there and whether the study had the parameter with another range: what it found once, holds.
+    """
 
     def __init__(self, url: str) -> None:
         try:
@@ -39,6 +50,30 @@ class Storage(optuna.storages.RDBStorage):
                 self.remove_session()
                 self.engine.dispose()
             raise
+        self._known: dict[tuple[int, str], BaseDistribution] = {}
+
+    def _get_prepared_new_trial(
+        self, study_id: int, template_trial: FrozenTrial | None, session: "Session"
+    ) -> "models.TrialModel":
+        if template_trial is None or template_trial.state != TrialState.RUNNING:
+            return super()._get_prepared_new_trial(study_id, template_trial, session)
+        ranges = template_trial.distributions
+        known = {name for name in ranges if self._known.get((study_id, name)) == ranges[name]}
+        rest = copy(template_trial)
+        rest.params = {name: value for name, value in template_trial.params.items() if name not in known}
+        trial = super()._get_prepared_new_trial(study_id, rest, session)
+        session.add_all(
+            models.TrialParamModel(
+                trial_id=trial.trial_id,
+                param_name=name,
+                param_value=ranges[name].to_internal_repr(value),
+                distribution_json=distribution_to_json(ranges[name]),
+            )
+            for name, value in template_trial.params.items()
+            if name in known
+        )
+        self._known |= {(study_id, name): found for name, found in ranges.items()}
+        return trial
 
 
 def _storage(url: str) -> Storage:
@@ -113,11 +148,19 @@ def _mixed(seed: tuple[int, ...]) -> int:
     return int(SeedSequence(seed).generate_state(1)[0])
 
 
+class Median(optuna.pruners.MedianPruner):
+    """Optuna's, which does not read all trials of the study in the epochs in which it never stops one."""
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        step = trial.last_step
+        return step is not None and step >= self._n_warmup_steps and super().prune(study, trial)
+
+
 def make_pruner(name: PrunerName, epochs: int) -> optuna.pruners.BasePruner:
     """Pruners that leave the first third of a training alone: what starts slowly may end well."""
     warm_up = epochs // 3 + 1
     if name == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=warm_up)
+        return Median(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=warm_up)
     if name == "hyperband":
         return optuna.pruners.HyperbandPruner(min_resource=warm_up, max_resource=epochs)
     if name == "asha":

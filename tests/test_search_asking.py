@@ -73,3 +73,35 @@ def test_a_pruner_that_divides_the_trials_needs_their_numbers() -> None:
     assert not can_draft(study)
     study.pruner, study.sampler = optuna.pruners.NopPruner(), optuna.samplers.NSGAIISampler()
     assert not can_draft(study)
+
+
+def test_a_parameter_with_another_range_is_still_refused(sqlite_url: str) -> None:
+    studies.quiet()
+    with studies.opened_storage(sqlite_url) as storage:
+        study = optuna.create_study(storage=storage, sampler=studies.make_sampler("random", 0))
+        for _ in range(2):  # the second time its range is known
+            draft = Draft(study)
+            draft.suggest_categorical("pool", ("avg", "max"))
+            draft.keep({})
+        draft = Draft(study)
+        draft.suggest_categorical("pool", ("avg", "none"))
+        with pytest.raises(ValueError, match="CategoricalDistribution does not support dynamic value space"):
+            draft.keep({})
+        assert len(study.get_trials()) == 2
+
+
+def test_the_median_pruner_decides_as_optunas_own() -> None:
+    ours = studies.make_pruner("median", 8)
+    assert isinstance(ours, studies.Median)
+    theirs = optuna.pruners.MedianPruner(n_startup_trials=ours._n_startup_trials, n_warmup_steps=3)
+    study = optuna.create_study(direction="maximize")
+    decided = []
+    for number in range(40):
+        trial = study.ask()
+        for epoch in range(1, 9):
+            trial.report(number * 17 % 40 + epoch, epoch)
+            found = study._storage.get_trial(trial._trial_id)
+            decided.append((epoch, ours.prune(study, found)))
+            assert decided[-1][1] == theirs.prune(study, found)
+        study.tell(trial, number * 17 % 40)
+    assert {epoch for epoch, stopped in decided if stopped} == {3, 4, 5, 6, 7, 8}
