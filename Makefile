@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 TRIALS ?= 200
 export OMP_NUM_THREADS = 1
 
-.PHONY: help search test faults check format lint types docs bench bench-search clean
+.PHONY: help search test faults check format lint types docs bench bench-gpu bench-search clean
 
 help:
 	@echo "make search   install into $(VENV) and run a real search of $(TRIALS) trials on handwritten digits"
@@ -14,7 +14,8 @@ help:
 	@echo "make faults   kill, freeze and fill what a search needs, in full; write docs/reliability.md"
 	@echo "make check    what CI runs: format, lint, types, tests"
 	@echo "make docs     write docs/commands.md from the commands"
-	@echo "make bench    measure what is claimed: judging"
+	@echo "make bench    measure speed against what people write by hand: docs/speed.md (an hour)"
+	@echo "make bench-gpu   all that is claimed of a GPU, in one command"
 	@echo "make bench-search   compare samplers and pruners in simulated searches: docs/search.md (hours; QUICK=1: minutes)"
 	@echo "make clean    remove $(VENV) and the caches"
 
@@ -65,7 +66,11 @@ docs: $(VENV)/.dev
 	$(BIN)/python docs/render.py
 
 bench: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.judging
+	$(BIN)/python -m benchmarks.speed $(BENCH)
+
+bench-gpu: $(VENV)/.dev
+	@mkdir -p build
+	$(BIN)/python -m benchmarks.gpu $(BENCH) --json build/gpu.json
 
 # Goes on where a run was broken off: build/search.jsonl holds one line a search.
 bench-search: $(VENV)/.dev

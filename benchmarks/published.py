@@ -79,7 +79,9 @@ def _default(line: Line, out: Path) -> str:
     from trainer import recipe
 
     softmax = published.find(line.network).architecture.head.softmax
-    document = recipe.full("cifar10").document() | ({"accept": ["softmax"]} if softmax else {})
+    document = recipe.full("cifar10").model_dump(mode="json", exclude_defaults=True) | (
+        {"accept": ["softmax"]} if softmax else {}
+    )
     path = out / f"default{'-softmax' if softmax else ''}.json"
     path.write_text(json.dumps(document, indent=1))
     return str(path)

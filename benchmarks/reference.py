@@ -6,7 +6,7 @@ used but the network, so that both sides train the same one.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,8 +69,9 @@ def train(
     validation_part: tuple[NDArray[np.uint8], NDArray[np.int64]],
     settings: Settings,
     seed: int,
+    on_epoch: Callable[[int, float], None] | None = None,
 ) -> Trained:
-    """The loop. Yields nothing until it is done."""
+    """The loop. on_epoch(epoch from 1, validation accuracy 0..1), where given, may raise to stop it."""
     torch.manual_seed(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device)
@@ -95,7 +96,7 @@ def train(
     )
     criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
     started, loss = time.perf_counter(), 0.0
-    for _ in range(settings.epochs):
+    for epoch in range(1, settings.epochs + 1):
         network.train()
         loss = 0.0
         for images, labels in loader:
@@ -107,6 +108,8 @@ def train(
             schedule.step()
             loss += found.item()
         loss /= len(loader)
+        if on_epoch:
+            on_epoch(epoch, evaluate(network, Pictures(*validation_part, train=False), settings, device))
     seconds = time.perf_counter() - started
     accuracy = evaluate(network, Pictures(*validation_part, train=False), settings, device)
     return Trained(loss, accuracy, seconds, settings.epochs * len(loader) * settings.batch_size)

@@ -80,6 +80,8 @@ def _reference(task: dict[str, Any], dataset: Any, split: Any, network: Any) -> 
 def _ours(task: dict[str, Any], dataset: Any, split: Any, network: Any) -> dict[str, Any]:
     import dataclasses
 
+    import torch
+
     from trainer import loop
     from trainer.recipe import Recipe
 
@@ -87,7 +89,13 @@ def _ours(task: dict[str, Any], dataset: Any, split: Any, network: Any) -> dict[
     fewer = dataclasses.replace(split, validation=split.validation[:256])
     losses: list[float] = []
     outcome = loop.train(
-        network, recipe, dataset, fewer, seed=task["seed"], on_epoch=lambda r: losses.append(r.train_loss)
+        network,
+        recipe,
+        dataset,
+        fewer,
+        seed=task["seed"],
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        on_epoch=lambda report: losses.append(report.train_loss),
     )
     images = task["epochs"] * (len(split.train) // 128) * 128
     return {

@@ -1,0 +1,149 @@
+"""The five tables of docs/speed.md: runs them one after another, and writes the page's tables anew.
+
+    python -m benchmarks.speed [--data cifar10] [--data-dir DIR] [--only training ...] [--quick]
+    python -m benchmarks.speed --document [--check]
+
+Results go to benchmarks/results/speed.json, each with the machine and the moment; what is not run anew stays.
+PostgreSQL is started with its usual safety on (fsync), and removed afterwards.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks import coordination, judging, limits, searches, training
+
+RESULTS, PAGE = Path("benchmarks/results/speed.json"), Path("docs/speed.md")
+NOT_RUN = "Not measured yet: `make bench`."
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "training": lambda found: training.table(found["summary"]),
+    "searches": lambda found: searches.table(found["rows"], found["summary"]),
+    "coordination": coordination.table,
+    "coordination, PostgreSQL": coordination.table,
+    "judging": judging.table,
+    "limits": lambda found: limits.table(found["rows"]),
+}
+QUICK = {
+    "training": ["--networks", "slim", "--images", "256", "--seeds", "1"],
+    "searches": ["--seconds", "30", "--rounds", "1", "--epochs", "2", "--max-macs", "2000000"],
+    "coordination": ["--trials", "20", "--workers", "1", "--rounds", "3"],
+    "coordination, PostgreSQL": ["--trials", "20", "--workers", "2", "--rounds", "3"],
+    "judging": ["--networks", "5", "--rounds", "2"],
+    "limits": ["--networks", "slim", "--size", "256", "--batches", "1", "--rounds", "1"],
+}
+# Networks of at most 20 million multiply-accumulates, 5,000 images, 4 epochs: many candidates in minutes.
+SIZE_OF_SEARCH = ["--train-images", "5000", "--epochs", "4", "--max-macs", "20000000"]
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """A PostgreSQL of the tests' package of binaries, safe as by default, gone afterwards."""
+    sys.path.insert(0, "tests")
+    from postgres_server import Postgres
+
+    postgres = Postgres(fsync="on", full_page_writes="on").start()
+    try:
+        yield postgres.url()
+    finally:
+        postgres.remove()
+
+
+def flags(name: str, given: argparse.Namespace) -> list[str]:
+    if name not in ("training", "searches"):
+        return QUICK[name] if given.quick else []
+    data = ["--data", given.data, *(["--data-dir", given.data_dir] if given.data_dir else [])]
+    usual = SIZE_OF_SEARCH if name == "searches" else []
+    return [*data, *(QUICK[name] if given.quick else usual)]
+
+
+def run(name: str, given: argparse.Namespace) -> dict[str, Any]:
+    """One benchmark in a process of its own; its table goes to the terminal."""
+    module = name.split(",")[0]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "found.json"
+        command = [sys.executable, "-m", f"benchmarks.{module}", *flags(name, given)]
+        command += ["--json"] if module == "judging" else ["--json", str(out)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        if "PostgreSQL" in name:
+            with server() as url:
+                done = _finish([*command, "--storage", url], environment)
+        else:
+            done = _finish(command, environment)
+        found: dict[str, Any] = json.loads(done if module == "judging" else out.read_text())
+    moment = datetime.now(UTC).strftime("%Y-%m-%d")
+    versions = {"python": platform.python_version(), "machine": machine(), "cores": os.cpu_count()}
+    return versions | {"day": moment} | found | {"machine": machine()}
+
+
+def _finish(command: list[str], environment: dict[str, str]) -> str:
+    return subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def machine() -> str:
+    """What the processor calls itself, else its kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def rendered(page: str, results: dict[str, Any]) -> str:
+    """The page with every block between `<!-- NAME -->` and `<!-- end -->` written from the results."""
+
+    def block(match: re.Match[str]) -> str:
+        name = match[1]
+        found = results.get(name)
+        if not found:
+            return f"<!-- {name} -->\n{NOT_RUN}\n<!-- end -->"
+        conditions = f"{found['machine']}, {found['cores']} cores, Python {found['python']}, {found['day']}"
+        return f"<!-- {name} -->\n```\n{TABLES[name](found)}\n```\n\n{conditions}.\n<!-- end -->"
+
+    names = "|".join(map(re.escape, TABLES))
+    return re.sub(rf"<!-- ({names}) -->\n.*?<!-- end -->", block, page, flags=re.DOTALL)
+
+
+def read() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--data", default="cifar10")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--only", nargs="+", choices=list(TABLES), default=list(TABLES))
+    parser.add_argument("--quick", action="store_true", help="a minute or two, nothing written")
+    parser.add_argument("--document", action="store_true", help="only write the page from the results")
+    parser.add_argument("--check", action="store_true", help="with --document: fail if the page differs")
+    given = parser.parse_args()
+    results = read()
+    for name in () if given.document else given.only:
+        print(f"\n{name}", flush=True)
+        found = run(name, given)
+        print(TABLES[name](found), flush=True)
+        if not given.quick:
+            results[name] = found
+            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    if given.quick:
+        return
+    page = rendered(PAGE.read_text(), results)
+    if given.check:
+        sys.exit(None if page == PAGE.read_text() else f"{PAGE} is not what {RESULTS} says")
+    PAGE.write_text(page)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""The benchmarks of speed run their whole path on tiny cases; how fast anything is, no test judges."""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import gpu, limits, plain, searches, speed, training
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(module: str, *words: object, timeout: float = 300) -> str:
+    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, words)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_page_says_what_was_measured() -> None:
+    page = (ROOT / speed.PAGE).read_text()
+    assert speed.rendered(page, json.loads((ROOT / speed.RESULTS).read_text())) == page
+    for name in speed.TABLES:
+        assert f"<!-- {name} -->" in page
+
+
+def test_the_benchmark_of_a_gpu_runs_its_whole_path_on_a_cpu(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    said = run("gpu", "--quick", "--data", "digits", "--data-dir", tmp_path, "--json", out)
+    found = json.loads(out.read_text())
+    assert {row["name"] for row in found["training"]["summary"]} == set(training.SIDES)
+    assert found["search"]["minutes"] > 0
+    assert len(found["limits"]["rows"]) == 6
+    if found["device"] == "cpu":
+        assert "no bar is judged" in said
+
+
+def gpu_results(share: float, wall_ms: float, busy: float) -> dict[str, Any]:
+    rows = [
+        {"name": "reference, 2 threads", "wall_ms_ratio": 9.0, "wall_ms": 1.0},
+        {"name": "ours", "wall_ms_ratio": 1.0, "wall_ms": wall_ms},
+    ]
+    return {
+        "device": "a GPU",
+        "limits": {"rows": [{"what": "001-final bfloat16", "share": share}]},
+        "training": {"summary": rows},
+        "search": {"minutes": 12.0, "busy": busy, "trials": 200},
+    }
+
+
+def test_a_bar_of_the_gpu_is_met_or_missed() -> None:
+    good = gpu.verdicts(gpu_results(0.4, 0.05, 85.0), "001-final")
+    assert [line.rsplit(": ", 1)[1] for line in good] == ["met"] * 4
+    bad = gpu.verdicts(gpu_results(0.2, 0.05, 70.0), "001-final")
+    assert [line.rsplit(": ", 1)[1] for line in bad] == ["MISSED", "met", "met", "MISSED"]
+
+
+def test_the_plain_script_trains_prunes_and_counts(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/plain.db"
+    assert plain.results(url) == []
+    parser = argparse.ArgumentParser()
+    plain.arguments(parser)
+    words = ["--data", "digits", "--data-dir", str(tmp_path), "--train-images", "200"]
+    given = parser.parse_args([*words, "--max-macs", "300000", "--epochs", "1"])
+    plain.work(given, url, 0, time.time() + 1)
+    found = plain.results(url)
+    assert found
+    assert all(0 <= one["accuracy"] <= 1 for one in found)
+
+
+def test_only_what_ended_in_time_counts() -> None:
+    found = [
+        {"ended": 104.0, "accuracy": 0.5},
+        {"ended": 109.0, "accuracy": None},
+        {"ended": 111.0, "accuracy": 0.9},
+    ]
+    counted = searches._counted("ours", found, began=100.0, seconds=10.0)
+    assert counted["trained"] == 2
+    assert counted["to_the_end"] == 1
+    assert counted["best"] == 0.5
+    assert counted["per_minute"] == 12
+    assert counted["first_result"] == 4
+    other = counted | {"name": "plain", "per_minute": 4.0, "best": 0.4}
+    found_summary = searches.summary([counted, other, counted, other | {"per_minute": 3.0}])
+    assert found_summary["ratio"] == pytest.approx(3.5)
+    assert found_summary["points"] == pytest.approx(10)
+    assert "3.50 times the candidates" in searches.table([counted, other], found_summary)
+
+
+def test_shares_of_the_limit_are_of_the_larger_one_in_the_same_turn() -> None:
+    turns = [
+        {"product float32": 10.0, "convolution float32": 20.0, "slim float32": 5.0},
+        {"product float32": 40.0, "convolution float32": 20.0, "slim float32": 5.0},
+        {"product float32": 10.0, "convolution float32": 10.0, "slim float32": 5.0},
+    ]
+    rows = {row["what"]: row for row in limits.summary(turns)}
+    assert rows["slim float32"] == {"what": "slim float32", "flops": 5.0, "share": 0.25}
