@@ -5,22 +5,29 @@
     python -m benchmarks.published recipes  [--network 001-final] [the same]
 
 Each training is a `search train` of its own, as many beside each other as there are GPUs, else cores; what is
-done in --out is not done again. Prints a Markdown table: last-epoch validation accuracy and test accuracy,
-mean over the seeds with Student's 95% interval. `networks` trains every distinct published network by the
-default recipe (within the limit; those that cost the same count once, whatever their dropout or activation);
+done in --out is not done again. Prints a Markdown table of last-epoch validation accuracy and test accuracy,
+by seed; with --keep it goes into docs/published.md too. `networks` trains every distinct published network by
+the default recipe (within the limit; those that cost the same count once, whatever their dropout is);
 `recipes` trains one by the default recipe and by that of each system's final row, its schedule stretched to
 the epochs.
 """
 
 import argparse
 import json
+import platform
+import re
+import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.search.measure import interval
+
 LIMIT = 5_000_000  # that the systems were made for
+RESULTS, PAGE = Path("benchmarks/results/published.json"), Path("docs/published.md")
 FINALS = ("000-res-512-d", "001-final", "002-final", "003-final", "004-final")
 
 
@@ -87,35 +94,86 @@ def _default(line: Line, out: Path) -> str:
     return str(path)
 
 
-def table(lines: Sequence[Line], results: dict[str, dict[str, Any]]) -> str:
-    """Markdown, in the order of the lines."""
+def collected(lines: Sequence[Line], results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the table says of each line: counts, what was reported, and the accuracies by seed."""
     from space import published
 
-    head = (
-        "| | Printed | Counted | Multiply-accumulates | Reported | Validation | Test |",
-        "|" + " --- |" * 7,
-    )
     rows = []
     for line in lines:
         entry, found = published.find(line.network), results.get(line.name)
-        printed = f"{entry.printed_parameters:,}" if entry.printed_parameters else "-"
         reported = published.find(line.recipe.removeprefix("published:")) if line.recipe else entry
-        accuracy = f"{100 * reported.accuracy:.2f}" if reported.accuracy else "-"
-        figures = [_told((found or {}).get("summary", {}).get(name)) for name in FIGURES]
-        cells = (line.name, printed, f"{entry.parameters:,}", f"{entry.macs:,}", accuracy, *figures)
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join((*head, *rows))
+        seeds = found["seeds"] if found else []
+        rows.append(
+            {
+                "name": line.name,
+                "printed": entry.printed_parameters,
+                "parameters": entry.parameters,
+                "macs": entry.macs,
+                "reported": reported.accuracy if line.recipe or line.name == entry.name else None,
+                "validation": [one["validation"]["accuracy"] for one in seeds],
+                "test": [one["test"]["accuracy"] for one in seeds],
+            }
+        )
+    return rows
 
 
-FIGURES = ("validation accuracy, last epoch", "test accuracy")
+def table(rows: Sequence[dict[str, Any]], what: str) -> str:
+    """Markdown, in the order of the lines; recipes beside the first of them, seed by seed."""
+    heads = ["", "Printed", "Counted", "Multiply-accumulates", "Reported, %", "Validation, %", "Test, %"]
+    if what == "recipes":
+        heads = ["Recipe", "Reported, %", "Validation, %", "Test, %", "Ours minus this, validation", "test"]
+    lines = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
+    for row in rows:
+        reported = f"{100 * row['reported']:.2f}" if row["reported"] else "-"
+        scores = [_told(row["validation"]), _told(row["test"])]
+        if what == "recipes":
+            better = [_against(rows[0][part], row[part]) for part in ("validation", "test")]
+            cells = [row["name"], reported, *scores, *(better if row is not rows[0] else ["", ""])]
+        else:
+            printed = f"{row['printed']:,}" if row["printed"] else "-"
+            cells = [row["name"], printed, f"{row['parameters']:,}", f"{row['macs']:,}", reported, *scores]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
-def _told(found: dict[str, Any] | None) -> str:
-    if not found:
+def _told(scores: Sequence[float]) -> str:
+    """The mean and each seed's, in percent."""
+    each = ", ".join(f"{100 * score:.1f}" for score in scores)
+    return f"**{100 * statistics.mean(scores):.1f}** ({each})" if scores else "-"
+
+
+def _against(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """Points, the mean over the seeds with Student's 95% interval."""
+    if len(ours) != len(theirs) or len(ours) < 2:
         return "-"
-    interval = found["interval_95"]
-    within = f" ({100 * interval[0]:.1f}-{100 * interval[1]:.1f})" if interval else ""
-    return f"{100 * found['mean']:.2f}{within}"
+    found = interval([100 * (a - b) for a, b in zip(ours, theirs, strict=True)])
+    return f"{found.mean:+.1f} ± {found.half:.1f}"
+
+
+def rendered(page: str, results: dict[str, Any]) -> str:
+    """The page with its two tables written from the results."""
+
+    def block(match: re.Match[str]) -> str:
+        what = match[1]
+        found = results.get(what)
+        body = f"{found['conditions']}\n\n{table(found['rows'], what)}" if found else "Not measured yet."
+        return f"<!-- {what} -->\n{body}\n<!-- end -->"
+
+    return re.sub(r"<!-- (networks|recipes) -->\n.*?<!-- end -->", block, page, flags=re.DOTALL)
+
+
+def conditions(what: str, results: dict[str, dict[str, Any]]) -> str:
+    """In one sentence, from what the trainings say of themselves."""
+    one = next(iter(results.values()))
+    data, recipe, seeds = one["data"], one["recipe"], len(one["seeds"])
+    common = "the default recipe" if what == "networks" else "each recipe's own batch size and rate"
+    images = f"{data['train_images']:,} images to train on, {data['validation_images']:,} validation"
+    versions = f"Python {platform.python_version()}, torch {version('torch')}, one CPU thread a training"
+    test = one["seeds"][0]["test"]["images"]
+    return (
+        f"{data['name']}: {images}, {test:,} test; {recipe['epochs']} epochs, {common}; "
+        f"{seeds} seeds: the mean and (each); {versions}."
+    )
 
 
 def main() -> None:
@@ -129,9 +187,17 @@ def main() -> None:
     parser.add_argument("--train-images", type=int)
     parser.add_argument("--workers", type=int)
     parser.add_argument("--out", default="build/published")
+    parser.add_argument("--keep", action="store_true", help=f"into {RESULTS} and {PAGE}")
     given = parser.parse_args()
     lines = networks() if given.what == "networks" else recipes(given.network)
-    print(table(lines, run(lines, given)))
+    results = run(lines, given)
+    rows = collected(lines, results)
+    print(table(rows, given.what))
+    if given.keep and results:
+        kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        kept[given.what] = {"conditions": conditions(given.what, results), "rows": rows}
+        RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+        PAGE.write_text(rendered(PAGE.read_text(), kept))
 
 
 if __name__ == "__main__":
