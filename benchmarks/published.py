@@ -2,6 +2,7 @@
 
     python -m benchmarks.published networks [--data cifar10] [--epochs 200] [--seeds 2] [--train-images N]
                                             [--data-dir DIR] [--out build/published] [--workers N]
+                                            [--image-size PIXELS]
     python -m benchmarks.published recipes  [--network 001-final] [the same]
 
 Each training is a `search train` of its own, as many beside each other as there are GPUs, else cores; what is
@@ -71,13 +72,25 @@ def run(lines: Sequence[Line], given: argparse.Namespace) -> dict[str, dict[str,
     for line in lines:
         folder = out / f"{line.network}-by-{(line.recipe or 'default').removeprefix('published:')}"
         recipe = ["--recipe", line.recipe or _default(line, out)]
-        arguments = (f"published:{line.network}", *common, *recipe, "--out", str(folder))
+        arguments = (_subject(line, given.image_size, out), *common, *recipe, "--out", str(folder))
         works.append(Work(line.name, arguments, folder / "log.txt"))
     slots = devices.slots("all", given.workers)
     storage = f"sqlite:///{out.resolve() / 'trainings.db'}"
     done = crew.run(works, slots, storage, lambda d: print(d.work.name, d.code, d.last, file=sys.stderr))
     good = [ended.work for ended in done if ended.code == 0]
     return {work.name: json.loads((work.log.parent / "result.json").read_text()) for work in good}
+
+
+def _subject(line: Line, side: int | None, out: Path) -> str:
+    """The network; for images of another size, in a file of its own, as it has its size written in it."""
+    from space import published
+
+    if side is None:
+        return f"published:{line.network}"
+    found = published.find(line.network).architecture
+    path = out / f"{line.network}-{side}.json"
+    path.write_text(json.dumps(found.model_copy(update={"image_size": side}).document(), indent=1))
+    return str(path)
 
 
 def _default(line: Line, out: Path) -> str:
@@ -167,7 +180,8 @@ def conditions(what: str, results: dict[str, dict[str, Any]]) -> str:
     one = next(iter(results.values()))
     data, recipe, seeds = one["data"], one["recipe"], len(one["seeds"])
     common = "the default recipe" if what == "networks" else "each recipe's own batch size and rate"
-    images = f"{data['train_images']:,} images to train on, {data['validation_images']:,} validation"
+    side = data["image_size"]
+    images = f"{data['train_images']:,} images to train on, {data['validation_images']:,} validation, {side} x {side} pixels"
     versions = f"Python {platform.python_version()}, torch {version('torch')}, one CPU thread a training"
     test = one["seeds"][0]["test"]["images"]
     return (
@@ -185,6 +199,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--train-images", type=int)
+    parser.add_argument(
+        "--image-size", type=int, help="train the networks on images of so many pixels a side"
+    )
     parser.add_argument("--workers", type=int)
     parser.add_argument("--out", default="build/published")
     parser.add_argument("--keep", action="store_true", help=f"into {RESULTS} and {PAGE}")
