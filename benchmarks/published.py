@@ -181,7 +181,10 @@ def conditions(what: str, results: dict[str, dict[str, Any]]) -> str:
     data, recipe, seeds = one["data"], one["recipe"], len(one["seeds"])
     common = "the default recipe" if what == "networks" else "each recipe's own batch size and rate"
     side = data["image_size"]
-    images = f"{data['train_images']:,} images to train on, {data['validation_images']:,} validation, {side} x {side} pixels"
+    images = (
+        f"{data['train_images']:,} images of {side} x {side} pixels to train on, "
+        f"{data['validation_images']:,} validation"
+    )
     versions = f"Python {platform.python_version()}, torch {version('torch')}, one CPU thread a training"
     test = one["seeds"][0]["test"]["images"]
     return (
