@@ -32,9 +32,8 @@ class _Aside:
     what others did in these milliseconds.
     """
 
-    def __init__(self, storage: Any, study_id: int) -> None:
-        self._storage, self._study_id = storage, study_id
-        self._trials: list[FrozenTrial] = storage.get_all_trials(study_id, deepcopy=False)
+    def __init__(self, storage: Any, study_id: int, trials: list[FrozenTrial]) -> None:
+        self._storage, self._study_id, self._trials = storage, study_id, trials
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
@@ -52,10 +51,10 @@ class _Aside:
 
 
 class Draft:
-    """A trial whose parameters are being chosen; suggests as optuna.Trial does."""
+    """A trial whose parameters are being chosen, after these trials; suggests as optuna.Trial does."""
 
-    def __init__(self, study: optuna.Study) -> None:
-        aside: Any = _Aside(study._storage, study._study_id)
+    def __init__(self, study: optuna.Study, trials: list[FrozenTrial]) -> None:
+        aside: Any = _Aside(study._storage, study._study_id, trials)
         self.study = optuna.Study(study.study_name, aside, sampler=study.sampler)
         self.kept = study
         self.trial = _empty()
@@ -102,12 +101,14 @@ def ask(study: optuna.Study, describe: Callable[[Suggest], Mapping[str, Any]]) -
 
     describe(suggest) asks for the parameters, and returns the attributes that the trial is to have.
     """
-    if not can_draft(study) or has_waiting(study):
+    trials = study.get_trials(deepcopy=False)
+    waiting = any(trial.state == TrialState.WAITING for trial in trials)  # its parameters are fixed
+    if waiting or not can_draft(study):
         trial = study.ask()
         for name, value in describe(trial).items():
             trial.set_user_attr(name, value)
         return trial
-    draft = Draft(study)
+    draft = Draft(study, trials)
     return draft.keep(describe(draft))
 
 
@@ -116,11 +117,6 @@ def can_draft(study: optuna.Study) -> bool:
     the trial's number."""
     hyperband = isinstance(study.pruner, optuna.pruners.HyperbandPruner)
     return isinstance(study.sampler, DRAFTING) and not hyperband
-
-
-def has_waiting(study: optuna.Study) -> bool:
-    """Whether a trial is queued, whose parameters are fixed: study.ask() hands it out."""
-    return bool(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
 
 def _empty() -> FrozenTrial:

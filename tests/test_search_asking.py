@@ -25,7 +25,7 @@ def run(storage: Any, name: str, sampler: studies.SamplerName, drafted: bool) ->
     for i in range(14):
         study.sampler = studies.make_sampler(sampler, 7, i, after=study.sampler if drafted else None)
         if drafted:
-            draft = Draft(study)
+            draft = Draft(study, study.get_trials(deepcopy=False))
             found = network(draft)
             trial = draft.keep({"parameters": 1})
         else:
@@ -52,7 +52,7 @@ def test_a_trial_is_stored_whole(database_url: str) -> None:
     studies.quiet()
     with studies.opened_storage(database_url) as storage, studies.opened_storage(database_url) as other:
         study = optuna.create_study(storage=storage, sampler=studies.make_sampler("tpe", 0))
-        draft = Draft(study)
+        draft = Draft(study, study.get_trials(deepcopy=False))
         found = network(draft)
         assert study.get_trials() == []
         trial = draft.keep({"parameters": 12, "macs": 34})
@@ -80,10 +80,10 @@ def test_a_parameter_with_another_range_is_still_refused(sqlite_url: str) -> Non
     with studies.opened_storage(sqlite_url) as storage:
         study = optuna.create_study(storage=storage, sampler=studies.make_sampler("random", 0))
         for _ in range(2):  # the second time its range is known
-            draft = Draft(study)
+            draft = Draft(study, study.get_trials(deepcopy=False))
             draft.suggest_categorical("pool", ("avg", "max"))
             draft.keep({})
-        draft = Draft(study)
+        draft = Draft(study, study.get_trials(deepcopy=False))
         draft.suggest_categorical("pool", ("avg", "none"))
         with pytest.raises(ValueError, match="CategoricalDistribution does not support dynamic value space"):
             draft.keep({})
