@@ -28,8 +28,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
 
 
-def work(given: argparse.Namespace, url: str, number: int, ends: float) -> None:
-    """One process: trials until the time is up."""
+def work(given: argparse.Namespace, url: str, number: int, ends: float, trials: int | None = None) -> None:
+    """One process: trials until the time is up, or so many were made."""
     import optuna
     import torch
 
@@ -70,7 +70,7 @@ def work(given: argparse.Namespace, url: str, number: int, ends: float) -> None:
         sampler=optuna.samplers.TPESampler(seed=given.seed * 1_000 + number),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=10, n_warmup_steps=given.epochs // 3 + 1),
     )
-    study.optimize(objective, timeout=max(0.0, ends - time.time()))
+    study.optimize(objective, n_trials=trials, timeout=max(0.0, ends - time.time()))
 
 
 def results(url: str) -> list[dict[str, Any]]:
