@@ -74,11 +74,18 @@ def run(lines: Sequence[Line], given: argparse.Namespace) -> dict[str, dict[str,
         recipe = ["--recipe", line.recipe or _default(line, out)]
         arguments = (_subject(line, given.image_size, out), *common, *recipe, "--out", str(folder))
         works.append(Work(line.name, arguments, folder / "log.txt"))
+    if given.collect:
+        return read(works)
     slots = devices.slots("all", given.workers)
     storage = f"sqlite:///{out.resolve() / 'trainings.db'}"
     done = crew.run(works, slots, storage, lambda d: print(d.work.name, d.code, d.last, file=sys.stderr))
-    good = [ended.work for ended in done if ended.code == 0]
-    return {work.name: json.loads((work.log.parent / "result.json").read_text()) for work in good}
+    return read([ended.work for ended in done if ended.code == 0])
+
+
+def read(works: Sequence[Any]) -> dict[str, dict[str, Any]]:
+    """The results of those that are done."""
+    found = {work.name: work.log.parent / "result.json" for work in works}
+    return {name: json.loads(path.read_text()) for name, path in found.items() if path.exists()}
 
 
 def _subject(line: Line, side: int | None, out: Path) -> str:
@@ -207,6 +214,7 @@ def main() -> None:
     )
     parser.add_argument("--workers", type=int)
     parser.add_argument("--out", default="build/published")
+    parser.add_argument("--collect", action="store_true", help="train nothing: what is done in --out")
     parser.add_argument("--keep", action="store_true", help=f"into {RESULTS} and {PAGE}")
     given = parser.parse_args()
     lines = networks() if given.what == "networks" else recipes(given.network)
