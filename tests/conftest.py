@@ -130,6 +130,8 @@ def search_on(tmp_path: Path, digits: Path) -> Iterator[Callable[..., Search]]:
     yield make
     for search in made:
         search.end()
+        for started in search.logs():  # pytest shows them for a test that failed
+            print(started.name, started.read_text(errors="replace")[-2000:], sep="\n")
 
 
 @pytest.fixture

@@ -153,6 +153,10 @@ class Search:
             return f"{MARK}={self.mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
         return False
 
+    def logs(self) -> list[Path]:
+        """What each launcher and worker said."""
+        return sorted(self.place.glob("*.log"))
+
     def end(self) -> None:
         """Whatever a broken test has left."""
         if self.engine is not None:
@@ -227,6 +231,9 @@ class Started:
     def code(self, seconds: float = GIVE_UP_SECONDS) -> int:
         """Waits for its end."""
         return self.process.wait(seconds)
+
+    def ended(self) -> bool:
+        return self.process.poll() is not None
 
     def said(self) -> str:
         return self.log.read_text(errors="replace")

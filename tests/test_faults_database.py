@@ -37,6 +37,10 @@ def more(search: Search, trials: int = 3) -> Callable[[], bool]:
     return lambda: search.trained() >= start + trials
 
 
+def either(*conditions: Callable[[], bool]) -> Callable[[], bool]:
+    return lambda: any(condition() for condition in conditions)
+
+
 def hold(seconds: float) -> None:
     """A fault's own length."""
     threading.Event().wait(seconds)
@@ -45,14 +49,20 @@ def hold(seconds: float) -> None:
 def survive(
     search: Search, fault: Callable[[], None], times: int, fill: int, *flags: object, workers: int = 2
 ) -> int:
-    """Does it to a search, after some trials each time, and lets the search end. Returns the number asked."""
-    asked = times * fill + 2 * fill
+    """Does it to a search, after some trials each time, and lets the search end. Returns the number asked.
+
+    Each worker may finish a trial more before this process, on a busy machine, sees that there were enough.
+    """
+    asked = times * (fill + workers) + 2 * fill
     launcher = search.launch(asked, *flags, workers=workers)
     for _ in range(times):
-        wait_until(more(search, fill), "some trials")
+        wait_until(either(launcher.ended, more(search, fill)), "some trials")
+        if launcher.ended():
+            break
         fault()
         search.fault()
     launcher.require(0)
+    assert search.injected >= times / 2, f"the search ended after {search.injected} of {times} faults"
     require_equal_results(search)
     return asked
 
