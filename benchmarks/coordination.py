@@ -1,6 +1,6 @@
 """What a trial costs outside of its training: propose, judge, claim, report, store. By size of the study.
 
-    python -m benchmarks.coordination [--trials 200 2000 10000] [--workers 1 8] [--rounds 30] [--json FILE]
+    python -m benchmarks.coordination [--trials 200 2000 10000] [--workers 1 8] [--rounds 40] [--json FILE]
                                       [--storage postgresql://...]
 
 Each study is filled with so many finished trials of the default space, then workers run trials whose
@@ -16,7 +16,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -222,9 +222,14 @@ def _bench(opened: optuna.Study, engine: Engine, study_id: int, train: Instant, 
     )
 
 
-def measure(url: str, trials: int, workers: int, rounds: int) -> dict[str, Any]:
+def measure(url: str, trials: int, workers: Sequence[int], rounds: int) -> list[dict[str, Any]]:
+    """One study of this size, which grows by the few trials that are measured in it."""
     name = f"bench-{uuid4().hex[:8]}"
     fill(url, name, trials).dispose()
+    return [_measured(url, name, trials, count, max(rounds // count, 3)) for count in workers]
+
+
+def _measured(url: str, name: str, trials: int, workers: int, rounds: int) -> dict[str, Any]:
     fresh = multiprocessing.get_context("spawn")
     answers, start = fresh.Queue(), fresh.Barrier(workers)
     processes = [
@@ -284,13 +289,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--trials", type=int, nargs="+", default=[200, 2_000, 10_000])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=40, help="trials measured, of all workers")
     parser.add_argument("--storage", help="postgresql://..., whose server can make databases")
     parser.add_argument("--json", type=Path, help="write the figures here")
     given = parser.parse_args()
     studies_of_optuna.quiet()
     with store(given.storage) as url:
-        rows = [measure(url, n, w, given.rounds) for n in given.trials for w in given.workers]
+        rows = [row for n in given.trials for row in measure(url, n, given.workers, given.rounds)]
     kind = "PostgreSQL" if given.storage else "SQLite"
     result = {
         "kind": kind,

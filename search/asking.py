@@ -25,7 +25,7 @@ DRAFT = -1  # number and id of a trial that is not stored yet
 DRAFTING = (optuna.samplers.TPESampler, optuna.samplers.GPSampler, optuna.samplers.RandomSampler)
 
 
-class _Aside:
+class Aside:
     """A storage that is read through; what a sampler notes about a draft is dropped.
 
     The trials are read once: a sampler that asks for them anew for each parameter would see no more than
@@ -37,6 +37,10 @@ class _Aside:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        del study_name
+        return self._study_id
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
@@ -54,7 +58,7 @@ class Draft:
     """A trial whose parameters are being chosen, after these trials; suggests as optuna.Trial does."""
 
     def __init__(self, study: optuna.Study, trials: list[FrozenTrial]) -> None:
-        aside: Any = _Aside(study._storage, study._study_id, trials)
+        aside: Any = Aside(study._storage, study._study_id, trials)
         self.study = optuna.Study(study.study_name, aside, sampler=study.sampler)
         self.kept = study
         self.trial = _empty()

@@ -18,6 +18,7 @@ from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from search import study as studies
+from search.pruning import Pruning
 from search.spool import End, Owed, Spool
 from space.errors import LeaseLostError, StorageError
 from storage import leases, results
@@ -117,6 +118,7 @@ class Book:
     ) -> None:
         self.engine, self.study, self.claim = engine, study, claim
         self.trial, self.candidate, self.patience = trial, candidate, patience
+        self.pruning = Pruning(study, trial)
         self.spool = Spool(spool, claim)
         self.epochs: list[Epoch] = []
         self.end: End | None = None
@@ -205,7 +207,7 @@ class Book:
             epoch = self.epochs[0]
             results.save_epoch(self.engine, self.claim, self.candidate.id, epoch)
             self.trial.report(epoch.validation_accuracy, epoch.epoch)
-            pruned = self.trial.should_prune()
+            pruned = self.pruning.stops(epoch.epoch)
             self.epochs.pop(0)
         if self.end is not None:
             end = self.end

@@ -6,26 +6,21 @@ Optuna proposes and remembers; the ledger (storage/) decides what counts. Nothin
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from copy import copy
-from typing import TYPE_CHECKING
 
 import optuna
-from optuna.distributions import BaseDistribution, distribution_to_json
-from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from search.plan import Plan, PrunerName, SamplerName
+from search.plan import Plan, SamplerName
+from search.pruning import STARTUP_TRIALS, make_pruner
+from search.rdb import Storage
+from search.tpe import Tpe
 from space.budget import Verdict
 from space.errors import StudyError
-from storage import database, leases, results
+from storage import leases, results
 from storage.records import TRAINED, Candidate, Measured, State
 
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-STARTUP_TRIALS = 10
 MEETINGS = 8  # at a table of Optuna's; each is met once by whoever is second
 
 
@@ -33,47 +28,6 @@ def quiet() -> None:
     """Optuna's own log lines and its notes on experimental parts are not for our users."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-
-
-class Storage(optuna.storages.RDBStorage):
-    """Optuna's, which lets go of its connections where it cannot be opened.
-
-    It stores the parameters of a new trial at once. Optuna asks for each of some thirty whether the trial is
-    there and whether the study had the parameter with another range: what it found once, holds.
-    """
-
-    def __init__(self, url: str) -> None:
-        try:
-            super().__init__(database.normalise(url), engine_kwargs=database.engine_options(url))
-        except Exception:
-            if hasattr(self, "scoped_session"):
-                self.remove_session()
-                self.engine.dispose()
-            raise
-        self._known: dict[tuple[int, str], BaseDistribution] = {}
-
-    def _get_prepared_new_trial(
-        self, study_id: int, template_trial: FrozenTrial | None, session: "Session"
-    ) -> "models.TrialModel":
-        if template_trial is None or template_trial.state != TrialState.RUNNING:
-            return super()._get_prepared_new_trial(study_id, template_trial, session)
-        ranges = template_trial.distributions
-        known = {name for name in ranges if self._known.get((study_id, name)) == ranges[name]}
-        rest = copy(template_trial)
-        rest.params = {name: value for name, value in template_trial.params.items() if name not in known}
-        trial = super()._get_prepared_new_trial(study_id, rest, session)
-        session.add_all(
-            models.TrialParamModel(
-                trial_id=trial.trial_id,
-                param_name=name,
-                param_value=ranges[name].to_internal_repr(value),
-                distribution_json=distribution_to_json(ranges[name]),
-            )
-            for name, value in template_trial.params.items()
-            if name in known
-        )
-        self._known |= {(study_id, name): found for name, found in ranges.items()}
-        return trial
 
 
 def _storage(url: str) -> Storage:
@@ -128,44 +82,21 @@ def make_sampler(
     """A sampler for one claim: `seed` holds the study's seed, the claim's ordinal and what else must
     differ, so that equal searches are equal and no two workers propose twins.
 
-    It takes over what the one before it knew of the study: which parameters all trials share. To work that
-    out anew would cost each proposal a look at every trial there is.
+    It takes over what the one before it knew of the study's finished trials. To work that out anew would cost
+    each proposal a look at every trial there is.
     """
     number = _mixed(seed)
     if name == "random":
         return optuna.samplers.RandomSampler(seed=number)
     if name == "gp":
         return optuna.samplers.GPSampler(seed=number, n_startup_trials=STARTUP_TRIALS)
-    sampler = optuna.samplers.TPESampler(seed=number, n_startup_trials=STARTUP_TRIALS)
-    if isinstance(after, optuna.samplers.TPESampler):
-        sampler._search_space = after._search_space
-    return sampler
+    return Tpe(seed=number, n_startup_trials=STARTUP_TRIALS, after=after)
 
 
 def _mixed(seed: tuple[int, ...]) -> int:
     from numpy.random import SeedSequence
 
     return int(SeedSequence(seed).generate_state(1)[0])
-
-
-class Median(optuna.pruners.MedianPruner):
-    """Optuna's, which does not read all trials of the study in the epochs in which it never stops one."""
-
-    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        step = trial.last_step
-        return step is not None and step >= self._n_warmup_steps and super().prune(study, trial)
-
-
-def make_pruner(name: PrunerName, epochs: int) -> optuna.pruners.BasePruner:
-    """Pruners that leave the first third of a training alone: what starts slowly may end well."""
-    warm_up = epochs // 3 + 1
-    if name == "median":
-        return Median(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=warm_up)
-    if name == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=warm_up, max_resource=epochs)
-    if name == "asha":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=warm_up)
-    return optuna.pruners.NopPruner()
 
 
 def constrain(trial: Trial, verdict: Verdict) -> None:

@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from sqlalchemy import (
     URL,
     ColumnElement,
     Connection,
-    Dialect,
     Double,
     Engine,
+    Select,
     create_engine,
     event,
     literal_column,
@@ -229,15 +230,20 @@ def writing(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def clock(dialect: Dialect) -> ColumnElement[float]:
+def clock(dialect: str) -> ColumnElement[float]:
     """Return an expression: seconds since 1970 by the database's clock, which all workers share."""
-    seconds = SECONDS_OF_SQLITE if dialect.name == "sqlite" else SECONDS_OF_POSTGRES
+    seconds = SECONDS_OF_SQLITE if dialect == "sqlite" else SECONDS_OF_POSTGRES
     return literal_column(seconds, Double)
 
 
 def now(connection: Connection) -> float:
     """Return the seconds since 1970 by the database's clock."""
-    return float(connection.execute(select(clock(connection.dialect))).scalar_one())
+    return float(connection.execute(_now(connection.dialect.name)).scalar_one())
+
+
+@cache
+def _now(dialect: str) -> Select[Any]:
+    return select(clock(dialect))
 
 
 def prepare(engine: Engine) -> None:

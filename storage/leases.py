@@ -11,16 +11,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import Enum
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Dialect,
     Double,
     Engine,
     Row,
+    Select,
+    Update,
     and_,
+    bindparam,
     delete,
     func,
     insert,
@@ -28,6 +31,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from space.errors import LeaseLostError
 from storage import studies, tables
@@ -100,22 +104,20 @@ def claim(engine: Engine, study_id: int, worker: str, lease_seconds: float) -> C
 
 
 def _unused(connection: Connection, study_id: int, worker: str) -> Claim | None:
-    table = tables.claims
-    query = select(table.c.token, table.c.study_id, table.c.ordinal, table.c.worker).where(
-        table.c.study_id == study_id, table.c.worker == worker, table.c.candidate_id.is_(None)
-    )
-    row = connection.execute(query.order_by(table.c.token).limit(1)).first()
+    row = connection.execute(_unused_of(), {"study": study_id, "name": worker}).first()
     return Claim(*row) if row else None
 
 
+@cache
+def _unused_of() -> Select[Any]:
+    table = tables.claims
+    mine = (table.c.study_id == bindparam("study"), table.c.worker == bindparam("name"))
+    query = select(table.c.token, table.c.study_id, table.c.ordinal, table.c.worker)
+    return query.where(*mine, table.c.candidate_id.is_(None)).order_by(table.c.token).limit(1)
+
+
 def _new_claim(connection: Connection, study_id: int, worker: str, lease_seconds: float) -> Claim:
-    counter = (
-        update(tables.studies)
-        .where(tables.studies.c.id == study_id)
-        .values(claims_made=tables.studies.c.claims_made + 1)
-        .returning(tables.studies.c.claims_made)
-    )
-    ordinal = int(connection.execute(counter).scalar_one())
+    ordinal = int(connection.execute(_next_ordinal(), {"study": study_id}).scalar_one())
     moment = now(connection)
     row = {
         "study_id": study_id,
@@ -126,10 +128,22 @@ def _new_claim(connection: Connection, study_id: int, worker: str, lease_seconds
         "renewed_at": moment,
         "expires_at": moment + lease_seconds,
     }
-    token = connection.execute(
-        insert(tables.claims).values(row).returning(tables.claims.c.token)
-    ).scalar_one()
+    token = connection.execute(_insert_claim(), row).scalar_one()
     return Claim(token, study_id, ordinal, worker)
+
+
+@cache
+def _next_ordinal() -> ReturningUpdate[Any]:
+    table = tables.studies
+    counted = (
+        update(table).where(table.c.id == bindparam("study")).values(claims_made=table.c.claims_made + 1)
+    )
+    return counted.returning(table.c.claims_made)
+
+
+@cache
+def _insert_claim() -> ReturningInsert[Any]:
+    return insert(tables.claims).returning(tables.claims.c.token)
 
 
 def renew(engine: Engine, claim: Claim, lease_seconds: float) -> Order:
@@ -142,15 +156,19 @@ def renew(engine: Engine, claim: Claim, lease_seconds: float) -> Order:
 
 def hold(connection: Connection, claim: Claim, **values: object) -> None:
     """Renew, inside a transaction that depends on it, a claim, and set its values. Raises LeaseLostError."""
-    seconds = values.get("lease_seconds", tables.claims.c.lease_seconds)
-    moment = clock(connection.dialect)
-    done = connection.execute(
-        update(tables.claims)
-        .where(tables.claims.c.token == claim.token)
-        .values(renewed_at=moment, expires_at=moment + seconds, **values)
-    )
-    if done.rowcount == 0:
+    new = {f"new_{name}": value for name, value in values.items()}
+    statement = _hold(connection.dialect.name, *sorted(values))
+    if connection.execute(statement, {"held": claim.token, **new}).rowcount == 0:
         raise lost(claim)
+
+
+@cache
+def _hold(dialect: str, *names: str) -> Update:
+    table, moment = tables.claims, clock(dialect)
+    new = {name: bindparam(f"new_{name}", type_=table.c[name].type) for name in names}
+    expires = moment + new.get("lease_seconds", table.c.lease_seconds)
+    values = {**new, "renewed_at": moment, "expires_at": expires}
+    return update(table).where(table.c.token == bindparam("held")).values(values)
 
 
 def lost(claim: Claim) -> LeaseLostError:
@@ -171,17 +189,19 @@ def reap(engine: Engine, study_id: int) -> list[Candidate]:
 
     A server that was down heard nobody: after its start every worker has the whole of its lease to be heard.
     """
-    expired = and_(tables.claims.c.study_id == study_id, _heard_until(engine.dialect) < clock(engine.dialect))
+    expired = and_(
+        tables.claims.c.study_id == study_id, _heard_until(engine.dialect.name) < clock(engine.dialect.name)
+    )
     with reading(engine) as connection:  # mostly there is none: then nobody waits for the lock
         if connection.execute(select(tables.claims.c.token).where(expired).limit(1)).first() is None:
             return []
     return _take(engine, study_id, expired, "worker {worker} was silent for {silence:.0f} s")
 
 
-def _heard_until(dialect: Dialect) -> ColumnElement[float]:
+def _heard_until(dialect: str) -> ColumnElement[float]:
     """When a claim's time is over, seconds since 1970."""
     table = tables.claims
-    if dialect.name != "postgresql":
+    if dialect != "postgresql":
         return table.c.expires_at  # a file is never down
     started = literal_column(START_OF_POSTGRES, Double)
     return func.greatest(table.c.expires_at, started + table.c.lease_seconds)
@@ -240,7 +260,7 @@ def running(engine: Engine, study_id: int) -> list[Running]:
             candidates.c.macs,
             epochs.c.epoch,
             epochs.c.validation_accuracy,
-            clock(engine.dialect) - claims.c.claimed_at,
+            clock(engine.dialect.name) - claims.c.claimed_at,
         )
         .select_from(claims)
         .outerjoin(candidates, candidates.c.id == claims.c.candidate_id)

@@ -8,9 +8,25 @@ import math
 from collections.abc import Collection
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Delete,
+    Engine,
+    Insert,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.sql.dml import ReturningInsert
 
 from space.errors import StudyError
 from storage import studies, tables
@@ -45,25 +61,36 @@ def propose(engine: Engine, claim: Claim, proposal: Proposal) -> Candidate:
 
     Raises LeaseLostError where the claim has gone; then nothing is entered.
     """
-    table = tables.candidates
+    mine = {"study": claim.study_id, "trial": proposal.number, "held": claim.token}
     with writing(engine) as connection:
         studies.lock(connection, claim.study_id)
         hold(connection, claim)
-        mine = (
-            table.c.study_id == claim.study_id,
-            table.c.number == proposal.number,
-            table.c.token == claim.token,
-        )
-        entered = connection.execute(select(*COLUMNS).where(*mine)).first()
+        entered = connection.execute(_entered(), mine).first()
         if entered is not None:
             return candidate(entered)
         row = _verdict(connection, claim.study_id, proposal) | _entry(connection, claim, proposal)
         if row["state"] != State.RUNNING:
             row["finished_at"] = row["proposed_at"]
-        new = candidate(connection.execute(insert(table).values(row).returning(*COLUMNS)).one())
+        new = candidate(connection.execute(_enter(), row).one())
         if new.state == State.RUNNING:
             hold(connection, claim, candidate_id=new.id)
         return new
+
+
+@cache
+def _entered() -> Select[Any]:
+    """What the same proposal, made under the same claim, has become."""
+    table = tables.candidates
+    return select(*COLUMNS).where(
+        table.c.study_id == bindparam("study"),
+        table.c.number == bindparam("trial"),
+        table.c.token == bindparam("held"),
+    )
+
+
+@cache
+def _enter() -> ReturningInsert[Any]:
+    return insert(tables.candidates).returning(*COLUMNS)
 
 
 def _entry(connection: Connection, claim: Claim, proposal: Proposal) -> dict[str, Any]:
@@ -80,15 +107,18 @@ def _entry(connection: Connection, claim: Claim, proposal: Proposal) -> dict[str
 def _verdict(connection: Connection, study_id: int, proposal: Proposal) -> dict[str, Any]:
     if proposal.over_budget is not None:
         return {"state": State.OVER_BUDGET, "reason": proposal.over_budget}
-    table = tables.candidates
-    twin = select(table.c.number, table.c.state).where(
-        table.c.study_id == study_id, table.c.fingerprint == proposal.fingerprint, table.c.state.in_(KNOWN)
-    )
-    known = connection.execute(twin).first()
+    known = connection.execute(_twin(), {"study": study_id, "network": proposal.fingerprint}).first()
     if known is None:
         return {"state": State.RUNNING}
     reason = f"the same network as trial {known.number}, which is {known.state}"
     return {"state": State.REPEATED, "repeat_of": known.number, "reason": reason}
+
+
+@cache
+def _twin() -> Select[Any]:
+    table = tables.candidates
+    same = (table.c.study_id == bindparam("study"), table.c.fingerprint == bindparam("network"))
+    return select(table.c.number, table.c.state).where(*same, table.c.state.in_(KNOWN))
 
 
 def owed(engine: Engine, study_id: int) -> Candidate | None:
@@ -96,32 +126,47 @@ def owed(engine: Engine, study_id: int) -> Candidate | None:
 
     It was lost with attempts left, or cancelled, and not tried again since.
     """
+    with reading(engine) as connection:
+        row = connection.execute(_owed(), {"study": study_id}).first()
+    return candidate(row) if row else None
+
+
+@cache
+def _owed() -> Select[Any]:
     table, later = tables.candidates, tables.candidates.alias()
     broke_off = or_(
         and_(table.c.state == State.LOST, table.c.attempt < MAX_ATTEMPTS), table.c.state == State.CANCELLED
     )
     since = select(later.c.id).where(
-        later.c.study_id == study_id,
+        later.c.study_id == bindparam("study"),
         later.c.fingerprint == table.c.fingerprint,
         later.c.id > table.c.id,
         later.c.state.in_(KNOWN | {State.LOST, State.CANCELLED}),
     )
-    query = select(*COLUMNS).where(table.c.study_id == study_id, broke_off, ~since.exists())
-    with reading(engine) as connection:
-        row = connection.execute(query.order_by(table.c.id).limit(1)).first()
-    return candidate(row) if row else None
+    query = select(*COLUMNS).where(table.c.study_id == bindparam("study"), broke_off, ~since.exists())
+    return query.order_by(table.c.id).limit(1)
 
 
 def save_epoch(engine: Engine, claim: Claim, candidate_id: int, epoch: Epoch) -> None:
     """Store one epoch and renew the lease. Raises LeaseLostError where the claim has gone."""
-    table = tables.epochs
-    row = {key: _finite(value) for key, value in asdict(epoch).items()}
+    row = {key: _finite(value) for key, value in asdict(epoch).items()} | {"candidate_id": candidate_id}
     with writing(engine) as connection:
         hold(connection, claim)
-        connection.execute(
-            delete(table).where(table.c.candidate_id == candidate_id, table.c.epoch == epoch.epoch)
-        )
-        connection.execute(insert(table).values(row | {"candidate_id": candidate_id}))
+        connection.execute(_forget_epoch(), {"candidate": candidate_id, "number": epoch.epoch})
+        connection.execute(_insert_epoch(), row)
+
+
+@cache
+def _forget_epoch() -> Delete:
+    table = tables.epochs
+    return delete(table).where(
+        table.c.candidate_id == bindparam("candidate"), table.c.epoch == bindparam("number")
+    )
+
+
+@cache
+def _insert_epoch() -> Insert:
+    return insert(tables.epochs)
 
 
 def _finite(value: float | None) -> float | None:

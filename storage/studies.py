@@ -5,9 +5,10 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, Select, bindparam, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from space.errors import StudyError
@@ -123,18 +124,26 @@ def set_trials(engine: Engine, study_id: int, n: int) -> None:
 
 def trained(connection: Connection, study_id: int) -> int:
     """Return how many trials count towards the target."""
-    table = tables.candidates
-    return _count(connection, table, table.c.study_id == study_id, table.c.state.in_(TRAINED))
+    return int(connection.execute(_count_trained(), {"study": study_id}).scalar_one())
 
 
 def engaged(connection: Connection, study_id: int) -> int:
     """Return how many trials are trained or claimed: under the study's lock never more than the target."""
-    held = _count(connection, tables.claims, tables.claims.c.study_id == study_id)
+    held = int(connection.execute(_count_held(), {"study": study_id}).scalar_one())
     return trained(connection, study_id) + held
 
 
-def _count(connection: Connection, table: Table, *where: ColumnElement[bool]) -> int:
-    return int(connection.execute(select(func.count()).select_from(table).where(*where)).scalar_one())
+@cache
+def _count_trained() -> Select[Any]:
+    table = tables.candidates
+    mine = table.c.study_id == bindparam("study")
+    return select(func.count()).select_from(table).where(mine, table.c.state.in_(TRAINED))
+
+
+@cache
+def _count_held() -> Select[Any]:
+    table = tables.claims
+    return select(func.count()).select_from(table).where(table.c.study_id == bindparam("study"))
 
 
 def give_order(engine: Engine, study_id: int, order: Order) -> None:
@@ -151,12 +160,16 @@ def _change(connection: Connection, study_id: int, **values: object) -> None:
 
 def lock(connection: Connection, study_id: int) -> Study:
     """Return the study, and keep its other claims, proposals and results waiting until the end."""
-    # FOR NO KEY UPDATE: rows that merely refer to the study may be written meanwhile. SQLite has one writer.
-    query = select(*COLUMNS).where(tables.studies.c.id == study_id).with_for_update(key_share=True)
-    row = connection.execute(query).first()
+    row = connection.execute(_lock(), {"study": study_id}).first()
     if row is None:
         raise StudyError(_gone(study_id))
     return _study(row)
+
+
+@cache
+def _lock() -> Select[Any]:
+    # FOR NO KEY UPDATE: rows that merely refer to the study may be written meanwhile. SQLite has one writer.
+    return select(*COLUMNS).where(tables.studies.c.id == bindparam("study")).with_for_update(key_share=True)
 
 
 def _gone(study_id: int) -> str:

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from search import study as optuna_studies
 from search.bench import Bench, Limits
 from search.book import Patience
-from search.plan import DataPlan, Plan
+from search.plan import DataPlan, Plan, PrunerName, SamplerName
 from search.room import Room
 from search.shelf import Shelf
 from space import cost
@@ -75,8 +75,8 @@ class FakeTraining:
 def make_plan(
     space: SearchSpace | None = None,
     max_parameters: int = 5_000_000,
-    sampler: optuna_studies.SamplerName = "random",
-    pruner: optuna_studies.PrunerName = "none",
+    sampler: SamplerName = "random",
+    pruner: PrunerName = "none",
     epochs: int = 3,
 ) -> Plan:
     return Plan(

@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search import study as studies
 from search.asking import Draft, can_draft
+from search.plan import SamplerName
 from space.architecture import Architecture
 from space.sampling import propose
 
@@ -19,7 +20,7 @@ def network(suggest: Any) -> Architecture:
     return propose(PLAN.space, PLAN.budget, PLAN.task, suggest)
 
 
-def run(storage: Any, name: str, sampler: studies.SamplerName, drafted: bool) -> list[FrozenTrial]:
+def run(storage: Any, name: str, sampler: SamplerName, drafted: bool) -> list[FrozenTrial]:
     """Fourteen trials of which the first two still run, beyond the sampler's random start."""
     study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
     for i in range(14):
@@ -37,7 +38,7 @@ def run(storage: Any, name: str, sampler: studies.SamplerName, drafted: bool) ->
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "gp"])
-def test_the_same_seeds_give_the_same_trials(sampler: studies.SamplerName, sqlite_url: str) -> None:
+def test_the_same_seeds_give_the_same_trials(sampler: SamplerName, sqlite_url: str) -> None:
     studies.quiet()
     with studies.opened_storage(sqlite_url) as storage:
         asked = run(storage, "asked", sampler, drafted=False)
@@ -88,20 +89,3 @@ def test_a_parameter_with_another_range_is_still_refused(sqlite_url: str) -> Non
         with pytest.raises(ValueError, match="CategoricalDistribution does not support dynamic value space"):
             draft.keep({})
         assert len(study.get_trials()) == 2
-
-
-def test_the_median_pruner_decides_as_optunas_own() -> None:
-    ours = studies.make_pruner("median", 8)
-    assert isinstance(ours, studies.Median)
-    theirs = optuna.pruners.MedianPruner(n_startup_trials=ours._n_startup_trials, n_warmup_steps=3)
-    study = optuna.create_study(direction="maximize")
-    decided = []
-    for number in range(40):
-        trial = study.ask()
-        for epoch in range(1, 9):
-            trial.report(number * 17 % 40 + epoch, epoch)
-            found = study._storage.get_trial(trial._trial_id)
-            decided.append((epoch, ours.prune(study, found)))
-            assert decided[-1][1] == theirs.prune(study, found)
-        study.tell(trial, number * 17 % 40)
-    assert {epoch for epoch, stopped in decided if stopped} == {3, 4, 5, 6, 7, 8}

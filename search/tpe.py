@@ -1,0 +1,98 @@
+"""Optuna's tree-structured Parzen estimator, which looks at the trials once for a proposal.
+
+Optuna divides all finished trials into good and bad ones anew for each parameter that is not shared by all
+of them, and reads the parameter out of each. Here one sampler makes one proposal: it divides them once, and
+takes over from the sampler before it which values the finished trials have. Same seed, same trials, same
+answers.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.samplers._tpe.sampler import _split_trials, default_gamma
+from optuna.trial import FrozenTrial, TrialState
+
+LOOKED_AT = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+Read = Callable[[FrozenTrial], Mapping[str, Any]]  # a trial's parameters
+
+
+class Column:
+    """A parameter's values as Optuna stores them, by the number of the trial; NaN where it has none."""
+
+    def __init__(self, name: str, distribution: BaseDistribution) -> None:
+        self.name, self.distribution = name, distribution
+        self.values = np.full(0, np.nan)
+        self.known = np.zeros(0, dtype=bool)  # of finished trials, whose parameters do not change any more
+
+    def of(
+        self, trials: Sequence[FrozenTrial], numbers: NDArray[np.int64], read: Read
+    ) -> NDArray[np.float64]:
+        missing = int(numbers.max(initial=-1)) + 1 - len(self.values)
+        if missing > 0:
+            room = max(missing, len(self.values))
+            self.values = np.concatenate([self.values, np.full(room, np.nan)])
+            self.known = np.concatenate([self.known, np.zeros(room, dtype=bool)])
+        for index in np.flatnonzero(~self.known[numbers]).tolist():
+            trial = trials[index]
+            params = read(trial)
+            there = self.name in params
+            value = self.distribution.to_internal_repr(params[self.name]) if there else np.nan
+            self.values[trial.number] = value
+            self.known[trial.number] = trial.state.is_finished()
+        return self.values[numbers]
+
+
+class Part:
+    """The good or the bad trials."""
+
+    def __init__(self, trials: Sequence[FrozenTrial]) -> None:
+        self.trials = trials
+        self.numbers = np.array([trial.number for trial in trials], dtype=np.int64)
+
+
+class Tpe(optuna.samplers.TPESampler):
+    """For one proposal; `after` is the sampler of the proposal before it in the same study.
+
+    Running trials count among the bad ones, as Optuna 5 has it.
+    """
+
+    def __init__(
+        self, *, seed: int, n_startup_trials: int, after: optuna.samplers.BaseSampler | None = None
+    ) -> None:
+        super().__init__(seed=seed, n_startup_trials=n_startup_trials, constant_liar=True)
+        self._columns: dict[tuple[str, BaseDistribution], Column] = {}
+        self._parts: tuple[Part, Part] | None = None
+        if isinstance(after, Tpe):
+            self._columns = after._columns
+            self._search_space = after._search_space  # which parameters all trials share
+
+    def _sample(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        if self._parts is None:
+            everything = study._get_trials(deepcopy=False, states=LOOKED_AT)
+            trials = [other for other in everything if other.number != trial.number]
+            finished = sum(other.state != TrialState.RUNNING for other in trials)
+            good, bad = _split_trials(study, trials, default_gamma(finished))
+            self._parts = Part(good), Part(bad)
+        good_estimator, bad_estimator = (self._estimator(study, part, search_space) for part in self._parts)
+        candidates = good_estimator.sample(self._rng.rng, self._n_ei_candidates)
+        gains = self._compute_acquisition_func(candidates, good_estimator, bad_estimator)
+        chosen = self._compare(candidates, gains)
+        return {name: found.to_external_repr(chosen[name]) for name, found in search_space.items()}
+
+    def _estimator(self, study: optuna.Study, part: Part, search_space: dict[str, BaseDistribution]) -> Any:
+        """Of the trials that have all of these parameters."""
+        columns = {}
+        for name, found in search_space.items():
+            column = self._columns.setdefault((name, found), Column(name, found))
+            columns[name] = column.of(part.trials, part.numbers, partial(self._get_params, study=study))
+        whole = ~np.isnan(np.stack(list(columns.values()))).any(axis=0)
+        values = {name: column[whole] for name, column in columns.items()}
+        make: Callable[..., Any] = self._parzen_estimator_cls
+        return make(values, search_space, self._parzen_estimator_parameters)

@@ -1,0 +1,190 @@
+"""Our shortcuts around Optuna give Optuna's answers: the sampler, the pruner's questions, the storage."""
+
+from typing import Any
+
+import optuna
+import pytest
+from bench_samples import accuracy_of, make_plan
+from optuna.trial import FrozenTrial, TrialState
+
+from search import study as studies
+from search.pruning import Pruning, make_pruner
+from search.rdb import Storage
+from search.tpe import Tpe
+from space.sampling import propose
+from storage import database
+
+PLAN = make_plan()
+
+
+def ask(study: optuna.Study) -> optuna.Trial:
+    trial = study.ask()
+    trial.set_user_attr("parameters", propose(PLAN.space, PLAN.budget, PLAN.task, trial).fingerprint)
+    return trial
+
+
+def searched(ours: bool, trials: int) -> list[FrozenTrial]:
+    """A search of trials that end in every way, each proposal by a sampler of its own."""
+    study = optuna.create_study(direction="maximize")
+    sampler: optuna.samplers.TPESampler | None = None
+    for number in range(trials):
+        if ours:
+            sampler = Tpe(seed=number, n_startup_trials=5, after=sampler)
+        else:
+            sampler = optuna.samplers.TPESampler(seed=number, n_startup_trials=5)
+        study.sampler = sampler
+        trial = ask(study)
+        value = accuracy_of(propose(PLAN.space, PLAN.budget, PLAN.task, trial))
+        if number % 7 == 3:
+            study.tell(trial, state=TrialState.FAIL)
+        elif number % 7 == 4:
+            trial.report(value, 1 + number % 3)
+            study.tell(trial, state=TrialState.PRUNED)
+        elif number % 7 == 5:
+            trial.set_constraint("parameters", 1.0)
+            study.tell(trial, state=TrialState.PRUNED)
+        elif number % 7 != 6:  # that one runs on
+            study.tell(trial, value)
+    return study.get_trials(deepcopy=False)
+
+
+def test_the_sampler_proposes_what_optunas_does() -> None:
+    studies.quiet()
+    ours, theirs = searched(True, 60), searched(False, 60)
+    assert len({str(trial.params) for trial in ours}) > 40
+    assert [trial.params for trial in ours] == [trial.params for trial in theirs]
+
+
+def test_a_parameter_that_some_trials_lack_is_read_where_it_is() -> None:
+    studies.quiet()
+    found = []
+    for kind in (Tpe, optuna.samplers.TPESampler):
+        study, sampler = optuna.create_study(), None
+        for number in range(30):
+            after = {"after": sampler} if kind is Tpe else {}
+            sampler = study.sampler = kind(seed=number, n_startup_trials=3, **after)
+            trial = study.ask()
+            value = trial.suggest_float("rate", 1e-3, 1.0, log=True)
+            if number % 3:
+                value += trial.suggest_categorical("odd", (1, 3, 5))
+                value += trial.suggest_int(f"width_{number % 2}", 8, 64, step=8)
+            study.tell(trial, value)
+        found.append([trial.params for trial in study.trials])
+    assert found[0] == found[1]
+
+
+@pytest.fixture
+def both(database_url: str) -> Any:
+    """The same database by our storage and by Optuna's."""
+    studies.quiet()
+    with studies.opened_storage(database_url) as ours:
+        url = database.normalise(database_url)
+        theirs = optuna.storages.RDBStorage(url, engine_kwargs=database.engine_options(database_url))
+        yield ours, theirs
+        theirs.remove_session()
+        theirs.engine.dispose()
+
+
+def fill(storage: optuna.storages.BaseStorage, trials: int = 9) -> optuna.Study:
+    """Trials of all states, with all that a trial can have."""
+    study = optuna.create_study(storage=storage, direction="maximize")
+    study.enqueue_trial({"depth": 2})
+    for number in range(trials):
+        trial = ask(study)
+        trial.report(0.1 * number, 1)
+        trial.report(float("nan") if number == 3 else float("-inf"), 2)
+        storage.set_trial_intermediate_value(trial._trial_id, 1, 0.2 * number)  # in place of the first
+        trial.set_user_attr("versions", {"torch": "2"})
+        if number % 4 == 0:
+            study.tell(trial, number / 10)
+        elif number % 4 == 1:
+            study.tell(trial, state=TrialState.PRUNED)
+        elif number % 4 == 2:
+            study.tell(trial, state=TrialState.FAIL)
+    study.enqueue_trial({"depth": 3})
+    return study
+
+
+def stated(trials: list[FrozenTrial]) -> list[str]:
+    """All of every trial; text, because NaN is not equal to itself."""
+    return [repr(sorted((key, str(value)) for key, value in vars(trial).items())) for trial in trials]
+
+
+def test_trials_are_read_as_optuna_reads_them(both: tuple[Storage, optuna.storages.RDBStorage]) -> None:
+    ours, theirs = both
+    study_id = fill(theirs)._study_id
+    everything = theirs.get_all_trials(study_id)
+    assert len(everything) == 10
+    assert stated(ours.get_all_trials(study_id)) == stated(everything)
+    assert stated([ours.get_trial(one._trial_id) for one in everything]) == stated(everything)
+    for states in ((TrialState.COMPLETE,), (TrialState.PRUNED, TrialState.FAIL), (TrialState.WAITING,)):
+        assert stated(ours.get_all_trials(study_id, states=states)) == stated(
+            theirs.get_all_trials(study_id, states=states)
+        )
+    ids = [one._trial_id for one in everything]
+    for older, last in (({ids[3], ids[7]}, ids[5]), (set(), ids[8]), ({ids[0]}, ids[-1]), (set(), ids[-1])):
+        asked = (study_id, None, older, last)
+        assert stated(ours._get_trials(*asked)) == stated(theirs._get_trials(*asked))
+
+
+def test_what_is_written_is_what_optuna_would_write(
+    both: tuple[Storage, optuna.storages.RDBStorage],
+) -> None:
+    ours, theirs = both
+    studies_of = [fill(storage)._study_id for storage in (ours, theirs)]
+    written, expected = (theirs.get_all_trials(study_id) for study_id in studies_of)
+    for mine, other in zip(written, expected, strict=True):
+        assert (mine.number, mine.state, mine.user_attrs["versions"] if mine.user_attrs else None) == (
+            other.number,
+            other.state,
+            other.user_attrs["versions"] if other.user_attrs else None,
+        )
+        assert str(mine.intermediate_values) == str(other.intermediate_values)
+
+
+def test_a_finished_trial_takes_no_more_values_and_an_absent_one_is_named(database_url: str) -> None:
+    studies.quiet()
+    with studies.opened_storage(database_url) as storage:
+        study = optuna.create_study(storage=storage)
+        trial = study.ask()
+        study.tell(trial, 0.5)
+        with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
+            storage.set_trial_intermediate_value(trial._trial_id, 1, 0.5)
+        with pytest.raises(KeyError):
+            storage.set_trial_intermediate_value(trial._trial_id + 1, 1, 0.5)
+        with pytest.raises(KeyError):
+            storage.get_trial(trial._trial_id + 1)
+        with pytest.raises(KeyError):
+            storage.get_all_trials(study._study_id + 1)
+
+
+@pytest.mark.parametrize("pruner", ["median", "none"])
+def test_a_trial_is_stopped_where_optuna_would_stop_it(pruner: Any, database_url: str) -> None:
+    """Others finish while it runs, and it hears of them."""
+    studies.quiet()
+    epochs, stopped = 6, 0
+    with studies.opened_storage(database_url) as storage:
+        study = optuna.create_study(storage=storage, direction="maximize", pruner=make_pruner(pruner, epochs))
+        running = [(number, study.ask()) for number in range(24)]
+        questions = {number: Pruning(study, trial) for number, trial in running}
+        for epoch in range(1, epochs + 1):
+            for number, trial in list(running):
+                if number % 2 and epoch > 1 and number > 11:
+                    continue  # these rest after their first epoch, and are met by all that finished
+                trial.report((number * 7 % 24) / 24 + epoch / 100, epoch)
+                expected = trial.should_prune()
+                assert questions[number].stops(epoch) == expected
+                if expected:
+                    stopped += 1
+                    study.tell(trial, state=TrialState.PRUNED)
+                    running.remove((number, trial))
+                elif epoch == epochs:
+                    study.tell(trial, (number * 7 % 24) / 24)
+        for number, trial in running:
+            if number % 2 and number > 11:
+                for epoch in range(2, epochs):
+                    trial.report(0.3, epoch)
+                    expected = trial.should_prune()
+                    assert questions[number].stops(epoch) == expected
+                    stopped += expected
+    assert (stopped > 0) == (pruner != "none")
