@@ -7,8 +7,9 @@ values and checks here are Optuna's own; the tests compare what both read and wr
 
 import json
 from collections import defaultdict
-from collections.abc import Container, Iterable
-from copy import copy, deepcopy
+from collections.abc import Container, Iterable, Sequence
+from copy import copy
+from datetime import datetime
 from functools import cache, lru_cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from optuna.distributions import BaseDistribution, distribution_to_json, json_to
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import ColumnElement, Row, bindparam, insert, or_, select
+from sqlalchemy import ColumnElement, Row, bindparam, func, insert, literal, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage import database
@@ -54,8 +55,39 @@ class Storage(optuna.storages.RDBStorage):
 
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
         """Whoever makes a trial reads it next."""
-        found = super()._create_new_trial(study_id, template_trial)
-        self._made = deepcopy(found)
+        if template_trial is not None and self._is_usual(study_id, template_trial):
+            found = self._create_usual(study_id, template_trial)
+        else:
+            found = super()._create_new_trial(study_id, template_trial)
+        if template_trial is not None:
+            self._known |= {(study_id, name): kind for name, kind in template_trial.distributions.items()}
+        self._made = _copied(found)
+        return found
+
+    def _is_usual(self, study_id: int, template: FrozenTrial) -> bool:
+        """Whether the study is known to have its parameters with these ranges, and the trial is to run."""
+        known = all(
+            self._known.get((study_id, name)) == kind for name, kind in template.distributions.items()
+        )
+        return known and template.state == TrialState.RUNNING and not template.system_attrs
+
+    def _create_usual(self, study_id: int, template: FrozenTrial) -> FrozenTrial:
+        """All of it in one transaction, which writes from its start. Numbers are given under a lock."""
+        study = {"study": study_id, "start": template.datetime_start}
+        with _create_scoped_session(self.scoped_session) as session:
+            connection = session.connection()
+            if self.engine.name == "postgresql":
+                connection.execute(_lock_study(), study)  # a file has one writer
+            row = connection.execute(_insert_trial(), study).first()
+            if row is None:
+                models.StudyModel.find_or_raise_by_id(study_id, session)
+                raise KeyError(f"study {study_id}")
+            for part, entries in _parts_of(template).items():
+                if entries:
+                    trial = {"trial_id": row.trial_id}
+                    connection.execute(insert(PARTS[part].__table__), [entry | trial for entry in entries])
+        found = _copied(template)
+        found.number, found._trial_id = row.number, row.trial_id
         return found
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
@@ -122,40 +154,22 @@ class Storage(optuna.storages.RDBStorage):
         frozen.distributions = ranges
         return frozen
 
-    def _get_prepared_new_trial(
-        self, study_id: int, template_trial: FrozenTrial | None, session: "Session"
-    ) -> models.TrialModel:
-        """A new trial with what the template has; what is the same in every trial is stored at once."""
-        if template_trial is None:
-            return super()._get_prepared_new_trial(study_id, template_trial, session)
-        ranges, rest = template_trial.distributions, copy(template_trial)
-        known = {name for name in ranges if self._known.get((study_id, name)) == ranges[name]}
-        rest.params = {name: value for name, value in template_trial.params.items() if name not in known}
-        rest.user_attrs, rest.intermediate_values = {}, {}
-        trial = super()._get_prepared_new_trial(study_id, rest, session)
-        params = [
-            {
-                "param_name": name,
-                "param_value": ranges[name].to_internal_repr(value),
-                "distribution_json": distribution_to_json(ranges[name]),
-            }
-            for name, value in template_trial.params.items()
-            if name in known
-        ]
-        attributes = [
-            {"key": key, "value_json": json.dumps(value)} for key, value in template_trial.user_attrs.items()
-        ]
-        steps = [_step(step, value) for step, value in template_trial.intermediate_values.items()]
-        for part, entries in (
-            ("params", params),
-            ("user_attributes", attributes),
-            ("intermediate_values", steps),
-        ):
-            if entries:
-                entries = [{**entry, "trial_id": trial.trial_id} for entry in entries]
-                session.execute(insert(PARTS[part].__table__), entries)
-        self._known |= {(study_id, name): found for name, found in ranges.items()}
-        return trial
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        if not state.is_finished() or (values is not None and len(values) != 1):
+            return super().set_trial_state_values(trial_id, state, values)
+        ended = {"trial": trial_id, "new_state": state, "end": datetime.now()}
+        with _create_scoped_session(self.scoped_session) as session:
+            connection = session.connection()
+            if connection.execute(_end_trial(), ended).first() is None:
+                found: Any = models.TrialModel.find_or_raise_by_id(trial_id, session)
+                self.check_trial_is_updatable(trial_id, found.state)
+            if values is not None:
+                value, kind = models.TrialValueModel.value_to_stored_repr(values[0])
+                row = {"trial_id": trial_id, "objective": 0, "value": value, "value_type": kind}
+                connection.execute(insert(PARTS["values"].__table__), row)
+        return True
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         upsert = _upsert_of_step(self.engine.name)
@@ -164,6 +178,60 @@ class Storage(optuna.storages.RDBStorage):
             if session.connection().execute(upsert, values).first() is None:
                 found: Any = models.TrialModel.find_or_raise_by_id(trial_id, session)
                 self.check_trial_is_updatable(trial_id, found.state)
+
+
+def _parts_of(template: FrozenTrial) -> dict[str, list[dict[str, Any]]]:
+    """What a template has several of, as rows."""
+    ranges = template.distributions
+    params = [
+        {
+            "param_name": name,
+            "param_value": ranges[name].to_internal_repr(value),
+            "distribution_json": _document(ranges[name]),
+        }
+        for name, value in template.params.items()
+    ]
+    attributes = [{"key": key, "value_json": json.dumps(value)} for key, value in template.user_attrs.items()]
+    steps = [_step(step, value) for step, value in template.intermediate_values.items()]
+    return {"params": params, "user_attributes": attributes, "intermediate_values": steps}
+
+
+@cache
+def _lock_study() -> Any:
+    table = models.StudyModel.__table__
+    return select(table.c.study_id).where(table.c.study_id == bindparam("study")).with_for_update()
+
+
+@cache
+def _insert_trial() -> Any:
+    """A running trial, whose number is how many there are; no row where there is no study."""
+    studies, trials = models.StudyModel.__table__, models.TrialModel.__table__
+    before = select(func.count()).select_from(trials).where(trials.c.study_id == bindparam("study"))
+    new = select(
+        before.scalar_subquery(),
+        studies.c.study_id,
+        literal(TrialState.RUNNING, trials.c.state.type),
+        bindparam("start", type_=trials.c.datetime_start.type),
+    ).where(studies.c.study_id == bindparam("study"))
+    columns = ["number", "study_id", "state", "datetime_start"]
+    return insert(trials).from_select(columns, new).returning(trials.c.trial_id, trials.c.number)
+
+
+@cache
+def _end_trial() -> Any:
+    """Ends a trial that has not ended."""
+    table = models.TrialModel.__table__
+    open_ = table.c.state.in_([TrialState.RUNNING, TrialState.WAITING])
+    new = {
+        "state": bindparam("new_state", type_=table.c.state.type),
+        "datetime_complete": bindparam("end", type_=table.c.datetime_complete.type),
+    }
+    return (
+        update(table)
+        .where(table.c.trial_id == bindparam("trial"), open_)
+        .values(new)
+        .returning(table.c.trial_id)
+    )
 
 
 @cache
@@ -204,6 +272,20 @@ def _of_trials(model: Any) -> Any:
     (key,) = table.primary_key.columns
     wanted = table.c.trial_id.in_(bindparam("trials", expanding=True))
     return select(table).where(wanted).order_by(key)
+
+
+def _copied(trial: FrozenTrial) -> FrozenTrial:
+    """Another, which may be changed; values and ranges never are."""
+    other = copy(trial)
+    other.params, other.distributions = dict(trial.params), dict(trial.distributions)
+    other.user_attrs, other.system_attrs = dict(trial.user_attrs), dict(trial.system_attrs)
+    other.intermediate_values = dict(trial.intermediate_values)
+    return other
+
+
+@lru_cache(maxsize=4_096)
+def _document(kind: BaseDistribution) -> str:
+    return distribution_to_json(kind)
 
 
 @lru_cache(maxsize=4_096)
