@@ -42,8 +42,12 @@ QUICK = {
     "judging": ["--networks", "5", "--rounds", "2"],
     "limits": ["--networks", "slim", "--size", "256", "--batches", "1", "--rounds", "1"],
 }
-# Networks of at most 20 million multiply-accumulates, 5,000 images, 4 epochs: many candidates in minutes.
-SIZE_OF_SEARCH = ["--train-images", "5000", "--epochs", "4", "--max-macs", "20000000"]
+# As much as two cores do in some minutes. Networks of at most 20 million multiply-accumulates, 5,000 images,
+# 4 epochs: many candidates.
+USUAL = {
+    "training": ["--images", "1536"],
+    "searches": ["--train-images", "5000", "--epochs", "4", "--max-macs", "20000000", "--seconds", "240"],
+}
 
 
 @contextmanager
@@ -63,8 +67,7 @@ def flags(name: str, given: argparse.Namespace) -> list[str]:
     if name not in ("training", "searches"):
         return QUICK[name] if given.quick else []
     data = ["--data", given.data, *(["--data-dir", given.data_dir] if given.data_dir else [])]
-    usual = SIZE_OF_SEARCH if name == "searches" else []
-    return [*data, *(QUICK[name] if given.quick else usual)]
+    return [*data, *(QUICK[name] if given.quick else USUAL[name])]
 
 
 def run(name: str, given: argparse.Namespace) -> dict[str, Any]:

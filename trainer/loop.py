@@ -30,7 +30,7 @@ from trainer.evaluation import evaluate
 from trainer.feed import Feed, Normalisation, feed
 from trainer.mixing import loss as losses
 from trainer.mixing import mixed
-from trainer.optimizers import steer
+from trainer.optimizers import advance, steer
 from trainer.outcome import EpochReport, Outcome
 from trainer.recipe import Recipe
 from trainer.schedule import momentum, rate
@@ -268,7 +268,7 @@ class _Run:
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         start.clip(self.network, self.recipe)
-        self.optimizer.step()
+        advance(self.optimizer)
         return loss.detach()
 
 
