@@ -1,9 +1,10 @@
-"""The five tables of docs/speed.md: runs them one after another, and writes the page's tables anew.
+"""The tables of docs/speed.md: runs what they come from, one after another, and writes them anew.
 
     python -m benchmarks.speed [--data cifar10] [--data-dir DIR] [--only training ...] [--quick]
     python -m benchmarks.speed --document [--check]
 
-Results go to benchmarks/results/speed.json, each with the machine and the moment; what is not run anew stays.
+Without --only all are run but `brief`, which takes an hour of its own. Results go to
+benchmarks/results/speed.json, each with the machine and the moment; what is not run anew stays.
 PostgreSQL is started with its usual safety on (fsync), and removed afterwards.
 """
 
@@ -21,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import coordination, judging, limits, searches, training
+from benchmarks import brief, coordination, judging, limits, searches, training
 
 RESULTS, PAGE = Path("benchmarks/results/speed.json"), Path("docs/speed.md")
 NOT_RUN = "Not measured yet: `make bench`."
@@ -33,6 +34,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "coordination, PostgreSQL": coordination.table,
     "judging": judging.table,
     "limits": lambda found: limits.table(found["rows"]),
+    "brief": lambda found: brief.table(found["summary"]),
 }
 QUICK = {
     "training": ["--networks", "slim", "--images", "256", "--seeds", "1"],
@@ -41,12 +43,14 @@ QUICK = {
     "coordination, PostgreSQL": ["--trials", "20", "--workers", "2", "--rounds", "3"],
     "judging": ["--networks", "5", "--rounds", "2"],
     "limits": ["--networks", "slim", "--size", "256", "--batches", "1", "--rounds", "1"],
+    "brief": ["--networks", "4", "--epochs", "2", "--train-images", "300", "--max-macs", "3000000"],
 }
 # As much as two cores do in some minutes. Networks of at most 20 million multiply-accumulates, 5,000 images,
 # 4 epochs: many candidates.
 USUAL = {
     "training": ["--images", "1536"],
     "searches": ["--train-images", "5000", "--epochs", "4", "--max-macs", "20000000", "--seconds", "240"],
+    "brief": [],
 }
 
 
@@ -64,7 +68,7 @@ def server() -> Iterator[str]:
 
 
 def flags(name: str, given: argparse.Namespace) -> list[str]:
-    if name not in ("training", "searches"):
+    if name not in USUAL:
         return QUICK[name] if given.quick else []
     data = ["--data", given.data, *(["--data-dir", given.data_dir] if given.data_dir else [])]
     return [*data, *(QUICK[name] if given.quick else USUAL[name])]
@@ -127,7 +131,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data", default="cifar10")
     parser.add_argument("--data-dir")
-    parser.add_argument("--only", nargs="+", choices=list(TABLES), default=list(TABLES))
+    parser.add_argument(
+        "--only", nargs="+", choices=list(TABLES), default=[name for name in TABLES if name != "brief"]
+    )
     parser.add_argument("--quick", action="store_true", help="a minute or two, nothing written")
     parser.add_argument("--document", action="store_true", help="only write the page from the results")
     parser.add_argument("--check", action="store_true", help="with --document: fail if the page differs")

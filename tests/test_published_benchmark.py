@@ -14,8 +14,8 @@ def test_the_page_says_what_was_measured() -> None:
     assert published.rendered(page, results) == page
     assert len(results["networks"]["rows"]) == 14
     assert len(results["recipes"]["rows"]) == 6
-    assert all(len(row["test"]) in (0, 2) for row in results["networks"]["rows"])  # 0: shown as a dash
-    assert all(len(row["test"]) in (0, 3) for row in results["recipes"]["rows"])
+    assert all(len(row["test"]) >= 2 for row in results["networks"]["rows"])
+    assert all(len(row["test"]) >= 3 for row in results["recipes"]["rows"])
 
 
 def test_every_network_within_the_limit_stands_for_itself_once() -> None:

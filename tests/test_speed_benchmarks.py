@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import gpu, limits, plain, searches, speed, training
+from benchmarks import brief, gpu, limits, plain, searches, speed, training
 
 ROOT = Path(__file__).parents[1]
 
@@ -100,3 +100,49 @@ def test_shares_of_the_limit_are_of_the_larger_one_in_the_same_turn() -> None:
     ]
     rows = {row["what"]: row for row in limits.summary(turns)}
     assert rows["slim float32"] == {"what": "slim float32", "flops": 5.0, "share": 0.25}
+
+
+def test_what_a_brief_score_is_worth_runs_and_goes_on_where_it_was_broken_off(tmp_path: Path) -> None:
+    out, found = tmp_path / "brief.jsonl", tmp_path / "brief.json"
+    words = ["brief", "--data", "digits", "--data-dir", tmp_path, "--networks", 4, "--epochs", 2]
+    words += ["--train-images", 200, "--max-macs", 300_000, "--image-size", 6, "--processes", 2]
+    run(*words, "--out", out, "--json", found)
+    lines = out.read_text().splitlines()
+    out.write_text("\n".join(lines[:-1]) + '\n{"key": "half a li')
+    first = json.loads(found.read_text())["rows"]
+    run(*words, "--out", out, "--json", found)
+    again = json.loads(found.read_text())["rows"]
+    assert len(first) == len(lines) == 4 * len(brief.settings(2, 6))
+    assert [(row["validation"], row["test"]) for row in again] == [
+        (row["validation"], row["test"]) for row in first
+    ]
+    assert sum(row["test"] is not None for row in first) == 4
+
+
+def test_a_brief_score_is_judged_by_what_the_long_training_gave() -> None:
+    truth = [0.4, 0.5, 0.6, 0.7]
+    rows = [
+        {
+            "index": i,
+            "setting": {"epochs": 8, "share": 1.0, "side": None},
+            "validation": t,
+            "test": t,
+            "cpu_seconds": 10,
+        }
+        for i, t in enumerate(truth)
+    ]
+    brief_rows = [
+        {
+            "index": i,
+            "setting": {"epochs": 2, "share": 0.5, "side": 16},
+            "validation": v,
+            "test": None,
+            "cpu_seconds": 1,
+        }
+        for i, v in enumerate([0.3, 0.2, 0.5, 0.4])
+    ]
+    long, short = brief.summary(rows + brief_rows)
+    assert (long["tau"], long["lost"]) == (1, 0)
+    assert short["tau"] == pytest.approx(1 / 3)
+    assert short["lost"] == pytest.approx(10)
+    assert short["setting"] == "2 epochs, 50% of the images, 16 x 16 pixels"

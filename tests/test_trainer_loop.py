@@ -1,6 +1,9 @@
 """Training: it learns, repeats itself to the bit, reports what it saw, and stops when told to."""
 
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from trainer import data, device, feed, loop, model, optimizers
 from trainer.outcome import EpochReport
 from trainer.recipe import Recipe, defaults
 
+ROOT = Path(__file__).parents[1]
 BRIEF = Recipe(epochs=2, batch_size=64, learning_rate=0.2, crop_padding=1, flip=False, precision="float32")
 
 
@@ -207,3 +211,39 @@ def test_float32_and_bfloat16_are_taken_at_their_word() -> None:
 def test_a_gpu_learns_to_read_digits_too(digits: data.Dataset, split: data.Split) -> None:
     outcome = loop.train(network(), defaults("digits"), digits, split, seed=1, device=None)
     assert outcome.accuracy > 0.85
+
+
+def test_a_training_does_not_load_the_compiler() -> None:
+    """torch's optimizers load it in their constructor and in step(): seconds and 150 MB in every worker."""
+    program = """
+import sys, tempfile
+from pathlib import Path
+from space.architecture import Architecture, Stage, Stem
+from trainer import data, loop
+from trainer.recipe import defaults
+digits = data.load("digits", Path(tempfile.mkdtemp()))
+few = data.split(digits, 0, limit=192)
+small = Architecture(channels=1, image_size=8, stem=Stem(width=4), stages=(Stage(blocks=1, width=4),))
+loop.train(small, defaults("digits").for_epochs(1), digits, few, seed=0)
+print(sorted({name for name in sys.modules if name in ("torch._dynamo", "torch._inductor", "sympy")}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(optimizers.CLASSES))
+def test_an_optimizer_advances_as_its_own_step_does(name: str) -> None:
+    recipe = Recipe(optimizer=name, learning_rate=0.01, weight_decay=0.01)
+    weights = []
+    for step in (optimizers.advance, lambda optimizer: optimizer.step()):
+        torch.manual_seed(0)
+        built = model.build(network())
+        optimizer = optimizers.build(built, recipe, torch.device("cpu"))
+        for _ in range(3):
+            optimizer.zero_grad()
+            built(torch.ones(2, 1, 8, 8)).square().sum().backward()
+            step(optimizer)
+        weights.append([weight.detach().clone() for weight in built.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
