@@ -42,6 +42,7 @@ class Assignment:
     lease_seconds: float = 60.0
     stall_seconds: float = 300.0
     trial_seconds: float | None = None
+    trial_memory: int | None = None
     patience_seconds: float = 600.0
     keep_weights: int = settings.KEEP_WEIGHTS
 
@@ -112,7 +113,7 @@ def set_up(
     studies.quiet()
     plan = Plan.of(record.settings)
     images = open_images(plan.data, assignment.data_dir, assignment.data)
-    device, train = trainer(plan, images, say)
+    device, train = trainer(plan, images, say, memory=assignment.trial_memory)
     trial_seconds = assignment.trial_seconds
     this = identity(assignment.storage, record)
     with studies.opened(assignment.storage, record.name, plan) as study:
@@ -155,21 +156,26 @@ def trainer(
     images: Images,
     say: Callable[[str], None] | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    memory: int | None = None,
 ) -> tuple[str, Train]:
     """The name of this process's device, and a function that trains on it. Loads torch.
+
+    memory bounds what a training may take of the device, in bytes; it ends as one for which there is none.
 
     Raises DeviceError where a GPU was given and torch finds none.
     """
     import torch
 
     from trainer import loop, weights
-    from trainer.device import in_memory
+    from trainer.device import bound_memory, in_memory
 
     torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS") or 1)))
     device = loop.select_device(None)
     if device.type == "cpu" and os.environ.get("CUDA_VISIBLE_DEVICES"):
         raise DeviceError(f"GPU {os.environ['CUDA_VISIBLE_DEVICES']} was given, but torch finds none")
     dataset = images.dataset
+    if memory is not None:
+        bound_memory(device, memory)
 
     def train(
         architecture: Architecture,

@@ -130,7 +130,7 @@ def cli() -> None:
     show_default=True,
     envvar="SEARCH_WORKERS",
     show_envvar=True,
-    help="Worker processes: auto is one a GPU, else one a CPU core; 0 leaves it to others.",
+    help="Worker processes: auto is one a core, or as many a GPU as pay, which is measured; 0: others do it.",
 )
 @click.option(
     "--gpus",
@@ -150,6 +150,7 @@ def cli() -> None:
 @options.stall
 @options.patience
 @options.trial_timeout
+@options.trial_memory
 @options.grace
 @options.keep_weights
 @click.option(
@@ -184,6 +185,7 @@ def launch(
 @options.stall
 @options.patience
 @options.trial_timeout
+@options.trial_memory
 @options.grace
 @options.keep_weights
 @click.option("--name", metavar="NAME", help="Of this worker.  [default: host and process]")

@@ -104,7 +104,7 @@ def predict(weights: Path, images: tuple[Path, ...], top: int, form: str) -> Non
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Folder for all; what is done is not done again.  [default: confirm-STUDY]")  # fmt: skip
 @click.option(
-    "--workers", default="auto", show_default=True, help="At a time: auto is one a GPU, else a core."
+    "--workers", default="auto", show_default=True, help="At a time: auto is one a GPU, else one a core."
 )
 @click.option("--gpus", default="all", show_default=True, help="0,1 or all or none.")
 @options.format_

@@ -104,6 +104,7 @@ class Launch:
             *("--keep-weights", str(flags.keep_weights)),
             *(("--data", flags.data) if flags.data else ()),
             *(("--trial-timeout", str(flags.trial_seconds)) if flags.trial_seconds else ()),
+            *(("--trial-memory", str(flags.trial_memory)) if flags.trial_memory else ()),
         ]
 
     def _on_death(self, worker: str) -> bool:

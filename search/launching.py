@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from sqlalchemy import Engine
 
-from search import artifact, devices, display, preparation, starting, study
+from search import artifact, devices, display, packing, preparation, starting, study
 from search import launch as launches
 from search import report as reports
 from search.devices import Slot
@@ -50,6 +50,9 @@ def launch(
     engine, record, plan = preparation.prepare(flags)
     interrupts.listen()
     try:
+        if workers == "auto":
+            count = packing.packed(plan, record.trials, slots, console.print)
+            slots = slots if count is None else devices.slots(gpus, count)
         if found:
             _say_starters(console, found)
             starting.enqueue(engine, flags.storage, record, plan, found)

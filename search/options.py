@@ -50,6 +50,12 @@ trial_timeout: Decorator = click.option(
     metavar="TIME",
     help="No trial may take longer.  [default: none]",
 )
+trial_memory: Decorator = click.option(
+    "--trial-memory",
+    type=settings.Memory(),
+    metavar="SIZE",
+    help="No trial may take more of its device's memory: 4G, 800M.  [default: none]",
+)
 patience: Decorator = click.option(
     "--database-patience",
     "patience_seconds",

@@ -51,6 +51,7 @@ class Flags:
     stall_seconds: float = settings.STALL_SECONDS
     patience_seconds: float = settings.PATIENCE_SECONDS
     trial_seconds: float | None = None
+    trial_memory: int | None = None
     grace_seconds: float = 3600.0
     max_gpu_hours: float | None = None
     start_from: tuple[str, ...] = ()

@@ -86,6 +86,19 @@ class Count(click.ParamType[int]):
         return number
 
 
+class Memory(click.ParamType[int]):
+    """An amount of memory in bytes: 800M, 4G or 4GiB, 1.5G; multiples of 1,024."""
+
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", str(value).strip().lower())
+        found = round(float(match[1]) * 1024 ** " kmgt".index(match[2] or " ")) if match else 0
+        if found < 1 << 20:
+            self.fail(f"{value!r} is not an amount of memory like 800M or 4G", param, ctx)
+        return found
+
+
 class Duration(click.ParamType[float]):
     """A time span in seconds: 90, 90s, 15m, 2h, 1h30m, 1d."""
 

@@ -1,10 +1,11 @@
-"""How long a training step takes, measured on noise: it trains as slowly as pictures do, and needs no data.
+"""How fast training steps go, measured on noise: it trains as slowly as pictures do, and needs no data.
 
 Augmentation is not timed. Nothing is learned, and nothing kept.
 """
 
+import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,48 @@ class Pace:
     seconds: float
     batch: int
     device: str
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Images trained a second, and bytes of memory that it took at most (of a GPU, else of the process)."""
+
+    images_per_second: float
+    memory: int
+
+
+def steady(
+    networks: Sequence[Architecture],
+    recipe: Recipe,
+    seconds: float,
+    ready: Callable[[], None] = lambda: None,
+) -> Throughput:
+    """The networks in turn, whole batches, for about so many seconds after ready() has returned.
+
+    Each is warmed up before. On the first GPU if there is one. Raises MemoryError, as a training does.
+    """
+    device, rate = select_device(), recipe.batch_size
+    steps = [_stepper(network, recipe, device) for network in networks]
+    for step in steps * 2:
+        step(rate)
+    ready()
+    began, images = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        for step in steps:
+            step(rate)
+            images += rate
+    gone = time.perf_counter() - began
+    return Throughput(images / gone, _memory(device))
+
+
+def _memory(device: torch.device) -> int:
+    """With what CUDA itself takes of a GPU for a process, which torch does not count."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device) + CONTEXT_BYTES
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+CONTEXT_BYTES = 600 << 20
 
 
 def measure(architecture: Architecture, recipe: Recipe, seconds: float, seed: int = 0) -> Pace:
@@ -70,7 +113,7 @@ def _stepper(architecture: Architecture, recipe: Recipe, device: torch.device) -
             loss = losses(network(x), Targets(labels), recipe)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        optimizers.advance(optimizer)
         loss.item()  # waits for a GPU
         return time.perf_counter() - started
 

@@ -1,0 +1,126 @@
+"""How many workers share a GPU; and what bounds a trial's memory."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from bench_samples import make_plan
+
+from search import devices, packing, settings
+from search.devices import Slot
+from search.packing import Packing, Probe
+from space import cost
+
+ROOT = Path(__file__).parents[1]
+GIB = 1 << 30
+GPU = {"CUDA_VISIBLE_DEVICES": "0"}
+
+
+def side_by_side(together: dict[int, float], memory: int = GIB) -> packing.Measure:
+    """Probes that reach so many images a second in all; none where nothing is said of their number."""
+
+    def measure(count: int) -> list[Probe] | None:
+        return [Probe(together[count] / count, memory)] * count if count in together else None
+
+    return measure
+
+
+@pytest.mark.parametrize(
+    ("together", "workers", "why"),
+    [
+        ({1: 100.0, 2: 105.0}, 1, "2 train no more in all"),
+        ({1: 100.0, 2: 180.0, 4: 185.0}, 2, "4 train no more in all"),
+        ({1: 100.0, 2: 180.0, 4: 300.0, 8: 400.0}, 8, "8 is the most that is tried"),
+        ({1: 100.0, 2: 180.0}, 2, "4 at a time did not run"),
+        ({}, 1, "1 at a time did not run"),
+    ],
+)
+def test_more_workers_are_taken_while_they_train_more(
+    together: dict[int, float], workers: int, why: str
+) -> None:
+    found = packing.decide(side_by_side(together), None)
+    assert (found.workers, found.reason) == (workers, why)
+
+
+def test_no_more_workers_are_taken_than_there_is_memory_for() -> None:
+    tried: list[int] = []
+
+    def measure(count: int) -> list[Probe]:
+        tried.append(count)
+        return [Probe(100.0, 10 * GIB)] * count
+
+    found = packing.decide(measure, 30 * GIB)
+    assert (found.workers, tried) == (2, [1, 2])
+    assert str(found) == "2 a GPU, 2.0 times the throughput of one; 4 would need 40 of 30 GiB"
+
+
+def test_networks_of_the_search_itself_are_measured() -> None:
+    plan = make_plan()
+    found = packing.networks(plan)
+    macs = [cost.total(network).macs for network in found]
+    assert macs == sorted(macs) and macs[0] < macs[-1]
+    assert all(cost.total(network).parameters <= plan.budget.max_parameters for network in found)
+
+
+def test_probes_train_side_by_side() -> None:
+    """Real ones, on the CPU."""
+    found = packing.measured(make_plan(), {"CUDA_VISIBLE_DEVICES": ""}, None, seconds=0.2)
+    assert set(found.together) >= {1, 2}
+    assert all(rate > 0 for rate in found.together.values())
+    (probe,) = packing.side_by_side(task(), {"CUDA_VISIBLE_DEVICES": ""}, 1) or ()
+    assert 50 << 20 < probe.memory < 4 * GIB
+
+
+def task() -> dict[str, object]:
+    plan = make_plan()
+    networks = [network.document() for network in packing.networks(plan)[:1]]
+    return {"networks": networks, "recipe": plan.recipe.model_dump(mode="json"), "seconds": 0.1}
+
+
+def test_a_probe_that_fails_is_no_measurement() -> None:
+    assert packing.side_by_side(task() | {"networks": [{"stages": "none"}]}, {}, 2) is None
+
+
+def test_nothing_is_measured_without_a_gpu_or_for_few_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    plan, gpus = make_plan(), [Slot("gpu0", GPU), Slot("gpu1", GPU)]
+    monkeypatch.setattr(packing, "measured", lambda *_: Packing(3, {1: 1.0, 3: 2.0}, "enough"))
+    assert packing.packed(plan, 1_000, devices.slots("none", 2), told.append) is None
+    assert packing.packed(plan, 99, gpus, told.append) is None
+    assert told == []
+    assert packing.packed(plan, 100, gpus, told.append) == 6
+    assert told[-1] == "workers  3 a GPU, 2.0 times the throughput of one; enough"
+
+
+@pytest.mark.parametrize(
+    ("given", "size"),
+    [("4G", 4 * GIB), ("4GiB", 4 * GIB), ("800M", 800 << 20), ("1.5g", 3 * GIB // 2), (GIB, GIB)],
+)
+def test_memory_is_told_as_people_tell_it(given: object, size: int) -> None:
+    assert settings.Memory().convert(given, None, None) == size
+
+
+@pytest.mark.parametrize("given", ["much", "-1G", "12", "G"])
+def test_what_is_no_amount_of_memory_is_refused(given: str) -> None:
+    with pytest.raises(click.BadParameter, match="is not an amount of memory like 800M or 4G"):
+        settings.Memory().convert(given, None, None)
+
+
+def test_a_training_that_takes_more_than_it_may_is_out_of_memory() -> None:
+    program = """
+import torch
+from trainer.device import bound_memory, in_memory
+torch.set_num_threads(1)
+bound_memory(torch.device("cpu"), 300 << 20)
+kept = torch.ones(100 << 18)
+try:
+    in_memory(lambda: torch.ones(300 << 18))
+except MemoryError as error:
+    print("refused", len(kept))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["refused", str(100 << 18)], done.stderr
