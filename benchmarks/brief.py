@@ -56,22 +56,23 @@ def settings(epochs: int, side: int) -> list[Setting]:
 
 def networks(count: int, task: Any, max_macs: int | None) -> list[Any]:
     """Evenly over the ranks of multiply-accumulates of uniform proposals."""
-    from benchmarks.judging import Dice
-    from space import cost, sampling, space
+    from space import cost, space
     from space.budget import Budget
 
     default, budget = space.default(), Budget(5_000_000, max_macs)
-    drawn = {found.fingerprint: found for found in _draws(default, budget, task, sampling, Dice)}
+    drawn = {found.fingerprint: found for found in _draws(default, budget, task)}
     ranked = sorted(drawn.values(), key=lambda network: cost.total(network).macs)
     if count >= len(ranked):
         return ranked
     return [ranked[round(i * (len(ranked) - 1) / max(1, count - 1))] for i in range(count)]
 
 
-def _draws(default: Any, budget: Any, task: Any, sampling: Any, dice: Any) -> list[Any]:
+def _draws(default: Any, budget: Any, task: Any) -> list[Any]:
+    from space import sampling
     from space.budget import judge
+    from space.dice import Dice
 
-    found = [sampling.propose(default, budget, task, dice(seed)) for seed in range(DRAWS)]
+    found = [sampling.propose(default, budget, task, Dice(seed)) for seed in range(DRAWS)]
     return [network for network in found if judge(network, budget).fits]
 
 

@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import platform
-import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -22,30 +21,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded
 from space import cost, sampling, space
 from space.architecture import Architecture
 from space.budget import Budget, judge
+from space.dice import Dice
 from space.space import Task
 
 TARGET = 10_000  # judged per second
 BUDGET, TASK = Budget(5_000_000), Task()
-
-
-class Dice:
-    """Uniform answers from a seed, whatever is asked for."""
-
-    # ruff: noqa: ARG002  (the questions are optuna's)
-
-    def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        return self.random.randrange(low, high + 1, step)
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        return self.random.uniform(low, high)
-
-    def suggest_categorical(self, name: str, choices: Any) -> Any:
-        return self.random.choice(choices)
 
 
 def proposals(count: int) -> list[Architecture]:
