@@ -54,13 +54,17 @@ def work(given: argparse.Namespace, url: str, number: int, ends: float, trials: 
     def objective(trial: Any) -> float:
         network = sampling.propose(default, budget, task, trial)
 
-        def on_epoch(epoch: int, accuracy: float) -> None:
+        built, accuracy = model.build(network), 0.0
+
+        def on_epoch(epoch: int) -> None:
+            nonlocal accuracy
+            accuracy = reference.evaluate(built, parts[1], settings)
             trial.report(accuracy, epoch)
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-        built = model.build(network)
-        return reference.train(built, parts[0], parts[1], settings, trial.number, on_epoch).accuracy
+        reference.train(built, parts[0], settings, trial.number, on_epoch)
+        return accuracy
 
     study = optuna.create_study(
         storage=url,

@@ -55,28 +55,26 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 @dataclass(frozen=True)
 class Trained:
-    """Mean training loss (nats) of the last epoch, validation accuracy 0..1; seconds, images of training."""
+    """Mean training loss (nats) of the last epoch; seconds and images of training."""
 
     loss: float
-    accuracy: float
     seconds: float
     images: int
 
 
 def train(
     network: nn.Module,
-    train_part: tuple[NDArray[np.uint8], NDArray[np.int64]],
-    validation_part: tuple[NDArray[np.uint8], NDArray[np.int64]],
+    part: tuple[NDArray[np.uint8], NDArray[np.int64]],
     settings: Settings,
     seed: int,
-    on_epoch: Callable[[int, float], None] | None = None,
+    on_epoch: Callable[[int], None] | None = None,
 ) -> Trained:
-    """The loop. on_epoch(epoch from 1, validation accuracy 0..1), where given, may raise to stop it."""
+    """The loop. on_epoch(epoch from 1), where given, may raise to stop it."""
     torch.manual_seed(seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = usual_device()
     network.to(device)
     loader = DataLoader(
-        Pictures(*train_part, train=True),
+        Pictures(*part, train=True),
         batch_size=settings.batch_size,
         shuffle=True,
         drop_last=True,
@@ -109,14 +107,20 @@ def train(
             loss += found.item()
         loss /= len(loader)
         if on_epoch:
-            on_epoch(epoch, evaluate(network, Pictures(*validation_part, train=False), settings, device))
+            on_epoch(epoch)
     seconds = time.perf_counter() - started
-    accuracy = evaluate(network, Pictures(*validation_part, train=False), settings, device)
-    return Trained(loss, accuracy, seconds, settings.epochs * len(loader) * settings.batch_size)
+    return Trained(loss, seconds, settings.epochs * len(loader) * settings.batch_size)
 
 
-def evaluate(network: nn.Module, pictures: Pictures, settings: Settings, device: torch.device) -> float:
+def usual_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def evaluate(
+    network: nn.Module, part: tuple[NDArray[np.uint8], NDArray[np.int64]], settings: Settings
+) -> float:
     """Accuracy 0..1."""
+    pictures, device = Pictures(*part, train=False), usual_device()
     loader = DataLoader(pictures, batch_size=settings.batch_size, num_workers=settings.loader_workers)
     network.eval()
     correct = 0

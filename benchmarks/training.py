@@ -6,8 +6,9 @@
 Each turn is a fresh process: the reference loop as people run it (one process, two threads, two loader
 workers), the same with one thread and no loader workers (as two such processes share two cores), and ours
 (one thread). Same network, images, batch size and learning rate. CPU time is that of the process and its
-children, wall time that of the training alone. What differs in what is measured: ours trains in bfloat16
-where the machine has it and pads by reflection; both evaluate in float32.
+children, wall time that of the steps; neither counts evaluation, nor what a process does once. What differs
+in what is measured: ours trains in bfloat16 where the machine has it and pads by reflection; both evaluate in
+float32.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import resource
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,37 +48,42 @@ def turn(task: dict[str, Any]) -> dict[str, Any]:
     """One training, in this process: seconds, CPU seconds, loss and accuracy."""
     import torch
 
-    from trainer import data, model
+    from trainer import data
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     dataset = data.load(task["data"], Path(task["data_dir"]), task["image_size"])
     split = data.split(dataset, 0, 0.1, task["images"])
     network = architecture(task["network"], dataset.channels, dataset.image_size, len(dataset.classes))
     _warm_up(task["side"])
+    train = _reference if task["side"] == "reference" else _ours
     before = _cpu_seconds()
-    if task["side"] == "reference":
-        found = _reference(task, dataset, split, model.build(network))
-    else:
-        found = _ours(task, dataset, split, network)
-    images = found["images"]
-    spent = {
-        "cpu_ms": 1_000 * (_cpu_seconds() - before) / images,
-        "wall_ms": 1_000 * found["seconds"] / images,
-    }
-    return found | spent
+    found, evaluate = train(task, dataset, split, network)
+    cpu, images = _cpu_seconds() - before, found.pop("images")
+    spent = {"cpu_ms": 1_000 * cpu / images, "wall_ms": 1_000 * found.pop("seconds") / images}
+    return found | spent | {"accuracy": evaluate(_spread(split.validation))}
 
 
-def _reference(task: dict[str, Any], dataset: Any, split: Any, network: Any) -> dict[str, Any]:
+Evaluate = Callable[[Any], float]  # the accuracy on these rows, which is not timed
+
+
+def _reference(
+    task: dict[str, Any], dataset: Any, split: Any, network: Any
+) -> tuple[dict[str, Any], Evaluate]:
     import dataclasses
 
     from benchmarks import reference
+    from trainer import model
 
     settings = reference.Settings(epochs=task["epochs"], loader_workers=task["loader_workers"])
-    parts = [
-        (dataset.images[rows], dataset.labels[rows]) for rows in (split.train, _spread(split.validation))
-    ]
-    trained = reference.train(network, parts[0], parts[1], settings, task["seed"])
-    return dataclasses.asdict(trained)
+    built = model.build(network)
+    trained = reference.train(
+        built, (dataset.images[split.train], dataset.labels[split.train]), settings, task["seed"]
+    )
+
+    def evaluate(rows: Any) -> float:
+        return reference.evaluate(built, (dataset.images[rows], dataset.labels[rows]), settings)
+
+    return dataclasses.asdict(trained), evaluate
 
 
 def _spread(rows: Any, count: int = 256) -> Any:
@@ -86,43 +92,52 @@ def _spread(rows: Any, count: int = 256) -> Any:
 
 
 def _warm_up(side: str) -> None:
-    """What a process does once, so that neither side is charged for it: a step of torch's optimizer loads
-    torch's compiler. Ours does without both."""
+    """What a process does once, so that neither side is charged for it: loading its modules, and for a step
+    of torch's own optimizer torch's compiler, which ours does without."""
+    if side == "ours":
+        from trainer import evaluation, loop
+
+        del evaluation, loop
+        return
     import torch
 
-    if side == "reference":
-        weight = torch.zeros(1, requires_grad=True)
-        weight.sum().backward()
-        torch.optim.SGD([weight], lr=0.1).step()
+    from benchmarks import reference
+
+    del reference
+    weight = torch.zeros(1, requires_grad=True)
+    weight.sum().backward()
+    torch.optim.SGD([weight], lr=0.1).step()
 
 
-def _ours(task: dict[str, Any], dataset: Any, split: Any, network: Any) -> dict[str, Any]:
+def _ours(task: dict[str, Any], dataset: Any, split: Any, network: Any) -> tuple[dict[str, Any], Evaluate]:
     import dataclasses
 
     import torch
 
-    from trainer import loop
+    from trainer import evaluation, loop
     from trainer.recipe import Recipe
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     recipe = Recipe(epochs=task["epochs"], learning_rate=0.1, batch_size=128)
-    fewer = dataclasses.replace(split, validation=_spread(split.validation))
+    one = dataclasses.replace(split, validation=split.validation[:1])
     losses: list[float] = []
-    outcome = loop.train(
+    fitted = loop.fit(
         network,
         recipe,
         dataset,
-        fewer,
+        one,
         seed=task["seed"],
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=device,
         on_epoch=lambda report: losses.append(report.train_loss),
     )
+
+    def evaluate(rows: Any) -> float:
+        found = [torch.from_numpy(part[rows]).to(device) for part in (dataset.images, dataset.labels)]
+        return evaluation.evaluate(fitted.model, *found, fitted.normalisation)[1]
+
     images = task["epochs"] * (len(split.train) // 128) * 128
-    return {
-        "loss": losses[-1],
-        "accuracy": outcome.accuracy,
-        "seconds": images / outcome.images_per_second,
-        "images": images,
-    }
+    seconds = images / fitted.outcome.images_per_second
+    return {"loss": losses[-1], "seconds": seconds, "images": images}, evaluate
 
 
 def _cpu_seconds() -> float:

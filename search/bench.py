@@ -202,6 +202,7 @@ def trainer(
                 checkpoint=checkpoint,
                 checkpoint_seconds=checkpoint_seconds,
                 say=say,
+                brief=True,
             )
         )
         if on_trained:

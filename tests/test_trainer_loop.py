@@ -247,3 +247,17 @@ def test_an_optimizer_advances_as_its_own_step_does(name: str) -> None:
             step(optimizer)
         weights.append([weight.detach().clone() for weight in built.parameters()])
     assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
+
+
+def test_a_brief_training_validates_its_last_epoch_in_float32_and_the_others_as_they_are_trained(
+    digits: data.Dataset, few: data.Split
+) -> None:
+    recipe = BRIEF.model_copy(update={"precision": "bfloat16", "epochs": 3})
+    reports: list[list[EpochReport]] = [[], []]
+    for brief in (False, True):
+        loop.train(network(), recipe, digits, few, seed=3, brief=brief, on_epoch=reports[brief].append)
+    losses = [[report.validation_loss for report in found] for found in reports]
+    assert losses[0][:2] != losses[1][:2]
+    assert losses[0][:2] == pytest.approx(losses[1][:2], rel=0.02)
+    assert losses[0][2] == losses[1][2]
+    assert [report.train_loss for report in reports[0]] == [report.train_loss for report in reports[1]]

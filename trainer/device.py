@@ -34,7 +34,8 @@ def training_type(recipe: Recipe, device: torch.device) -> torch.dtype:
     """What convolutions are computed in while training; "auto" is bfloat16 where the hardware has it.
 
     On a CPU that has it (AVX-512 BF16) one thread trained 8x8 networks as fast or 1.5 times as fast as in
-    float32, and 32x32 networks 1.5 to 2.2 times as fast. Weights, norms and evaluation stay in float32.
+    float32, and 32x32 networks 1.5 to 2.2 times as fast. Weights, norms and scores that count stay in
+    float32.
     """
     if recipe.precision != "auto":
         return torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32

@@ -1,7 +1,7 @@
 """How good a network is: its loss and accuracy on images, and the score of every class for each of them.
 
-Always in float32, so a result does not depend on the precision of the training. It knows no training and no
-data set.
+In float32 unless another precision is asked for, so that a result does not depend on that of the training. It
+knows no training and no data set.
 """
 
 from collections.abc import Callable
@@ -24,8 +24,9 @@ def evaluate(
     on_part: Callable[[], None] | None = None,
     *,
     training: bool = False,
+    precision: torch.dtype = torch.float32,
 ) -> tuple[float, float]:
-    """Mean cross-entropy (nats, no label smoothing) and accuracy 0..1, in float32, in evaluation mode.
+    """Mean cross-entropy (nats, no label smoothing) and accuracy 0..1, in evaluation mode.
 
     images (N, H, W, C) bytes and labels (N,) are on the network's device; chosen are indices, None is all.
     on_part is called between batches: an evaluation may take minutes. `training` is a mistake that some
@@ -39,7 +40,9 @@ def evaluate(
         for i, part in enumerate(torch.split(chosen, EVALUATION_BATCH[images.device.type])):
             if i and on_part:
                 on_part()
-            scores = network(normalisation.apply(images.index_select(0, part).permute(0, 3, 1, 2)))
+            x = normalisation.apply(images.index_select(0, part).permute(0, 3, 1, 2))
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=precision is torch.bfloat16):
+                scores = network(x).float()
             loss += functional.cross_entropy(scores, labels[part], reduction="sum")
             correct += (scores.argmax(1) == labels[part]).sum()
     return loss.item() / len(chosen), correct.item() / len(chosen)
