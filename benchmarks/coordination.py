@@ -29,9 +29,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import optuna
 from optuna.distributions import BaseDistribution
-from sqlalchemy import Engine, create_engine, insert, text
+from optuna.storages._rdb import models
+from sqlalchemy import Connection, Engine, create_engine, insert, text
 
-from search import objective
+from search import objective, rdb
 from search import study as studies_of_optuna
 from search.bench import Bench, Limits
 from search.book import Patience
@@ -132,10 +133,36 @@ def fill(url: str, name: str, trials: int) -> Engine:
         known.append(_known(asked, network, scores))
         rows.append(_row(record.id, number, network, scores[-1]))
     with studies_of_optuna.opened_storage(url) as storage:
-        optuna.load_study(storage=storage, study_name=name).add_trials(known)
+        optuna_id = storage.get_study_id_from_name(name)
     with engine.begin() as connection:
+        _store(connection, optuna_id, known)
         connection.execute(insert(tables.candidates), rows)
     return engine
+
+
+def _store(connection: Connection, study_id: int, known: Sequence[optuna.trial.FrozenTrial]) -> None:
+    """Finished trials into Optuna's tables at once: one by one would take longer than what is measured."""
+    table = models.TrialModel.__table__
+    heads = [
+        {
+            "number": number,
+            "study_id": study_id,
+            "state": one.state,
+            "datetime_start": one.datetime_start,
+            "datetime_complete": one.datetime_complete,
+        }
+        for number, one in enumerate(known)
+    ]
+    stored = insert(table).returning(table.c.trial_id, sort_by_parameter_order=True)
+    ids = [row.trial_id for row in connection.execute(stored, heads)]
+    parts: dict[str, list[dict[str, Any]]] = {"values": []}
+    for trial_id, one in zip(ids, known, strict=True):
+        value, kind = models.TrialValueModel.value_to_stored_repr(one.value or 0.0)
+        mine = rdb.parts_of(one) | {"values": [{"objective": 0, "value": value, "value_type": kind}]}
+        for part, entries in mine.items():
+            parts.setdefault(part, []).extend({**entry, "trial_id": trial_id} for entry in entries)
+    for part, entries in parts.items():
+        connection.execute(insert(rdb.PARTS[part].__table__), entries)
 
 
 def _known(asked: Remembering, network: Architecture, scores: list[float]) -> optuna.trial.FrozenTrial:

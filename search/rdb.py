@@ -82,7 +82,7 @@ class Storage(optuna.storages.RDBStorage):
             if row is None:
                 models.StudyModel.find_or_raise_by_id(study_id, session)
                 raise KeyError(f"study {study_id}")
-            for part, entries in _parts_of(template).items():
+            for part, entries in parts_of(template).items():
                 if entries:
                     trial = {"trial_id": row.trial_id}
                     connection.execute(insert(PARTS[part].__table__), [entry | trial for entry in entries])
@@ -180,7 +180,7 @@ class Storage(optuna.storages.RDBStorage):
                 self.check_trial_is_updatable(trial_id, found.state)
 
 
-def _parts_of(template: FrozenTrial) -> dict[str, list[dict[str, Any]]]:
+def parts_of(template: FrozenTrial) -> dict[str, list[dict[str, Any]]]:
     """What a template has several of, as rows."""
     ranges = template.distributions
     params = [
