@@ -148,8 +148,8 @@ def _store(connection: Connection, study_id: int, known: Sequence[optuna.trial.F
             "number": number,
             "study_id": study_id,
             "state": one.state,
-            "datetime_start": one.datetime_start,
-            "datetime_complete": one.datetime_complete,
+            "datetime_start": rdb.as_utc(one.datetime_start),
+            "datetime_complete": rdb.as_utc(one.datetime_complete),
         }
         for number, one in enumerate(known)
     ]

@@ -207,7 +207,7 @@ class Book:
             epoch = self.epochs[0]
             results.save_epoch(self.engine, self.claim, self.candidate.id, epoch)
             self.trial.report(epoch.validation_accuracy, epoch.epoch)
-            pruned = self.pruning.stops(epoch.epoch)
+            pruned = self.pruning.stops()
             self.epochs.pop(0)
         if self.end is not None:
             end = self.end

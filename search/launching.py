@@ -48,11 +48,11 @@ def launch(
     else:
         found = []
     engine, record, plan = preparation.prepare(flags)
-    interrupts.listen()
     try:
-        if workers == "auto":
+        if workers == "auto":  # while a Ctrl-C still ends the command at once
             count = packing.packed(plan, record.trials, slots, console.print)
             slots = slots if count is None else devices.slots(gpus, count)
+        interrupts.listen()
         if found:
             _say_starters(console, found)
             starting.enqueue(engine, flags.storage, record, plan, found)

@@ -7,8 +7,10 @@ does.
 """
 
 import json
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from typing import Any
 
 from search import settings
 from search.devices import Slot
+from search.ending import die_with_parent
 from search.plan import Plan
 from space import cost, sampling
 from space.architecture import Architecture
@@ -96,32 +99,40 @@ def side_by_side(task: dict[str, Any], device: Mapping[str, str], count: int) ->
     """So many probes at a time, which start together once all are warm. None where one of them failed."""
     environment = settings.child_environment("", device)
     command = [sys.executable, "-m", "search.packing"]
-    probes = [
-        subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment,
-        )
-        for _ in range(count)
-    ]
-    try:
+    probes: list[subprocess.Popen[str]] = []
+
+    def give_up() -> None:
         for probe in probes:
-            _tell(probe, json.dumps(task))
+            probe.kill()
+
+    hung = threading.Timer(GIVE_UP_SECONDS, give_up)
+    hung.start()
+    try:
+        for _ in range(count):
+            probe = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                env=environment,
+            )
+            probes.append(probe)
+            _tell(probe, json.dumps(task | {"parent": os.getpid()}))
         if not all(_heard(probe) == "ready" for probe in probes):
             return None
         for probe in probes:
             _tell(probe, "go")
-        found = [json.loads(probe.communicate(timeout=GIVE_UP_SECONDS)[0] or "null") for probe in probes]
+        found = [json.loads(probe.communicate()[0] or "null") for probe in probes]
         return [Probe(**one) for one in found] if all(found) else None
-    except (OSError, ValueError, subprocess.TimeoutExpired):
+    except (OSError, ValueError):
         return None
     finally:
+        hung.cancel()
         for probe in probes:
             probe.kill()
-            probe.wait()
+            with suppress(subprocess.TimeoutExpired):  # one that the kernel holds
+                probe.wait(10)
             for stream in (probe.stdin, probe.stdout):
                 if stream:
                     with suppress(OSError):
@@ -164,6 +175,7 @@ def main() -> None:
     from trainer import timing
 
     task = json.loads(sys.stdin.readline())
+    die_with_parent(task["parent"])
     given = [Architecture.parse(document) for document in task["networks"]]
 
     def ready() -> None:

@@ -36,14 +36,15 @@ class Pruning:
         self.trials: list[FrozenTrial] = []
         self.unfinished: list[int] | None = None  # ids; None before the trials were read
 
-    def stops(self, epoch: int) -> bool:
-        """After this epoch, which was reported. Raises what the storage does."""
+    def stops(self) -> bool:
+        """After the epoch that was reported last. Raises what the storage does."""
         pruner = self.study.pruner
         if isinstance(pruner, optuna.pruners.NopPruner):
             return False
         if not isinstance(pruner, optuna.pruners.MedianPruner):
             return self.trial.should_prune()
-        if epoch < pruner._n_warmup_steps:
+        trial = self.trial._get_latest_trial()
+        if trial.last_step is None or trial.last_step < pruner._n_warmup_steps:
             return False
         storage: Any = self.study._storage
         if self._news(getattr(storage, "_backend", storage)):
@@ -51,7 +52,7 @@ class Pruning:
             self.unfinished = [one._trial_id for one in self.trials if not one.state.is_finished()]
             aside: Any = Aside(storage, self.study._study_id, self.trials)
             self.seen = optuna.Study(self.study.study_name, aside, self.study.sampler, pruner)
-        return pruner.prune(self.seen, self.trial._get_latest_trial())
+        return pruner.prune(self.seen, trial)
 
     def _news(self, storage: Any) -> bool:
         if self.unfinished is None or not isinstance(storage, Storage):

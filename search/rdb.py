@@ -9,13 +9,18 @@ import json
 from collections import defaultdict
 from collections.abc import Container, Iterable, Sequence
 from copy import copy
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache, lru_cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    distribution_to_json,
+    json_to_distribution,
+)
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 MANY = 500  # trials: fewer are named one by one
+OPEN = [TrialState.RUNNING, TrialState.WAITING]  # what may still be changed
 
 # What a trial has several of, by the names of the object mapper's relations; params are told apart below.
 PARTS: dict[str, Any] = {
@@ -61,7 +67,7 @@ class Storage(optuna.storages.RDBStorage):
             found = super()._create_new_trial(study_id, template_trial)
         if template_trial is not None:
             self._known |= {(study_id, name): kind for name, kind in template_trial.distributions.items()}
-        self._made = _copied(found)
+        self._made = _copied(found) if found.state == TrialState.RUNNING else None
         return found
 
     def _is_usual(self, study_id: int, template: FrozenTrial) -> bool:
@@ -73,7 +79,7 @@ class Storage(optuna.storages.RDBStorage):
 
     def _create_usual(self, study_id: int, template: FrozenTrial) -> FrozenTrial:
         """All of it in one transaction, which writes from its start. Numbers are given under a lock."""
-        study = {"study": study_id, "start": template.datetime_start}
+        study = {"study": study_id, "start": as_utc(template.datetime_start)}
         with _create_scoped_session(self.scoped_session) as session:
             connection = session.connection()
             if self.engine.name == "postgresql":
@@ -145,7 +151,8 @@ class Storage(optuna.storages.RDBStorage):
     def _frozen(self, row: Row[Any], parts: dict[str, list[Row[Any]]]) -> FrozenTrial:
         """Optuna's own reading of a trial, but for its parameters' ranges: there are few, read very often."""
         params = parts["params"]
-        model: Any = SimpleNamespace(**{**row._mapping, **parts, "params": ()})
+        times = {key: _as_local(row._mapping[key]) for key in ("datetime_start", "datetime_complete")}
+        model: Any = SimpleNamespace(**{**row._mapping, **times, **parts, "params": ()})
         frozen = self._build_frozen_trial_from_trial_model(model)
         ranges = {param.param_name: _range(param.distribution_json) for param in params}
         frozen.params = {
@@ -159,7 +166,7 @@ class Storage(optuna.storages.RDBStorage):
     ) -> bool:
         if not state.is_finished() or (values is not None and len(values) != 1):
             return super().set_trial_state_values(trial_id, state, values)
-        ended = {"trial": trial_id, "new_state": state, "end": datetime.now()}
+        ended = {"trial": trial_id, "new_state": state, "end": as_utc(datetime.now())}
         with _create_scoped_session(self.scoped_session) as session:
             connection = session.connection()
             if connection.execute(_end_trial(), ended).first() is None:
@@ -168,7 +175,7 @@ class Storage(optuna.storages.RDBStorage):
             if values is not None:
                 value, kind = models.TrialValueModel.value_to_stored_repr(values[0])
                 row = {"trial_id": trial_id, "objective": 0, "value": value, "value_type": kind}
-                connection.execute(insert(PARTS["values"].__table__), row)
+                connection.execute(_upsert_value(self.engine.name), row)
         return True
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
@@ -221,7 +228,7 @@ def _insert_trial() -> Any:
 def _end_trial() -> Any:
     """Ends a trial that has not ended."""
     table = models.TrialModel.__table__
-    open_ = table.c.state.in_([TrialState.RUNNING, TrialState.WAITING])
+    open_ = table.c.state.in_(OPEN)
     new = {
         "state": bindparam("new_state", type_=table.c.state.type),
         "datetime_complete": bindparam("end", type_=table.c.datetime_complete.type),
@@ -236,18 +243,30 @@ def _end_trial() -> Any:
 
 @cache
 def _upsert_of_step(dialect: str) -> Any:
-    """Stores a value of a running trial; no row where the trial does not run."""
+    """Stores a value of a trial; no row where the trial has ended."""
     trials, table = models.TrialModel.__table__, PARTS["intermediate_values"].__table__
     stored = ("intermediate_value", "intermediate_value_type")
     values = [bindparam(name, type_=table.c[name].type) for name in ("step", *stored)]
     running = select(trials.c.trial_id, *values).where(
-        trials.c.trial_id == bindparam("trial"), trials.c.state == TrialState.RUNNING
+        trials.c.trial_id == bindparam("trial"), trials.c.state.in_(OPEN)
     )
-    insert_into = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    upsert: Any = insert_into(table).from_select(["trial_id", "step", *stored], running)
-    there = [table.c.trial_id, table.c.step]
+    upsert = _insert_into(dialect, table).from_select(["trial_id", "step", *stored], running)
     new = {name: upsert.excluded[name] for name in stored}
+    there = [table.c.trial_id, table.c.step]
     return upsert.on_conflict_do_update(index_elements=there, set_=new).returning(table.c.trial_id)
+
+
+@cache
+def _upsert_value(dialect: str) -> Any:
+    """Stores a trial's value, in place of one that is there."""
+    table = PARTS["values"].__table__
+    upsert = _insert_into(dialect, table)
+    new = {name: upsert.excluded[name] for name in ("value", "value_type")}
+    return upsert.on_conflict_do_update(index_elements=[table.c.trial_id, table.c.objective], set_=new)
+
+
+def _insert_into(dialect: str, table: Any) -> Any:
+    return (postgresql.insert if dialect == "postgresql" else sqlite.insert)(table)
 
 
 def _by_trial(session: "Session", model: Any, trial_ids: Any) -> dict[int, list[Row[Any]]]:
@@ -283,8 +302,23 @@ def _copied(trial: FrozenTrial) -> FrozenTrial:
     return other
 
 
-@lru_cache(maxsize=4_096)
+def as_utc(moment: datetime | None) -> datetime | None:
+    """Optuna keeps times in UTC and shows them in local time, both without saying so."""
+    return moment and moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def _as_local(moment: datetime | None) -> datetime | None:
+    return moment and moment.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
+
+
 def _document(kind: BaseDistribution) -> str:
+    choices = kind.choices if isinstance(kind, CategoricalDistribution) else ()
+    return _json_of(kind, tuple(map(type, choices)))
+
+
+@lru_cache(maxsize=4_096)
+def _json_of(kind: BaseDistribution, _types: tuple[type, ...]) -> str:
+    """By the types of its choices too: 1, True and 1.0 are equal."""
     return distribution_to_json(kind)
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -81,6 +82,13 @@ def task() -> dict[str, object]:
 
 def test_a_probe_that_fails_is_no_measurement() -> None:
     assert packing.side_by_side(task() | {"networks": [{"stages": "none"}]}, {}, 2) is None
+
+
+def test_a_probe_that_hangs_is_no_measurement_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "GIVE_UP_SECONDS", 1.0)
+    began = time.monotonic()
+    assert packing.side_by_side(task() | {"seconds": 3_600.0}, {"CUDA_VISIBLE_DEVICES": ""}, 2) is None
+    assert time.monotonic() - began < 60
 
 
 def test_nothing_is_measured_without_a_gpu_or_for_few_trials(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,8 @@
 """Our shortcuts around Optuna give Optuna's answers: the sampler, the pruner's questions, the storage."""
 
+import time
+from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import optuna
@@ -8,6 +11,7 @@ from bench_samples import accuracy_of, make_plan
 from optuna.trial import FrozenTrial, TrialState
 
 from search import study as studies
+from search.asking import Draft
 from search.pruning import Pruning, make_pruner
 from search.rdb import Storage
 from search.tpe import Tpe
@@ -73,9 +77,20 @@ def test_a_parameter_that_some_trials_lack_is_read_where_it_is() -> None:
     assert found[0] == found[1]
 
 
+@pytest.fixture(params=["UTC", "America/New_York"])
+def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Optuna keeps times in UTC and shows them in local time."""
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield request.param
+    monkeypatch.undo()
+    time.tzset()
+
+
 @pytest.fixture
-def both(database_url: str) -> Any:
+def both(database_url: str, zone: str) -> Any:
     """The same database by our storage and by Optuna's."""
+    del zone
     studies.quiet()
     with studies.opened_storage(database_url) as ours:
         url = database.normalise(database_url)
@@ -140,6 +155,32 @@ def test_what_is_written_is_what_optuna_would_write(
             other.user_attrs["versions"] if other.user_attrs else None,
         )
         assert str(mine.intermediate_values) == str(other.intermediate_values)
+        for moment in (mine.datetime_start, mine.datetime_complete):
+            assert moment is None or abs((moment - datetime.now()).total_seconds()) < 300
+
+
+def test_a_trial_that_is_stored_whole_is_what_optuna_would_store(
+    both: tuple[Storage, optuna.storages.RDBStorage],
+) -> None:
+    ours, theirs = both
+    trials = []
+    for storage in (ours, theirs):
+        study = optuna.create_study(storage=storage)
+        for number in range(3):  # from the second on all ranges are known
+            study.sampler = studies.make_sampler("random", number)
+            draft = Draft(study, study.get_trials(deepcopy=False))
+            propose(PLAN.space, PLAN.budget, PLAN.task, draft)
+            trial = draft.keep({"parameters": 1, "note": "é"})
+            study.tell(trial, 0.5)
+        trials.append(theirs.get_all_trials(study._study_id))
+    for mine, other in zip(*trials, strict=True):
+        for name in ("number", "state", "params", "distributions", "user_attrs", "values"):
+            assert getattr(mine, name) == getattr(other, name)
+        assert [type(value) for value in mine.params.values()] == [
+            type(value) for value in other.params.values()
+        ]
+        assert abs(mine.datetime_start - other.datetime_start).total_seconds() < 300
+        assert 0 <= mine.duration.total_seconds() < 300
 
 
 def test_a_finished_trial_takes_no_more_values_and_an_absent_one_is_named(database_url: str) -> None:
@@ -173,7 +214,7 @@ def test_a_trial_is_stopped_where_optuna_would_stop_it(pruner: Any, database_url
                     continue  # these rest after their first epoch, and are met by all that finished
                 trial.report((number * 7 % 24) / 24 + epoch / 100, epoch)
                 expected = trial.should_prune()
-                assert questions[number].stops(epoch) == expected
+                assert questions[number].stops() == expected
                 if expected:
                     stopped += 1
                     study.tell(trial, state=TrialState.PRUNED)
@@ -185,6 +226,6 @@ def test_a_trial_is_stopped_where_optuna_would_stop_it(pruner: Any, database_url
                 for epoch in range(2, epochs):
                     trial.report(0.3, epoch)
                     expected = trial.should_prune()
-                    assert questions[number].stops(epoch) == expected
+                    assert questions[number].stops() == expected
                     stopped += expected
     assert (stopped > 0) == (pruner != "none")
