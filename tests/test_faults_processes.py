@@ -24,6 +24,7 @@ def test_workers_killed_again_and_again_cost_no_trial(
 ) -> None:
     kills, trials = (50, 200) if full else (8, 30)
     search = search_on(database_url)
+    search.orders(seconds=0.15)  # so that there are trials left for the last kill
     launcher = search.launch(trials, workers=3)
     killer = Killer(search, launcher, seed=1)
     wait_until(search.trained, "a first trial")
