@@ -26,7 +26,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded
 
 DRAWS = 300
-VALIDATION_IMAGES, TEST_IMAGES = 2_000, 5_000
+TEST_IMAGES = 5_000
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,12 @@ def measure(work: dict[str, Any]) -> dict[str, Any]:
     dataset = data.load(work["data"], Path(work["data_dir"]), setting.side)
     images = round(work["train_images"] * setting.share)
     split = data.split(dataset, work["seed"], 0.1, images)
-    split = replace(split, validation=spread(split.validation, VALIDATION_IMAGES))
+    split = replace(split, validation=spread(split.validation, work["validation_images"]))
     network = Architecture.model_validate(work["network"])
     network = network.model_copy(update={"image_size": dataset.image_size})
     how = recipe.defaults(work["data"].split(":")[0]).for_epochs(setting.epochs)
     began = time.process_time()
-    fitted = loop.fit(network, how, dataset, split, seed=work["seed"], device="cpu")
+    fitted = loop.fit(network, how, dataset, split, seed=work["seed"], device="cpu", brief=True)
     spent = time.process_time() - began
     test = None
     if work["truth"]:
@@ -129,6 +129,7 @@ def run(given: argparse.Namespace) -> list[dict[str, Any]]:
             "data": given.data,
             "data_dir": str(given.data_dir),
             "train_images": given.train_images,
+            "validation_images": given.validation_images,
             "seed": given.seed,
         }
         for setting in settings(given.epochs, given.image_size)
@@ -199,6 +200,7 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=12)
     parser.add_argument("--epochs", type=int, default=24, help="of the long training")
     parser.add_argument("--train-images", type=int, default=5_000)
+    parser.add_argument("--validation-images", type=int, default=2_000)
     parser.add_argument("--max-macs", type=int, default=40_000_000)
     parser.add_argument("--image-size", type=int, default=16, help="side of the smaller images, in pixels")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
@@ -213,6 +215,7 @@ def main() -> None:
         "data": given.data.split(":")[0],
         "networks": given.networks,
         "train_images": given.train_images,
+        "validation_images": given.validation_images,
         "max_macs": given.max_macs,
         "rows": rows,
         "summary": summary(rows),

@@ -49,7 +49,18 @@ QUICK = {
 # 4 epochs: many candidates.
 USUAL = {
     "training": ["--images", "1536"],
-    "searches": ["--train-images", "5000", "--epochs", "4", "--max-macs", "20000000", "--seconds", "120", "--rounds", "2"],
+    "searches": [
+        "--train-images",
+        "5000",
+        "--epochs",
+        "4",
+        "--max-macs",
+        "20000000",
+        "--seconds",
+        "120",
+        "--rounds",
+        "2",
+    ],
     "brief": [],
 }
 
