@@ -76,6 +76,18 @@ def _draws(default: Any, budget: Any, task: Any) -> list[Any]:
     return [network for network in found if judge(network, budget).fits]
 
 
+def is_valid(network: Any, side: int | None) -> bool:
+    """Whether there is such a network for images of this side: a pool may be too large for them."""
+    from space.architecture import Architecture
+    from space.errors import ParsimonyError
+
+    try:
+        Architecture.parse(network.document() | ({"image_size": side} if side else {}))
+    except ParsimonyError:
+        return False
+    return True
+
+
 def measure(work: dict[str, Any]) -> dict[str, Any]:
     """One training in a process of its own: accuracies, and seconds of the processor."""
     import torch
@@ -134,6 +146,7 @@ def run(given: argparse.Namespace) -> list[dict[str, Any]]:
         }
         for setting in settings(given.epochs, given.image_size)
         for index, network in enumerate(chosen)
+        if is_valid(network, setting.side)
     ]
     missing = [work for work in works if work["key"] not in done]
     given.out.parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +175,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     from search.ranking import correlation
 
     truth = {row["index"]: row["test"] for row in rows if row["test"] is not None}
-    best, found = max(truth.values()), []
+    found = []
     for setting in dict.fromkeys(Setting(**row["setting"]) for row in rows):
         mine = {row["index"]: row for row in rows if Setting(**row["setting"]) == setting}
         order = sorted(mine)
@@ -174,7 +187,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "cpu_seconds": statistics.mean(mine[i]["cpu_seconds"] for i in order),
                 "tau": tau.tau if tau else None,
                 "interval": list(tau.interval) if tau else None,
-                "lost": 100 * (best - truth[first]),
+                "lost": 100 * (max(truth[i] for i in order) - truth[first]),
+                "networks": len(order),
             }
         )
     return found
@@ -182,13 +196,15 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     longest = rows[0]["cpu_seconds"]
-    lines = [f"{'trained for':44}{'CPU s':>7}{'share':>7}{'tau':>7}{'95%':>14}{'points lost':>13}"]
+    lines = [
+        f"{'trained for':44}{'CPU s':>7}{'share':>7}{'tau':>7}{'95%':>15}{'points lost':>13}{'networks':>10}"
+    ]
     for row in rows:
         tau = f"{row['tau']:.2f}" if row["tau"] is not None else "-"
         between = "{:.2f} to {:.2f}".format(*row["interval"]) if row["interval"] else "-"
         share = f"{row['cpu_seconds'] / longest:.0%}"
         lines.append(
-            f"{row['setting']:44}{row['cpu_seconds']:>7.1f}{share:>7}{tau:>7}{between:>14}{row['lost']:>13.1f}"
+            f"{row['setting']:44}{row['cpu_seconds']:>7.1f}{share:>7}{tau:>7}{between:>15}{row['lost']:>13.1f}{row['networks']:>10}"
         )
     return "\n".join(lines)
 
