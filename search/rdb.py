@@ -46,7 +46,7 @@ PARTS: dict[str, Any] = {
 
 
 class Storage(optuna.storages.RDBStorage):
-    """Optuna's, which lets go of its connections where it cannot be opened."""
+    """Optuna's, with these shortcuts; it lets go of its connections where it cannot be opened."""
 
     def __init__(self, url: str) -> None:
         try:

@@ -114,7 +114,7 @@ def fit(
     Any other is replaced in time; say(line) tells that, and of a disk that cannot be written to.
 
     brief: only the last epoch is validated in float32, those before it as they are trained. A pruner needs no
-    more, and on few training images that is a quarter of the time.
+    more, and where training images are few, evaluation is much of the time.
     """
     _check(architecture, recipe, dataset)
     place = device if isinstance(device, torch.device) else select_device(device)
