@@ -96,6 +96,8 @@ class Memory(click.ParamType[int]):
         found = round(float(match[1]) * 1024 ** " kmgt".index(match[2] or " ")) if match else 0
         if found < 1 << 20:
             self.fail(f"{value!r} is not an amount of memory like 800M or 4G", param, ctx)
+        if found < 64 << 20:
+            self.fail(f"{value!r} is less than any training takes; give 64M or more", param, ctx)
         return found
 
 

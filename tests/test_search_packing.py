@@ -116,6 +116,12 @@ def test_what_is_no_amount_of_memory_is_refused(given: str) -> None:
         settings.Memory().convert(given, None, None)
 
 
+def test_memory_that_no_training_can_do_with_is_refused() -> None:
+    """A worker could not even load its modules, and would die of it again and again."""
+    with pytest.raises(click.BadParameter, match="'1M' is less than any training takes; give 64M or more"):
+        settings.Memory().convert("1M", None, None)
+
+
 def test_a_training_that_takes_more_than_it_may_is_out_of_memory() -> None:
     program = """
 import torch

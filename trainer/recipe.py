@@ -232,8 +232,8 @@ def defaults(data_kind: str) -> Recipe:
 def full(data_kind: str) -> Recipe:
     """The recipe of a full training: the brief one over 200 epochs.
 
-    On 001's network, in short trainings on a CPU, three seeds each, clearly ahead of the five published ones on
-    test images, and of four of them on validation images: docs/published.md. Not compared at 200 epochs.
+    On 001's network, in short trainings on a CPU, three seeds each, clearly ahead of the five published ones
+    on test images, and of four of them on validation images: docs/published.md. Not compared at 200 epochs.
     """
     return defaults(data_kind).for_epochs(200)
 
