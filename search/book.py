@@ -7,6 +7,7 @@ long the database is away, up to the worker's patience.
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TypeVar
@@ -17,6 +18,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from search import rdb
 from search import study as studies
 from search.pruning import Pruning
 from search.spool import End, Owed, Spool
@@ -120,7 +122,8 @@ class Book:
         self.trial, self.candidate, self.patience = trial, candidate, patience
         self.pruning = Pruning(study, trial)
         self.spool = Spool(spool, claim)
-        self.epochs: list[Epoch] = []
+        self.epochs: list[Epoch] = []  # that are owed
+        self.entered: dict[int, Epoch] = {}
         self.end: End | None = None
         self.unkept = False  # on the disk, as was said
         self.paid = False  # the end is written, by us and by Optuna
@@ -185,7 +188,8 @@ class Book:
 
     def _keep(self) -> None:
         """On the disk if that takes it; what is owed stays in memory too."""
-        owed = Owed(self.claim, self.candidate.id, self.trial.number, tuple(self.epochs), self.end)
+        epochs = (*self.entered.values(), *self.epochs)  # a server that fell may have forgotten the first
+        owed = Owed(self.claim, self.candidate.id, self.trial.number, epochs, self.end)
         try:
             self.spool.keep(owed)
         except OSError as error:
@@ -204,21 +208,33 @@ class Book:
     def _pay(self) -> bool:
         pruned = False
         while self.epochs:
-            epoch = self.epochs[0]
-            results.save_epoch(self.engine, self.claim, self.candidate.id, epoch)
-            self.trial.report(epoch.validation_accuracy, epoch.epoch)
+            self._enter(self.epochs[0])
             pruned = self.pruning.stops()
             self.epochs.pop(0)
         if self.end is not None:
-            end = self.end
-            results.finish(
-                self.engine,
-                self.claim,
-                self.candidate.id,
-                end.state,
-                reason=end.reason,
-                outcome=end.outcome,
-            )
-            studies.tell(self.study, self.trial.number, end.state, end.outcome)
+            self._finish(self.end)
             self.paid = True
         return pruned
+
+    def _enter(self, epoch: Epoch) -> None:
+        """Into the ledger and Optuna's tables at once: half the commits, and never one without the other."""
+        trial_id, step, value = self.trial._trial_id, epoch.epoch, epoch.validation_accuracy
+        report = partial(rdb.report, trial_id=trial_id, step=step, value=value)
+        results.save_epoch(self.engine, self.claim, self.candidate.id, epoch, report)
+        self.pruning.steps[step] = value
+        self.entered[step] = epoch
+
+    def _finish(self, end: End) -> None:
+        state, value = studies.told(end.state, end.outcome, self.pruning.steps)
+        results.finish(
+            self.engine,
+            self.claim,
+            self.candidate.id,
+            end.state,
+            reason=end.reason,
+            outcome=end.outcome,
+            epochs=self.entered.values(),
+            also=partial(
+                rdb.end, trial_id=self.trial._trial_id, state=state, value=value, steps=self.pruning.steps
+            ),
+        )

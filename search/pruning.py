@@ -36,6 +36,12 @@ class Pruning:
         self.trials: list[FrozenTrial] = []
         self.unfinished: list[int] | None = None  # ids; None before the trials were read
 
+    @property
+    def steps(self) -> dict[int, float]:
+        """The values that were reported, which Optuna's trial keeps for its pruner."""
+        steps: dict[int, float] = self.trial._cached_frozen_trial.intermediate_values
+        return steps
+
     def stops(self) -> bool:
         """After the epoch that was reported last. Raises what the storage does."""
         pruner = self.study.pruner

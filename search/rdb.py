@@ -7,7 +7,7 @@ values and checks here are Optuna's own; the tests compare what both read and wr
 
 import json
 from collections import defaultdict
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from copy import copy
 from datetime import UTC, datetime
 from functools import cache, lru_cache
@@ -24,7 +24,7 @@ from optuna.distributions import (
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import ColumnElement, Row, bindparam, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, insert, literal, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage import database
@@ -166,25 +166,48 @@ class Storage(optuna.storages.RDBStorage):
     ) -> bool:
         if not state.is_finished() or (values is not None and len(values) != 1):
             return super().set_trial_state_values(trial_id, state, values)
-        ended = {"trial": trial_id, "new_state": state, "end": as_utc(datetime.now())}
         with _create_scoped_session(self.scoped_session) as session:
-            connection = session.connection()
-            if connection.execute(_end_trial(), ended).first() is None:
+            if not end(session.connection(), trial_id, state, values[0] if values else None):
                 found: Any = models.TrialModel.find_or_raise_by_id(trial_id, session)
                 self.check_trial_is_updatable(trial_id, found.state)
-            if values is not None:
-                value, kind = models.TrialValueModel.value_to_stored_repr(values[0])
-                row = {"trial_id": trial_id, "objective": 0, "value": value, "value_type": kind}
-                connection.execute(_upsert_value(self.engine.name), row)
         return True
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        upsert = _upsert_of_step(self.engine.name)
-        values = {"trial": trial_id, **_step(step, intermediate_value)}
         with _create_scoped_session(self.scoped_session, True) as session:
-            if session.connection().execute(upsert, values).first() is None:
+            if not report(session.connection(), trial_id, step, intermediate_value):
                 found: Any = models.TrialModel.find_or_raise_by_id(trial_id, session)
                 self.check_trial_is_updatable(trial_id, found.state)
+
+
+def report(connection: Connection, trial_id: int, step: int, value: float) -> bool:
+    """Store a value of a running trial, in place of one that is there. Returns whether it still runs."""
+    row = {"trial": trial_id, **_step(step, value)}
+    return connection.execute(_upsert_of_step(connection.dialect.name), row).first() is not None
+
+
+def end(
+    connection: Connection,
+    trial_id: int,
+    state: TrialState,
+    value: float | None,
+    steps: Mapping[int, float] | None = None,
+) -> bool:
+    """End a running trial. Returns whether it still ran; else nothing is changed.
+
+    Of `steps`, all values that were reported, those that are not there are stored again.
+    """
+    trial = {"trial": trial_id}
+    if steps and connection.execute(_count_steps(), trial).scalar_one() < len(steps):
+        for step, intermediate in steps.items():
+            report(connection, trial_id, step, intermediate)
+    ended = trial | {"new_state": state, "end": as_utc(datetime.now())}
+    if connection.execute(_end_trial(), ended).first() is None:
+        return False
+    if value is not None:
+        stored, kind = models.TrialValueModel.value_to_stored_repr(value)
+        row = {"trial_id": trial_id, "objective": 0, "value": stored, "value_type": kind}
+        connection.execute(_upsert_value(connection.dialect.name), row)
+    return True
 
 
 def parts_of(template: FrozenTrial) -> dict[str, list[dict[str, Any]]]:
@@ -239,6 +262,12 @@ def _end_trial() -> Any:
         .values(new)
         .returning(table.c.trial_id)
     )
+
+
+@cache
+def _count_steps() -> Any:
+    table = PARTS["intermediate_values"].__table__
+    return select(func.count()).select_from(table).where(table.c.trial_id == bindparam("trial"))
 
 
 @cache

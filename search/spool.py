@@ -144,6 +144,7 @@ def settle(owed: Owed, study: optuna.Study, engine: Engine) -> str:
             owed.end.state,
             reason=owed.end.reason,
             outcome=owed.end.outcome,
+            epochs=owed.epochs,
         )
     except LeaseLostError:
         if owed.end is not None:

@@ -3,8 +3,9 @@
 Optuna proposes and remembers; the ledger (storage/) decides what counts. Nothing is trained here.
 """
 
+import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 import optuna
@@ -168,6 +169,20 @@ def tell(study: optuna.Study, number: int, state: State, outcome: Measured | Non
     told = TOLD.get(state, TrialState.FAIL)
     value = outcome.accuracy if outcome and told == TrialState.COMPLETE else None
     _tell(study, number, told, value)
+
+
+def told(
+    state: State, outcome: Measured | None, steps: Mapping[int, float]
+) -> tuple[TrialState, float | None]:
+    """What Optuna is to hold of a trial of its own words for it: the state, and the value, which is that of
+    the last step where a trial was stopped. As study.tell() would have it."""
+    said = TOLD.get(state, TrialState.FAIL)
+    value = None
+    if said == TrialState.COMPLETE and outcome:
+        value = outcome.accuracy
+    elif said == TrialState.PRUNED and steps:
+        value = steps[max(steps)]
+    return said, None if value is None or math.isnan(value) else value
 
 
 def _tell(study: optuna.Study, number: int, state: TrialState, value: float | None = None) -> None:

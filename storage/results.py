@@ -5,18 +5,19 @@ broken connection: a proposal, an epoch or an outcome that is already there is n
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Delete,
     Engine,
-    Insert,
     Select,
+    Update,
     and_,
     bindparam,
     delete,
@@ -26,6 +27,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
 from space.errors import StudyError
@@ -54,6 +56,8 @@ __all__ = [
     "save_epoch",
     "tally",
 ]
+
+Also = Callable[[Connection], object]
 
 
 def propose(engine: Engine, claim: Claim, proposal: Proposal) -> Candidate:
@@ -100,7 +104,7 @@ def _entry(connection: Connection, claim: Claim, proposal: Proposal) -> dict[str
         "study_id": claim.study_id,
         "worker": claim.worker,
         "token": claim.token,
-        "proposed_at": datetime.fromtimestamp(now(connection), UTC),
+        "proposed_at": _moment(connection),
     }
 
 
@@ -147,26 +151,39 @@ def _owed() -> Select[Any]:
     return query.order_by(table.c.id).limit(1)
 
 
-def save_epoch(engine: Engine, claim: Claim, candidate_id: int, epoch: Epoch) -> None:
-    """Store one epoch and renew the lease. Raises LeaseLostError where the claim has gone."""
-    row = {key: _finite(value) for key, value in asdict(epoch).items()} | {"candidate_id": candidate_id}
-    with writing(engine) as connection:
+def save_epoch(
+    engine: Engine, claim: Claim, candidate_id: int, epoch: Epoch, also: Also | None = None
+) -> None:
+    """Store one epoch, in place of one that is there, and renew the lease.
+
+    A server that falls may forget the last of them (storage.database.writing): finish() is given them all.
+    `also` is done in the same transaction. Raises LeaseLostError where the claim has gone.
+    """
+    with writing(engine, durable=False) as connection:
         hold(connection, claim)
-        connection.execute(_forget_epoch(), {"candidate": candidate_id, "number": epoch.epoch})
-        connection.execute(_insert_epoch(), row)
+        _store_epochs(connection, candidate_id, [epoch])
+        if also:
+            also(connection)
+
+
+def _store_epochs(connection: Connection, candidate_id: int, epochs: Collection[Epoch]) -> None:
+    mine = {"candidate_id": candidate_id}
+    rows = [mine | {key: _finite(value) for key, value in asdict(epoch).items()} for epoch in epochs]
+    connection.execute(_upsert_epoch(connection.dialect.name), rows)
 
 
 @cache
-def _forget_epoch() -> Delete:
+def _upsert_epoch(dialect: str) -> Any:
     table = tables.epochs
-    return delete(table).where(
-        table.c.candidate_id == bindparam("candidate"), table.c.epoch == bindparam("number")
-    )
+    new = (postgresql.insert if dialect == "postgresql" else sqlite.insert)(table)
+    changed = {name: value for name, value in new.excluded.items() if name not in table.primary_key.columns}
+    return new.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=changed)
 
 
 @cache
-def _insert_epoch() -> Insert:
-    return insert(tables.epochs)
+def _count_epochs() -> Select[Any]:
+    table = tables.epochs
+    return select(func.count()).select_from(table).where(table.c.candidate_id == bindparam("candidate"))
 
 
 def _finite(value: float | None) -> float | None:
@@ -182,31 +199,58 @@ def finish(
     *,
     reason: str | None = None,
     outcome: Measured | None = None,
+    epochs: Collection[Epoch] = (),
+    also: Also | None = None,
 ) -> None:
     """Write what became of a running candidate and give the claim back.
 
-    Raises LeaseLostError where the claim has gone; then nothing is changed.
+    Of `epochs`, all that were saved, those that a fallen server has forgotten are stored again. `also` is
+    done in the same transaction. Raises LeaseLostError where the claim has gone; then nothing is changed.
     """
-    table = tables.candidates
+    mine = {"candidate": candidate_id, "held": claim.token}
     with writing(engine) as connection:
         studies.lock(connection, claim.study_id)
-        mine = (table.c.id == candidate_id, table.c.token == claim.token)
-        held = connection.execute(delete(tables.claims).where(tables.claims.c.token == claim.token)).rowcount
-        if not held:
-            written = connection.execute(select(table.c.state).where(*mine)).scalar()
-            if written == state:
+        if connection.execute(_give_back(), mine).rowcount == 0:
+            if connection.execute(_state(), mine).scalar() == state:
                 return  # the call before this one got through, only its answer did not
             raise lost(claim)
-        ended = {
-            "state": state,
-            "reason": reason,
-            "finished_at": datetime.fromtimestamp(now(connection), UTC),
-        }
-        done = connection.execute(
-            update(table).where(*mine, table.c.state == State.RUNNING).values(_columns(outcome) | ended)
-        )
-        if done.rowcount == 0:
+        ended = {"new_state": state, "new_reason": reason, "end": _moment(connection)}
+        measured = {f"new_{name}": value for name, value in _columns(outcome).items()}
+        if connection.execute(_finish(tuple(measured)), mine | measured | ended).rowcount == 0:
             raise lost(claim)
+        if epochs and connection.execute(_count_epochs(), mine).scalar_one() < len(epochs):
+            _store_epochs(connection, candidate_id, epochs)
+        if also:
+            also(connection)
+
+
+@cache
+def _give_back() -> Delete:
+    return delete(tables.claims).where(tables.claims.c.token == bindparam("held"))
+
+
+def _mine() -> ColumnElement[bool]:
+    table = tables.candidates
+    return and_(table.c.id == bindparam("candidate"), table.c.token == bindparam("held"))
+
+
+@cache
+def _state() -> Select[Any]:
+    return select(tables.candidates.c.state).where(_mine())
+
+
+@cache
+def _finish(measured: tuple[str, ...]) -> Update:
+    """Ends a running candidate, with these parameters for what was measured."""
+    table = tables.candidates
+    names = [name.removeprefix("new_") for name in (*measured, "new_state", "new_reason")]
+    new = {name: bindparam(f"new_{name}", type_=table.c[name].type) for name in names}
+    end = {"finished_at": bindparam("end", type_=table.c.finished_at.type)}
+    return update(table).where(_mine(), table.c.state == State.RUNNING).values(new | end)
+
+
+def _moment(connection: Connection) -> datetime:
+    return datetime.fromtimestamp(now(connection), UTC)
 
 
 def keep_late(
@@ -230,7 +274,7 @@ def keep_late(
             "token": claim.token,
             "worker": claim.worker,
             "state": state,
-            "arrived_at": datetime.fromtimestamp(now(connection), UTC),
+            "arrived_at": _moment(connection),
         }
         connection.execute(insert(late).values(row | _columns(outcome)))
 

@@ -1,5 +1,6 @@
 """The database goes away in the middle of a training: restarted, frozen, for too long, for good."""
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -105,6 +106,34 @@ def test_a_frozen_server_does_not_hold_a_training_up(server: Postgres, tmp_path:
     train = Stepwise({3: server.freeze, 6: lambda: threading.Timer(2.0, server.thaw).start()})
     with bench_on(server.url(), tmp_path, train) as bench:
         assert objective.run(bench, take(bench)) == State.COMPLETED
+        require_all_written(bench, tmp_path)
+
+
+@pytest.fixture
+def forgetful() -> Iterator[Postgres]:
+    """Flushes what nobody waits for after ten seconds, not after 0.2."""
+    try:
+        own = Postgres(wal_writer_delay="10s")
+    except NoPostgres as reason:
+        pytest.skip(str(reason))
+    try:
+        yield own.start()
+    finally:
+        own.remove()
+
+
+def test_epochs_that_a_fallen_server_forgot_are_written_again(forgetful: Postgres, tmp_path: Path) -> None:
+    """Nobody waits for the disk after an epoch, so the server may lose some, but not the end's."""
+    left: list[int] = []
+
+    def crash() -> None:
+        forgetful.stop(signal.SIGQUIT)
+        forgetful.start()
+        left.extend(map(len, results.epochs(bench.engine, bench.study_id).values()))
+
+    with bench_on(forgetful.url(), tmp_path, Stepwise({6: crash})) as bench:
+        assert objective.run(bench, take(bench)) == State.COMPLETED
+        assert sum(left) < 5, "the server was to forget some of five epochs"
         require_all_written(bench, tmp_path)
 
 

@@ -1,5 +1,6 @@
 """Our shortcuts around Optuna give Optuna's answers: the sampler, the pruner's questions, the storage."""
 
+import math
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -10,6 +11,7 @@ import pytest
 from bench_samples import accuracy_of, make_plan
 from optuna.trial import FrozenTrial, TrialState
 
+from search import rdb
 from search import study as studies
 from search.asking import Draft
 from search.pruning import Pruning, make_pruner
@@ -17,6 +19,7 @@ from search.rdb import Storage
 from search.tpe import Tpe
 from space.sampling import propose
 from storage import database
+from storage.records import Measured, State
 
 PLAN = make_plan()
 
@@ -229,3 +232,29 @@ def test_a_trial_is_stopped_where_optuna_would_stop_it(pruner: Any, database_url
                     assert questions[number].stops() == expected
                     stopped += expected
     assert (stopped > 0) == (pruner != "none")
+
+
+@pytest.mark.parametrize("state", ["completed", "pruned", "diverged", "failed", "cancelled", "lost"])
+@pytest.mark.parametrize("steps", [[], [0.25, 0.5], [0.5, math.nan]])
+def test_a_trial_ends_in_the_ledgers_transaction_as_optuna_would_end_it(
+    state: str, steps: list[float], both: tuple[Storage, optuna.storages.RDBStorage]
+) -> None:
+    """One is told by Optuna; of the other, which lost its steps, all is stored again with its end."""
+    _, theirs = both
+    study = optuna.create_study(storage=theirs)
+    told, ended = study.ask(), study.ask()
+    values = dict(enumerate(steps, start=1))
+    for step, value in values.items():
+        told.report(value, step)
+    outcome = Measured(
+        accuracy=0.75, best_accuracy=0.75, loss=1.0, epochs=2, seconds=1.0, images_per_second=1.0
+    )
+    studies.tell(study, told.number, State(state), outcome)
+    said, value = studies.told(State(state), outcome, values)
+    with theirs.engine.begin() as connection:
+        assert rdb.end(connection, ended._trial_id, said, value, values)
+        assert not rdb.end(connection, ended._trial_id, said, 0.1, values)
+    expected, found = study.get_trials()
+    assert (found.state, found.values) == (expected.state, expected.values)
+    assert str(found.intermediate_values) == str(expected.intermediate_values)
+    assert abs((found.datetime_complete - expected.datetime_complete).total_seconds()) < 300
