@@ -6,7 +6,7 @@ no other worker ever sees half of it. The answers are those of study.ask(), whic
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna.distributions import (
@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from space.sampling import Suggest
 
+Drawn = TypeVar("Drawn")
 DRAFT = -1  # number and id of a trial that is not stored yet
 
 # Samplers that write nothing of a trial which its parameters do not say as well.
@@ -100,20 +101,25 @@ class Draft:
         return Trial(self.kept, storage.create_new_trial(study_id, template_trial=template))
 
 
-def ask(study: optuna.Study, describe: Callable[[Suggest], Mapping[str, Any]]) -> Trial:
-    """The next trial, with all of its parameters: one that is queued, else what the sampler chooses.
+def ask(
+    study: optuna.Study, draw: Callable[[Suggest], Drawn], describe: Callable[[Drawn], Mapping[str, Any]]
+) -> tuple[Trial, Drawn]:
+    """The next trial, with all of its parameters, and what they mean: one that is queued, else what the
+    sampler chooses.
 
-    describe(suggest) asks for the parameters, and returns the attributes that the trial is to have.
+    draw(suggest) asks for the parameters, and describe(drawn) returns the attributes of the trial.
     """
     trials = study.get_trials(deepcopy=False)
     waiting = any(trial.state == TrialState.WAITING for trial in trials)  # its parameters are fixed
     if waiting or not can_draft(study):
         trial = study.ask()
-        for name, value in describe(trial).items():
+        drawn = draw(trial)
+        for name, value in describe(drawn).items():
             trial.set_user_attr(name, value)
-        return trial
+        return trial, drawn
     draft = Draft(study, trials)
-    return draft.keep(describe(draft))
+    drawn = draw(draft)
+    return draft.keep(describe(drawn)), drawn
 
 
 def can_draft(study: optuna.Study) -> bool:

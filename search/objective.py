@@ -18,13 +18,11 @@ from search import asking
 from search import study as studies
 from search.bench import Bench
 from search.book import OUT_OF_REACH
-from search.plan import Plan
 from search.progress import Cancelled, Progress, TimedOut
 from space import cost
 from space.architecture import Architecture
 from space.budget import judge
 from space.errors import DivergedError, ExhaustedError, LeaseLostError
-from space.sampling import Suggest
 from storage import results
 from storage.leases import Claim
 from storage.records import Candidate, Proposal, State
@@ -45,8 +43,8 @@ def run(bench: Bench, claim: Claim) -> State:
         sampler = "random" if repeats >= WIDEN_AFTER else bench.plan.sampler
         seed = (bench.plan.seed, claim.ordinal, attempt)
         bench.study.sampler = studies.make_sampler(sampler, *seed, after=bench.study.sampler)
-        trial = ask(bench)
-        architecture, candidate = bench.patience.insist(partial(enter, bench, claim, trial))
+        trial, architecture = ask(bench)
+        candidate = bench.patience.insist(partial(enter, bench, claim, trial, architecture))
         if candidate.state == State.RUNNING:
             return train(bench, claim, trial, candidate, architecture)
         original = None
@@ -60,24 +58,24 @@ def run(bench: Bench, claim: Claim) -> State:
     raise ExhaustedError(f"of {GIVE_UP_OVER_BUDGET} proposals none was new and within {bench.plan.budget}")
 
 
-def ask(bench: Bench) -> Trial:
+def ask(bench: Bench) -> tuple[Trial, Architecture]:
     """The trial that somebody else could not end, if there is one; else what the sampler proposes."""
     broken = results.owed(bench.engine, bench.study_id)
     if broken:
-        return studies.ask_again(bench.study, broken)
-    return asking.ask(bench.study, partial(describe, bench.plan))
+        trial = studies.ask_again(bench.study, broken)
+        return trial, bench.plan.propose(trial)
+    return asking.ask(bench.study, bench.plan.propose, describe)
 
 
-def describe(plan: Plan, suggest: Suggest) -> dict[str, int]:
+def describe(architecture: Architecture) -> dict[str, int]:
     """What everyone who reads the study with Optuna alone should see of a network."""
-    spent = cost.total(plan.propose(suggest))
+    spent = cost.total(architecture)
     return {"parameters": spent.parameters, "macs": spent.macs}
 
 
-def enter(bench: Bench, claim: Claim, trial: Trial) -> tuple[Architecture, Candidate]:
-    """Turns the answer of Optuna into a network, judges it, and enters it into the ledger."""
+def enter(bench: Bench, claim: Claim, trial: Trial, architecture: Architecture) -> Candidate:
+    """Judges the network that Optuna's answer means, and enters it into the ledger."""
     plan = bench.plan
-    architecture = plan.propose(trial)
     verdict = judge(architecture, plan.budget)
     studies.constrain(trial, verdict)
     fingerprint = architecture.fingerprint
@@ -94,7 +92,7 @@ def enter(bench: Bench, claim: Claim, trial: Trial) -> tuple[Architecture, Candi
         device=bench.device,
         versions=bench.versions,
     )
-    return architecture, results.propose(bench.engine, claim, proposal)
+    return results.propose(bench.engine, claim, proposal)
 
 
 def training_seed(study_seed: int, fingerprint: str) -> int:

@@ -78,7 +78,7 @@ def test_parameters_and_macs_are_there_from_the_moment_of_the_proposal(sqlite_ur
 def test_an_oversized_candidate_is_never_trained(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The guard does not trust the sampling: here it is told to propose something too large once."""
     train, plan, real = FakeTraining(), make_plan(max_parameters=100_000), sampling.propose
-    asked = iter([10_000_000] * 2)  # to describe it, and to judge it
+    asked = iter([10_000_000])
 
     def too_large_once(space, budget, task, suggest):  # type: ignore[no-untyped-def]
         larger = next(asked, None)
@@ -406,9 +406,10 @@ def test_a_retry_whose_worker_dies_before_it_enters_it_is_still_owed(sqlite_url:
     """Between Optuna's answer and our row nobody knows of it: the ledger still says what is to be done."""
     with bench_of(sqlite_url, FakeTraining(), make_plan(), 2) as bench:
         claim = take(bench)
-        _, lost = objective.enter(bench, claim, bench.study.ask())
+        trial = bench.study.ask()
+        lost = objective.enter(bench, claim, trial, bench.plan.propose(trial))
         optuna_studies.recover(bench.study, leases.evict(bench.engine, bench.study_id, "one"))
-        assert objective.ask(bench).user_attrs["retry_of"] == lost.number  # and then that worker dies too
+        assert objective.ask(bench)[0].user_attrs["retry_of"] == lost.number  # and then that worker dies too
         assert run_all(bench) == [State.COMPLETED] * 2
         retried = results.candidates(bench.engine, bench.study_id)[1]
         assert (retried.fingerprint, retried.seed, retried.attempt) == (lost.fingerprint, lost.seed, 2)

@@ -172,7 +172,7 @@ def test_a_result_that_comes_late_is_kept_as_late_and_changes_nothing(
     with bench_on(sqlite_url, tmp_path, train) as bench:
         claim = take(bench)
         trial = bench.study.ask()
-        _, candidate = objective.enter(bench, claim, trial)
+        candidate = objective.enter(bench, claim, trial, bench.plan.propose(trial))
         entries = book.Book(bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience)
         taken_over()
         with pytest.raises(LeaseLostError):

@@ -69,7 +69,7 @@ def test_a_disk_that_cannot_take_the_spool_costs_no_trial(sqlite_url: str, tmp_p
         claim = leases.claim(engine, record.id, "one", 60.0)
         assert isinstance(claim, Claim)
         trial = opened.ask()
-        _, candidate = objective.enter(bench, claim, trial)
+        candidate = objective.enter(bench, claim, trial, bench.plan.propose(trial))
         entries = book.Book(engine, opened, claim, trial, candidate, bench.spool, bench.patience)
         entries._keep()
         entries._keep()
