@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import brief, coordination, judging, limits, searches, training
+from benchmarks import brief, coordination, judging, limits, searches, start, training
 
 RESULTS, PAGE = Path("benchmarks/results/speed.json"), Path("docs/speed.md")
 NOT_RUN = "Not measured yet: `make bench`."
@@ -35,6 +35,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "judging": judging.table,
     "limits": lambda found: limits.table(found["rows"]),
     "brief": lambda found: brief.table(found["summary"]),
+    "start": start.table,
 }
 QUICK = {
     "training": ["--networks", "slim", "--images", "256", "--seeds", "1"],
@@ -43,6 +44,7 @@ QUICK = {
     "coordination, PostgreSQL": ["--trials", "20", "--workers", "2", "--rounds", "3"],
     "judging": ["--networks", "5", "--rounds", "2"],
     "limits": ["--networks", "slim", "--size", "256", "--batches", "1", "--rounds", "1"],
+    "start": ["--rounds", "1", "--seconds", "15", "--max-macs", "2000000"],
     "brief": ["--networks", "4", "--epochs", "2", "--train-images", "300", "--max-macs", "3000000"],
 }
 # As much as two cores do in some minutes. Networks of at most 20 million multiply-accumulates, 5,000 images,
@@ -62,6 +64,7 @@ USUAL = {
         "2",
     ],
     "brief": [],
+    "start": [],
 }
 
 

@@ -22,7 +22,7 @@ def classify(path: Path, images: Sequence[Path], top: int) -> list[dict[str, Any
     if channels not in (1, 3):
         raise ArchitectureError(f"{path} is for images of {channels} channels; pictures have 1 or 3")
     decoded = pictures.decoded(
-        [Picture(image, 0, 0, 0) for image in images], side, "L" if channels == 1 else "RGB"
+        [Picture(str(image), 0, 0, 0) for image in images], side, "L" if channels == 1 else "RGB"
     )
     given = scores(found.network(), torch.from_numpy(decoded), found.normalisation)
     shares = given if found.architecture.head.softmax else given.softmax(1)

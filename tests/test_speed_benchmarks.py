@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import brief, gpu, limits, plain, searches, speed, training
+from benchmarks import brief, gpu, limits, plain, searches, speed, start, training
 
 ROOT = Path(__file__).parents[1]
 
@@ -146,3 +146,14 @@ def test_a_brief_score_is_judged_by_what_the_long_training_gave() -> None:
     assert short["tau"] == pytest.approx(1 / 3)
     assert short["lost"] == pytest.approx(10)
     assert short["setting"] == "2 epochs, 50% of the images, 16 x 16 pixels"
+
+
+def test_a_start_is_timed_and_its_memory_weighed(tmp_path: Path) -> None:
+    out = tmp_path / "start.json"
+    words = ["--data", "digits", "--data-dir", tmp_path, "--rounds", "1", "--seconds", "20"]
+    said = run("start", *words, "--max-macs", "300000", "--json", out)
+    found = json.loads(out.read_text())
+    study, claim, epoch = (found["seconds"][moment][0] for moment in start.MOMENTS)
+    assert 0 < found["seconds"][start.HELP][0] < study < claim < epoch
+    assert 100 < found["memory"]["own"] < found["memory"]["resident"]
+    assert all(moment in said for moment in start.MOMENTS)

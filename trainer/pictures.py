@@ -24,7 +24,7 @@ LARGEST_DEFAULT = 64
 class Picture:
     """One image file: where it is, and its class by position in the sorted class names."""
 
-    path: Path
+    path: str
     label: int
     size: int
     modified_ns: int
@@ -44,14 +44,19 @@ def _of_class(folder: Path, label: int) -> list[Picture]:
     found = []
     for directory, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         folders[:] = [name for name in folders if name[0] != "."]
-        paths = (Path(directory, name) for name in names if name[0] != ".")
-        found += [path for path in paths if path.suffix.lower() in SUFFIXES]
-    return [_picture(path, label) for path in sorted(found)]
+        images = (name for name in names if name[0] != "." and os.path.splitext(name)[1].lower() in SUFFIXES)
+        found += [os.path.join(directory, name) for name in images]
+    return [_picture(path, label) for path in sorted(found, key=_parts)]
 
 
-def _picture(path: Path, label: int) -> Picture:
+def _parts(path: str) -> list[str]:
+    """What paths are sorted by: folder by folder, as pathlib does it."""
+    return path.split(os.sep)
+
+
+def _picture(path: str, label: int) -> Picture:
     try:
-        status = path.stat()
+        status = os.stat(path)
     except OSError as error:
         raise unreadable(path, error) from error
     return Picture(path, label, status.st_size, status.st_mtime_ns)
@@ -61,7 +66,7 @@ def _refuse(error: OSError) -> None:
     raise error
 
 
-def unreadable(path: Path, error: Exception) -> DataError:
+def unreadable(path: str, error: Exception) -> DataError:
     """The one line that names a file that is no image."""
     from PIL import UnidentifiedImageError
 

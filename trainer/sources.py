@@ -150,8 +150,9 @@ def _check(part: Path, classes: tuple[str, ...], train: list[pictures.Picture]) 
 
 def _key(root: Path, image_size: int | None, classes: tuple[str, ...], files: list[pictures.Picture]) -> str:
     digest = hashlib.sha256(repr((image_size, classes)).encode())
+    start = len(str(root / "x")) - 1
     for file in files:
-        name = file.path.relative_to(root).as_posix()
+        name = file.path[start:]
         digest.update(f"{name}\0{file.size}\0{file.modified_ns}\n".encode(errors="surrogateescape"))
     return f"folder-{digest.hexdigest()[:24]}"
 
