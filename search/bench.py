@@ -32,7 +32,10 @@ CHECKPOINT_SECONDS = 5.0  # at most so much of a training is lost with its worke
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a worker is told; `data` is where the images lie on this machine, if elsewhere."""
+    """What a worker is told; `data` is where the images lie on this machine, if elsewhere.
+
+    With make_room it leaves a device whose memory does not do for all the workers that were put there.
+    """
 
     storage: str
     name: str
@@ -45,6 +48,7 @@ class Assignment:
     trial_memory: int | None = None
     patience_seconds: float = 600.0
     keep_weights: int = settings.KEEP_WEIGHTS
+    make_room: bool = False
 
     @property
     def spool(self) -> Path:
@@ -99,6 +103,7 @@ class Bench:
     cancelled: Callable[[], bool]
     abandon: Callable[[], None]  # ends this process, whose training hangs
     say: Callable[[str], None]
+    shortages: int = 0  # of memory, beside other trainings of the device
 
 
 @contextmanager

@@ -193,6 +193,9 @@ def launch(
     "--follow", is_flag=True, help="Wait for studies and work on one after another, until told to end."
 )
 @click.option("--parent", type=int, hidden=True, help="The launcher that started it: end when it does.")
+@click.option(
+    "--make-room", is_flag=True, hidden=True, help="End where memory is short beside other workers."
+)
 def worker(study: str | None, follow: bool, parent: int | None, **given: Any) -> int:
     """Work on a study that was launched, here or on another machine."""
     from search import worker as workers

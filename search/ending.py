@@ -8,6 +8,7 @@ import time
 from types import FrameType
 
 STALLED = 75  # exit code of a worker whose training hung
+MADE_ROOM = 76  # and of one that leaves a device to the others
 
 
 class Ending:

@@ -16,6 +16,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from search.devices import Slot
+from search.ending import MADE_ROOM
 
 DEATHS_IN_A_ROW = 3  # without a finished trial: then the slot is closed
 SECONDS_TO_END = 15.0  # for a worker that was told to end at once
@@ -96,11 +97,18 @@ class Fleet:
             place.codes.append(code)
             if code in CLEAN_ENDS or self.ending:
                 continue
+            if code == MADE_ROOM and self._has_others(place):
+                place.closed = "the memory of its device was short beside the other workers"
+                continue
             place.deaths = 1 if finished else place.deaths + 1
             if code in HOPELESS_ENDS or place.deaths >= DEATHS_IN_A_ROW:
                 place.closed = f"{last_line(place.log)} (exit code {code})".strip()
             else:
                 self._start(place)
+
+    def _has_others(self, place: Place) -> bool:
+        """Whether another worker of its device is left."""
+        return any(other.slot.environment == place.slot.environment for other in self.alive)
 
     def signal(self, now: bool = False) -> None:
         """Drains every worker (SIGTERM), or ends it at its next batch (SIGUSR1: equal signals may merge)."""

@@ -76,8 +76,11 @@ class Launch:
         plan: Plan,
         opened: optuna.Study,
         slots: list[Slot],
+        make_room: bool = False,
     ) -> None:
+        """With make_room workers leave a device whose memory is short, as long as one is left there."""
         self.flags, self.engine, self.record, self.plan, self.optuna = flags, engine, record, plan, opened
+        self.make_room = make_room
         self.logs = flags.data_dir / "logs" / record.name
         self.patience = Patience(flags.patience_seconds, self._say)
         self.ended: int | None = None  # candidates that had ended at the last look
@@ -102,6 +105,7 @@ class Launch:
             *("--grace", str(flags.grace_seconds), "--stall-timeout", str(flags.stall_seconds)),
             *("--database-patience", str(flags.patience_seconds)),
             *("--keep-weights", str(flags.keep_weights)),
+            *(("--make-room",) if self.make_room else ()),
             *(("--data", flags.data) if flags.data else ()),
             *(("--trial-timeout", str(flags.trial_seconds)) if flags.trial_seconds else ()),
             *(("--trial-memory", str(flags.trial_memory)) if flags.trial_memory else ()),

@@ -56,7 +56,7 @@ def launch(
         if found:
             _say_starters(console, found)
             starting.enqueue(engine, flags.storage, record, plan, found)
-        end = _search(console, flags, engine, record, plan, slots, interrupts)
+        end = _search(console, flags, engine, record, plan, slots, interrupts, workers == "auto")
         _say_end(console, record, end)
         _leave(engine, record, plan, end.snapshot, out, report)
         return end.code
@@ -77,9 +77,10 @@ def _search(
     plan: Plan,
     slots: list[Slot],
     interrupts: launches.Interrupts,
+    make_room: bool,
 ) -> End:
     with study.opened(flags.storage, record.name, plan) as opened:
-        run = launches.Launch(flags, engine, record, plan, opened, slots)
+        run = launches.Launch(flags, engine, record, plan, opened, slots, make_room)
         _say_start(console, flags, record, plan, [slot.name for slot in slots], run.logs)
         shown = display.make(console)
         try:

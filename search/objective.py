@@ -155,6 +155,7 @@ def fit(
             progress.begin(recipe.batch_size)
             return train(recipe=recipe), None
     except MemoryError as error:
+        bench.shortages += room.is_occupied()
         smaller, short = recipe.halved(), f"out of memory at batch {recipe.batch_size}"
         bench.say(f"trial {candidate.number} {short} ({first_line(error)}): once more alone, at half of it")
     try:

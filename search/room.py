@@ -40,6 +40,16 @@ class Room:
                 _take(file, fcntl.LOCK_EX, waiting)
             yield
 
+    def is_occupied(self) -> bool:
+        """Whether anybody is inside, asked from outside."""
+        with self._files() as held:
+            try:
+                for file in held[1:]:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
     @contextmanager
     def _files(self) -> Iterator[list[IO[str]]]:
         """The door and the inside; neither where the folder cannot be written to."""

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -19,7 +20,7 @@ from sqlalchemy import Engine
 from search import objective, pinning, spool, study
 from search.bench import Assignment, Bench, set_up
 from search.book import OUT_OF_REACH, Patience, one_line
-from search.ending import Ending, die_with_parent
+from search.ending import MADE_ROOM, Ending, die_with_parent
 from search.progress import Cancelled
 from space.errors import ExhaustedError, LeaseLostError, ParsimonyError, StorageError
 from storage import database, leases, results, studies
@@ -30,6 +31,9 @@ from storage.studies import Order, Study
 POLL_SECONDS = 0.5  # while others hold the trials that are left
 RETRY_SECONDS = 2.0  # while the database is away
 FAILURES_IN_A_ROW = 3  # then the fault is the worker's
+# So many trials without enough memory beside others, of the last ten, are worse than a worker less: each
+# holds all workers of the device up, because it is tried again alone.
+SHORTAGES, OF_TRIALS = 2, 10
 
 
 def unique_name() -> str:
@@ -46,6 +50,7 @@ def work(
     three failed trials in a row.
     """
     failures = 0
+    shortages = deque([0], OF_TRIALS + 1)
     patience = Patience(assignment.patience_seconds, say, ending.cancelled)
     with ExitStack() as stack:
         bench = patience.insist(lambda: stack.enter_context(set_up(assignment, engine, record, ending, say)))
@@ -62,6 +67,10 @@ def work(
             failures = failures + 1 if ended == State.FAILED else 0
             if failures >= FAILURES_IN_A_ROW:
                 raise ParsimonyError(f"{failures} trials in a row failed here; see `search trials`")
+            shortages.append(bench.shortages)
+            if assignment.make_room and shortages[-1] - shortages[0] >= SHORTAGES:
+                say("leaves the device to the others: its memory was short beside them")
+                raise SystemExit(MADE_ROOM)
 
 
 def turn(worker: str, bench: Bench) -> State | Answer | None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from faults import Figures, Search, require_equal_results
 
+from search import devices
 from storage import results
 from storage.records import State
 
@@ -77,6 +78,22 @@ def test_without_memory_a_training_is_tried_again_at_half_the_batch(
     rows = [row for row in search.ask(results.candidates) if "out of memory" in (row.reason or "")]
     assert len(rows) == search.injected
     keep(search.settle(check, "a training that eats all memory once", 8))
+
+
+def test_workers_leave_a_device_whose_memory_is_short_until_one_is_left(
+    sqlite_url: str, search_on: Callable[..., Search]
+) -> None:
+    """Where their number was ours to choose."""
+    if devices.cores() == 1:
+        pytest.skip("one core has one worker, which has nobody to leave it to")
+    search = search_on(sqlite_url)
+    search.orders(acts=[{"act": "memory", "share": [0.0, 0.5], "once": True}])
+    chosen = search.launch(24, "--workers", "auto")
+    chosen.require(0)
+    closed = [line for line in chosen.said().splitlines() if "was closed" in line]
+    assert 1 <= len(closed) < devices.cores()
+    assert all("the memory of its device was short" in line for line in closed)
+    assert states_of(search) == {State.COMPLETED: 24}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -196,6 +196,18 @@ def test_a_trial_without_enough_memory_is_trained_once_more_alone_at_half_the_ba
         assert bench.train.batches == [128, 64]
         assert bench.train.company == [True, False]
         assert bench.study.get_trials(deepcopy=False)[0].value == first.accuracy
+
+
+def test_a_shortage_of_memory_is_the_neighbours_only_where_there_are_some(sqlite_url: str) -> None:
+    with bench_of(sqlite_url, Hungry(128), make_plan(), 2) as bench:
+        bench.train.bench = bench
+        assert objective.run(bench, take(bench)) == State.COMPLETED
+        assert bench.shortages == 0
+        neighbour = ExitStack()
+        neighbour.enter_context(bench.room.together(lambda: None))
+        bench.cancelled = lambda: bool(neighbour.close())  # asked while one waits to be alone
+        assert objective.run(bench, take(bench)) == State.COMPLETED
+        assert bench.shortages == 1
 
 
 def test_a_trial_that_half_the_batch_is_too_much_for_ends_out_of_memory(sqlite_url: str) -> None:

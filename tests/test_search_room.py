@@ -48,6 +48,17 @@ def test_one_who_wants_to_be_alone_waits_for_the_others_and_keeps_new_ones_out(t
         pass
 
 
+def test_a_room_is_occupied_while_somebody_is_inside(tmp_path: Path) -> None:
+    room = Room(tmp_path, "0")
+    assert not room.is_occupied()
+    with room.together(refuse):
+        assert room.is_occupied()
+        assert not Room(tmp_path, "1").is_occupied()
+    assert not room.is_occupied()
+    with room.together(refuse):  # asking has left it as it was
+        pass
+
+
 def test_devices_have_rooms_of_their_own(tmp_path: Path) -> None:
     with Room(tmp_path, "0").alone(refuse), Room(tmp_path, "1").alone(refuse):
         pass
