@@ -104,6 +104,7 @@ def measure(work: dict[str, Any]) -> dict[str, Any]:
     network = Architecture.model_validate(work["network"])
     network = network.model_copy(update={"image_size": dataset.image_size})
     how = recipe.defaults(work["data"].split(":")[0]).for_epochs(setting.epochs)
+    how = recipe.Recipe.parse(work.get("recipe", {}), "the benchmark", how)
     began = time.process_time()
     fitted = loop.fit(network, how, dataset, split, seed=work["seed"], device="cpu", brief=True)
     spent = time.process_time() - began
@@ -130,7 +131,7 @@ def run(given: argparse.Namespace) -> list[dict[str, Any]]:
     data.load(given.data, given.data_dir, given.image_size)  # scaled once, before processes meet at it
     task = Task(channels=dataset.channels, image_size=dataset.image_size, classes=len(dataset.classes))
     chosen = networks(given.networks, task, given.max_macs)
-    done = _read(given.out)
+    done = kept(given.out)
     works = [
         {
             "key": f"{index} {network.fingerprint[:12]} {setting.name} {given.train_images} {given.seed}",
@@ -149,9 +150,6 @@ def run(given: argparse.Namespace) -> list[dict[str, Any]]:
         if is_valid(network, setting.side)
     ]
     missing = [work for work in works if work["key"] not in done]
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    whole = [json.dumps({"key": key, **found}) for key, found in done.items()]  # without half a line
-    given.out.write_text("".join(line + "\n" for line in whole))
     with multiprocessing.get_context("spawn").Pool(given.processes) as pool, given.out.open("a") as file:
         for key, found in pool.imap_unordered(_named, missing):
             done[key] = found
@@ -164,9 +162,12 @@ def _named(work: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return work["key"], measure(work)
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
+def kept(path: Path) -> dict[str, dict[str, Any]]:
+    """What was measured before, by its key; the file holds nothing else afterwards."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     lines = path.read_text().splitlines() if path.exists() else []
     found = [json.loads(line) for line in lines if line.endswith("}")]  # the last may have been cut off
+    path.write_text("".join(json.dumps(row) + "\n" for row in found))
     return {row.pop("key"): row for row in found}
 
 

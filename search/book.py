@@ -15,7 +15,14 @@ from typing import TypeVar
 import optuna
 from optuna.trial import Trial
 from sqlalchemy import Engine
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import (
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    ProgrammingError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from search import rdb
@@ -27,6 +34,7 @@ from storage import leases, results
 from storage.database import redacted
 from storage.leases import Claim
 from storage.records import Candidate, Epoch, Measured, State
+from storage.results import Also
 
 # The database, not the trial: wait and try again.
 OUT_OF_REACH = (
@@ -124,6 +132,7 @@ class Book:
         self.spool = Spool(spool, claim)
         self.epochs: list[Epoch] = []  # that are owed
         self.entered: dict[int, Epoch] = {}
+        self.anew = False  # what is stored may be of a training that was given up
         self.end: End | None = None
         self.unkept = False  # on the disk, as was said
         self.paid = False  # the end is written, by us and by Optuna
@@ -147,6 +156,12 @@ class Book:
         self.patience.back()
         self.spool.clear()
         return pruned
+
+    def start_over(self) -> None:
+        """The training starts again from its first epoch: those so far do not count."""
+        self.anew = self.anew or bool(self.entered or self.epochs)
+        self.epochs, self.entered = [], {}
+        self.pruning.steps.clear()
 
     def close(self, state: State, reason: str | None, outcome: Measured | None) -> None:
         """Enters how the trial ended. Raises StorageError when patience is at an end; the spool stays."""
@@ -188,8 +203,9 @@ class Book:
 
     def _keep(self) -> None:
         """On the disk if that takes it; what is owed stays in memory too."""
-        epochs = (*self.entered.values(), *self.epochs)  # a server that fell may have forgotten the first
-        owed = Owed(self.claim, self.candidate.id, self.trial.number, epochs, self.end)
+        owing = tuple(self.epochs)  # first: the writer moves them from here to there
+        epochs = {epoch.epoch: epoch for epoch in (*self.entered.values(), *owing)}  # all: see results.finish
+        owed = Owed(self.claim, self.candidate.id, self.trial.number, tuple(epochs.values()), self.end)
         try:
             self.spool.keep(owed)
         except OSError as error:
@@ -207,26 +223,28 @@ class Book:
 
     def _pay(self) -> bool:
         pruned = False
-        while self.epochs:
-            self._enter(self.epochs[0])
+        while owed := self.epochs:
+            self._enter(owed[0], owed)
             pruned = self.pruning.stops()
-            self.epochs.pop(0)
+            owed.pop(0)
         if self.end is not None:
             self._finish(self.end)
             self.paid = True
         return pruned
 
-    def _enter(self, epoch: Epoch) -> None:
-        """Into the ledger and Optuna's tables at once: half the commits, and never one without the other."""
+    def _enter(self, epoch: Epoch, owed: list[Epoch]) -> None:
         trial_id, step, value = self.trial._trial_id, epoch.epoch, epoch.validation_accuracy
-        report = partial(rdb.report, trial_id=trial_id, step=step, value=value)
-        results.save_epoch(self.engine, self.claim, self.candidate.id, epoch, report)
-        self.pruning.steps[step] = value
-        self.entered[step] = epoch
+        save = partial(results.save_epoch, self.engine, self.claim, self.candidate.id, epoch)
+        self._in_both(save, partial(rdb.report, trial_id=trial_id, step=step, value=value))
+        if owed is self.epochs:  # not started over meanwhile
+            self.pruning.steps[step] = value
+            self.entered[step] = epoch
 
     def _finish(self, end: End) -> None:
-        state, value = studies.told(end.state, end.outcome, self.pruning.steps)
-        results.finish(
+        trial_id, steps = self.trial._trial_id, self.pruning.steps
+        state, value = studies.told(end.state, end.outcome, steps)
+        finish = partial(
+            results.finish,
             self.engine,
             self.claim,
             self.candidate.id,
@@ -234,7 +252,18 @@ class Book:
             reason=end.reason,
             outcome=end.outcome,
             epochs=self.entered.values(),
-            also=partial(
-                rdb.end, trial_id=self.trial._trial_id, state=state, value=value, steps=self.pruning.steps
-            ),
+            anew=self.anew,
         )
+        tell = partial(rdb.end, trial_id=trial_id, state=state, value=value, steps=steps, anew=self.anew)
+        self._in_both(finish, tell)
+
+    def _in_both(self, write: Callable[..., None], also: Also) -> None:
+        """Into the ledger and Optuna's tables in one transaction: half the commits, and no death in between.
+
+        Where Optuna's tables refuse (somebody deletes the study in its dashboard) the ledger counts.
+        """
+        try:
+            write(also=also)
+        except (IntegrityError, ProgrammingError, DataError) as error:
+            self.patience.say(f"trial {self.trial.number}: Optuna's tables refuse: {one_line(error)}")
+            write()

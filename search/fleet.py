@@ -19,6 +19,7 @@ from search.devices import Slot
 from search.ending import MADE_ROOM
 
 DEATHS_IN_A_ROW = 3  # without a finished trial: then the slot is closed
+SHORT = "the memory of its device was short beside the other workers"
 SECONDS_TO_END = 15.0  # for a worker that was told to end at once
 CLEAN_ENDS = (0, 4)  # done or stopped; the space is exhausted
 HOPELESS_ENDS = (2, 5)  # usage, environment: another worker would end the same way
@@ -35,17 +36,19 @@ class Place:
     starts: int = 0
     deaths: int = 0
     closed: str | None = None
+    may_leave: bool = True
     codes: list[int] = field(default_factory=list)
 
 
 class Fleet:
-    """`command(worker, slot)` is what to run, `on_death(worker)` says whether it had finished a trial."""
+    """`command(worker, may_leave)` is what to run, with whether it may end to make room for the others of its
+    device; `on_death(worker)` says whether it had finished a trial."""
 
     def __init__(
         self,
         slots: Sequence[Slot],
         logs: Path,
-        command: Callable[[str], list[str]],
+        command: Callable[[str, bool], list[str]],
         environment: Callable[[Mapping[str, str]], dict[str, str]],
         on_death: Callable[[str], bool],
         prefix: str,
@@ -71,7 +74,7 @@ class Fleet:
     def _open(self, place: Place) -> None:
         with place.log.open("ab") as log:
             place.process = subprocess.Popen(
-                [sys.executable, "-m", "search", *self.command(place.worker)],
+                [sys.executable, "-m", "search", *self.command(place.worker, place.may_leave)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -97,18 +100,39 @@ class Fleet:
             place.codes.append(code)
             if code in CLEAN_ENDS or self.ending:
                 continue
-            if code == MADE_ROOM and self._has_others(place):
-                place.closed = "the memory of its device was short beside the other workers"
+            if code == MADE_ROOM:
+                self._leave(place)
                 continue
             place.deaths = 1 if finished else place.deaths + 1
             if code in HOPELESS_ENDS or place.deaths >= DEATHS_IN_A_ROW:
                 place.closed = f"{last_line(place.log)} (exit code {code})".strip()
+                self._replace(place)
             else:
                 self._start(place)
 
+    def _leave(self, place: Place) -> None:
+        """Closes the place of a worker that made room; the last one of a device stays."""
+        if self._has_others(place):
+            place.closed = SHORT
+        else:
+            place.may_leave = False
+            self._start(place)
+
+    def _replace(self, broken: Place) -> None:
+        """Opens a place again that was closed to make room, where nobody is left on the device."""
+        same = [place for place in self.places if place.slot.environment == broken.slot.environment]
+        left = [place for place in same if place.closed == SHORT]
+        if left and not self._has_others(broken):
+            left[0].closed, left[0].may_leave = None, False
+            self._start(left[0])
+
     def _has_others(self, place: Place) -> bool:
-        """Whether another worker of its device is left."""
-        return any(other.slot.environment == place.slot.environment for other in self.alive)
+        """Whether another worker of its device lives."""
+        return any(
+            other.slot.environment == place.slot.environment
+            for other in self.alive
+            if other.process and other.process.poll() is None
+        )
 
     def signal(self, now: bool = False) -> None:
         """Drains every worker (SIGTERM), or ends it at its next batch (SIGUSR1: equal signals may merge)."""

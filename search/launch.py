@@ -97,7 +97,7 @@ class Launch:
             socket.gethostname(),
         )
 
-    def _command(self, worker: str) -> list[str]:
+    def _command(self, worker: str, may_leave: bool) -> list[str]:
         flags = self.flags
         return [
             *("worker", "--study", self.record.name, "--name", worker, "--parent", str(os.getpid())),
@@ -105,7 +105,7 @@ class Launch:
             *("--grace", str(flags.grace_seconds), "--stall-timeout", str(flags.stall_seconds)),
             *("--database-patience", str(flags.patience_seconds)),
             *("--keep-weights", str(flags.keep_weights)),
-            *(("--make-room",) if self.make_room else ()),
+            *(("--make-room",) if self.make_room and may_leave else ()),
             *(("--data", flags.data) if flags.data else ()),
             *(("--trial-timeout", str(flags.trial_seconds)) if flags.trial_seconds else ()),
             *(("--trial-memory", str(flags.trial_memory)) if flags.trial_memory else ()),

@@ -56,7 +56,9 @@ def launch(
         if found:
             _say_starters(console, found)
             starting.enqueue(engine, flags.storage, record, plan, found)
-        end = _search(console, flags, engine, record, plan, slots, interrupts, workers == "auto")
+        # What --trial-memory bounds is short in each worker by itself.
+        make_room = workers == "auto" and flags.trial_memory is None
+        end = _search(console, flags, engine, record, plan, slots, interrupts, make_room)
         _say_end(console, record, end)
         _leave(engine, record, plan, end.snapshot, out, report)
         return end.code

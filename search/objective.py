@@ -1,7 +1,7 @@
 """The life of one trial: propose, judge, train, write down, tell.
 
-The ledger hears first and Optuna second, so that nothing which counts depends on Optuna's answer. Training is
-a function that is handed in: this module knows what a trial is, not how a network learns.
+The ledger decides, and Optuna is told in the same transaction: nothing that counts depends on its answer.
+Training is a function that is handed in: this module knows what a trial is, not how a network learns.
 """
 
 import traceback
@@ -155,13 +155,15 @@ def fit(
             progress.begin(recipe.batch_size)
             return train(recipe=recipe), None
     except MemoryError as error:
-        bench.shortages += room.is_occupied()
+        beside_others = room.is_occupied()
         smaller, short = recipe.halved(), f"out of memory at batch {recipe.batch_size}"
         bench.say(f"trial {candidate.number} {short} ({first_line(error)}): once more alone, at half of it")
     try:
         with room.alone(progress.waiting):
             progress.begin(smaller.batch_size)
-            return train(recipe=smaller), f"{short}, trained alone at {smaller.batch_size}"
+            trained = train(recipe=smaller)
+            bench.shortages += beside_others  # it was not the network that is too large
+            return trained, f"{short}, trained alone at {smaller.batch_size}"
     except MemoryError as error:
         raise MemoryError(f"{short}, and alone at {smaller.batch_size}: {first_line(error)}") from None
 

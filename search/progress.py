@@ -36,6 +36,7 @@ class Progress:
         """A training starts, from its first epoch."""
         self.batch_size, self.started = batch_size, monotonic()
         self.reports.clear()
+        self.book.start_over()
 
     def waiting(self) -> None:
         """The device is not free yet: no batch goes by, and nothing hangs."""

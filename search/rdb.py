@@ -24,7 +24,19 @@ from optuna.distributions import (
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, insert, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage import database
@@ -191,18 +203,22 @@ def end(
     state: TrialState,
     value: float | None,
     steps: Mapping[int, float] | None = None,
+    anew: bool = False,
 ) -> bool:
     """End a running trial. Returns whether it still ran; else nothing is changed.
 
-    Of `steps`, all values that were reported, those that are not there are stored again.
+    `steps` are all values that were reported: where some are not there, or with `anew`, they replace what is.
     """
     trial = {"trial": trial_id}
-    if steps and connection.execute(_count_steps(), trial).scalar_one() < len(steps):
-        for step, intermediate in steps.items():
-            report(connection, trial_id, step, intermediate)
     ended = trial | {"new_state": state, "end": as_utc(datetime.now())}
     if connection.execute(_end_trial(), ended).first() is None:
         return False
+    if anew or (steps and connection.execute(_count_steps(), trial).scalar_one() != len(steps)):
+        table = PARTS["intermediate_values"].__table__
+        connection.execute(delete(table).where(table.c.trial_id == trial_id))
+        rows = [_step(step, reported) | {"trial_id": trial_id} for step, reported in (steps or {}).items()]
+        if rows:
+            connection.execute(insert(table), rows)
     if value is not None:
         stored, kind = models.TrialValueModel.value_to_stored_repr(value)
         row = {"trial_id": trial_id, "objective": 0, "value": stored, "value_type": kind}

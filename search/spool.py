@@ -7,15 +7,17 @@ on this machine takes in what a dead owner left: in time it counts, late it is k
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import optuna
 from sqlalchemy import Engine
 
+from search import rdb
 from search import study as studies
 from space.errors import LeaseLostError
 from storage import results
@@ -133,10 +135,14 @@ def _abandoned(path: Path) -> Iterator[IO[str] | None]:
 
 def settle(owed: Owed, study: optuna.Study, engine: Engine) -> str:
     """Returns what became of it: written down, late, or given up where it never ended."""
+    steps = {epoch.epoch: epoch.validation_accuracy for epoch in owed.epochs}
     try:
-        write(owed.claim, owed.candidate_id, owed.epochs, engine)
         if owed.end is None:
+            for epoch in owed.epochs:
+                results.save_epoch(engine, owed.claim, owed.candidate_id, epoch)
             return "epochs written down, the end never came"
+        state, value = studies.told(owed.end.state, owed.end.outcome, steps)
+        trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, owed.number)
         results.finish(
             engine,
             owed.claim,
@@ -145,16 +151,10 @@ def settle(owed: Owed, study: optuna.Study, engine: Engine) -> str:
             reason=owed.end.reason,
             outcome=owed.end.outcome,
             epochs=owed.epochs,
+            also=partial(rdb.end, trial_id=trial_id, state=state, value=value, steps=steps),
         )
     except LeaseLostError:
         if owed.end is not None:
             results.keep_late(engine, owed.claim, owed.candidate_id, owed.end.state, owed.end.outcome)
         return "late, another worker had it"
-    studies.tell(study, owed.number, owed.end.state, owed.end.outcome)
     return f"{owed.end.state.value}, written down"
-
-
-def write(claim: Claim, candidate_id: int, epochs: Sequence[Epoch], engine: Engine) -> None:
-    """Stores epochs; any of them may be there already. Raises LeaseLostError."""
-    for epoch in epochs:
-        results.save_epoch(engine, claim, candidate_id, epoch)

@@ -164,18 +164,13 @@ TOLD = {
 }
 
 
-def tell(study: optuna.Study, number: int, state: State, outcome: Measured | None) -> None:
-    """What the ledger holds of a trained trial, in Optuna's words; once, however often it is said."""
-    told = TOLD.get(state, TrialState.FAIL)
-    value = outcome.accuracy if outcome and told == TrialState.COMPLETE else None
-    _tell(study, number, told, value)
-
-
 def told(
     state: State, outcome: Measured | None, steps: Mapping[int, float]
 ) -> tuple[TrialState, float | None]:
-    """What Optuna is to hold of a trial of its own words for it: the state, and the value, which is that of
-    the last step where a trial was stopped. As study.tell() would have it."""
+    """The state and the value that Optuna is to hold of a trial that the ledger holds in this one.
+
+    The value of a trial that was stopped is that of its last step, as study.tell() has it.
+    """
     said = TOLD.get(state, TrialState.FAIL)
     value = None
     if said == TrialState.COMPLETE and outcome:

@@ -67,7 +67,8 @@ def work(
             failures = failures + 1 if ended == State.FAILED else 0
             if failures >= FAILURES_IN_A_ROW:
                 raise ParsimonyError(f"{failures} trials in a row failed here; see `search trials`")
-            shortages.append(bench.shortages)
+            if ended is not None:
+                shortages.append(bench.shortages)
             if assignment.make_room and shortages[-1] - shortages[0] >= SHORTAGES:
                 say("leaves the device to the others: its memory was short beside them")
                 raise SystemExit(MADE_ROOM)

@@ -169,7 +169,8 @@ def save_epoch(
 def _store_epochs(connection: Connection, candidate_id: int, epochs: Collection[Epoch]) -> None:
     mine = {"candidate_id": candidate_id}
     rows = [mine | {key: _finite(value) for key, value in asdict(epoch).items()} for epoch in epochs]
-    connection.execute(_upsert_epoch(connection.dialect.name), rows)
+    if rows:
+        connection.execute(_upsert_epoch(connection.dialect.name), rows)
 
 
 @cache
@@ -200,12 +201,14 @@ def finish(
     reason: str | None = None,
     outcome: Measured | None = None,
     epochs: Collection[Epoch] = (),
+    anew: bool = False,
     also: Also | None = None,
 ) -> None:
     """Write what became of a running candidate and give the claim back.
 
-    Of `epochs`, all that were saved, those that a fallen server has forgotten are stored again. `also` is
-    done in the same transaction. Raises LeaseLostError where the claim has gone; then nothing is changed.
+    `epochs` are all that were saved: where a fallen server has forgotten some, or with `anew`, they replace
+    what is stored. `also` is done in the same transaction. Raises LeaseLostError where the claim has gone;
+    then nothing is changed.
     """
     mine = {"candidate": candidate_id, "held": claim.token}
     with writing(engine) as connection:
@@ -218,7 +221,8 @@ def finish(
         measured = {f"new_{name}": value for name, value in _columns(outcome).items()}
         if connection.execute(_finish(tuple(measured)), mine | measured | ended).rowcount == 0:
             raise lost(claim)
-        if epochs and connection.execute(_count_epochs(), mine).scalar_one() < len(epochs):
+        if anew or (epochs and connection.execute(_count_epochs(), mine).scalar_one() != len(epochs)):
+            connection.execute(delete(tables.epochs).where(tables.epochs.c.candidate_id == candidate_id))
             _store_epochs(connection, candidate_id, epochs)
         if also:
             also(connection)

@@ -25,7 +25,7 @@ from space.errors import DivergedError, ExhaustedError, LeaseLostError
 from storage import invariants, leases, results
 from storage.leases import Answer, Claim
 from storage.records import TRAINED, State
-from trainer.outcome import Outcome
+from trainer.outcome import EpochReport, Outcome
 
 
 @contextmanager
@@ -218,6 +218,27 @@ def test_a_trial_that_half_the_batch_is_too_much_for_ends_out_of_memory(sqlite_u
         assert first.reason == "out of memory at batch 128, and alone at 64: no more"
         assert bench.train.batches == [128, 64]
         assert bench.study.get_trials(deepcopy=False)[0].state == TrialState.PRUNED
+
+
+def test_epochs_before_a_shortage_of_memory_do_not_count(database_url: str) -> None:
+    """Trained again from the first epoch, and stopped after it: nothing is left of the two before."""
+
+    class Late(FakeTraining):
+        def __call__(self, architecture: Architecture, seed: int, **calls: Any) -> Outcome:
+            small = calls["recipe"].batch_size < 128
+            for epoch in range(1, 3):
+                reached = epoch / 10 + 0.5 * small
+                calls["on_epoch"](EpochReport(epoch, 3, 1.0, 1.0, reached, 0.1, 0.5, 100.0))
+                if small:
+                    raise DivergedError("enough")
+            raise MemoryError("no more")
+
+    with bench_of(database_url, Late(), make_plan(), 1) as bench:
+        assert objective.run(bench, take(bench)) == State.DIVERGED
+        (stored,) = results.epochs(bench.engine, bench.study_id).values()
+        assert [(epoch.epoch, epoch.validation_accuracy) for epoch in stored] == [(1, 0.6)]
+        (told,) = bench.study.get_trials(deepcopy=False)
+        assert (told.state, told.value, told.intermediate_values) == (TrialState.PRUNED, 0.6, {1: 0.6})
 
 
 class Hungry(FakeTraining):

@@ -20,7 +20,7 @@ from space.architecture import Architecture
 from space.errors import LeaseLostError, StorageError
 from storage import leases, results
 from storage.leases import Claim
-from storage.records import State
+from storage.records import Epoch, Measured, State
 
 
 @pytest.fixture
@@ -148,6 +148,72 @@ def test_what_a_worker_could_not_write_is_taken_in_by_the_next(server: Postgres,
         spool.take_in(tmp_path, bench.study, bench.engine, bench.study_id, said.append)
         assert said == [f"trial 0: completed, written down, from {bench.study_id}-1.json"]
         require_written_by_the_next(bench, tmp_path)
+
+
+def test_what_got_through_is_not_late(sqlite_url: str, tmp_path: Path) -> None:
+    """The worker died between the commit and clearing its spool."""
+    with bench_on(sqlite_url, tmp_path, FakeTraining()) as bench:
+        claim = take(bench)
+        trial = bench.study.ask()
+        candidate = objective.enter(bench, claim, trial, bench.plan.propose(trial))
+        entries = book.Book(bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience)
+        entries.epoch(Epoch(1, 1.0, 1.0, 0.5, 0.1, 1.0))
+        measured = Measured(0.5, 0.5, 1.0, 1, 1.0, 100.0)
+        entries.end = spool.End(State.COMPLETED, None, measured)
+        entries._keep()
+        entries._pay()
+        entries.spool.close()
+        said: list[str] = []
+        spool.take_in(tmp_path, bench.study, bench.engine, bench.study_id, said.append)
+        assert said == [f"trial 0: completed, written down, from {bench.study_id}-1.json"]
+        assert results.late(bench.engine, bench.study_id) == []
+        assert bench.study.get_trials(deepcopy=False)[0].value == 0.5
+        entries.writer.shutdown()
+
+
+@pytest.mark.parametrize("forget", [False, True])
+def test_the_next_worker_tells_optuna_all_that_the_spool_holds(
+    forget: bool, sqlite_url: str, tmp_path: Path
+) -> None:
+    with bench_on(sqlite_url, tmp_path, FakeTraining()) as bench:
+        claim = take(bench)
+        trial = bench.study.ask()
+        candidate = objective.enter(bench, claim, trial, bench.plan.propose(trial))
+        entries = book.Book(bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience)
+        for number, accuracy in ((1, 0.25), (2, 0.5)):
+            entries.epoch(Epoch(number, 1.0, 1.0, accuracy, 0.1, 1.0))
+        if forget:
+            with bench.engine.execution_options(writes=True).begin() as connection:
+                connection.execute(text("DELETE FROM search_epochs WHERE epoch = 2"))
+                connection.execute(text("DELETE FROM trial_intermediate_values WHERE step = 2"))
+        entries.end = spool.End(State.PRUNED, "median", None)
+        entries._keep()
+        entries.spool.close()
+        spool.take_in(tmp_path, bench.study, bench.engine, bench.study_id, lambda _: None)
+        (told,) = bench.study.get_trials(deepcopy=False)
+        assert (told.state, told.value) == (TrialState.PRUNED, 0.5)
+        assert told.intermediate_values == {1: 0.25, 2: 0.5}
+        (stored,) = results.epochs(bench.engine, bench.study_id).values()
+        assert [epoch.validation_accuracy for epoch in stored] == [0.25, 0.5]
+        entries.writer.shutdown()
+
+
+def test_where_optunas_tables_refuse_the_ledger_counts(sqlite_url: str, tmp_path: Path) -> None:
+    """As they do while somebody deletes the study in its dashboard."""
+
+    with bench_on(sqlite_url, tmp_path, FakeTraining()) as bench:
+        said: list[str] = []
+        bench.patience.say = said.append
+        claim = take(bench)
+        trial = bench.study.ask()
+        candidate = objective.enter(bench, claim, trial, bench.plan.propose(trial))
+        entries = book.Book(bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience)
+        with bench.engine.execution_options(writes=True).begin() as connection:
+            refuse = "CREATE TRIGGER no BEFORE UPDATE ON trials BEGIN SELECT RAISE(ABORT, 'no'); END"
+            connection.execute(text(refuse))
+        entries.close(State.COMPLETED, None, Measured(0.5, 0.5, 1.0, 1, 1.0, 100.0))
+        assert results.candidates(bench.engine, bench.study_id)[0].state == State.COMPLETED
+        assert said == ["trial 0: Optuna's tables refuse: (sqlite3.IntegrityError) no"]
 
 
 def require_written_by_the_next(bench: Bench, folder: Path) -> None:

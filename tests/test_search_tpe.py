@@ -249,8 +249,8 @@ def test_a_trial_ends_in_the_ledgers_transaction_as_optuna_would_end_it(
     outcome = Measured(
         accuracy=0.75, best_accuracy=0.75, loss=1.0, epochs=2, seconds=1.0, images_per_second=1.0
     )
-    studies.tell(study, told.number, State(state), outcome)
     said, value = studies.told(State(state), outcome, values)
+    study.tell(told, 0.75 if said == TrialState.COMPLETE else None, state=said)
     with theirs.engine.begin() as connection:
         assert rdb.end(connection, ended._trial_id, said, value, values)
         assert not rdb.end(connection, ended._trial_id, said, 0.1, values)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import brief, gpu, limits, plain, searches, speed, start, training
+from benchmarks import brief, gpu, limits, plain, records, searches, speed, start, training
 
 ROOT = Path(__file__).parents[1]
 
@@ -157,3 +157,28 @@ def test_a_start_is_timed_and_its_memory_weighed(tmp_path: Path) -> None:
     assert 0 < found["seconds"][start.HELP][0] < study < claim < epoch
     assert 100 < found["memory"]["own"] < found["memory"]["resident"]
     assert all(moment in said for moment in start.MOMENTS)
+
+
+def test_habits_are_compared_by_pairs_with_the_default(tmp_path: Path) -> None:
+    out, found = tmp_path / "records.jsonl", tmp_path / "records.json"
+    words = ["--data", "digits", "--data-dir", tmp_path, "--networks", 2, "--seeds", 1, "--epochs", 1]
+    words += ["--train-images", 520, "--validation-images", 60, "--max-macs", 300_000, "--processes", 1]
+    said = run("records", *words, "--out", out, "--json", found)
+    rows = json.loads(found.read_text())["rows"]
+    assert len(rows) == 2 * len(records.HABITS) == len(out.read_text().splitlines())
+    assert all(habit in said for habit in records.HABITS)
+    assert {row["habit"] for row in rows} == set(records.HABITS)
+
+
+def test_points_of_a_habit_are_those_above_the_same_network_and_seed() -> None:
+    def row(index: int, habit: str, accuracy: float) -> dict[str, Any]:
+        return {"index": index, "seed": 0, "habit": habit, "validation": accuracy, "cpu_seconds": 1.0}
+
+    rows = [row(i, habit, 0.5 + i / 10) for i in range(2) for habit in records.HABITS]
+    for one in rows:
+        if one["habit"] == "label smoothing 0.2":
+            one["validation"] += 0.01 * (1 + one["index"])
+    found = {one["habit"]: one for one in records.summary(rows)}
+    assert found["label smoothing 0.2"]["points"] == pytest.approx(1.5)
+    assert found["label smoothing 0.2"]["better"] == 2
+    assert found["no label smoothing"]["points"] == 0

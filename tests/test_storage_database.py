@@ -186,3 +186,19 @@ def test_the_storage_loads_neither_optuna_nor_torch_nor_its_migrations() -> None
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_file_waits_for_the_disk_where_a_transaction_is_to_be_durable(sqlite_url: str) -> None:
+    engine = database.connect(sqlite_url)
+    for durable, level in ((True, 2), (False, 1), (True, 2)):  # FULL, NORMAL
+        with database.writing(engine, durable=durable) as connection:
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == level
+    engine.dispose()
+
+
+def test_postgresql_waits_for_the_disk_where_a_transaction_is_to_be_durable(postgres_url: str) -> None:
+    engine = database.connect(postgres_url)
+    for durable, level in ((True, "on"), (False, "off"), (True, "on")):
+        with database.writing(engine, durable=durable) as connection:
+            assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == level
+    engine.dispose()
