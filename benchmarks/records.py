@@ -6,9 +6,9 @@
 
 Networks of the default space, within 5,000,000 parameters, that lie evenly over the multiply-accumulates of
 uniform draws, each trained by every habit from the same seeds: the same first weights, images and split.
-Points of validation accuracy above the default, the mean over networks and seeds with its 95% t interval,
-and processor time. A broken-off run is gone on with (--out). Sources: arXiv 2404.00498,
-KellerJordan/cifar10-airbench, tysam-code/hlb-CIFAR10.
+Points of validation accuracy above the default, of each network the mean over its seeds; their mean with its
+95% t interval, over the networks; and processor time. A broken-off run is gone on with (--out). Sources:
+arXiv 2404.00498, KellerJordan/cifar10-airbench, tysam-code/hlb-CIFAR10.
 """
 
 import argparse
@@ -43,7 +43,12 @@ HABITS: dict[str, dict[str, Any]] = {
 
 def measure(work: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """One training in a process of its own."""
-    return work["key"], brief.measure(work)
+    return key(work), brief.measure(work)
+
+
+def key(work: dict[str, Any]) -> str:
+    """All that the result depends on."""
+    return json.dumps(work, sort_keys=True)
 
 
 def changes(habit: str, epochs: int) -> dict[str, Any]:
@@ -64,7 +69,6 @@ def run(given: argparse.Namespace) -> list[dict[str, Any]]:
     chosen = brief.networks(given.networks, task, given.max_macs)
     works = [
         {
-            "key": f"{network.fingerprint[:12]} {habit} {given.epochs} {given.train_images} {seed}",
             "index": index,
             "habit": habit,
             "network": network.document(),
@@ -82,14 +86,13 @@ def run(given: argparse.Namespace) -> list[dict[str, Any]]:
         for habit in HABITS
     ]
     done = brief.kept(given.out)
-    missing = [work for work in works if work["key"] not in done]
+    missing = [work for work in works if key(work) not in done]
     with multiprocessing.get_context("spawn").Pool(given.processes) as pool, given.out.open("a") as file:
-        for key, found in pool.imap_unordered(measure, missing):
-            done[key] = found
-            file.write(json.dumps({"key": key, **found}) + "\n")
+        for measured, found in pool.imap_unordered(measure, missing):
+            done[measured] = found
+            file.write(json.dumps({"key": measured, **found}) + "\n")
             file.flush()
-    keys = ("index", "habit", "seed")
-    return [{key: work[key] for key in keys} | done[work["key"]] for work in works]
+    return [{name: work[name] for name in ("index", "habit", "seed")} | done[key(work)] for work in works]
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -98,16 +101,20 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for habit in HABITS:
         mine = [row for row in rows if row["habit"] == habit]
-        above = [100 * (r["validation"] - usual[r["index"], r["seed"]]["validation"]) for r in mine]
-        points = interval(above)
+        above: dict[int, list[float]] = {}
+        for row in mine:
+            points = 100 * (row["validation"] - usual[row["index"], row["seed"]]["validation"])
+            above.setdefault(row["index"], []).append(points)
+        means = [statistics.mean(one) for one in above.values()]
+        over_networks = interval(means)
         found.append(
             {
                 "habit": habit,
                 "accuracy": statistics.mean(row["validation"] for row in mine),
-                "points": points.mean,
-                "half": points.half,
-                "better": sum(one > 0 for one in above),
-                "pairs": len(mine),
+                "points": over_networks.mean,
+                "half": over_networks.half,
+                "better": sum(one > 0 for one in means),
+                "networks": len(means),
                 "cpu_seconds": statistics.mean(row["cpu_seconds"] for row in mine),
             }
         )
@@ -120,7 +127,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         usual = row["habit"] == DEFAULT
         points = "" if usual else f"{row['points']:+.2f}"
         half = "" if usual else f"+-{row['half']:.2f}"
-        better = "" if usual else f"{row['better']}/{row['pairs']}"
+        better = "" if usual else f"{row['better']}/{row['networks']}"
         lines.append(
             f"{row['habit']:36}{100 * row['accuracy']:>8.1f}%{points:>8}{half:>8}{better:>11}"
             f"{row['cpu_seconds']:>8.1f}"

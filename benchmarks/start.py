@@ -8,8 +8,8 @@ were converted before: the study is stored, a worker has its first claim, and ha
 is one of two batches and a validation, by a network of at most 2 million multiply-accumulates: the first
 batch was trained before that. Median and spread of the rounds, of which one more goes before.
 
-Memory is looked at five times a second in a search of some seconds: resident, and of that what is the
-worker's own; the rest (torch's code, the data set) is shared by all workers.
+Memory is looked at five times a second in a search of some seconds by two workers, one epoch of 2,000 images
+a trial: resident, and of that what is the worker's own; the rest (torch's code, the data set) is shared.
 """
 
 import argparse
@@ -36,6 +36,7 @@ MOMENTS = {
 HELP = "search --help"
 IMAGES = "256"  # two batches
 SMALL = "2M"  # so that the validation, which comes before the epoch is stored, takes little
+WORKERS = "2"
 WAIT_SECONDS = 120
 
 
@@ -52,8 +53,9 @@ def environment() -> dict[str, str]:
 
 def launch(folder: str, given: argparse.Namespace, *words: str) -> subprocess.Popen[bytes]:
     data = ["--data", given.data, "--data-dir", str(given.data_dir)]
+    fixed = ["--trials", "10000", "--workers", WORKERS, "--storage", f"sqlite:///{folder}/start.db"]
     return subprocess.Popen(
-        command("launch", "--trials", "10000", "--storage", f"sqlite:///{folder}/start.db", *data, *words),
+        command("launch", *fixed, *data, *words),
         cwd=folder,
         env=environment(),
         stdout=subprocess.DEVNULL,
@@ -104,18 +106,22 @@ def _rows(folder: str, table: str) -> int:
 
 
 def memory(given: argparse.Namespace) -> dict[str, Any]:
-    """The largest that any worker had at once, in MB: resident, and its own."""
+    """The most that any worker had, in MiB: resident, and its own. Trainings end within these seconds."""
     most = {"resident": 0.0, "own": 0.0}
     with tempfile.TemporaryDirectory() as folder:
-        process = launch(folder, given, "--train-images", "5000", "--max-macs", str(given.max_macs))
+        process = launch(
+            folder, given, "--train-images", "2000", "--epochs", "1", "--max-macs", str(given.max_macs)
+        )
         stop = time.monotonic() + given.seconds
-        while time.monotonic() < stop and process.poll() is None:
-            for pid in _children(process.pid):
-                for name, value in _memory(pid).items():
-                    most[name] = max(most[name], value)
-            time.sleep(0.2)
-        trained = _rows(folder, "search_candidates WHERE state IN ('completed', 'pruned')")
-        end(process)
+        try:
+            while time.monotonic() < stop and process.poll() is None:
+                for pid in _children(process.pid):
+                    for name, value in _memory(pid).items():
+                        most[name] = max(most[name], value)
+                time.sleep(0.2)
+            trained = _rows(folder, "search_candidates WHERE state IN ('completed', 'pruned')")
+        finally:
+            end(process)
     return most | {"seconds": given.seconds, "trained": trained}
 
 
@@ -127,7 +133,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _memory(pid: int) -> dict[str, float]:
-    """In MB; nothing for a process that has just ended."""
+    """In MiB; nothing for a process that has just ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     except OSError:
@@ -144,8 +150,11 @@ def table(found: dict[str, Any]) -> str:
         lines.append(f"{moment:42}{statistics.median(seconds):>7.2f} s{spread:>16}")
     taken = found["memory"]
     lines.append("")
-    lines.append(f"{'a worker: memory that is its own':42}{taken['own']:>6,.0f} MB")
-    lines.append(f"{'a worker: resident, shared parts included':42}{taken['resident']:>6,.0f} MB")
+    lines.append(f"{'a worker: memory that is its own':42}{taken['own']:>6,.0f} MiB")
+    lines.append(f"{'a worker: resident, shared parts included':42}{taken['resident']:>6,.0f} MiB")
+    lines.append(
+        f"{'trained meanwhile, by two workers':42}{taken['trained']:>6,} in {taken['seconds']:.0f} s"
+    )
     return "\n".join(lines)
 
 
