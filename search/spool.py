@@ -36,7 +36,7 @@ class End:
 
 @dataclass(frozen=True)
 class Owed:
-    """Entries of one trial that the database does not have yet."""
+    """All entries of one trial, some of which the database does not have yet."""
 
     claim: Claim
     candidate_id: int
@@ -151,7 +151,8 @@ def settle(owed: Owed, study: optuna.Study, engine: Engine) -> str:
             reason=owed.end.reason,
             outcome=owed.end.outcome,
             epochs=owed.epochs,
-            also=partial(rdb.end, trial_id=trial_id, state=state, value=value, steps=steps),
+            anew=bool(owed.epochs),
+            also=partial(rdb.end, trial_id=trial_id, state=state, value=value, steps=steps, anew=bool(steps)),
         )
     except LeaseLostError:
         if owed.end is not None:
