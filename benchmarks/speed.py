@@ -3,7 +3,7 @@
     python -m benchmarks.speed [--data cifar10] [--data-dir DIR] [--only training ...] [--quick]
     python -m benchmarks.speed --document [--check]
 
-Without --only all are run but `brief`, which takes an hour of its own. Results go to
+Without --only all are run but `brief` and `records`, which take an hour and half an hour of their own. Results go to
 benchmarks/results/speed.json, each with the machine and the moment; what is not run anew stays.
 PostgreSQL is started with its usual safety on (fsync), and removed afterwards.
 """
@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import brief, coordination, judging, limits, searches, start, training
+from benchmarks import brief, coordination, judging, limits, records, searches, start, training
 
 RESULTS, PAGE = Path("benchmarks/results/speed.json"), Path("docs/speed.md")
 NOT_RUN = "Not measured yet: `make bench`."
@@ -36,7 +36,9 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "limits": lambda found: limits.table(found["rows"]),
     "brief": lambda found: brief.table(found["summary"]),
     "start": start.table,
+    "records": lambda found: records.table(found["summary"]),
 }
+LONG = ("brief", "records")
 QUICK = {
     "training": ["--networks", "slim", "--images", "256", "--seeds", "1"],
     "searches": ["--seconds", "30", "--rounds", "1", "--epochs", "2", "--max-macs", "2000000"],
@@ -44,6 +46,7 @@ QUICK = {
     "coordination, PostgreSQL": ["--trials", "20", "--workers", "2", "--rounds", "3"],
     "judging": ["--networks", "5", "--rounds", "2"],
     "limits": ["--networks", "slim", "--size", "256", "--batches", "1", "--rounds", "1"],
+    "records": ["--networks", "2", "--seeds", "1", "--epochs", "1", "--train-images", "300"],
     "start": ["--rounds", "1", "--seconds", "15", "--max-macs", "2000000"],
     "brief": ["--networks", "4", "--epochs", "2", "--train-images", "300", "--max-macs", "3000000"],
 }
@@ -59,12 +62,13 @@ USUAL = {
         "--max-macs",
         "20000000",
         "--seconds",
-        "120",
+        "300",
         "--rounds",
         "2",
     ],
     "brief": [],
     "start": [],
+    "records": ["--networks", "5", "--train-images", "2500", "--max-macs", "6000000"],
 }
 
 
@@ -146,7 +150,7 @@ def main() -> None:
     parser.add_argument("--data", default="cifar10")
     parser.add_argument("--data-dir")
     parser.add_argument(
-        "--only", nargs="+", choices=list(TABLES), default=[name for name in TABLES if name != "brief"]
+        "--only", nargs="+", choices=list(TABLES), default=[name for name in TABLES if name not in LONG]
     )
     parser.add_argument("--quick", action="store_true", help="a minute or two, nothing written")
     parser.add_argument("--document", action="store_true", help="only write the page from the results")
