@@ -3,8 +3,8 @@
     python -m benchmarks.speed [--data cifar10] [--data-dir DIR] [--only training ...] [--quick]
     python -m benchmarks.speed --document [--check]
 
-Without --only all are run but `brief` and `records`, which take an hour and half an hour of their own. Results go to
-benchmarks/results/speed.json, each with the machine and the moment; what is not run anew stays.
+Without --only all are run but `brief` and `records`, which take an hour and half an hour of their own.
+Results go to benchmarks/results/speed.json, each with the machine and the moment; what is not run anew stays.
 PostgreSQL is started with its usual safety on (fsync), and removed afterwards.
 """
 
@@ -62,7 +62,7 @@ USUAL = {
         "--max-macs",
         "20000000",
         "--seconds",
-        "300",
+        "120",
         "--rounds",
         "2",
     ],

@@ -2,10 +2,12 @@
 
 Optuna divides all finished trials into good and bad ones anew for each parameter that is not shared by all
 of them, and reads the parameter out of each. Here one sampler makes one proposal: it divides them once, and
-takes over from the sampler before it which values the finished trials have. Same seed, same trials, same
-answers.
+takes over from the sampler before it how the finished trials rank and which values they have. Same seed, same
+trials, same answers.
 """
 
+import math
+from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,7 +16,8 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
-from optuna.samplers._tpe.sampler import _split_trials, default_gamma
+from optuna.samplers._tpe.sampler import default_gamma
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 LOOKED_AT = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
@@ -47,6 +50,47 @@ class Column:
         return self.values[numbers]
 
 
+class Ranking:
+    """Finished trials from good to bad, as Optuna sorts them; none of them changes any more.
+
+    Completed ones by value, then pruned ones by their last step and its value, then those over a constraint
+    by how far; of equals the earlier is better.
+    """
+
+    def __init__(self, direction: StudyDirection) -> None:
+        self.sign = -1.0 if direction == StudyDirection.MAXIMIZE else 1.0
+        self.ranks: list[tuple[int, float, float, int]] = []  # the last is the number
+        self.seen: set[int] = set()
+
+    def split(self, trials: Sequence[FrozenTrial]) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
+        """The good and the bad, each in the order of the trials; those that run are bad."""
+        finished = 0
+        for trial in trials:
+            if trial.state == TrialState.RUNNING:
+                continue
+            finished += 1
+            if trial.number not in self.seen:
+                self.seen.add(trial.number)
+                insort(self.ranks, self.rank(trial))
+        good = {number for *_, number in self.ranks[: default_gamma(finished)]}
+        return (
+            [trial for trial in trials if trial.number in good],
+            [trial for trial in trials if trial.number not in good],
+        )
+
+    def rank(self, trial: FrozenTrial) -> tuple[int, float, float, int]:
+        excess = sum(value for value in trial.constraints.values() if value > 0)
+        if excess > 0:
+            return 2, excess, 0.0, trial.number
+        if trial.state == TrialState.COMPLETE:
+            assert trial.value is not None
+            return 0, self.sign * trial.value, 0.0, trial.number
+        if not trial.intermediate_values:
+            return 1, 1.0, 0.0, trial.number
+        step, value = max(trial.intermediate_values.items())
+        return 1, -step, math.inf if math.isnan(value) else self.sign * value, trial.number
+
+
 class Part:
     """The good or the bad trials."""
 
@@ -66,9 +110,10 @@ class Tpe(optuna.samplers.TPESampler):
     ) -> None:
         super().__init__(seed=seed, n_startup_trials=n_startup_trials, constant_liar=True)
         self._columns: dict[tuple[str, BaseDistribution], Column] = {}
+        self._ranking: Ranking | None = None
         self._parts: tuple[Part, Part] | None = None
         if isinstance(after, Tpe):
-            self._columns = after._columns
+            self._columns, self._ranking = after._columns, after._ranking
             self._search_space = after._search_space  # which parameters all trials share
 
     def _sample(
@@ -77,8 +122,8 @@ class Tpe(optuna.samplers.TPESampler):
         if self._parts is None:
             everything = study._get_trials(deepcopy=False, states=LOOKED_AT)
             trials = [other for other in everything if other.number != trial.number]
-            finished = sum(other.state != TrialState.RUNNING for other in trials)
-            good, bad = _split_trials(study, trials, default_gamma(finished))
+            self._ranking = self._ranking or Ranking(study.direction)
+            good, bad = self._ranking.split(trials)
             self._parts = Part(good), Part(bad)
         good_estimator, bad_estimator = (self._estimator(study, part, search_space) for part in self._parts)
         candidates = good_estimator.sample(self._rng.rng, self._n_ei_candidates)

@@ -1,6 +1,7 @@
 """Our shortcuts around Optuna give Optuna's answers: the sampler, the pruner's questions, the storage."""
 
 import math
+import random
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -9,6 +10,7 @@ from typing import Any
 import optuna
 import pytest
 from bench_samples import accuracy_of, make_plan
+from optuna.samplers._tpe.sampler import _split_trials, default_gamma
 from optuna.trial import FrozenTrial, TrialState
 
 from search import rdb
@@ -16,7 +18,7 @@ from search import study as studies
 from search.asking import Draft
 from search.pruning import Pruning, make_pruner
 from search.rdb import Storage
-from search.tpe import Tpe
+from search.tpe import Ranking, Tpe
 from space.sampling import propose
 from storage import database
 from storage.records import Measured, State
@@ -258,3 +260,33 @@ def test_a_trial_ends_in_the_ledgers_transaction_as_optuna_would_end_it(
     assert (found.state, found.values) == (expected.state, expected.values)
     assert str(found.intermediate_values) == str(expected.intermediate_values)
     assert abs((found.datetime_complete - expected.datetime_complete).total_seconds()) < 300
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_trials_rank_as_optuna_sorts_them(direction: str) -> None:
+    """With ties, values that are none, pruned ones without a step, and excess over a constraint."""
+    study = optuna.create_study(direction=direction)
+    ranking, dice = Ranking(study.direction), random.Random(0)
+    trials: list[FrozenTrial] = []
+    for number in range(300):
+        kind = dice.choice(["complete", "complete", "pruned", "over"])
+        state = TrialState.COMPLETE if kind == "complete" else TrialState.PRUNED
+        values = [0.25, 0.5, math.nan, 0.75, math.inf]
+        steps = (
+            {} if dice.random() < 0.2 else {step: dice.choice(values) for step in range(dice.randint(1, 3))}
+        )
+        trial = optuna.trial.create_trial(
+            state=state,
+            value=dice.choice([0.1, 0.2, 0.3, dice.random()]) if kind == "complete" else None,
+            intermediate_values=steps,
+        )
+        trial.number = number
+        if kind == "over":
+            trial.set_constraint("parameters", dice.choice([-1.0, 2.0, 5.0]))
+        trials.append(trial)
+        if number % 10 == 0:
+            running = optuna.trial.create_trial(state=TrialState.RUNNING)
+            running.number = 1_000 + number
+            seen = [*trials, running]
+            finished = len(trials)
+            assert ranking.split(seen) == _split_trials(study, seen, default_gamma(finished))

@@ -1,4 +1,5 @@
 import math
+import re
 from dataclasses import replace
 from datetime import UTC
 
@@ -7,8 +8,8 @@ from ledger_samples import epoch, make_study, outcome, proposal, start, take, tr
 from sqlalchemy import Engine, text
 
 from space.errors import StudyError
-from storage import database, leases, results
-from storage.records import MAX_ATTEMPTS, Epoch, Measured, State
+from storage import database, leases, results, tables
+from storage.records import KNOWN, MAX_ATTEMPTS, Epoch, Measured, State
 from storage.studies import Study
 
 
@@ -196,3 +197,14 @@ def owed(engine: Engine, study: Study) -> tuple[State, int]:
     found = results.owed(engine, study.id)
     assert found is not None
     return found.state, found.id
+
+
+def test_an_earlier_network_is_found_by_the_index_of_its_states(sqlite_url: str) -> None:
+    assert set(re.findall(r"'(\w+)'", tables.DEDUPLICATED)) == set(KNOWN)
+    engine = database.connect(sqlite_url)
+    database.prepare(engine)
+    statement = results._twin().compile(engine, compile_kwargs={"render_postcompile": True})
+    with database.reading(engine) as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", (1, "x")).all()
+    assert "search_candidates_fingerprint" in str(plan)
+    engine.dispose()
