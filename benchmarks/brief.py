@@ -210,20 +210,25 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+def arguments(parser: argparse.ArgumentParser, name: str) -> None:
+    """Of every benchmark that trains many networks."""
     parser.add_argument("--data", default="cifar10")
     parser.add_argument("--data-dir", type=Path, default=Path.home() / ".cache" / "parsimony")
-    parser.add_argument("--networks", type=int, default=12)
-    parser.add_argument("--epochs", type=int, default=24, help="of the long training")
     parser.add_argument("--train-images", type=int, default=5_000)
     parser.add_argument("--validation-images", type=int, default=2_000)
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--out", type=Path, default=Path(f"build/{name}.jsonl"))
+    parser.add_argument("--json", type=Path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    arguments(parser, "brief")
+    parser.add_argument("--networks", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=24, help="of the long training")
     parser.add_argument("--max-macs", type=int, default=40_000_000)
     parser.add_argument("--image-size", type=int, default=16, help="side of the smaller images, in pixels")
-    parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("build/brief.jsonl"))
-    parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     rows = run(given)
     found = {

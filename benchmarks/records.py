@@ -18,7 +18,6 @@ import os
 import platform
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks import brief
@@ -137,17 +136,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--data", default="cifar10")
-    parser.add_argument("--data-dir", type=Path, default=Path.home() / ".cache" / "parsimony")
+    brief.arguments(parser, "records")
     parser.add_argument("--networks", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--train-images", type=int, default=5_000)
-    parser.add_argument("--validation-images", type=int, default=2_000)
     parser.add_argument("--max-macs", type=int, default=12_000_000)
-    parser.add_argument("--processes", type=int, default=os.cpu_count())
-    parser.add_argument("--out", type=Path, default=Path("build/records.jsonl"))
-    parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     rows = run(given)
     conditions = ("networks", "seeds", "epochs", "train_images", "validation_images", "max_macs")

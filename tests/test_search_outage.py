@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from bench_samples import FakeTraining, make_bench, make_plan, make_study
 from optuna.trial import TrialState
-from postgres_server import NoPostgres, Postgres
+from postgres_server import Postgres
 from sqlalchemy import text
 
 from search import book, objective, spool
@@ -21,19 +21,6 @@ from space.errors import LeaseLostError, StorageError
 from storage import leases, results
 from storage.leases import Claim
 from storage.records import Epoch, Measured, State
-
-
-@pytest.fixture
-def server() -> Iterator[Postgres]:
-    """A PostgreSQL of its own, to be mistreated."""
-    try:
-        own = Postgres()
-    except NoPostgres as reason:
-        pytest.skip(str(reason))
-    try:
-        yield own.start()
-    finally:
-        own.remove()
 
 
 @pytest.fixture(autouse=True)
@@ -110,16 +97,11 @@ def test_a_frozen_server_does_not_hold_a_training_up(server: Postgres, tmp_path:
 
 
 @pytest.fixture
-def forgetful() -> Iterator[Postgres]:
+def forgetful(server: Postgres) -> Postgres:
     """Flushes what nobody waits for after ten seconds, not after 0.2."""
-    try:
-        own = Postgres(wal_writer_delay="10s")
-    except NoPostgres as reason:
-        pytest.skip(str(reason))
-    try:
-        yield own.start()
-    finally:
-        own.remove()
+    server.stop()
+    server.settings["wal_writer_delay"] = "10s"
+    return server.start()
 
 
 def test_epochs_that_a_fallen_server_forgot_are_written_again(forgetful: Postgres, tmp_path: Path) -> None:
