@@ -221,6 +221,25 @@ def arguments(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--json", type=Path)
 
 
+def keep(
+    given: argparse.Namespace,
+    conditions: Sequence[str],
+    rows: Sequence[dict[str, Any]],
+    summed: Sequence[dict[str, Any]],
+) -> None:
+    """Writes --json, if it was asked for: these conditions, what was measured, and its summary."""
+    found = {
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "data": given.data.split(":")[0],
+        **{name: getattr(given, name) for name in conditions},
+        "rows": rows,
+        "summary": summed,
+    }
+    if given.json:
+        given.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     arguments(parser, "brief")
@@ -231,20 +250,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     rows = run(given)
-    found = {
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        "data": given.data.split(":")[0],
-        "networks": given.networks,
-        "train_images": given.train_images,
-        "validation_images": given.validation_images,
-        "max_macs": given.max_macs,
-        "rows": rows,
-        "summary": summary(rows),
-    }
-    if given.json:
-        given.json.write_text(json.dumps(found, indent=1) + "\n")
-    print(table(found["summary"]))
+    found = summary(rows)
+    keep(given, ("networks", "train_images", "validation_images", "max_macs"), rows, found)
+    print(table(found))
 
 
 if __name__ == "__main__":

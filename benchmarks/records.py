@@ -14,8 +14,6 @@ arXiv 2404.00498, KellerJordan/cifar10-airbench, tysam-code/hlb-CIFAR10.
 import argparse
 import json
 import multiprocessing
-import os
-import platform
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -143,18 +141,10 @@ def main() -> None:
     parser.add_argument("--max-macs", type=int, default=12_000_000)
     given = parser.parse_args()
     rows = run(given)
+    found = summary(rows)
     conditions = ("networks", "seeds", "epochs", "train_images", "validation_images", "max_macs")
-    found = {
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        "data": given.data.split(":")[0],
-        **{name: getattr(given, name) for name in conditions},
-        "rows": rows,
-        "summary": summary(rows),
-    }
-    if given.json:
-        given.json.write_text(json.dumps(found, indent=1) + "\n")
-    print(table(found["summary"]))
+    brief.keep(given, conditions, rows, found)
+    print(table(found))
 
 
 if __name__ == "__main__":
