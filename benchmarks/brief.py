@@ -93,18 +93,20 @@ def measure(work: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     from space.architecture import Architecture
-    from trainer import data, evaluation, loop, recipe
+    from trainer import evaluation, loop
+    from trainer.data import dataset as datasets
+    from trainer.recipe import document as recipe_document
 
     torch.set_num_threads(1)
     setting = Setting(**work["setting"])
-    dataset = data.load(work["data"], Path(work["data_dir"]), setting.side)
+    dataset = datasets.load(work["data"], Path(work["data_dir"]), setting.side)
     images = round(work["train_images"] * setting.share)
-    split = data.split(dataset, work["seed"], 0.1, images)
+    split = datasets.split(dataset, work["seed"], 0.1, images)
     split = replace(split, validation=spread(split.validation, work["validation_images"]))
     network = Architecture.model_validate(work["network"])
     network = network.model_copy(update={"image_size": dataset.image_size})
-    how = recipe.defaults(work["data"].split(":")[0]).for_epochs(setting.epochs)
-    how = recipe.Recipe.parse(work.get("recipe", {}), "the benchmark", how)
+    how = recipe_document.defaults(work["data"].split(":")[0]).for_epochs(setting.epochs)
+    how = recipe_document.Recipe.parse(work.get("recipe", {}), "the benchmark", how)
     began = time.process_time()
     fitted = loop.fit(network, how, dataset, split, seed=work["seed"], device="cpu", brief=True)
     spent = time.process_time() - began
@@ -125,10 +127,10 @@ def spread(rows: Any, count: int) -> Any:
 def run(given: argparse.Namespace) -> list[dict[str, Any]]:
     """All trainings, the long ones first; what --out holds already is not done again."""
     from space.space import Task
-    from trainer import data
+    from trainer.data import dataset as datasets
 
-    dataset = data.load(given.data, given.data_dir)
-    data.load(given.data, given.data_dir, given.image_size)  # scaled once, before processes meet at it
+    dataset = datasets.load(given.data, given.data_dir)
+    datasets.load(given.data, given.data_dir, given.image_size)  # scaled once, before processes meet at it
     task = Task(channels=dataset.channels, image_size=dataset.image_size, classes=len(dataset.classes))
     chosen = networks(given.networks, task, given.max_macs)
     done = kept(given.out)

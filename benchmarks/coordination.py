@@ -46,7 +46,7 @@ from space.space import Task
 from storage import database, leases, studies, tables
 from storage.leases import Claim
 from trainer.outcome import EpochReport, Outcome
-from trainer.recipe import Recipe
+from trainer.recipe.document import Recipe
 
 EPOCHS = 8
 PARTS = ("claim", "propose", "epochs", "end")

@@ -60,11 +60,12 @@ def training(name: str, precision: str, batches: int, device: torch.device) -> t
     """Images a second and FLOP/s of this project's loop; its start-up is not in it."""
     from benchmarks.training import architecture
     from space import cost
-    from trainer import data, loop
-    from trainer.recipe import Recipe
+    from trainer import loop
+    from trainer.data import dataset as datasets
+    from trainer.recipe.document import Recipe
 
     network = architecture(name, 3, SIDE, 10)
-    dataset, split = made_up(data, BATCH * batches)
+    dataset, split = made_up(datasets, BATCH * batches)
     recipe = Recipe.model_validate({"epochs": 2, "batch_size": BATCH, "precision": precision})
     outcome = loop.train(network, recipe, dataset, split, seed=0, device=device)
     images = outcome.images_per_second

@@ -37,15 +37,17 @@ def work(given: argparse.Namespace, url: str, number: int, ends: float, trials: 
     from space import sampling, space
     from space.budget import Budget
     from space.space import Task
-    from trainer import data, model, recipe
+    from trainer import model
+    from trainer.data import dataset as datasets
+    from trainer.recipe import document as recipe_document
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(1)
-    dataset = data.load(given.data, given.data_dir)
-    split = data.split(dataset, given.seed, 0.1, given.train_images)
+    dataset = datasets.load(given.data, given.data_dir)
+    split = datasets.split(dataset, given.seed, 0.1, given.train_images)
     parts = [(dataset.images[rows], dataset.labels[rows]) for rows in (split.train, split.validation)]
     task = Task(channels=dataset.channels, image_size=dataset.image_size, classes=len(dataset.classes))
-    usual = recipe.defaults(given.data)
+    usual = recipe_document.defaults(given.data)
     settings = reference.Settings(
         given.epochs, usual.batch_size, usual.learning_rate, usual.momentum, usual.weight_decay, 0
     )

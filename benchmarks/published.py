@@ -103,10 +103,10 @@ def _subject(line: Line, side: int | None, out: Path) -> str:
 def _default(line: Line, out: Path) -> str:
     """A file with the default recipe; it accepts the softmax that one network has before its loss."""
     from space import published
-    from trainer import recipe
+    from trainer.recipe import document as recipe_document
 
     softmax = published.find(line.network).architecture.head.softmax
-    document = recipe.full("cifar10").model_dump(mode="json", exclude_defaults=True) | (
+    document = recipe_document.full("cifar10").model_dump(mode="json", exclude_defaults=True) | (
         {"accept": ["softmax"]} if softmax else {}
     )
     path = out / f"default{'-softmax' if softmax else ''}.json"

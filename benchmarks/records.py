@@ -59,9 +59,9 @@ def changes(habit: str, epochs: int) -> dict[str, Any]:
 def run(given: argparse.Namespace) -> list[dict[str, Any]]:
     """All trainings; what --out holds already is not done again."""
     from space.space import Task
-    from trainer import data
+    from trainer.data import dataset as datasets
 
-    dataset = data.load(given.data, given.data_dir)
+    dataset = datasets.load(given.data, given.data_dir)
     task = Task(channels=dataset.channels, image_size=dataset.image_size, classes=len(dataset.classes))
     chosen = brief.networks(given.networks, task, given.max_macs)
     works = [

@@ -121,9 +121,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     plain.arguments(parser)
     given = parser.parse_args()
-    from trainer import data
+    from trainer.data import dataset as datasets
 
-    data.load(given.data, given.data_dir)  # converted once, before the clock runs
+    datasets.load(given.data, given.data_dir)  # converted once, before the clock runs
     rows = []
     for turn in range(given.rounds):
         for side in (ours, theirs):

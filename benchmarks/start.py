@@ -167,9 +167,9 @@ def main() -> None:
     parser.add_argument("--max-macs", type=int, default=20_000_000)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    from trainer import data
+    from trainer.data import dataset as datasets
 
-    data.load(given.data, given.data_dir)  # converted once
+    datasets.load(given.data, given.data_dir)  # converted once
     starts = [one_start(given) for _ in range(given.rounds + 1)][1:]
     found = {
         "python": platform.python_version(),

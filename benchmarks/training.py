@@ -48,11 +48,11 @@ def turn(task: dict[str, Any]) -> dict[str, Any]:
     """One training, in this process: seconds, CPU seconds, loss and accuracy."""
     import torch
 
-    from trainer import data
+    from trainer.data import dataset as datasets
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    dataset = data.load(task["data"], Path(task["data_dir"]), task["image_size"])
-    split = data.split(dataset, 0, 0.1, task["images"])
+    dataset = datasets.load(task["data"], Path(task["data_dir"]), task["image_size"])
+    split = datasets.split(dataset, 0, 0.1, task["images"])
     network = architecture(task["network"], dataset.channels, dataset.image_size, len(dataset.classes))
     _warm_up(task["side"])
     train = _reference if task["side"] == "reference" else _ours
@@ -115,7 +115,7 @@ def _ours(task: dict[str, Any], dataset: Any, split: Any, network: Any) -> tuple
     import torch
 
     from trainer import evaluation, loop
-    from trainer.recipe import Recipe
+    from trainer.recipe.document import Recipe
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     recipe = Recipe(epochs=task["epochs"], learning_rate=0.1, batch_size=128)

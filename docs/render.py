@@ -11,7 +11,7 @@ import click
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from search.cli import cli
-from trainer.recipe import schema
+from trainer.recipe.document import schema
 
 TARGET = Path(__file__).parent / "commands.md"
 SCHEMA = Path(__file__).parent / "recipe.schema.json"

@@ -21,7 +21,7 @@ from space.errors import ArchitectureError, EnvironmentProblem, StudyError, Usag
 from storage.records import Candidate, State
 from storage.studies import Study
 from storage.trainings import Finished
-from trainer.recipe import Recipe
+from trainer.recipe.document import Recipe
 
 FORMAT: Literal["parsimony.export/1"] = "parsimony.export/1"
 

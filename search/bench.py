@@ -25,7 +25,7 @@ from space.errors import DeviceError
 from storage.database import normalise, redacted
 from storage.studies import Study
 from trainer.outcome import EpochReport, Outcome
-from trainer.recipe import Recipe
+from trainer.recipe.document import Recipe
 
 CHECKPOINT_SECONDS = 5.0  # at most so much of a training is lost with its worker, and the epoch under way
 

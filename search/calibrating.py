@@ -18,7 +18,7 @@ from space.sampling import propose
 from space.space import SearchSpace, Task
 
 if TYPE_CHECKING:
-    from trainer.recipe import Recipe
+    from trainer.recipe.document import Recipe
 
 PROPOSALS = 100  # whose mean time is estimated
 TIMED = (0.1, 0.5, 0.9)  # of them by multiply-accumulates, the cheapest first
@@ -61,12 +61,12 @@ def estimate(
     space: SearchSpace, budget: Budget, task: Task, work: Workload, trials: int, workers: int, seed: int = 0
 ) -> Estimate:
     """Loads torch, and keeps one core or the first GPU busy for some three seconds."""
-    from trainer import timing
+    from trainer import throughput
 
     networks, points, device = proposals(space, budget, task, seed), list[Point](), ""
     for share in TIMED:
         network = networks[round(share * (len(networks) - 1))]
-        pace = timing.measure(network, work.recipe, SECONDS)
+        pace = throughput.measure(network, work.recipe, SECONDS)
         points.append(Point(cost.total(network).macs, pace.seconds, pace.batch))
         device = pace.device
     each = [seconds(points, cost.total(network).macs) for network in networks]

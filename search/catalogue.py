@@ -12,7 +12,7 @@ from search import subject as subjects
 if TYPE_CHECKING:
     from space.architecture import Architecture
     from space.published import Published
-    from trainer.recipe import Recipe
+    from trainer.recipe.document import Recipe
 
 
 @click.command()
@@ -90,7 +90,7 @@ def recipe() -> None:
 @recipe.command()
 def schema() -> None:
     """The JSON Schema of a recipe file, TOML or JSON."""
-    from trainer.recipe import schema as document
+    from trainer.recipe.document import schema as document
 
     click.echo(json.dumps(document(), indent=1))
 
@@ -99,10 +99,10 @@ def schema() -> None:
 @click.argument("source", metavar="FILE|published:NAME")
 def check(source: str) -> None:
     """Read a recipe, say what is wrong with it, and print it in full."""
-    from trainer import mistakes
+    from trainer.recipe import checks
 
     found = load(source)
-    for mistake in mistakes.of_recipe(found):
+    for mistake in checks.of_recipe(found):
         click.echo(f"warning: {mistake.reason}", err=True)
     click.echo(found.model_dump_json(indent=1))
 
@@ -110,7 +110,7 @@ def check(source: str) -> None:
 def load(source: str, base: "Recipe | None" = None) -> "Recipe":
     """The recipe of a file, over what base says, or that of a published system, which needs no base."""
     from space import published as systems
-    from trainer.recipe import Recipe
+    from trainer.recipe.document import Recipe
 
     if subjects.is_published(source):
         return Recipe.parse(dict(systems.find(source.removeprefix(subjects.PUBLISHED)).recipe), source)

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 
 from space.errors import ArchitectureError
-from trainer import pictures, weights
+from trainer import weights
+from trainer.data import images as image_files
+from trainer.data.images import Picture
 from trainer.evaluation import scores
-from trainer.pictures import Picture
 
 
 def classify(path: Path, images: Sequence[Path], top: int) -> list[dict[str, Any]]:
@@ -21,7 +22,7 @@ def classify(path: Path, images: Sequence[Path], top: int) -> list[dict[str, Any
     channels, side = found.architecture.channels, found.architecture.image_size
     if channels not in (1, 3):
         raise ArchitectureError(f"{path} is for images of {channels} channels; pictures have 1 or 3")
-    decoded = pictures.decoded(
+    decoded = image_files.decoded(
         [Picture(str(image), 0, 0, 0) for image in images], side, "L" if channels == 1 else "RGB"
     )
     given = scores(found.network(), torch.from_numpy(decoded), found.normalisation)

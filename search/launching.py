@@ -22,7 +22,7 @@ from space.errors import UsageError
 from storage import database, results
 from storage.records import Candidate
 from storage.studies import Order, Study
-from trainer import mistakes
+from trainer.recipe import checks
 
 
 def launch(
@@ -109,7 +109,7 @@ def _say_plan(console: Console, plan: Plan, slots: list[str]) -> None:
         f"training {recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.planned.name.replace('_', '-')}"
         f" to {recipe.learning_rate:g}; sampler {plan.sampler}, pruner {plan.pruner}, seed {plan.seed}"
     )
-    for mistake in mistakes.of_recipe(recipe):
+    for mistake in checks.of_recipe(recipe):
         console.print(f"warning  recipe: {mistake.reason}")
     console.print(f"slots    {', '.join(slots) or 'none here: workers elsewhere do the work'}")
     if plan.budget.max_macs is None and any(slot.startswith("cpu") for slot in slots):

@@ -1,6 +1,6 @@
 """How many workers share a GPU, measured before the first trial with networks of the search itself.
 
-A probe is a process that trains on noise (trainer/timing.py) and says how fast it went and how much memory
+A probe is a process that trains on noise (trainer/throughput.py) and says how fast it went and how much memory
 it took. First one, then two, four, eight at a time: more workers are taken while together they train clearly
 more, and while their memory is there. Where an MPS daemon runs, probes and workers use it, as all of CUDA
 does.
@@ -23,7 +23,7 @@ from search.plan import Plan
 from space import cost, sampling
 from space.architecture import Architecture
 from space.dice import Dice
-from trainer.recipe import Recipe
+from trainer.recipe.document import Recipe
 
 MOST = 8
 GAIN = 1.1  # times the throughput that twice the workers must bring
@@ -172,7 +172,7 @@ def packed(plan: Plan, trials: int, slots: Sequence[Slot], say: Callable[[str], 
 
 def main() -> None:
     """One probe: reads a task, warms up, waits for a line, says what it measured."""
-    from trainer import timing
+    from trainer import throughput
 
     task = json.loads(sys.stdin.readline())
     die_with_parent(task["parent"])
@@ -182,7 +182,7 @@ def main() -> None:
         _say("ready")
         sys.stdin.readline()
 
-    found = timing.steady(given, Recipe.model_validate(task["recipe"]), task["seconds"], ready)
+    found = throughput.steady(given, Recipe.model_validate(task["recipe"]), task["seconds"], ready)
     _say(json.dumps({"images_per_second": found.images_per_second, "memory": found.memory}))
 
 

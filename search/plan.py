@@ -16,8 +16,8 @@ from space.budget import Budget
 from space.errors import DataError, StudyError
 from space.sampling import Suggest
 from space.space import SearchSpace, Task
-from trainer.data import Dataset, Split, load, split
-from trainer.recipe import Recipe
+from trainer.data.dataset import Dataset, Split, load, split
+from trainer.recipe.document import Recipe
 
 SamplerName = Literal["tpe", "gp", "random"]
 SamplingName = Literal["fit", "reject"]

@@ -20,8 +20,8 @@ from space.space import Task
 from storage import database, results, studies
 from storage.records import TRAINED
 from storage.studies import Study
-from trainer import data as datasets
-from trainer.recipe import Recipe, defaults
+from trainer.data import dataset as datasets
+from trainer.recipe.document import Recipe, defaults
 
 POLL_SECONDS = 0.5
 

@@ -7,7 +7,7 @@ from search.bench import Train
 from search.ranking import wilson
 from space.architecture import Architecture
 from trainer.outcome import EpochReport
-from trainer.recipe import Recipe
+from trainer.recipe.document import Recipe
 
 
 class _Enough(Exception):

@@ -207,7 +207,7 @@ def _time(
     epochs: int | None,
 ) -> "Estimate":
     from search import calibrating, devices
-    from trainer.recipe import defaults
+    from trainer.recipe.document import defaults
 
     recipe, known = defaults(data), DATA[data]
     work = calibrating.Workload(

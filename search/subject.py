@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from search.plan import DataPlan
     from space.architecture import Architecture
-    from trainer.recipe import Recipe
+    from trainer.recipe.document import Recipe
 
 PUBLISHED = "published:"
 METAVAR = "FILE|STUDY[:TRIAL]|published:NAME"
@@ -59,7 +59,7 @@ def is_file(reference: str) -> bool:
 
 def _published(name: str) -> Subject:
     from space import published
-    from trainer.recipe import Recipe
+    from trainer.recipe.document import Recipe
 
     entry = published.find(name)
     recipe = Recipe.parse(dict(entry.recipe), f"{PUBLISHED}{name}")

@@ -26,10 +26,10 @@ from space.errors import DataError, EnvironmentProblem, RecipeError, StorageErro
 from space.files import replace
 from storage import database, trainings
 from storage.trainings import Training
-from trainer import data as datasets
-from trainer import mistakes
+from trainer.data import dataset as datasets
 from trainer.device import select_device
-from trainer.recipe import Recipe, full
+from trainer.recipe import checks
+from trainer.recipe.document import Recipe, full
 
 EPOCHS = 200  # of a full training, unless it is said
 
@@ -96,7 +96,7 @@ def _recipe(flags: Flags, found: Subject, data: DataPlan) -> Recipe:
     recipe = Recipe.parse(recipe.model_dump(), flags.recipe or "recipe")  # another length may be a mistake
     recipe.require_fit(data.image_size)
     recipe.require_batch(data.train_images)
-    for mistake in mistakes.of_training(recipe, found.architecture):
+    for mistake in checks.of_training(recipe, found.architecture):
         if mistake.name and mistake.name not in recipe.accept:
             raise RecipeError(mistake.refusal)
     return recipe
@@ -131,7 +131,7 @@ def _say_job(console: Console, job: Job) -> None:
         f" {recipe.planned.name.replace('_', '-')} to {recipe.learning_rate:g}; seeds"
         f" {', '.join(map(str, job.seeds))}; on {job.device}"
     )
-    for mistake in mistakes.of_training(recipe, job.architecture):
+    for mistake in checks.of_training(recipe, job.architecture):
         console.print(f"warning  {mistake.reason}")
 
 

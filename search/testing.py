@@ -12,7 +12,7 @@ from torch.nn import functional
 from search.ranking import Spread, spread
 from search.training import Curve, Job
 from space.errors import CheckpointError, DataError
-from trainer import start, weights
+from trainer import initialisation, weights
 from trainer.evaluation import scores
 
 
@@ -42,7 +42,7 @@ def test(job: Job, seed: int, images: torch.Tensor, labels: torch.Tensor) -> Tes
     found = weights.load(job.path(seed, "safetensors"))
     if found.architecture.fingerprint != job.architecture.fingerprint:
         raise CheckpointError(f"{job.path(seed, 'safetensors')} holds weights of another network")
-    network = start.network(job.architecture, job.recipe)
+    network = initialisation.network(job.architecture, job.recipe)
     network.load_state_dict(dict(found.state))
     network = network.to(job.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     given = scores(network, images, found.normalisation, training=job.recipe.evaluate_in_training_mode)

@@ -23,7 +23,7 @@ from trainer import checkpoint as checkpoints
 from trainer import loop, weights
 from trainer.checkpoint import Identity
 from trainer.outcome import EpochReport, Outcome
-from trainer.recipe import Recipe
+from trainer.recipe.document import Recipe
 
 FORMAT = "parsimony.training/1"
 LISTED = ("subject", "architecture", "recipe", "data")  # what a folder must agree in to be gone on with

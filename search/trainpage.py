@@ -15,8 +15,8 @@ from search.report import STYLE
 from search.testing import Test
 from search.training import Curve, Job
 from space import cost
-from trainer import mistakes
 from trainer.outcome import EpochReport
+from trainer.recipe import checks
 
 COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2")
 
@@ -43,7 +43,7 @@ def document(
         "parameters": spent.parameters,
         "macs": spent.macs,
         "classes": list(job.images.dataset.classes),
-        "mistakes": [mistake.reason for mistake in mistakes.of_training(job.recipe, job.architecture)],
+        "mistakes": [mistake.reason for mistake in checks.of_training(job.recipe, job.architecture)],
         "summary": {name: _plain(found) for name, found in spreads.items()},
         "seeds": seeds,
     }
@@ -102,7 +102,7 @@ def told(found: Spread) -> str:
 
 
 def _warnings(job: Job) -> list[str]:
-    found = mistakes.of_training(job.recipe, job.architecture)
+    found = checks.of_training(job.recipe, job.architecture)
     return [f"<p><b>Known mistake:</b> {escape(mistake.reason)}</p>" for mistake in found]
 
 

@@ -23,7 +23,7 @@ class Published:
 
     evidence, what the count was checked against: "layers", every layer size that the authors printed, in
     order; "total", the total that they printed; "code", their code; "guess", a reading of their text.
-    `note` says what else to know of a row; `recipe` is what trainer/recipe.py reads.
+    `note` says what else to know of a row; `recipe` is what trainer/recipe/document.py reads.
     """
 
     name: str

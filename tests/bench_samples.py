@@ -23,7 +23,7 @@ from space.space import SearchSpace, Task
 from storage import database, studies
 from storage.studies import Study
 from trainer.outcome import EpochReport, Outcome
-from trainer.recipe import Recipe
+from trainer.recipe.document import Recipe
 
 DATA = DataPlan(
     spec="digits",

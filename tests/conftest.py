@@ -19,7 +19,7 @@ from postgres_server import NoPostgres, Postgres
 from sqlalchemy import Engine
 
 from storage import database
-from trainer import data
+from trainer.data import dataset as datasets
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -104,7 +104,7 @@ def server() -> Iterator[Postgres]:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with the digits, converted once; their test images are gone for good."""
     folder = tmp_path_factory.mktemp("digits")
-    for file in data.load("digits", folder).cache.glob("test-*"):
+    for file in datasets.load("digits", folder).cache.glob("test-*"):
         file.unlink()
     return folder
 

@@ -7,9 +7,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 from space.architecture import Architecture
-from trainer.data import Dataset, Split
-from trainer.habits import COUPLED, HABITS, WITH_BETAS, WITH_MOMENTUM
-from trainer.recipe import Recipe
+from trainer.data.dataset import Dataset, Split
+from trainer.recipe.document import Recipe
+from trainer.recipe.optimizer_defaults import COUPLED, HABITS, WITH_BETAS, WITH_MOMENTUM
 
 EPOCHS = st.floats(0.5, 5)
 SHARES = st.sampled_from((0.0, 0.1, 0.5))

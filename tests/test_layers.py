@@ -161,6 +161,8 @@ def test_space_loads_no_database_either(tmp_path: Path) -> None:
 
 
 def test_recipes_and_data_are_read_without_torch(tmp_path: Path) -> None:
-    done, loaded = run("import trainer.recipe, trainer.data, trainer.outcome", folder=tmp_path)
+    done, loaded = run(
+        "import trainer.recipe.document, trainer.data.dataset, trainer.outcome", folder=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert loaded.isdisjoint({"torch", "torchvision", "optuna", "sqlalchemy", "storage", "search"})

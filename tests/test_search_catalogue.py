@@ -10,8 +10,8 @@ from command import ROOT, run
 from search import catalogue, subject
 from space import published
 from space.errors import ArchitectureError, StorageError
-from trainer import mistakes
-from trainer.recipe import Recipe
+from trainer.recipe import checks
+from trainer.recipe.document import Recipe
 
 
 def test_the_list_has_every_row_and_marks_the_four_wrong_prints(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,4 +87,4 @@ def test_the_recipe_of_the_readme_loads(tmp_path: Path) -> None:
     (block,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     path = tmp_path / "recipe.toml"
     path.write_text(block)
-    assert mistakes.of_recipe(Recipe.load(path)) == []
+    assert checks.of_recipe(Recipe.load(path)) == []

@@ -20,8 +20,9 @@ from space.space import Task, parse
 from storage import invariants, leases, results
 from storage.leases import Claim
 from storage.records import Candidate, State
-from trainer import data, weights
-from trainer.recipe import Recipe
+from trainer import weights
+from trainer.data import dataset as datasets
+from trainer.recipe.document import Recipe
 
 EPOCHS = 4
 SLIM = parse({"depth": [1], "width": {"low": 8, "high": 8}, "stage": {"blocks": [1]}, "pool": {"size": [1]}})
@@ -30,8 +31,8 @@ SIX = parse({"depth": [1], "width": {"low": 8, "high": 8}, "stage": {"blocks": [
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
-    dataset = data.load("digits", tmp_path_factory.mktemp("digits"))
-    return Images(dataset, data.split(dataset, 0, 0.1, 256))
+    dataset = datasets.load("digits", tmp_path_factory.mktemp("digits"))
+    return Images(dataset, datasets.split(dataset, 0, 0.1, 256))
 
 
 def plan_of(images: Images, space: Any = SLIM) -> Plan:

@@ -17,7 +17,7 @@ from search import study as optuna_studies
 from search.plan import Plan
 from storage import database, leases, results, studies
 from storage.records import TRAINED, State
-from trainer import data
+from trainer.data import dataset as datasets
 
 SMALL = ("--data", "digits", "--train-images", 200, "--max-macs", 300_000, "--gpus", "none")
 
@@ -26,7 +26,7 @@ SMALL = ("--data", "digits", "--train-images", 200, "--max-macs", 300_000, "--gp
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory of its own, with the digits at hand but their test images gone for good."""
     monkeypatch.setenv("SEARCH_DATA_DIR", str(tmp_path / "data"))
-    digits = data.load("digits", tmp_path / "data")
+    digits = datasets.load("digits", tmp_path / "data")
     for file in digits.cache.glob("test-*"):
         file.unlink()
     return tmp_path

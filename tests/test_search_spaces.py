@@ -13,7 +13,7 @@ from space import architecture, cost
 from space import space as spaces
 from space.budget import Budget
 from space.space import Task
-from trainer.recipe import defaults
+from trainer.recipe.document import defaults
 
 Capture = pytest.CaptureFixture[str]
 QUICK = ("--no-minutes", "--data", "digits", "--max-params", "200k")

@@ -82,9 +82,9 @@ def test_a_training_leaves_weights_figures_a_page_and_rows(trained: Result, tmp_
 
 def test_the_weights_are_those_that_were_tested(trained: Result, tmp_path: Path) -> None:
     from search.classifying import classify
-    from trainer import data
+    from trainer.data import dataset as datasets
 
-    images, labels = data.load("digits", tmp_path / "digits").open_test()
+    images, labels = datasets.load("digits", tmp_path / "digits").open_test()
     paths = []
     for i in range(40):
         paths.append(tmp_path / f"{i}.png")

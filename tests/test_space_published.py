@@ -10,8 +10,9 @@ from torch import nn
 from space import cost, published
 from space.errors import ArchitectureError
 from space.published import Published
-from trainer import mistakes, model, schedule
-from trainer.recipe import Recipe
+from trainer import learning_rate, model
+from trainer.recipe import checks
+from trainer.recipe.document import Recipe
 
 FACTS = Path(__file__).parents[2] / "shared" / "seeds" / "seeds.json"
 ALL = {entry.name: entry for entry in published.everything()}
@@ -188,14 +189,14 @@ def test_the_counts_that_were_printed_wrong_stay_known() -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_every_recipe_loads(name: str) -> None:
     recipe = Recipe.parse(dict(ALL[name].recipe), name)
-    graves = {mistake.name for mistake in mistakes.of_training(recipe, ALL[name].architecture)} - {None}
+    graves = {mistake.name for mistake in checks.of_training(recipe, ALL[name].architecture)} - {None}
     assert graves == set(recipe.accept), "a row accepts the mistakes that it makes, and no others"
 
 
 def test_the_mistakes_that_were_made_are_found() -> None:
     def made(name: str) -> set[str | None]:
         recipe = Recipe.parse(dict(ALL[name].recipe), name)
-        return {mistake.name for mistake in mistakes.of_training(recipe, ALL[name].architecture)}
+        return {mistake.name for mistake in checks.of_training(recipe, ALL[name].architecture)}
 
     assert made("001-scheduler-one-cycle") == {"one_cycle_per_epoch"}
     assert made("001-epochs-300") == made("001-scheduler-polynomial") == {"short_schedule"}
@@ -208,7 +209,7 @@ def test_the_mistakes_that_were_made_are_found() -> None:
 def test_the_rates_are_those_that_the_logs_show() -> None:
     def rates(name: str, *epochs: int) -> list[float]:
         recipe = Recipe.parse(dict(ALL[name].recipe), name)
-        return [schedule.rate(recipe, 10 * epoch, 10 * recipe.epochs) for epoch in epochs]
+        return [learning_rate.rate(recipe, 10 * epoch, 10 * recipe.epochs) for epoch in epochs]
 
     assert rates("001-scheduler-one-cycle", 0, 199) == pytest.approx([4.0e-4, 4.16e-4], rel=2e-3)
     assert rates("001-scheduler-linear", 0, 5, 199) == pytest.approx([0.0333, 0.1, 0.1], rel=2e-3)

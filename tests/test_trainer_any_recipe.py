@@ -13,10 +13,10 @@ from training_samples import RECIPE, STEPS, Training, digits, same
 
 from space.architecture import Architecture, Stage, Stem
 from space.errors import RecipeError
-from trainer import loop, model, start
-from trainer.average import Average
-from trainer.feed import Normalisation, feed
-from trainer.recipe import Recipe, Scale
+from trainer import initialisation, loop, model
+from trainer.data.batches import Normalisation, feed
+from trainer.ema import Average
+from trainer.recipe.document import Recipe, Scale
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +93,9 @@ def test_an_average_follows_weights_and_statistics() -> None:
 def test_dropout_of_the_recipe_replaces_that_of_the_architecture() -> None:
     plain = Architecture(stem=Stem(width=4), stages=(Stage(blocks=1, width=4),))
     recipe = Recipe.model_validate({"dropout": {"block": 0.1, "head": 0.3}})
-    shares = [m.p for m in start.network(plain, recipe).modules() if isinstance(m, torch.nn.Dropout)]
+    shares = [m.p for m in initialisation.network(plain, recipe).modules() if isinstance(m, torch.nn.Dropout)]
     assert shares == [0.1, 0.3]
-    noisy = start.network(plain, Recipe.model_validate({"dropout": {"block_end": 0.5}}))
+    noisy = initialisation.network(plain, Recipe.model_validate({"dropout": {"block_end": 0.5}}))
     x = torch.randn(4, 3, 32, 32)
     assert not torch.equal(noisy.train()(x), noisy(x))
     assert torch.equal(noisy.eval()(x), noisy(x))
@@ -103,13 +103,15 @@ def test_dropout_of_the_recipe_replaces_that_of_the_architecture() -> None:
 
 def test_normalisations_are_in_grey_levels_and_fit_the_channels() -> None:
     measured = Normalisation((100.0,), (50.0,))
-    assert start.normalisation(Recipe(), measured) is measured
-    assert start.normalisation(Recipe(normalisation="none"), measured) == Normalisation((0.0,), (255.0,))
+    assert initialisation.normalisation(Recipe(), measured) is measured
+    assert initialisation.normalisation(Recipe(normalisation="none"), measured) == Normalisation(
+        (0.0,), (255.0,)
+    )
     half = Recipe(normalisation=Scale(mean=(0.5,), deviation=(0.5,)))
     three = Normalisation((1.0, 2.0, 3.0), (1.0, 1.0, 1.0))
-    assert start.normalisation(half, three) == Normalisation((127.5,) * 3, (127.5,) * 3)
+    assert initialisation.normalisation(half, three) == Normalisation((127.5,) * 3, (127.5,) * 3)
     with pytest.raises(RecipeError, match="normalisation cifar10 is for 3 channels, the images have 1"):
-        start.normalisation(Recipe(normalisation="cifar10"), measured)
+        initialisation.normalisation(Recipe(normalisation="cifar10"), measured)
 
 
 @pytest.mark.parametrize(

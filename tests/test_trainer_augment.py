@@ -5,7 +5,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from trainer.augment import Edge, augment, crop, flip
+from trainer.augmentation.crop_flip import Edge, augment, crop, flip
 
 
 def seeded(seed: int = 0) -> Generator:

@@ -6,12 +6,12 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from trainer import augment, warp
-from trainer.mixing import Targets, jensen_shannon, loss, mixed
-from trainer.operations import OPERATIONS
-from trainer.policies import POLICIES, AugMix, RandAugment
-from trainer.policy import vary
-from trainer.recipe import Recipe
+from trainer.augmentation import affine, crop_flip
+from trainer.augmentation.mixup import Targets, jensen_shannon, loss, mixed
+from trainer.augmentation.operations import OPERATIONS
+from trainer.augmentation.policy import vary
+from trainer.recipe.document import Recipe
+from trainer.recipe.policies import POLICIES, AugMix, RandAugment
 
 
 def images(count: int = 6, channels: int = 3, size: int = 16) -> Tensor:
@@ -54,7 +54,7 @@ def test_bits_and_thresholds_are_those_of_torchvision() -> None:
 def test_images_turn_as_torchvision_turns_them(degrees: int) -> None:
     x = images()
     theirs = functional.rotate(x, degrees, InterpolationMode.NEAREST)
-    different = (warp.rotate(x, each(x, float(degrees))) != theirs).float().mean()
+    different = (affine.rotate(x, each(x, float(degrees))) != theirs).float().mean()
     assert different < 0.03, "but for pixels whose place lies on an edge"
 
 
@@ -62,19 +62,19 @@ def test_images_shear_and_shift_as_torchvision_does() -> None:
     x = images()
     for pixels in (0.0, 3.0, -5.0):
         theirs = functional.affine(x, 0, [int(pixels), 0], 1.0, [0.0, 0.0])
-        assert torch.equal(warp.shift(x, each(x, pixels), 0), theirs)
+        assert torch.equal(affine.shift(x, each(x, pixels), 0), theirs)
         theirs = functional.affine(x, 0, [0, int(pixels)], 1.0, [0.0, 0.0])
-        assert torch.equal(warp.shift(x, each(x, pixels), 1), theirs)
+        assert torch.equal(affine.shift(x, each(x, pixels), 1), theirs)
     degrees = float(torch.rad2deg(torch.atan(torch.tensor(0.3))))
     theirs = functional.affine(x, 0, [0, 0], 1.0, [degrees, 0.0], center=[0, 0])
-    assert (warp.shear(x, each(x, 0.3), 0) != theirs).float().mean() < 0.1
+    assert (affine.shear(x, each(x, 0.3), 0) != theirs).float().mean() < 0.1
 
 
 def test_every_image_has_an_amount_of_its_own() -> None:
     x = images(4)
     amounts = torch.tensor([0.0, 3.0, -2.0, 1.0])
-    together = warp.shift(x, amounts, 0)
-    alone = torch.cat([warp.shift(x[i : i + 1], amounts[i : i + 1], 0) for i in range(4)])
+    together = affine.shift(x, amounts, 0)
+    alone = torch.cat([affine.shift(x[i : i + 1], amounts[i : i + 1], 0) for i in range(4)])
     assert torch.equal(together, alone)
     assert torch.equal(together[0], x[0])
 
@@ -115,7 +115,7 @@ def test_augmix_of_no_strength_keeps_the_image() -> None:
 
 def test_cutout_blanks_a_square_that_may_lie_over_the_edge() -> None:
     x = torch.ones(200, 2, 9, 9)
-    y = augment.blank(x, 4, torch.Generator().manual_seed(0))
+    y = crop_flip.blank(x, 4, torch.Generator().manual_seed(0))
     gone = (y == 0).sum((2, 3))
     assert torch.equal(gone[:, 0], gone[:, 1]), "in all channels alike"
     assert gone.max() == 16
@@ -124,7 +124,7 @@ def test_cutout_blanks_a_square_that_may_lie_over_the_edge() -> None:
 
 def test_a_vertical_flip_turns_half_of_the_images() -> None:
     x = images(400)
-    y = augment.flip_vertical(x, torch.Generator().manual_seed(0))
+    y = crop_flip.flip_vertical(x, torch.Generator().manual_seed(0))
     turned = torch.tensor([not torch.equal(a, b) for a, b in zip(x, y, strict=True)])
     assert 150 < int(turned.sum()) < 250
     assert torch.equal(y[turned], x[turned].flip(2))
@@ -132,10 +132,10 @@ def test_a_vertical_flip_turns_half_of_the_images() -> None:
 
 def test_a_window_of_an_enlarged_image_shows_a_part_of_it() -> None:
     x = torch.full((8, 1, 16, 16), 200, dtype=torch.uint8)
-    y = warp.enlarged_window(x, 64, 0, torch.Generator().manual_seed(0))
+    y = affine.enlarged_window(x, 64, 0, torch.Generator().manual_seed(0))
     assert torch.equal(y, x)
     x[:, :, :, 8:] = 0
-    y = warp.enlarged_window(x, 64, 0, torch.Generator().manual_seed(0))
+    y = affine.enlarged_window(x, 64, 0, torch.Generator().manual_seed(0))
     shares = (y > 100).float().mean((1, 2, 3))
     assert shares.min() < 0.2 or shares.max() > 0.8, "a quarter of the picture is seldom half and half"
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from space.errors import DataError, UsageError
-from trainer import data
+from trainer.data import dataset as datasets
 
 
 def paint(path: Path, size: tuple[int, int], colour: int | tuple[int, int, int], mode: str = "RGB") -> None:
@@ -29,15 +29,15 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def digits(tmp_path: Path) -> data.Dataset:
-    return data.load("digits", tmp_path)
+def digits(tmp_path: Path) -> datasets.Dataset:
+    return datasets.load("digits", tmp_path)
 
 
-def open_folder(folder: Path, size: int | None = None) -> data.Dataset:
-    return data.load(f"folder:{folder}", folder.parent / "data", size)
+def open_folder(folder: Path, size: int | None = None) -> datasets.Dataset:
+    return datasets.load(f"folder:{folder}", folder.parent / "data", size)
 
 
-def test_digits_are_bytes_of_full_range_with_a_fifth_kept_for_the_test(digits: data.Dataset) -> None:
+def test_digits_are_bytes_of_full_range_with_a_fifth_kept_for_the_test(digits: datasets.Dataset) -> None:
     images, labels = digits.open_test()
     assert digits.images.shape == (1438, 8, 8, 1)
     assert images.shape == (359, 8, 8, 1)
@@ -47,57 +47,59 @@ def test_digits_are_bytes_of_full_range_with_a_fifth_kept_for_the_test(digits: d
     assert digits.classes == tuple("0123456789")
 
 
-def test_test_images_are_not_among_the_training_images(digits: data.Dataset) -> None:
+def test_test_images_are_not_among_the_training_images(digits: datasets.Dataset) -> None:
     training = {image.tobytes() for image in digits.images}
     assert sum(image.tobytes() in training for image in digits.open_test()[0]) == 0
 
 
-def test_a_split_is_stratified_and_disjoint_and_leaves_nothing_out(digits: data.Dataset) -> None:
-    split = data.split(digits, seed=3)
+def test_a_split_is_stratified_and_disjoint_and_leaves_nothing_out(digits: datasets.Dataset) -> None:
+    split = datasets.split(digits, seed=3)
     shares = np.bincount(digits.labels[split.validation]) / np.bincount(digits.labels)
     assert len(split.validation) == 144
     assert np.all(np.abs(shares - 0.1) < 0.01)
     assert sorted([*split.train, *split.validation]) == list(range(len(digits.labels)))
 
 
-def test_a_split_is_the_same_wherever_it_is_made(digits: data.Dataset) -> None:
-    split = data.split(digits, seed=0)
-    assert split == data.split(digits, seed=0) != data.split(digits, seed=1)
+def test_a_split_is_the_same_wherever_it_is_made(digits: datasets.Dataset) -> None:
+    split = datasets.split(digits, seed=0)
+    assert split == datasets.split(digits, seed=0) != datasets.split(digits, seed=1)
     assert (
         split.digest == hashlib.sha256(split.train.tobytes() + b"|" + split.validation.tobytes()).hexdigest()
     )
     assert split.digest.startswith("17b8f873c20ee984")
 
 
-def test_a_limit_cuts_the_training_images_and_keeps_the_validation_images(digits: data.Dataset) -> None:
-    whole, small = data.split(digits, seed=0), data.split(digits, seed=0, limit=200)
+def test_a_limit_cuts_the_training_images_and_keeps_the_validation_images(digits: datasets.Dataset) -> None:
+    whole, small = datasets.split(digits, seed=0), datasets.split(digits, seed=0, limit=200)
     assert np.array_equal(whole.validation, small.validation)
     assert len(small.train) == 200
     assert set(small.train) < set(whole.train)
     assert np.ptp(np.bincount(digits.labels[small.train])) <= 2
-    assert data.split(digits, seed=0, limit=5000) == whole
+    assert datasets.split(digits, seed=0, limit=5000) == whole
 
 
 def test_every_class_is_validated_and_trained_even_when_it_is_tiny(folder: Path) -> None:
     for i in range(2):
         paint(folder / "train" / "emu" / f"{i}.png", (9, 9), (i, 200, 0))
     dataset = open_folder(folder)
-    split = data.split(dataset, seed=0)
+    split = datasets.split(dataset, seed=0)
     for part in (split.train, split.validation):
         assert set(dataset.labels[part]) == {0, 1, 2}
 
 
 @pytest.mark.parametrize("options", [{"validation_share": 0.0}, {"validation_share": 1.0}, {"limit": 9}])
-def test_a_share_or_a_limit_that_leaves_a_class_out_is_refused(digits: data.Dataset, options: dict) -> None:
+def test_a_share_or_a_limit_that_leaves_a_class_out_is_refused(
+    digits: datasets.Dataset, options: dict
+) -> None:
     with pytest.raises(UsageError, match=r"validation share|limit 9 is below the 10 classes"):
-        data.split(digits, seed=0, **options)
+        datasets.split(digits, seed=0, **options)
 
 
 def test_a_search_works_when_the_test_files_were_deleted(folder: Path) -> None:
     for path in open_folder(folder).cache.glob("test-*"):
         path.unlink()
     dataset = open_folder(folder)
-    assert len(data.split(dataset, seed=0).train) == 18
+    assert len(datasets.split(dataset, seed=0).train) == 18
     with pytest.raises(DataError, match="no test images"):
         dataset.open_test()
 
@@ -127,7 +129,7 @@ def test_grey_images_of_any_mode_have_one_channel(tmp_path: Path) -> None:
         ("b/alpha.png", "LA", (100, 255)),
     ):
         paint(tmp_path / "train" / name, (8, 8), colour, mode)
-    images = data.load(f"folder:{tmp_path}", tmp_path / "data").images
+    images = datasets.load(f"folder:{tmp_path}", tmp_path / "data").images
     assert images.shape == (5, 8, 8, 1)
     assert images[0, 0, 0] == images[1, 0, 0] == 100
 
@@ -151,13 +153,13 @@ def test_a_changed_folder_is_read_again(folder: Path) -> None:
 
 def test_the_spec_of_a_folder_is_absolute(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
-    assert data.load("folder:pets", Path("data")).spec == f"folder:{folder}"
+    assert datasets.load("folder:pets", Path("data")).spec == f"folder:{folder}"
 
 
-def test_what_is_changed_in_memory_never_reaches_the_cache(digits: data.Dataset) -> None:
+def test_what_is_changed_in_memory_never_reaches_the_cache(digits: datasets.Dataset) -> None:
     before = digits.images[0].copy()
     digits.images[0] = 7
-    assert np.array_equal(data.load("digits", digits.cache.parent.parent).images[0], before)
+    assert np.array_equal(datasets.load("digits", digits.cache.parent.parent).images[0], before)
 
 
 def test_hidden_files_and_other_files_are_left_out(folder: Path) -> None:
@@ -174,7 +176,7 @@ def test_images_in_deeper_folders_belong_to_their_class(folder: Path) -> None:
 
 def refused(spec: str, data_dir: Path) -> str:
     with pytest.raises(DataError) as caught:
-        data.load(spec, data_dir)
+        datasets.load(spec, data_dir)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -182,7 +184,7 @@ def refused(spec: str, data_dir: Path) -> str:
 @pytest.mark.parametrize("spec", ["mnist", "folder:", "", "Digits"])
 def test_an_unknown_data_set_is_refused_with_the_known_ones(spec: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        data.load(spec, tmp_path)
+        datasets.load(spec, tmp_path)
     assert str(caught.value) == f"unknown data set {spec!r}; use cifar10, digits or folder:PATH"
 
 
@@ -232,14 +234,14 @@ def test_a_data_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert "choose another --data-dir" in refused("digits", tmp_path / "file")
 
 
-def test_a_damaged_cache_is_named(digits: data.Dataset) -> None:
+def test_a_damaged_cache_is_named(digits: datasets.Dataset) -> None:
     (digits.cache / "facts.json").write_text("{")
     assert f"the cache {digits.cache} is damaged" in refused("digits", digits.cache.parent.parent)
 
 
 def test_an_image_size_out_of_range_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"image size 1000 is outside 4\.\.512"):
-        data.load("digits", tmp_path, 1000)
+        datasets.load("digits", tmp_path, 1000)
 
 
 def test_cifar10_without_a_network_says_where_to_put_it(
@@ -255,7 +257,7 @@ def test_cifar10_is_read_from_the_folder_that_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_batches(tmp_path / "cifar-10-batches-py", monkeypatch)
-    dataset = data.load("cifar10", tmp_path)
+    dataset = datasets.load("cifar10", tmp_path)
     assert dataset.name == "CIFAR-10"
     assert dataset.images.shape == (50, 32, 32, 3)
     assert dataset.images[0, 0, :2].tolist() == [[0, 0, 0], [1, 1, 1]], "planes become channels"

@@ -11,27 +11,29 @@ import torch
 
 from space.architecture import Architecture, Stage, Stem
 from space.errors import ArchitectureError, DeviceError, DivergedError, RecipeError
-from trainer import data, device, feed, loop, model, optimizers
+from trainer import device, loop, model, optimizers
+from trainer.data import batches as image_batches
+from trainer.data import dataset as datasets
 from trainer.outcome import EpochReport
-from trainer.recipe import Recipe, defaults
+from trainer.recipe.document import Recipe, defaults
 
 ROOT = Path(__file__).parents[1]
 BRIEF = Recipe(epochs=2, batch_size=64, learning_rate=0.2, crop_padding=1, flip=False, precision="float32")
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> data.Dataset:
-    return data.load("digits", tmp_path_factory.mktemp("data"))
+def digits(tmp_path_factory: pytest.TempPathFactory) -> datasets.Dataset:
+    return datasets.load("digits", tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
-def split(digits: data.Dataset) -> data.Split:
-    return data.split(digits, seed=0)
+def split(digits: datasets.Dataset) -> datasets.Split:
+    return datasets.split(digits, seed=0)
 
 
 @pytest.fixture(scope="module")
-def few(digits: data.Dataset) -> data.Split:
-    return data.split(digits, seed=0, limit=192)
+def few(digits: datasets.Dataset) -> datasets.Split:
+    return datasets.split(digits, seed=0, limit=192)
 
 
 def network(width: int = 8, **changes: object) -> Architecture:
@@ -46,7 +48,7 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_brief_training_learns_to_read_digits(
-    precision: str, digits: data.Dataset, split: data.Split
+    precision: str, digits: datasets.Dataset, split: datasets.Split
 ) -> None:
     recipe = defaults("digits").model_copy(update={"precision": precision})
     reports: list[EpochReport] = []
@@ -58,7 +60,7 @@ def test_a_brief_training_learns_to_read_digits(
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_same_seed_gives_the_same_result_to_the_bit(
-    precision: str, digits: data.Dataset, few: data.Split
+    precision: str, digits: datasets.Dataset, few: datasets.Split
 ) -> None:
     def fitted(seed: int) -> tuple[torch.Tensor, list[float]]:
         reports: list[EpochReport] = []
@@ -75,7 +77,7 @@ def test_the_same_seed_gives_the_same_result_to_the_bit(
     assert not torch.equal(first, fitted(6)[0])
 
 
-def test_what_is_reported_adds_up(digits: data.Dataset, few: data.Split) -> None:
+def test_what_is_reported_adds_up(digits: datasets.Dataset, few: datasets.Split) -> None:
     reports: list[EpochReport] = []
     recipe = BRIEF.model_copy(update={"epochs": 3})
     outcome = loop.train(network(), recipe, digits, few, seed=0, on_epoch=reports.append)
@@ -89,7 +91,7 @@ def test_what_is_reported_adds_up(digits: data.Dataset, few: data.Split) -> None
 
 
 def test_validation_is_what_evaluate_says_of_the_trained_network(
-    digits: data.Dataset, few: data.Split
+    digits: datasets.Dataset, few: datasets.Split
 ) -> None:
     fitted = loop.fit(network(), BRIEF, digits, few, seed=0)
     images = torch.from_numpy(digits.images[few.validation])
@@ -99,7 +101,9 @@ def test_validation_is_what_evaluate_says_of_the_trained_network(
     assert loss == pytest.approx(fitted.outcome.loss, rel=1e-5)
 
 
-def test_whatever_the_epoch_callback_raises_stops_the_training(digits: data.Dataset, few: data.Split) -> None:
+def test_whatever_the_epoch_callback_raises_stops_the_training(
+    digits: datasets.Dataset, few: datasets.Split
+) -> None:
     def stop(report: EpochReport) -> None:
         seen.append(report.epoch)
         raise Stop
@@ -110,7 +114,9 @@ def test_whatever_the_epoch_callback_raises_stops_the_training(digits: data.Data
     assert seen == [1]
 
 
-def test_the_batch_callback_counts_all_steps_and_may_stop_too(digits: data.Dataset, few: data.Split) -> None:
+def test_the_batch_callback_counts_all_steps_and_may_stop_too(
+    digits: datasets.Dataset, few: datasets.Split
+) -> None:
     def note(step: int, steps: int) -> None:
         seen.append((step, steps))
         if step == 4:
@@ -122,7 +128,7 @@ def test_the_batch_callback_counts_all_steps_and_may_stop_too(digits: data.Datas
     assert seen == [(1, 6), (2, 6), (3, 6), (4, 6)]
 
 
-def test_a_loss_that_is_no_number_is_a_divergence(digits: data.Dataset, few: data.Split) -> None:
+def test_a_loss_that_is_no_number_is_a_divergence(digits: datasets.Dataset, few: datasets.Split) -> None:
     reports: list[EpochReport] = []
     recipe = BRIEF.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(DivergedError, match=r"loss is (nan|inf) in epoch 1; a lower learning_rate may help"):
@@ -130,7 +136,7 @@ def test_a_loss_that_is_no_number_is_a_divergence(digits: data.Dataset, few: dat
     assert reports == []
 
 
-def test_a_split_smaller_than_a_batch_is_one_batch(digits: data.Dataset, few: data.Split) -> None:
+def test_a_split_smaller_than_a_batch_is_one_batch(digits: datasets.Dataset, few: datasets.Split) -> None:
     steps: list[int] = []
     recipe = BRIEF.model_copy(update={"batch_size": 500, "epochs": 1})
     loop.train(network(), recipe, digits, few, seed=0, on_batch=lambda step, _: steps.append(step))
@@ -138,9 +144,9 @@ def test_a_split_smaller_than_a_batch_is_one_batch(digits: data.Dataset, few: da
 
 
 def test_an_epoch_shows_every_image_once_but_for_the_last_partial_batch(
-    digits: data.Dataset, split: data.Split
+    digits: datasets.Dataset, split: datasets.Split
 ) -> None:
-    ready = feed.feed(digits, split, torch.device("cpu"))
+    ready = image_batches.feed(digits, split, torch.device("cpu"))
     numbered = dataclasses.replace(ready, labels=torch.arange(len(digits.labels)))
     recipe = BRIEF.model_copy(update={"crop_padding": 0})
     batches = list(numbered.epoch(recipe, torch.Generator().manual_seed(0)))
@@ -152,9 +158,11 @@ def test_an_epoch_shows_every_image_once_but_for_the_last_partial_batch(
         assert torch.equal(x, ready.normalisation.apply(ready.images[labels].permute(0, 3, 1, 2)))
 
 
-def test_normalisation_is_that_of_the_training_images_alone(digits: data.Dataset, few: data.Split) -> None:
+def test_normalisation_is_that_of_the_training_images_alone(
+    digits: datasets.Dataset, few: datasets.Split
+) -> None:
     chosen = digits.images[few.train].astype(np.float64)
-    normalisation = feed.measure(digits.images, few.train)
+    normalisation = image_batches.measure(digits.images, few.train)
     assert normalisation.mean == pytest.approx((chosen.mean(),))
     assert normalisation.deviation == pytest.approx((chosen.std(),))
     x = normalisation.apply(torch.from_numpy(digits.images[few.train]).permute(0, 3, 1, 2))
@@ -162,15 +170,17 @@ def test_normalisation_is_that_of_the_training_images_alone(digits: data.Dataset
 
 
 def test_a_channel_of_one_value_is_not_divided_by_zero() -> None:
-    normalisation = feed.measure(np.full((4, 8, 8, 3), 9, np.uint8), np.arange(4))
+    normalisation = image_batches.measure(np.full((4, 8, 8, 3), 9, np.uint8), np.arange(4))
     assert normalisation.deviation == (1.0, 1.0, 1.0)
 
 
-def test_data_is_put_on_the_device_once(digits: data.Dataset, split: data.Split, few: data.Split) -> None:
+def test_data_is_put_on_the_device_once(
+    digits: datasets.Dataset, split: datasets.Split, few: datasets.Split
+) -> None:
     cpu = torch.device("cpu")
-    ready = feed.feed(digits, split, cpu)
-    assert feed.feed(dataclasses.replace(digits), data.split(digits, seed=0), cpu) is ready
-    assert feed.feed(digits, few, cpu) is not ready
+    ready = image_batches.feed(digits, split, cpu)
+    assert image_batches.feed(dataclasses.replace(digits), datasets.split(digits, seed=0), cpu) is ready
+    assert image_batches.feed(digits, few, cpu) is not ready
     assert ready.images.data_ptr() == digits.images.ctypes.data, "and on a CPU it is not copied at all"
 
 
@@ -184,13 +194,13 @@ def test_biases_and_norms_do_not_decay() -> None:
 
 @pytest.mark.parametrize("changes", [{"channels": 3}, {"image_size": 16}, {"classes": 7}])
 def test_a_network_for_other_images_is_refused(
-    changes: dict[str, int], digits: data.Dataset, few: data.Split
+    changes: dict[str, int], digits: datasets.Dataset, few: datasets.Split
 ) -> None:
     with pytest.raises(ArchitectureError, match="digits has 1 channels, 8 pixels a side, 10 classes"):
         loop.train(network(**changes), BRIEF, digits, few, seed=0)
 
 
-def test_a_crop_as_large_as_the_image_is_refused(digits: data.Dataset, few: data.Split) -> None:
+def test_a_crop_as_large_as_the_image_is_refused(digits: datasets.Dataset, few: datasets.Split) -> None:
     with pytest.raises(RecipeError, match="crop_padding 8 does not fit images of 8 pixels"):
         loop.train(network(), BRIEF.model_copy(update={"crop_padding": 8}), digits, few, seed=0)
 
@@ -208,7 +218,7 @@ def test_float32_and_bfloat16_are_taken_at_their_word() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_learns_to_read_digits_too(digits: data.Dataset, split: data.Split) -> None:
+def test_a_gpu_learns_to_read_digits_too(digits: datasets.Dataset, split: datasets.Split) -> None:
     outcome = loop.train(network(), defaults("digits"), digits, split, seed=1, device=None)
     assert outcome.accuracy > 0.85
 
@@ -220,7 +230,7 @@ import sys, tempfile
 from pathlib import Path
 from space.architecture import Architecture, Stage, Stem
 from trainer import data, loop
-from trainer.recipe import defaults
+from trainer.recipe.document import defaults
 digits = data.load("digits", Path(tempfile.mkdtemp()))
 few = data.split(digits, 0, limit=192)
 small = Architecture(channels=1, image_size=8, stem=Stem(width=4), stages=(Stage(blocks=1, width=4),))
@@ -250,7 +260,7 @@ def test_an_optimizer_advances_as_its_own_step_does(name: str) -> None:
 
 
 def test_a_brief_training_validates_its_last_epoch_in_float32_and_the_others_as_they_are_trained(
-    digits: data.Dataset, few: data.Split
+    digits: datasets.Dataset, few: datasets.Split
 ) -> None:
     recipe = BRIEF.model_copy(update={"precision": "bfloat16", "epochs": 3})
     reports: list[list[EpochReport]] = [[], []]

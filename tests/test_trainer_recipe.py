@@ -14,10 +14,11 @@ from recipe_samples import recipes
 
 from space import published
 from space.errors import RecipeError
-from trainer import mistakes, optimizers
-from trainer.habits import HABITS
-from trainer.recipe import Recipe, defaults
-from trainer.schedule import rate
+from trainer import optimizers
+from trainer.learning_rate import rate
+from trainer.recipe import checks
+from trainer.recipe.document import Recipe, defaults
+from trainer.recipe.optimizer_defaults import HABITS
 
 
 def refused(path: Path, text: str) -> str:
@@ -97,7 +98,7 @@ def test_cosine_starts_at_its_peak_and_is_half_way_down_in_the_middle() -> None:
 
 
 def test_recipes_and_data_are_read_without_loading_torch() -> None:
-    modules = "trainer.recipe, trainer.data, trainer.outcome, trainer.schedule"
+    modules = "trainer.recipe.document, trainer.data.dataset, trainer.outcome, trainer.learning_rate"
     code = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
@@ -181,12 +182,12 @@ def test_a_known_mistake_is_refused_unless_it_is_meant(tmp_path: Path, name: str
     told = refused(tmp_path / "a.json", json.dumps(GRAVE[name]))
     assert f'if that is meant, add accept = ["{name}"]' in told
     recipe = Recipe.model_validate(GRAVE[name] | {"accept": [name]})
-    assert mistakes.of_recipe(recipe)[0].name == name, "and it is told all the same"
+    assert checks.of_recipe(recipe)[0].name == name, "and it is told all the same"
 
 
 def test_softmax_before_cross_entropy_is_a_mistake_of_the_network() -> None:
     network = published.load("000-resblock")
-    (found,) = mistakes.of_training(Recipe(), network)
+    (found,) = checks.of_training(Recipe(), network)
     assert found.name == "softmax"
     assert "cannot fall below 1.46" in found.reason
     scores = torch.nn.functional.one_hot(torch.arange(10), 10).float()
@@ -209,14 +210,14 @@ def test_softmax_before_cross_entropy_is_a_mistake_of_the_network() -> None:
     ],
 )
 def test_what_may_be_meant_is_only_told(fields: dict[str, Any], expected: str) -> None:
-    (found,) = mistakes.of_recipe(Recipe.model_validate(fields))
+    (found,) = checks.of_recipe(Recipe.model_validate(fields))
     assert found.name is None
     assert expected in found.reason
 
 
 def test_ordinary_recipes_hear_of_no_mistake() -> None:
     for recipe in (Recipe(), defaults("digits"), defaults("cifar10"), Recipe(schedule="cosine", epochs=200)):
-        assert mistakes.of_recipe(recipe) == []
+        assert checks.of_recipe(recipe) == []
 
 
 def test_a_recipe_that_was_stored_before_there_were_optimizers_still_loads() -> None:

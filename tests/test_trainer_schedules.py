@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
-from trainer.recipe import Recipe
-from trainer.schedule import momentum, rate
+from trainer.learning_rate import momentum, rate
+from trainer.recipe.document import Recipe
 
 EPOCHS, PER_EPOCH, PEAK = 12, 5, 0.3
 STEPS = EPOCHS * PER_EPOCH

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from space.architecture import Architecture, Block, Head, Stage, Stem
-from trainer import data, loop
+from trainer import loop
 from trainer.checkpoint import Identity
+from trainer.data import dataset as datasets
 from trainer.outcome import EpochReport, Outcome
-from trainer.recipe import Recipe
+from trainer.recipe.document import Recipe
 
 EPOCHS = 4
 STEPS = 3  # an epoch: 192 images in batches of 64
@@ -85,9 +86,9 @@ def same(one: loop.Fitted, other: loop.Fitted) -> bool:
     return timeless(one.outcome) == timeless(other.outcome) and all(torch.equal(x, y) for x, y in weights)
 
 
-def digits(folder: Path) -> tuple[data.Dataset, data.Split]:
-    dataset = data.load("digits", folder)
-    return dataset, data.split(dataset, seed=0, limit=192)
+def digits(folder: Path) -> tuple[datasets.Dataset, datasets.Split]:
+    dataset = datasets.load("digits", folder)
+    return dataset, datasets.split(dataset, seed=0, limit=192)
 
 
 def identified(folder: Path) -> Identity:

@@ -21,10 +21,10 @@ from torch.optim import Optimizer
 from space import files
 from space.architecture import Architecture
 from space.errors import CheckpointError, EnvironmentProblem
-from trainer.data import Dataset, Split
+from trainer.data.dataset import Dataset, Split
 from trainer.device import training_type
 from trainer.outcome import EpochReport
-from trainer.recipe import Recipe
+from trainer.recipe.document import Recipe
 
 FORMAT = b"parsimony checkpoint 1 "
 SHARE = 0.02  # of the time that saving may take

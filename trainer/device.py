@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 
 from space.errors import DeviceError
-from trainer.recipe import Recipe
+from trainer.recipe.document import Recipe
 
 
 def select_device(name: str | None = None) -> torch.device:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.feed import Normalisation
+from trainer.data.batches import Normalisation
 
 EVALUATION_BATCH = {"cpu": 250, "cuda": 2000}
 

@@ -21,19 +21,19 @@ from torch import Tensor, nn
 from space.architecture import Architecture
 from space.errors import ArchitectureError, CheckpointError, DivergedError, RecipeError
 from trainer import checkpoint as checkpoints
-from trainer import optimizers, start
-from trainer.average import Average
+from trainer import initialisation, optimizers
+from trainer.augmentation.mixup import loss as losses
+from trainer.augmentation.mixup import mixed
 from trainer.checkpoint import Checkpoint, Identity, Keeper
-from trainer.data import Dataset, Split
+from trainer.data.batches import Feed, Normalisation, feed
+from trainer.data.dataset import Dataset, Split
 from trainer.device import select_device, training_type, tuned
+from trainer.ema import Average
 from trainer.evaluation import evaluate
-from trainer.feed import Feed, Normalisation, feed
-from trainer.mixing import loss as losses
-from trainer.mixing import mixed
+from trainer.learning_rate import momentum, rate
 from trainer.optimizers import advance, steer
 from trainer.outcome import EpochReport, Outcome
-from trainer.recipe import Recipe
-from trainer.schedule import momentum, rate
+from trainer.recipe.document import Recipe
 
 __all__ = ["EpochReport", "Fitted", "Outcome", "evaluate", "fit", "select_device", "train"]
 
@@ -121,9 +121,9 @@ def fit(
 
     def fresh() -> _Run:
         torch.manual_seed(seed)
-        network = start.network(architecture, recipe).to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = initialisation.network(architecture, recipe).to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
         images = feed(dataset, split, place)
-        images = replace(images, normalisation=start.normalisation(recipe, images.normalisation))
+        images = replace(images, normalisation=initialisation.normalisation(recipe, images.normalisation))
         return _Run(network, recipe, images, place, seed, on_batch, brief)
 
     run = fresh()
@@ -276,7 +276,7 @@ class _Run:
             loss = losses(self.network(x), targets, self.recipe)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        start.clip(self.network, self.recipe)
+        initialisation.clip(self.network, self.recipe)
         advance(self.optimizer)
         return loss.detach()
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainer.habits import WITH_MOMENTUM
-from trainer.recipe import Recipe
+from trainer.recipe.document import Recipe
+from trainer.recipe.optimizer_defaults import WITH_MOMENTUM
 
 
 def build(network: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:

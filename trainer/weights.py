@@ -18,7 +18,7 @@ from space.architecture import Architecture
 from space.errors import CheckpointError, ParsimonyError
 from space.files import replace
 from trainer import model as networks
-from trainer.feed import Normalisation
+from trainer.data.batches import Normalisation
 
 FORMAT = "parsimony weights 1"
 

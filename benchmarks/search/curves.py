@@ -32,10 +32,11 @@ from space.architecture import Architecture
 from space.budget import Budget
 from space.errors import DivergedError
 from space.space import SearchSpace, Task
-from trainer import data, loop
-from trainer.data import Dataset, Split
+from trainer import loop
+from trainer.data import dataset as datasets
+from trainer.data.dataset import Dataset, Split
 from trainer.device import training_type
-from trainer.recipe import Recipe, defaults
+from trainer.recipe.document import Recipe, defaults
 
 PACKAGES = ("torch", "torchvision", "numpy", "optuna", "scikit-learn")
 SIGNIFICANT = 4  # digits of what is packed
@@ -108,8 +109,8 @@ class Ground:
 def ground(name: str, data_dir: Path, folder: Path | None) -> Ground:
     setting = SETTINGS[name]
     spec = f"folder:{folder}" if folder else name
-    dataset = data.load(spec, data_dir, setting.image_size)
-    split = data.split(dataset, setting.split_seed, setting.validation_share, setting.train_images)
+    dataset = datasets.load(spec, data_dir, setting.image_size)
+    split = datasets.split(dataset, setting.split_seed, setting.validation_share, setting.train_images)
     task = Task(channels=dataset.channels, image_size=dataset.image_size, classes=len(dataset.classes))
     recipe = defaults(spec.partition(":")[0]).model_copy(update={"epochs": setting.epochs})
     return Ground(setting, space.default(), task, recipe, dataset, split)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 
 from space.architecture import Architecture
-from trainer import optimizers, start
+from trainer import initialisation, optimizers
+from trainer.augmentation.mixup import Targets
+from trainer.augmentation.mixup import loss as losses
 from trainer.device import select_device, training_type
-from trainer.mixing import Targets
-from trainer.mixing import loss as losses
-from trainer.recipe import Recipe
+from trainer.recipe.document import Recipe
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _paced(step: Callable[[int], float], most: int, seconds: float, device: str)
 
 def _stepper(architecture: Architecture, recipe: Recipe, device: torch.device) -> Callable[[int], float]:
     """One step of a training with a batch of so many images; its seconds."""
-    network = start.network(architecture, recipe).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = initialisation.network(architecture, recipe).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
     optimizer, precision = optimizers.build(network, recipe, device), training_type(recipe, device)
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from space.errors import DataError, UsageError
-from trainer import pictures
+from trainer.data import images as image_files
 
 DIGITS_TEST_SHARE = 0.2
 DIGITS_SEED = 20
@@ -84,7 +84,7 @@ def _digits(size: int) -> Contents:
 
     bunch = load_digits()
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
-    images, labels = pictures.resized(images, size), bunch.target.astype(np.int64)
+    images, labels = image_files.resized(images, size), bunch.target.astype(np.int64)
     test = np.zeros(len(labels), bool)
     test[stratified(labels, round(DIGITS_TEST_SHARE * len(labels)), DIGITS_SEED)] = True
     classes = tuple(str(name) for name in bunch.target_names)
@@ -103,7 +103,7 @@ def _cifar10(data_dir: Path, size: int) -> Contents:
             f"cannot download CIFAR-10 ({type(error).__name__}); put the folder cifar-10-batches-py "
             f"into {data_dir.resolve()}, or use --data digits"
         ) from error
-    train, test = (Part(pictures.resized(x.data, size), np.asarray(x.targets, np.int64)) for x in parts)
+    train, test = (Part(image_files.resized(x.data, size), np.asarray(x.targets, np.int64)) for x in parts)
     return Contents(tuple(parts[0].classes), train, test)
 
 
@@ -113,8 +113,8 @@ def _folder(root: Path, image_size: int | None) -> Source:
     if not (root / "train").is_dir():
         raise DataError(f"{root} has no train/ folder; put the images into train/<class>/")
     try:
-        classes = pictures.class_names(root / "train")
-        train = pictures.listed(root / "train", classes)
+        classes = image_files.class_names(root / "train")
+        train = image_files.listed(root / "train", classes)
         test = _test_pictures(root / "test", classes)
     except OSError as error:
         raise DataError(f"cannot list {error.filename or root}: {error.strerror}") from error
@@ -124,20 +124,20 @@ def _folder(root: Path, image_size: int | None) -> Source:
     return Source(spec, root.name, key, lambda: _read_folder(classes, train, test, image_size))
 
 
-def _test_pictures(part: Path, classes: tuple[str, ...]) -> list[pictures.Picture]:
+def _test_pictures(part: Path, classes: tuple[str, ...]) -> list[image_files.Picture]:
     if not part.is_dir():
         return []
-    unknown = sorted(set(pictures.class_names(part)) - set(classes))
+    unknown = sorted(set(image_files.class_names(part)) - set(classes))
     if unknown:
         raise DataError(
             f"{part / unknown[0]} is a class that train/ does not have; rename it or take it away"
         )
-    return pictures.listed(part, [name for name in classes if (part / name).is_dir()])
+    return image_files.listed(part, [name for name in classes if (part / name).is_dir()])
 
 
-def _check(part: Path, classes: tuple[str, ...], train: list[pictures.Picture]) -> None:
+def _check(part: Path, classes: tuple[str, ...], train: list[image_files.Picture]) -> None:
     if not train:
-        kinds = " ".join(sorted(suffix[1:] for suffix in pictures.SUFFIXES))
+        kinds = " ".join(sorted(suffix[1:] for suffix in image_files.SUFFIXES))
         raise DataError(f"no images in {part}/<class>/; put files there that end in one of: {kinds}")
     if len(classes) == 1:
         raise DataError(f"{part} has one class, {classes[0]!r}; at least two are needed")
@@ -148,7 +148,9 @@ def _check(part: Path, classes: tuple[str, ...], train: list[pictures.Picture]) 
         )
 
 
-def _key(root: Path, image_size: int | None, classes: tuple[str, ...], files: list[pictures.Picture]) -> str:
+def _key(
+    root: Path, image_size: int | None, classes: tuple[str, ...], files: list[image_files.Picture]
+) -> str:
     digest = hashlib.sha256(repr((image_size, classes)).encode())
     start = len(str(root / "x")) - 1
     for file in files:
@@ -159,17 +161,17 @@ def _key(root: Path, image_size: int | None, classes: tuple[str, ...], files: li
 
 def _read_folder(
     classes: tuple[str, ...],
-    train: list[pictures.Picture],
-    test: list[pictures.Picture],
+    train: list[image_files.Picture],
+    test: list[image_files.Picture],
     image_size: int | None,
 ) -> Contents:
-    size = image_size or pictures.common_size(train)
-    images = pictures.decoded(train, size, "RGB")
-    mode = "L" if pictures.grey(images) else "RGB"
+    size = image_size or image_files.common_size(train)
+    images = image_files.decoded(train, size, "RGB")
+    mode = "L" if image_files.grey(images) else "RGB"
     images = np.ascontiguousarray(images[..., :1]) if mode == "L" else images
-    held_out = Part(pictures.decoded(test, size, mode), _labels(test)) if test else None
+    held_out = Part(image_files.decoded(test, size, mode), _labels(test)) if test else None
     return Contents(classes, Part(images, _labels(train)), held_out)
 
 
-def _labels(files: list[pictures.Picture]) -> NDArray[np.int64]:
+def _labels(files: list[image_files.Picture]) -> NDArray[np.int64]:
     return np.asarray([file.label for file in files], np.int64)

@@ -1,6 +1,6 @@
 """Data sets as memory-mapped arrays: cached once, split reproducibly, with a sealed test set.
 
-Knows nothing of torch, of augmentation or of how images are decoded (trainer/sources.py reads them).
+Knows nothing of torch, of augmentation or of how images are decoded (trainer/data/sources.py reads them).
 """
 
 import fcntl
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from space.errors import DataError, UsageError
-from trainer import sources
+from trainer.data import sources
 
 LAYOUT = 1  # part of the cache key: raise it when the files or the decoding change
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from space.architecture import Architecture
-from trainer.habits import COUPLED, HABITS
-from trainer.schedules import Base, Cosine, CosineRestarts, Limited, OneCycle
+from trainer.recipe.optimizer_defaults import COUPLED, HABITS
+from trainer.recipe.schedules import Base, Cosine, CosineRestarts, Limited, OneCycle
 
 Name = Literal["one_cycle_per_epoch", "short_schedule", "coupled_decay", "softmax", "training_mode"]
 

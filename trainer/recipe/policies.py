@@ -1,4 +1,4 @@
-"""Which augmentation policies there are, as documents. Free of torch; trainer/policy.py carries them out."""
+"""Which augmentation policies there are, as documents. Free of torch; trainer/augmentation/policy.py carries them out."""
 
 from typing import Annotated, Any, Literal
 

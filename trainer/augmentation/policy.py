@@ -11,8 +11,8 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Dirichlet
 
-from trainer.operations import OPERATIONS
-from trainer.policies import AugMix, AutoAugment, Policy, RandAugment, TrivialAugment
+from trainer.augmentation.operations import OPERATIONS
+from trainer.recipe.policies import AugMix, AutoAugment, Policy, RandAugment, TrivialAugment
 
 
 class Range(NamedTuple):

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from torch.distributions import Beta
 from torch.nn import functional
 
-from trainer.recipe import Recipe
+from trainer.recipe.document import Recipe
 
 
 @dataclass(frozen=True)

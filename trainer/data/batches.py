@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from trainer import warp
-from trainer.augment import augment, blank, flip_vertical
-from trainer.data import Dataset, Split
-from trainer.policy import vary
-from trainer.recipe import Recipe
+from trainer.augmentation import affine
+from trainer.augmentation.crop_flip import augment, blank, flip_vertical
+from trainer.augmentation.policy import vary
+from trainer.data.dataset import Dataset, Split
+from trainer.recipe.document import Recipe
 
 CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 64 << 20}
 
@@ -78,12 +78,12 @@ def _views(pixels: Tensor, recipe: Recipe, generator: Generator) -> list[Tensor]
     """Bytes (N, C, H, W) as the network shall see them, once or, to be compared, three times."""
     padding = recipe.crop_padding
     if recipe.enlarge:
-        pixels, padding = warp.enlarged_window(pixels, recipe.enlarge, padding, generator), 0
+        pixels, padding = affine.enlarged_window(pixels, recipe.enlarge, padding, generator), 0
     x = augment(pixels, padding, recipe.flip, generator, recipe.crop_edge)
     if recipe.flip_vertical:
         x = flip_vertical(x, generator)
     if recipe.rotation:
-        x = warp.random_rotation(x, recipe.rotation, generator)
+        x = affine.random_rotation(x, recipe.rotation, generator)
     policy = recipe.expanded_policy
     if policy is None:
         return [x]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trainer import warp
+from trainer.augmentation import affine
 
 Operation = Callable[[Tensor, Tensor], Tensor]
 
@@ -73,11 +73,11 @@ def identity(x: Tensor, _amount: Tensor) -> Tensor:
 
 OPERATIONS: dict[str, Operation] = {
     "Identity": identity,
-    "ShearX": lambda x, amount: warp.shear(x, amount, 0),
-    "ShearY": lambda x, amount: warp.shear(x, amount, 1),
-    "TranslateX": lambda x, amount: warp.shift(x, amount, 0),
-    "TranslateY": lambda x, amount: warp.shift(x, amount, 1),
-    "Rotate": warp.rotate,
+    "ShearX": lambda x, amount: affine.shear(x, amount, 0),
+    "ShearY": lambda x, amount: affine.shear(x, amount, 1),
+    "TranslateX": lambda x, amount: affine.shift(x, amount, 0),
+    "TranslateY": lambda x, amount: affine.shift(x, amount, 1),
+    "Rotate": affine.rotate,
     "Brightness": brightness,
     "Color": color,
     "Contrast": contrast,

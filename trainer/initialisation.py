@@ -6,8 +6,8 @@ from torch.nn import functional
 from space.architecture import Architecture
 from space.errors import RecipeError
 from trainer import model
-from trainer.feed import Normalisation
-from trainer.recipe import Recipe, Scale
+from trainer.data.batches import Normalisation
+from trainer.recipe.document import Recipe, Scale
 
 KNOWN = {
     "none": Scale(mean=(0.0,), deviation=(1.0,)),

@@ -5,8 +5,8 @@ A function of the step alone, so a training that goes on needs no state of it. F
 
 from typing import NamedTuple
 
-from trainer.recipe import Recipe
-from trainer.schedules import OneCycle
+from trainer.recipe.document import Recipe
+from trainer.recipe.schedules import OneCycle
 
 
 class Moment(NamedTuple):

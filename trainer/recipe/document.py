@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from space.errors import RecipeError
-from trainer import mistakes
-from trainer.habits import HABITS, WITH_BETAS, WITH_MOMENTUM, OptimizerName
-from trainer.policies import POLICIES, AugMix, Policy, PolicyField
-from trainer.schedules import SHORT, Base, Cosine, OneCycle, ScheduleField, Share
+from trainer.recipe import checks
+from trainer.recipe.optimizer_defaults import HABITS, WITH_BETAS, WITH_MOMENTUM, OptimizerName
+from trainer.recipe.policies import POLICIES, AugMix, Policy, PolicyField
+from trainer.recipe.schedules import SHORT, Base, Cosine, OneCycle, ScheduleField, Share
 
 CONFIG = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 Deviation = Annotated[float, Field(gt=0, le=10)]
@@ -99,7 +99,7 @@ class Recipe(BaseModel):
     )
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     evaluate_in_training_mode: bool = Field(False, description="a mistake, kept to repeat published results")
-    accept: tuple[mistakes.Name, ...] = Field((), description="known mistakes that are meant")
+    accept: tuple[checks.Name, ...] = Field((), description="known mistakes that are meant")
 
     @model_validator(mode="before")
     @classmethod
@@ -116,7 +116,7 @@ class Recipe(BaseModel):
     def _fits_together(self) -> Self:
         for problem in self._conflicts():
             raise ValueError(problem)
-        for mistake in mistakes.of_recipe(self):
+        for mistake in checks.of_recipe(self):
             if mistake.name and mistake.name not in self.accept:
                 raise ValueError(mistake.refusal)
         return self
