@@ -70,7 +70,7 @@ def networks(count: int, task: Any, max_macs: int | None) -> list[Any]:
 def _draws(default: Any, budget: Any, task: Any) -> list[Any]:
     from space import sampling
     from space.budget import judge
-    from space.dice import Dice
+    from space.random_suggest import Dice
 
     found = [sampling.propose(default, budget, task, Dice(seed)) for seed in range(DRAWS)]
     return [network for network in found if judge(network, budget).fits]

@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded
 from space import cost, sampling, space
 from space.architecture import Architecture
 from space.budget import Budget, judge
-from space.dice import Dice
+from space.random_suggest import Dice
 from space.space import Task
 
 TARGET = 10_000  # judged per second

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from space import cost
 from space.architecture import Architecture
 from space.budget import Budget
-from space.dice import Dice
+from space.random_suggest import Dice
 from space.sampling import propose
 from space.space import SearchSpace, Task
 

@@ -22,7 +22,7 @@ from search.ending import die_with_parent
 from search.plan import Plan
 from space import cost, sampling
 from space.architecture import Architecture
-from space.dice import Dice
+from space.random_suggest import Dice
 from trainer.recipe.document import Recipe
 
 MOST = 8

@@ -16,7 +16,7 @@ from search import options, settings, views
 if TYPE_CHECKING:
     from search.calibrating import Estimate
     from space.budget import Budget
-    from space.knobs import Knob
+    from space.domains import Knob
     from space.space import SearchSpace, Task
 
 FILE = click.argument("file", type=click.Path(path_type=Path), required=False)
@@ -140,7 +140,7 @@ def sample(file: Path | None, number: int, seed: int, out: Path | None, form: st
     """Draw networks of a space FILE (else of the default space), as a search proposes them at first."""
     from search.display import summary
     from space import cost, files
-    from space.dice import Dice
+    from space.random_suggest import Dice
     from space.sampling import propose, require_smallest
 
     found = opened(file)

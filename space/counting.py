@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from space.architecture import MaxPool, map_after
-from space.knobs import FloatRange, IntRange, Knob, maximum, minimum
-from space.shape import clamped, pooled, rounded
+from space.domains import FloatRange, IntRange, Knob, maximum, minimum
+from space.skeleton import clamped, pooled, rounded
 from space.space import SearchSpace, StageKnobs, Task
 
 FEW = 16  # values of a ratio that are followed one by one; more are taken for all widths between

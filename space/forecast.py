@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from itertools import product
 from math import sqrt
 
-from space import blame, cost, counting
+from space import cost, counting, lift
 from space.architecture import Architecture
 from space.budget import Budget
 from space.cost import Cost
-from space.dice import Dice
+from space.domains import maximum, minimum
 from space.errors import SpaceError
-from space.extremes import require_smallest
-from space.knobs import maximum, minimum
+from space.random_suggest import Dice
 from space.sampling import plain, propose
-from space.shape import Shape, StageShape, realise
+from space.skeleton import Shape, StageShape, realise
+from space.smallest import require_smallest
 from space.space import SearchSpace, Task
 
 DRAWS = 4_000  # of a space of five stages or so, in about a second; of fewer the more stages there are
@@ -71,8 +71,8 @@ class Forecast:
     largest_drawn: Cost
     largest: Cost
     networks: int
-    causes: tuple[blame.Cause, ...]
-    helps: tuple[blame.Cause, ...]
+    causes: tuple[lift.Cause, ...]
+    helps: tuple[lift.Cause, ...]
     plain_macs: Spread | None
     fit_macs: Spread
 
@@ -110,8 +110,8 @@ def forecast(
         largest_drawn=max(spent),
         largest=cost.total(largest(space, task)),
         networks=counting.networks(space, task),
-        causes=tuple(blame.causes(answers, [not fit for fit in fits])),
-        helps=tuple(blame.causes(answers, fits)) if sum(fits) < RARE * len(fits) else (),
+        causes=tuple(lift.causes(answers, [not fit for fit in fits])),
+        helps=tuple(lift.causes(answers, fits)) if sum(fits) < RARE * len(fits) else (),
         plain_macs=_spread([each.macs for fit, each in zip(fits, spent, strict=True) if fit]),
         fit_macs=_spread(made) or Spread(least.macs, least.macs, least.macs),
     )
@@ -128,7 +128,7 @@ def require_luck(found: Forecast) -> None:
         )
 
 
-def _first(causes: Sequence[blame.Cause]) -> str:
+def _first(causes: Sequence[lift.Cause]) -> str:
     return f" (most misses for their number: {causes[0].knob} = {causes[0].value})" if causes else ""
 
 

@@ -1,4 +1,4 @@
-"""An architecture read back as a shape of a space: what `space/shape.py` does, undone.
+"""An architecture read back as a shape of a space: what `space/skeleton.py` does, undone.
 
 What cannot be told apart in the built network (the kernel of a shortcut that is an identity, a window that
 is the whole map) is taken as the space has it. Every answer is proven by making the network again.
@@ -11,8 +11,8 @@ from typing import Any
 
 from space.architecture import Architecture, MaxPool, TailConvolution, canonical
 from space.document import shown
-from space.knobs import Knob, holds, minimum, near, told
-from space.shape import TAIL, Gate, PoolKind, Shape, StageShape, pooled, realise, rounded
+from space.domains import Knob, holds, minimum, near, told
+from space.skeleton import TAIL, Gate, PoolKind, Shape, StageShape, pooled, realise, rounded
 from space.space import Form, SearchSpace, Task, fits
 
 

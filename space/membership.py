@@ -9,10 +9,10 @@ from typing import Any
 
 from space.architecture import Architecture
 from space.budget import Budget, judge
+from space.domains import near, told
 from space.inverse import shape_of
-from space.knobs import near, told
 from space.sampling import propose
-from space.shape import Shape
+from space.skeleton import Shape
 from space.space import SearchSpace, Task
 
 

@@ -15,10 +15,10 @@ from typing import Any, Protocol
 from space import cost
 from space.architecture import Architecture
 from space.budget import Budget
-from space.extremes import require_smallest as require_smallest
-from space.extremes import smallest as smallest
-from space.knobs import FloatRange, IntRange, Knob, minimum, towards_low
-from space.shape import Shape, StageShape, realise
+from space.domains import FloatRange, IntRange, Knob, minimum, towards_low
+from space.skeleton import Shape, StageShape, realise
+from space.smallest import require_smallest as require_smallest
+from space.smallest import smallest as smallest
 from space.space import SearchSpace, Task
 
 

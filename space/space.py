@@ -13,11 +13,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, fi
 
 from space.architecture import MOST_STAGES, Activation, MaxPool, map_after
 from space.document import Document, first_problem, name_of, read
+from space.domains import BlocksKnob, FloatKnob, IntKnob, Kernels, Strides, maximum, minimum
+from space.domains import FloatRange as FloatRange
+from space.domains import IntRange as IntRange
+from space.domains import Knob as Knob
 from space.errors import SpaceError
-from space.knobs import BlocksKnob, FloatKnob, IntKnob, Kernels, Strides, maximum, minimum
-from space.knobs import FloatRange as FloatRange
-from space.knobs import IntRange as IntRange
-from space.knobs import Knob as Knob
 
 Form = Literal["linear", "hidden", "tail", "softmax"]
 Grains = Annotated[

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from space import blame, cost, counting, extremes, forecast
+from space import cost, counting, forecast, lift, smallest
 from space import space as spaces
 from space.budget import Budget
-from space.dice import Dice
 from space.errors import NothingFitsError, SpaceError
 from space.forecast import Share
+from space.random_suggest import Dice
 from space.sampling import nearest, plain, propose
 from space.space import (
     BlockKnobs,
@@ -157,7 +157,7 @@ def test_smallest_and_largest_enclose_every_draw_and_are_reached() -> None:
     assert told.smallest == min(counts)
     assert told.largest == max(counts) == cost.total(forecast.largest(SMALL, TASK))
     assert told.largest_drawn <= told.largest
-    assert told.smallest == cost.total(extremes.smallest(SMALL, TASK))
+    assert told.smallest == cost.total(smallest.smallest(SMALL, TASK))
 
 
 def test_the_default_space_has_beyond_all_measure_and_is_forecast_all_the_same() -> None:
@@ -201,12 +201,12 @@ def test_the_value_that_makes_networks_too_large_is_named_and_its_companions_are
 def test_shares_of_a_cause_are_counted_over_all_draws() -> None:
     answers = [{"kernel": 7, "other": 1}] * 60 + [{"kernel": 3, "other": 1}] * 40
     misses = [True] * 50 + [False] * 50
-    assert blame.causes(answers, misses) == [blame.Cause("kernel", "7", of_misses=1.0, of_draws=0.6)]
+    assert lift.causes(answers, misses) == [lift.Cause("kernel", "7", of_misses=1.0, of_draws=0.6)]
 
 
 def test_a_value_that_nearly_all_draws_have_is_not_blamed() -> None:
     answers = [{"kernel": 7}] * 960 + [{"kernel": 3}] * 40
-    assert blame.causes(answers, [True] * 960 + [False] * 40) == []
+    assert lift.causes(answers, [True] * 960 + [False] * 40) == []
 
 
 def test_where_few_draws_fit_the_values_of_those_that_do_are_told() -> None:
@@ -218,7 +218,7 @@ def test_where_few_draws_fit_the_values_of_those_that_do_are_told() -> None:
 
 
 def test_nothing_is_blamed_where_nothing_misses() -> None:
-    assert blame.causes([{"kernel": 7}] * 100, [False] * 100) == []
+    assert lift.causes([{"kernel": 7}] * 100, [False] * 100) == []
 
 
 def test_the_interval_is_wilsons() -> None:

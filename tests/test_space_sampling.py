@@ -12,8 +12,8 @@ from space import cost, sampling
 from space import space as spaces_
 from space.architecture import Architecture
 from space.budget import Budget, judge
+from space.domains import holds, maximum, minimum
 from space.errors import NothingFitsError
-from space.knobs import holds, maximum, minimum
 from space.space import IntRange, SearchSpace, StageKnobs, Task, WidthKnob, fits
 
 SEEDS = st.integers(0, 2**32)

@@ -9,9 +9,9 @@ from itertools import product
 from space import cost
 from space.architecture import Architecture
 from space.budget import Budget
+from space.domains import Knob, maximum, minimum, towards_low
 from space.errors import NothingFitsError
-from space.knobs import Knob, maximum, minimum, towards_low
-from space.shape import Shape, StageShape, realise
+from space.skeleton import Shape, StageShape, realise
 from space.space import Form, SearchSpace, Task
 
 
