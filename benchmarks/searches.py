@@ -26,7 +26,7 @@ from benchmarks import plain
 
 def ours(given: argparse.Namespace, place: Path, seed: int) -> dict[str, Any]:
     from search import study as studies_of_optuna
-    from storage import database, results, studies
+    from storage import candidates, database, studies
 
     url = f"sqlite:///{place}/search.db"
     command = [sys.executable, "-m", "search", "launch", "--trials", "100000", "--study", "bench"]
@@ -34,7 +34,7 @@ def ours(given: argparse.Namespace, place: Path, seed: int) -> dict[str, Any]:
     began = _run([*command, *_common(given, seed)], given.seconds)
     studies_of_optuna.quiet()
     engine = database.connect(url, create=False)
-    rows = results.candidates(engine, studies.find(engine, "bench").id)
+    rows = candidates.candidates(engine, studies.find(engine, "bench").id)
     engine.dispose()
     found = [
         {

@@ -30,11 +30,11 @@ from search import study as studies
 from search.pruning import Pruning
 from search.spool import End, Owed, Spool
 from space.errors import LeaseLostError, StorageError
-from storage import leases, results
+from storage import candidates, leases
+from storage.candidates import Also
 from storage.database import redacted
 from storage.leases import Claim
 from storage.records import Candidate, Epoch, Measured, State
-from storage.results import Also
 
 # The database, not the trial: wait and try again.
 OUT_OF_REACH = (
@@ -171,7 +171,7 @@ class Book:
             self._pay_patiently()
         except LeaseLostError:
             self.patience.insist(
-                lambda: results.keep_late(self.engine, self.claim, self.candidate.id, state, outcome)
+                lambda: candidates.keep_late(self.engine, self.claim, self.candidate.id, state, outcome)
             )
             self.spool.clear()
             raise
@@ -234,7 +234,7 @@ class Book:
 
     def _enter(self, epoch: Epoch, owed: list[Epoch]) -> None:
         trial_id, step, value = self.trial._trial_id, epoch.epoch, epoch.validation_accuracy
-        save = partial(results.save_epoch, self.engine, self.claim, self.candidate.id, epoch)
+        save = partial(candidates.save_epoch, self.engine, self.claim, self.candidate.id, epoch)
         self._in_both(save, partial(rdb.report, trial_id=trial_id, step=step, value=value))
         if owed is self.epochs:  # not started over meanwhile
             self.pruning.steps[step] = value
@@ -244,7 +244,7 @@ class Book:
         trial_id, steps = self.trial._trial_id, self.pruning.steps
         state, value = studies.told(end.state, end.outcome, steps)
         finish = partial(
-            results.finish,
+            candidates.finish,
             self.engine,
             self.claim,
             self.candidate.id,

@@ -7,18 +7,18 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from search.shelf import Shelf
-from storage import results
+from storage import candidates
 from storage.records import KNOWN, TRAINED, State
 from storage.studies import Study
 
 
 def stale(engine: Engine, record: Study, folder: Path, best: int) -> list[Path]:
     """The files in the study's folder that may go; `best` is of how many networks the weights stay."""
-    rows = results.candidates(engine, record.id)
+    rows = candidates.candidates(engine, record.id)
     over = {row.fingerprint for row in rows if row.state in KNOWN - {State.RUNNING}}
     started = {row.fingerprint for row in rows if row.state in (State.RUNNING, State.LOST, State.CANCELLED)}
     done = sum(row.state in TRAINED for row in rows) >= record.trials
-    leaders = results.best(engine, record.id, best) if best else []
+    leaders = candidates.best(engine, record.id, best) if best else []
     shelf = Shelf(folder, best, lambda _: None)
     return shelf.stale({row.number for row in leaders}, set() if done else started - over)
 

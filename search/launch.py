@@ -19,7 +19,7 @@ from search.display import Display, Snapshot
 from search.fleet import Fleet
 from search.plan import Plan
 from search.preparation import Flags
-from storage import leases, results, studies
+from storage import candidates, leases, studies
 from storage.records import TRAINED, Candidate, State
 from storage.studies import Order, Study
 
@@ -114,7 +114,7 @@ class Launch:
     def _on_death(self, worker: str) -> bool:
         """Whether a worker that died had finished a trial. What it held goes to another one at once."""
         study.recover(self.optuna, leases.evict(self.engine, self.record.id, worker))
-        rows = results.candidates(self.engine, self.record.id, states=TRAINED)
+        rows = candidates.candidates(self.engine, self.record.id, states=TRAINED)
         return any(row.worker == worker for row in rows)
 
     def run(self, display: Display, interrupts: Interrupts) -> End:
@@ -216,7 +216,7 @@ class Launch:
         try:
             if self.patience.calm(self.flags.lease_seconds):
                 study.recover(self.optuna, leases.reap(self.engine, self.record.id))
-            tally = results.tally(self.engine, self.record.id)
+            tally = candidates.tally(self.engine, self.record.id)
             record = studies.find(self.engine, self.record.name)
         except OUT_OF_REACH as error:
             self.patience.wait(error)
@@ -241,10 +241,10 @@ class Launch:
 
     def snapshot(self) -> Snapshot:
         """The study as it is now. What ended before this launch does not count as news."""
-        tally = results.tally(self.engine, self.record.id)
+        tally = candidates.tally(self.engine, self.record.id)
         ended = sum(tally.values()) - tally[State.RUNNING]
         fresh = 0 if self.ended is None else ended - self.ended
-        best = results.best(self.engine, self.record.id)
+        best = candidates.best(self.engine, self.record.id)
         snapshot = Snapshot(
             name=self.record.name,
             target=self.record.trials,
@@ -262,7 +262,7 @@ class Launch:
         if not count:
             return []
         ended = set(State) - {State.RUNNING}
-        rows = results.candidates(
+        rows = candidates.candidates(
             self.engine, self.record.id, states=ended, sort="finished_at", descending=True, limit=count
         )
         return rows[::-1]

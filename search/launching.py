@@ -19,7 +19,7 @@ from search.starting import Starter
 from space import cost, sampling
 from space.architecture import Architecture
 from space.errors import UsageError
-from storage import database, results
+from storage import candidates, database
 from storage.records import Candidate
 from storage.studies import Order, Study
 from trainer.recipe import checks
@@ -181,6 +181,6 @@ def _leave(
     else:
         click.echo(f"keep it with `search export {record.name}`")
     if report:
-        rows = results.candidates(engine, record.id)
-        artifact.write(reports.page(record, plan, rows, results.epochs(engine, record.id)), report)
+        rows = candidates.candidates(engine, record.id)
+        artifact.write(reports.page(record, plan, rows, candidates.epochs(engine, record.id)), report)
         click.echo(f"wrote {report}: open it in a browser")

@@ -23,7 +23,7 @@ from space import cost
 from space.architecture import Architecture
 from space.budget import judge
 from space.errors import DivergedError, ExhaustedError, LeaseLostError
-from storage import results
+from storage import candidates
 from storage.leases import Claim
 from storage.records import Candidate, Proposal, State
 from trainer.outcome import Outcome
@@ -60,7 +60,7 @@ def run(bench: Bench, claim: Claim) -> State:
 
 def ask(bench: Bench) -> tuple[Trial, Architecture]:
     """The trial that somebody else could not end, if there is one; else what the sampler proposes."""
-    broken = results.owed(bench.engine, bench.study_id)
+    broken = candidates.owed(bench.engine, bench.study_id)
     if broken:
         trial = studies.ask_again(bench.study, broken)
         return trial, bench.plan.propose(trial)
@@ -92,7 +92,7 @@ def enter(bench: Bench, claim: Claim, trial: Trial, architecture: Architecture) 
         device=bench.device,
         versions=bench.versions,
     )
-    return results.propose(bench.engine, claim, proposal)
+    return candidates.propose(bench.engine, claim, proposal)
 
 
 def training_seed(study_seed: int, fingerprint: str) -> int:
@@ -173,7 +173,7 @@ def keep(bench: Bench, candidate: Candidate, outcome: Outcome, save: Callable[[P
     if not bench.shelf.best:
         return
     try:
-        best = results.best(bench.engine, bench.study_id, bench.shelf.best)
+        best = candidates.best(bench.engine, bench.study_id, bench.shelf.best)
     except OUT_OF_REACH:
         best = []  # nobody can say: they are kept, and tidied away later
     if len(best) < bench.shelf.best or outcome.accuracy >= (best[-1].accuracy or 0.0):
@@ -184,7 +184,7 @@ def clear_away(bench: Bench, candidate: Candidate) -> None:
     """A trial has ended for good: removes its checkpoint, and the weights that are no longer of the best."""
     bench.shelf.done(candidate.fingerprint)
     with suppress(*OUT_OF_REACH):
-        best = results.best(bench.engine, bench.study_id, bench.shelf.best) if bench.shelf.best else []
+        best = candidates.best(bench.engine, bench.study_id, bench.shelf.best) if bench.shelf.best else []
         bench.shelf.tidy({row.number for row in best})
 
 

@@ -17,7 +17,7 @@ from space import space as spaces
 from space.budget import Budget
 from space.errors import StorageError, StudyError
 from space.space import Task
-from storage import database, results, studies
+from storage import candidates, database, studies
 from storage.records import TRAINED
 from storage.studies import Study
 from trainer.data import dataset as datasets
@@ -146,7 +146,7 @@ def prepare(flags: Flags) -> tuple[Engine, Study, Plan]:
     engine = database.connect(flags.storage)
     database.prepare(engine)
     if record:
-        tally = results.tally(engine, record.id)
+        tally = candidates.tally(engine, record.id)
         studies.set_trials(engine, record.id, max(flags.trials, sum(tally[state] for state in TRAINED)))
         studies.give_order(engine, record.id, studies.Order.RUN)
         return engine, studies.find(engine, record.name), plan

@@ -20,7 +20,7 @@ from sqlalchemy import Engine
 from search import rdb
 from search import study as studies
 from space.errors import LeaseLostError
-from storage import results
+from storage import candidates
 from storage.leases import Claim
 from storage.records import Epoch, Measured, State
 
@@ -139,11 +139,11 @@ def settle(owed: Owed, study: optuna.Study, engine: Engine) -> str:
     try:
         if owed.end is None:
             for epoch in owed.epochs:
-                results.save_epoch(engine, owed.claim, owed.candidate_id, epoch)
+                candidates.save_epoch(engine, owed.claim, owed.candidate_id, epoch)
             return "epochs written down, the end never came"
         state, value = studies.told(owed.end.state, owed.end.outcome, steps)
         trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, owed.number)
-        results.finish(
+        candidates.finish(
             engine,
             owed.claim,
             owed.candidate_id,
@@ -156,6 +156,6 @@ def settle(owed: Owed, study: optuna.Study, engine: Engine) -> str:
         )
     except LeaseLostError:
         if owed.end is not None:
-            results.keep_late(engine, owed.claim, owed.candidate_id, owed.end.state, owed.end.outcome)
+            candidates.keep_late(engine, owed.claim, owed.candidate_id, owed.end.state, owed.end.outcome)
         return "late, another worker had it"
     return f"{owed.end.state.value}, written down"

@@ -17,7 +17,7 @@ from space import published
 from space.architecture import Architecture
 from space.errors import UsageError
 from space.membership import suggestions_of
-from storage import results
+from storage import candidates
 from storage.studies import Study
 
 ALL = "published"
@@ -67,7 +67,7 @@ def _starter(name: str, architecture: Architecture, plan: Plan) -> Starter:
 
 def enqueue(engine: Engine, storage: str, record: Study, plan: Plan, found: Sequence[Starter]) -> int:
     """Puts those that can be made before everything else, unless the study has them; returns how many."""
-    known = {row.fingerprint for row in results.candidates(engine, record.id)}
+    known = {row.fingerprint for row in candidates.candidates(engine, record.id)}
     fresh = [starter for starter in found if starter.answers and starter.fingerprint not in known]
     if not fresh:
         return 0

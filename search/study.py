@@ -19,7 +19,7 @@ from search.rdb import Storage
 from search.tpe import Tpe
 from space.budget import Verdict
 from space.errors import StudyError
-from storage import leases, results
+from storage import candidates, leases
 from storage.records import TRAINED, Candidate, Measured, State
 
 MEETINGS = 8  # at a table of Optuna's; each is met once by whoever is second
@@ -212,7 +212,7 @@ def reconcile(study: optuna.Study, engine: Engine, study_id: int) -> None:
     unfinished = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     if not unfinished or leases.running(engine, study_id):
         return
-    rows = {row.number: row for row in results.candidates(engine, study_id)}
+    rows = {row.number: row for row in candidates.candidates(engine, study_id)}
     for frozen in unfinished:
         row = rows.get(frozen.number)
         state = TOLD.get(row.state, TrialState.FAIL) if row else TrialState.FAIL

@@ -36,29 +36,29 @@ class View:
 
     @property
     def trained(self) -> int:
-        from storage import results
+        from storage import candidates
 
-        tally = results.tally(self.engine, self.record.id)
-        return sum(tally[state] for state in results.TRAINED)
+        tally = candidates.tally(self.engine, self.record.id)
+        return sum(tally[state] for state in candidates.TRAINED)
 
     def rows(self) -> "list[Candidate]":
-        from storage import results
+        from storage import candidates
 
-        return results.candidates(self.engine, self.record.id)
+        return candidates.candidates(self.engine, self.record.id)
 
     def epochs(self) -> "dict[int, list[Epoch]]":
-        from storage import results
+        from storage import candidates
 
-        return results.epochs(self.engine, self.record.id)
+        return candidates.epochs(self.engine, self.record.id)
 
     def candidate(self) -> "Candidate":
         """The trial that was named, else the best. Raises StudyError where there is none."""
         from space.errors import StudyError
-        from storage import results
+        from storage import candidates
 
         if self.number is not None:
-            return results.find(self.engine, self.record.id, self.number)
-        found = results.best(self.engine, self.record.id)
+            return candidates.find(self.engine, self.record.id, self.number)
+        found = candidates.best(self.engine, self.record.id)
         if not found:
             raise StudyError(f"study {self.record.name!r} has no network that was trained to the end yet")
         return found[0]
@@ -148,15 +148,15 @@ def status(study: str | None, storage: str, form: str) -> None:
     """What a study has done, what runs, and what leads."""
     from search import recovery
     from search.display import best_line, counts
-    from storage import leases, results
+    from storage import candidates, leases
 
     with opened(storage, study, whole=True) as view:
         recovery.recover(view.engine, storage, view.record)
-        tally = results.tally(view.engine, view.record.id)
+        tally = candidates.tally(view.engine, view.record.id)
         running = leases.running(view.engine, view.record.id)
-        best_ = results.best(view.engine, view.record.id)
+        best_ = candidates.best(view.engine, view.record.id)
         plan = view.plan
-    trained = sum(tally[state] for state in results.TRAINED)
+    trained = sum(tally[state] for state in candidates.TRAINED)
     if form != "table":
         row: dict[str, Any] = {"study": view.record.name, "trials": view.record.trials, "trained": trained}
         row |= {state.value: count for state, count in tally.items()}
@@ -190,12 +190,12 @@ def status(study: str | None, storage: str, form: str) -> None:
 def list_(storage: str, form: str) -> None:
     """The studies of the store."""
     from search.plan import Plan
-    from storage import results, studies
+    from storage import candidates, studies
 
     rows = []
     with engine(storage) as opened_:
         for record in studies.all_studies(opened_):
-            tally, best_ = results.tally(opened_, record.id), results.best(opened_, record.id)
+            tally, best_ = candidates.tally(opened_, record.id), candidates.best(opened_, record.id)
             plan = Plan.of(record.settings)
             rows.append(
                 {
@@ -203,7 +203,7 @@ def list_(storage: str, form: str) -> None:
                     "created": f"{record.created_at:%Y-%m-%d %H:%M}",
                     "data": plan.data.name,
                     "budget": str(plan.budget),
-                    "trained": sum(tally[state] for state in results.TRAINED),
+                    "trained": sum(tally[state] for state in candidates.TRAINED),
                     "trials": record.trials,
                     "best_accuracy": best_[0].accuracy if best_ else None,
                     "parameters": best_[0].parameters if best_ else None,
@@ -226,12 +226,14 @@ def list_(storage: str, form: str) -> None:
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Show so many.")
 def trials(study: str | None, storage: str, form: str, sort: str, limit: int | None) -> None:
     """Every proposal of a study and what became of it."""
-    from storage import results
+    from storage import candidates
 
     descending = sort in ("accuracy", "best_accuracy", "images_per_second")
     field = "number" if sort == "trial" else sort
     with opened(storage, study, whole=True) as view:
-        rows = results.candidates(view.engine, view.record.id, sort=field, descending=descending, limit=limit)
+        rows = candidates.candidates(
+            view.engine, view.record.id, sort=field, descending=descending, limit=limit
+        )
     emit([brief(row) for row in rows], form)
 
 
@@ -245,11 +247,11 @@ def trials(study: str | None, storage: str, form: str, sort: str, limit: int | N
 def best(study: str | None, storage: str, form: str, top: int) -> None:
     """The most accurate networks that were trained to the end, with 95% intervals."""
     from search.ranking import wilson
-    from storage import results
+    from storage import candidates
 
     with opened(storage, study, whole=True) as view:
         images = view.plan.data.validation_images
-        found = results.best(view.engine, view.record.id, top)
+        found = candidates.best(view.engine, view.record.id, top)
         view.candidate()
     rows = []
     for row in found:

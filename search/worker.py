@@ -23,7 +23,7 @@ from search.book import OUT_OF_REACH, Patience, one_line
 from search.ending import MADE_ROOM, Ending, die_with_parent
 from search.progress import Cancelled
 from space.errors import ExhaustedError, LeaseLostError, ParsimonyError, StorageError
-from storage import database, leases, results, studies
+from storage import candidates, database, leases, studies
 from storage.leases import Answer
 from storage.records import State
 from storage.studies import Order, Study
@@ -183,8 +183,8 @@ def _work_through(assignment: Assignment, engine: Engine, name: str | None, endi
 
 def _unfinished(engine: Engine, name: str | None) -> Study | None:
     for record in reversed(studies.all_studies(engine)):
-        tally = results.tally(engine, record.id)
-        trained = sum(tally[state] for state in results.TRAINED)
+        tally = candidates.tally(engine, record.id)
+        trained = sum(tally[state] for state in candidates.TRAINED)
         if name in (None, record.name) and trained < record.trials and record.order == studies.Order.RUN:
             return record
     return None

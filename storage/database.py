@@ -118,11 +118,11 @@ def engine_options(url: str) -> dict[str, Any]:
     }
     options = [f"-c {key}={value}" for key, value in server.items()]
     arguments["options"] = " ".join([*options, *_texts(parsed.query.get("options"))])
-    from storage import answering  # loads psycopg, which a SQLite file does without
+    from storage import postgres  # loads psycopg, which a SQLite file does without
 
     return {
         "connect_args": arguments,
-        "creator": answering.creator(parsed, arguments),
+        "creator": postgres.creator(parsed, arguments),
         "pool_pre_ping": True,
     }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from faults import Search, Started, wait_until
 
-from storage import results
+from storage import candidates
 from storage.records import TRAINED
 
 SPARED_AFTER = 2  # deaths of a slot without a finished trial: a third would close it, as it should
@@ -50,7 +50,7 @@ class Killer:
 
     def _finished(self, pid: int) -> bool:
         name = worker_of(pid)
-        rows = self.search.ask(lambda engine, study: results.candidates(engine, study, states=TRAINED))
+        rows = self.search.ask(lambda engine, study: candidates.candidates(engine, study, states=TRAINED))
         return any(row.worker == name for row in rows)
 
 

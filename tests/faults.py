@@ -21,7 +21,7 @@ from uuid import uuid4
 from command import ROOT
 from sqlalchemy import Engine
 
-from storage import database, leases, results, studies
+from storage import candidates, database, leases, studies
 from storage.records import KNOWN, MAX_ATTEMPTS, TRAINED, Candidate, State
 
 MARK = "FAULT_MARK"
@@ -125,7 +125,7 @@ class Search:
     def trained(self) -> int:
         """Trials that count; 0 while there is no study yet, or no database."""
         with suppress(Exception):
-            tally = self.ask(results.tally)
+            tally = self.ask(candidates.tally)
             return sum(tally[state] for state in TRAINED)
         return 0
 
@@ -142,7 +142,7 @@ class Search:
 
     def interrupted(self) -> int:
         """How many attempts were lost."""
-        return int(self.ask(results.tally)[State.LOST])
+        return int(self.ask(candidates.tally)[State.LOST])
 
     def processes(self) -> list[int]:
         """All that carry the mark and live."""
@@ -175,7 +175,7 @@ class Search:
         assert self.processes() == [], "a process was left behind"
         checked = check("db", "check", self.name, "--storage", self.url)
         assert checked.code == 0, checked.out + checked.err
-        rows: list[Candidate] = self.ask(results.candidates)
+        rows: list[Candidate] = self.ask(candidates.candidates)
         trained = [row for row in rows if row.state in TRAINED]
         assert [row.number for row in rows if row.state == State.RUNNING] == []
         assert self.ask(leases.running) == []
@@ -255,6 +255,6 @@ def require_equal_results(search: Search) -> None:
     sys.path.insert(0, str(ROOT / "tests" / "fake_training"))
     from fake_trainer import accuracy_of
 
-    for row in search.ask(results.candidates):
+    for row in search.ask(candidates.candidates):
         if row.state == State.COMPLETED:
             assert row.accuracy == accuracy_of(row.fingerprint, row.seed)

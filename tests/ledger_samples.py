@@ -2,7 +2,7 @@
 
 from sqlalchemy import Engine, text
 
-from storage import database, leases, results, studies
+from storage import candidates, database, leases, studies
 from storage.leases import Claim
 from storage.records import Candidate, Epoch, Measured, Proposal, State
 from storage.studies import Study
@@ -58,13 +58,13 @@ def start(
     engine: Engine, study: Study, number: int, worker: str = "one", depth: int = 3
 ) -> tuple[Claim, Candidate]:
     claim = take(engine, study, worker)
-    return claim, results.propose(engine, claim, proposal(number, depth=depth))
+    return claim, candidates.propose(engine, claim, proposal(number, depth=depth))
 
 
 def train(engine: Engine, study: Study, number: int, accuracy: float, depth: int = 3) -> Candidate:
     claim, candidate = start(engine, study, number, depth=depth)
-    results.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(accuracy))
-    return results.find(engine, study.id, number)
+    candidates.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(accuracy))
+    return candidates.find(engine, study.id, number)
 
 
 def everything(engine: Engine) -> list[list[tuple[object, ...]]]:

@@ -13,7 +13,7 @@ import time
 from ledger_samples import LEASE_SECONDS, epoch, outcome, proposal
 from sqlalchemy import Engine
 
-from storage import database, leases, results
+from storage import candidates, database, leases
 from storage.leases import Answer, Claim
 from storage.records import State
 
@@ -28,18 +28,18 @@ def work(engine: Engine, study_id: int, name: str, dies: bool) -> None:
 
 def train(engine: Engine, claim: Claim, dies: bool) -> None:
     number = claim.token * 10
-    results.propose(
+    candidates.propose(
         engine, claim, proposal(number, fingerprint="the network that all propose", over_budget="too big")
     )
-    candidate = results.propose(
+    candidate = candidates.propose(
         engine, claim, proposal(number + 1, fingerprint=f"network-{claim.ordinal // 2}")
     )
     if candidate.state == State.REPEATED:
-        candidate = results.propose(engine, claim, proposal(number + 2))
-    results.save_epoch(engine, claim, candidate.id, epoch(1))
+        candidate = candidates.propose(engine, claim, proposal(number + 2))
+    candidates.save_epoch(engine, claim, candidate.id, epoch(1))
     if dies:
         os.kill(os.getpid(), signal.SIGKILL)
-    results.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5, epochs=1))
+    candidates.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5, epochs=1))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from fault_proxy import Proxy
 from faults import Figures, Search, require_equal_results, wait_until
 from postgres_server import NoPostgres, Postgres
 
-from storage import results
+from storage import candidates
 from storage.records import State
 
 pytestmark = pytest.mark.faults
@@ -346,7 +346,7 @@ def test_a_server_that_stays_away_ends_the_search_with_its_spool_kept(
     search.fault()
     search.launch(8).require(0)
     figures = search.settle(check, "PostgreSQL away for longer than the patience", 8)
-    states = [row.state for row in search.ask(results.candidates)]
+    states = [row.state for row in search.ask(candidates.candidates)]
     assert states.count(State.COMPLETED) == 8
     keep(figures)
 

@@ -9,7 +9,7 @@ import pytest
 from fault_killer import Killer
 from faults import Figures, Search, require_equal_results, wait_until
 
-from storage import leases, results
+from storage import candidates, leases
 from storage.records import State
 
 pytestmark = pytest.mark.faults
@@ -77,7 +77,7 @@ def test_a_sigterm_to_every_process_lets_trials_finish(
         os.kill(pid, signal.SIGTERM)
     assert launcher.code() == 143, launcher.said()
     search.fault()
-    states = {row.state for row in search.ask(results.candidates)}
+    states = {row.state for row in search.ask(candidates.candidates)}
     assert State.CANCELLED not in states, "a trial that runs may finish within the grace period"
     keep(search.settle(check, "SIGTERM to every process", 200, done=False))
     asked = search.trained() + 4
@@ -102,7 +102,7 @@ def test_a_second_signal_ends_long_trainings_at_once(
     launcher.process.send_signal(told)
     assert launcher.code() == 128 + told, launcher.said()
     search.fault()
-    states = [row.state for row in search.ask(results.candidates)]
+    states = [row.state for row in search.ask(candidates.candidates)]
     assert states.count(State.CANCELLED) == 2
     keep(search.settle(check, f"a second {told.name}", 10, done=False))
 

@@ -11,7 +11,7 @@ from faults import Figures
 from ledger_samples import LEASE_SECONDS, epoch, make_study, outcome, proposal
 from sqlalchemy import Engine
 
-from storage import database, invariants, leases, results
+from storage import candidates, database, invariants, leases
 from storage.leases import Answer, Claim
 from storage.records import State
 from storage.studies import Study
@@ -38,11 +38,11 @@ def race(engines: list[Engine], study: Study, gate: Barrier, index: int) -> int:
     while (claim := leases.claim(engine, study.id, f"worker {index}", LEASE_SECONDS)) is not Answer.DONE:
         if not isinstance(claim, Claim):
             continue
-        candidate = results.propose(
+        candidate = candidates.propose(
             engine, claim, proposal(claim.token, fingerprint=f"network-{claim.token}")
         )
-        results.save_epoch(engine, claim, candidate.id, epoch(1))
-        results.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5, epochs=1))
+        candidates.save_epoch(engine, claim, candidate.id, epoch(1))
+        candidates.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5, epochs=1))
         trained += 1
     return trained
 
@@ -61,7 +61,7 @@ def test_sixteen_workers_and_one_trial_left(
             assert sorted(trained) == [0] * (WORKERS - 1) + [1]
             assert invariants.check(engines[0], study.id) == []
             assert leases.running(engines[0], study.id) == []
-            total += results.tally(engines[0], study.id)[State.COMPLETED]
+            total += candidates.tally(engines[0], study.id)[State.COMPLETED]
     assert total == times
     kind = "PostgreSQL" if engines[0].dialect.name == "postgresql" else "SQLite"
     keep(Figures("16 workers race for the last trial", kind, times, times, total, 0, 0, 0, round(longest, 2)))

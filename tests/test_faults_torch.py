@@ -9,7 +9,7 @@ import pytest
 from fault_killer import Killer
 from faults import Figures, Search, wait_until
 
-from storage import results
+from storage import candidates
 from storage.records import State
 
 pytestmark = pytest.mark.faults
@@ -47,7 +47,7 @@ def test_real_trainings_told_to_end_are_finished_and_gone_on_with(
         os.kill(pid, signal.SIGTERM)
     assert launcher.code() == 143, launcher.said()
     search.fault()
-    states = [row.state for row in search.ask(results.candidates)]
+    states = [row.state for row in search.ask(candidates.candidates)]
     assert states
     assert set(states) <= {State.COMPLETED, State.REPEATED}
     asked = search.trained() + 1

@@ -8,7 +8,7 @@ import pytest
 from faults import Figures, Search, require_equal_results
 
 from search import devices
-from storage import results
+from storage import candidates
 from storage.records import State
 
 pytestmark = pytest.mark.faults
@@ -33,7 +33,7 @@ def run(search: Search, act: str, asked: int, *flags: object, **more: Any) -> Co
 
 
 def states_of(search: Search) -> Counter[State]:
-    rows = search.ask(results.candidates)
+    rows = search.ask(candidates.candidates)
     return Counter(row.state for row in rows if row.state != State.REPEATED)
 
 
@@ -60,7 +60,7 @@ def test_a_training_that_ends_badly_is_written_down_and_the_number_is_reached(
     states = run(search, act, asked)
     assert states[State.COMPLETED] == asked
     assert states[state] >= 1
-    reasons = [row.reason for row in search.ask(results.candidates) if row.state == state]
+    reasons = [row.reason for row in search.ask(candidates.candidates) if row.state == state]
     assert all(reasons)
     keep(search.settle(check, fault, asked))
 
@@ -75,7 +75,7 @@ def test_without_memory_a_training_is_tried_again_at_half_the_batch(
     search = search_on(sqlite_url)
     states = run(search, "memory", 8, once=True)
     assert states == {State.COMPLETED: 8}
-    rows = [row for row in search.ask(results.candidates) if "out of memory" in (row.reason or "")]
+    rows = [row for row in search.ask(candidates.candidates) if "out of memory" in (row.reason or "")]
     assert len(rows) == search.injected
     keep(search.settle(check, "a training that eats all memory once", 8))
 
@@ -142,7 +142,7 @@ def test_a_network_that_kills_every_worker_is_given_up_after_three_attempts(
     search = search_on(sqlite_url)
     search.orders(acts=[{"act": "crash", "share": [0.0, 1.0], "times": 3}])
     search.launch(6, workers=1).require(5)  # three deaths in a row close the only slot
-    lost = [row for row in search.ask(results.candidates) if row.state == State.LOST]
+    lost = [row for row in search.ask(candidates.candidates) if row.state == State.LOST]
     assert [row.attempt for row in lost] == [1, 2, 3]
     search.injected = 3
     search.launch(6, workers=1).require(0)

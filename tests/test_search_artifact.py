@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from search import artifact, objective
 from search import study as optuna_studies
-from storage import database, leases, results
+from storage import candidates, database, leases
 from storage.leases import Claim
 
 Document = dict[str, Any]
@@ -27,7 +27,7 @@ def exported(sqlite_url: str, tmp_path: Path) -> Path:
         bench = make_bench(opened, engine, record, FakeTraining(), plan, tmp_path)
         while isinstance(claim := leases.claim(engine, record.id, "one", 60.0), Claim):
             objective.run(bench, claim)
-    document = artifact.export(record, plan, results.best(engine, record.id)[0], 2)
+    document = artifact.export(record, plan, candidates.best(engine, record.id)[0], 2)
     engine.dispose()
     path = tmp_path / "best.json"
     artifact.write(document.model_dump_json(), path)

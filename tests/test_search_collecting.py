@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from search import bench, objective
 from search import study as optuna_studies
 from search.progress import Cancelled
-from storage import leases, results
+from storage import candidates, leases
 from storage.leases import Claim
 from storage.records import Candidate
 from storage.studies import Study
@@ -28,7 +28,7 @@ def ended(url: str, folder: Path, trained: int, trials: int) -> tuple[Engine, St
             own.cancelled = lambda: True
             with pytest.raises(Cancelled):
                 objective.run(own, take(engine, record))
-    return engine, record, results.candidates(engine, record.id)
+    return engine, record, candidates.candidates(engine, record.id)
 
 
 def take(engine: Engine, record: Study) -> Claim:
@@ -51,7 +51,7 @@ def test_the_best_weights_and_what_may_be_gone_on_with_stay(
     sqlite_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     engine, record, rows = ended(sqlite_url, tmp_path, 4, 6)
-    best = {row.number for row in results.best(engine, record.id, 2)}
+    best = {row.number for row in candidates.best(engine, record.id, 2)}
     engine.dispose()
     folder = fill(sqlite_url, tmp_path, record, rows)
     before = sorted(folder.iterdir())

@@ -17,7 +17,7 @@ from search.plan import Images, Plan, describe
 from search.progress import Cancelled
 from search.shelf import Shelf
 from space.space import Task, parse
-from storage import invariants, leases, results
+from storage import candidates, invariants, leases
 from storage.leases import Claim
 from storage.records import Candidate, State
 from trainer import weights
@@ -70,7 +70,7 @@ def after(batches: int) -> Callable[[], bool]:
 
 
 def curve(bench: Bench, candidate: Candidate) -> list[tuple[float, ...]]:
-    epochs = results.epochs(bench.engine, bench.study_id)[candidate.id]
+    epochs = candidates.epochs(bench.engine, bench.study_id)[candidate.id]
     return [
         (e.epoch, e.train_loss, e.validation_loss, e.validation_accuracy, e.learning_rate) for e in epochs
     ]
@@ -82,7 +82,7 @@ def undisturbed(images: Images, tmp_path: Path) -> tuple[list[tuple[float, ...]]
     url = f"sqlite:///{tmp_path / 'undisturbed.db'}"
     with bench_of(url, images, plan_of(images), 1, tmp_path / "undisturbed") as bench:
         assert one(bench) == State.COMPLETED
-        (only,) = results.candidates(bench.engine, bench.study_id)
+        (only,) = candidates.candidates(bench.engine, bench.study_id)
         return curve(bench, only), only.accuracy
 
 
@@ -95,7 +95,7 @@ def test_a_trial_that_was_cancelled_goes_on_where_it_was(
             one(replace(bench, cancelled=after(2 * steps + 1)))
         said: list[str] = []
         assert one(replace(bench, say=said.append), "another") == State.COMPLETED
-        broken, whole = results.candidates(bench.engine, bench.study_id)
+        broken, whole = candidates.candidates(bench.engine, bench.study_id)
         assert (broken.state, broken.attempt, whole.attempt) == (State.CANCELLED, 1, 1)
         assert said == ["goes on after epoch 2, from a checkpoint"]
         assert (curve(bench, whole), whole.accuracy) == undisturbed
@@ -120,7 +120,7 @@ def test_a_trial_whose_worker_was_taken_for_dead_is_gone_on_with_by_another(
 
         with pytest.raises(objective.LeaseLostError):
             one(replace(bench, cancelled=evicted))
-        lost, whole = results.candidates(bench.engine, bench.study_id)
+        lost, whole = candidates.candidates(bench.engine, bench.study_id)
         assert (lost.state, whole.state, whole.attempt) == (State.LOST, State.COMPLETED, 2)
         assert (curve(bench, whole), whole.accuracy) == undisturbed
         assert bench.study.get_trials(deepcopy=False)[0].state == optuna.trial.TrialState.FAIL
@@ -133,7 +133,7 @@ def test_the_weights_of_the_best_are_kept_and_no_others(
     with bench_of(sqlite_url, images, plan_of(images, SIX), 4, tmp_path / "own") as bench:
         for _ in range(4):
             one(bench)
-        best = results.best(bench.engine, bench.study_id, 2)
+        best = candidates.best(bench.engine, bench.study_id, 2)
         kept = {path.name for path in (tmp_path / "own" / "kept").iterdir()}
         assert kept == {f"{row.number}.safetensors" for row in best}
         found = weights.load(bench.shelf.weights(best[0].number))

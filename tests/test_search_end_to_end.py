@@ -15,7 +15,7 @@ from sqlalchemy import Engine, text
 
 from search import study as optuna_studies
 from search.plan import Plan
-from storage import database, leases, results, studies
+from storage import candidates, database, leases, studies
 from storage.records import TRAINED, State
 from trainer.data import dataset as datasets
 
@@ -44,8 +44,8 @@ def opened(url: str) -> Iterator[tuple[Engine, studies.Study]]:
 def require_books_agree(url: str, trials: int) -> dict[State, int]:
     """The invariant: every proposal ended in one state, the number is exact, Optuna says the same."""
     with opened(url) as (engine, record):
-        tally = results.tally(engine, record.id)
-        rows = results.candidates(engine, record.id)
+        tally = candidates.tally(engine, record.id)
+        rows = candidates.candidates(engine, record.id)
         assert leases.running(engine, record.id) == []
         with optuna_studies.opened(url, record.name, Plan.of(record.settings)) as study:
             known = study.get_trials(deepcopy=False)
@@ -190,7 +190,7 @@ def test_a_killed_worker_costs_no_trial(place: Path, database_url: str) -> None:
     tally = require_books_agree(database_url, 2)
     assert tally[State.LOST] == 1
     with opened(database_url) as (engine, record):
-        lost, retried = results.candidates(engine, record.id)[:2]
+        lost, retried = candidates.candidates(engine, record.id)[:2]
     assert (lost.state, retried.attempt, retried.seed) == (State.LOST, 2, lost.seed)
     assert retried.fingerprint == lost.fingerprint
 
@@ -204,7 +204,7 @@ def test_ctrl_c_drains_and_the_search_goes_on_later(place: Path, sqlite_url: str
     assert ended.code == 130
     assert "finish their trial" in ended.err
     with opened(sqlite_url) as (engine, record):
-        first = results.tally(engine, record.id)
+        first = candidates.tally(engine, record.id)
         assert leases.running(engine, record.id) == []
     trained = sum(first[state] for state in TRAINED)
     assert 1 <= trained < 40
@@ -323,7 +323,7 @@ def test_an_order_reaches_the_workers_and_resume_goes_on(
     assert ended.code == 4, ended.err
     assert "`search resume" in ended.err
     with opened(database_url) as (engine, record):
-        assert results.tally(engine, record.id)[State.CANCELLED] == 1
+        assert candidates.tally(engine, record.id)[State.CANCELLED] == 1
     resumed = finish(start("resume", "--workers", 1, "--gpus", "none", *store, cwd=place))
     assert resumed.code == 0, resumed.err
     require_books_agree(database_url, 2)

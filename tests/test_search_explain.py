@@ -12,7 +12,7 @@ from ledger_samples import proposal, take
 
 from space import architecture
 from space.budget import Budget, judge
-from storage import results
+from storage import candidates
 
 SMALL = {"stem": {"width": 12}, "stages": [{"blocks": 1, "width": 12}, {"blocks": 1, "width": 12}]}
 NETWORK = "published:001-resnet18"
@@ -70,7 +70,7 @@ def test_a_trial_is_held_to_the_budget_of_its_study(capsys: Captured, sqlite_url
     network = architecture.Architecture.parse(SMALL)
     engine, record = make_study(sqlite_url, make_plan(max_parameters=2_000), trials=1)
     offered = replace(proposal(0, network.fingerprint), architecture=network.document())
-    results.propose(engine, take(engine, record), offered)
+    candidates.propose(engine, take(engine, record), offered)
     engine.dispose()
     trial = ("explain", "bench:0", "--storage", sqlite_url)
     assert "3,758 over 2,000" in run(capsys, *trial).out

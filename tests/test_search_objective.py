@@ -22,7 +22,7 @@ from space import sampling
 from space import space as spaces
 from space.architecture import Architecture
 from space.errors import DivergedError, ExhaustedError, LeaseLostError
-from storage import invariants, leases, results
+from storage import candidates, invariants, leases
 from storage.leases import Answer, Claim
 from storage.records import TRAINED, State
 from trainer.outcome import EpochReport, Outcome
@@ -52,7 +52,7 @@ def run_all(bench: Bench) -> list[State]:
 def test_every_trained_trial_is_in_both_books_with_its_cost(database_url: str) -> None:
     with bench_of(database_url, FakeTraining(), make_plan(), 5) as bench:
         assert run_all(bench) == [State.COMPLETED] * 5
-        rows = results.candidates(bench.engine, bench.study_id)
+        rows = candidates.candidates(bench.engine, bench.study_id)
         trials = bench.study.get_trials(deepcopy=False)
         assert [row.number for row in rows] == [trial.number for trial in trials]
         for row, trial in zip(rows, trials, strict=True):
@@ -60,7 +60,7 @@ def test_every_trained_trial_is_in_both_books_with_its_cost(database_url: str) -
             assert trial.user_attrs["macs"] == row.macs
             assert trial.value == row.accuracy
             assert len(trial.intermediate_values) == row.epochs == 3
-        assert len(results.epochs(bench.engine, bench.study_id)) == 5
+        assert len(candidates.epochs(bench.engine, bench.study_id)) == 5
 
 
 def test_parameters_and_macs_are_there_from_the_moment_of_the_proposal(sqlite_url: str) -> None:
@@ -88,7 +88,7 @@ def test_an_oversized_candidate_is_never_trained(sqlite_url: str, monkeypatch: p
     with bench_of(sqlite_url, train, plan, 1) as bench:
         bench.study.enqueue_trial({"budget_share": 1.0})
         assert run_all(bench) == [State.COMPLETED]
-        first, second = results.candidates(bench.engine, bench.study_id)
+        first, second = candidates.candidates(bench.engine, bench.study_id)
         assert first.state == State.OVER_BUDGET
         assert "over 100,000" in str(first.reason)
         assert [fingerprint for fingerprint, _ in train.asked] == [second.fingerprint]
@@ -113,7 +113,7 @@ def test_a_repeated_network_is_answered_from_the_ledger(sqlite_url: str) -> None
     train = FakeTraining()
     with bench_of(sqlite_url, train, make_plan(spaces.parse(TWO_NETWORKS)), 2) as bench:
         run_all(bench)
-        rows = results.candidates(bench.engine, bench.study_id)
+        rows = candidates.candidates(bench.engine, bench.study_id)
         repeats = [row for row in rows if row.state == State.REPEATED]
         assert len(train.asked) == len(set(train.asked)) == 2
         assert repeats, "two networks in random order without a repeat: choose another seed"
@@ -128,10 +128,10 @@ def test_plain_sampling_prunes_what_exceeds_and_reaches_its_number(sqlite_url: s
     plan = make_plan(max_parameters=1_000_000).model_copy(update={"sampling": "reject"})
     with bench_of(sqlite_url, FakeTraining(), plan, 5) as bench:
         assert run_all(bench) == [State.COMPLETED] * 5
-        tally = results.tally(bench.engine, bench.study_id)
+        tally = candidates.tally(bench.engine, bench.study_id)
         assert tally[State.OVER_BUDGET] > 0
         for row, trial in zip(
-            results.candidates(bench.engine, bench.study_id),
+            candidates.candidates(bench.engine, bench.study_id),
             bench.study.get_trials(deepcopy=False),
             strict=True,
         ):
@@ -148,7 +148,7 @@ def test_plain_sampling_that_never_fits_ends_the_search(
     with bench_of(sqlite_url, FakeTraining(), plan, 1) as bench:
         with pytest.raises(ExhaustedError, match="of 30 proposals none was new and within 1,000 parameters"):
             run_all(bench)
-        assert results.tally(bench.engine, bench.study_id)[State.OVER_BUDGET] == 30
+        assert candidates.tally(bench.engine, bench.study_id)[State.OVER_BUDGET] == 30
 
 
 def test_an_exhausted_space_ends_the_search_and_says_so(
@@ -158,7 +158,7 @@ def test_an_exhausted_space_ends_the_search_and_says_so(
     with bench_of(sqlite_url, FakeTraining(), make_plan(spaces.parse(TWO_NETWORKS)), 3) as bench:
         with pytest.raises(ExhaustedError, match="30 proposals in a row"):
             run_all(bench)
-        tally = results.tally(bench.engine, bench.study_id)
+        tally = candidates.tally(bench.engine, bench.study_id)
         assert tally[State.COMPLETED] == 2
         assert tally[State.REPEATED] >= 30
 
@@ -181,7 +181,7 @@ def test_a_training_that_ends_badly_is_written_down_and_does_not_count(
 
     with bench_of(sqlite_url, FakeTraining(before=fail_once), make_plan(), 2) as bench:
         assert run_all(bench) == [state, State.COMPLETED, State.COMPLETED]
-        first = results.candidates(bench.engine, bench.study_id)[0]
+        first = candidates.candidates(bench.engine, bench.study_id)[0]
         assert str(error) in str(first.reason)
         assert bench.study.get_trials(deepcopy=False)[0].state == told
 
@@ -190,7 +190,7 @@ def test_a_trial_without_enough_memory_is_trained_once_more_alone_at_half_the_ba
     with bench_of(sqlite_url, Hungry(128), make_plan(), 1) as bench:
         bench.train.bench = bench
         assert run_all(bench) == [State.COMPLETED]
-        first = results.candidates(bench.engine, bench.study_id)[0]
+        first = candidates.candidates(bench.engine, bench.study_id)[0]
         assert (first.batch_size, first.attempt) == (64, 1)
         assert first.reason == "out of memory at batch 128, trained alone at 64"
         assert bench.train.batches == [128, 64]
@@ -214,7 +214,7 @@ def test_a_trial_that_half_the_batch_is_too_much_for_ends_out_of_memory(sqlite_u
     with bench_of(sqlite_url, Hungry(64), make_plan(), 1) as bench:
         bench.train.bench = bench
         assert objective.run(bench, take(bench)) == State.OUT_OF_MEMORY
-        first = results.candidates(bench.engine, bench.study_id)[0]
+        first = candidates.candidates(bench.engine, bench.study_id)[0]
         assert first.reason == "out of memory at batch 128, and alone at 64: no more"
         assert bench.train.batches == [128, 64]
         assert bench.study.get_trials(deepcopy=False)[0].state == TrialState.PRUNED
@@ -235,7 +235,7 @@ def test_epochs_before_a_shortage_of_memory_do_not_count(database_url: str) -> N
 
     with bench_of(database_url, Late(), make_plan(), 1) as bench:
         assert objective.run(bench, take(bench)) == State.DIVERGED
-        (stored,) = results.epochs(bench.engine, bench.study_id).values()
+        (stored,) = candidates.epochs(bench.engine, bench.study_id).values()
         assert [(epoch.epoch, epoch.validation_accuracy) for epoch in stored] == [(1, 0.6)]
         (told,) = bench.study.get_trials(deepcopy=False)
         assert (told.state, told.value, told.intermediate_values) == (TrialState.PRUNED, 0.6, {1: 0.6})
@@ -272,7 +272,7 @@ def test_a_worker_told_to_end_leaves_no_running_trial(sqlite_url: str) -> None:
         bench.cancelled = lambda: True
         with pytest.raises(objective.Cancelled):
             objective.run(bench, take(bench))
-        assert results.candidates(bench.engine, bench.study_id)[0].state == State.CANCELLED
+        assert candidates.candidates(bench.engine, bench.study_id)[0].state == State.CANCELLED
         states = [trial.state for trial in bench.study.get_trials(deepcopy=False)]
         assert states == [TrialState.FAIL]
         assert leases.running(bench.engine, bench.study_id) == []
@@ -285,7 +285,7 @@ def test_a_cancelled_trial_is_the_next_to_be_trained(sqlite_url: str) -> None:
             objective.run(bench, take(bench))
         bench.cancelled = lambda: False
         assert run_all(bench) == [State.COMPLETED] * 2
-        first, again, _ = results.candidates(bench.engine, bench.study_id)
+        first, again, _ = candidates.candidates(bench.engine, bench.study_id)
         assert (first.fingerprint, first.seed, first.attempt) == (
             again.fingerprint,
             again.seed,
@@ -300,9 +300,9 @@ def test_a_pruned_trial_says_when_and_keeps_its_epochs(sqlite_url: str) -> None:
     with bench_of(sqlite_url, train, make_plan(pruner="median", epochs=6), 11) as bench:
         states = run_all(bench)
         assert states == [State.COMPLETED] * 10 + [State.PRUNED]
-        last = results.candidates(bench.engine, bench.study_id)[-1]
+        last = candidates.candidates(bench.engine, bench.study_id)[-1]
         assert last.reason == "median after epoch 3 of 6"
-        assert last.epochs == len(results.epochs(bench.engine, bench.study_id)[last.id]) == 3
+        assert last.epochs == len(candidates.epochs(bench.engine, bench.study_id)[last.id]) == 3
 
 
 def test_a_late_worker_changes_nothing_and_its_trial_is_run_again(database_url: str) -> None:
@@ -319,7 +319,7 @@ def test_a_late_worker_changes_nothing_and_its_trial_is_run_again(database_url: 
         with pytest.raises(LeaseLostError):
             objective.run(bench, take(bench))
         assert run_all(bench) == [State.COMPLETED]
-        lost, retried = results.candidates(bench.engine, bench.study_id)
+        lost, retried = candidates.candidates(bench.engine, bench.study_id)
         assert (lost.state, lost.accuracy) == (State.LOST, None)
         assert (retried.fingerprint, retried.seed, retried.attempt) == (lost.fingerprint, lost.seed, 2)
         assert train.asked[0] == train.asked[1]
@@ -366,7 +366,7 @@ def test_the_number_is_exact_with_workers_that_race_and_fail(database_url: str, 
         thread.start()
     for thread in threads:
         thread.join()
-    tally = results.tally(engine, record.id)
+    tally = candidates.tally(engine, record.id)
     with optuna_studies.opened(database_url, record.name, plan) as opened:
         known = len(opened.get_trials(deepcopy=False))
     assert sum(tally[state] for state in TRAINED) == 20
@@ -399,7 +399,7 @@ def test_a_training_that_hangs_is_written_down_and_given_up(sqlite_url: str) -> 
             objective.run(bench, take(bench))
         bench.limits = Limits()
         assert run_all(bench) == [State.COMPLETED]
-        first = results.candidates(bench.engine, bench.study_id)[0]
+        first = candidates.candidates(bench.engine, bench.study_id)[0]
         assert (first.state, first.reason) == (State.TIMED_OUT, "no batch for 0 s, --stall-timeout")
         assert bench.study.get_trials(deepcopy=False)[0].state == TrialState.PRUNED
 
@@ -408,7 +408,7 @@ def test_a_trial_may_not_take_longer_than_it_may(sqlite_url: str) -> None:
     with bench_of(sqlite_url, FakeTraining(), make_plan(), 1) as bench:
         bench.limits = Limits(trial_seconds=0.0)
         assert objective.run(bench, take(bench)) == State.TIMED_OUT
-        assert "--trial-timeout" in str(results.candidates(bench.engine, bench.study_id)[0].reason)
+        assert "--trial-timeout" in str(candidates.candidates(bench.engine, bench.study_id)[0].reason)
 
 
 def test_a_slow_training_keeps_its_lease(sqlite_url: str) -> None:
@@ -444,9 +444,10 @@ def test_a_retry_whose_worker_dies_before_it_enters_it_is_still_owed(sqlite_url:
         optuna_studies.recover(bench.study, leases.evict(bench.engine, bench.study_id, "one"))
         assert objective.ask(bench)[0].user_attrs["retry_of"] == lost.number  # and then that worker dies too
         assert run_all(bench) == [State.COMPLETED] * 2
-        retried = results.candidates(bench.engine, bench.study_id)[1]
+        retried = candidates.candidates(bench.engine, bench.study_id)[1]
         assert (retried.fingerprint, retried.seed, retried.attempt) == (lost.fingerprint, lost.seed, 2)
         optuna_studies.reconcile(bench.study, bench.engine, bench.study_id)
         assert (
-            optuna_studies.disagreements(bench.study, results.candidates(bench.engine, bench.study_id)) == []
+            optuna_studies.disagreements(bench.study, candidates.candidates(bench.engine, bench.study_id))
+            == []
         )

@@ -18,7 +18,7 @@ from search.bench import Bench
 from search.book import Patience
 from space.architecture import Architecture
 from space.errors import LeaseLostError, StorageError
-from storage import leases, results
+from storage import candidates, leases
 from storage.leases import Claim
 from storage.records import Epoch, Measured, State
 
@@ -62,9 +62,9 @@ def take(bench: Bench, worker: str = "one") -> Claim:
 
 
 def require_all_written(bench: Bench, folder: Path) -> None:
-    (row,) = results.candidates(bench.engine, bench.study_id)
+    (row,) = candidates.candidates(bench.engine, bench.study_id)
     assert row.state == State.COMPLETED
-    stored = results.epochs(bench.engine, bench.study_id)[row.id]
+    stored = candidates.epochs(bench.engine, bench.study_id)[row.id]
     assert [epoch.epoch for epoch in stored] == [1, 2, 3, 4, 5, 6]
     (trial,) = bench.study.get_trials(deepcopy=False)
     assert (trial.state, trial.value) == (TrialState.COMPLETE, row.accuracy)
@@ -111,7 +111,7 @@ def test_epochs_that_a_fallen_server_forgot_are_written_again(forgetful: Postgre
     def crash() -> None:
         forgetful.stop(signal.SIGQUIT)
         forgetful.start()
-        left.extend(map(len, results.epochs(bench.engine, bench.study_id).values()))
+        left.extend(map(len, candidates.epochs(bench.engine, bench.study_id).values()))
 
     with bench_on(forgetful.url(), tmp_path, Stepwise({6: crash})) as bench:
         assert objective.run(bench, take(bench)) == State.COMPLETED
@@ -148,7 +148,7 @@ def test_what_got_through_is_not_late(sqlite_url: str, tmp_path: Path) -> None:
         said: list[str] = []
         spool.take_in(tmp_path, bench.study, bench.engine, bench.study_id, said.append)
         assert said == [f"trial 0: completed, written down, from {bench.study_id}-1.json"]
-        assert results.late(bench.engine, bench.study_id) == []
+        assert candidates.late(bench.engine, bench.study_id) == []
         assert bench.study.get_trials(deepcopy=False)[0].value == 0.5
         entries.writer.shutdown()
 
@@ -175,7 +175,7 @@ def test_the_next_worker_tells_optuna_all_that_the_spool_holds(
         (told,) = bench.study.get_trials(deepcopy=False)
         assert (told.state, told.value) == (TrialState.PRUNED, 0.5)
         assert told.intermediate_values == {1: 0.25, 2: 0.5}
-        (stored,) = results.epochs(bench.engine, bench.study_id).values()
+        (stored,) = candidates.epochs(bench.engine, bench.study_id).values()
         assert [epoch.validation_accuracy for epoch in stored] == [0.25, 0.5]
         entries.writer.shutdown()
 
@@ -194,14 +194,14 @@ def test_where_optunas_tables_refuse_the_ledger_counts(sqlite_url: str, tmp_path
             refuse = "CREATE TRIGGER no BEFORE UPDATE ON trials BEGIN SELECT RAISE(ABORT, 'no'); END"
             connection.execute(text(refuse))
         entries.close(State.COMPLETED, None, Measured(0.5, 0.5, 1.0, 1, 1.0, 100.0))
-        assert results.candidates(bench.engine, bench.study_id)[0].state == State.COMPLETED
+        assert candidates.candidates(bench.engine, bench.study_id)[0].state == State.COMPLETED
         assert said == ["trial 0: Optuna's tables refuse: (sqlite3.IntegrityError) no"]
 
 
 def require_written_by_the_next(bench: Bench, folder: Path) -> None:
-    (row,) = results.candidates(bench.engine, bench.study_id)
+    (row,) = candidates.candidates(bench.engine, bench.study_id)
     assert (row.state, row.epochs) == (State.COMPLETED, 6)
-    assert len(results.epochs(bench.engine, bench.study_id)[row.id]) == 6
+    assert len(candidates.epochs(bench.engine, bench.study_id)[row.id]) == 6
     (trial,) = bench.study.get_trials(deepcopy=False)
     assert (trial.state, trial.value) == (TrialState.COMPLETE, row.accuracy)
     assert not list(folder.glob("*.json"))
@@ -225,11 +225,11 @@ def test_a_result_that_comes_late_is_kept_as_late_and_changes_nothing(
         taken_over()
         with pytest.raises(LeaseLostError):
             entries.close(State.COMPLETED, None, None)
-        (late,) = results.late(bench.engine, bench.study_id)
+        (late,) = candidates.late(bench.engine, bench.study_id)
         assert (late.candidate_id, late.state) == (candidate.id, State.COMPLETED)
-        assert results.candidates(bench.engine, bench.study_id)[0].state == State.LOST
+        assert candidates.candidates(bench.engine, bench.study_id)[0].state == State.LOST
         assert objective.run(bench, take(bench)) == State.COMPLETED
-        assert [row.attempt for row in results.candidates(bench.engine, bench.study_id)] == [1, 2]
+        assert [row.attempt for row in candidates.candidates(bench.engine, bench.study_id)] == [1, 2]
 
 
 def test_a_damaged_spool_is_left_where_it_is_and_named(sqlite_url: str, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from sqlalchemy.exc import OperationalError
 
 from search import study as optuna_studies
 from storage import database
-from storage.answering import BoundedConnection
+from storage.postgres import BoundedConnection
 
 
 def test_a_frozen_server_is_given_up_and_found_again_once_it_answers(

@@ -12,7 +12,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy import Engine, MetaData, inspect, select
 
 from search import study as optuna_studies
-from storage import database, migrations, results
+from storage import candidates, database, migrations
 from storage.database import engine_options
 from storage.records import State
 
@@ -77,11 +77,11 @@ def test_a_worker_writes_to_both_in_turn(engine: Engine, database_url: str) -> N
             trial = theirs.ask()
             claim, candidate = start(engine, study, trial.number)
             accuracy = trial.suggest_float("x", 0, 1)
-            results.save_epoch(engine, claim, candidate.id, epoch(1, accuracy))
+            candidates.save_epoch(engine, claim, candidate.id, epoch(1, accuracy))
             trial.report(accuracy, 1)
-            results.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(accuracy))
+            candidates.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(accuracy))
             theirs.tell(trial, accuracy)
-        (best,) = results.best(engine, study.id)
+        (best,) = candidates.best(engine, study.id)
         assert (best.number, best.accuracy) == (theirs.best_trial.number, theirs.best_value)
     assert len(inspect(engine).get_table_names()) > 8
 

@@ -181,7 +181,7 @@ def test_sqlite_lets_readers_and_a_writer_work_side_by_side(sqlite_url: str) -> 
 
 def test_the_storage_loads_neither_optuna_nor_torch_nor_its_migrations() -> None:
     code = (
-        "import sys, storage.database, storage.studies, storage.results, storage.leases\n"
+        "import sys, storage.database, storage.studies, storage.candidates, storage.leases\n"
         "print(sorted({'optuna', 'torch', 'alembic', 'trainer', 'search'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

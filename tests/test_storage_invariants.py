@@ -4,7 +4,7 @@ import pytest
 from ledger_samples import epoch, expire, make_study, outcome, proposal, start, take
 from sqlalchemy import Engine, text
 
-from storage import database, invariants, leases, results
+from storage import candidates, database, invariants, leases
 from storage.records import State
 from storage.studies import Study
 
@@ -18,19 +18,19 @@ def study(engine: Engine) -> Study:
     study = make_study(engine, trials=4)
     claim, candidate = start(engine, study, COMPLETED)
     for number in (1, 2):
-        results.save_epoch(engine, claim, candidate.id, epoch(number))
-    results.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5, epochs=2))
+        candidates.save_epoch(engine, claim, candidate.id, epoch(number))
+    candidates.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5, epochs=2))
     claim = take(engine, study)
-    results.propose(engine, claim, proposal(REPEATED, fingerprint="network-0"))
-    results.propose(engine, claim, proposal(OVER_BUDGET, over_budget="too big"))
-    candidate = results.propose(engine, claim, proposal(LOST))
+    candidates.propose(engine, claim, proposal(REPEATED, fingerprint="network-0"))
+    candidates.propose(engine, claim, proposal(OVER_BUDGET, over_budget="too big"))
+    candidate = candidates.propose(engine, claim, proposal(LOST))
     expire(engine, claim)
     leases.reap(engine, study.id)
-    results.keep_late(engine, claim, candidate.id, State.COMPLETED, outcome(0.5))
+    candidates.keep_late(engine, claim, candidate.id, State.COMPLETED, outcome(0.5))
     retry = replace(proposal(RETRY), fingerprint=candidate.fingerprint, seed=candidate.seed, attempt=2)
-    results.propose(engine, take(engine, study), retry)
+    candidates.propose(engine, take(engine, study), retry)
     claim, candidate = start(engine, study, PRUNED, worker="two")
-    results.finish(engine, claim, candidate.id, State.PRUNED, outcome=outcome(0.5))
+    candidates.finish(engine, claim, candidate.id, State.PRUNED, outcome=outcome(0.5))
     take(engine, study, "two")
     return study
 
@@ -42,7 +42,7 @@ def change(engine: Engine, *statements: str) -> None:
 
 
 def test_books_that_are_right_give_nothing_to_say(engine: Engine, study: Study) -> None:
-    assert len(results.candidates(engine, study.id)) == 6
+    assert len(candidates.candidates(engine, study.id)) == 6
     assert invariants.check(engine, study.id) == []
 
 

@@ -3,7 +3,7 @@ from ledger_samples import everything, make_study, outcome, start
 from sqlalchemy import Engine, text
 
 from space.errors import StudyError
-from storage import database, leases, results
+from storage import candidates, database, leases
 from storage.records import Late, Measured, State
 
 
@@ -13,12 +13,12 @@ def test_a_late_result_is_kept_once_and_changes_nothing(engine: Engine) -> None:
     leases.evict(engine, study.id, claim.worker)
     before = everything(engine)
     for accuracy in (0.75, 0.25):
-        results.keep_late(engine, claim, candidate.id, State.COMPLETED, outcome(accuracy))
+        candidates.keep_late(engine, claim, candidate.id, State.COMPLETED, outcome(accuracy))
     assert everything(engine) == before
-    (kept,) = results.late(engine, study.id)
+    (kept,) = candidates.late(engine, study.id)
     measured = (0.75, 0.75, 0.5, 8, 12.0, 900.0)
     assert kept == Late(candidate.id, claim.token, "one", State.COMPLETED, *measured, kept.arrived_at)
-    lost = results.find(engine, study.id, 0).finished_at
+    lost = candidates.find(engine, study.id, 0).finished_at
     assert lost is not None and lost <= kept.arrived_at
 
 
@@ -27,11 +27,11 @@ def test_late_results_come_back_in_order_and_by_study(engine: Engine) -> None:
     for number in (0, 1):
         claim, candidate = start(engine, study, number)
         leases.evict(engine, study.id, claim.worker)
-        results.keep_late(engine, claim, candidate.id, State.FAILED, None)
-    assert [one.accuracy for one in results.late(engine, study.id)] == [None, None]
-    tokens = [one.token for one in results.late(engine, study.id)]
+        candidates.keep_late(engine, claim, candidate.id, State.FAILED, None)
+    assert [one.accuracy for one in candidates.late(engine, study.id)] == [None, None]
+    tokens = [one.token for one in candidates.late(engine, study.id)]
     assert tokens == sorted(tokens)
-    assert results.late(engine, other.id) == []
+    assert candidates.late(engine, other.id) == []
 
 
 def test_a_late_loss_that_is_no_number_is_kept_without_it(engine: Engine) -> None:
@@ -39,8 +39,8 @@ def test_a_late_loss_that_is_no_number_is_kept_without_it(engine: Engine) -> Non
     claim, candidate = start(engine, study, 0)
     leases.evict(engine, study.id, claim.worker)
     nan = float("nan")
-    results.keep_late(engine, claim, candidate.id, State.DIVERGED, Measured(0.1, 0.1, nan, 1, 2.0, 9.0))
-    (kept,) = results.late(engine, study.id)
+    candidates.keep_late(engine, claim, candidate.id, State.DIVERGED, Measured(0.1, 0.1, nan, 1, 2.0, 9.0))
+    (kept,) = candidates.late(engine, study.id)
     assert (kept.loss, kept.epochs) == (None, 1)
 
 
@@ -48,9 +48,9 @@ def test_a_late_result_of_a_trial_that_was_never_its_own_is_not_kept(engine: Eng
     study = make_study(engine)
     mine, _candidate = start(engine, study, 0)
     _other, candidate = start(engine, study, 1, worker="two")
-    results.keep_late(engine, mine, candidate.id, State.COMPLETED, outcome(0.5))
-    results.keep_late(engine, mine, 4_711, State.COMPLETED, outcome(0.5))
-    assert results.late(engine, study.id) == []
+    candidates.keep_late(engine, mine, candidate.id, State.COMPLETED, outcome(0.5))
+    candidates.keep_late(engine, mine, 4_711, State.COMPLETED, outcome(0.5))
+    assert candidates.late(engine, study.id) == []
 
 
 def test_a_late_result_of_a_deleted_study_is_an_error(engine: Engine) -> None:
@@ -59,4 +59,4 @@ def test_a_late_result_of_a_deleted_study_is_an_error(engine: Engine) -> None:
     with database.writing(engine) as connection:
         connection.execute(text("DELETE FROM search_studies"))
     with pytest.raises(StudyError, match="was deleted"):
-        results.keep_late(engine, claim, candidate.id, State.COMPLETED, outcome(0.5))
+        candidates.keep_late(engine, claim, candidate.id, State.COMPLETED, outcome(0.5))

@@ -18,7 +18,7 @@ from postgres_server import NoPostgres, Postgres
 from sqlalchemy import Engine, Row, select, text
 
 from space.errors import LeaseLostError, StudyError
-from storage import database, leases, results, studies, tables
+from storage import candidates, database, leases, studies, tables
 from storage.leases import Answer, Claim
 from storage.records import State
 from storage.studies import Order, Study
@@ -41,7 +41,7 @@ def test_a_study_is_done_when_its_target_is_trained(engine: Engine) -> None:
     study = make_study(engine, trials=2)
     train(engine, study, 0, 0.5)
     claim, pruned = start(engine, study, 1)
-    results.finish(engine, claim, pruned.id, State.PRUNED)
+    candidates.finish(engine, claim, pruned.id, State.PRUNED)
     assert ask(engine, study) is Answer.DONE
     studies.set_trials(engine, study.id, 3)
     assert isinstance(ask(engine, study), Claim)
@@ -53,7 +53,7 @@ def test_a_study_is_done_when_its_target_is_trained(engine: Engine) -> None:
 def test_a_candidate_that_came_to_nothing_does_not_count(engine: Engine, state: State) -> None:
     study = make_study(engine, trials=1)
     claim, candidate = start(engine, study, 0)
-    results.finish(engine, claim, candidate.id, state, reason="for the test")
+    candidates.finish(engine, claim, candidate.id, state, reason="for the test")
     assert isinstance(ask(engine, study), Claim)
 
 
@@ -63,7 +63,7 @@ def test_an_order_ends_new_claims_and_leaves_the_held_ones(engine: Engine, order
     claim, candidate = start(engine, study, 0)
     studies.give_order(engine, study.id, order)
     assert ask(engine, study) is Answer.STOPPED
-    results.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5))
+    candidates.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5))
     studies.give_order(engine, study.id, Order.RUN)
     assert isinstance(ask(engine, study), Claim)
 
@@ -84,7 +84,7 @@ def test_a_claim_whose_answer_was_lost_is_handed_out_again(engine: Engine) -> No
     assert take(engine, study) == unheard
     assert leases.reap(engine, study.id) == []  # it was renewed
     assert ask(engine, study) is Answer.WAIT
-    results.propose(engine, unheard, proposal(0))
+    candidates.propose(engine, unheard, proposal(0))
     leases.release(engine, other)
     assert take(engine, study) not in (unheard, other)  # in use, or given back
 
@@ -105,7 +105,7 @@ def test_a_target_is_never_set_below_what_is_trained_and_held(engine: Engine) ->
     studies.set_trials(engine, study.id, 1)
     assert studies.find(engine).trials == 2
     assert ask(engine, study) is Answer.WAIT
-    results.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5))
+    candidates.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5))
     assert ask(engine, study) is Answer.DONE
 
 
@@ -118,7 +118,7 @@ def test_a_live_claim_is_not_reaped(engine: Engine) -> None:
     study = make_study(engine)
     claim, candidate = start(engine, study, 0)
     assert leases.reap(engine, study.id) == []
-    results.save_epoch(engine, claim, candidate.id, epoch(1))
+    candidates.save_epoch(engine, claim, candidate.id, epoch(1))
 
 
 def test_an_expired_claim_is_reaped_once_with_its_reason(engine: Engine) -> None:
@@ -133,8 +133,8 @@ def test_an_expired_claim_is_reaped_once_with_its_reason(engine: Engine) -> None
         "worker host:3 was silent for 90 s",
     )
     assert leases.reap(engine, study.id) == []
-    assert results.find(engine, study.id, 0) == lost
-    again = results.propose(engine, take(engine, study), proposal(1, fingerprint="network-0"))
+    assert candidates.find(engine, study.id, 0) == lost
+    again = candidates.propose(engine, take(engine, study), proposal(1, fingerprint="network-0"))
     assert again.state == State.RUNNING
 
 
@@ -151,9 +151,9 @@ def test_a_slow_worker_that_comes_back_in_time_keeps_its_claim(engine: Engine, u
     claim, candidate = start(engine, study, 0)
     expire(engine, claim)
     if use == "propose":
-        results.propose(engine, claim, proposal(1))
+        candidates.propose(engine, claim, proposal(1))
     elif use == "save_epoch":
-        results.save_epoch(engine, claim, candidate.id, epoch(1))
+        candidates.save_epoch(engine, claim, candidate.id, epoch(1))
     else:
         leases.renew(engine, claim, LEASE_SECONDS)
     (one,) = claims(engine)
@@ -200,7 +200,7 @@ def test_a_dead_worker_is_evicted_at_once_and_alone(engine: Engine) -> None:
     (lost,) = leases.evict(engine, study.id, "dead")
     assert (lost.number, lost.state, lost.reason) == (0, State.LOST, "worker dead died")
     assert leases.evict(engine, study.id, "dead") == []
-    results.finish(engine, claim, alive.id, State.COMPLETED, outcome=outcome(0.5))
+    candidates.finish(engine, claim, alive.id, State.COMPLETED, outcome=outcome(0.5))
 
 
 def test_a_late_result_is_refused_and_changes_nothing(engine: Engine) -> None:
@@ -210,9 +210,9 @@ def test_a_late_result_is_refused_and_changes_nothing(engine: Engine) -> None:
     start(engine, study, 1, worker=claim.worker)  # the same worker again, with another claim
     before = everything(engine)
     late: list[Callable[[], object]] = [
-        lambda: results.propose(engine, claim, proposal(2)),
-        lambda: results.save_epoch(engine, claim, candidate.id, epoch(1)),
-        lambda: results.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5)),
+        lambda: candidates.propose(engine, claim, proposal(2)),
+        lambda: candidates.save_epoch(engine, claim, candidate.id, epoch(1)),
+        lambda: candidates.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5)),
         lambda: leases.renew(engine, claim, LEASE_SECONDS),
     ]
     for call in late:
@@ -228,7 +228,7 @@ def test_a_claim_cannot_finish_the_candidate_of_another(engine: Engine) -> None:
     other = take(engine, study, "two")
     before = everything(engine)
     with pytest.raises(LeaseLostError):
-        results.finish(engine, other, candidate.id, State.COMPLETED, outcome=outcome(0.5))
+        candidates.finish(engine, other, candidate.id, State.COMPLETED, outcome=outcome(0.5))
     assert everything(engine) == before
 
 
@@ -252,5 +252,5 @@ def test_the_display_sees_who_is_at_what(engine: Engine) -> None:
     assert (second.worker, second.number) == ("two", None)
     assert second.since >= 0
     for number in (1, 2):
-        results.save_epoch(engine, claim, candidate.id, epoch(number, accuracy=number / 4))
+        candidates.save_epoch(engine, claim, candidate.id, epoch(number, accuracy=number / 4))
     assert [(one.epoch, one.accuracy) for one in leases.running(engine, study.id)] == [(2, 0.5), (None, None)]

@@ -16,7 +16,7 @@ from ledger_samples import LEASE_SECONDS, epoch, expire, make_study, outcome, pr
 from sqlalchemy import Engine
 
 from space.errors import LeaseLostError
-from storage import invariants, leases, results, studies
+from storage import candidates, invariants, leases, studies
 from storage.leases import Answer, Claim
 from storage.records import KNOWN, Candidate, State
 from storage.studies import Study
@@ -38,7 +38,7 @@ def at_once(act: Callable[[int], Answered], times: int = THREADS) -> list[Answer
 
 
 def assert_exact(engine: Engine, study: Study, abandoned: int) -> None:
-    rows = results.candidates(engine, study.id)
+    rows = candidates.candidates(engine, study.id)
     states = Counter(row.state for row in rows)
     assert states[State.COMPLETED] == study.trials
     assert states[State.LOST] == abandoned
@@ -62,19 +62,19 @@ def test_the_target_is_exact_with_sixteen_threads_some_of_which_fall_silent(engi
     numbers, guard, silent, lost = count(), Lock(), count(), list[Candidate]()
 
     def one_claim(claim: Claim, index: int) -> None:
-        candidate = results.propose(
+        candidate = candidates.propose(
             engine, claim, proposal(next(numbers), fingerprint=f"network-{claim.ordinal // 2}")
         )
         if candidate.state == State.REPEATED:
-            candidate = results.propose(
+            candidate = candidates.propose(
                 engine, claim, proposal(next(numbers), fingerprint=f"new-{claim.ordinal}")
             )
         if index % 4 == 0 and claim.ordinal % 3 == 0:
             next(silent)
             expire(engine, claim)
         else:
-            results.save_epoch(engine, claim, candidate.id, epoch(1))
-            results.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5, epochs=1))
+            candidates.save_epoch(engine, claim, candidate.id, epoch(1))
+            candidates.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5, epochs=1))
 
     def work(index: int) -> None:
         while True:
@@ -140,7 +140,7 @@ def test_of_twins_proposed_at_once_one_runs(engine: Engine) -> None:
     study = make_study(engine, trials=THREADS)
     claims = [take(engine, study, f"worker {index}") for index in range(THREADS)]
     answers = at_once(
-        lambda index: results.propose(engine, claims[index], proposal(index, fingerprint="twin"))
+        lambda index: candidates.propose(engine, claims[index], proposal(index, fingerprint="twin"))
     )
     assert Counter(answer.state for answer in answers) == {State.RUNNING: 1, State.REPEATED: THREADS - 1}
     (first,) = (answer.number for answer in answers if answer.state == State.RUNNING)
@@ -170,7 +170,7 @@ def test_a_result_that_races_with_a_reaper_is_written_or_refused_never_both(engi
             return [candidate.number for candidate in leases.reap(engine, study.id)]
         claim, candidate = started[index]
         try:
-            results.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5))
+            candidates.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5))
         except LeaseLostError:
             return []
         return [-1 - index]
@@ -179,5 +179,7 @@ def test_a_result_that_races_with_a_reaper_is_written_or_refused_never_both(engi
     written = sorted(-1 - number for number in answers if number < 0)
     lost = sorted(number for number in answers if number >= 0)
     assert sorted(written + lost) == list(range(8))
-    assert [row.number for row in results.candidates(engine, study.id, states=[State.COMPLETED])] == written
-    assert [row.number for row in results.candidates(engine, study.id, states=[State.LOST])] == lost
+    assert [
+        row.number for row in candidates.candidates(engine, study.id, states=[State.COMPLETED])
+    ] == written
+    assert [row.number for row in candidates.candidates(engine, study.id, states=[State.LOST])] == lost

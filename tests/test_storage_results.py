@@ -8,7 +8,7 @@ from ledger_samples import epoch, make_study, outcome, proposal, start, take, tr
 from sqlalchemy import Engine, text
 
 from space.errors import StudyError
-from storage import database, leases, results, tables
+from storage import candidates, database, leases, tables
 from storage.records import KNOWN, MAX_ATTEMPTS, Epoch, Measured, State
 from storage.studies import Study
 
@@ -21,7 +21,7 @@ def ask(engine: Engine, question: str) -> list[tuple[object, ...]]:
 def test_a_candidate_comes_back_with_everything_that_was_proposed(engine: Engine) -> None:
     study = make_study(engine)
     _claim, candidate = start(engine, study, 4, worker="host:1")
-    assert results.find(engine, study.id, 4) == candidate
+    assert candidates.find(engine, study.id, 4) == candidate
     assert (candidate.state, candidate.worker, candidate.device) == (State.RUNNING, "host:1", "cpu")
     assert candidate.architecture == {"stages": 3}
     assert candidate.macs == 5_000_000_000
@@ -32,21 +32,21 @@ def test_a_candidate_comes_back_with_everything_that_was_proposed(engine: Engine
 def test_an_over_budget_candidate_is_kept_with_its_reason_and_never_runs(engine: Engine) -> None:
     study = make_study(engine)
     claim = take(engine, study)
-    candidate = results.propose(engine, claim, proposal(0, over_budget="5,000,001 parameters"))
+    candidate = candidates.propose(engine, claim, proposal(0, over_budget="5,000,001 parameters"))
     assert (candidate.state, candidate.reason) == (State.OVER_BUDGET, "5,000,001 parameters")
     assert candidate.finished_at is not None
-    again = results.propose(engine, claim, proposal(1, fingerprint="network-0"))
+    again = candidates.propose(engine, claim, proposal(1, fingerprint="network-0"))
     assert again.state == State.RUNNING  # the same claim goes on, and what never ran is no twin
 
 
 @pytest.mark.parametrize(
-    "state", sorted(results.TRAINED | {State.DIVERGED, State.FAILED, State.OUT_OF_MEMORY})
+    "state", sorted(candidates.TRAINED | {State.DIVERGED, State.FAILED, State.OUT_OF_MEMORY})
 )
 def test_a_network_that_was_tried_is_a_repeat(engine: Engine, state: State) -> None:
     study = make_study(engine)
     claim, candidate = start(engine, study, 0)
-    results.finish(engine, claim, candidate.id, state, reason="for the test")
-    repeat = results.propose(engine, take(engine, study), proposal(1, fingerprint="network-0"))
+    candidates.finish(engine, claim, candidate.id, state, reason="for the test")
+    repeat = candidates.propose(engine, take(engine, study), proposal(1, fingerprint="network-0"))
     assert (repeat.state, repeat.repeat_of) == (State.REPEATED, 0)
     assert repeat.reason == f"the same network as trial 0, which is {state}"
 
@@ -54,9 +54,9 @@ def test_a_network_that_was_tried_is_a_repeat(engine: Engine, state: State) -> N
 def test_a_cancelled_network_may_be_trained_again(engine: Engine) -> None:
     study = make_study(engine)
     claim, candidate = start(engine, study, 0)
-    results.finish(engine, claim, candidate.id, State.CANCELLED)
+    candidates.finish(engine, claim, candidate.id, State.CANCELLED)
     assert (
-        results.propose(engine, take(engine, study), proposal(1, fingerprint="network-0")).state
+        candidates.propose(engine, take(engine, study), proposal(1, fingerprint="network-0")).state
         == State.RUNNING
     )
 
@@ -70,8 +70,8 @@ def test_an_outcome_is_written_whole(engine: Engine) -> None:
     study = make_study(engine)
     claim, candidate = start(engine, study, 0)
     measured = Measured(0.875, 0.9, 0.5, 8, 12.0, 900.0)
-    results.finish(engine, claim, candidate.id, State.PRUNED, reason="median", outcome=measured)
-    row = results.find(engine, study.id, 0)
+    candidates.finish(engine, claim, candidate.id, State.PRUNED, reason="median", outcome=measured)
+    row = candidates.find(engine, study.id, 0)
     assert (row.state, row.reason) == (State.PRUNED, "median")
     assert Measured(*(getattr(row, field) for field in Measured.__dataclass_fields__)) == measured
     assert row.finished_at is not None
@@ -81,27 +81,27 @@ def test_an_outcome_is_written_whole(engine: Engine) -> None:
 def test_a_call_repeated_after_a_broken_connection_writes_nothing_twice(engine: Engine) -> None:
     study = make_study(engine)
     claim, candidate = start(engine, study, 0)
-    assert results.propose(engine, claim, proposal(0)) == candidate
+    assert candidates.propose(engine, claim, proposal(0)) == candidate
     for _ in range(2):
-        results.save_epoch(engine, claim, candidate.id, epoch(1))
+        candidates.save_epoch(engine, claim, candidate.id, epoch(1))
     for _ in range(2):
-        results.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5))
-    assert results.tally(engine, study.id)[State.COMPLETED] == 1
-    assert results.epochs(engine, study.id) == {candidate.id: [epoch(1)]}
+        candidates.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5))
+    assert candidates.tally(engine, study.id)[State.COMPLETED] == 1
+    assert candidates.epochs(engine, study.id) == {candidate.id: [epoch(1)]}
 
 
 def test_epochs_come_back_in_order_with_what_was_not_a_number(engine: Engine) -> None:
     study = make_study(engine)
     claim, candidate = start(engine, study, 0)
     _other, second = start(engine, study, 1)
-    results.save_epoch(engine, claim, candidate.id, Epoch(2, math.nan, math.inf, 0.1, 0.05, 1.0))
-    results.save_epoch(engine, claim, candidate.id, epoch(1))
-    first, diverged = results.epochs(engine, study.id, [candidate.id])[candidate.id]
+    candidates.save_epoch(engine, claim, candidate.id, Epoch(2, math.nan, math.inf, 0.1, 0.05, 1.0))
+    candidates.save_epoch(engine, claim, candidate.id, epoch(1))
+    first, diverged = candidates.epochs(engine, study.id, [candidate.id])[candidate.id]
     assert first == epoch(1)
     assert (diverged.epoch, diverged.validation_accuracy) == (2, 0.1)
     assert math.isnan(diverged.train_loss)
     assert math.isnan(diverged.validation_loss)
-    assert results.epochs(engine, study.id, [second.id]) == {}
+    assert candidates.epochs(engine, study.id, [second.id]) == {}
 
 
 def test_the_best_is_the_most_accurate_and_of_equals_the_smaller(engine: Engine) -> None:
@@ -109,13 +109,13 @@ def test_the_best_is_the_most_accurate_and_of_equals_the_smaller(engine: Engine)
     for number, accuracy in enumerate([0.5, 0.9, 0.7, 0.9]):
         train(engine, study, number, accuracy)
     claim, pruned = start(engine, study, 4)
-    results.finish(engine, claim, pruned.id, State.PRUNED, outcome=outcome(0.99))
-    assert [one.number for one in results.best(engine, study.id, 3)] == [1, 3, 2]
-    assert [one.number for one in results.best(engine, study.id)] == [1]
+    candidates.finish(engine, claim, pruned.id, State.PRUNED, outcome=outcome(0.99))
+    assert [one.number for one in candidates.best(engine, study.id, 3)] == [1, 3, 2]
+    assert [one.number for one in candidates.best(engine, study.id)] == [1]
 
 
 def test_there_is_no_best_where_nothing_was_trained(engine: Engine) -> None:
-    assert results.best(engine, make_study(engine).id) == []
+    assert candidates.best(engine, make_study(engine).id) == []
 
 
 def test_candidates_are_filtered_sorted_and_cut(engine: Engine) -> None:
@@ -125,7 +125,7 @@ def test_candidates_are_filtered_sorted_and_cut(engine: Engine) -> None:
     start(engine, study, 3)
 
     def numbers(**how: object) -> list[int]:
-        return [one.number for one in results.candidates(engine, study.id, **how)]  # type: ignore[arg-type]
+        return [one.number for one in candidates.candidates(engine, study.id, **how)]  # type: ignore[arg-type]
 
     assert numbers() == [0, 1, 2, 3]
     assert numbers(sort="accuracy", descending=True) == [1, 2, 0, 3]
@@ -138,13 +138,13 @@ def test_candidates_are_filtered_sorted_and_cut(engine: Engine) -> None:
 
 def test_an_unknown_number_is_named(engine: Engine) -> None:
     with pytest.raises(StudyError, match="no trial 137"):
-        results.find(engine, make_study(engine).id, 137)
+        candidates.find(engine, make_study(engine).id, 137)
 
 
 def test_the_tally_has_every_state(engine: Engine) -> None:
     study = make_study(engine)
     train(engine, study, 0, 0.5)
-    tally = results.tally(engine, study.id)
+    tally = candidates.tally(engine, study.id)
     assert set(tally) == set(State)
     assert {state: count for state, count in tally.items() if count} == {State.COMPLETED: 1}
 
@@ -154,7 +154,7 @@ def test_plain_sql_answers_what_people_ask(engine: Engine) -> None:
     for number in range(12):
         train(engine, study, number, accuracy=number / 16, depth=2 + number % 2)
     claim, hopeless = start(engine, study, 12)
-    results.finish(engine, claim, hopeless.id, State.PRUNED, reason="below the median at epoch 2")
+    candidates.finish(engine, claim, hopeless.id, State.PRUNED, reason="below the median at epoch 2")
     assert ask(
         engine,
         "SELECT number FROM search_candidates WHERE state = 'completed' ORDER BY accuracy DESC LIMIT 10",
@@ -173,28 +173,28 @@ def test_plain_sql_answers_what_people_ask(engine: Engine) -> None:
 
 def test_what_broke_off_is_owed_until_it_is_tried_again(engine: Engine) -> None:
     study = make_study(engine, trials=9)
-    assert results.owed(engine, study.id) is None
+    assert candidates.owed(engine, study.id) is None
     _, lost = start(engine, study, 0, worker="dead")
     leases.evict(engine, study.id, "dead")
     claim, cancelled = start(engine, study, 1)
-    results.finish(engine, claim, cancelled.id, State.CANCELLED)
+    candidates.finish(engine, claim, cancelled.id, State.CANCELLED)
     assert owed(engine, study) == (State.LOST, lost.id)
     again = replace(proposal(2, fingerprint=lost.fingerprint), attempt=2)
-    results.propose(engine, take(engine, study, "other"), again)
+    candidates.propose(engine, take(engine, study, "other"), again)
     assert owed(engine, study) == (State.CANCELLED, cancelled.id)
     leases.evict(engine, study.id, "other")
     assert owed(engine, study) == (State.CANCELLED, cancelled.id)  # the older goes first
     train(engine, study, 3, 0.5)
     last = replace(proposal(4, fingerprint=cancelled.fingerprint), attempt=1)
-    results.propose(engine, take(engine, study, "third"), last)
+    candidates.propose(engine, take(engine, study, "third"), last)
     assert owed(engine, study)[0] == State.LOST
-    results.propose(engine, take(engine, study, "fourth"), replace(again, number=5, attempt=MAX_ATTEMPTS))
+    candidates.propose(engine, take(engine, study, "fourth"), replace(again, number=5, attempt=MAX_ATTEMPTS))
     leases.evict(engine, study.id, "fourth")
-    assert results.owed(engine, study.id) is None
+    assert candidates.owed(engine, study.id) is None
 
 
 def owed(engine: Engine, study: Study) -> tuple[State, int]:
-    found = results.owed(engine, study.id)
+    found = candidates.owed(engine, study.id)
     assert found is not None
     return found.state, found.id
 
@@ -203,7 +203,7 @@ def test_an_earlier_network_is_found_by_the_index_of_its_states(sqlite_url: str)
     assert set(re.findall(r"'(\w+)'", tables.DEDUPLICATED)) == set(KNOWN)
     engine = database.connect(sqlite_url)
     database.prepare(engine)
-    statement = results._twin().compile(engine, compile_kwargs={"render_postcompile": True})
+    statement = candidates._twin().compile(engine, compile_kwargs={"render_postcompile": True})
     with database.reading(engine) as connection:
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", (1, "x")).all()
     assert "search_candidates_fingerprint" in str(plan)
