@@ -70,16 +70,16 @@ bench: $(VENV)/.dev
 
 bench-gpu: $(VENV)/.dev
 	@mkdir -p build
-	$(BIN)/python -m benchmarks.gpu $(BENCH) --json build/gpu.json
+	$(BIN)/python -m benchmarks.speed.gpu $(BENCH) --json build/gpu.json
 
 # Goes on where a run was broken off: build/search.jsonl holds one line a search.
 bench-search: $(VENV)/.dev
 	@mkdir -p build
 ifdef QUICK
-	$(BIN)/python -m benchmarks.search --quick
+	$(BIN)/python -m benchmarks.simulated --quick
 else
-	$(BIN)/python -m benchmarks.search --rows build/search.jsonl --out benchmarks/results/search.json
-	$(BIN)/python -m benchmarks.search.document
+	$(BIN)/python -m benchmarks.simulated --rows build/search.jsonl --out benchmarks/results/search.json
+	$(BIN)/python -m benchmarks.simulated.document
 endif
 
 clean:

@@ -25,7 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.search.measure import interval
+from benchmarks.simulated.measure import interval
 
 LIMIT = 5_000_000  # that the systems were made for
 RESULTS, PAGE = Path("benchmarks/results/published.json"), Path("docs/published.md")

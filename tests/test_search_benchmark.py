@@ -10,13 +10,13 @@ from pathlib import Path
 import optuna
 import pytest
 
-from benchmarks.search import measure, strategies, suite, table
-from benchmarks.search.document import RESULTS, rendered
-from benchmarks.search.proposals import Deck, Fitting, Rejecting, candidate
-from benchmarks.search.simulator import Finish, Search
-from benchmarks.search.strategies import BASE, Rungs, Screen, Strategy
-from benchmarks.search.swift import hastened
-from benchmarks.search.worlds import Candidate, Formula, Learning, Replay
+from benchmarks.simulated import measure, strategies, suite, table
+from benchmarks.simulated.document import RESULTS, rendered
+from benchmarks.simulated.proposals import Deck, Fitting, Rejecting, candidate
+from benchmarks.simulated.simulator import Finish, Search
+from benchmarks.simulated.strategies import BASE, Rungs, Screen, Strategy
+from benchmarks.simulated.swift import hastened
+from benchmarks.simulated.worlds import Candidate, Formula, Learning, Replay
 from space import sampling
 from space import space as spaces
 from space.budget import Budget
@@ -239,8 +239,8 @@ def test_a_surrogate_tells_a_network_of_the_table_about_what_it_was() -> None:
 
 
 def test_a_small_run_goes_from_searches_to_tables_and_plots(tmp_path: Path) -> None:
-    from benchmarks.search.document import images, summary
-    from benchmarks.search.report import report
+    from benchmarks.simulated.document import images, summary
+    from benchmarks.simulated.report import report
 
     stages = suite.stages(seeds=2, trials=10)
     rows = tmp_path / "rows.jsonl"
@@ -266,7 +266,7 @@ def test_the_page_holds_what_was_measured() -> None:
 
 def test_the_command_tells_what_it_takes() -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "benchmarks.search", "--help"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "benchmarks.simulated", "--help"], cwd=ROOT, capture_output=True, text=True
     )
     assert ran.returncode == 0
     assert "--quick" in ran.stdout

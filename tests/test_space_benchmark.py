@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-COMMAND = [sys.executable, "-m", "benchmarks.judging", "--networks", "5", "--rounds", "2"]
+COMMAND = [sys.executable, "-m", "benchmarks.speed.judging", "--networks", "5", "--rounds", "2"]
 
 
 def test_the_benchmark_of_judging_prints_a_table_and_json() -> None:

@@ -14,9 +14,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.search.features import features
-from benchmarks.search.forest import Forest
-from benchmarks.search.table import Entry, Table
+from benchmarks.simulated.features import features
+from benchmarks.simulated.forest import Forest
+from benchmarks.simulated.table import Entry, Table
 from space.architecture import Architecture
 from space.budget import Budget
 from space.space import SearchSpace, Task

@@ -8,11 +8,11 @@ from importlib.metadata import version
 from statistics import mean
 from typing import Any
 
-from benchmarks.search.forest import quality
-from benchmarks.search.machine import machine
-from benchmarks.search.measure import COST_GRID, holm, interval, p_value, scaled
-from benchmarks.search.suite import Stage
-from benchmarks.search.worlds import Dealt, Replay
+from benchmarks.simulated.forest import quality
+from benchmarks.simulated.machine import machine
+from benchmarks.simulated.measure import COST_GRID, holm, interval, p_value, scaled
+from benchmarks.simulated.suite import Stage
+from benchmarks.simulated.worlds import Dealt, Replay
 
 Row = dict[str, Any]
 COUNTS = ("cost", "hours", "trials", "epochs", "asks", "repeated", "over", "pruned", "promoted")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.search.simulator import Finish, Search
+from benchmarks.simulated.simulator import Finish, Search
 
 TRIALS_GRID = (10, 20, 30, 40, 50, 75, 100, 125, 150, 175, 200)
 COST_GRID = tuple(round(0.1 * i, 1) for i in range(1, 16))  # of the reference cost

@@ -1,6 +1,6 @@
 """Training throughput: this project's loop against the one that people start from, turn by turn.
 
-    python -m benchmarks.training [--data cifar10] [--networks 001-final slim 002-final] [--images 2560]
+    python -m benchmarks.speed.training [--data cifar10] [--networks 001-final slim 002-final] [--images 2560]
                                   [--epochs 1] [--seeds 3] [--json FILE]
 
 Each turn is a fresh process: the reference loop as people run it (one process, two threads, two loader
@@ -71,7 +71,7 @@ def _reference(
 ) -> tuple[dict[str, Any], Evaluate]:
     import dataclasses
 
-    from benchmarks import reference
+    from benchmarks.speed import reference
     from trainer import model
 
     settings = reference.Settings(epochs=task["epochs"], loader_workers=task["loader_workers"])
@@ -101,7 +101,7 @@ def _warm_up(side: str) -> None:
         return
     import torch
 
-    from benchmarks import reference
+    from benchmarks.speed import reference
 
     del reference
     weight = torch.zeros(1, requires_grad=True)
@@ -164,7 +164,7 @@ def run(given: argparse.Namespace) -> list[dict[str, Any]]:
                 }
                 environment = {**os.environ, "OMP_NUM_THREADS": str(side["OMP_NUM_THREADS"])}
                 answer = subprocess.run(
-                    [sys.executable, "-m", "benchmarks.training", "--turn", json.dumps(task)],
+                    [sys.executable, "-m", "benchmarks.speed.training", "--turn", json.dumps(task)],
                     env=environment,
                     stdout=subprocess.PIPE,
                     check=True,

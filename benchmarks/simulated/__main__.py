@@ -1,6 +1,6 @@
 """Thousands of simulated searches: which sampler, which pruner, which way to ask.
 
-    python -m benchmarks.search [--quick] [--seeds 30] [--trials 200] [--rows FILE] [--out FILE]
+    python -m benchmarks.simulated [--quick] [--seeds 30] [--trials 200] [--rows FILE] [--out FILE]
 
 One process, one core. What the file of rows already holds is not run again, so that a run that was broken
 off goes on. Without --out the tables are printed and nothing is kept.
@@ -12,9 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.search import strategies, suite
-from benchmarks.search.document import summary
-from benchmarks.search.report import report
+from benchmarks.simulated import strategies, suite
+from benchmarks.simulated.document import summary
+from benchmarks.simulated.report import report
 
 
 def main() -> None:

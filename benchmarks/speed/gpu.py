@@ -1,6 +1,6 @@
 """All that is claimed of a GPU, in one command: its limit, throughput, and a search of 200 trials.
 
-    python -m benchmarks.gpu [--data cifar10] [--data-dir DIR] [--trials 200] [--epochs 8] [--json FILE]
+    python -m benchmarks.speed.gpu [--data cifar10] [--data-dir DIR] [--trials 200] [--epochs 8] [--json FILE]
 
 Bars, for one H200: 001-final at 40,000 images/s or 35% of the bfloat16 limit measured in the same run, the
 lower of the two; 8 times the reference loop; 200 trials of 8 epochs of the whole CIFAR-10 training set within

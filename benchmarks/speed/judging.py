@@ -1,6 +1,6 @@
 """How fast candidates are judged, and what is saved by not building them. One process, one core.
 
-    python -m benchmarks.judging [--json] [--networks 500] [--rounds 7]
+    python -m benchmarks.speed.judging [--json] [--networks 500] [--rounds 7]
 
 Proposals of the default space for CIFAR-10 under 5,000,000 parameters are judged, fingerprinted and proposed,
 several rounds each; then each of some networks is counted in closed form and by building it, in turn.

@@ -1,6 +1,6 @@
 """From the command to the first batch, and what a worker takes of the memory. Linux only.
 
-    python -m benchmarks.start [--data cifar10] [--data-dir DIR] [--rounds 5] [--seconds 60] [--max-macs N]
+    python -m benchmarks.speed.start [--data cifar10] [--data-dir DIR] [--rounds 5] [--seconds 60] [--max-macs N]
                                [--json FILE]
 
 The first line is `search --help`. The next are moments of `search launch` in an empty folder, with data that

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.search.features import features
+from benchmarks.simulated.features import features
 from space import space as spaces
 from space.architecture import Architecture
 from space.budget import Budget
@@ -115,7 +115,7 @@ def log_odds(accuracies: Sequence[float] | Array) -> Array:
 
 
 def load(path: Path) -> Table:
-    """Reads a packed file of benchmarks/search/curves.py. What a search trained twice is one entry, and its
+    """Reads a packed file of benchmarks/simulated/curves.py. What a search trained twice is one entry, and its
     later trainings are repeats from other seeds."""
     packed = json.loads(gzip.decompress(path.read_bytes()))
     epochs = packed["conditions"]["recipe"]["epochs"]

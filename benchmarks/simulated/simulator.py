@@ -13,9 +13,9 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState, create_trial
 
-from benchmarks.search.proposals import Source
-from benchmarks.search.strategies import Strategy
-from benchmarks.search.worlds import Candidate, Learning, World
+from benchmarks.simulated.proposals import Source
+from benchmarks.simulated.strategies import Strategy
+from benchmarks.simulated.worlds import Candidate, Learning, World
 
 WIDEN_AFTER, GIVE_UP_AFTER = 20, 400  # as in search/objective.py
 MOST_TRIALS = 4  # times the trials asked for: then a search ends, whatever it has spent

@@ -1,6 +1,6 @@
 """docs/search.md and its plots from the results: every table between two marks is written anew.
 
-    python -m benchmarks.search.document [--results benchmarks/results/search.json] [--check]
+    python -m benchmarks.simulated.document [--results benchmarks/results/search.json] [--check]
 
 The text around the marks is written by hand and holds no figure of its own.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.search.plots import differences, lines
+from benchmarks.simulated.plots import differences, lines
 
 Document = dict[str, Any]
 RESULTS = Path("benchmarks/results/search.json")

@@ -1,6 +1,6 @@
 """What the field's speed records do, each habit on its own against our default, on arbitrary candidates.
 
-    python -m benchmarks.records [--data cifar10] [--data-dir DIR] [--networks 6] [--seeds 2] [--epochs 8]
+    python -m benchmarks.speed.records [--data cifar10] [--data-dir DIR] [--networks 6] [--seeds 2] [--epochs 8]
                                  [--train-images 5000] [--max-macs 12000000] [--processes N]
                                  [--out build/records.jsonl] [--json FILE]
 
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import brief
-from benchmarks.search.measure import interval
+from benchmarks.simulated.measure import interval
 
 DEFAULT = "the default"
 HABITS: dict[str, dict[str, Any]] = {

@@ -1,8 +1,8 @@
 """Real learning curves of networks of the default space, trained by this project, one row each in a file.
 
-    python -m benchmarks.search.curves train digits --rows digits.jsonl --data-dir DIR
-    python -m benchmarks.search.curves train cifar10-jpeg --rows cifar.jsonl --data-dir DIR --folder DIR
-    python -m benchmarks.search.curves pack digits.jsonl benchmarks/curves/digits.json.gz
+    python -m benchmarks.simulated.curves train digits --rows digits.jsonl --data-dir DIR
+    python -m benchmarks.simulated.curves train cifar10-jpeg --rows cifar.jsonl --data-dir DIR --folder DIR
+    python -m benchmarks.simulated.curves pack digits.jsonl benchmarks/curves/digits.json.gz
 
 Rows are appended as they finish, and a second call goes on where the first one ended. First uniform draws,
 then proposals of a real search (so that good networks are there in numbers), then some of them again from
@@ -26,7 +26,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded
 import optuna
 import torch
 
-from benchmarks.search.machine import machine
+from benchmarks.simulated.machine import machine
 from space import cost, membership, published, sampling, space
 from space.architecture import Architecture
 from space.budget import Budget

@@ -1,11 +1,11 @@
 """A whole search: candidates trained in equal wall time, `search launch` against a plain Optuna script.
 
-    python -m benchmarks.searches --data folder:CIFAR10 [--seconds 300] [--rounds 3] [--processes 2]
+    python -m benchmarks.speed.searches --data folder:CIFAR10 [--seconds 300] [--rounds 3] [--processes 2]
                                   [--train-images N] [--epochs 8] [--max-macs N] [--json FILE]
 
 In turns, ours and then theirs, each from its command to the same number of seconds later, with start-up and
 what is then still under way not counted for either. Same space, budget, data, epochs, batch size, rate,
-pruner and number of processes (benchmarks/plain.py). Best is the highest validation accuracy of a candidate
+pruner and number of processes (benchmarks/speed/plain.py). Best is the highest validation accuracy of a candidate
 that was trained to the end.
 """
 
@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import plain
+from benchmarks.speed import plain
 
 
 def ours(given: argparse.Namespace, place: Path, seed: int) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def ours(given: argparse.Namespace, place: Path, seed: int) -> dict[str, Any]:
 
 
 def theirs(given: argparse.Namespace, place: Path, seed: int) -> dict[str, Any]:
-    base = [sys.executable, "-m", "benchmarks.plain", str(place / "plain.db")]
+    base = [sys.executable, "-m", "benchmarks.speed.plain", str(place / "plain.db")]
     base += ["--seconds", str(given.seconds), "--processes", str(given.processes)]
     began = _run([*base, *_common(given, seed)], given.seconds)
     return _counted("plain Optuna", plain.results(f"sqlite:///{place}/plain.db"), began, given.seconds)

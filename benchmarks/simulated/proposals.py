@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import optuna
 
-from benchmarks.search.worlds import Candidate
+from benchmarks.simulated.worlds import Candidate
 from space import sampling
 from space.architecture import Architecture
 from space.budget import Budget, judge

@@ -1,8 +1,8 @@
 """The search that people write by hand: Optuna 5, its own storage, `study.optimize` in N processes.
 
-    python -m benchmarks.plain STUDY.db --seconds 300 --processes 2 [--data ...] [--epochs 8] [--max-macs N]
+    python -m benchmarks.speed.plain STUDY.db --seconds 300 --processes 2 [--data ...] [--epochs 8] [--max-macs N]
 
-For comparison alone (benchmarks/searches.py). It is spared what they get wrong: it draws from the same
+For comparison alone (benchmarks/speed/searches.py). It is spared what they get wrong: it draws from the same
 space, within the same budget, and counts parameters by the same formula. Each process trains with the
 reference loop on one thread, reports each epoch and prunes by the same median. Optuna writes down the rest.
 """
@@ -33,7 +33,7 @@ def work(given: argparse.Namespace, url: str, number: int, ends: float, trials: 
     import optuna
     import torch
 
-    from benchmarks import reference
+    from benchmarks.speed import reference
     from space import sampling, space
     from space.budget import Budget
     from space.space import Task

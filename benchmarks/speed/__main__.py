@@ -22,7 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import brief, coordination, judging, limits, records, searches, start, training
+from benchmarks import brief
+from benchmarks.speed import coordination, judging, limits, records, searches, start, training
 
 RESULTS, PAGE = Path("benchmarks/results/speed.json"), Path("docs/speed.md")
 NOT_RUN = "Not measured yet: `make bench`."

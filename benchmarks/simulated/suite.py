@@ -10,13 +10,13 @@ from typing import Any
 
 import optuna
 
-from benchmarks.search import strategies, table
-from benchmarks.search.measure import measured
-from benchmarks.search.proposals import Deck, Fitting, Rejecting, Source, candidate
-from benchmarks.search.simulator import Search
-from benchmarks.search.strategies import Strategy
-from benchmarks.search.swift import hastened
-from benchmarks.search.worlds import Candidate, Dealt, Formula, Replay, World
+from benchmarks.simulated import strategies, table
+from benchmarks.simulated.measure import measured
+from benchmarks.simulated.proposals import Deck, Fitting, Rejecting, Source, candidate
+from benchmarks.simulated.simulator import Search
+from benchmarks.simulated.strategies import Strategy
+from benchmarks.simulated.swift import hastened
+from benchmarks.simulated.worlds import Candidate, Dealt, Formula, Replay, World
 from space import space as spaces
 
 CURVES = Path(__file__).parent.parent / "curves"

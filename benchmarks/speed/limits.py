@@ -1,6 +1,6 @@
 """How near to the machine's limit a training comes: its FLOP/s against a large product and convolution.
 
-    python -m benchmarks.limits [--device cpu] [--networks 001-final slim 002-final] [--rounds 3]
+    python -m benchmarks.speed.limits [--device cpu] [--networks 001-final slim 002-final] [--rounds 3]
 
 One process; every round measures all, so that a noisy machine is noisy for each. A training of an image is
 counted as three passes of two operations a multiply-accumulate; what normalisation, augmentation and the
@@ -58,7 +58,7 @@ def convolution(dtype: torch.dtype, device: torch.device) -> float:
 
 def training(name: str, precision: str, batches: int, device: torch.device) -> tuple[float, float]:
     """Images a second and FLOP/s of this project's loop; its start-up is not in it."""
-    from benchmarks.training import architecture
+    from benchmarks.speed.training import architecture
     from space import cost
     from trainer import loop
     from trainer.data import dataset as datasets

@@ -1,6 +1,6 @@
 """What a trial costs outside of its training: propose, judge, claim, report, store. By size of the study.
 
-    python -m benchmarks.coordination [--trials 200 2000 10000] [--workers 1 8] [--rounds 40] [--json FILE]
+    python -m benchmarks.speed.coordination [--trials 200 2000 10000] [--workers 1 8] [--rounds 40] [--json FILE]
                                       [--storage postgresql://...]
 
 Each study is filled with so many finished trials of the default space, then workers run trials whose

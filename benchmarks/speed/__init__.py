@@ -1,0 +1,1 @@
+"""The tables of docs/speed.md: throughput, coordination, start, memory and whole searches."""
