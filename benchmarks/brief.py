@@ -175,7 +175,7 @@ def kept(path: Path) -> dict[str, dict[str, Any]]:
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Of each setting: seconds a network, tau with the truth, and points lost by choosing by it."""
-    from search.ranking import correlation
+    from search.study.statistics import correlation
 
     truth = {row["index"]: row["test"] for row in rows if row["test"] is not None}
     found = []

@@ -60,8 +60,9 @@ def recipes(network: str) -> list[Line]:
 
 def run(lines: Sequence[Line], given: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """The results by the lines' names; those that failed are told and left out."""
-    from search import crew, devices
-    from search.crew import Work
+    from search.machine import devices
+    from search.training import parallel
+    from search.training.parallel import Work
 
     out = Path(given.out)
     common = ["--data", given.data, "--epochs", str(given.epochs), "--seeds", str(given.seeds), "--resume"]
@@ -78,7 +79,7 @@ def run(lines: Sequence[Line], given: argparse.Namespace) -> dict[str, dict[str,
         return read(works)
     slots = devices.slots("all", given.workers)
     storage = f"sqlite:///{out.resolve() / 'trainings.db'}"
-    done = crew.run(works, slots, storage, lambda d: print(d.work.name, d.code, d.last, file=sys.stderr))
+    done = parallel.run(works, slots, storage, lambda d: print(d.work.name, d.code, d.last, file=sys.stderr))
     return read([ended.work for ended in done if ended.code == 0])
 
 

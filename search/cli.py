@@ -1,6 +1,6 @@
 """The command line: the group, its errors and exit codes, and the commands that do something.
 
-Commands that only look are in `search/views.py`. Heavy imports stay inside the commands: `search --help` must
+Commands that only look are in `search/commands/status.py`. Heavy imports stay inside the commands: `search --help` must
 answer at once, and never loads torch.
 """
 
@@ -10,7 +10,21 @@ from typing import Any, NoReturn
 
 import click
 
-from search import catalogue, explaining, full, options, orders, settings, spaces, upkeep, views
+from search import settings
+from search.commands import (
+    explain,
+    inspect,
+    maintenance,
+    options,
+    services,
+    status,
+)
+from search.commands import (
+    space as space_commands,
+)
+from search.commands import (
+    training as training_commands,
+)
 from space import errors
 
 EXIT_CODES = """
@@ -164,10 +178,10 @@ def launch(
     workers: str, gpus: str, out: Path | None, report: Path | None, dry_run: bool, **given: Any
 ) -> int:
     """Search: sample, train and prune networks until the trials asked for are done."""
-    from search import launching
-    from search.preparation import Flags
+    from search.commands import launch_session
+    from search.launcher.prepare import Flags
 
-    return launching.launch(Flags(**given), workers, gpus, out, report, dry_run)
+    return launch_session.launch(Flags(**given), workers, gpus, out, report, dry_run)
 
 
 @cli.command()
@@ -198,8 +212,8 @@ def launch(
 )
 def worker(study: str | None, follow: bool, parent: int | None, **given: Any) -> int:
     """Work on a study that was launched, here or on another machine."""
-    from search import worker as workers
-    from search.bench import Assignment
+    from search.worker import worker as workers
+    from search.worker.context import Assignment
 
     if parent is None:  # a launcher knows its workers by the names it gave them
         given["name"] = "-".join(filter(None, (given["name"], workers.unique_name())))
@@ -226,18 +240,19 @@ def worker(study: str | None, follow: bool, parent: int | None, **given: Any) ->
 )
 def export(study: str | None, storage: str, out: Path, data_dir: Path, weights: Path | None) -> None:
     """Write the best network of a study, or the trial STUDY:137, as JSON that anyone can rebuild."""
-    from search import artifact, bench
+    from search.study import export as study_export
+    from search.worker import context
     from storage import trainings
 
-    with views.opened(storage, study) as view:
+    with status.opened(storage, study) as view:
         candidate = view.candidate()
-        confirmed = artifact.confirmation(trainings.of_study(view.engine, view.record.name), candidate)
-        document = artifact.export(view.record, view.plan, candidate, view.trained, confirmed)
-        kept = bench.shelves(data_dir) / bench.identity(storage, view.record)
+        confirmed = study_export.confirmation(trainings.of_study(view.engine, view.record.name), candidate)
+        document = study_export.export(view.record, view.plan, candidate, view.trained, confirmed)
+        kept = context.shelves(data_dir) / context.identity(storage, view.record)
     if weights:
-        artifact.copy_weights(kept, candidate.number, weights)
+        study_export.copy_weights(kept, candidate.number, weights)
         click.echo(f"wrote {weights}", err=True)
-    artifact.write(document.model_dump_json(indent=1) + "\n", out)
+    study_export.write(document.model_dump_json(indent=1) + "\n", out)
     click.echo(
         f"wrote {out}: {document.parameters:,} parameters, fingerprint {document.fingerprint}", err=True
     )
@@ -250,14 +265,14 @@ def export(study: str | None, storage: str, out: Path, data_dir: Path, weights: 
 @options.format_
 def verify(file: Path, form: str) -> None:
     """Rebuild the network of an exported FILE: schema, count, budget, fingerprint, forward pass."""
-    from search import artifact
+    from search.study import export as study_export
 
-    _, checks = artifact.verify(file)
+    _, checks = study_export.verify(file)
     if form == "table":
         for line in checks:
             click.echo(f"ok  {line}")
         return
-    views.emit([dict(zip(("check", "found"), line.split(": ", 1), strict=True)) for line in checks], form)
+    status.emit([dict(zip(("check", "found"), line.split(": ", 1), strict=True)) for line in checks], form)
 
 
 @cli.command()
@@ -273,12 +288,12 @@ def verify(file: Path, form: str) -> None:
 )
 def report(study: str | None, storage: str, out: Path) -> None:
     """Write a study as one HTML page to show around."""
-    from search import artifact
-    from search import report as reports
+    from search.study import export as study_export
+    from search.study import report as study_report
 
-    with views.opened(storage, study, whole=True) as view:
-        page = reports.page(view.record, view.plan, view.rows(), view.epochs())
-    artifact.write(page, out)
+    with status.opened(storage, study, whole=True) as view:
+        page = study_report.page(view.record, view.plan, view.rows(), view.epochs())
+    study_export.write(page, out)
     click.echo(f"wrote {out}", err=True)
 
 
@@ -293,16 +308,21 @@ def report(study: str | None, storage: str, out: Path) -> None:
 )
 def dashboard(storage: str, port: int, host: str, allow_remote: bool) -> None:
     """Serve optuna-dashboard for the store, on this machine alone."""
-    from search import dashboard as boards
+    from search.optuna_adapter import dashboard as boards
 
     boards.serve(storage, host, port, allow_remote, lambda at: click.echo(f"dashboard at {at}", err=True))
 
 
 for command in (
-    *(views.status, views.list_, views.trials, views.best),
-    *(catalogue.show, explaining.explain, catalogue.published, catalogue.recipe),
-    *(orders.stop, orders.pause, orders.resume, orders.ps),
-    *(full.train, full.confirm, full.trainings, full.predict),
-    *(spaces.space, upkeep.db, upkeep.replay, upkeep.gc),
+    *(status.status, status.list_, status.trials, status.best),
+    *(inspect.show, explain.explain, inspect.published, inspect.recipe),
+    *(services.stop, services.pause, services.resume, services.ps),
+    *(
+        training_commands.train,
+        training_commands.confirm,
+        training_commands.trainings,
+        training_commands.predict,
+    ),
+    *(space_commands.space, maintenance.db, maintenance.replay, maintenance.gc),
 ):
     cli.add_command(command)

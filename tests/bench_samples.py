@@ -9,12 +9,12 @@ from typing import Any
 import optuna
 from sqlalchemy import Engine
 
-from search import study as optuna_studies
-from search.bench import Bench, Limits
-from search.book import Patience
-from search.plan import DataPlan, Plan, PrunerName, SamplerName
-from search.room import Room
-from search.shelf import Shelf
+from search.machine.device_lock import Room
+from search.optuna_adapter import study as optuna_study
+from search.recording.recorder import Patience
+from search.study.config import DataPlan, Plan, PrunerName, SamplerName
+from search.study.files import Shelf
+from search.worker.context import Bench, Limits
 from space import cost
 from space import space as spaces
 from space.architecture import Architecture
@@ -94,8 +94,8 @@ def make_plan(
 def make_study(url: str, plan: Plan, trials: int, name: str = "bench") -> tuple[Engine, Study]:
     engine = database.connect(url)
     database.prepare(engine)
-    optuna_studies.quiet()
-    optuna_studies.create(url, name, plan)
+    optuna_study.quiet()
+    optuna_study.create(url, name, plan)
     record = studies.create(
         engine,
         name,

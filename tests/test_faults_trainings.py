@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from faults import Figures, Search, require_equal_results
 
-from search import devices
+from search.machine import devices
 from storage import candidates
 from storage.records import State
 

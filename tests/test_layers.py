@@ -85,7 +85,7 @@ def test_the_reader_of_imports_sees_every_way_to_write_one() -> None:
     assert "space.cost" in imports("space.budget")  # from space import cost
     assert "space.errors" in imports("space.budget")  # from space.errors import ...
     assert "torch" in imports("trainer.model") and "torch" not in imports("space.cost")
-    assert "search.views" in imports("search.cli")
+    assert "search.commands.status" in imports("search.cli")
 
 
 def run(code: str, *arguments: str, folder: Path) -> tuple[subprocess.CompletedProcess[str], set[str]]:

@@ -10,8 +10,9 @@ from bench_samples import FakeTraining, make_bench, make_plan, make_study
 from command import run
 from sqlalchemy import text
 
-from search import artifact, objective
-from search import study as optuna_studies
+from search.optuna_adapter import study as optuna_study
+from search.study import export as study_export
+from search.worker import trial as worker_trial
 from storage import candidates, database, leases
 from storage.leases import Claim
 
@@ -23,14 +24,14 @@ def exported(sqlite_url: str, tmp_path: Path) -> Path:
     """The best of two networks, as a file."""
     plan = make_plan(max_parameters=100_000)
     engine, record = make_study(sqlite_url, plan, 2)
-    with optuna_studies.opened(sqlite_url, record.name, plan) as opened:
+    with optuna_study.opened(sqlite_url, record.name, plan) as opened:
         bench = make_bench(opened, engine, record, FakeTraining(), plan, tmp_path)
         while isinstance(claim := leases.claim(engine, record.id, "one", 60.0), Claim):
-            objective.run(bench, claim)
-    document = artifact.export(record, plan, candidates.best(engine, record.id)[0], 2)
+            worker_trial.run(bench, claim)
+    document = study_export.export(record, plan, candidates.best(engine, record.id)[0], 2)
     engine.dispose()
     path = tmp_path / "best.json"
-    artifact.write(document.model_dump_json(), path)
+    study_export.write(document.model_dump_json(), path)
     return path
 
 
@@ -99,7 +100,7 @@ def test_a_spoiled_file_fails_and_says_in_what(
 def test_a_network_that_cannot_run_fails_the_forward_pass(
     exported: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(artifact, "forward", lambda _: (1, (2, 10)))
+    monkeypatch.setattr(study_export, "forward", lambda _: (1, (2, 10)))
     result = run(capsys, "verify", exported)
     assert result.code == 6
     assert "forward pass: the built network has 1 parameters" in result.one_line
@@ -123,6 +124,6 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, capsys: pytest.Ca
     kept = tmp_path / "best.json"
     kept.write_text("old")
     with pytest.raises(UnicodeEncodeError):
-        artifact.write("new \ud800", kept)  # half way through, what cannot be encoded
+        study_export.write("new \ud800", kept)  # half way through, what cannot be encoded
     assert kept.read_text() == "old"
     assert list(tmp_path.iterdir()) == [kept]

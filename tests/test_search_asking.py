@@ -7,9 +7,9 @@ import pytest
 from bench_samples import accuracy_of, make_plan
 from optuna.trial import FrozenTrial, TrialState
 
-from search import study as studies
-from search.asking import Draft, can_draft
-from search.plan import SamplerName
+from search.optuna_adapter import study as optuna_study
+from search.optuna_adapter.ask import Draft, can_draft
+from search.study.config import SamplerName
 from space.architecture import Architecture
 from space.sampling import propose
 
@@ -24,7 +24,7 @@ def run(storage: Any, name: str, sampler: SamplerName, drafted: bool) -> list[Fr
     """Fourteen trials of which the first two still run, beyond the sampler's random start."""
     study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
     for i in range(14):
-        study.sampler = studies.make_sampler(sampler, 7, i, after=study.sampler if drafted else None)
+        study.sampler = optuna_study.make_sampler(sampler, 7, i, after=study.sampler if drafted else None)
         if drafted:
             draft = Draft(study, study.get_trials(deepcopy=False))
             found = network(draft)
@@ -39,8 +39,8 @@ def run(storage: Any, name: str, sampler: SamplerName, drafted: bool) -> list[Fr
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "gp"])
 def test_the_same_seeds_give_the_same_trials(sampler: SamplerName, sqlite_url: str) -> None:
-    studies.quiet()
-    with studies.opened_storage(sqlite_url) as storage:
+    optuna_study.quiet()
+    with optuna_study.opened_storage(sqlite_url) as storage:
         asked = run(storage, "asked", sampler, drafted=False)
         drafted = run(storage, "drafted", sampler, drafted=True)
     assert [trial.params for trial in drafted] == [trial.params for trial in asked]
@@ -50,9 +50,12 @@ def test_the_same_seeds_give_the_same_trials(sampler: SamplerName, sqlite_url: s
 
 
 def test_a_trial_is_stored_whole(database_url: str) -> None:
-    studies.quiet()
-    with studies.opened_storage(database_url) as storage, studies.opened_storage(database_url) as other:
-        study = optuna.create_study(storage=storage, sampler=studies.make_sampler("tpe", 0))
+    optuna_study.quiet()
+    with (
+        optuna_study.opened_storage(database_url) as storage,
+        optuna_study.opened_storage(database_url) as other,
+    ):
+        study = optuna.create_study(storage=storage, sampler=optuna_study.make_sampler("tpe", 0))
         draft = Draft(study, study.get_trials(deepcopy=False))
         found = network(draft)
         assert study.get_trials() == []
@@ -67,8 +70,8 @@ def test_a_trial_is_stored_whole(database_url: str) -> None:
 
 
 def test_a_pruner_that_divides_the_trials_needs_their_numbers() -> None:
-    studies.quiet()
-    study = optuna.create_study(sampler=studies.make_sampler("tpe", 0))
+    optuna_study.quiet()
+    study = optuna.create_study(sampler=optuna_study.make_sampler("tpe", 0))
     assert can_draft(study)
     study.pruner = optuna.pruners.HyperbandPruner()
     assert not can_draft(study)
@@ -77,9 +80,9 @@ def test_a_pruner_that_divides_the_trials_needs_their_numbers() -> None:
 
 
 def test_a_parameter_with_another_range_is_still_refused(sqlite_url: str) -> None:
-    studies.quiet()
-    with studies.opened_storage(sqlite_url) as storage:
-        study = optuna.create_study(storage=storage, sampler=studies.make_sampler("random", 0))
+    optuna_study.quiet()
+    with optuna_study.opened_storage(sqlite_url) as storage:
+        study = optuna.create_study(storage=storage, sampler=optuna_study.make_sampler("random", 0))
         for _ in range(2):  # the second time its range is known
             draft = Draft(study, study.get_trials(deepcopy=False))
             draft.suggest_categorical("pool", ("avg", "max"))

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from command import ROOT, run
 
-from search import catalogue, subject
+from search.commands import inspect
+from search.study import network_reference
 from space import published
 from space.errors import ArchitectureError, StorageError
 from trainer.recipe import checks
@@ -43,21 +44,21 @@ def test_an_unknown_published_name_is_one_line(capsys: pytest.CaptureFixture[str
 
 
 def test_a_network_comes_with_its_recipe(tmp_path: Path) -> None:
-    found = subject.resolve("published:002-final", "sqlite:///none.db")
+    found = network_reference.resolve("published:002-final", "sqlite:///none.db")
     assert found.architecture == published.load("002-final")
     assert found.recipe and (found.recipe.optimizer, found.recipe.batch_size) == ("adam", 400)
     path = tmp_path / "net.json"
     path.write_text(json.dumps(found.architecture.document()))
-    again = subject.resolve(str(path), "sqlite:///none.db")
+    again = network_reference.resolve(str(path), "sqlite:///none.db")
     assert (again.name, again.architecture, again.recipe) == ("net", found.architecture, None)
     with pytest.raises(ArchitectureError, match=r"absent\.json: No such file"):
-        subject.resolve("absent.json", "sqlite:///none.db")
+        network_reference.resolve("absent.json", "sqlite:///none.db")
 
 
 def test_a_study_may_be_called_published(sqlite_url: str) -> None:
-    assert not subject.is_published("published:7")
+    assert not network_reference.is_published("published:7")
     with pytest.raises(StorageError):
-        subject.resolve("published:7", sqlite_url)
+        network_reference.resolve("published:7", sqlite_url)
 
 
 def test_the_schema_that_is_printed_is_the_one_in_the_documents(capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,7 +81,7 @@ def test_a_recipe_is_checked_and_told_in_full(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_published_recipe_is_named_like_a_network() -> None:
-    assert catalogue.load("published:004-final").clip_value == 0.1
+    assert inspect.load("published:004-final").clip_value == 0.1
 
 
 def test_the_recipe_of_the_readme_loads(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ from bench_samples import FakeTraining, make_bench, make_plan, make_study
 from command import run
 from sqlalchemy import Engine
 
-from search import bench, objective
-from search import study as optuna_studies
-from search.progress import Cancelled
+from search.optuna_adapter import study as optuna_study
+from search.worker import context
+from search.worker import trial as worker_trial
+from search.worker.callbacks import Cancelled
 from storage import candidates, leases
 from storage.leases import Claim
 from storage.records import Candidate
@@ -20,14 +21,14 @@ def ended(url: str, folder: Path, trained: int, trials: int) -> tuple[Engine, St
     """A study with so many trained trials, and one that was cancelled after them."""
     plan = make_plan()
     engine, record = make_study(url, plan, trials)
-    with optuna_studies.opened(url, record.name, plan) as opened:
+    with optuna_study.opened(url, record.name, plan) as opened:
         own = make_bench(opened, engine, record, FakeTraining(), plan, folder)
         for _ in range(trained):
-            objective.run(own, take(engine, record))
+            worker_trial.run(own, take(engine, record))
         if trained < trials:
             own.cancelled = lambda: True
             with pytest.raises(Cancelled):
-                objective.run(own, take(engine, record))
+                worker_trial.run(own, take(engine, record))
     return engine, record, candidates.candidates(engine, record.id)
 
 
@@ -39,7 +40,7 @@ def take(engine: Engine, record: Study) -> Claim:
 
 def fill(url: str, data_dir: Path, record: Study, rows: list[Candidate]) -> Path:
     """A checkpoint and weights of every trial."""
-    folder = bench.shelves(data_dir) / bench.identity(url, record)
+    folder = context.shelves(data_dir) / context.identity(url, record)
     folder.mkdir(parents=True)
     for row in rows:
         (folder / f"{row.number}.safetensors").write_bytes(b"w" * 1_000_000)
@@ -71,7 +72,7 @@ def test_a_study_that_is_done_needs_no_checkpoint_and_other_stores_keep_theirs(
     engine, record, rows = ended(sqlite_url, tmp_path, 2, 2)
     engine.dispose()
     folder = fill(sqlite_url, tmp_path, record, rows)
-    foreign = bench.shelves(tmp_path) / "0123456789abcdef"
+    foreign = context.shelves(tmp_path) / "0123456789abcdef"
     foreign.mkdir()
     (foreign / "7.safetensors").write_bytes(b"w" * 2_000_000)
     result = run(capsys, "gc", "--storage", sqlite_url, "--data-dir", str(tmp_path))

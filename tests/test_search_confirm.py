@@ -13,8 +13,8 @@ import pytest
 from command import ROOT, finish, run, start
 from scipy import stats
 
-from search import confirming
-from search.ranking import Correlation, Interval, correlation
+from search.study.statistics import Correlation, Interval, correlation
+from search.training import confirm
 
 
 @pytest.mark.slow
@@ -60,19 +60,19 @@ def test_kendalls_tau_is_that_of_scipy() -> None:
 
 
 def test_a_low_agreement_asks_for_longer_brief_trainings() -> None:
-    low = confirming.told(Correlation(0.3, Interval(-0.2, 0.7), 12), 8)
+    low = confirm.told(Correlation(0.3, Interval(-0.2, 0.7), 12), 8)
     assert low[0] == "brief and full scores: Kendall's tau 0.30 (95% -0.20 to 0.70, 12 networks)"
     assert "search again with --epochs 16 or more" in low[1]
-    assert len(confirming.told(Correlation(0.8, Interval(0.5, 0.9), 12), 8)) == 1
+    assert len(confirm.told(Correlation(0.8, Interval(0.5, 0.9), 12), 8)) == 1
 
 
 def test_a_dozen_reaches_from_the_best_to_the_worst() -> None:
     rows = list(range(100))
-    found = confirming.spaced(rows, 12)
+    found = confirm.spaced(rows, 12)
     assert (found[0], found[-1], len(found)) == (0, 99, 12)
     assert {b - a for a, b in pairwise(found)} == {9}
-    assert confirming.spaced(rows[:5], 12) == rows[:5]
-    assert confirming.spaced(rows, 0) == []
+    assert confirm.spaced(rows[:5], 12) == rows[:5]
+    assert confirm.spaced(rows, 0) == []
 
 
 @pytest.mark.slow

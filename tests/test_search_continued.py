@@ -10,12 +10,12 @@ import optuna
 import pytest
 from bench_samples import make_bench, make_plan, make_study
 
-from search import objective
-from search import study as optuna_studies
-from search.bench import Bench, trainer
-from search.plan import Images, Plan, describe
-from search.progress import Cancelled
-from search.shelf import Shelf
+from search.optuna_adapter import study as optuna_study
+from search.study.config import Images, Plan, describe
+from search.study.files import Shelf
+from search.worker import trial as worker_trial
+from search.worker.callbacks import Cancelled
+from search.worker.context import Bench, trainer
 from space.space import Task, parse
 from storage import candidates, invariants, leases
 from storage.leases import Claim
@@ -50,7 +50,7 @@ def plan_of(images: Images, space: Any = SLIM) -> Plan:
 @contextmanager
 def bench_of(url: str, images: Images, plan: Plan, trials: int, folder: Path) -> Iterator[Bench]:
     engine, record = make_study(url, plan, trials)
-    with optuna_studies.opened(url, record.name, plan) as opened:
+    with optuna_study.opened(url, record.name, plan) as opened:
         _, train = trainer(plan, images, checkpoint_seconds=0.0)
         bench = make_bench(opened, engine, record, train, plan, folder)
         yield replace(bench, shelf=Shelf(folder / "kept", 2, lambda _: None))
@@ -60,7 +60,7 @@ def bench_of(url: str, images: Images, plan: Plan, trials: int, folder: Path) ->
 def one(bench: Bench, worker: str = "one") -> State:
     claim = leases.claim(bench.engine, bench.study_id, worker, 60.0)
     assert isinstance(claim, Claim)
-    return objective.run(bench, claim)
+    return worker_trial.run(bench, claim)
 
 
 def after(batches: int) -> Callable[[], bool]:
@@ -114,11 +114,11 @@ def test_a_trial_whose_worker_was_taken_for_dead_is_gone_on_with_by_another(
         def evicted() -> bool:
             if next(seen) == 2 * steps + 1:
                 lost = leases.evict(bench.engine, bench.study_id, "one")
-                optuna_studies.recover(bench.study, lost)
+                optuna_study.recover(bench.study, lost)
                 assert one(bench, "another") == State.COMPLETED
             return False
 
-        with pytest.raises(objective.LeaseLostError):
+        with pytest.raises(worker_trial.LeaseLostError):
             one(replace(bench, cancelled=evicted))
         lost, whole = candidates.candidates(bench.engine, bench.study_id)
         assert (lost.state, whole.state, whole.attempt) == (State.LOST, State.COMPLETED, 2)

@@ -9,8 +9,8 @@ import pytest
 from bench_samples import FakeTraining, make_bench, make_plan, make_study
 from command import start
 
-from search import objective
-from search import study as optuna_studies
+from search.optuna_adapter import study as optuna_study
+from search.worker import trial as worker_trial
 from storage import leases
 from storage.leases import Claim
 
@@ -22,10 +22,10 @@ def address(sqlite_url: str, tmp_path: Path) -> Iterator[str]:
     """A dashboard of a study with six trained networks."""
     plan = make_plan()
     engine, record = make_study(sqlite_url, plan, TRIALS, name="shown")
-    with optuna_studies.opened(sqlite_url, record.name, plan) as opened:
+    with optuna_study.opened(sqlite_url, record.name, plan) as opened:
         bench = make_bench(opened, engine, record, FakeTraining(), plan, tmp_path)
         while isinstance(claim := leases.claim(engine, record.id, "one", 60.0), Claim):
-            objective.run(bench, claim)
+            worker_trial.run(bench, claim)
     engine.dispose()
     server = start("dashboard", "--port", 0, "--storage", sqlite_url, cwd=tmp_path)
     try:

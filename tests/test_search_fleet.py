@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from search.devices import Slot
-from search.ending import MADE_ROOM
-from search.fleet import SHORT, Fleet, Place
+from search.launcher.worker_pool import SHORT, Fleet, Place
+from search.machine.devices import Slot
+from search.machine.signals import MADE_ROOM
 
 LIVES = "sleep 600"
 LEAVES = f"exit {MADE_ROOM}"

@@ -13,11 +13,11 @@ from bench_samples import FakeTraining, make_bench, make_plan, make_study
 from optuna.trial import TrialState
 from sqlalchemy import Engine, text
 
-from search import objective
-from search import study as optuna_studies
-from search.bench import Bench, Limits
-from search.plan import Plan
-from search.room import Room
+from search.machine.device_lock import Room
+from search.optuna_adapter import study as optuna_study
+from search.study.config import Plan
+from search.worker import trial as worker_trial
+from search.worker.context import Bench, Limits
 from space import sampling
 from space import space as spaces
 from space.architecture import Architecture
@@ -31,7 +31,7 @@ from trainer.outcome import EpochReport, Outcome
 @contextmanager
 def bench_of(url: str, train: FakeTraining, plan: Plan, trials: int) -> Iterator[Bench]:
     engine, record = make_study(url, plan, trials)
-    with optuna_studies.opened(url, record.name, plan) as opened, TemporaryDirectory() as folder:
+    with optuna_study.opened(url, record.name, plan) as opened, TemporaryDirectory() as folder:
         yield make_bench(opened, engine, record, train, plan, Path(folder))
     engine.dispose()
 
@@ -45,7 +45,7 @@ def take(bench: Bench) -> Claim:
 def run_all(bench: Bench) -> list[State]:
     states = []
     while isinstance(claim := leases.claim(bench.engine, bench.study_id, "one", 60.0), Claim):
-        states.append(objective.run(bench, claim))
+        states.append(worker_trial.run(bench, claim))
     return states
 
 
@@ -143,7 +143,7 @@ def test_plain_sampling_prunes_what_exceeds_and_reaches_its_number(sqlite_url: s
 def test_plain_sampling_that_never_fits_ends_the_search(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objective, "GIVE_UP_OVER_BUDGET", 30)
+    monkeypatch.setattr(worker_trial, "GIVE_UP_OVER_BUDGET", 30)
     plan = make_plan(max_parameters=1_000).model_copy(update={"sampling": "reject"})
     with bench_of(sqlite_url, FakeTraining(), plan, 1) as bench:
         with pytest.raises(ExhaustedError, match="of 30 proposals none was new and within 1,000 parameters"):
@@ -154,7 +154,7 @@ def test_plain_sampling_that_never_fits_ends_the_search(
 def test_an_exhausted_space_ends_the_search_and_says_so(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objective, "GIVE_UP_AFTER", 30)
+    monkeypatch.setattr(worker_trial, "GIVE_UP_AFTER", 30)
     with bench_of(sqlite_url, FakeTraining(), make_plan(spaces.parse(TWO_NETWORKS)), 3) as bench:
         with pytest.raises(ExhaustedError, match="30 proposals in a row"):
             run_all(bench)
@@ -201,19 +201,19 @@ def test_a_trial_without_enough_memory_is_trained_once_more_alone_at_half_the_ba
 def test_a_shortage_of_memory_is_the_neighbours_only_where_there_are_some(sqlite_url: str) -> None:
     with bench_of(sqlite_url, Hungry(128), make_plan(), 2) as bench:
         bench.train.bench = bench
-        assert objective.run(bench, take(bench)) == State.COMPLETED
+        assert worker_trial.run(bench, take(bench)) == State.COMPLETED
         assert bench.shortages == 0
         neighbour = ExitStack()
         neighbour.enter_context(bench.room.together(lambda: None))
         bench.cancelled = lambda: bool(neighbour.close())  # asked while one waits to be alone
-        assert objective.run(bench, take(bench)) == State.COMPLETED
+        assert worker_trial.run(bench, take(bench)) == State.COMPLETED
         assert bench.shortages == 1
 
 
 def test_a_trial_that_half_the_batch_is_too_much_for_ends_out_of_memory(sqlite_url: str) -> None:
     with bench_of(sqlite_url, Hungry(64), make_plan(), 1) as bench:
         bench.train.bench = bench
-        assert objective.run(bench, take(bench)) == State.OUT_OF_MEMORY
+        assert worker_trial.run(bench, take(bench)) == State.OUT_OF_MEMORY
         first = candidates.candidates(bench.engine, bench.study_id)[0]
         assert first.reason == "out of memory at batch 128, and alone at 64: no more"
         assert bench.train.batches == [128, 64]
@@ -234,7 +234,7 @@ def test_epochs_before_a_shortage_of_memory_do_not_count(database_url: str) -> N
             raise MemoryError("no more")
 
     with bench_of(database_url, Late(), make_plan(), 1) as bench:
-        assert objective.run(bench, take(bench)) == State.DIVERGED
+        assert worker_trial.run(bench, take(bench)) == State.DIVERGED
         (stored,) = candidates.epochs(bench.engine, bench.study_id).values()
         assert [(epoch.epoch, epoch.validation_accuracy) for epoch in stored] == [(1, 0.6)]
         (told,) = bench.study.get_trials(deepcopy=False)
@@ -270,8 +270,8 @@ class Hungry(FakeTraining):
 def test_a_worker_told_to_end_leaves_no_running_trial(sqlite_url: str) -> None:
     with bench_of(sqlite_url, FakeTraining(), make_plan(), 2) as bench:
         bench.cancelled = lambda: True
-        with pytest.raises(objective.Cancelled):
-            objective.run(bench, take(bench))
+        with pytest.raises(worker_trial.Cancelled):
+            worker_trial.run(bench, take(bench))
         assert candidates.candidates(bench.engine, bench.study_id)[0].state == State.CANCELLED
         states = [trial.state for trial in bench.study.get_trials(deepcopy=False)]
         assert states == [TrialState.FAIL]
@@ -281,8 +281,8 @@ def test_a_worker_told_to_end_leaves_no_running_trial(sqlite_url: str) -> None:
 def test_a_cancelled_trial_is_the_next_to_be_trained(sqlite_url: str) -> None:
     with bench_of(sqlite_url, FakeTraining(), make_plan(), 2) as bench:
         bench.cancelled = lambda: True
-        with pytest.raises(objective.Cancelled):
-            objective.run(bench, take(bench))
+        with pytest.raises(worker_trial.Cancelled):
+            worker_trial.run(bench, take(bench))
         bench.cancelled = lambda: False
         assert run_all(bench) == [State.COMPLETED] * 2
         first, again, _ = candidates.candidates(bench.engine, bench.study_id)
@@ -317,7 +317,7 @@ def test_a_late_worker_changes_nothing_and_its_trial_is_run_again(database_url: 
     train = FakeTraining(before=expire)
     with bench_of(database_url, train, make_plan(), 1) as bench:
         with pytest.raises(LeaseLostError):
-            objective.run(bench, take(bench))
+            worker_trial.run(bench, take(bench))
         assert run_all(bench) == [State.COMPLETED]
         lost, retried = candidates.candidates(bench.engine, bench.study_id)
         assert (lost.state, lost.accuracy) == (State.LOST, None)
@@ -333,7 +333,7 @@ def reap_as_another(engine: Engine, bench: Bench) -> None:
         connection.execute(text("UPDATE search_claims SET expires_at = 0, lease_seconds = 0"))
     lost = leases.reap(engine, bench.study_id)
     assert len(lost) == 1
-    optuna_studies.recover(bench.study, lost)
+    optuna_study.recover(bench.study, lost)
 
 
 def test_one_seed_and_one_worker_give_the_same_sequence(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -367,7 +367,7 @@ def test_the_number_is_exact_with_workers_that_race_and_fail(database_url: str, 
     for thread in threads:
         thread.join()
     tally = candidates.tally(engine, record.id)
-    with optuna_studies.opened(database_url, record.name, plan) as opened:
+    with optuna_study.opened(database_url, record.name, plan) as opened:
         known = len(opened.get_trials(deepcopy=False))
     assert sum(tally[state] for state in TRAINED) == 20
     assert tally[State.FAILED] >= 4
@@ -377,11 +377,11 @@ def test_the_number_is_exact_with_workers_that_race_and_fail(database_url: str, 
 
 
 def race(url, engine, record, plan, sometimes, folder, i):  # type: ignore[no-untyped-def]
-    with optuna_studies.opened(url, record.name, plan) as opened:
+    with optuna_study.opened(url, record.name, plan) as opened:
         bench = make_bench(opened, engine, record, FakeTraining(before=sometimes), plan, folder)
         while (answer := leases.claim(engine, record.id, f"worker-{i}", 60.0)) is not Answer.DONE:
             if isinstance(answer, Claim):
-                objective.run(bench, answer)
+                worker_trial.run(bench, answer)
 
 
 def test_a_training_that_hangs_is_written_down_and_given_up(sqlite_url: str) -> None:
@@ -396,7 +396,7 @@ def test_a_training_that_hangs_is_written_down_and_given_up(sqlite_url: str) -> 
     with bench_of(sqlite_url, FakeTraining(before=hang), make_plan(), 1) as bench:
         bench.limits, bench.abandon = Limits(stall_seconds=0.2), let_go.set
         with pytest.raises(LeaseLostError):
-            objective.run(bench, take(bench))
+            worker_trial.run(bench, take(bench))
         bench.limits = Limits()
         assert run_all(bench) == [State.COMPLETED]
         first = candidates.candidates(bench.engine, bench.study_id)[0]
@@ -407,7 +407,7 @@ def test_a_training_that_hangs_is_written_down_and_given_up(sqlite_url: str) -> 
 def test_a_trial_may_not_take_longer_than_it_may(sqlite_url: str) -> None:
     with bench_of(sqlite_url, FakeTraining(), make_plan(), 1) as bench:
         bench.limits = Limits(trial_seconds=0.0)
-        assert objective.run(bench, take(bench)) == State.TIMED_OUT
+        assert worker_trial.run(bench, take(bench)) == State.TIMED_OUT
         assert "--trial-timeout" in str(candidates.candidates(bench.engine, bench.study_id)[0].reason)
 
 
@@ -427,7 +427,7 @@ def test_a_slow_training_keeps_its_lease(sqlite_url: str) -> None:
         bench.train = FakeTraining(before=lambda _: assert_(renewed.wait(60)))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(leases, "renew", count)
-            assert objective.run(bench, take(bench)) == State.COMPLETED
+            assert worker_trial.run(bench, take(bench)) == State.COMPLETED
         assert len(renewals) >= 3
 
 
@@ -440,14 +440,15 @@ def test_a_retry_whose_worker_dies_before_it_enters_it_is_still_owed(sqlite_url:
     with bench_of(sqlite_url, FakeTraining(), make_plan(), 2) as bench:
         claim = take(bench)
         trial = bench.study.ask()
-        lost = objective.enter(bench, claim, trial, bench.plan.propose(trial))
-        optuna_studies.recover(bench.study, leases.evict(bench.engine, bench.study_id, "one"))
-        assert objective.ask(bench)[0].user_attrs["retry_of"] == lost.number  # and then that worker dies too
+        lost = worker_trial.enter(bench, claim, trial, bench.plan.propose(trial))
+        optuna_study.recover(bench.study, leases.evict(bench.engine, bench.study_id, "one"))
+        assert (
+            worker_trial.ask(bench)[0].user_attrs["retry_of"] == lost.number
+        )  # and then that worker dies too
         assert run_all(bench) == [State.COMPLETED] * 2
         retried = candidates.candidates(bench.engine, bench.study_id)[1]
         assert (retried.fingerprint, retried.seed, retried.attempt) == (lost.fingerprint, lost.seed, 2)
-        optuna_studies.reconcile(bench.study, bench.engine, bench.study_id)
+        optuna_study.reconcile(bench.study, bench.engine, bench.study_id)
         assert (
-            optuna_studies.disagreements(bench.study, candidates.candidates(bench.engine, bench.study_id))
-            == []
+            optuna_study.disagreements(bench.study, candidates.candidates(bench.engine, bench.study_id)) == []
         )

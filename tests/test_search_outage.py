@@ -12,10 +12,11 @@ from optuna.trial import TrialState
 from postgres_server import Postgres
 from sqlalchemy import text
 
-from search import book, objective, spool
-from search import study as optuna_studies
-from search.bench import Bench
-from search.book import Patience
+from search.optuna_adapter import study as optuna_study
+from search.recording import recorder, spool
+from search.recording.recorder import Patience
+from search.worker import trial as worker_trial
+from search.worker.context import Bench
 from space.architecture import Architecture
 from space.errors import LeaseLostError, StorageError
 from storage import candidates, leases
@@ -25,8 +26,8 @@ from storage.records import Epoch, Measured, State
 
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(book, "ANSWER_SECONDS", 0.5)
-    monkeypatch.setattr(book, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(recorder, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(recorder, "RETRY_SECONDS", 0.1)
 
 
 class Stepwise(FakeTraining):
@@ -48,7 +49,7 @@ class Stepwise(FakeTraining):
 def bench_on(url: str, folder: Path, train: FakeTraining, patience: float = 60.0) -> Iterator[Bench]:
     plan = make_plan(epochs=6)
     engine, record = make_study(url, plan, 3)
-    with optuna_studies.opened(url, record.name, plan) as opened:
+    with optuna_study.opened(url, record.name, plan) as opened:
         bench = make_bench(opened, engine, record, train, plan, folder)
         bench.patience = Patience(patience, lambda _: None)
         yield bench
@@ -75,7 +76,7 @@ def require_all_written(bench: Bench, folder: Path) -> None:
 def test_a_restart_of_the_server_costs_nothing(server: Postgres, tmp_path: Path) -> None:
     train = Stepwise({2: server.stop, 5: server.start})
     with bench_on(server.url(), tmp_path, train) as bench:
-        assert objective.run(bench, take(bench)) == State.COMPLETED
+        assert worker_trial.run(bench, take(bench)) == State.COMPLETED
         require_all_written(bench, tmp_path)
 
 
@@ -83,7 +84,7 @@ def test_a_server_that_comes_back_after_the_training_is_waited_for(server: Postg
     later = threading.Timer(3.0, server.start)
     train = Stepwise({3: server.kill, 6: later.start})
     with bench_on(server.url(), tmp_path, train) as bench:
-        assert objective.run(bench, take(bench)) == State.COMPLETED
+        assert worker_trial.run(bench, take(bench)) == State.COMPLETED
         require_all_written(bench, tmp_path)
     later.join()
 
@@ -92,7 +93,7 @@ def test_a_frozen_server_does_not_hold_a_training_up(server: Postgres, tmp_path:
     """It acknowledges every packet and answers none: only not waiting for it helps."""
     train = Stepwise({3: server.freeze, 6: lambda: threading.Timer(2.0, server.thaw).start()})
     with bench_on(server.url(), tmp_path, train) as bench:
-        assert objective.run(bench, take(bench)) == State.COMPLETED
+        assert worker_trial.run(bench, take(bench)) == State.COMPLETED
         require_all_written(bench, tmp_path)
 
 
@@ -114,7 +115,7 @@ def test_epochs_that_a_fallen_server_forgot_are_written_again(forgetful: Postgre
         left.extend(map(len, candidates.epochs(bench.engine, bench.study_id).values()))
 
     with bench_on(forgetful.url(), tmp_path, Stepwise({6: crash})) as bench:
-        assert objective.run(bench, take(bench)) == State.COMPLETED
+        assert worker_trial.run(bench, take(bench)) == State.COMPLETED
         assert sum(left) < 5, "the server was to forget some of five epochs"
         require_all_written(bench, tmp_path)
 
@@ -123,7 +124,7 @@ def test_what_a_worker_could_not_write_is_taken_in_by_the_next(server: Postgres,
     train = Stepwise({4: server.stop})
     with bench_on(server.url(), tmp_path, train, patience=0.5) as bench:
         with pytest.raises(StorageError, match="the database was away for"):
-            objective.run(bench, take(bench))
+            worker_trial.run(bench, take(bench))
         assert len(list(tmp_path.glob("*.json"))) == 1
         server.start()
         said: list[str] = []
@@ -137,8 +138,8 @@ def test_what_got_through_is_not_late(sqlite_url: str, tmp_path: Path) -> None:
     with bench_on(sqlite_url, tmp_path, FakeTraining()) as bench:
         claim = take(bench)
         trial = bench.study.ask()
-        candidate = objective.enter(bench, claim, trial, bench.plan.propose(trial))
-        entries = book.Book(bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience)
+        candidate = worker_trial.enter(bench, claim, trial, bench.plan.propose(trial))
+        entries = recorder.Book(bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience)
         entries.epoch(Epoch(1, 1.0, 1.0, 0.5, 0.1, 1.0))
         measured = Measured(0.5, 0.5, 1.0, 1, 1.0, 100.0)
         entries.end = spool.End(State.COMPLETED, None, measured)
@@ -160,8 +161,8 @@ def test_the_next_worker_tells_optuna_all_that_the_spool_holds(
     with bench_on(sqlite_url, tmp_path, FakeTraining()) as bench:
         claim = take(bench)
         trial = bench.study.ask()
-        candidate = objective.enter(bench, claim, trial, bench.plan.propose(trial))
-        entries = book.Book(bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience)
+        candidate = worker_trial.enter(bench, claim, trial, bench.plan.propose(trial))
+        entries = recorder.Book(bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience)
         for number, accuracy in ((1, 0.25), (2, 0.5)):
             entries.epoch(Epoch(number, 1.0, 1.0, accuracy, 0.1, 1.0))
         if forget:
@@ -188,8 +189,8 @@ def test_where_optunas_tables_refuse_the_ledger_counts(sqlite_url: str, tmp_path
         bench.patience.say = said.append
         claim = take(bench)
         trial = bench.study.ask()
-        candidate = objective.enter(bench, claim, trial, bench.plan.propose(trial))
-        entries = book.Book(bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience)
+        candidate = worker_trial.enter(bench, claim, trial, bench.plan.propose(trial))
+        entries = recorder.Book(bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience)
         with bench.engine.execution_options(writes=True).begin() as connection:
             refuse = "CREATE TRIGGER no BEFORE UPDATE ON trials BEGIN SELECT RAISE(ABORT, 'no'); END"
             connection.execute(text(refuse))
@@ -213,22 +214,22 @@ def test_a_result_that_comes_late_is_kept_as_late_and_changes_nothing(
     def taken_over() -> None:
         with bench.engine.execution_options(writes=True).begin() as connection:
             connection.execute(text("UPDATE search_claims SET expires_at = 0"))
-        optuna_studies.recover(bench.study, leases.reap(bench.engine, bench.study_id))
+        optuna_study.recover(bench.study, leases.reap(bench.engine, bench.study_id))
 
     # After the last batch nobody asks for the lease any more: the result itself finds out.
     train = FakeTraining()
     with bench_on(sqlite_url, tmp_path, train) as bench:
         claim = take(bench)
         trial = bench.study.ask()
-        candidate = objective.enter(bench, claim, trial, bench.plan.propose(trial))
-        entries = book.Book(bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience)
+        candidate = worker_trial.enter(bench, claim, trial, bench.plan.propose(trial))
+        entries = recorder.Book(bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience)
         taken_over()
         with pytest.raises(LeaseLostError):
             entries.close(State.COMPLETED, None, None)
         (late,) = candidates.late(bench.engine, bench.study_id)
         assert (late.candidate_id, late.state) == (candidate.id, State.COMPLETED)
         assert candidates.candidates(bench.engine, bench.study_id)[0].state == State.LOST
-        assert objective.run(bench, take(bench)) == State.COMPLETED
+        assert worker_trial.run(bench, take(bench)) == State.COMPLETED
         assert [row.attempt for row in candidates.candidates(bench.engine, bench.study_id)] == [1, 2]
 
 

@@ -9,9 +9,11 @@ import click
 import pytest
 from bench_samples import make_plan
 
-from search import devices, packing, settings
-from search.devices import Slot
-from search.packing import Packing, Probe
+from search import settings
+from search.launcher import gpu_sharing
+from search.launcher.gpu_sharing import Packing, Probe
+from search.machine import devices
+from search.machine.devices import Slot
 from space import cost
 
 ROOT = Path(__file__).parents[1]
@@ -19,7 +21,7 @@ GIB = 1 << 30
 GPU = {"CUDA_VISIBLE_DEVICES": "0"}
 
 
-def side_by_side(together: dict[int, float], memory: int = GIB) -> packing.Measure:
+def side_by_side(together: dict[int, float], memory: int = GIB) -> gpu_sharing.Measure:
     """Probes that reach so many images a second in all; none where nothing is said of their number."""
 
     def measure(count: int) -> list[Probe] | None:
@@ -41,7 +43,7 @@ def side_by_side(together: dict[int, float], memory: int = GIB) -> packing.Measu
 def test_more_workers_are_taken_while_they_train_more(
     together: dict[int, float], workers: int, why: str
 ) -> None:
-    found = packing.decide(side_by_side(together), None)
+    found = gpu_sharing.decide(side_by_side(together), None)
     assert (found.workers, found.reason) == (workers, why)
 
 
@@ -52,14 +54,14 @@ def test_no_more_workers_are_taken_than_there_is_memory_for() -> None:
         tried.append(count)
         return [Probe(100.0, 10 * GIB)] * count
 
-    found = packing.decide(measure, 30 * GIB)
+    found = gpu_sharing.decide(measure, 30 * GIB)
     assert (found.workers, tried) == (2, [1, 2])
     assert str(found) == "2 a GPU, 2.0 times the throughput of one; 4 would need 40 of 30 GiB"
 
 
 def test_networks_of_the_search_itself_are_measured() -> None:
     plan = make_plan()
-    found = packing.networks(plan)
+    found = gpu_sharing.networks(plan)
     macs = [cost.total(network).macs for network in found]
     assert macs == sorted(macs) and macs[0] < macs[-1]
     assert all(cost.total(network).parameters <= plan.budget.max_parameters for network in found)
@@ -67,38 +69,38 @@ def test_networks_of_the_search_itself_are_measured() -> None:
 
 def test_probes_train_side_by_side() -> None:
     """Real ones, on the CPU."""
-    found = packing.measured(make_plan(), {"CUDA_VISIBLE_DEVICES": ""}, None, seconds=0.2)
+    found = gpu_sharing.measured(make_plan(), {"CUDA_VISIBLE_DEVICES": ""}, None, seconds=0.2)
     assert set(found.together) >= {1, 2}
     assert all(rate > 0 for rate in found.together.values())
-    (probe,) = packing.side_by_side(task(), {"CUDA_VISIBLE_DEVICES": ""}, 1) or ()
+    (probe,) = gpu_sharing.side_by_side(task(), {"CUDA_VISIBLE_DEVICES": ""}, 1) or ()
     assert 50 << 20 < probe.memory < 4 * GIB
 
 
 def task() -> dict[str, object]:
     plan = make_plan()
-    networks = [network.document() for network in packing.networks(plan)[:1]]
+    networks = [network.document() for network in gpu_sharing.networks(plan)[:1]]
     return {"networks": networks, "recipe": plan.recipe.model_dump(mode="json"), "seconds": 0.1}
 
 
 def test_a_probe_that_fails_is_no_measurement() -> None:
-    assert packing.side_by_side(task() | {"networks": [{"stages": "none"}]}, {}, 2) is None
+    assert gpu_sharing.side_by_side(task() | {"networks": [{"stages": "none"}]}, {}, 2) is None
 
 
 def test_a_probe_that_hangs_is_no_measurement_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "GIVE_UP_SECONDS", 1.0)
+    monkeypatch.setattr(gpu_sharing, "GIVE_UP_SECONDS", 1.0)
     began = time.monotonic()
-    assert packing.side_by_side(task() | {"seconds": 3_600.0}, {"CUDA_VISIBLE_DEVICES": ""}, 2) is None
+    assert gpu_sharing.side_by_side(task() | {"seconds": 3_600.0}, {"CUDA_VISIBLE_DEVICES": ""}, 2) is None
     assert time.monotonic() - began < 60
 
 
 def test_nothing_is_measured_without_a_gpu_or_for_few_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     plan, gpus = make_plan(), [Slot("gpu0", GPU), Slot("gpu1", GPU)]
-    monkeypatch.setattr(packing, "measured", lambda *_: Packing(3, {1: 1.0, 3: 2.0}, "enough"))
-    assert packing.packed(plan, 1_000, devices.slots("none", 2), told.append) is None
-    assert packing.packed(plan, 99, gpus, told.append) is None
+    monkeypatch.setattr(gpu_sharing, "measured", lambda *_: Packing(3, {1: 1.0, 3: 2.0}, "enough"))
+    assert gpu_sharing.packed(plan, 1_000, devices.slots("none", 2), told.append) is None
+    assert gpu_sharing.packed(plan, 99, gpus, told.append) is None
     assert told == []
-    assert packing.packed(plan, 100, gpus, told.append) == 6
+    assert gpu_sharing.packed(plan, 100, gpus, told.append) == 6
     assert told[-1] == "workers  3 a GPU, 2.0 times the throughput of one; enough"
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from bench_samples import FakeTraining, make_bench, make_plan, make_study
 
-from search import book, objective
-from search import study as optuna_studies
-from search.book import OutOfPatienceError, Patience
-from search.ending import Ending
+from search.machine.signals import Ending
+from search.optuna_adapter import study as optuna_study
+from search.recording import recorder
+from search.recording.recorder import OutOfPatienceError, Patience
+from search.worker import trial as worker_trial
 from space.errors import StorageError
 from storage import leases
 from storage.leases import Claim
@@ -20,7 +21,7 @@ AWAY = StorageError("cannot use postgresql://me:secret@db/x: connection refused\
 
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(book, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(recorder, "RETRY_SECONDS", 0.0)
 
 
 def test_what_ran_out_of_patience_is_not_waited_for_again() -> None:
@@ -63,17 +64,17 @@ def test_a_disk_that_cannot_take_the_spool_costs_no_trial(sqlite_url: str, tmp_p
     plan = make_plan()
     engine, record = make_study(sqlite_url, plan, 1)
     said: list[str] = []
-    with optuna_studies.opened(sqlite_url, record.name, plan) as opened:
+    with optuna_study.opened(sqlite_url, record.name, plan) as opened:
         bench = make_bench(opened, engine, record, FakeTraining(), plan, tmp_path / "file" / "spool")
         bench.patience = Patience(600.0, said.append)
         claim = leases.claim(engine, record.id, "one", 60.0)
         assert isinstance(claim, Claim)
         trial = opened.ask()
-        candidate = objective.enter(bench, claim, trial, bench.plan.propose(trial))
-        entries = book.Book(engine, opened, claim, trial, candidate, bench.spool, bench.patience)
+        candidate = worker_trial.enter(bench, claim, trial, bench.plan.propose(trial))
+        entries = recorder.Book(engine, opened, claim, trial, candidate, bench.spool, bench.patience)
         entries._keep()
         entries._keep()
-        entries.close(objective.State.FAILED, "for a test", None)
+        entries.close(worker_trial.State.FAILED, "for a test", None)
     engine.dispose()
     assert len(said) == 1
     assert "kept in memory" in said[0]

@@ -8,8 +8,8 @@ import pytest
 from command import run
 from PIL import Image
 
-from search import preparation
-from search.preparation import Flags, make_plan
+from search.launcher import prepare
+from search.launcher.prepare import Flags, make_plan
 from space.errors import SpaceError, StudyError
 
 
@@ -51,7 +51,7 @@ def test_other_images_are_another_study(tmp_path: Path, pictures: Path) -> None:
     (pictures / "train" / "cats" / "7.png").unlink()
     now = make_plan(flags(tmp_path, data=f"folder:{pictures}"), stored)
     with pytest.raises(StudyError, match="another --data"):
-        preparation.plans.require_same("night", stored, now)
+        prepare.plans.require_same("night", stored, now)
 
 
 def test_an_unknown_data_set_is_a_matter_of_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from search.room import Room
+from search.machine.device_lock import Room
 
 
 class Waited(Exception):

@@ -13,7 +13,7 @@ from urllib.request import urlopen
 import pytest
 from postgres_server import NoPostgres, Postgres
 
-from search.pinning import pinned
+from search.machine.gpu_pinning import pinned
 from storage import database
 
 SMALL = ("--data", "digits", "--epochs", "1", "--max-macs", "200k")

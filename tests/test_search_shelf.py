@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from search import shelf
-from search.shelf import Shelf
+from search.study import files
+from search.study.files import Shelf
 from space.errors import EnvironmentProblem
 
 
@@ -86,6 +86,6 @@ def test_a_disk_that_is_almost_full_is_said_once_and_so_is_its_end(
 def test_the_space_that_a_trial_needs_grows_with_its_network(
     own: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shelf, "free_bytes", lambda _: shelf.RESERVE + shelf.BYTES_A_PARAMETER * 1_000)
+    monkeypatch.setattr(files, "free_bytes", lambda _: files.RESERVE + files.BYTES_A_PARAMETER * 1_000)
     assert own.has_space(1_000)
     assert not own.has_space(1_001)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from command import run
 
-from search import calibrating, forecasting
-from search.calibrating import Point
+from search.commands import forecast
+from search.study import duration
+from search.study.duration import Point
 from space import architecture, cost
 from space import space as spaces
 from space.budget import Budget
@@ -80,9 +81,9 @@ def test_the_time_is_estimated_with_what_it_takes_for_granted(capsys: Capture, s
 
 
 def test_minutes_grow_with_trials_and_shrink_with_workers() -> None:
-    work = calibrating.Workload(defaults("digits"), images=100, validated=30)
+    work = duration.Workload(defaults("digits"), images=100, validated=30)
     space, task = spaces.default(), Task(channels=1, image_size=8)
-    found = calibrating.estimate(space, Budget(100_000, 1_000_000), task, work, trials=60, workers=4)
+    found = duration.estimate(space, Budget(100_000, 1_000_000), task, work, trials=60, workers=4)
     assert found.minutes == pytest.approx(found.trial_seconds * 60 / 4 / 60)
     assert len(found.points) == 3 and all(point.seconds > 0 for point in found.points)
     assert found.points[0].macs < found.points[2].macs
@@ -90,9 +91,9 @@ def test_minutes_grow_with_trials_and_shrink_with_workers() -> None:
 
 def test_the_pace_of_a_network_lies_between_those_of_its_neighbours() -> None:
     points = [Point(100, 1.0, 2), Point(10_000, 4.0, 2)]
-    assert calibrating.seconds(points, 50) == 1.0
-    assert calibrating.seconds(points, 1_000) == pytest.approx(2.0)
-    assert calibrating.seconds(points, 20_000) == pytest.approx(8.0)
+    assert duration.seconds(points, 50) == 1.0
+    assert duration.seconds(points, 1_000) == pytest.approx(2.0)
+    assert duration.seconds(points, 20_000) == pytest.approx(8.0)
 
 
 def test_samples_fit_the_budget_and_are_written_as_files_that_can_be_read(
@@ -178,4 +179,4 @@ def test_where_hardly_a_draw_fits_reject_is_refused_and_fit_is_warned(capsys: Ca
     ],
 )
 def test_a_count_of_any_size_is_told_in_a_few_characters(count: int, told: str) -> None:
-    assert forecasting.about(count) == told
+    assert forecast.about(count) == told

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from command import run
 
-from search import preparation, starting, study
-from search.plan import Plan
-from search.preparation import Flags
+from search.launcher import enqueue, prepare
+from search.launcher.prepare import Flags
+from search.optuna_adapter import study as optuna_study
+from search.study.config import Plan
 from space import published
 from space.architecture import Architecture
 from space.budget import Budget
@@ -44,12 +45,12 @@ def cifar(plan: Plan, limit: int) -> Plan:
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_the_first_trial_is_the_network_that_was_named(flags: Flags, network: Path) -> None:
-    study.quiet()
-    engine, record, plan = preparation.prepare(flags)
-    found = starting.starters([str(network)], plan, flags.storage)
-    assert starting.enqueue(engine, flags.storage, record, plan, found) == 1
-    assert starting.enqueue(engine, flags.storage, record, plan, found) == 0, "once is enough"
-    with study.opened(flags.storage, record.name, plan) as opened:
+    optuna_study.quiet()
+    engine, record, plan = prepare.prepare(flags)
+    found = enqueue.starters([str(network)], plan, flags.storage)
+    assert enqueue.enqueue(engine, flags.storage, record, plan, found) == 1
+    assert enqueue.enqueue(engine, flags.storage, record, plan, found) == 0, "once is enough"
+    with optuna_study.opened(flags.storage, record.name, plan) as opened:
         trial = opened.ask()
         made = propose(plan.space, plan.budget, plan.task, trial)
         assert trial.user_attrs["started_from"] == "net"
@@ -58,8 +59,8 @@ def test_the_first_trial_is_the_network_that_was_named(flags: Flags, network: Pa
 
 
 def test_published_networks_that_fit_come_first_the_best_of_them_before(flags: Flags) -> None:
-    plan = cifar(preparation.make_plan(flags, None), 5_000_000)
-    found = starting.starters(["published"], plan, flags.storage)
+    plan = cifar(prepare.make_plan(flags, None), 5_000_000)
+    found = enqueue.starters(["published"], plan, flags.storage)
     able = [starter for starter in found if starter.answers]
     assert able[0].name == "published:001-final"
     assert len({starter.fingerprint for starter in found}) == len(found)
@@ -69,16 +70,14 @@ def test_published_networks_that_fit_come_first_the_best_of_them_before(flags: F
         assert entry.parameters <= 5_000_000
     left = {starter.name: starter.reason for starter in found if not starter.answers}
     assert "6,173,962 over 5,000,000" in left["published:001-resnet18"]
-    assert any(
-        line.startswith("left out published:001-resnet18: 11,173,962") for line in starting.told(found)
-    )
+    assert any(line.startswith("left out published:001-resnet18: 11,173,962") for line in enqueue.told(found))
 
 
 def test_a_network_for_other_images_is_refused_where_it_was_named_itself(flags: Flags) -> None:
-    plan = preparation.make_plan(flags, None)
+    plan = prepare.make_plan(flags, None)
     with pytest.raises(UsageError, match="--start-from published:001-final: channels: 3"):
-        starting.starters(["published:001-final"], plan, flags.storage)
-    assert not any(starter.answers for starter in starting.starters(["published"], plan, flags.storage))
+        enqueue.starters(["published:001-final"], plan, flags.storage)
+    assert not any(starter.answers for starter in enqueue.starters(["published"], plan, flags.storage))
 
 
 def test_a_dry_run_says_what_would_come_first(

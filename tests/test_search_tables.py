@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from search import tables
+from search.commands import table
 
 ROWS = [
     {"part": "stage 1", "built": "2x64/k3", "parameters": 8_393_728, "parameter_share": 0.7512, "epochs": 3},
@@ -20,7 +20,7 @@ ROWS = [
 def shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int) -> str:
     monkeypatch.setenv("FORCE_COLOR", "1")  # what makes rich take a pipe for a terminal
     monkeypatch.setenv("COLUMNS", str(columns))
-    tables.show(ROWS, "Parts")
+    table.show(ROWS, "Parts")
     return click.unstyle(capsys.readouterr().out)
 
 
@@ -54,10 +54,10 @@ def test_a_pipe_gets_a_table_whatever_the_terminal(
 ) -> None:
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     monkeypatch.setenv("COLUMNS", "30")
-    tables.show(ROWS)
+    table.show(ROWS)
     assert "parameter share" in capsys.readouterr().out
 
 
 def test_no_rows_are_said_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    tables.show([])
+    table.show([])
     assert capsys.readouterr() == ("", "none\n")

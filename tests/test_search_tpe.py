@@ -13,12 +13,12 @@ from bench_samples import accuracy_of, make_plan
 from optuna.samplers._tpe.sampler import _split_trials, default_gamma
 from optuna.trial import FrozenTrial, TrialState
 
-from search import rdb
-from search import study as studies
-from search.asking import Draft
-from search.pruning import Pruning, make_pruner
-from search.rdb import Storage
-from search.tpe import Ranking, Tpe
+from search.optuna_adapter import storage as optuna_storage
+from search.optuna_adapter import study as optuna_study
+from search.optuna_adapter.ask import Draft
+from search.optuna_adapter.pruner import Pruning, make_pruner
+from search.optuna_adapter.sampler import Ranking, Tpe
+from search.optuna_adapter.storage import Storage
 from space.sampling import propose
 from storage import database
 from storage.records import Measured, State
@@ -58,14 +58,14 @@ def searched(ours: bool, trials: int) -> list[FrozenTrial]:
 
 
 def test_the_sampler_proposes_what_optunas_does() -> None:
-    studies.quiet()
+    optuna_study.quiet()
     ours, theirs = searched(True, 60), searched(False, 60)
     assert len({str(trial.params) for trial in ours}) > 40
     assert [trial.params for trial in ours] == [trial.params for trial in theirs]
 
 
 def test_a_parameter_that_some_trials_lack_is_read_where_it_is() -> None:
-    studies.quiet()
+    optuna_study.quiet()
     found = []
     for kind in (Tpe, optuna.samplers.TPESampler):
         study, sampler = optuna.create_study(), None
@@ -96,8 +96,8 @@ def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 def both(database_url: str, zone: str) -> Any:
     """The same database by our storage and by Optuna's."""
     del zone
-    studies.quiet()
-    with studies.opened_storage(database_url) as ours:
+    optuna_study.quiet()
+    with optuna_study.opened_storage(database_url) as ours:
         url = database.normalise(database_url)
         theirs = optuna.storages.RDBStorage(url, engine_kwargs=database.engine_options(database_url))
         yield ours, theirs
@@ -172,7 +172,7 @@ def test_a_trial_that_is_stored_whole_is_what_optuna_would_store(
     for storage in (ours, theirs):
         study = optuna.create_study(storage=storage)
         for number in range(3):  # from the second on all ranges are known
-            study.sampler = studies.make_sampler("random", number)
+            study.sampler = optuna_study.make_sampler("random", number)
             draft = Draft(study, study.get_trials(deepcopy=False))
             propose(PLAN.space, PLAN.budget, PLAN.task, draft)
             trial = draft.keep({"parameters": 1, "note": "é"})
@@ -189,8 +189,8 @@ def test_a_trial_that_is_stored_whole_is_what_optuna_would_store(
 
 
 def test_a_finished_trial_takes_no_more_values_and_an_absent_one_is_named(database_url: str) -> None:
-    studies.quiet()
-    with studies.opened_storage(database_url) as storage:
+    optuna_study.quiet()
+    with optuna_study.opened_storage(database_url) as storage:
         study = optuna.create_study(storage=storage)
         trial = study.ask()
         study.tell(trial, 0.5)
@@ -207,9 +207,9 @@ def test_a_finished_trial_takes_no_more_values_and_an_absent_one_is_named(databa
 @pytest.mark.parametrize("pruner", ["median", "none"])
 def test_a_trial_is_stopped_where_optuna_would_stop_it(pruner: Any, database_url: str) -> None:
     """Others finish while it runs, and it hears of them."""
-    studies.quiet()
+    optuna_study.quiet()
     epochs, stopped = 6, 0
-    with studies.opened_storage(database_url) as storage:
+    with optuna_study.opened_storage(database_url) as storage:
         study = optuna.create_study(storage=storage, direction="maximize", pruner=make_pruner(pruner, epochs))
         running = [(number, study.ask()) for number in range(24)]
         questions = {number: Pruning(study, trial) for number, trial in running}
@@ -251,11 +251,11 @@ def test_a_trial_ends_in_the_ledgers_transaction_as_optuna_would_end_it(
     outcome = Measured(
         accuracy=0.75, best_accuracy=0.75, loss=1.0, epochs=2, seconds=1.0, images_per_second=1.0
     )
-    said, value = studies.told(State(state), outcome, values)
+    said, value = optuna_study.told(State(state), outcome, values)
     study.tell(told, 0.75 if said == TrialState.COMPLETE else None, state=said)
     with theirs.engine.begin() as connection:
-        assert rdb.end(connection, ended._trial_id, said, value, values)
-        assert not rdb.end(connection, ended._trial_id, said, 0.1, values)
+        assert optuna_storage.end(connection, ended._trial_id, said, value, values)
+        assert not optuna_storage.end(connection, ended._trial_id, said, 0.1, values)
     expected, found = study.get_trials()
     assert (found.state, found.values) == (expected.state, expected.values)
     assert str(found.intermediate_values) == str(expected.intermediate_values)

@@ -13,7 +13,7 @@ from command import Result, finish, run, start
 from PIL import Image
 from safetensors.torch import load_file
 
-from search.ranking import spread
+from search.study.statistics import spread
 from storage import database, trainings
 
 NETWORK = {
@@ -81,7 +81,7 @@ def test_a_training_leaves_weights_figures_a_page_and_rows(trained: Result, tmp_
 
 
 def test_the_weights_are_those_that_were_tested(trained: Result, tmp_path: Path) -> None:
-    from search.classifying import classify
+    from search.training.predict import classify
     from trainer.data import dataset as datasets
 
     images, labels = datasets.load("digits", tmp_path / "digits").open_test()

@@ -11,7 +11,7 @@ from ledger_samples import epoch, make_study, outcome, start
 from optuna.storages import RDBStorage
 from sqlalchemy import Engine, MetaData, inspect, select
 
-from search import study as optuna_studies
+from search.optuna_adapter import study as optuna_study
 from storage import candidates, database, migrations
 from storage.database import engine_options
 from storage.records import State
@@ -87,14 +87,14 @@ def test_a_worker_writes_to_both_in_turn(engine: Engine, database_url: str) -> N
 
 
 def test_launchers_that_meet_at_an_empty_database_make_one_study(database_url: str) -> None:
-    optuna_studies.quiet()
+    optuna_study.quiet()
     gate = Barrier(6)
 
     def launch(_: int) -> None:
         gate.wait(60)
-        optuna_studies.create(database_url, "both", make_plan())
+        optuna_study.create(database_url, "both", make_plan())
 
     with ThreadPoolExecutor(6) as threads:
         list(threads.map(launch, range(6)))
-    with optuna_studies.opened_storage(database_url) as storage:
+    with optuna_study.opened_storage(database_url) as storage:
         assert optuna.get_all_study_names(storage) == ["both"]

@@ -59,7 +59,7 @@ def scaled(trials: int) -> list[int]:
 
 def winners(finished: Sequence[Finish]) -> list[float]:
     """After each finished network, the truth of the one that has the highest observed accuracy; of equals
-    the smaller, as search/ranking.py names it."""
+    the smaller, as search/study/statistics.py names it."""
     best, found = None, []
     for finish in finished:
         if best is None or (finish.observed, -finish.parameters) > (best.observed, -best.parameters):

@@ -50,7 +50,7 @@ def candidate(architecture: Architecture, budget: Budget) -> Candidate:
 
 @dataclass(frozen=True)
 class Fitting:
-    """search/objective.py's way: space/sampling.py solves the width."""
+    """search/worker/trial.py's way: space/sampling.py solves the width."""
 
     space: SearchSpace
     budget: Budget
@@ -70,7 +70,7 @@ class Fitting:
 
 @dataclass(frozen=True)
 class Rejecting:
-    """search/objective.py's plain way: the width is one more knob, and what exceeds the budget is refused."""
+    """search/worker/trial.py's plain way: the width is one more knob, and what exceeds the budget is refused."""
 
     space: SearchSpace
     budget: Budget

@@ -1,7 +1,7 @@
 """A search in virtual time: workers ask Optuna as a real study's do, and trainings take simulated seconds.
 
 A result is known only when its training is over, so a sampler sees what it would see with as many real
-workers: some trials running, told nothing. Rules are those of search/objective.py: over-budget and repeated
+workers: some trials running, told nothing. Rules are those of search/worker/trial.py: over-budget and repeated
 proposals are told at once, cost nothing and do not count; `trials` counts what was trained or stopped.
 """
 
@@ -17,7 +17,7 @@ from benchmarks.simulated.proposals import Source
 from benchmarks.simulated.strategies import Strategy
 from benchmarks.simulated.worlds import Candidate, Learning, World
 
-WIDEN_AFTER, GIVE_UP_AFTER = 20, 400  # as in search/objective.py
+WIDEN_AFTER, GIVE_UP_AFTER = 20, 400  # as in search/worker/trial.py
 MOST_TRIALS = 4  # times the trials asked for: then a search ends, whatever it has spent
 
 

@@ -32,13 +32,14 @@ from optuna.distributions import BaseDistribution
 from optuna.storages._rdb import models
 from sqlalchemy import Connection, Engine, create_engine, insert, text
 
-from search import objective, rdb
-from search import study as studies_of_optuna
-from search.bench import Bench, Limits
-from search.book import Patience
-from search.plan import DataPlan, Plan
-from search.room import Room
-from search.shelf import Shelf
+from search.machine.device_lock import Room
+from search.optuna_adapter import storage as optuna_storage
+from search.optuna_adapter import study as optuna_study
+from search.recording.recorder import Patience
+from search.study.config import DataPlan, Plan
+from search.study.files import Shelf
+from search.worker import trial as worker_trial
+from search.worker.context import Bench, Limits
 from space import cost, sampling, space
 from space.architecture import Architecture
 from space.budget import Budget
@@ -114,7 +115,7 @@ def fill(url: str, name: str, trials: int) -> Engine:
     """A study of so many finished trials, in both books."""
     engine = database.connect(url)
     database.prepare(engine)
-    studies_of_optuna.create(url, name, PLAN)
+    optuna_study.create(url, name, PLAN)
     record = studies.create(
         engine,
         name,
@@ -132,7 +133,7 @@ def fill(url: str, name: str, trials: int) -> Engine:
         scores = curve(network)
         known.append(_known(asked, network, scores))
         rows.append(_row(record.id, number, network, scores[-1]))
-    with studies_of_optuna.opened_storage(url) as storage:
+    with optuna_study.opened_storage(url) as storage:
         optuna_id = storage.get_study_id_from_name(name)
     with engine.begin() as connection:
         _store(connection, optuna_id, known)
@@ -148,8 +149,8 @@ def _store(connection: Connection, study_id: int, known: Sequence[optuna.trial.F
             "number": number,
             "study_id": study_id,
             "state": one.state,
-            "datetime_start": rdb.as_utc(one.datetime_start),
-            "datetime_complete": rdb.as_utc(one.datetime_complete),
+            "datetime_start": optuna_storage.as_utc(one.datetime_start),
+            "datetime_complete": optuna_storage.as_utc(one.datetime_complete),
         }
         for number, one in enumerate(known)
     ]
@@ -158,11 +159,13 @@ def _store(connection: Connection, study_id: int, known: Sequence[optuna.trial.F
     parts: dict[str, list[dict[str, Any]]] = {"values": []}
     for trial_id, one in zip(ids, known, strict=True):
         value, kind = models.TrialValueModel.value_to_stored_repr(one.value or 0.0)
-        mine = rdb.parts_of(one) | {"values": [{"objective": 0, "value": value, "value_type": kind}]}
+        mine = optuna_storage.parts_of(one) | {
+            "values": [{"objective": 0, "value": value, "value_type": kind}]
+        }
         for part, entries in mine.items():
             parts.setdefault(part, []).extend({**entry, "trial_id": trial_id} for entry in entries)
     for part, entries in parts.items():
-        connection.execute(insert(rdb.PARTS[part].__table__), entries)
+        connection.execute(insert(optuna_storage.PARTS[part].__table__), entries)
 
 
 def _known(asked: Remembering, network: Architecture, scores: list[float]) -> optuna.trial.FrozenTrial:
@@ -202,11 +205,11 @@ def _row(study_id: int, number: int, network: Architecture, accuracy: float) -> 
 
 def work(url: str, name: str, worker: str, rounds: int, start: Barrier, answers: Any) -> None:
     """One worker: its spans in milliseconds, after a round to warm up."""
-    studies_of_optuna.quiet()
+    optuna_study.quiet()
     engine = database.connect(url)
     train = Instant()
     with (
-        studies_of_optuna.opened(url, name, PLAN) as opened,
+        optuna_study.opened(url, name, PLAN) as opened,
         tempfile.TemporaryDirectory() as folder,
     ):
         bench = _bench(opened, engine, studies.find(engine, name).id, train, Path(folder))
@@ -223,7 +226,7 @@ def _one(bench: Bench, train: Instant, worker: str) -> None:
     claim = leases.claim(bench.engine, bench.study_id, worker, 60.0)
     claimed = time.perf_counter()
     assert isinstance(claim, Claim)
-    objective.run(bench, claim)
+    worker_trial.run(bench, claim)
     moments = (begun, claimed, train.began, train.ended, time.perf_counter())
     for part, since, until in zip(PARTS, moments, moments[1:], strict=False):
         train.spans[part].append(1_000 * (until - since))
@@ -320,7 +323,7 @@ def main() -> None:
     parser.add_argument("--storage", help="postgresql://..., whose server can make databases")
     parser.add_argument("--json", type=Path, help="write the figures here")
     given = parser.parse_args()
-    studies_of_optuna.quiet()
+    optuna_study.quiet()
     with store(given.storage) as url:
         rows = [row for n in given.trials for row in measure(url, n, given.workers, given.rounds)]
     kind = "PostgreSQL" if given.storage else "SQLite"

@@ -25,14 +25,14 @@ from benchmarks.speed import plain
 
 
 def ours(given: argparse.Namespace, place: Path, seed: int) -> dict[str, Any]:
-    from search import study as studies_of_optuna
+    from search.optuna_adapter import study as optuna_study
     from storage import candidates, database, studies
 
     url = f"sqlite:///{place}/search.db"
     command = [sys.executable, "-m", "search", "launch", "--trials", "100000", "--study", "bench"]
     command += ["--storage", url, "--timeout", f"{given.seconds:.0f}s", "--workers", str(given.processes)]
     began = _run([*command, *_common(given, seed)], given.seconds)
-    studies_of_optuna.quiet()
+    optuna_study.quiet()
     engine = database.connect(url, create=False)
     rows = candidates.candidates(engine, studies.find(engine, "bench").id)
     engine.dispose()

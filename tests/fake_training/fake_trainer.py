@@ -32,12 +32,12 @@ def accuracy_of(fingerprint: str, seed: int) -> float:
 
 
 def trainer(plan: Any, *_images: Any, **_more: Any) -> tuple[str, Any]:
-    """In place of search.bench.trainer: no torch, no device."""
+    """In place of search.worker.context.trainer: no torch, no device."""
     return "fake", Training(Path(os.environ["FAKE_TRAINING"]), plan.recipe.epochs)
 
 
 class Training:
-    """As search.bench.Train: it calls back after batches and epochs, and goes on from a checkpoint."""
+    """As search.worker.context.Train: it calls back after batches and epochs, and goes on from a checkpoint."""
 
     def __init__(self, folder: Path, epochs: int) -> None:
         self.folder, self.epochs = folder, epochs

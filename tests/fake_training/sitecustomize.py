@@ -13,11 +13,11 @@ import sys
 from types import ModuleType
 from typing import Any
 
-REPLACED = "search.bench"
+REPLACED = "search.worker.context"
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """Finds `search.bench` as everyone else would, and has its trainer replaced once it is loaded."""
+    """Finds `search.worker.context` as everyone else would, and has its trainer replaced once it is loaded."""
 
     def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> Any:
         if name != REPLACED:

@@ -1,0 +1,143 @@
+"""A forecast in words and as a document. It computes nothing."""
+
+import math
+import textwrap
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from search.launcher.display import span
+
+if TYPE_CHECKING:
+    from search.study.duration import Estimate
+    from space.forecast import Forecast, Share, Spread
+
+SCARCE_LINE = (
+    "under 1% of plain draws fit; --sampling fit needs no luck, but proposals are shrunk to fit and alike"
+)
+
+
+def lines(told: "Forecast", trials: int) -> Iterator[str]:
+    """The forecast as a block to read, a fact a line."""
+    smallest, drawn, largest = told.smallest, told.largest_drawn, told.largest
+    yield _line("budget", str(told.budget))
+    yield _line("draws that fit", f"{_share(told.fit)} of {told.fit.draws:,} plain draws")
+    yield _line("over half of it", f"{_share(told.upper_half)}: they fit and use more than half of a limit")
+    yield _line("smallest network", f"{smallest.parameters:,} parameters, {smallest.macs:,} MACs")
+    yield _line("largest drawn", f"{drawn.parameters:,} parameters, {drawn.macs:,} MACs")
+    yield _line("largest possible", f"{largest.parameters:,} parameters, {largest.macs:,} MACs")
+    yield _line("different networks", f"{about(told.networks)}, in and out of the budget")
+    proposals = told.proposals(trials)
+    yield _line(
+        f"for {trials:,} trials",
+        f"{trials:,} proposals by fit, " + (f"about {_rounded(proposals)} by reject" if proposals else
+        "by reject more than can be told: no draw fits"),
+    )  # fmt: skip
+    for whose, values in (("misses", told.causes), ("fits", told.helps)):
+        for i, cause in enumerate(values):
+            yield _line(
+                "" if i else f"{whose} have",
+                f"{cause.knob} = {cause.value}: in {100 * cause.of_misses:.0f}% of the {whose},"
+                f" in {100 * cause.of_draws:.0f}% of the draws",
+            )
+    yield _line("MACs of proposals", f"{_spread(told.fit_macs)} (5%, 50%, 95%) by fit")
+    if told.plain_macs:
+        yield _line("", f"{_spread(told.plain_macs)} by reject")
+
+
+def of_time(found: "Estimate", trials: int) -> Iterator[str]:
+    """The estimate of the time, and what it takes for granted."""
+    yield _line(
+        "time, estimated",
+        f"about {_long(found.minutes)} for {trials:,} trials of {span(found.trial_seconds)} in the"
+        f" mean, {found.workers} worker{'s' if found.workers > 1 else ''}",
+    )
+    yield _line(
+        "",
+        f"{found.images:,} images, {found.epochs} epochs, none pruned or repeated; on {found.device}, from"
+        f" steps on noise of {len(found.points)} proposals",
+    )
+    yield _line(
+        "",
+        f"in batches of {', '.join(str(point.batch) for point in found.points)}"
+        " (small ones are slower by image), beside whatever else runs here",
+    )
+
+
+def document(told: "Forecast", trials: int) -> dict[str, Any]:
+    """The same as JSON values."""
+    return {
+        "max_parameters": told.budget.max_parameters,
+        "max_macs": told.budget.max_macs,
+        "fit": _values(told.fit),
+        "upper_half": _values(told.upper_half),
+        "smallest": told.smallest._asdict(),
+        "largest_drawn": told.largest_drawn._asdict(),
+        "largest": told.largest._asdict(),
+        "networks": told.networks,
+        "trials": trials,
+        "proposals_by_reject": told.proposals(trials),
+        "helps": [
+            {"knob": x.knob, "value": x.value, "of_fits": x.of_misses, "of_draws": x.of_draws, "lift": x.lift}
+            for x in told.helps
+        ],
+        "causes": [asdict(cause) | {"lift": cause.lift} for cause in told.causes],
+        "macs_by_fit": asdict(told.fit_macs),
+        "macs_by_reject": asdict(told.plain_macs) if told.plain_macs else None,
+        "warning": SCARCE_LINE if told.scarce else None,
+    }
+
+
+def about(count: int) -> str:
+    """A count in a few characters, however large: 12,345, or about 4.1e31."""
+    if count < 10**6:
+        return f"{count:,}"
+    exponent = int(math.log10(count))  # exact for integers of any size, but for the last power of ten
+    return f"about {count // 10 ** (exponent - 1) / 10:g}e{exponent}"
+
+
+def wrapped(line: str, width: int | None) -> str:
+    """A line of the block, continued under its text where the terminal is narrower; as it is without one."""
+    if width is None or len(line) <= width:
+        return line
+    return textwrap.fill(line, max(width, 40), subsequent_indent=" " * 20, break_long_words=False)
+
+
+def _long(minutes: float) -> str:
+    """A time in the unit that people would say it in."""
+    if minutes < 120:
+        return f"{_rounded(minutes)} minutes"
+    if minutes < 2 * 24 * 60:
+        return f"{_rounded(minutes / 60)} hours"
+    return f"{_rounded(minutes / 60 / 24)} days"
+
+
+def _line(name: str, text: str) -> str:
+    return f"{name:19} {text}"
+
+
+def _share(share: "Share") -> str:
+    low, high = share.interval
+    digits = 1 if share.value >= 0.01 else 2
+    return f"{100 * share.value:.{digits}f}% (95% interval {100 * low:.{digits}f}-{100 * high:.{digits}f}%)"
+
+
+def _values(share: "Share") -> dict[str, Any]:
+    low, high = share.interval
+    return {"share": share.value, "low": low, "high": high, "hits": share.hits, "draws": share.draws}
+
+
+def _spread(spread: "Spread") -> str:
+    return " / ".join(f"{_short(macs)}" for macs in (spread.low, spread.middle, spread.high))
+
+
+def _short(macs: int) -> str:
+    for scale, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if macs >= scale:
+            return f"{macs / scale:.3g}{unit}" if macs < 10**12 else f"{macs // scale:,}{unit}"
+    return str(macs)
+
+
+def _rounded(number: float) -> str:
+    """To two digits, as an estimate is."""
+    return f"{float(f'{number:.2g}'):,.0f}" if number >= 10 else f"{number:.2g}"

@@ -1,0 +1,190 @@
+"""What `search launch` says around its work: the opening lines, the result, the files it leaves."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from sqlalchemy import Engine
+
+from search.launcher import display, enqueue, gpu_sharing, launcher, prepare
+from search.launcher.display import Snapshot
+from search.launcher.enqueue import Starter
+from search.launcher.launcher import End
+from search.launcher.prepare import Flags
+from search.machine import devices
+from search.machine.devices import Slot
+from search.optuna_adapter import study as optuna_study
+from search.study import export as study_export
+from search.study import report as study_report
+from search.study.config import Plan
+from search.study.statistics import wilson
+from space import cost, sampling
+from space.architecture import Architecture
+from space.errors import UsageError
+from storage import candidates, database
+from storage.records import Candidate
+from storage.studies import Order, Study
+from trainer.recipe import checks
+
+
+def launch(
+    flags: Flags, workers: str, gpus: str, out: Path | None, report: Path | None, dry_run: bool
+) -> int:
+    """Runs a search to its end. Returns the exit code."""
+    if workers != "auto" and not workers.isdigit():
+        raise UsageError(f"--workers {workers}: give a number, or auto")
+    slots = devices.slots(gpus, None if workers == "auto" else int(workers))
+    for path in filter(None, (out, report)):
+        study_export.require_writable(path)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    if dry_run:
+        plan = prepare.make_plan(flags, _stored(flags))
+        _say_plan(console, plan, [slot.name for slot in slots])
+        _say_starters(console, enqueue.starters(flags.start_from, plan, flags.storage))
+        return 0
+    interrupts = launcher.Interrupts()
+    optuna_study.quiet()
+    if flags.start_from:  # before a study is made: a network that cannot be is a mistake of the flags
+        wanted = prepare.make_plan(flags, _stored(flags))
+        found = enqueue.starters(flags.start_from, wanted, flags.storage)
+    else:
+        found = []
+    engine, record, plan = prepare.prepare(flags)
+    try:
+        if workers == "auto":  # while a Ctrl-C still ends the command at once
+            count = gpu_sharing.packed(plan, record.trials, slots, console.print)
+            slots = slots if count is None else devices.slots(gpus, count)
+        interrupts.listen()
+        if found:
+            _say_starters(console, found)
+            enqueue.enqueue(engine, flags.storage, record, plan, found)
+        # What --trial-memory bounds is short in each worker by itself.
+        make_room = workers == "auto" and flags.trial_memory is None
+        end = _search(console, flags, engine, record, plan, slots, interrupts, make_room)
+        _say_end(console, record, end)
+        _leave(engine, record, plan, end.snapshot, out, report)
+        return end.code
+    finally:
+        engine.dispose()
+
+
+def _say_starters(console: Console, found: list[Starter]) -> None:
+    for line in enqueue.told(found):
+        console.print(f"start    {line}")
+
+
+def _search(
+    console: Console,
+    flags: Flags,
+    engine: Engine,
+    record: Study,
+    plan: Plan,
+    slots: list[Slot],
+    interrupts: launcher.Interrupts,
+    make_room: bool,
+) -> End:
+    with optuna_study.opened(flags.storage, record.name, plan) as opened:
+        run = launcher.Launch(flags, engine, record, plan, opened, slots, make_room)
+        _say_start(console, flags, record, plan, [slot.name for slot in slots], run.logs)
+        shown = display.make(console)
+        try:
+            return run.run(shown, interrupts)
+        finally:
+            shown.close()
+
+
+def _stored(flags: Flags) -> Plan | None:
+    record = prepare.existing(flags)
+    return Plan.of(record.settings) if record else None
+
+
+def _say_plan(console: Console, plan: Plan, slots: list[str]) -> None:
+    data, recipe = plan.data, plan.recipe
+    low = cost.total(sampling.smallest(plan.space, plan.task))
+    console.print(
+        f"data     {data.name}: {data.train_images:,} training and {data.validation_images:,} validation"
+        f" images of {plan.task.channels}x{plan.task.image_size}x{plan.task.image_size},"
+        f" {plan.task.classes} classes; test images stay sealed"
+    )
+    console.print(f"budget   {plan.budget}; smallest network of the space {low.parameters:,}")
+    console.print(
+        f"training {recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.planned.name.replace('_', '-')}"
+        f" to {recipe.learning_rate:g}; sampler {plan.sampler}, pruner {plan.pruner}, seed {plan.seed}"
+    )
+    for mistake in checks.of_recipe(recipe):
+        console.print(f"warning  recipe: {mistake.reason}")
+    console.print(f"slots    {', '.join(slots) or 'none here: workers elsewhere do the work'}")
+    if plan.budget.max_macs is None and any(slot.startswith("cpu") for slot in slots):
+        console.print(
+            "note     without a GPU a large network takes minutes an epoch: bound it, --max-macs 25M"
+        )
+
+
+def _say_start(
+    console: Console, flags: Flags, record: Study, plan: Plan, slots: list[str], logs: Path
+) -> None:
+    shown = database.redacted(database.normalise(flags.storage))
+    console.print(f"study    {record.name}, to {record.trials} trained networks")
+    console.print(f"stored   {shown}")
+    _say_plan(console, plan, slots)
+    console.print(f"logs     {logs}")
+    here = "" if flags.storage == "sqlite:///parsimony.db" else " (with the same --storage)"
+    console.print(f"follow   search status {record.name}, or search dashboard{here}")
+    stop = "Ctrl-C lets running trials finish, twice ends at once"
+    if not slots:
+        stop = f"search stop {record.name}{here}; Ctrl-C ends this launcher alone"
+    console.print(f"stop     {stop}")
+    console.print(f"resume   search launch --study {record.name} --trials {record.trials}{here}\n")
+
+
+def _say_end(console: Console, record: Study, end: End) -> None:
+    snapshot = end.snapshot
+    for slot, why in end.closed.items():
+        console.print(f"{slot} was closed: {why}", style="yellow", markup=False)
+    if end.exhausted:
+        console.print("the space holds no network that the study does not have yet", style="yellow")
+    if end.spent:
+        console.print(end.spent, style="yellow")
+    if end.order != Order.RUN:
+        console.print(f"the order was {end.order}: `search resume {record.name}` goes on", style="yellow")
+    console.print(f"\n{record.name}: {snapshot.trained} of {snapshot.target} trained")
+    console.print(display.counts(snapshot.tally))
+    if snapshot.trained < snapshot.target:
+        console.print(f"go on with `search launch --study {record.name} --trials {snapshot.target}`")
+
+
+def _say_best(best: Candidate, plan: Plan, trained: int) -> None:
+    images = plan.data.validation_images
+    accuracy = best.accuracy or 0.0
+    network = Architecture.parse(best.architecture)
+    lines = [
+        f"best network: trial {best.number}, {display.summary(network)}",
+        f"parameters: {best.parameters:,} of {plan.budget.max_parameters:,}"
+        f" ({100 * best.parameters / plan.budget.max_parameters:.1f}%)",
+        f"multiply-accumulates: {best.macs:,}"
+        + (f" of {plan.budget.max_macs:,}" if plan.budget.max_macs else ""),
+        f"validation accuracy: {display.percent(accuracy)} (95% interval {wilson(accuracy, images)},"
+        f" {images:,} images of {plan.data.name}, {best.epochs} epochs)",
+        f"the best of {trained} by this same score: expect somewhat less on new images",
+    ]
+    click.echo("\n".join(lines))
+
+
+def _leave(
+    engine: Engine, record: Study, plan: Plan, end: Snapshot, out: Path | None, report: Path | None
+) -> None:
+    if end.best is None:
+        return
+    _say_best(end.best, plan, end.trained)
+    if out:
+        document = study_export.export(record, plan, end.best, end.trained)
+        study_export.write(document.model_dump_json(indent=1) + "\n", out)
+        click.echo(f"wrote {out}: check it with `search verify {out}`")
+    else:
+        click.echo(f"keep it with `search export {record.name}`")
+    if report:
+        rows = candidates.candidates(engine, record.id)
+        study_export.write(
+            study_report.page(record, plan, rows, candidates.epochs(engine, record.id)), report
+        )
+        click.echo(f"wrote {report}: open it in a browser")

@@ -1,0 +1,258 @@
+"""The commands about a search space: show its knobs, forecast a search of it, draw some of its networks."""
+
+import json
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from search import settings
+from search.commands import options, status
+
+if TYPE_CHECKING:
+    from search.study.duration import Estimate
+    from space.budget import Budget
+    from space.domains import Knob
+    from space.space import SearchSpace, Task
+
+FILE = click.argument("file", type=click.Path(path_type=Path), required=False)
+TABLE_OR_JSON = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="How data are written to stdout.",
+)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A data set whose facts need no look at it; `images` to train on and `validated`, as a launch splits."""
+
+    channels: int
+    image_size: int
+    images: int
+    validated: int
+
+
+DATA = {"cifar10": Known(3, 32, 45_000, 5_000), "digits": Known(1, 8, 1_149, 288)}
+
+
+def of_task(command: Any) -> Any:
+    """The flags that say for which images and under which budget."""
+    for flag in (
+        click.option("--classes", type=click.IntRange(2, 100_000), default=10, show_default=True,
+                     help="Classes to tell apart."),
+        click.option("--channels", type=click.IntRange(1, 1_024),
+                     help="Of an image.  [default: by data set]"),
+        click.option("--image-size", type=click.IntRange(1, 1_024), metavar="PIXELS",
+                     help="Side of an image.  [default: by data set]"),
+        click.option("--data", type=click.Choice(list(DATA)), default="cifar10", show_default=True,
+                     help="Whose images these are; say the rest by the flags below."),
+        click.option("--max-macs", type=settings.Count(), metavar="N",
+                     help="Hard limit of multiply-accumulates of one image.  [default: none]"),
+        click.option("--max-params", "max_parameters", type=settings.Count(), default=settings.MAX_PARAMETERS,
+                     show_default=True, metavar="N", help="Hard limit of trainable parameters."),
+    ):  # fmt: skip
+        command = flag(command)
+    return command
+
+
+@click.group()
+def space() -> None:
+    """Search spaces: what a file says, how a search of it would go, what it proposes."""
+
+
+@space.command()
+@FILE
+@options.format_
+def show(file: Path | None, form: str) -> None:
+    """Every knob of a space FILE (TOML or JSON; else the default space), one a line."""
+    status.emit(list(rows(opened(file))), form)
+
+
+@space.command()
+@FILE
+@of_task
+@click.option("--trials", type=click.IntRange(1), default=200, show_default=True,
+              help="Networks that the search would train.")  # fmt: skip
+@click.option("--sampling", type=click.Choice(["fit", "reject"]), default="fit", show_default=True,
+              help="reject: refuse a space where hardly a draw fits.")  # fmt: skip
+@click.option("--minutes/--no-minutes", default=True, show_default=True,
+              help="Time a few networks here, and say how long the search might take.")  # fmt: skip
+@click.option("--workers", type=click.IntRange(1), metavar="N",
+              help="That would train.  [default: one a GPU, else one a CPU core]")  # fmt: skip
+@click.option("--train-images", type=settings.Count(), metavar="N",
+              help="That a trial would train on.  [default: by data set]")  # fmt: skip
+@click.option("--epochs", type=click.IntRange(1, 10_000),
+              help="Of a trial.  [default: by data set]")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws.")
+@TABLE_OR_JSON
+def check(
+    file: Path | None,
+    trials: int,
+    sampling: str,
+    minutes: bool,
+    seed: int,
+    form: str,
+    workers: int | None,
+    train_images: int | None,
+    epochs: int | None,
+    **facts: Any,
+) -> None:
+    """Forecast a search of a space FILE (else of the default space) before anything is trained."""
+    from search.commands import forecast
+    from space import forecast as forecasts
+
+    found, (budget, task) = opened(file), asked(facts)
+    work = {"data": facts["data"], "workers": workers, "train_images": train_images, "epochs": epochs}
+    require_geometry(found, task, file)
+    told = forecasts.forecast(found, budget, task, seed=seed)
+    if sampling == "reject":
+        forecasts.require_luck(told)
+    time = _time(found, budget, task, trials, **work) if minutes else None
+    if form == "json":
+        document = forecast.document(told, trials) | {"time": asdict(time) if time else None}
+        click.echo(json.dumps(document, indent=1))
+        return
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in [*forecast.lines(told, trials), *(forecast.of_time(time, trials) if time else ())]:
+        click.echo(forecast.wrapped(line, width))
+    if told.scarce:
+        click.echo(f"warning: {forecast.SCARCE_LINE}", err=True)
+
+
+@space.command()
+@FILE
+@of_task
+@click.option("-n", "--number", type=click.IntRange(1, 100_000), default=5, show_default=True,
+              help="How many networks.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+              help="Write each network as a JSON file here, whole or not at all.")  # fmt: skip
+@TABLE_OR_JSON
+def sample(file: Path | None, number: int, seed: int, out: Path | None, form: str, **facts: Any) -> None:
+    """Draw networks of a space FILE (else of the default space), as a search proposes them at first."""
+    from search.launcher.display import summary
+    from space import cost, files
+    from space.random_suggest import Dice
+    from space.sampling import propose, require_smallest
+
+    found = opened(file)
+    budget, task = asked(facts)
+    require_geometry(found, task, file)
+    require_smallest(found, budget, task)
+    dice, drawn = Dice(seed), list[dict[str, Any]]()
+    for i in range(1, number + 1):
+        dice.clear()
+        network = propose(found, budget, task, dice)
+        spent = cost.total(network)
+        row = {"sample": i, "parameters": spent.parameters, "macs": spent.macs}
+        if out:
+            text = json.dumps(network.document(), indent=1) + "\n"
+            files.replace(out / f"{i}.json", text.encode())
+        if form == "json":
+            drawn.append(row | {"fingerprint": network.fingerprint, "architecture": network.document()})
+        else:
+            drawn.append(row | {"network": summary(network), "fingerprint": network.fingerprint})
+    status.emit(drawn, form)
+    if out:
+        click.echo(f"wrote {number} networks to {out}", err=True)
+
+
+def opened(file: Path | None) -> "SearchSpace":
+    """The space of a file, else the default one. Raises SpaceError with the place of what is wrong."""
+    from space import space as spaces
+
+    return spaces.load(file) if file else spaces.default()
+
+
+def require_geometry(space: "SearchSpace", task: "Task", file: Path | None) -> None:
+    """Raises SpaceError, with the file, where a kernel or pool exceeds its map."""
+    from space.errors import SpaceError
+
+    try:
+        space.require_geometry(task.image_size)
+    except SpaceError as error:
+        raise SpaceError(f"{file or 'default.toml'}: {error}") from None
+
+
+def asked(facts: dict[str, Any]) -> "tuple[Budget, Task]":
+    """Budget and task of the flags; what they leave open comes from the data set."""
+    from space.budget import Budget
+    from space.space import Task
+
+    known = DATA[facts["data"]]
+    task = Task(
+        channels=facts["channels"] or known.channels,
+        image_size=facts["image_size"] or known.image_size,
+        classes=facts["classes"],
+    )
+    return Budget(facts["max_parameters"], facts["max_macs"]), task
+
+
+def _time(
+    space: "SearchSpace",
+    budget: "Budget",
+    task: "Task",
+    trials: int,
+    data: str,
+    workers: int | None,
+    train_images: int | None,
+    epochs: int | None,
+) -> "Estimate":
+    from search.machine import devices
+    from search.study import duration
+    from trainer.recipe.document import defaults
+
+    recipe, known = defaults(data), DATA[data]
+    work = duration.Workload(
+        recipe.for_epochs(epochs) if epochs else recipe, train_images or known.images, known.validated
+    )
+    recipe.require_fit(task.image_size)
+    count = workers or max(1, len(devices.slots("all", None)))
+    return duration.estimate(space, budget, task, work, trials, count)
+
+
+def rows(space: "SearchSpace") -> Iterator[dict[str, Any]]:
+    """Each knob by its place in a file, its values and how they are drawn."""
+    yield _row("depth", space.depth)
+    yield _row("budget_share", space.budget_share)
+    width = space.width
+    grid = f"{width.low} to {width.high}"
+    yield {"knob": "width", "values": grid, "drawn": "solved by the budget; on a log scale by reject"}
+    yield _row("width.round_to", width.round_to)
+    for name in ("stem", "stage"):
+        for field, knob in getattr(space, name):
+            yield _row(f"{name}.{field}", knob)
+    if "1" not in space.stages or space.stages["1"].stride is None:
+        yield _row("stages.1.stride", space.knobs(1).stride)
+    for stage, override in sorted(space.stages.items(), key=lambda item: int(item[0])):
+        for field, knob in override:
+            if knob is not None:
+                yield _row(f"stages.{stage}.{field}", knob)
+    for name in ("pool", "head", "block"):
+        for field, knob in getattr(space, name):
+            yield _row(f"{name}.{field}", knob)
+
+
+def _row(name: str, knob: "Knob") -> dict[str, Any]:
+    if isinstance(knob, tuple):
+        times = Counter(_told(value) for value in knob)
+        values = ", ".join(text if n == 1 else f"{text} ({n}x)" for text, n in times.items())
+        return {"knob": name, "values": values, "drawn": "fixed" if len(times) == 1 else "one of these"}
+    step = f" in steps of {knob.step:g}" if knob.step and knob.step != 1 else ""
+    scale = "on a log scale" if knob.log else "evenly"
+    fixed = knob.low == knob.top
+    values = f"{knob.low:g}" if fixed else f"{knob.low:g} to {knob.high:g}{step}"
+    return {"knob": name, "values": values, "drawn": "fixed" if fixed else scale}
+
+
+def _told(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

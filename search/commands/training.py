@@ -1,0 +1,116 @@
+"""The commands of full training: train a network to the end, list what was trained, classify pictures."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from search import settings
+from search.commands import options, status
+from search.study.network_reference import METAVAR
+
+
+@click.command()
+@click.argument("network", metavar=METAVAR)
+@click.option(
+    "--recipe",
+    metavar="FILE|published:NAME",
+    help="How to train.  [default: the study's, else by data set]",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(1, 10_000),
+    help="A schedule is stretched to it.  [default: the recipe's, 200]",
+)
+@click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Trainings to make.")
+@click.option(
+    "--seed", "first_seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="The first."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+    help="Folder of weights, figures and checkpoints.  [default: training-NETWORK]")  # fmt: skip
+@click.option("--data", envvar="SEARCH_DATA", show_envvar=True, metavar="SPEC",
+              help="cifar10, digits or folder:PATH.  [default: the study's, else cifar10]")  # fmt: skip
+@click.option("--train-images", type=settings.Count(), metavar="N", help="Train on so many images only.")
+@click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N.  [default: the first GPU, else cpu]")
+@click.option("--like", metavar="STUDY", help="Recipe, images and validation part are those of this study.")
+@click.option("--sealed", is_flag=True, help="Leave the test images sealed: validation figures only.")
+@click.option("--resume", is_flag=True, help="Go on with the training that is in --out.")
+@options.storage
+@options.data_dir
+def train(**given: Any) -> int:
+    """Train a network to the end with several seeds, then test it once."""
+    from search.training import train as training_train
+
+    return training_train.teach(training_train.Flags(**given))
+
+
+@click.command()
+@options.study
+@options.storage
+@options.format_
+def trainings(study: str | None, storage: str, form: str) -> None:
+    """The full trainings of the store, or of one study: a row a seed."""
+    from storage import trainings as stored
+
+    with status.engine(storage) as engine:
+        rows = stored.of_study(engine, study)
+    status.emit(
+        [
+            {
+                "network": row.subject,
+                "seed": row.seed,
+                "data": row.data["name"],
+                "epochs": row.epochs,
+                "validation_accuracy": row.accuracy,
+                "best_accuracy": row.best_accuracy,
+                "best_epoch": row.best_epoch,
+                "test_accuracy": row.test_accuracy,
+                "parameters": row.parameters,
+                "seconds": row.seconds,
+                "folder": row.folder,
+            }
+            for row in rows
+        ],
+        form,
+    )
+
+
+@click.command()
+@click.argument("weights", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
+@click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="Classes to name for each.")
+@options.format_
+def predict(weights: Path, images: tuple[Path, ...], top: int, form: str) -> None:
+    """Classify pictures with the WEIGHTS that search train or search export have left."""
+    from search.training import predict as training_predict
+
+    status.emit(training_predict.classify(weights, images, top), form)
+
+
+@click.command()
+@options.study
+@options.storage
+@options.data_dir
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, metavar="K",
+              help="So many of the best.")  # fmt: skip
+@click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Trainings of each.")
+@click.option("--epochs", type=click.IntRange(1, 10_000), default=200, show_default=True, help="Of each.")
+@click.option(
+    "--dozen", type=click.IntRange(0), default=12, show_default=True, metavar="N",
+    help="Networks, best to worst, on which brief and full scores are compared; 0: do not.")  # fmt: skip
+@click.option("--beside", multiple=True, metavar="FILE|published:NAME", help="Train this one too, for scale.")
+@click.option("--data", envvar="SEARCH_DATA", show_envvar=True, metavar="SPEC",
+              help="Where the study's images lie on this machine, if elsewhere.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+              help="Folder for all; what is done is not done again.  [default: confirm-STUDY]")  # fmt: skip
+@click.option(
+    "--workers", default="auto", show_default=True, help="At a time: auto is one a GPU, else one a core."
+)
+@click.option("--gpus", default="all", show_default=True, help="0,1 or all or none.")
+@options.format_
+def confirm(form: str, **given: Any) -> int:
+    """Train the best of a study to the end, rank them by their mean, and open the test set once for each."""
+    from search.training import confirm as training_confirm
+
+    return training_confirm.confirm(training_confirm.Flags(**given), form)

@@ -1,0 +1,1 @@
+"""`search launch` behind its command: prepares a study, and runs and watches worker processes."""

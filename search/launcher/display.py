@@ -1,0 +1,190 @@
+"""What people see while a search runs: a live board on a terminal, plain log lines elsewhere."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from search.study.statistics import wilson
+from space.architecture import Architecture
+from storage.leases import Running
+from storage.records import TRAINED, Candidate, State
+
+SHOWN_ALWAYS = (State.COMPLETED, State.PRUNED, State.OVER_BUDGET, State.REPEATED, State.FAILED)
+WORKERS_SHOWN = 16
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A search at one moment."""
+
+    name: str
+    target: int
+    tally: dict[State, int]
+    running: Sequence[Running]
+    best: Candidate | None
+    finished: Sequence[Candidate]  # since the snapshot before
+    epochs: int
+    validation_images: int
+    note: str = ""
+
+    @property
+    def trained(self) -> int:
+        return sum(self.tally[state] for state in TRAINED)
+
+
+class Display(Protocol):
+    def show(self, snapshot: Snapshot) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def percent(accuracy: float | None) -> str:
+    """An accuracy of 0..1 for people."""
+    return "-" if accuracy is None else f"{100 * accuracy:.2f}%"
+
+
+def summary(architecture: Architecture) -> str:
+    """A network in one line: stem, then blocks x width of each stage with its kernel."""
+    stages = " ".join(
+        f"{stage.blocks}x{stage.width}" + (f"/k{stage.kernel}" if stage.kernel != 3 else "")
+        for stage in architecture.stages
+    )
+    return f"stem {architecture.stem.width}, stages {stages}"
+
+
+def counts(tally: dict[State, int]) -> str:
+    """The ledger in words, without the states that nobody is in."""
+    shown = [state for state in State if state in SHOWN_ALWAYS or tally[state]]
+    return " · ".join(f"{state.value.replace('_', ' ')} {tally[state]}" for state in shown)
+
+
+def span(seconds: float) -> str:
+    """Seconds as 4:05 or 1:04:05."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Pace:
+    """How long it will still take, from what was trained since the start."""
+
+    def __init__(self) -> None:
+        self.started, self.first = time.monotonic(), -1
+
+    def eta(self, snapshot: Snapshot) -> str:
+        if self.first < 0:
+            self.first = snapshot.trained
+        done, elapsed = snapshot.trained - self.first, time.monotonic() - self.started
+        left = max(0, snapshot.target - snapshot.trained)
+        return span(elapsed / done * left) if done else "?"
+
+    @property
+    def elapsed(self) -> str:
+        return span(time.monotonic() - self.started)
+
+
+def best_line(best: Candidate | None, images: int) -> str:
+    """The leader with the 95% interval of an accuracy on so many validation images."""
+    if best is None or best.accuracy is None:
+        return "best so far: none"
+    network = summary(Architecture.parse(best.architecture))
+    return (
+        f"best so far: {percent(best.accuracy)} (95% {wilson(best.accuracy, images)}), trial {best.number}, "
+        f"{best.parameters:,} parameters, {network}"
+    )
+
+
+class LiveDisplay:
+    """The board on a terminal, redrawn in place."""
+
+    def __init__(self, console: Console) -> None:
+        self.pace = Pace()
+        self.live = Live(console=console, refresh_per_second=4, transient=True)
+        self.live.start()
+
+    def show(self, snapshot: Snapshot) -> None:
+        self.live.update(self._board(snapshot))
+
+    def close(self) -> None:
+        self.live.stop()
+
+    def _board(self, snapshot: Snapshot) -> RenderableType:
+        head = Table.grid(padding=(0, 1))
+        head.add_row(
+            Text(snapshot.name, style="bold"),
+            ProgressBar(total=snapshot.target, completed=snapshot.trained, width=40),
+            f"{snapshot.trained}/{snapshot.target}",
+            f"{self.pace.elapsed} ETA {self.pace.eta(snapshot)}",
+        )
+        lines: list[RenderableType] = [head, Text(counts(snapshot.tally), style="dim")]
+        lines.append(Text(best_line(snapshot.best, snapshot.validation_images), style="green"))
+        lines.append(_workers(snapshot))
+        if snapshot.note:
+            lines.append(Text(snapshot.note, style="yellow"))
+        return Group(*lines)
+
+
+def _workers(snapshot: Snapshot) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for running in snapshot.running[:WORKERS_SHOWN]:
+        if running.number is None:
+            table.add_row(running.worker, "chooses a network")
+            continue
+        table.add_row(
+            running.worker,
+            f"trial {running.number}",
+            f"epoch {running.epoch or 0}/{snapshot.epochs}",
+            percent(running.accuracy),
+            f"{running.parameters:,} parameters",
+            span(running.since),
+        )
+    if len(snapshot.running) > WORKERS_SHOWN:
+        table.add_row(f"and {len(snapshot.running) - WORKERS_SHOWN} workers more")
+    return table
+
+
+class LogDisplay:
+    """One line a finished trial, for files and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.pace, self.note = console, Pace(), ""
+
+    def show(self, snapshot: Snapshot) -> None:
+        eta = self.pace.eta(snapshot)
+        for candidate in snapshot.finished:
+            self._print(self._line(candidate, snapshot, eta))
+        if snapshot.note and snapshot.note != self.note:
+            self._print(snapshot.note)
+        self.note = snapshot.note
+
+    def close(self) -> None:
+        """Nothing to take back."""
+
+    def _print(self, line: str) -> None:
+        moment = f"{datetime.now():%H:%M:%S}"
+        self.console.print(f"{moment} {line}", highlight=False, markup=False, soft_wrap=True)
+
+    def _line(self, candidate: Candidate, snapshot: Snapshot, eta: str) -> str:
+        said = f"{snapshot.trained}/{snapshot.target} trial {candidate.number} {candidate.state.value}"
+        if candidate.accuracy is not None:
+            said += (
+                f" {percent(candidate.accuracy)} after {candidate.epochs} epochs, {candidate.seconds:.1f} s"
+            )
+        said += f", {candidate.parameters:,} parameters"
+        if candidate.reason and candidate.state not in TRAINED:
+            said += f": {candidate.reason.splitlines()[-1]}"
+        best = f"; best {percent(snapshot.best.accuracy)}" if snapshot.best else ""
+        return f"{said}{best}; ETA {eta}"
+
+
+def make(console: Console) -> Display:
+    """The board where someone looks at a terminal, lines elsewhere."""
+    return LiveDisplay(console) if console.is_terminal else LogDisplay(console)

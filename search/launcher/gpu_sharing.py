@@ -1,0 +1,195 @@
+"""How many workers share a GPU, measured before the first trial with networks of the search itself.
+
+A probe is a process that trains on noise (trainer/throughput.py) and says how fast it went and how much memory
+it took. First one, then two, four, eight at a time: more workers are taken while together they train clearly
+more, and while their memory is there. Where an MPS daemon runs, probes and workers use it, as all of CUDA
+does.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from search import settings
+from search.machine.devices import Slot
+from search.machine.signals import die_with_parent
+from search.study.config import Plan
+from space import cost, sampling
+from space.architecture import Architecture
+from space.random_suggest import Dice
+from trainer.recipe.document import Recipe
+
+MOST = 8
+GAIN = 1.1  # times the throughput that twice the workers must bring
+SHARE = 0.9  # of the memory that is free
+SECONDS = 4.0  # of training side by side
+GIVE_UP_SECONDS = 120.0
+DRAWS = 60
+WORTH_TRIALS = 50  # a GPU: with fewer, measuring would take longer than it saves
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Images a second of one process, and bytes of memory at most."""
+
+    images_per_second: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Workers a device; images a second of so many together, by their number; why not more."""
+
+    workers: int
+    together: dict[int, float]
+    reason: str
+
+    def __str__(self) -> str:
+        times = self.together.get(self.workers, 0.0) / self.together[1] if self.together.get(1) else 1.0
+        gain = f", {times:.1f} times the throughput of one" if self.workers > 1 else ""
+        return f"{self.workers} a GPU{gain}; {self.reason}"
+
+
+Measure = Callable[[int], Sequence[Probe] | None]  # so many at a time; None where one of them could not
+
+
+def decide(measure: Measure, memory: int | None, most: int = MOST) -> Packing:
+    """How many workers a device should have. memory is what is free of it in bytes, None if nobody knows."""
+    best, together, count = 1, dict[int, float](), 1
+    while count <= most:
+        probes = measure(count)
+        if not probes:
+            return Packing(best, together, f"{count} at a time did not run")
+        together[count] = sum(probe.images_per_second for probe in probes)
+        if count > 1 and together[count] < GAIN * together[best]:
+            return Packing(best, together, f"{count} train no more in all")
+        best = count
+        need = 2 * count * max(probe.memory for probe in probes)
+        if memory is not None and need > SHARE * memory and 2 * count <= most:
+            short = f"{2 * count} would need {need / 2**30:.0f} of {memory / 2**30:.0f} GiB"
+            return Packing(best, together, short)
+        count *= 2
+    return Packing(best, together, f"{most} is the most that is tried")
+
+
+def networks(plan: Plan) -> list[Architecture]:
+    """Of the space, by multiply-accumulates: one at the lower quartile, the median one, the largest."""
+    drawn = [sampling.propose(plan.space, plan.budget, plan.task, Dice(seed)) for seed in range(DRAWS)]
+    ranked = sorted(drawn, key=lambda network: cost.total(network).macs)
+    return [ranked[len(ranked) // 4], ranked[len(ranked) // 2], ranked[-1]]
+
+
+def measured(plan: Plan, device: Mapping[str, str], free: int | None, seconds: float = SECONDS) -> Packing:
+    """Probes of the plan's networks on a device, which its environment pins."""
+    task = {
+        "networks": [network.document() for network in networks(plan)],
+        "recipe": plan.recipe.model_dump(mode="json"),
+        "seconds": seconds,
+    }
+    return decide(lambda count: side_by_side(task, device, count), free)
+
+
+def side_by_side(task: dict[str, Any], device: Mapping[str, str], count: int) -> list[Probe] | None:
+    """So many probes at a time, which start together once all are warm. None where one of them failed."""
+    environment = settings.child_environment("", device)
+    command = [sys.executable, "-m", "search.launcher.gpu_sharing"]
+    probes: list[subprocess.Popen[str]] = []
+
+    def give_up() -> None:
+        for probe in probes:
+            probe.kill()
+
+    hung = threading.Timer(GIVE_UP_SECONDS, give_up)
+    hung.start()
+    try:
+        for _ in range(count):
+            probe = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                env=environment,
+            )
+            probes.append(probe)
+            _tell(probe, json.dumps(task | {"parent": os.getpid()}))
+        if not all(_heard(probe) == "ready" for probe in probes):
+            return None
+        for probe in probes:
+            _tell(probe, "go")
+        found = [json.loads(probe.communicate()[0] or "null") for probe in probes]
+        return [Probe(**one) for one in found] if all(found) else None
+    except (OSError, ValueError):
+        return None
+    finally:
+        hung.cancel()
+        for probe in probes:
+            probe.kill()
+            with suppress(subprocess.TimeoutExpired):  # one that the kernel holds
+                probe.wait(10)
+            for stream in (probe.stdin, probe.stdout):
+                if stream:
+                    with suppress(OSError):
+                        stream.close()
+
+
+def _tell(probe: subprocess.Popen[str], line: str) -> None:
+    assert probe.stdin
+    probe.stdin.write(line + "\n")
+    probe.stdin.flush()
+
+
+def _heard(probe: subprocess.Popen[str]) -> str:
+    assert probe.stdout
+    return probe.stdout.readline().strip()
+
+
+def free_memory(gpu: str) -> int | None:
+    """Bytes that are free of a GPU, as nvidia-smi says."""
+    command = ["nvidia-smi", f"--id={gpu}", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    with suppress(OSError, subprocess.SubprocessError, ValueError):
+        said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+        return int(said.split()[0]) << 20
+    return None
+
+
+def packed(plan: Plan, trials: int, slots: Sequence[Slot], say: Callable[[str], None]) -> int | None:
+    """Workers for all of these slots, one a GPU; None where nothing is to be decided: no GPU, few trials."""
+    gpus = [slot.environment.get("CUDA_VISIBLE_DEVICES", "") for slot in slots]
+    if not gpus or not all(gpus) or trials < WORTH_TRIALS * len(gpus):
+        return None
+    say("measures how many workers share a GPU (--workers N spares that)")
+    found = measured(plan, slots[0].environment, free_memory(gpus[0]))
+    say(f"workers  {found}")
+    return found.workers * len(slots)
+
+
+def main() -> None:
+    """One probe: reads a task, warms up, waits for a line, says what it measured."""
+    from trainer import throughput
+
+    task = json.loads(sys.stdin.readline())
+    die_with_parent(task["parent"])
+    given = [Architecture.parse(document) for document in task["networks"]]
+
+    def ready() -> None:
+        _say("ready")
+        sys.stdin.readline()
+
+    found = throughput.steady(given, Recipe.model_validate(task["recipe"]), task["seconds"], ready)
+    _say(json.dumps({"images_per_second": found.images_per_second, "memory": found.memory}))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

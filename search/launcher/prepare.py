@@ -1,0 +1,172 @@
+"""What `search launch` does first: from flags to a plan, and to a study that is made or gone on with.
+
+Nothing is written before space, budget, recipe, data and database are known to be good.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from search import settings
+from search.optuna_adapter import study as optuna_study
+from search.study import config as study_config
+from search.study.config import Images, Plan
+from space import forecast, sampling
+from space import space as spaces
+from space.budget import Budget
+from space.errors import StorageError, StudyError
+from space.space import Task
+from storage import candidates, database, studies
+from storage.records import TRAINED
+from storage.studies import Study
+from trainer.data import dataset as datasets
+from trainer.recipe.document import Recipe, defaults
+
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What `search launch` was given; None where nothing was said."""
+
+    storage: str
+    data_dir: Path
+    trials: int
+    study: str | None = None
+    data: str | None = None
+    image_size: int | None = None
+    train_images: int | None = None
+    max_parameters: int | None = None
+    max_macs: int | None = None
+    epochs: int | None = None
+    recipe: Path | None = None
+    space: Path | None = None
+    sampler: study_config.SamplerName | None = None
+    sampling: study_config.SamplingName | None = None
+    pruner: study_config.PrunerName | None = None
+    seed: int | None = None
+    timeout: float | None = None
+    lease_seconds: float = settings.LEASE_SECONDS
+    stall_seconds: float = settings.STALL_SECONDS
+    patience_seconds: float = settings.PATIENCE_SECONDS
+    trial_seconds: float | None = None
+    trial_memory: int | None = None
+    grace_seconds: float = 3600.0
+    max_gpu_hours: float | None = None
+    start_from: tuple[str, ...] = ()
+    keep_weights: int = settings.KEEP_WEIGHTS
+
+
+def existing(flags: Flags) -> Study | None:
+    """The study that these flags name, if the store has it. Raises StorageError for a store out of reach."""
+    if database.absent(flags.storage):
+        return None
+    engine = database.connect(flags.storage)
+    try:
+        database.check(engine)
+        return studies.find(engine, flags.study) if flags.study else None
+    except (StorageError, StudyError):  # an empty store, or a new name: prepare() makes what is missing
+        return None
+    finally:
+        engine.dispose()
+
+
+def make_plan(flags: Flags, stored: Plan | None) -> Plan:
+    """The plan that the flags mean; what they leave open comes from the stored study, else from defaults.
+
+    Raises what is wrong with a file, the data or the budget, NothingFitsError included.
+    """
+    space = spaces.load(flags.space) if flags.space else stored.space if stored else spaces.default()
+    data, images = _data(flags, stored)
+    task = Task(
+        channels=images.dataset.channels,
+        image_size=images.dataset.image_size,
+        classes=len(images.dataset.classes),
+    )
+    space.require_geometry(task.image_size)
+    budget = Budget(
+        flags.max_parameters or (stored.budget.max_parameters if stored else settings.MAX_PARAMETERS),
+        flags.max_macs or (stored.budget.max_macs if stored else None),
+    )
+    sampling.require_smallest(space, budget, task)
+    chosen = flags.sampling or (stored.sampling if stored else "fit")
+    if chosen == "reject" and not stored:
+        forecast.require_luck(forecast.forecast(space, budget, task))
+    return Plan(
+        space=space,
+        budget=budget,
+        task=task,
+        recipe=_recipe(flags, stored, data),
+        data=data,
+        sampler=flags.sampler or (stored.sampler if stored else "tpe"),
+        sampling=chosen,
+        pruner=flags.pruner or (stored.pruner if stored else "median"),
+        seed=flags.seed if flags.seed is not None else stored.seed if stored else 0,
+    )
+
+
+def _recipe(flags: Flags, stored: Plan | None, data: study_config.DataPlan) -> Recipe:
+    recipe = stored.recipe if stored else defaults(data.spec)
+    if flags.recipe:
+        recipe = Recipe.load(flags.recipe, recipe)
+        recipe.require_batch(data.train_images)
+    if flags.epochs:
+        recipe = recipe.for_epochs(flags.epochs)
+    recipe.require_fit(data.image_size)
+    return recipe
+
+
+def _data(flags: Flags, stored: Plan | None) -> tuple[study_config.DataPlan, Images]:
+    """The images, and the plan's words for them: those of the stored study where they are the same images,
+    wherever they lie."""
+    was = stored.data if stored else None
+    if was and (flags.data, flags.image_size, flags.train_images) == (None, None, None):
+        return was, study_config.open_images(was, flags.data_dir)
+    spec = flags.data or (was.spec if was else "cifar10")
+    limit = flags.train_images or (was.limit if was else None)
+    dataset = datasets.load(spec, flags.data_dir, flags.image_size or (was.image_size if was else None))
+    small = len(dataset.labels) < settings.SMALL
+    share = settings.SMALL_VALIDATION_SHARE if small else settings.VALIDATION_SHARE
+    share, seed = (was.validation_share, was.split_seed) if was else (share, flags.seed or 0)
+    images = Images(dataset, datasets.split(dataset, seed, share, limit))
+    found = study_config.describe(dataset.spec, images, limit, share, seed)
+    if was and (found.digest, found.split_digest) == (was.digest, was.split_digest):
+        return was, images
+    return found, images
+
+
+def prepare(flags: Flags) -> tuple[Engine, Study, Plan]:
+    """Everything checked, then the study made, or the one that is there given its new target."""
+    record = existing(flags)
+    stored = Plan.of(record.settings) if record else None
+    plan = make_plan(flags, stored)
+    if record and stored:
+        study_config.require_same(record.name, stored, plan)
+    engine = database.connect(flags.storage)
+    database.prepare(engine)
+    if record:
+        tally = candidates.tally(engine, record.id)
+        studies.set_trials(engine, record.id, max(flags.trials, sum(tally[state] for state in TRAINED)))
+        studies.give_order(engine, record.id, studies.Order.RUN)
+        return engine, studies.find(engine, record.name), plan
+    name = flags.study or settings.study_name(datetime.now())
+    optuna_study.create(flags.storage, name, plan)
+    from search.worker.context import versions
+
+    try:
+        record = studies.create(
+            engine,
+            name,
+            trials=flags.trials,
+            max_parameters=plan.budget.max_parameters,
+            max_macs=plan.budget.max_macs,
+            seed=plan.seed,
+            settings=plan.document(),
+            versions=versions(),
+        )
+    except StudyError:
+        engine.dispose()
+        return prepare(flags)  # another launch came first: go on with its study, or take a later name
+    return engine, record, plan

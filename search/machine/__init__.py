@@ -1,0 +1,1 @@
+"""This machine: devices, pinning, locks between processes, signals, processes."""

@@ -1,0 +1,63 @@
+"""Which GPU a worker takes that nobody has pinned: four beside each other on four GPUs take one each.
+
+A GPU that is taken is a locked file, which the kernel unlocks however its worker ends. The workers of a
+machine share the folder, those in containers too. Never imports torch.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import IO
+
+from search.machine import devices
+from space.errors import DeviceError
+
+# One for all containers of a machine. The folder may lie on a network, where other machines see it.
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+@contextmanager
+def pinned(folder: Path, environment: MutableMapping[str, str] = os.environ) -> Iterator[str | None]:
+    """Limits this process to the GPU that the fewest workers hold, before torch is loaded.
+
+    Yields its index, None where there is nothing to choose. Raises DeviceError where no file can be locked.
+    """
+    there = devices.gpus()
+    if len(there) < 2:
+        yield None
+        return
+    try:
+        gpu, held = _take(there, folder)
+    except OSError as error:
+        raise DeviceError(
+            f"cannot lock files in {folder}: {error.strerror}; choose another --data-dir"
+        ) from None
+    with held:
+        environment["CUDA_VISIBLE_DEVICES"] = gpu
+        yield gpu
+
+
+def _take(there: Sequence[str], folder: Path) -> tuple[str, IO[str]]:
+    folder.mkdir(parents=True, exist_ok=True)
+    machine = _machine()
+    for gpu, layer in ((gpu, layer) for layer in count() for gpu in there):
+        file = (folder / f"{machine}-gpu{gpu}.{layer}").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return gpu, file
+        except BlockingIOError:
+            file.close()
+    raise AssertionError("count() does not end")
+
+
+def place(environment: Mapping[str, str] = os.environ) -> str:
+    """A name, fit for a file, of the device of this process and its machine."""
+    device = "".join(c if c.isalnum() else "-" for c in environment.get("CUDA_VISIBLE_DEVICES") or "any")
+    return f"{_machine()}-{device}"
+
+
+def _machine() -> str:
+    return BOOT.read_text().strip() if BOOT.exists() else "here"

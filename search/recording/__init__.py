@@ -1,0 +1,1 @@
+"""The rows of one trial in the ledger and in Optuna's tables: outages, spool, recovery, reconciliation."""

@@ -1,0 +1,19 @@
+"""Takes back what dead workers held, for whoever looks at a study. Loads Optuna only where one did."""
+
+from sqlalchemy import Engine
+
+from storage import leases
+from storage.studies import Study
+
+
+def recover(engine: Engine, url: str, record: Study) -> int:
+    """Returns how many trials were found lost and are to be run again."""
+    lost = leases.reap(engine, record.id)
+    if lost:
+        from search.optuna_adapter import study as optuna_study
+        from search.study.config import Plan
+
+        optuna_study.quiet()
+        with optuna_study.opened(url, record.name, Plan.of(record.settings)) as opened:
+            optuna_study.recover(opened, lost)
+    return len(lost)

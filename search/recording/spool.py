@@ -1,0 +1,163 @@
+"""What a worker could not write down while the database was away, kept in a file of its own until it can.
+
+One file a trial, replaced whole at each entry and locked by its owner while that lives. Whoever starts next
+on this machine takes in what a dead owner left: in time it counts, late it is kept as late.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+import optuna
+from sqlalchemy import Engine
+
+from search.optuna_adapter import storage as optuna_storage
+from search.optuna_adapter import study as optuna_study
+from space.errors import LeaseLostError
+from storage import candidates
+from storage.leases import Claim
+from storage.records import Epoch, Measured, State
+
+
+@dataclass(frozen=True)
+class End:
+    """How a trial ended."""
+
+    state: State
+    reason: str | None
+    outcome: Measured | None
+
+
+@dataclass(frozen=True)
+class Owed:
+    """All entries of one trial, some of which the database does not have yet."""
+
+    claim: Claim
+    candidate_id: int
+    number: int
+    epochs: tuple[Epoch, ...]
+    end: End | None
+
+    def text(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def parse(cls, text: str) -> "Owed":
+        """Raises ValueError, KeyError or TypeError for what is none."""
+        found = json.loads(text)
+        end = found["end"]
+        if end:
+            outcome = Measured(**end["outcome"]) if end["outcome"] else None
+            end = End(State(end["state"]), end["reason"], outcome)
+        epochs = tuple(Epoch(**epoch) for epoch in found["epochs"])
+        return cls(Claim(**found["claim"]), found["candidate_id"], found["number"], epochs, end)
+
+
+class Spool:
+    """The file of one trial; it exists only while something is owed."""
+
+    def __init__(self, folder: Path, claim: Claim) -> None:
+        self.path = folder / f"{claim.study_id}-{claim.token}.json"
+        self._file: IO[str] | None = None
+
+    def keep(self, owed: Owed) -> None:
+        """Holds exactly this from now on, on the disk. Raises OSError, and then holds what it held."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        new = self.path.with_suffix(".new")
+        file = new.open("w", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(owed.text() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+            new.rename(self.path)
+        except OSError:
+            new.unlink(missing_ok=True)
+            with suppress(OSError):  # closing tries to write what is left
+                file.close()
+            raise
+        self.close()
+        self._file = file
+
+    def clear(self) -> None:
+        """Nothing is owed any more."""
+        if self._file is not None:
+            self.path.unlink(missing_ok=True)
+            self.close()
+
+    def close(self) -> None:
+        """Leaves the file to whoever starts next."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def take_in(
+    folder: Path, study: optuna.Study, engine: Engine, study_id: int, say: Callable[[str], None]
+) -> None:
+    """Writes down what dead workers of this machine still owed to this study."""
+    for path in sorted(folder.glob(f"{study_id}-*.json")):
+        with _abandoned(path) as file:
+            if file is None:
+                continue
+            try:
+                owed = Owed.parse(file.read())
+            except (ValueError, KeyError, TypeError):
+                say(f"{path} is damaged and is left where it is")
+                continue
+            say(f"trial {owed.number}: {settle(owed, study, engine)}, from {path.name}")
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _abandoned(path: Path) -> Iterator[IO[str] | None]:
+    """The open file, if no living worker holds it."""
+    try:
+        file = path.open(encoding="utf-8")
+    except OSError:
+        yield None
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            replaced = not os.path.samestat(os.fstat(file.fileno()), path.stat())
+        except OSError:
+            yield None
+            return
+        yield None if replaced else file
+
+
+def settle(owed: Owed, study: optuna.Study, engine: Engine) -> str:
+    """Returns what became of it: written down, late, or given up where it never ended."""
+    steps = {epoch.epoch: epoch.validation_accuracy for epoch in owed.epochs}
+    try:
+        if owed.end is None:
+            for epoch in owed.epochs:
+                candidates.save_epoch(engine, owed.claim, owed.candidate_id, epoch)
+            return "epochs written down, the end never came"
+        state, value = optuna_study.told(owed.end.state, owed.end.outcome, steps)
+        trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, owed.number)
+        candidates.finish(
+            engine,
+            owed.claim,
+            owed.candidate_id,
+            owed.end.state,
+            reason=owed.end.reason,
+            outcome=owed.end.outcome,
+            epochs=owed.epochs,
+            anew=bool(owed.epochs),
+            also=partial(
+                optuna_storage.end, trial_id=trial_id, state=state, value=value, steps=steps, anew=bool(steps)
+            ),
+        )
+    except LeaseLostError:
+        if owed.end is not None:
+            candidates.keep_late(engine, owed.claim, owed.candidate_id, owed.end.state, owed.end.outcome)
+        return "late, another worker had it"
+    return f"{owed.end.state.value}, written down"

@@ -1,0 +1,50 @@
+"""Which files of a study nobody needs any more. Removes nothing that a running trial or a retry may read."""
+
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from search.study.files import Shelf
+from storage import candidates
+from storage.records import KNOWN, TRAINED, State
+from storage.studies import Study
+
+
+def stale(engine: Engine, record: Study, folder: Path, best: int) -> list[Path]:
+    """The files in the study's folder that may go; `best` is of how many networks the weights stay."""
+    rows = candidates.candidates(engine, record.id)
+    over = {row.fingerprint for row in rows if row.state in KNOWN - {State.RUNNING}}
+    started = {row.fingerprint for row in rows if row.state in (State.RUNNING, State.LOST, State.CANCELLED)}
+    done = sum(row.state in TRAINED for row in rows) >= record.trials
+    leaders = candidates.best(engine, record.id, best) if best else []
+    shelf = Shelf(folder, best, lambda _: None)
+    return shelf.stale({row.number for row in leaders}, set() if done else started - over)
+
+
+def others(shelves: Path, known: Collection[str]) -> list[Path]:
+    """The folders that belong to none of these studies."""
+    return [path for path in _inside(shelves) if path.is_dir() and path.name not in known]
+
+
+def size_of(paths: Iterable[Path]) -> int:
+    """Bytes of files, and of folders with what is in them."""
+    return sum(_bytes(path) + size_of(_inside(path)) for path in paths)
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Removes files; one that is gone already is no error."""
+    for path in paths:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _bytes(path: Path) -> int:
+    with suppress(OSError):
+        return path.stat().st_size if path.is_file() else 0
+    return 0

@@ -1,0 +1,288 @@
+"""The exported document: one network, what it costs, what it scored and on what; and its verification.
+
+`verify` believes nothing: it parses, counts, rebuilds and runs the network from the file alone.
+"""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import ValidationError, model_validator
+
+from search.study.config import DataPlan, Plan
+from search.study.files import Shelf
+from search.study.statistics import Interval, spread, wilson
+from space import cost, files
+from space.architecture import Architecture, Document, first_problem
+from space.budget import Budget, judge
+from space.errors import ArchitectureError, EnvironmentProblem, StudyError, UsageError, VerificationError
+from storage.records import Candidate, State
+from storage.studies import Study
+from storage.trainings import Finished
+from trainer.recipe.document import Recipe
+
+FORMAT: Literal["parsimony.export/1"] = "parsimony.export/1"
+
+
+class LayerRow(Document):
+    name: str
+    kind: str
+    channels: int
+    size: int
+    parameters: int
+    macs: int
+
+
+class Metrics(Document):
+    """Validation accuracy after the last epoch, 0..1, with the 95% Wilson interval of its images."""
+
+    validation_accuracy: float
+    interval_95: tuple[float, float]
+    best_epoch_accuracy: float | None
+    validation_loss: float | None
+    measured_on: str
+    standing: Literal["brief score only", "confirmed"]
+
+    model_config = Document.model_config | {"strict": False}
+
+
+class Confirmation(Document):
+    """Full trainings of the network: means over the seeds, and their 95% intervals where there are several.
+
+    Test images were opened once for each seed, and chose nothing.
+    """
+
+    epochs: int
+    seeds: int
+    validation_accuracy: float
+    validation_interval_95: tuple[float, float] | None
+    test_accuracy: float
+    test_interval_95: tuple[float, float] | None
+    test_images: int
+    folder: str
+
+    model_config = Document.model_config | {"strict": False}
+
+    def __str__(self) -> str:
+        spread = self.test_interval_95
+        within = f", 95% interval of the mean {Interval(*spread)}" if spread else ""
+        return (
+            f"confirmed: {100 * self.test_accuracy:.2f}% on {self.test_images:,} test images"
+            f" ({self.seeds} seeds of {self.epochs} epochs{within})"
+        )
+
+
+class Origin(Document):
+    study: str
+    trial: int
+    trained: int
+    seed: int
+    epochs: int | None
+    seconds: float | None
+    device: str | None
+    versions: dict[str, Any]
+
+
+class Export(Document):
+    format: Literal["parsimony.export/1"]
+    fingerprint: str
+    parameters: int
+    macs: int
+    budget: Budget
+    architecture: Architecture
+    layers: tuple[LayerRow, ...]
+    metrics: Metrics
+    confirmation: Confirmation | None = None
+    recipe: Recipe
+    data: DataPlan
+    origin: Origin
+
+    model_config = Document.model_config | {"strict": False}
+
+    @model_validator(mode="after")
+    def _has_layers(self) -> Self:
+        if not self.layers:
+            raise ValueError("layers: the table is empty")
+        return self
+
+
+def confirmation(trainings: Sequence[Finished], candidate: Candidate) -> Confirmation | None:
+    """What the newest run of full trainings of this network came to, if one was tested."""
+    tested = [t for t in trainings if t.fingerprint == candidate.fingerprint and t.test_accuracy is not None]
+    if not tested:
+        return None
+    run = [training for training in tested if training.run == tested[-1].run]
+    full = spread([training.accuracy for training in run])
+    test = spread([training.test_accuracy or 0.0 for training in run])
+    return Confirmation(
+        epochs=run[0].epochs,
+        seeds=len(run),
+        validation_accuracy=full.mean,
+        validation_interval_95=full.interval,
+        test_accuracy=test.mean,
+        test_interval_95=test.interval,
+        test_images=run[0].test_images or 0,
+        folder=run[0].folder,
+    )
+
+
+def export(
+    record: Study, plan: Plan, candidate: Candidate, trained: int, confirmed: Confirmation | None = None
+) -> Export:
+    """The document of a candidate that was trained to the end. Raises StudyError for any other."""
+    if candidate.state != State.COMPLETED or candidate.accuracy is None:
+        raise StudyError(
+            f"trial {record.name}:{candidate.number} is {candidate.state};"
+            " only one that was trained to the end is exported"
+        )
+    architecture = Architecture.parse(candidate.architecture)
+    images = plan.data.validation_images
+    return Export(
+        format=FORMAT,
+        fingerprint=architecture.fingerprint,
+        parameters=candidate.parameters,
+        macs=candidate.macs,
+        budget=plan.budget,
+        architecture=architecture,
+        layers=tuple(LayerRow(**row._asdict()) for row in cost.layers(architecture)),
+        metrics=Metrics(
+            validation_accuracy=candidate.accuracy,
+            interval_95=wilson(candidate.accuracy, images),
+            best_epoch_accuracy=candidate.best_accuracy,
+            validation_loss=candidate.loss,
+            measured_on=f"{images:,} validation images of {plan.data.name}, split from its training images;"
+            f" chosen among {trained} trained networks by this score; test images not read",
+            standing="confirmed" if confirmed else "brief score only",
+        ),
+        confirmation=confirmed,
+        recipe=plan.recipe,
+        data=plan.data,
+        origin=Origin(
+            study=record.name,
+            trial=candidate.number,
+            trained=trained,
+            seed=candidate.seed,
+            epochs=candidate.epochs,
+            seconds=candidate.seconds,
+            device=candidate.device,
+            versions=candidate.versions or {},
+        ),
+    )
+
+
+def require_writable(path: Path) -> None:
+    """Raises UsageError or EnvironmentProblem where `write` would fail, before hours of work."""
+    if not path.name or path.is_dir():
+        raise UsageError(f"{path}: give the name of a file, not of a folder")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def write(text: str, path: Path) -> None:
+    """The whole file or none: written beside its place, then moved. Raises EnvironmentProblem."""
+    require_writable(path)
+    files.replace(path, text.encode())
+
+
+def copy_weights(folder: Path, number: int, out: Path) -> None:
+    """Copies what a study's folder keeps of a trial. Raises UsageError where it keeps nothing."""
+    kept = Shelf(folder, 0, lambda _: None).weights(number)
+    try:
+        contents = kept.read_bytes()
+    except OSError:
+        raise UsageError(
+            f"no weights of trial {number} in {folder}: not one of the best, or trained on another machine"
+        ) from None
+    require_writable(out)
+    files.replace(out, contents)
+
+
+def read(path: Path) -> Any:
+    """The JSON of a file. Raises UsageError where there is none, VerificationError for other text."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise VerificationError(f"schema: {path} is not JSON: {error}") from None
+
+
+def verify(path: Path) -> tuple[Export, list[str]]:
+    """Checks schema, count, budget, fingerprint and a forward pass, in this order.
+
+    Returns the document and one line for each check. Raises VerificationError that names the one that fails.
+    """
+    document = read(path)
+    try:
+        found = Export.model_validate_json(json.dumps(document))
+    except ValidationError as error:
+        raise VerificationError(f"schema: {first_problem(error)}") from None
+    checks = [_count, _budget, _fingerprint, _forward]
+    return found, [f"schema: {FORMAT}", *(check(found) for check in checks)]
+
+
+def _count(found: Export) -> str:
+    spent = cost.total(found.architecture)
+    rows = tuple(LayerRow(**row._asdict()) for row in cost.layers(found.architecture))
+    stated = (found.parameters, found.macs)
+    if stated != spent:
+        raise VerificationError(
+            f"count: the file says {stated[0]:,} parameters and {stated[1]:,} multiply-accumulates,"
+            f" its architecture has {spent.parameters:,} and {spent.macs:,}"
+        )
+    if rows != found.layers:
+        raise VerificationError("count: the layer table is not that of the architecture")
+    return f"count: {spent.parameters:,} parameters, {spent.macs:,} multiply-accumulates"
+
+
+def _budget(found: Export) -> str:
+    verdict = judge(found.architecture, found.budget)
+    if verdict.excess:
+        raise VerificationError(f"budget: {verdict.excess}")
+    return f"budget: within {found.budget}"
+
+
+def _fingerprint(found: Export) -> str:
+    if found.architecture.fingerprint != found.fingerprint:
+        raise VerificationError(
+            f"fingerprint: the file says {found.fingerprint},"
+            f" its architecture has {found.architecture.fingerprint}"
+        )
+    return f"fingerprint: {found.fingerprint}"
+
+
+def _forward(found: Export) -> str:
+    architecture = found.architecture
+    try:
+        built, shape = forward(architecture)
+    except (RuntimeError, ArchitectureError, MemoryError) as error:
+        raise VerificationError(f"forward pass: {str(error).splitlines()[0]}") from None
+    if built != found.parameters:
+        raise VerificationError(f"forward pass: the built network has {built:,} parameters")
+    if shape != (2, architecture.classes):
+        raise VerificationError(f"forward pass: the output has shape {shape}")
+    return (
+        f"forward pass: 2 images in, scores of {architecture.classes} classes out, {built:,} parameters built"
+    )
+
+
+def forward(architecture: Architecture) -> tuple[int, tuple[int, ...]]:
+    """Builds the network and runs two images of noise through it: parameters, shape of the output."""
+    import torch
+
+    from trainer import model
+
+    network = model.build(architecture).eval()
+    side = architecture.image_size
+    with torch.inference_mode():
+        scores = network(torch.randn(2, architecture.channels, side, side))
+    if not bool(torch.isfinite(scores).all()):
+        raise VerificationError("forward pass: the output is not finite")
+    return model.count(network), tuple(scores.shape)

@@ -1,0 +1,77 @@
+"""The network that an argument means: a FILE, a trial STUDY:137, the best of a STUDY, or published:NAME.
+
+One place for every command that takes a network. What comes with it (recipe, data, origin) is handed on.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from search.study.config import DataPlan
+    from space.architecture import Architecture
+    from trainer.recipe.document import Recipe
+
+PUBLISHED = "published:"
+METAVAR = "FILE|STUDY[:TRIAL]|published:NAME"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network, and what it was trained with where that is known; `name` is what people call it."""
+
+    name: str
+    architecture: "Architecture"
+    recipe: "Recipe | None" = None
+    data: "DataPlan | None" = None
+    study: str | None = None
+    trial: int | None = None
+
+
+def resolve(reference: str | None, storage: str) -> Subject:
+    """The newest study's best where nothing is given. Raises ArchitectureError or StudyError."""
+    if reference and is_published(reference):
+        return _published(reference.removeprefix(PUBLISHED))
+    if reference and is_file(reference):
+        from space import architecture
+
+        return Subject(Path(reference).stem, architecture.load(Path(reference)))
+    return _trial(reference, storage)
+
+
+def like(found: Subject, study: str, storage: str) -> Subject:
+    """The same network with recipe and data of a study."""
+    from search.commands import status
+
+    with status.opened(storage, study, whole=True) as view:
+        return replace(found, recipe=view.plan.recipe, data=view.plan.data)
+
+
+def is_published(reference: str) -> bool:
+    """Whether it begins as a published name does; `published:7` is a trial of a study of that name."""
+    return reference.startswith(PUBLISHED) and not reference.removeprefix(PUBLISHED).isdigit()
+
+
+def is_file(reference: str) -> bool:
+    """Whether it is to be read as a file."""
+    return reference.endswith(".json") or Path(reference).is_file()
+
+
+def _published(name: str) -> Subject:
+    from space import published
+    from trainer.recipe.document import Recipe
+
+    entry = published.find(name)
+    recipe = Recipe.parse(dict(entry.recipe), f"{PUBLISHED}{name}")
+    return Subject(f"{PUBLISHED}{name}", entry.architecture, recipe)
+
+
+def _trial(reference: str | None, storage: str) -> Subject:
+    from search.commands import status
+    from space.architecture import Architecture
+
+    with status.opened(storage, reference) as view:
+        candidate, plan = view.candidate(), view.plan
+        name = f"{view.record.name}:{candidate.number}"
+        network = Architecture.parse(candidate.architecture)
+        return Subject(name, network, plan.recipe, plan.data, view.record.name, candidate.number)

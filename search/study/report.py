@@ -1,0 +1,161 @@
+"""A study as one self-contained HTML page: the winner, how it was found, what everything else came to."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from search.launcher.display import counts, percent, summary
+from search.study.config import Plan
+from search.study.statistics import wilson
+from space import cost
+from space.architecture import Architecture
+from storage.records import TRAINED, Candidate, Epoch, State
+from storage.studies import Study
+
+CURVES = 12  # learning curves drawn, the best ones
+LEADERS = 10
+COLOURS = {State.COMPLETED: "#2563eb", State.PRUNED: "#9ca3af"}
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #111827; margin: 2rem auto; max-width: 1080px;
+       padding: 0 1rem }
+h1 { font-size: 1.6rem; margin-bottom: .2rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
+th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid #e5e7eb }
+th:first-child, td:first-child, td.text, th.text { text-align: left }
+.figures { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1rem 0 }
+.figure { background: #f3f4f6; border-radius: 8px; padding: .7rem 1.1rem }
+.figure b { display: block; font-size: 1.4rem } .note { color: #6b7280 }
+"""
+
+
+def page(record: Study, plan: Plan, rows: Sequence[Candidate], epochs: Mapping[int, list[Epoch]]) -> str:
+    """The page as text."""
+    tally = {state: sum(row.state == state for row in rows) for state in State}
+    trained = [row for row in rows if row.state in TRAINED and row.accuracy is not None]
+    leaders = sorted(
+        (row for row in trained if row.state == State.COMPLETED),
+        key=lambda row: (-(row.accuracy or 0), row.parameters),
+    )
+    parts = [
+        f"<h1>{escape(record.name)}</h1>",
+        f"<p class=note>{record.created_at:%Y-%m-%d %H:%M} UTC · {escape(plan.data.name)},"
+        f" {plan.data.train_images:,} training and {plan.data.validation_images:,} validation images ·"
+        f" {plan.recipe.epochs} epochs · {escape(plan.sampler)} sampler, {escape(plan.pruner)} pruner,"
+        f" seed {plan.seed} · budget {escape(str(plan.budget))}</p>",
+    ]
+    if leaders:
+        parts += [_winner(leaders[0], plan, len(trained)), "<h2>The search</h2>", _draw(_history(trained))]
+        parts += ["<h2>Accuracy against size</h2>", _draw(_against(trained, plan))]
+        parts += ["<h2>Learning curves of the best</h2>", _draw(_curves(leaders[:CURVES], epochs))]
+        parts += [f"<h2>The best {min(LEADERS, len(leaders))}</h2>", _leaders(leaders[:LEADERS], plan)]
+        parts += ["<h2>The best network, layer by layer</h2>", _layers(leaders[0])]
+    else:
+        parts.append("<p>No network was trained to the end yet.</p>")
+    parts += ["<h2>Where every proposal went</h2>", f"<p>{escape(counts(tally))}</p>"]
+    head = f"<meta charset=utf-8><title>{escape(record.name)}</title><style>{STYLE}</style>"
+    script = f"<script>{get_plotlyjs()}</script>"
+    body = "\n".join(parts)
+    return f"<!doctype html><html lang=en><head>{head}{script}</head><body>{body}</body></html>\n"
+
+
+def _winner(best: Candidate, plan: Plan, trained: int) -> str:
+    images, accuracy = plan.data.validation_images, best.accuracy or 0.0
+    figures = {
+        percent(accuracy): f"validation accuracy, 95% interval {wilson(accuracy, images)}",
+        f"{best.parameters:,}": f"parameters of {plan.budget.max_parameters:,}",
+        f"{best.macs:,}": "multiply-accumulates an image",
+        f"trial {best.number}": f"best of {trained} trained",
+    }
+    boxes = "".join(f"<div class=figure><b>{k}</b>{escape(v)}</div>" for k, v in figures.items())
+    network = escape(summary(Architecture.parse(best.architecture)))
+    return (
+        f"<div class=figures>{boxes}</div><p>{network}</p><p class=note>The interval holds the luck of these"
+        f" {images:,} validation images only. The network was chosen among {trained} by this same score after"
+        " a brief training, so expect somewhat less on new images; the test images were not read.</p>"
+    )
+
+
+def _draw(figure: go.Figure) -> str:
+    figure.update_layout(template="plotly_white", height=420, margin={"l": 60, "r": 20, "t": 20, "b": 50})
+    html: str = figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False})
+    return html
+
+
+def _hover(rows: Iterable[Candidate]) -> list[str]:
+    return [
+        f"trial {row.number}, {row.state.value}<br>{percent(row.accuracy)} after {row.epochs} epochs<br>"
+        f"{row.parameters:,} parameters, {row.macs:,} MACs<br>{summary(Architecture.parse(row.architecture))}"
+        for row in rows
+    ]
+
+
+def _points(rows: Sequence[Candidate], x: Sequence[int], state: State) -> go.Scatter:
+    chosen = [(row, at) for row, at in zip(rows, x, strict=True) if row.state == state]
+    return go.Scatter(
+        x=[at for _, at in chosen],
+        y=[100 * (row.accuracy or 0) for row, _ in chosen],
+        mode="markers",
+        name="trained to the end" if state == State.COMPLETED else "pruned (accuracy when stopped)",
+        marker={"color": COLOURS[state], "size": 7, "opacity": 0.75},
+        text=_hover(row for row, _ in chosen),
+        hoverinfo="text",
+    )
+
+
+def _history(trained: Sequence[Candidate]) -> go.Figure:
+    figure = go.Figure([_points(trained, [row.number for row in trained], state) for state in COLOURS])
+    best, line = 0.0, list[float]()
+    for row in trained:
+        best = max(best, row.accuracy or 0) if row.state == State.COMPLETED else best
+        line.append(best)
+    figure.add_scatter(
+        x=[row.number for row in trained],
+        y=[100 * value if value else None for value in line],
+        mode="lines",
+        line={"color": "#dc2626", "shape": "hv"},
+        name="best so far",
+    )
+    return figure.update_xaxes(title="trial").update_yaxes(title="validation accuracy, %")
+
+
+def _against(trained: Sequence[Candidate], plan: Plan) -> go.Figure:
+    figure = go.Figure([_points(trained, [row.parameters for row in trained], state) for state in COLOURS])
+    figure.add_vline(x=plan.budget.max_parameters, line={"color": "#dc2626", "dash": "dash"})
+    figure.update_xaxes(title="parameters (dashed: the budget)", type="log")
+    return figure.update_yaxes(title="validation accuracy, %")
+
+
+def _curves(leaders: Sequence[Candidate], epochs: Mapping[int, list[Epoch]]) -> go.Figure:
+    figure = go.Figure()
+    for row in leaders:
+        curve = epochs.get(row.id, [])
+        figure.add_scatter(
+            x=[epoch.epoch for epoch in curve],
+            y=[100 * epoch.validation_accuracy for epoch in curve],
+            mode="lines+markers",
+            name=f"trial {row.number}",
+        )
+    return figure.update_xaxes(title="epoch", dtick=1).update_yaxes(title="validation accuracy, %")
+
+
+def _leaders(leaders: Sequence[Candidate], plan: Plan) -> str:
+    lines = [
+        f"<tr><td>{row.number}<td>{percent(row.accuracy)}"
+        f"<td>{wilson(row.accuracy or 0, plan.data.validation_images)}<td>{row.parameters:,}<td>{row.macs:,}"
+        f"<td class=text>{escape(summary(Architecture.parse(row.architecture)))}"
+        for row in leaders
+    ]
+    head = "<tr><th>trial<th>accuracy<th>95% interval<th>parameters<th>MACs<th class=text>network"
+    return f"<table>{head}{''.join(lines)}</table>"
+
+
+def _layers(best: Candidate) -> str:
+    lines = [
+        f"<tr><td>{escape(row.name)}<td class=text>{escape(row.kind)}<td>{row.channels}×{row.size}×{row.size}"
+        f"<td>{row.parameters:,}<td>{row.macs:,}"
+        for row in cost.layers(Architecture.parse(best.architecture))
+    ]
+    head = "<tr><th>layer<th class=text>kind<th>output<th>parameters<th>MACs"
+    return f"<details><summary>{len(lines)} layers</summary><table>{head}{''.join(lines)}</table></details>"

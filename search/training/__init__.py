@@ -1,0 +1,1 @@
+"""Full trainings: training to the end, the sealed test, confirming, predicting. Knows no Optuna."""

@@ -1,0 +1,222 @@
+"""What `search confirm` does: trains the best of a study to the end, and asks how far brief scores told so.
+
+The best are ranked by their mean validation accuracy; their test images are opened once, and choose nothing.
+A dozen of the study from best to worst, their test images sealed, say how brief and full scores agree.
+"""
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+
+from search.commands import status
+from search.machine import devices
+from search.study.statistics import Correlation, Spread, correlation, spread
+from search.training import parallel
+from search.training.parallel import Done, Work
+from space.errors import StudyError, UsageError
+from space.files import replace
+from storage import trainings
+from storage.records import Candidate, State
+
+Row = TypeVar("Row")
+LOW = 0.5  # a tau below it: a pair of networks is in the wrong order more than one time in four
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What `search confirm` was given."""
+
+    study: str | None
+    storage: str
+    data_dir: Path
+    top: int
+    seeds: int
+    epochs: int
+    dozen: int
+    beside: tuple[str, ...]
+    data: str | None
+    out: Path | None
+    workers: str
+    gpus: str
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A network that is trained to the end; `brief` is its score in the study, None for one from outside."""
+
+    name: str
+    reference: str
+    folder: Path
+    brief: float | None
+    sealed: bool
+    seeds: int
+
+
+def confirm(flags: Flags, form: str) -> int:
+    """Trains, ranks and reports. Returns the exit code: 1 where a training failed."""
+    if flags.workers != "auto" and not flags.workers.isdigit():
+        raise UsageError(f"--workers {flags.workers}: give a number, or auto")
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    slots = devices.slots(flags.gpus, None if flags.workers == "auto" else max(1, int(flags.workers)))
+    with status.opened(flags.storage, flags.study, whole=True) as view:
+        name, recipe_epochs = view.record.name, view.plan.recipe.epochs
+        completed = _completed(view.rows(), name)
+    out = flags.out or Path(f"confirm-{name}")
+    chosen = contenders(flags, name, completed, out)
+    console.print(
+        f"{name}: {sum(not c.sealed for c in chosen)} to confirm, {flags.seeds} seeds each,"
+        f" {sum(c.sealed for c in chosen)} more for the order, one seed each; {flags.epochs} epochs,"
+        f" {len(slots)} at a time"
+    )
+    for line in _opened_before(flags.storage, name, chosen):
+        console.print(line)
+    works = [_work(contender, flags, name) for contender in chosen]
+    count = itertools.count(1)
+    ended = parallel.run(
+        works, slots, flags.storage, lambda done: _say(console, done, next(count), len(works))
+    )
+    failed = {done.work.name for done in ended if done.code}
+    finished = [contender for contender in chosen if contender.name not in failed]
+    ranked = sorted((_row(c) for c in finished if not c.sealed), key=lambda row: -row["full_accuracy"])
+    tau = _agreement([c for c in finished if c.brief is not None], flags.dozen)
+    replace(out / "confirm.json", (json.dumps(_document(name, flags, ranked, tau), indent=1) + "\n").encode())
+    status.emit([{"rank": i, **row} for i, row in enumerate(ranked, 1)], form)
+    for line in told(tau, recipe_epochs):
+        console.print(line)
+    console.print(f"wrote {out}: confirm.json, and a folder for each network")
+    return 1 if failed else 0
+
+
+def _opened_before(storage: str, study: str, chosen: Sequence[Contender]) -> list[str]:
+    """A line for each network whose test images were read already, in another folder than it has now."""
+    with status.engine(storage) as engine:
+        rows = [row for row in trainings.of_study(engine, study) if row.test_accuracy is not None]
+    found = []
+    for contender in (contender for contender in chosen if not contender.sealed):
+        elsewhere = {
+            row.folder
+            for row in rows
+            if row.subject == contender.reference and row.folder != str(contender.folder.resolve())
+        }
+        if elsewhere:
+            found.append(
+                f"warning: test images were opened for {contender.name} before: {', '.join(elsewhere)}"
+            )
+    return found
+
+
+def _completed(rows: Sequence[Candidate], name: str) -> list[Candidate]:
+    """Trained to the end, the best first."""
+    found = [row for row in rows if row.state == State.COMPLETED and row.accuracy is not None]
+    if not found:
+        raise StudyError(f"study {name!r} has no network that was trained to the end yet")
+    return sorted(found, key=lambda row: (-(row.accuracy or 0), row.parameters))
+
+
+def contenders(flags: Flags, name: str, completed: Sequence[Candidate], out: Path) -> list[Contender]:
+    """The best, those from elsewhere, and as many from the rest as make a dozen of evenly spaced ranks."""
+    best = [_of_study(name, row, out, False, flags.seeds) for row in completed[: flags.top]]
+    beside = [
+        Contender(reference, reference, out / Path(reference).stem.replace(":", "-"), None, False,
+                  flags.seeds)
+        for reference in flags.beside
+    ]  # fmt: skip
+    rest = [row for row in spaced(completed, flags.dozen) if row not in completed[: flags.top]]
+    return best + beside + [_of_study(name, row, out, True, 1) for row in rest]
+
+
+def spaced(rows: Sequence[Row], count: int) -> list[Row]:
+    """So many of them from first to last, at even distances."""
+    if count < 2 or len(rows) <= count:
+        return list(rows) if count >= 2 else []
+    return [rows[round(i * (len(rows) - 1) / (count - 1))] for i in range(count)]
+
+
+def _of_study(name: str, row: Candidate, out: Path, sealed: bool, seeds: int) -> Contender:
+    reference = f"{name}:{row.number}"
+    return Contender(reference, reference, out / f"trial-{row.number}", row.accuracy, sealed, seeds)
+
+
+def _work(contender: Contender, flags: Flags, study: str) -> Work:
+    given = [contender.reference, "--like", study, "--epochs", str(flags.epochs)]
+    given += ["--seeds", str(contender.seeds), "--out", str(contender.folder), "--resume"]
+    given += ["--data-dir", str(flags.data_dir)]
+    given += ["--data", flags.data] if flags.data else []
+    given += ["--sealed"] if contender.sealed else []
+    return Work(contender.name, tuple(given), contender.folder / "log.txt")
+
+
+def _say(console: Console, done: Done, number: int, total: int) -> None:
+    how = "done" if done.code == 0 else f"failed (exit code {done.code}): {done.last}"
+    console.print(f"{datetime.now():%H:%M:%S} {number}/{total} {done.work.name} {how}")
+
+
+def _row(contender: Contender) -> dict[str, Any]:
+    found = _result(contender)
+    full = spread([row["validation"]["accuracy"] for row in found["seeds"]])
+    tests = [row["test"]["accuracy"] for row in found["seeds"] if row["test"]]
+    tested = spread(tests) if tests else None
+    return {
+        "network": contender.name,
+        "brief_accuracy": contender.brief,
+        "full_accuracy": full.mean,
+        "full_interval": _interval(full),
+        "test_accuracy": tested.mean if tested else None,
+        "test_interval": _interval(tested) if tested else None,
+        "parameters": found["parameters"],
+        "macs": found["macs"],
+    }
+
+
+def _interval(found: Spread) -> str | None:
+    return str(found.interval) if found.interval else None
+
+
+def _result(contender: Contender) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((contender.folder / "result.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _agreement(finished: Sequence[Contender], dozen: int) -> Correlation | None:
+    """Between brief scores and full ones of the first seed, for all that were trained both ways."""
+    if dozen < 2:
+        return None
+    full = [_result(contender)["seeds"][0]["validation"]["accuracy"] for contender in finished]
+    return correlation([contender.brief or 0.0 for contender in finished], full)
+
+
+def told(tau: Correlation | None, epochs: int) -> list[str]:
+    """What the agreement of brief and full scores means for the study."""
+    if tau is None:
+        return ["how far brief and full scores agree is not known: it takes four networks of unlike scores"]
+    low, high = tau.interval
+    lines = [
+        f"brief and full scores: Kendall's tau {tau.tau:.2f} (95% {low:.2f} to {high:.2f},"
+        f" {tau.networks} networks)"
+    ]
+    if tau.tau < LOW or low <= 0:
+        lines.append(
+            f"warning: the {epochs} epochs of the study say little of the order of full trainings;"
+            f" search again with --epochs {2 * epochs} or more"
+        )
+    return lines
+
+
+def _document(
+    name: str, flags: Flags, ranked: list[dict[str, Any]], tau: Correlation | None
+) -> dict[str, Any]:
+    agreement = tau and {"tau": tau.tau, "interval_95": tau.interval, "networks": tau.networks}
+    return {
+        "format": "parsimony.confirm/1",
+        "study": name,
+        "epochs": flags.epochs,
+        "seeds": flags.seeds,
+        "ranked": ranked,
+        "brief_against_full": agreement,
+    }

@@ -1,0 +1,77 @@
+"""Full trainings beside each other: a fresh `search train` for each, one a slot, until all are done.
+
+A child is told only where its work is, writes a log, and can be gone on with; it does not know of the others.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from search import settings
+from search.launcher.worker_pool import last_line
+from search.machine import sigterm
+from search.machine.devices import Slot
+
+PAUSE_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Work:
+    """One training: its name, the arguments of `search train`, and the file for what it says."""
+
+    name: str
+    arguments: tuple[str, ...]
+    log: Path
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a training ended; `last` is the last that it said."""
+
+    work: Work
+    code: int
+    last: str
+
+
+def run(
+    works: Sequence[Work], slots: Sequence[Slot], storage: str, on_done: Callable[[Done], None]
+) -> list[Done]:
+    """All of them, as many at a time as there are slots. An interruption ends those that run, and passes."""
+    waiting, free = list(works), list(slots)
+    running: list[tuple[Work, Slot, subprocess.Popen[bytes]]] = []
+    ended: list[Done] = []
+    with sigterm.raised():
+        try:
+            while waiting or running:
+                while waiting and free:
+                    work, slot = waiting.pop(0), free.pop(0)
+                    running.append((work, slot, _start(work, slot, storage)))
+                time.sleep(PAUSE_SECONDS)
+                for one in [one for one in running if one[2].poll() is not None]:
+                    work, slot, process = one
+                    running.remove(one)
+                    free.append(slot)
+                    ended.append(Done(work, process.returncode, last_line(work.log)))
+                    on_done(ended[-1])
+        finally:
+            for _, _, process in running:
+                process.terminate()
+            for _, _, process in running:
+                process.wait()
+    return ended
+
+
+def _start(work: Work, slot: Slot, storage: str) -> subprocess.Popen[bytes]:
+    work.log.parent.mkdir(parents=True, exist_ok=True)
+    with work.log.open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "search", "train", *work.arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=settings.child_environment(storage, slot.environment),
+            start_new_session=True,  # the terminal's Ctrl-C is heard here
+        )

@@ -1,0 +1,72 @@
+"""What people see of a full training: a bar on a terminal, a line for each epoch elsewhere."""
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from search.launcher.display import percent, span
+from trainer.outcome import EpochReport
+
+SECONDS = 10.0  # over which the pace is measured
+
+
+class Bar:
+    """Follows one seed after another; `images` are those of a batch."""
+
+    def __init__(self, console: Console, seeds: int, images: int) -> None:
+        self.console, self.seeds, self.images = console, seeds, images
+        self.number, self.seed, self.epochs = 0, 0, 0
+        self.last: EpochReport | None = None
+        self.marks: list[tuple[float, int]] = []
+        self.live = console.is_terminal
+        columns = (BarColumn(32), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.description}"))
+        self.progress = Progress(*columns, console=console, transient=True, disable=not self.live)
+        self.task = self.progress.add_task("", total=None)
+
+    def begins(self, seed: int, done: Sequence[EpochReport]) -> None:
+        """A seed starts, or goes on after epochs that were done before."""
+        self.number, self.seed, self.marks = self.number + 1, seed, []
+        self.last = done[-1] if done else None
+        if done:
+            self.say(f"seed {seed} goes on after epoch {done[-1].epoch}")
+
+    def on_batch(self, step: int, steps: int) -> None:
+        now = time.monotonic()
+        self.marks.append((now, step))
+        while now - self.marks[0][0] > SECONDS and len(self.marks) > 2:
+            self.marks.pop(0)
+        if self.live:
+            described = f"{self._where()} {self._pace(steps)}"
+            self.progress.update(self.task, completed=step, total=steps, description=described)
+
+    def on_epoch(self, report: EpochReport) -> None:
+        self.last = report
+        if not self.live:
+            steps = round(self.marks[-1][1] * report.epochs / report.epoch) if self.marks else 0
+            self.say(
+                f"seed {self.seed} epoch {report.epoch}/{report.epochs}"
+                f" loss {report.train_loss:.3f} validation {percent(report.validation_accuracy)}"
+                f" rate {report.learning_rate:.4g} {self._pace(steps)}"
+            )
+
+    def say(self, line: str) -> None:
+        self.console.print(f"{datetime.now():%H:%M:%S} {line}", highlight=False, markup=False, soft_wrap=True)
+
+    def _where(self) -> str:
+        seed = f"seed {self.seed} ({self.number} of {self.seeds})"
+        if not self.last:
+            return seed
+        return f"{seed} epoch {self.last.epoch}/{self.last.epochs} {percent(self.last.validation_accuracy)}"
+
+    def _pace(self, steps: int) -> str:
+        """Images a second of late, validation included, and when this seed is done at that."""
+        if len(self.marks) < 2:
+            return ""
+        (then, before), (now, step) = self.marks[0], self.marks[-1]
+        if step == before:
+            return ""
+        pace = (step - before) / max(now - then, 1e-9)
+        return f"{pace * self.images:,.0f} images/s, ETA {span((steps - step) / pace)}"

@@ -1,0 +1,226 @@
+"""Full training: one network, a recipe and several seeds in a folder that can be gone on with at any time.
+
+The folder holds training.json (what is trained), architecture.json and recipe.json for people, and for each
+seed a checkpoint while it runs, then its weights and its curve. It knows neither terminals nor databases,
+and never reads a test image.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import torch
+
+from search.study.config import DataPlan, Images
+from search.study.network_reference import Subject
+from space.architecture import Architecture
+from space.errors import UsageError
+from space.files import discard, replace
+from trainer import checkpoint as checkpoints
+from trainer import loop, weights
+from trainer.checkpoint import Identity
+from trainer.outcome import EpochReport, Outcome
+from trainer.recipe.document import Recipe
+
+FORMAT = "parsimony.training/1"
+LISTED = ("subject", "architecture", "recipe", "data")  # what a folder must agree in to be gone on with
+
+OnBatch = Callable[[int, int], None]
+OnEpoch = Callable[[EpochReport], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train and where; `run` is common to all seeds of the folder."""
+
+    subject: Subject
+    recipe: Recipe
+    data: DataPlan
+    images: Images
+    seeds: tuple[int, ...]
+    device: torch.device
+    folder: Path
+    run: str
+
+    @property
+    def architecture(self) -> Architecture:
+        return self.subject.architecture
+
+    def path(self, seed: int, kind: str) -> Path:
+        """Of the json, safetensors or checkpoint of a seed."""
+        return self.folder / f"seed-{seed}.{kind}"
+
+    def document(self) -> dict[str, Any]:
+        """What is trained, as JSON."""
+        subject = {"name": self.subject.name, "study": self.subject.study, "trial": self.subject.trial}
+        return {
+            "format": FORMAT,
+            "run": self.run,
+            "subject": subject,
+            "architecture": self.architecture.document(),
+            "recipe": self.recipe.model_dump(mode="json"),
+            "data": self.data.model_dump(mode="json"),
+        }
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A seed that was trained to the end: every epoch, and what it came to on validation images."""
+
+    seed: int
+    epochs: tuple[EpochReport, ...]
+    outcome: Outcome
+
+    @property
+    def best_epoch(self) -> int:
+        return max(self.epochs, key=lambda epoch: (epoch.validation_accuracy, -epoch.epoch)).epoch
+
+
+@dataclass(frozen=True)
+class Telling:
+    """Who hears of what happens; `begins` gets the seed and the epochs that were done before."""
+
+    begins: Callable[[int, Sequence[EpochReport]], None]
+    on_batch: OnBatch
+    on_epoch: OnEpoch
+    say: Callable[[str], None]
+
+
+def opened(job: Job, resume: bool) -> Job:
+    """The job in its folder, which is made, or is that of this very job and to be gone on with.
+
+    UsageError: another training is there, or this one and `resume` is not said.
+    """
+    path = job.folder / "training.json"
+    if not path.exists():
+        job = _with_run(job, uuid4().hex)
+        for name, document in _papers(job).items():
+            replace(job.folder / name, _json(document))
+        return job
+    if not resume:
+        raise UsageError(f"{job.folder} holds a training; go on with it by --resume, or name another --out")
+    there = _read(path)
+    for field, (was, now) in _differences(there, job.document()):
+        raise UsageError(f"{path}: {field} is {_short(was)}, here {_short(now)}; name another --out")
+    return _with_run(job, str(there["run"]))
+
+
+def _papers(job: Job) -> dict[str, Any]:
+    """training.json comes last: a folder without it holds nothing."""
+    document = job.document()
+    return {
+        "architecture.json": document["architecture"],
+        "recipe.json": document["recipe"],
+        "training.json": document,
+    }
+
+
+def train(job: Job, seed: int, telling: Telling) -> Curve:
+    """One seed, from where its checkpoint is; at once where it is done.
+
+    CheckpointError: the checkpoint is damaged, or of another training, and is left as it is.
+    """
+    done = _done(job, seed)
+    if done:
+        return done
+    path, epochs = job.path(seed, "checkpoint"), list[EpochReport]()
+    if path.exists():
+        identity = Identity.of(
+            job.architecture, job.recipe, job.images.dataset, job.images.split, seed, job.device
+        )
+        epochs += checkpoints.load(path, identity).reports
+    telling.begins(seed, epochs)
+
+    def on_epoch(report: EpochReport) -> None:
+        epochs.append(report)
+        telling.on_epoch(report)
+
+    fitted = loop.fit(
+        job.architecture,
+        job.recipe,
+        job.images.dataset,
+        job.images.split,
+        seed=seed,
+        device=job.device,
+        on_epoch=on_epoch,
+        on_batch=telling.on_batch,
+        checkpoint=path,
+        checkpoint_seconds=0,
+        say=telling.say,
+    )
+    curve = Curve(seed, tuple(epochs), fitted.outcome)
+    _keep(job, curve, fitted)
+    return curve
+
+
+def _keep(job: Job, curve: Curve, fitted: loop.Fitted) -> None:
+    about = {
+        "subject": job.subject.name,
+        "seed": curve.seed,
+        "epochs": curve.outcome.epochs,
+        "data": job.data.name,
+        "validation_accuracy": curve.outcome.accuracy,
+        "recipe": job.recipe.model_dump(mode="json"),
+    }
+    classes = job.images.dataset.classes
+    path = job.path(curve.seed, "safetensors")
+    weights.save(path, fitted.model, job.architecture, classes, fitted.normalisation, about)
+    document = {
+        "seed": curve.seed,
+        "outcome": asdict(curve.outcome),
+        "epochs": list(map(asdict, curve.epochs)),
+    }
+    replace(job.path(curve.seed, "json"), _json(document))
+    discard(job.path(curve.seed, "checkpoint"))
+
+
+def _done(job: Job, seed: int) -> Curve | None:
+    path = job.path(seed, "json")
+    if not path.exists() or not job.path(seed, "safetensors").exists():
+        return None
+    found = _read(path)
+    try:
+        epochs = tuple(EpochReport(**epoch) for epoch in found["epochs"])
+        return Curve(found["seed"], epochs, Outcome(**found["outcome"]))
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"{path} is not of this version; delete it to train the seed again") from error
+
+
+def _with_run(job: Job, run: str) -> Job:
+    return Job(**{**{name: getattr(job, name) for name in job.__dataclass_fields__}, "run": run})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("no table")
+        return found
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _json(document: Any) -> bytes:
+    return (json.dumps(document, indent=1) + "\n").encode()
+
+
+def _differences(was: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    there, here = _flat({key: was.get(key) for key in LISTED}), _flat({key: now[key] for key in LISTED})
+    for name in {**there, **here}:
+        if there.get(name) != here.get(name):
+            yield name, (there.get(name), here.get(name))
+
+
+def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found = dict[str, Any]()
+    for name, value in document.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,71 @@
+"""The sealed test set, opened once for each trained network: accuracy, also by class, and all confusions.
+
+What several seeds come to is their mean with its interval. It never chooses anything.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from search.study.statistics import Spread, spread
+from search.training.run import Curve, Job
+from space.errors import CheckpointError, DataError
+from trainer import initialisation, weights
+from trainer.evaluation import scores
+
+
+@dataclass(frozen=True)
+class Test:
+    """Of one seed on all test images: confusion[i][j] images of class i were taken for class j."""
+
+    seed: int
+    accuracy: float
+    loss: float
+    images: int
+    by_class: tuple[float | None, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+
+def opened(job: Job) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The test images and labels on the job's device; None where the data set has none."""
+    try:
+        images, labels = job.images.dataset.open_test()
+    except DataError:
+        return None
+    return torch.from_numpy(images).to(job.device), torch.from_numpy(labels)
+
+
+def test(job: Job, seed: int, images: torch.Tensor, labels: torch.Tensor) -> Test:
+    """The weights that the seed has left, on all test images. CheckpointError: they are not its weights."""
+    found = weights.load(job.path(seed, "safetensors"))
+    if found.architecture.fingerprint != job.architecture.fingerprint:
+        raise CheckpointError(f"{job.path(seed, 'safetensors')} holds weights of another network")
+    network = initialisation.network(job.architecture, job.recipe)
+    network.load_state_dict(dict(found.state))
+    network = network.to(job.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    given = scores(network, images, found.normalisation, training=job.recipe.evaluate_in_training_mode)
+    classes = len(found.classes)
+    taken = torch.bincount(labels * classes + given.argmax(1), minlength=classes**2)
+    confusion = taken.view(classes, classes)
+    totals, hits = confusion.sum(1).tolist(), confusion.diagonal().tolist()
+    return Test(
+        seed=seed,
+        accuracy=sum(hits) / len(labels),
+        loss=float(functional.cross_entropy(given, labels)),
+        images=len(labels),
+        by_class=tuple(hit / total if total else None for hit, total in zip(hits, totals, strict=True)),
+        confusion=tuple(map(tuple, confusion.tolist())),
+    )
+
+
+def summary(curves: Sequence[Curve], tests: Sequence[Test]) -> dict[str, Spread]:
+    """Over the seeds: last and best validation accuracy, and test accuracy where there is one."""
+    found = {
+        "validation accuracy, last epoch": spread([curve.outcome.accuracy for curve in curves]),
+        "validation accuracy, best epoch": spread([curve.outcome.best_accuracy for curve in curves]),
+    }
+    if tests:
+        found["test accuracy"] = spread([test.accuracy for test in tests])
+    return found

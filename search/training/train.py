@@ -1,0 +1,227 @@
+"""What `search train` does: from flags to a folder of weights, figures and a page, and to rows of the store.
+
+Everything that can be wrong is found before the first step. Files are written before the database hears.
+"""
+
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from search import settings
+from search.commands import inspect
+from search.machine import sigterm
+from search.study import config as study_config
+from search.study import network_reference
+from search.study.config import DataPlan, Images
+from search.study.network_reference import Subject
+from search.study.statistics import Spread
+from search.training import report as training_report
+from search.training import run as training_run
+from search.training import test_set
+from search.training.progress import Bar
+from search.training.run import Curve, Job, Telling
+from search.training.test_set import Test
+from space import cost
+from space.errors import DataError, EnvironmentProblem, RecipeError, StorageError
+from space.files import replace
+from storage import database, trainings
+from storage.trainings import Training
+from trainer.data import dataset as datasets
+from trainer.device import select_device
+from trainer.recipe import checks
+from trainer.recipe.document import Recipe, full
+
+EPOCHS = 200  # of a full training, unless it is said
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What `search train` was given; None where nothing was said."""
+
+    network: str
+    storage: str
+    data_dir: Path
+    recipe: str | None = None
+    epochs: int | None = None
+    seeds: int = 3
+    first_seed: int = 0
+    out: Path | None = None
+    data: str | None = None
+    train_images: int | None = None
+    device: str | None = None
+    resume: bool = False
+    like: str | None = None
+    sealed: bool = False
+
+
+def teach(flags: Flags) -> int:
+    """Trains every seed, then opens the test set. Returns the exit code."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    job = make(flags)
+    engine = database.connect(flags.storage)
+    try:
+        database.prepare(engine)
+        job = training_run.opened(job, flags.resume)
+        _say_job(console, job)
+        curves = _train(console, job)
+        tests, spreads = _finish(console, job, curves, flags.sealed)
+        _store(engine, job, curves, tests)
+    finally:
+        engine.dispose()
+    for name, found in spreads.items():
+        console.print(f"{name}: {100 * found.mean:.2f}%, {training_report.told(found)}")
+    console.print(f"wrote {job.folder}: result.json, report.html, architecture.json, recipe.json, weights")
+    return 0
+
+
+def make(flags: Flags) -> Job:
+    """The job that the flags mean. Raises what is wrong with a file, the recipe or the data."""
+    found = network_reference.resolve(flags.network, flags.storage)
+    if flags.like:
+        found = network_reference.like(found, flags.like, flags.storage)
+    device = select_device(flags.device)
+    data, images = _data(flags, found)
+    recipe = _recipe(flags, found, data)
+    name = found.name.removeprefix(network_reference.PUBLISHED).replace(":", "-")
+    seeds = tuple(range(flags.first_seed, flags.first_seed + flags.seeds))
+    folder = flags.out or Path(f"training-{name}")
+    return Job(found, recipe, data, images, seeds, device, folder, run="")
+
+
+def _recipe(flags: Flags, found: Subject, data: DataPlan) -> Recipe:
+    base = (found.recipe or full(data.spec)).for_epochs(EPOCHS) if found.data else full(data.spec)
+    recipe = inspect.load(flags.recipe, base) if flags.recipe else base
+    if flags.epochs:
+        recipe = recipe.for_epochs(flags.epochs)
+    recipe = Recipe.parse(recipe.model_dump(), flags.recipe or "recipe")  # another length may be a mistake
+    recipe.require_fit(data.image_size)
+    recipe.require_batch(data.train_images)
+    for mistake in checks.of_training(recipe, found.architecture):
+        if mistake.name and mistake.name not in recipe.accept:
+            raise RecipeError(mistake.refusal)
+    return recipe
+
+
+def _data(flags: Flags, found: Subject) -> tuple[DataPlan, Images]:
+    """The study's images and its validation part where the network is a study's, but all to train on."""
+    was = found.data
+    dataset = datasets.load(
+        flags.data or (was.spec if was else "cifar10"), flags.data_dir, found.architecture.image_size
+    )
+    if was and dataset.digest != was.digest:
+        raise DataError(f"{dataset.spec} holds other images than {was.name}, with which the study was made")
+    small = len(dataset.labels) < settings.SMALL
+    share = settings.SMALL_VALIDATION_SHARE if small else settings.VALIDATION_SHARE
+    share, seed = (was.validation_share, was.split_seed) if was else (share, 0)
+    images = Images(dataset, datasets.split(dataset, seed, share, flags.train_images))
+    return study_config.describe(dataset.spec, images, flags.train_images, share, seed), images
+
+
+def _say_job(console: Console, job: Job) -> None:
+    spent, recipe = cost.total(job.architecture), job.recipe
+    console.print(
+        f"network  {job.subject.name}: {spent.parameters:,} parameters, {spent.macs:,} multiply-accumulates"
+    )
+    console.print(
+        f"data     {job.data.name}: {job.data.train_images:,} training and"
+        f" {job.data.validation_images:,} validation images"
+    )
+    console.print(
+        f"training {recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.optimizer},"
+        f" {recipe.planned.name.replace('_', '-')} to {recipe.learning_rate:g}; seeds"
+        f" {', '.join(map(str, job.seeds))}; on {job.device}"
+    )
+    for mistake in checks.of_training(recipe, job.architecture):
+        console.print(f"warning  {mistake.reason}")
+
+
+def _train(console: Console, job: Job) -> list[Curve]:
+    bar = Bar(console, len(job.seeds), min(job.recipe.batch_size, job.data.train_images))
+    telling = Telling(bar.begins, bar.on_batch, bar.on_epoch, bar.say)
+    try:
+        with sigterm.raised(), bar.progress:
+            return [training_run.train(job, seed, telling) for seed in job.seeds]
+    except (KeyboardInterrupt, SystemExit):
+        kept = job.path(bar.seed, "checkpoint").exists()
+        where = "its last epoch" if kept else "its start"
+        console.print(f"stopped: with --resume --out {job.folder} seed {bar.seed} goes on from {where}")
+        raise
+
+
+def _finish(
+    console: Console, job: Job, curves: list[Curve], sealed: bool
+) -> tuple[list[Test], dict[str, Spread]]:
+    """The tests of every seed, and what all came to; a seed that was tested is not tested again."""
+    before = _tested(job)
+    missing = [] if sealed else [seed for seed in job.seeds if seed not in before]
+    opened = test_set.opened(job) if missing else None
+    if missing and opened is None:
+        console.print(f"{job.data.name} has no test images: the figures are of validation images alone")
+    now = {seed: test_set.test(job, seed, *opened) for seed in missing} if opened else {}
+    tests = [(before | now)[seed] for seed in job.seeds if seed in before | now]
+    spreads = test_set.summary(curves, tests)
+    document = training_report.document(job, curves, tests, spreads)
+    replace(job.folder / "result.json", (json.dumps(document, indent=1) + "\n").encode())
+    replace(job.folder / "report.html", training_report.page(job, curves, tests, spreads).encode())
+    return tests, spreads
+
+
+def _tested(job: Job) -> dict[int, Test]:
+    """The tests that a result here holds, by seed."""
+    try:
+        seeds = json.loads((job.folder / "result.json").read_text(encoding="utf-8"))["seeds"]
+        return {row["seed"]: Test(**row["test"]) for row in seeds if row["test"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _store(engine: Engine, job: Job, curves: list[Curve], tests: list[Test]) -> None:
+    rows = [_row(job, curve, tests[i] if tests else None) for i, curve in enumerate(curves)]
+    try:
+        trainings.save(engine, rows)
+    except (StorageError, SQLAlchemyError) as error:
+        reason = str(error).splitlines()[0]
+        raise EnvironmentProblem(
+            f"the files are in {job.folder}, but the store did not take the rows ({reason});"
+            " the same command with --resume hands them in"
+        ) from error
+
+
+def _versions() -> dict[str, str]:
+    packages = ("parsimony", "torch", "torchvision", "numpy")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def _row(job: Job, curve: Curve, test: Test | None) -> Training:
+    spent, outcome = cost.total(job.architecture), curve.outcome
+    return Training(
+        run=job.run,
+        seed=curve.seed,
+        subject=job.subject.name,
+        study=job.subject.study,
+        trial=job.subject.trial,
+        fingerprint=job.architecture.fingerprint,
+        parameters=spent.parameters,
+        macs=spent.macs,
+        architecture=job.architecture.document(),
+        recipe=job.recipe.model_dump(mode="json"),
+        data=job.data.model_dump(mode="json"),
+        epochs=outcome.epochs,
+        accuracy=outcome.accuracy,
+        best_accuracy=outcome.best_accuracy,
+        best_epoch=curve.best_epoch,
+        loss=outcome.loss,
+        test_accuracy=test.accuracy if test else None,
+        test_loss=test.loss if test else None,
+        test_images=test.images if test else None,
+        seconds=outcome.seconds,
+        device=str(job.device),
+        versions=_versions(),
+        folder=str(job.folder.resolve()),
+    )

@@ -1,0 +1,1 @@
+"""One worker process: claims, proposes, trains and records one trial after another."""
