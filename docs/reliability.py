@@ -62,7 +62,7 @@ def _processor() -> str:
 
 
 def _postgres() -> str:
-    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
     import postgres_server
 
     program = postgres_server.find_programs() / "initdb"

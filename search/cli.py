@@ -1,7 +1,7 @@
 """The command line: the group, its errors and exit codes, and the commands that do something.
 
-Commands that only look are in `search/commands/status.py`. Heavy imports stay inside the commands: `search --help` must
-answer at once, and never loads torch.
+Commands that only look are in `search/commands/status.py`. Heavy imports stay inside the commands:
+`search --help` must answer at once, and never loads torch.
 """
 
 import sys

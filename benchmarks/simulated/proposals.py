@@ -70,7 +70,7 @@ class Fitting:
 
 @dataclass(frozen=True)
 class Rejecting:
-    """search/worker/trial.py's plain way: the width is one more knob, and what exceeds the budget is refused."""
+    """The plain way: the width is one more knob, and what exceeds the budget is refused."""
 
     space: SearchSpace
     budget: Budget

@@ -1,8 +1,9 @@
 """A search in virtual time: workers ask Optuna as a real study's do, and trainings take simulated seconds.
 
 A result is known only when its training is over, so a sampler sees what it would see with as many real
-workers: some trials running, told nothing. Rules are those of search/worker/trial.py: over-budget and repeated
-proposals are told at once, cost nothing and do not count; `trials` counts what was trained or stopped.
+workers: some trials running, told nothing. Rules are those of search/worker/trial.py: over-budget and
+repeated proposals are told at once, cost nothing and do not count; `trials` counts what was trained or
+stopped.
 """
 
 import heapq

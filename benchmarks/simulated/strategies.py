@@ -67,7 +67,9 @@ def never(_epochs: int) -> pruners.BasePruner:
 
 
 def median(epochs: int, *, start_up: int, warm_up: float) -> pruners.BasePruner:
-    """Warm-up as a share of the epochs; the first decision comes one epoch later, as in search/optuna_adapter/study.py."""
+    """Warm-up as a share of the epochs; the first decision comes one epoch later.
+
+    As in search/optuna_adapter/pruner.py."""
     steps = int(epochs * warm_up) + 1 if warm_up else 0
     return pruners.MedianPruner(n_startup_trials=start_up, n_warmup_steps=steps)
 

@@ -115,8 +115,8 @@ def log_odds(accuracies: Sequence[float] | Array) -> Array:
 
 
 def load(path: Path) -> Table:
-    """Reads a packed file of benchmarks/simulated/curves.py. What a search trained twice is one entry, and its
-    later trainings are repeats from other seeds."""
+    """Reads a packed file of benchmarks/simulated/curves.py. What a search trained twice is one entry,
+    and its later trainings are repeats from other seeds."""
     packed = json.loads(gzip.decompress(path.read_bytes()))
     epochs = packed["conditions"]["recipe"]["epochs"]
     place: dict[str, int] = {}

@@ -98,7 +98,8 @@ def run(name: str, given: argparse.Namespace) -> dict[str, Any]:
     module = name.split(",")[0]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "found.json"
-        command = [sys.executable, "-m", f"benchmarks.{module}", *flags(name, given)]
+        full = "benchmarks.brief" if module == "brief" else f"benchmarks.speed.{module}"
+        command = [sys.executable, "-m", full, *flags(name, given)]
         command += ["--json"] if module == "judging" else ["--json", str(out)]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         if "PostgreSQL" in name:

@@ -1,7 +1,7 @@
 """What a trial costs outside of its training: propose, judge, claim, report, store. By size of the study.
 
-    python -m benchmarks.speed.coordination [--trials 200 2000 10000] [--workers 1 8] [--rounds 40] [--json FILE]
-                                      [--storage postgresql://...]
+    python -m benchmarks.speed.coordination [--trials 200 2000 10000] [--workers 1 8] [--rounds 40]
+        [--json FILE] [--storage postgresql://...]
 
 Each study is filled with so many finished trials of the default space, then workers run trials whose
 training takes no time and reports eight epochs. Milliseconds of wall time a trial, median and quartiles over

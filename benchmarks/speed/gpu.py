@@ -55,7 +55,7 @@ def benchmark(module: str, words: list[str]) -> dict[str, Any]:
     """What another benchmark measured, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "found.json"
-        command = [sys.executable, "-m", f"benchmarks.{module}", *words, "--json", str(out)]
+        command = [sys.executable, "-m", f"benchmarks.speed.{module}", *words, "--json", str(out)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         found: dict[str, Any] = json.loads(out.read_text())
     return found
@@ -78,7 +78,7 @@ def search(given: argparse.Namespace, data: list[str]) -> dict[str, Any]:
 
 def _environment() -> dict[str, str]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("SEARCH_")}
-    return clean | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    return clean | {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 def verdicts(found: dict[str, Any], network: str) -> list[str]:

@@ -1,6 +1,7 @@
 """The search that people write by hand: Optuna 5, its own storage, `study.optimize` in N processes.
 
-    python -m benchmarks.speed.plain STUDY.db --seconds 300 --processes 2 [--data ...] [--epochs 8] [--max-macs N]
+    python -m benchmarks.speed.plain STUDY.db --seconds 300 --processes 2 [--data ...] [--epochs 8]
+        [--max-macs N]
 
 For comparison alone (benchmarks/speed/searches.py). It is spared what they get wrong: it draws from the same
 space, within the same budget, and counts parameters by the same formula. Each process trains with the

@@ -1,7 +1,7 @@
 """What the field's speed records do, each habit on its own against our default, on arbitrary candidates.
 
-    python -m benchmarks.speed.records [--data cifar10] [--data-dir DIR] [--networks 6] [--seeds 2] [--epochs 8]
-                                 [--train-images 5000] [--max-macs 12000000] [--processes N]
+    python -m benchmarks.speed.records [--data cifar10] [--data-dir DIR] [--networks 6] [--seeds 2]
+        [--epochs 8] [--train-images 5000] [--max-macs 12000000] [--processes N]
                                  [--out build/records.jsonl] [--json FILE]
 
 Networks of the default space, within 5,000,000 parameters, that lie evenly over the multiply-accumulates of

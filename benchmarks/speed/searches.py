@@ -5,8 +5,8 @@
 
 In turns, ours and then theirs, each from its command to the same number of seconds later, with start-up and
 what is then still under way not counted for either. Same space, budget, data, epochs, batch size, rate,
-pruner and number of processes (benchmarks/speed/plain.py). Best is the highest validation accuracy of a candidate
-that was trained to the end.
+pruner and number of processes (benchmarks/speed/plain.py). Best is the highest validation accuracy of a
+candidate that was trained to the end.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """From the command to the first batch, and what a worker takes of the memory. Linux only.
 
-    python -m benchmarks.speed.start [--data cifar10] [--data-dir DIR] [--rounds 5] [--seconds 60] [--max-macs N]
-                               [--json FILE]
+    python -m benchmarks.speed.start [--data cifar10] [--data-dir DIR] [--rounds 5] [--seconds 60]
+        [--max-macs N] [--json FILE]
 
 The first line is `search --help`. The next are moments of `search launch` in an empty folder, with data that
 were converted before: the study is stored, a worker has its first claim, and has stored its first epoch. That

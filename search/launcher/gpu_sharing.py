@@ -1,9 +1,9 @@
 """How many workers share a GPU, measured before the first trial with networks of the search itself.
 
-A probe is a process that trains on noise (trainer/throughput.py) and says how fast it went and how much memory
-it took. First one, then two, four, eight at a time: more workers are taken while together they train clearly
-more, and while their memory is there. Where an MPS daemon runs, probes and workers use it, as all of CUDA
-does.
+A probe is a process that trains on noise (trainer/throughput.py) and says how fast it went and how much
+memory it took. First one, then two, four, eight at a time: more workers are taken while together they
+train clearly more, and while their memory is there. Where an MPS daemon runs, probes and workers
+use it, as all of CUDA does.
 """
 
 import json

@@ -1,4 +1,7 @@
-"""Which augmentation policies there are, as documents. Free of torch; trainer/augmentation/policy.py carries them out."""
+"""Which augmentation policies there are, as documents. Free of torch.
+
+trainer/augmentation/policy.py carries them out.
+"""
 
 from typing import Annotated, Any, Literal
 

@@ -10,7 +10,7 @@ import pytest
 
 from search import cli
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)

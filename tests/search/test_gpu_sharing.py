@@ -16,7 +16,7 @@ from search.machine import devices
 from search.machine.devices import Slot
 from space import cost
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 GIB = 1 << 30
 GPU = {"CUDA_VISIBLE_DEVICES": "0"}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import training_samples
 from training_samples import (
     EPOCHS,
     NETWORK,
@@ -180,8 +181,8 @@ training.run()
 
 
 def test_a_killed_process_is_continued_by_another(folder: Path, path: Path) -> None:
-    here = Path(__file__).parent
-    command = [sys.executable, "-c", CHILD, str(folder), str(path), str(here.parent), str(here)]
+    here = Path(training_samples.__file__).parent
+    command = [sys.executable, "-c", CHILD, str(folder), str(path), str(here.parents[1]), str(here)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert [child.stdout.readline().strip() for _ in range(3)] == ["1", "2", "3"]

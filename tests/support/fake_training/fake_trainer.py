@@ -37,7 +37,7 @@ def trainer(plan: Any, *_images: Any, **_more: Any) -> tuple[str, Any]:
 
 
 class Training:
-    """As search.worker.context.Train: it calls back after batches and epochs, and goes on from a checkpoint."""
+    """As a Train of the worker: it calls back after batches and epochs, and goes on from a checkpoint."""
 
     def __init__(self, folder: Path, epochs: int) -> None:
         self.folder, self.epochs = folder, epochs

@@ -22,7 +22,7 @@ from space import space as spaces
 from space.budget import Budget
 from space.space import SearchSpace, Task
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DECK = Strategy("deck", strategies.uniform, strategies.never, sampling="deck")
 
 

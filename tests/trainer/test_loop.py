@@ -17,7 +17,7 @@ from trainer.data import dataset as datasets
 from trainer.outcome import EpochReport
 from trainer.recipe.document import Recipe, defaults
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BRIEF = Recipe(epochs=2, batch_size=64, learning_rate=0.2, crop_padding=1, flip=False, precision="float32")
 
 

@@ -14,7 +14,7 @@ from trainer import learning_rate, model
 from trainer.recipe import checks
 from trainer.recipe.document import Recipe
 
-FACTS = Path(__file__).parents[2] / "shared" / "seeds" / "seeds.json"
+FACTS = Path(__file__).parents[3] / "shared" / "seeds" / "seeds.json"
 ALL = {entry.name: entry for entry in published.everything()}
 LISTED = [name for name, entry in ALL.items() if entry.evidence == "layers"]
 

@@ -81,7 +81,7 @@ class Search:
     @property
     def environment(self) -> dict[str, str]:
         clean = {key: value for key, value in os.environ.items() if not key.startswith("SEARCH_")}
-        folders = [str(ROOT / "tests" / "fake_training"), str(ROOT)] if self.fake else [str(ROOT)]
+        folders = [str(ROOT / "tests" / "support" / "fake_training"), str(ROOT)] if self.fake else [str(ROOT)]
         return clean | {
             "PYTHONPATH": ":".join(folders),
             "OMP_NUM_THREADS": "1",
@@ -252,7 +252,7 @@ def record(path: Path | None, figures: Figures) -> None:
 
 def require_equal_results(search: Search) -> None:
     """Every completed trial has the accuracy that its network and seed give, whatever was done to it."""
-    sys.path.insert(0, str(ROOT / "tests" / "fake_training"))
+    sys.path.insert(0, str(ROOT / "tests" / "support" / "fake_training"))
     from fake_trainer import accuracy_of
 
     for row in search.ask(candidates.candidates):

@@ -11,7 +11,7 @@ COMMAND = [sys.executable, "-m", "benchmarks.speed.judging", "--networks", "5", 
 def test_the_benchmark_of_judging_prints_a_table_and_json() -> None:
     def run(*flags: str) -> str:
         done = subprocess.run(
-            [*COMMAND, *flags], cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=120
+            [*COMMAND, *flags], cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120
         )
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout

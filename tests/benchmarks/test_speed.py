@@ -14,7 +14,7 @@ from benchmarks import brief
 from benchmarks.speed import __main__ as tables
 from benchmarks.speed import gpu, limits, plain, records, searches, start, training
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def run(module: str, *words: object, timeout: float = 300) -> str:

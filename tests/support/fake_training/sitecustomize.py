@@ -17,7 +17,7 @@ REPLACED = "search.worker.context"
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """Finds `search.worker.context` as everyone else would, and has its trainer replaced once it is loaded."""
+    """Finds that module as everyone else would, and has its trainer replaced once it is loaded."""
 
     def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> Any:
         if name != REPLACED:
