@@ -70,9 +70,9 @@ def networks(count: int, task: Any, max_macs: int | None) -> list[Any]:
 def _draws(default: Any, budget: Any, task: Any) -> list[Any]:
     from space import sampling
     from space.budget import judge
-    from space.random_suggest import Dice
+    from space.random_suggest import RandomSuggest
 
-    found = [sampling.propose(default, budget, task, Dice(seed)) for seed in range(DRAWS)]
+    found = [sampling.propose(default, budget, task, RandomSuggest(seed)) for seed in range(DRAWS)]
     return [network for network in found if judge(network, budget).fits]
 
 

@@ -62,7 +62,7 @@ def run(lines: Sequence[Line], given: argparse.Namespace) -> dict[str, dict[str,
     """The results by the lines' names; those that failed are told and left out."""
     from search.machine import devices
     from search.training import parallel
-    from search.training.parallel import Work
+    from search.training.parallel import TrainingProcess
 
     out = Path(given.out)
     common = ["--data", given.data, "--epochs", str(given.epochs), "--seeds", str(given.seeds), "--resume"]
@@ -74,7 +74,7 @@ def run(lines: Sequence[Line], given: argparse.Namespace) -> dict[str, dict[str,
         folder = out / f"{line.network}-by-{(line.recipe or 'default').removeprefix('published:')}"
         recipe = ["--recipe", line.recipe or _default(line, out)]
         arguments = (_subject(line, given.image_size, out), *common, *recipe, "--out", str(folder))
-        works.append(Work(line.name, arguments, folder / "log.txt"))
+        works.append(TrainingProcess(line.name, arguments, folder / "log.txt"))
     if given.collect:
         return read(works)
     slots = devices.slots("all", given.workers)

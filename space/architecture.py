@@ -13,9 +13,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from space.document import Document as Document
-from space.document import first_problem as first_problem
-from space.document import read
+from space.document import Document as Document, first_problem as first_problem, read
 from space.errors import ArchitectureError
 
 MOST_BLOCKS, MOST_STAGES = 1_000, 16

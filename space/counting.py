@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from space.architecture import MaxPool, map_after
-from space.domains import FloatRange, IntRange, Knob, maximum, minimum
+from space.domains import Domain, FloatRange, IntRange, maximum, minimum
 from space.skeleton import clamped, pooled, rounded
 from space.space import SearchSpace, StageKnobs, Task
 
@@ -31,7 +31,7 @@ def networks(space: SearchSpace, task: Task) -> int:
     return total * _common(space)
 
 
-def values(knob: Knob) -> list[float] | None:
+def values(knob: Domain) -> list[float] | None:
     """The different values of a knob in order; None where there are infinitely many."""
     if isinstance(knob, tuple):
         return sorted(set(knob))
@@ -43,7 +43,7 @@ def values(knob: Knob) -> list[float] | None:
     return [knob.low + i * knob.step for i in range(count)]
 
 
-def size(knob: Knob) -> int:
+def size(knob: Domain) -> int:
     """How many different values a knob has; 1 where that is beyond counting."""
     if isinstance(knob, tuple):
         return len(set(knob))
@@ -108,7 +108,7 @@ def _widths(space: SearchSpace, grain: int, most: int) -> Iterator[int]:
         yield sum(ways)
 
 
-def _reached(knob: Knob, width: int, grain: int) -> int:
+def _reached(knob: Domain, width: int, grain: int) -> int:
     """How many widths the ratios lead to."""
     if _is_list(knob):
         return len({rounded(width * ratio, grain) for ratio in values(knob) or ()})
@@ -116,13 +116,13 @@ def _reached(knob: Knob, width: int, grain: int) -> int:
     return (high - low) // grain + 1
 
 
-def _is_list(knob: Knob) -> bool:
+def _is_list(knob: Domain) -> bool:
     if isinstance(knob, (IntRange, FloatRange)):
         return knob.low == knob.top or (knob.step is not None and size(knob) <= FEW)
     return len(set(knob)) <= FEW
 
 
-def _next(ways: list[int], knob: Knob, grain: int, coarse: int) -> list[int]:
+def _next(ways: list[int], knob: Domain, grain: int, coarse: int) -> list[int]:
     """The ways by the width of the next stage; a run of widths is added at its ends only, then summed."""
     steps, ratios = [0] * (len(ways) + 1), values(knob) or [] if _is_list(knob) else []
     ends = minimum(knob), maximum(knob)

@@ -88,33 +88,33 @@ Floats = Annotated[
     Field(min_length=1, max_length=64, strict=False),
     Tag(CHOICES),
 ]
-IntKnob = Annotated[Annotated[IntRange, Tag(RANGE)] | Ints, Discriminator(_is_range)]
-FloatKnob = Annotated[Annotated[FloatRange, Tag(RANGE)] | Floats, Discriminator(_is_range)]
+IntDomain = Annotated[Annotated[IntRange, Tag(RANGE)] | Ints, Discriminator(_is_range)]
+FloatDomain = Annotated[Annotated[FloatRange, Tag(RANGE)] | Floats, Discriminator(_is_range)]
 Kernels = Annotated[tuple[Kernel, ...], Field(min_length=1, max_length=32, strict=False)]
 Strides = Annotated[tuple[Stride, ...], Field(min_length=1, max_length=8, strict=False)]
-Knob = IntRange | FloatRange | tuple[Any, ...]
+Domain = IntRange | FloatRange | tuple[Any, ...]
 
 
-def _buildable(knob: Knob) -> Knob:
+def _buildable(knob: Domain) -> Domain:
     if maximum(knob) > MOST_BLOCKS:
         raise ValueError(f"{maximum(knob):,} blocks; at most {MOST_BLOCKS:,}")
     return knob
 
 
-BlocksKnob = Annotated[IntKnob, AfterValidator(_buildable)]
+BlocksDomain = Annotated[IntDomain, AfterValidator(_buildable)]
 
 
-def minimum(knob: Knob) -> float:
+def minimum(knob: Domain) -> float:
     """The lowest value that a knob can take."""
     return min(knob) if isinstance(knob, tuple) else knob.low
 
 
-def maximum(knob: Knob) -> float:
+def maximum(knob: Domain) -> float:
     """The highest value that a knob can take."""
     return max(knob) if isinstance(knob, tuple) else knob.top
 
 
-def towards_low(knob: Knob, value: float, left: float) -> float:
+def towards_low(knob: Domain, value: float, left: float) -> float:
     """`left` of the way from the knob's lowest value to `value`, on the knob's own grid."""
     if isinstance(knob, tuple):
         below = sorted(choice for choice in knob if choice <= value)
@@ -123,7 +123,7 @@ def towards_low(knob: Knob, value: float, left: float) -> float:
     return knob.low + (moved // knob.step * knob.step if knob.step else moved)
 
 
-def holds(knob: Knob, value: float) -> bool:
+def holds(knob: Domain, value: float) -> bool:
     """Whether a knob can take a value."""
     if isinstance(knob, tuple):
         return value in knob
@@ -131,7 +131,7 @@ def holds(knob: Knob, value: float) -> bool:
     return knob.low <= value <= knob.high and abs(steps - round(steps)) < 1e-6
 
 
-def near(knob: Knob, wanted: float, count: int = 5) -> list[float]:
+def near(knob: Domain, wanted: float, count: int = 5) -> list[float]:
     """The values of a knob that come nearest, best first; all choices of a list."""
     if isinstance(knob, tuple):
         return sorted(set(knob), key=lambda value: abs(value - wanted))
@@ -144,7 +144,7 @@ def near(knob: Knob, wanted: float, count: int = 5) -> list[float]:
     return [round(knob.low + step * knob.step, 6) for step in steps]
 
 
-def told(knob: Knob) -> str:
+def told(knob: Domain) -> str:
     """A knob in words, for messages: `1 to 13`, or `1, 3, 5`."""
     if not isinstance(knob, tuple):
         step = f" in steps of {knob.step:g}" if knob.step and knob.step != 1 else ""

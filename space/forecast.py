@@ -16,9 +16,9 @@ from space.budget import Budget
 from space.cost import Cost
 from space.domains import maximum, minimum
 from space.errors import SpaceError
-from space.random_suggest import Dice
+from space.random_suggest import RandomSuggest
 from space.sampling import plain, propose
-from space.skeleton import Shape, StageShape, realise
+from space.skeleton import Skeleton, StageSkeleton, realise
 from space.smallest import require_smallest
 from space.space import SearchSpace, Task
 
@@ -71,8 +71,8 @@ class Forecast:
     largest_drawn: Cost
     largest: Cost
     networks: int
-    causes: tuple[lift.Cause, ...]
-    helps: tuple[lift.Cause, ...]
+    causes: tuple[lift.OverRepresented, ...]
+    helps: tuple[lift.OverRepresented, ...]
     plain_macs: Spread | None
     fit_macs: Spread
 
@@ -93,7 +93,7 @@ def forecast(
     space.require_geometry(task.image_size)
     least = cost.total(require_smallest(space, budget, task))
     deep = max(1, int(maximum(space.depth)) // 5)
-    dice, answers, spent = Dice(seed), [], list[Cost]()
+    dice, answers, spent = RandomSuggest(seed), [], list[Cost]()
     for _ in range(draws or DRAWS // deep):
         dice.clear()
         spent.append(cost.total(plain(space, task, dice)))
@@ -110,8 +110,8 @@ def forecast(
         largest_drawn=max(spent),
         largest=cost.total(largest(space, task)),
         networks=counting.networks(space, task),
-        causes=tuple(lift.causes(answers, [not fit for fit in fits])),
-        helps=tuple(lift.causes(answers, fits)) if sum(fits) < RARE * len(fits) else (),
+        causes=tuple(lift.over_represented(answers, [not fit for fit in fits])),
+        helps=tuple(lift.over_represented(answers, fits)) if sum(fits) < RARE * len(fits) else (),
         plain_macs=_spread([each.macs for fit, each in zip(fits, spent, strict=True) if fit]),
         fit_macs=_spread(made) or Spread(least.macs, least.macs, least.macs),
     )
@@ -128,7 +128,7 @@ def require_luck(found: Forecast) -> None:
         )
 
 
-def _first(causes: Sequence[lift.Cause]) -> str:
+def _first(causes: Sequence[lift.OverRepresented]) -> str:
     return f" (most misses for their number: {causes[0].knob} = {causes[0].value})" if causes else ""
 
 
@@ -152,9 +152,9 @@ def largest(space: SearchSpace, task: Task) -> Architecture:
     return max(made, key=cost.total)
 
 
-def _dearest(space: SearchSpace, depth: int, grain: int, form: str, gate: str, window: int) -> Shape:
+def _dearest(space: SearchSpace, depth: int, grain: int, form: str, gate: str, window: int) -> Skeleton:
     stages = tuple(
-        StageShape(
+        StageSkeleton(
             blocks=int(maximum(knobs.blocks)),
             kernel=max(knobs.kernel),
             shortcut_kernel=max(knobs.shortcut_kernel),
@@ -163,7 +163,7 @@ def _dearest(space: SearchSpace, depth: int, grain: int, form: str, gate: str, w
         )
         for i, knobs in ((i, space.knobs(i)) for i in range(1, depth + 1))
     )
-    return Shape(
+    return Skeleton(
         stages=stages,
         round_to=grain,
         stem_ratio=maximum(space.stem.width_ratio),

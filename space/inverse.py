@@ -11,12 +11,12 @@ from typing import Any
 
 from space.architecture import Architecture, MaxPool, TailConvolution, canonical
 from space.document import shown
-from space.domains import Knob, holds, minimum, near, told
-from space.skeleton import TAIL, Gate, PoolKind, Shape, StageShape, pooled, realise, rounded
+from space.domains import Domain, holds, minimum, near, told
+from space.skeleton import TAIL, Gate, PoolKind, Skeleton, StageSkeleton, pooled, realise, rounded
 from space.space import Form, SearchSpace, Task, fits
 
 
-def shape_of(space: SearchSpace, architecture: Architecture) -> tuple[Shape | None, list[str]]:
+def shape_of(space: SearchSpace, architecture: Architecture) -> tuple[Skeleton | None, list[str]]:
     """The shape that the space gives this network, or the reasons why it has none."""
     shape, reasons = _read(space, architecture)
     if shape is None and (again := canonical(architecture)) != architecture:
@@ -24,7 +24,7 @@ def shape_of(space: SearchSpace, architecture: Architecture) -> tuple[Shape | No
     return shape, [] if shape else reasons
 
 
-def _read(space: SearchSpace, architecture: Architecture) -> tuple[Shape | None, list[str]]:
+def _read(space: SearchSpace, architecture: Architecture) -> tuple[Skeleton | None, list[str]]:
     reasons = [*_foreign(architecture), *_outside(space, architecture)]
     widths = _widths(space, architecture)
     pool = _pool(space, architecture)
@@ -82,7 +82,7 @@ def _gate(architecture: Architecture) -> Gate:
 def _outside(space: SearchSpace, architecture: Architecture) -> Iterator[str]:
     """Every value that its knob does not have."""
     stem, block, head, stages = (getattr(architecture, x) for x in ("stem", "block", "head", "stages"))
-    checks: list[tuple[str, Any, Knob]] = [
+    checks: list[tuple[str, Any, Domain]] = [
         ("depth", len(stages), space.depth),
         ("stem.kernel", stem.kernel, space.stem.kernel),
         ("stem.stride", stem.stride, space.stem.stride),
@@ -149,7 +149,7 @@ def _widths(space: SearchSpace, architecture: Architecture) -> Widths | str:
     return problem
 
 
-def _first_ratio_outside(knobs: Sequence[Knob], widths: Sequence[int], grain: int) -> str:
+def _first_ratio_outside(knobs: Sequence[Domain], widths: Sequence[int], grain: int) -> str:
     for i, (knob, before, width) in enumerate(zip(knobs, widths, widths[1:], strict=False), start=2):
         if not list(_ratios(knob, before, width, grain)):
             return f"stages.{i}.width_ratio: {width / before:g}, not {told(knob)}"
@@ -157,7 +157,7 @@ def _first_ratio_outside(knobs: Sequence[Knob], widths: Sequence[int], grain: in
 
 
 def _chain(
-    knobs: Sequence[Knob], widths: Sequence[int], before: float, grain: int
+    knobs: Sequence[Domain], widths: Sequence[int], before: float, grain: int
 ) -> tuple[float, ...] | None:
     """One ratio a stage, each to the exact width before it, which need not be a multiple."""
     found = _walk(knobs, widths, (before, before), before, grain)
@@ -165,7 +165,7 @@ def _chain(
 
 
 def _walk(
-    knobs: Sequence[Knob], widths: Sequence[int], bounds: tuple[float, float], wanted: float, grain: int
+    knobs: Sequence[Domain], widths: Sequence[int], bounds: tuple[float, float], wanted: float, grain: int
 ) -> list[tuple[float, float]] | None:
     """Exact widths, each with the ratio to the next, of which the first lies inside the bounds and as near to
     the one wanted as the rest lets it. Forward the bounds are narrowed, backward each width is chosen."""
@@ -189,7 +189,7 @@ def _walk(
     return None
 
 
-def _segments(knob: Knob, wanted: float) -> Iterator[tuple[float, float]]:
+def _segments(knob: Domain, wanted: float) -> Iterator[tuple[float, float]]:
     """A knob's values as ranges: one of all, or many of one value each, the nearest first."""
     if isinstance(knob, tuple) or knob.step:
         yield from ((value, value) for value in near(knob, wanted))
@@ -197,7 +197,7 @@ def _segments(knob: Knob, wanted: float) -> Iterator[tuple[float, float]]:
         yield knob.low, knob.top
 
 
-def _ratios(knob: Knob, before: float, width: int, grain: int) -> Iterator[float]:
+def _ratios(knob: Domain, before: float, width: int, grain: int) -> Iterator[float]:
     """Ratios that round to this width, the exact one first; a range has its ends of what rounds to it too,
     since the next stage may need them."""
     wanted = [width, width - 0.499 * grain, width + 0.499 * grain]
@@ -207,16 +207,16 @@ def _ratios(knob: Knob, before: float, width: int, grain: int) -> Iterator[float
 
 def _assembled(
     space: SearchSpace, architecture: Architecture, widths: Widths, pool: tuple[PoolKind, int, int]
-) -> Shape:
+) -> Skeleton:
     stem, block, head = architecture.stem, architecture.block, architecture.head
-    before, stages = stem.width, list[StageShape]()
+    before, stages = stem.width, list[StageSkeleton]()
     for i, (stage, ratio) in enumerate(zip(architecture.stages, (1.0, *widths.ratios), strict=True), start=1):
         shortcut = stage.shortcut_kernel
         if stage.stride == 1 and stage.width == before:
             shortcut = min(space.knobs(i).shortcut_kernel)
-        stages.append(StageShape(stage.blocks, stage.kernel, shortcut, ratio, stage.stride))
+        stages.append(StageSkeleton(stage.blocks, stage.kernel, shortcut, ratio, stage.stride))
         before = stage.width
-    return Shape(
+    return Skeleton(
         stages=tuple(stages),
         round_to=widths.round_to,
         stem_ratio=widths.stem_ratio,

@@ -18,7 +18,7 @@ CERTAIN = 4.0  # standard errors by which a value's misses exceed those of the k
 
 
 @dataclass(frozen=True)
-class Cause:
+class OverRepresented:
     """A knob's value, with its share of the misses and of all draws (0 to 1)."""
 
     knob: str
@@ -31,7 +31,9 @@ class Cause:
         return self.of_misses / self.of_draws
 
 
-def causes(answers: Sequence[Mapping[str, Any]], misses: Sequence[bool], most: int = 5) -> list[Cause]:
+def over_represented(
+    answers: Sequence[Mapping[str, Any]], misses: Sequence[bool], most: int = 5
+) -> list[OverRepresented]:
     """The values of highest lift among those that stand in a fifth of the misses at least.
 
     A value must miss more often than the knob's other values do: the knobs of stage 4 stand in deep networks
@@ -47,7 +49,7 @@ def causes(answers: Sequence[Mapping[str, Any]], misses: Sequence[bool], most: i
     )[:most]
 
 
-def _of_knob(name: str, drawn: list[tuple[Any, bool]], draws: int, missed: int) -> list[Cause]:
+def _of_knob(name: str, drawn: list[tuple[Any, bool]], draws: int, missed: int) -> list[OverRepresented]:
     label = _labels([value for value, _ in drawn])
     seen: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for value, miss in drawn:
@@ -55,7 +57,7 @@ def _of_knob(name: str, drawn: list[tuple[Any, bool]], draws: int, missed: int) 
         counts[0] += 1
         counts[1] += miss
     return [
-        Cause(name, text, bad / missed, count / draws)
+        OverRepresented(name, text, bad / missed, count / draws)
         for text, (count, bad) in seen.items()
         if bad >= max(ENOUGH, LEAST_SHARE * missed)
         and _is_worse(bad, count, sum(miss for _, miss in drawn) - bad, len(drawn) - count)

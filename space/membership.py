@@ -12,7 +12,7 @@ from space.budget import Budget, judge
 from space.domains import near, told
 from space.inverse import shape_of
 from space.sampling import propose
-from space.skeleton import Shape
+from space.skeleton import Skeleton
 from space.space import SearchSpace, Task
 
 
@@ -88,7 +88,7 @@ def _other_task(architecture: Architecture, task: Task) -> Iterator[str]:
             yield f"{name}: {was}, where the data have {wanted}"
 
 
-def _answers(shape: Shape) -> dict[str, Any]:
+def _answers(shape: Skeleton) -> dict[str, Any]:
     own = {
         "depth": len(shape.stages),
         "head_form": shape.form,

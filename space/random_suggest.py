@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 Answer = TypeVar("Answer")
 
 
-class Dice:
+class RandomSuggest:
     """Independent answers; `answers` are those given since `clear`, by name."""
 
     def __init__(self, seed: int) -> None:

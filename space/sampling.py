@@ -15,10 +15,9 @@ from typing import Any, Protocol
 from space import cost
 from space.architecture import Architecture
 from space.budget import Budget
-from space.domains import FloatRange, IntRange, Knob, minimum, towards_low
-from space.skeleton import Shape, StageShape, realise
-from space.smallest import require_smallest as require_smallest
-from space.smallest import smallest as smallest
+from space.domains import Domain, FloatRange, IntRange, minimum, towards_low
+from space.skeleton import Skeleton, StageSkeleton, realise
+from space.smallest import require_smallest as require_smallest, smallest as smallest
 from space.space import SearchSpace, Task
 
 
@@ -66,7 +65,7 @@ def nearest(grid: range, wanted: int) -> int:
     return grid[min(max(0, step), len(grid) - 1)]
 
 
-def ask(suggest: Suggest, name: str, knob: Knob) -> Any:
+def ask(suggest: Suggest, name: str, knob: Domain) -> Any:
     """Ordered choices with one distance become an integer, so that a sampler can use their order."""
     if isinstance(knob, (IntRange, FloatRange)) and knob.low == knob.top:
         return knob.low
@@ -83,12 +82,12 @@ def ask(suggest: Suggest, name: str, knob: Knob) -> Any:
     return suggest.suggest_categorical(name, knob)
 
 
-def draw(space: SearchSpace, suggest: Suggest) -> Shape:
+def draw(space: SearchSpace, suggest: Suggest) -> Skeleton:
     """Every choice but the widths, under the names that the study keeps (`blocks_1`, `kernel_2`)."""
     depth = ask(suggest, "depth", space.depth)
     stem, block, head = space.stem, space.block, space.head
     form = ask(suggest, "head_form", head.form)
-    return Shape(
+    return Skeleton(
         stages=tuple(_draw_stage(space, i, suggest) for i in range(1, depth + 1)),
         round_to=ask(suggest, "round_to", space.width.round_to),
         stem_ratio=ask(suggest, "stem_width_ratio", stem.width_ratio),
@@ -108,9 +107,9 @@ def draw(space: SearchSpace, suggest: Suggest) -> Shape:
     )
 
 
-def _draw_stage(space: SearchSpace, i: int, suggest: Suggest) -> StageShape:
+def _draw_stage(space: SearchSpace, i: int, suggest: Suggest) -> StageSkeleton:
     knobs = space.knobs(i)
-    return StageShape(
+    return StageSkeleton(
         blocks=ask(suggest, f"blocks_{i}", knobs.blocks),
         kernel=ask(suggest, f"kernel_{i}", knobs.kernel),
         shortcut_kernel=ask(suggest, f"shortcut_kernel_{i}", knobs.shortcut_kernel),
@@ -119,7 +118,9 @@ def _draw_stage(space: SearchSpace, i: int, suggest: Suggest) -> StageShape:
     )
 
 
-def widest(shape: Shape, space: SearchSpace, budget: Budget, share: float, task: Task) -> Architecture | None:
+def widest(
+    shape: Skeleton, space: SearchSpace, budget: Budget, share: float, task: Task
+) -> Architecture | None:
     """The widest network of this shape within `share` of the budget; the next width exceeds it.
 
     Cost grows with the width, so bisection finds it; only where rounding makes two stages equal and
@@ -134,7 +135,7 @@ def widest(shape: Shape, space: SearchSpace, budget: Budget, share: float, task:
     return realise(shape, space, grid[count - 1], task) if count else None
 
 
-def smaller(shape: Shape, space: SearchSpace) -> Iterator[Shape]:
+def smaller(shape: Skeleton, space: SearchSpace) -> Iterator[Skeleton]:
     """Ever smaller shapes of the space: first flatter widths, then fewer blocks, then no more than a plain
     head, blocks of fewest convolutions and the smallest kernels."""
     for left in (0.75, 0.5, 0.25, 0.0):
@@ -152,7 +153,7 @@ def smaller(shape: Shape, space: SearchSpace) -> Iterator[Shape]:
     yield replace(plain, stages=stages)
 
 
-def _scaled(shape: Shape, space: SearchSpace, ratio: float, blocks: float = 1.0) -> Shape:
+def _scaled(shape: Skeleton, space: SearchSpace, ratio: float, blocks: float = 1.0) -> Skeleton:
     stages = tuple(
         replace(
             stage,

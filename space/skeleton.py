@@ -27,7 +27,7 @@ TAIL = 2  # convolutions of a tail, as the published one has
 
 
 @dataclass(frozen=True)
-class StageShape:
+class StageSkeleton:
     blocks: int
     kernel: int
     shortcut_kernel: int
@@ -36,10 +36,10 @@ class StageShape:
 
 
 @dataclass(frozen=True)
-class Shape:
+class Skeleton:
     """Everything of a network but its widths."""
 
-    stages: tuple[StageShape, ...]
+    stages: tuple[StageSkeleton, ...]
     round_to: int
     stem_ratio: float
     stem_kernel: int
@@ -57,7 +57,7 @@ class Shape:
     squeeze_excitation: Gate
 
 
-def realise(shape: Shape, space: SearchSpace, base: int, task: Task) -> Architecture:
+def realise(shape: Skeleton, space: SearchSpace, base: int, task: Task) -> Architecture:
     """The network of this shape whose first stage is `base` channels wide."""
     size = map_after(task.image_size, shape.stem_stride)
     gate = SqueezeExcitation()

@@ -9,9 +9,9 @@ from itertools import product
 from space import cost
 from space.architecture import Architecture
 from space.budget import Budget
-from space.domains import Knob, maximum, minimum, towards_low
+from space.domains import Domain, maximum, minimum, towards_low
 from space.errors import NothingFitsError
-from space.skeleton import Shape, StageShape, realise
+from space.skeleton import Skeleton, StageSkeleton, realise
 from space.space import Form, SearchSpace, Task
 
 
@@ -28,7 +28,7 @@ def _slimmest(space: SearchSpace, task: Task) -> Iterator[Architecture]:
     for depth, grain, form, window in product(depths, sorted(set(space.width.round_to)), *ends):
         for stride, ratio, stem_ratio in product((min, max), (minimum, evenest), (minimum, evenest)):
             stages = tuple(
-                StageShape(
+                StageSkeleton(
                     blocks=int(minimum(knobs.blocks)),
                     kernel=min(knobs.kernel),
                     shortcut_kernel=min(knobs.shortcut_kernel),
@@ -42,9 +42,14 @@ def _slimmest(space: SearchSpace, task: Task) -> Iterator[Architecture]:
 
 
 def _cheapest(
-    space: SearchSpace, stages: tuple[StageShape, ...], stem_ratio: float, grain: int, form: Form, window: int
-) -> Shape:
-    return Shape(
+    space: SearchSpace,
+    stages: tuple[StageSkeleton, ...],
+    stem_ratio: float,
+    grain: int,
+    form: Form,
+    window: int,
+) -> Skeleton:
+    return Skeleton(
         stages=stages,
         round_to=grain,
         stem_ratio=stem_ratio,
@@ -64,7 +69,7 @@ def _cheapest(
     )
 
 
-def evenest(knob: Knob) -> float:
+def evenest(knob: Domain) -> float:
     """The ratio nearest to 1, from below if the knob goes there."""
     if isinstance(knob, tuple):
         return float(min(knob, key=lambda ratio: abs(ratio - 1)))

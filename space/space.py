@@ -13,10 +13,18 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, fi
 
 from space.architecture import MOST_STAGES, Activation, MaxPool, map_after
 from space.document import Document, first_problem, name_of, read
-from space.domains import BlocksKnob, FloatKnob, IntKnob, Kernels, Strides, maximum, minimum
-from space.domains import FloatRange as FloatRange
-from space.domains import IntRange as IntRange
-from space.domains import Knob as Knob
+from space.domains import (
+    BlocksDomain,
+    Domain as Knob,
+    FloatDomain,
+    FloatRange as FloatRange,
+    IntDomain,
+    IntRange as IntRange,
+    Kernels,
+    Strides,
+    maximum,
+    minimum,
+)
 from space.errors import SpaceError
 
 Form = Literal["linear", "hidden", "tail", "softmax"]
@@ -47,7 +55,7 @@ class WidthKnob(Document):
 
 
 class StemKnobs(Document):
-    width_ratio: FloatKnob = (1.0,)
+    width_ratio: FloatDomain = (1.0,)
     kernel: Kernels = (3,)
     stride: Strides = (1,)
     max_pool: tuple[bool, ...] = Field((False,), min_length=1, max_length=2, strict=False)
@@ -56,18 +64,18 @@ class StemKnobs(Document):
 class StageKnobs(Document):
     """Knobs of a stage; the width ratio is to the stage before and counts from the second one on."""
 
-    blocks: BlocksKnob = IntRange(low=1, high=4)
+    blocks: BlocksDomain = IntRange(low=1, high=4)
     kernel: Kernels = (3,)
     shortcut_kernel: Kernels = (1,)
-    width_ratio: FloatKnob = (2.0,)
+    width_ratio: FloatDomain = (2.0,)
     stride: Strides = (2,)
 
 
 class StageOverride(Document):
-    blocks: BlocksKnob | None = None
+    blocks: BlocksDomain | None = None
     kernel: Kernels | None = None
     shortcut_kernel: Kernels | None = None
-    width_ratio: FloatKnob | None = None
+    width_ratio: FloatDomain | None = None
     stride: Strides | None = None
 
 
@@ -77,7 +85,7 @@ def _leaves_something(knob: Knob) -> Knob:
     return knob
 
 
-DropoutKnob = Annotated[FloatKnob, AfterValidator(_leaves_something)]
+DropoutKnob = Annotated[FloatDomain, AfterValidator(_leaves_something)]
 
 
 class PoolKnobs(Document):
@@ -97,7 +105,7 @@ class HeadKnobs(Document):
 
     dropout: DropoutKnob = (0.0,)
     form: tuple[Form, ...] = Field(("linear",), min_length=1, max_length=64, strict=False)
-    hidden: IntKnob = (1_024,)
+    hidden: IntDomain = (1_024,)
 
     @field_validator("hidden")
     @classmethod
@@ -125,7 +133,7 @@ class Task(Document):
 
 
 class SearchSpace(Document):
-    depth: IntKnob = IntRange(low=2, high=5)
+    depth: IntDomain = IntRange(low=2, high=5)
     budget_share: FloatRange = FloatRange(low=0.25, high=1.0)
     width: WidthKnob = WidthKnob()
     stem: StemKnobs = StemKnobs()

@@ -34,17 +34,27 @@ from sqlalchemy.sql.dml import ReturningInsert
 from space.errors import StudyError
 from storage import studies, tables
 from storage.database import now, reading, writing
-from storage.leases import COLUMNS, Claim, candidate, hold, lost
-from storage.records import KNOWN, MAX_ATTEMPTS, TRAINED, Candidate, Epoch, Late, Measured, Proposal, State
+from storage.leases import COLUMNS, Claim, candidate, lost, renew_in
+from storage.records import (
+    KNOWN,
+    MAX_ATTEMPTS,
+    TRAINED,
+    Candidate,
+    Epoch,
+    Late,
+    Proposal,
+    State,
+    TrainingMetrics,
+)
 
 __all__ = [
     "TRAINED",
     "Candidate",
     "Epoch",
     "Late",
-    "Measured",
     "Proposal",
     "State",
+    "TrainingMetrics",
     "best",
     "candidates",
     "epochs",
@@ -52,7 +62,7 @@ __all__ = [
     "finish",
     "keep_late",
     "late",
-    "owed",
+    "next_retry",
     "propose",
     "save_epoch",
     "tally",
@@ -69,7 +79,7 @@ def propose(engine: Engine, claim: Claim, proposal: Proposal) -> Candidate:
     mine = {"study": claim.study_id, "trial": proposal.number, "held": claim.token}
     with writing(engine) as connection:
         studies.lock(connection, claim.study_id)
-        hold(connection, claim)
+        renew_in(connection, claim)
         entered = connection.execute(_entered(), mine).first()
         if entered is not None:
             return candidate(entered)
@@ -78,7 +88,7 @@ def propose(engine: Engine, claim: Claim, proposal: Proposal) -> Candidate:
             row["finished_at"] = row["proposed_at"]
         new = candidate(connection.execute(_enter(), row).one())
         if new.state == State.RUNNING:
-            hold(connection, claim, candidate_id=new.id)
+            renew_in(connection, claim, candidate_id=new.id)
         return new
 
 
@@ -127,18 +137,18 @@ def _twin() -> Select[Any]:
     return select(table.c.number, table.c.state).where(*same, text(tables.DEDUPLICATED))
 
 
-def owed(engine: Engine, study_id: int) -> Candidate | None:
+def next_retry(engine: Engine, study_id: int) -> Candidate | None:
     """Return the first trial that broke off and whose network is still to be trained, if there is one.
 
     It was lost with attempts left, or cancelled, and not tried again since.
     """
     with reading(engine) as connection:
-        row = connection.execute(_owed(), {"study": study_id}).first()
+        row = connection.execute(_next_retry(), {"study": study_id}).first()
     return candidate(row) if row else None
 
 
 @cache
-def _owed() -> Select[Any]:
+def _next_retry() -> Select[Any]:
     table, later = tables.candidates, tables.candidates.alias()
     broke_off = or_(
         and_(table.c.state == State.LOST, table.c.attempt < MAX_ATTEMPTS), table.c.state == State.CANCELLED
@@ -162,7 +172,7 @@ def save_epoch(
     `also` is done in the same transaction. Raises LeaseLostError where the claim has gone.
     """
     with writing(engine, durable=False) as connection:
-        hold(connection, claim)
+        renew_in(connection, claim)
         _store_epochs(connection, candidate_id, [epoch])
         if also:
             also(connection)
@@ -201,7 +211,7 @@ def finish(
     state: State,
     *,
     reason: str | None = None,
-    outcome: Measured | None = None,
+    outcome: TrainingMetrics | None = None,
     epochs: Collection[Epoch] = (),
     anew: bool = False,
     also: Also | None = None,
@@ -260,7 +270,7 @@ def _moment(connection: Connection) -> datetime:
 
 
 def keep_late(
-    engine: Engine, claim: Claim, candidate_id: int, state: State, outcome: Measured | None
+    engine: Engine, claim: Claim, candidate_id: int, state: State, outcome: TrainingMetrics | None
 ) -> None:
     """Keep what came of a candidate whose claim was lost. It changes nothing else, however often it is said.
 
@@ -285,7 +295,7 @@ def keep_late(
         connection.execute(insert(late).values(row | _columns(outcome)))
 
 
-def _columns(outcome: Measured | None) -> dict[str, float | None]:
+def _columns(outcome: TrainingMetrics | None) -> dict[str, float | None]:
     return {key: _finite(value) for key, value in asdict(outcome).items()} if outcome else {}
 
 

@@ -37,7 +37,7 @@ from space.errors import LeaseLostError
 from storage import studies, tables
 from storage.database import clock, now, reading, writing
 from storage.records import Candidate, State
-from storage.studies import Order
+from storage.studies import Control
 
 START_OF_POSTGRES = "CAST(extract(epoch FROM pg_postmaster_start_time()) AS double precision)"
 COLUMNS = [tables.candidates.c[field.name] for field in fields(Candidate)]
@@ -53,7 +53,7 @@ class Claim:
     worker: str
 
 
-class Answer(Enum):
+class NoClaim(Enum):
     """Why there is no claim."""
 
     WAIT = "wait"  # others hold what is left; one of them may yet fail
@@ -80,7 +80,7 @@ def candidate(row: Row[Any]) -> Candidate:
     return Candidate(**{**row._mapping, "state": State(row.state)})
 
 
-def claim(engine: Engine, study_id: int, worker: str, lease_seconds: float) -> Claim | Answer:
+def claim(engine: Engine, study_id: int, worker: str, lease_seconds: float) -> Claim | NoClaim:
     """Take one of the trials that are left; renew it where this worker has one that it never used.
 
     So a claim whose answer was lost with the connection is handed out again.
@@ -89,17 +89,17 @@ def claim(engine: Engine, study_id: int, worker: str, lease_seconds: float) -> C
     with writing(engine) as connection:
         study = studies.lock(connection, study_id)
         if studies.trained(connection, study_id) >= study.trials:
-            return Answer.DONE
+            return NoClaim.DONE
         unused = _unused(connection, study_id, worker)
-        if study.order != Order.RUN:
+        if study.order != Control.RUN:
             if unused:
                 connection.execute(delete(tables.claims).where(tables.claims.c.token == unused.token))
-            return Answer.STOPPED
+            return NoClaim.STOPPED
         if unused:
-            hold(connection, unused, lease_seconds=lease_seconds)
+            renew_in(connection, unused, lease_seconds=lease_seconds)
             return unused
         if studies.engaged(connection, study_id) >= study.trials:
-            return Answer.WAIT
+            return NoClaim.WAIT
         return _new_claim(connection, study_id, worker, lease_seconds)
 
 
@@ -146,24 +146,24 @@ def _insert_claim() -> ReturningInsert[Any]:
     return insert(tables.claims).returning(tables.claims.c.token)
 
 
-def renew(engine: Engine, claim: Claim, lease_seconds: float) -> Order:
+def renew(engine: Engine, claim: Claim, lease_seconds: float) -> Control:
     """Say that the worker lives, and hear the order. Raises LeaseLostError where the claim has gone."""
     order = select(tables.studies.c.order).where(tables.studies.c.id == claim.study_id)
     with writing(engine) as connection:
-        hold(connection, claim, lease_seconds=lease_seconds)
-        return Order(connection.execute(order).scalar_one())
+        renew_in(connection, claim, lease_seconds=lease_seconds)
+        return Control(connection.execute(order).scalar_one())
 
 
-def hold(connection: Connection, claim: Claim, **values: object) -> None:
+def renew_in(connection: Connection, claim: Claim, **values: object) -> None:
     """Renew, inside a transaction that depends on it, a claim, and set its values. Raises LeaseLostError."""
     new = {f"new_{name}": value for name, value in values.items()}
-    statement = _hold(connection.dialect.name, *sorted(values))
+    statement = _renew_in(connection.dialect.name, *sorted(values))
     if connection.execute(statement, {"held": claim.token, **new}).rowcount == 0:
         raise lost(claim)
 
 
 @cache
-def _hold(dialect: str, *names: str) -> Update:
+def _renew_in(dialect: str, *names: str) -> Update:
     table, moment = tables.claims, clock(dialect)
     new = {name: bindparam(f"new_{name}", type_=table.c[name].type) for name in names}
     expires = moment + new.get("lease_seconds", table.c.lease_seconds)

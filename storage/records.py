@@ -61,7 +61,7 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Measured:
+class TrainingMetrics:
     """What a training came to."""
 
     accuracy: float  # validation, after the last epoch, 0..1

@@ -17,7 +17,7 @@ from storage.database import now, reading, writing
 from storage.records import TRAINED
 
 
-class Order(StrEnum):
+class Control(StrEnum):
     """What the workers of a study are told."""
 
     RUN = "run"
@@ -39,7 +39,7 @@ class Study:
     settings: dict[str, Any]
     versions: dict[str, Any]
     seed: int
-    order: Order
+    order: Control
 
 
 COLUMNS = [tables.studies.c[field.name] for field in fields(Study)]
@@ -47,7 +47,7 @@ COLUMNS = [tables.studies.c[field.name] for field in fields(Study)]
 
 def _study(row: Row[Any]) -> Study:
     values = dict(zip((field.name for field in fields(Study)), row, strict=True))
-    return Study(**{**values, "order": Order(values["order"])})
+    return Study(**{**values, "order": Control(values["order"])})
 
 
 def create(
@@ -70,7 +70,7 @@ def create(
         "seed": seed,
         "settings": dict(settings),
         "versions": dict(versions),
-        "order": Order.RUN,
+        "order": Control.RUN,
         "claims_made": 0,
     }
     try:
@@ -146,7 +146,7 @@ def _count_held() -> Select[Any]:
     return select(func.count()).select_from(table).where(table.c.study_id == bindparam("study"))
 
 
-def give_order(engine: Engine, study_id: int, order: Order) -> None:
+def set_control(engine: Engine, study_id: int, order: Control) -> None:
     """Tell every worker, at its next claim or renewal. Raises StudyError where the study has gone."""
     with writing(engine) as connection:
         _change(connection, study_id, order=order)

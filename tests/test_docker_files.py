@@ -8,8 +8,8 @@ import click
 import pytest
 import yaml
 
-from search import settings
 from search.cli import cli
+from search.commands import options
 
 ROOT = Path(__file__).parent.parent
 PASSWORD = "${POSTGRES_PASSWORD:?set it in .env, see .env.example}"
@@ -65,7 +65,7 @@ def test_every_variable_is_one_that_a_command_reads() -> None:
 
 
 def test_a_worker_has_ended_by_itself_before_docker_kills_it() -> None:
-    seconds = settings.Duration()
+    seconds = options.Duration()
     worker = COMPOSE["worker"]
     grace = seconds.convert(worker["environment"]["SEARCH_GRACE"], None, None)
     assert worker["init"]

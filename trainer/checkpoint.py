@@ -143,7 +143,7 @@ def load(path: Path, identity: Identity) -> Checkpoint:
     return found
 
 
-class Keeper:
+class CheckpointWriter:
     """Where one training is kept and how often: at most every `seconds` and for 2% of the time; 0: always.
 
     No fault of the disk stops a training: it is said instead.

@@ -46,7 +46,7 @@ def training_type(recipe: Recipe, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def tuned(device: torch.device) -> AbstractContextManager[None]:
+def cudnn_autotuning(device: torch.device) -> AbstractContextManager[None]:
     """Lets cuDNN time its algorithms for the shapes it meets: all batches of a training are alike."""
     if device.type != "cuda":
         return nullcontext()

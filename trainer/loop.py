@@ -20,18 +20,17 @@ from torch import Tensor, nn
 
 from space.architecture import Architecture
 from space.errors import ArchitectureError, CheckpointError, DivergedError, RecipeError
-from trainer import checkpoint as checkpoints
-from trainer import initialisation, optimizers
-from trainer.augmentation.mixup import loss as losses
+from trainer import checkpoint as checkpoints, initialisation, optimizers
 from trainer.augmentation.mixup import mixed
-from trainer.checkpoint import Checkpoint, Identity, Keeper
-from trainer.data.batches import Feed, Normalisation, feed
+from trainer.checkpoint import Checkpoint, CheckpointWriter, Identity
+from trainer.data.batches import DeviceDataset, Normalisation, feed
 from trainer.data.dataset import Dataset, Split
-from trainer.device import select_device, training_type, tuned
+from trainer.device import cudnn_autotuning, select_device, training_type
 from trainer.ema import Average
 from trainer.evaluation import evaluate
 from trainer.learning_rate import momentum, rate
-from trainer.optimizers import advance, steer
+from trainer.loss import loss as losses
+from trainer.optimizers import advance, set_rate
 from trainer.outcome import EpochReport, Outcome
 from trainer.recipe.document import Recipe
 
@@ -129,15 +128,15 @@ def fit(
     run = fresh()
     if checkpoint:
         identity = Identity.of(architecture, recipe, dataset, split, seed, place)
-        run = _continued(run, fresh, Keeper(checkpoint, identity, checkpoint_seconds, say))
+        run = _continued(run, fresh, CheckpointWriter(checkpoint, identity, checkpoint_seconds, say))
     if run.reports and on_continue:
         on_continue(tuple(run.reports))
-    with tuned(place):
+    with cudnn_autotuning(place):
         outcome = run.all_epochs(on_epoch)
     return Fitted(run.judged, run.feed.normalisation, outcome)
 
 
-def _continued(run: "_Run", fresh: Callable[[], "_Run"], keeper: Keeper) -> "_Run":
+def _continued(run: "_Run", fresh: Callable[[], "_Run"], keeper: CheckpointWriter) -> "_Run":
     """The run at the state that was kept, if one was, and from now on kept there."""
     found = keeper.found()
     try:
@@ -157,7 +156,7 @@ class _Run:
         self,
         network: nn.Module,
         recipe: Recipe,
-        feed: Feed,
+        feed: DeviceDataset,
         device: torch.device,
         seed: int,
         on_batch: OnBatch | None,
@@ -174,7 +173,7 @@ class _Run:
         self.learning_rate = 0.0
         self.reports: list[EpochReport] = []
         self.started = time.perf_counter()
-        self.keeper: Keeper | None = None
+        self.keeper: CheckpointWriter | None = None
 
     def restore(self, found: Checkpoint) -> None:
         checkpoints.restore(found.state, self.network, self.optimizer, self.generator, self._averaged)
@@ -270,7 +269,7 @@ class _Run:
 
     def _step(self, x: Tensor, labels: Tensor) -> Tensor:
         self.learning_rate = rate(self.recipe, self.step, self.steps)
-        steer(self.optimizer, self.learning_rate, momentum(self.recipe, self.step, self.steps))
+        set_rate(self.optimizer, self.learning_rate, momentum(self.recipe, self.step, self.steps))
         x, targets = mixed(x, labels, self.recipe, self.generator)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16):
             loss = losses(self.network(x), targets, self.recipe)

@@ -60,7 +60,7 @@ def _arguments(recipe: Recipe) -> dict[str, Any]:
     return found
 
 
-def steer(optimizer: torch.optim.Optimizer, rate: float, momentum: float | None) -> None:
+def set_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float | None) -> None:
     """Sets the rate of the next step, and its momentum (first beta of Adam's kin) unless that is None."""
     for group in optimizer.param_groups:
         group["lr"] = rate

@@ -13,8 +13,8 @@ import torch
 from space.architecture import Architecture
 from trainer import initialisation, optimizers
 from trainer.augmentation.mixup import Targets
-from trainer.augmentation.mixup import loss as losses
 from trainer.device import select_device, training_type
+from trainer.loss import loss as losses
 from trainer.recipe.document import Recipe
 
 

@@ -32,14 +32,13 @@ from optuna.distributions import BaseDistribution
 from optuna.storages._rdb import models
 from sqlalchemy import Connection, Engine, create_engine, insert, text
 
-from search.machine.device_lock import Room
-from search.optuna_adapter import storage as optuna_storage
-from search.optuna_adapter import study as optuna_study
-from search.recording.recorder import Patience
-from search.study.config import DataPlan, Plan
-from search.study.files import Shelf
+from search.machine.device_lock import DeviceLock
+from search.optuna_adapter import storage as optuna_storage, study as optuna_study
+from search.recording.outage import Outage
+from search.study.config import DataConfig, StudyConfig
+from search.study.files import StudyFiles
 from search.worker import trial as worker_trial
-from search.worker.context import Bench, Limits
+from search.worker.context import Limits, WorkerContext
 from space import cost, sampling, space
 from space.architecture import Architecture
 from space.budget import Budget
@@ -51,12 +50,12 @@ from trainer.recipe.document import Recipe
 
 EPOCHS = 8
 PARTS = ("claim", "propose", "epochs", "end")
-PLAN = Plan(
+PLAN = StudyConfig(
     space=space.default(),
     budget=Budget(5_000_000),
     task=Task(),
     recipe=Recipe(epochs=EPOCHS),
-    data=DataPlan(
+    data=DataConfig(
         spec="none",
         name="none",
         image_size=32,
@@ -133,7 +132,7 @@ def fill(url: str, name: str, trials: int) -> Engine:
         scores = curve(network)
         known.append(_known(asked, network, scores))
         rows.append(_row(record.id, number, network, scores[-1]))
-    with optuna_study.opened_storage(url) as storage:
+    with optuna_storage.open_storage(url) as storage:
         optuna_id = storage.get_study_id_from_name(name)
     with engine.begin() as connection:
         _store(connection, optuna_id, known)
@@ -209,7 +208,7 @@ def work(url: str, name: str, worker: str, rounds: int, start: Barrier, answers:
     engine = database.connect(url)
     train = Instant()
     with (
-        optuna_study.opened(url, name, PLAN) as opened,
+        optuna_study.open_study(url, name, PLAN) as opened,
         tempfile.TemporaryDirectory() as folder,
     ):
         bench = _bench(opened, engine, studies.find(engine, name).id, train, Path(folder))
@@ -221,7 +220,7 @@ def work(url: str, name: str, worker: str, rounds: int, start: Barrier, answers:
     answers.put(train.spans)
 
 
-def _one(bench: Bench, train: Instant, worker: str) -> None:
+def _one(bench: WorkerContext, train: Instant, worker: str) -> None:
     begun = time.perf_counter()
     claim = leases.claim(bench.engine, bench.study_id, worker, 60.0)
     claimed = time.perf_counter()
@@ -232,8 +231,10 @@ def _one(bench: Bench, train: Instant, worker: str) -> None:
         train.spans[part].append(1_000 * (until - since))
 
 
-def _bench(opened: optuna.Study, engine: Engine, study_id: int, train: Instant, folder: Path) -> Bench:
-    return Bench(
+def _bench(
+    opened: optuna.Study, engine: Engine, study_id: int, train: Instant, folder: Path
+) -> WorkerContext:
+    return WorkerContext(
         study=opened,
         engine=engine,
         study_id=study_id,
@@ -241,9 +242,9 @@ def _bench(opened: optuna.Study, engine: Engine, study_id: int, train: Instant, 
         train=train,
         limits=Limits(),
         spool=folder / "spool",
-        shelf=Shelf(folder / "kept", 0, lambda _: None),
-        room=Room(folder / "slots", "none"),
-        patience=Patience(60.0, lambda _: None),
+        shelf=StudyFiles(folder / "kept", 0, lambda _: None),
+        room=DeviceLock(folder / "slots", "none"),
+        patience=Outage(60.0, lambda _: None),
         device="none",
         versions={},
         cancelled=lambda: False,

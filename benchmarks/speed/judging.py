@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded
 from space import cost, sampling, space
 from space.architecture import Architecture
 from space.budget import Budget, judge
-from space.random_suggest import Dice
+from space.random_suggest import RandomSuggest
 from space.space import Task
 
 TARGET = 10_000  # judged per second
@@ -30,7 +30,7 @@ BUDGET, TASK = Budget(5_000_000), Task()
 
 def proposals(count: int) -> list[Architecture]:
     default = space.default()
-    return [sampling.propose(default, BUDGET, TASK, Dice(seed)) for seed in range(count)]
+    return [sampling.propose(default, BUDGET, TASK, RandomSuggest(seed)) for seed in range(count)]
 
 
 def per_second(action: Callable[[], object], count: int) -> float:

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from search import settings
-from search.commands import inspect, options, status
-from search.study import network_reference
+from search.commands import inspect, options, output
+from search.study import network_reference, reader
 
 if TYPE_CHECKING:
-    from search.study.network_reference import Subject
+    from search.study.network_reference import ResolvedNetwork
     from space.architecture import Architecture
     from space.budget import Budget
     from space.cost import Layer
@@ -26,9 +25,9 @@ SHOWN = 8  # repairs in the table; all are written by --repair and --format json
 
 @click.command()
 @click.argument("network", metavar=network_reference.METAVAR)
-@click.option("--max-params", "max_parameters", type=settings.Count(), metavar="N",
+@click.option("--max-params", "max_parameters", type=options.Count(), metavar="N",
               help="Limit of trainable parameters.  [default: the study's, else 5_000_000]")  # fmt: skip
-@click.option("--max-macs", type=settings.Count(), metavar="N",
+@click.option("--max-macs", type=options.Count(), metavar="N",
               help="Limit of multiply-accumulates of an image.  [default: the study's or none]")  # fmt: skip
 @click.option("--layers", is_flag=True, help="Show every layer as well.")
 @click.option("--repair", "out", type=click.Path(path_type=Path), metavar="OUT",
@@ -64,19 +63,21 @@ def explain(
         _write(found.architecture, budget, nearest, out)
 
 
-def _budget(found: "Subject", storage: str, max_parameters: int | None, max_macs: int | None) -> "Budget":
+def _budget(
+    found: "ResolvedNetwork", storage: str, max_parameters: int | None, max_macs: int | None
+) -> "Budget":
     """What was given, over the study's own where the network is a trial."""
     from space.budget import Budget
 
     own = Budget()
     if found.study:
-        with status.opened(storage, found.study, whole=True) as view:
+        with reader.open_study(storage, found.study, whole=True) as view:
             own = view.plan.budget
     return Budget(max_parameters or own.max_parameters, max_macs or own.max_macs)
 
 
 def _document(
-    found: "Subject", budget: "Budget", nearest: "Sequence[Repair]", layers: bool
+    found: "ResolvedNetwork", budget: "Budget", nearest: "Sequence[Repair]", layers: bool
 ) -> dict[str, Any]:
     from space.budget import judge
 
@@ -107,12 +108,12 @@ def _document(
     }
 
 
-def _print(found: "Subject", budget: "Budget", nearest: "Sequence[Repair]", layers: bool) -> None:
+def _print(found: "ResolvedNetwork", budget: "Budget", nearest: "Sequence[Repair]", layers: bool) -> None:
     from space.budget import judge
 
     if layers:
-        status.emit(inspect.layer_rows(found.architecture), "table")
-    status.emit(part_rows(found.architecture), "table")
+        output.emit(inspect.layer_rows(found.architecture), "table")
+    output.emit(part_rows(found.architecture), "table")
     verdict = judge(found.architecture, budget)
     if verdict.excess is None:
         spent = f"{verdict.parameters:,} parameters, {verdict.macs:,} multiply-accumulates"
@@ -122,7 +123,7 @@ def _print(found: "Subject", budget: "Budget", nearest: "Sequence[Repair]", laye
     if not nearest:
         click.echo("no change of widths, blocks, kernels or stages makes it fit")
         return
-    status.emit([_repair_row(repair) for repair in nearest[:SHOWN]], "table", "The nearest that fit")
+    output.emit([_repair_row(repair) for repair in nearest[:SHOWN]], "table", "The nearest that fit")
     if len(nearest) > SHOWN:
         click.echo(f"and {len(nearest) - SHOWN} that keep less: --repair OUT writes all")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from search.launcher.display import span
+from search.study.text import span
 
 if TYPE_CHECKING:
     from search.study.duration import Estimate

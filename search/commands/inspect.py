@@ -1,18 +1,17 @@
 """The commands that look things up: the published systems, a network layer by layer, recipes."""
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from search.commands import options, status
+from search.commands import options, output
 from search.study import network_reference
+from search.study.network_reference import load_recipe
 
 if TYPE_CHECKING:
     from space.architecture import Architecture
     from space.published import Published
-    from trainer.recipe.document import Recipe
 
 
 @click.command()
@@ -24,9 +23,9 @@ def published(form: str, notes: bool) -> None:
 
     entries = systems.everything()
     if form != "table":
-        status.emit([_row(entry) | {"note": entry.note} for entry in entries], form)
+        output.emit([_row(entry) | {"note": entry.note} for entry in entries], form)
         return
-    status.emit([_row(entry) for entry in entries], form)
+    output.emit([_row(entry) for entry in entries], form)
     for entry in entries:
         if entry.note and (notes or entry.misprinted):
             click.echo(f"{entry.name}: {entry.note}")
@@ -57,7 +56,7 @@ def show(subject: str | None, storage: str, form: str) -> None:
     from space import cost
 
     network = network_reference.resolve(subject, storage).architecture
-    status.emit(layer_rows(network), form)
+    output.emit(layer_rows(network), form)
     if form == "table":
         spent = cost.total(network)
         click.echo(
@@ -101,19 +100,7 @@ def check(source: str) -> None:
     """Read a recipe, say what is wrong with it, and print it in full."""
     from trainer.recipe import checks
 
-    found = load(source)
+    found = load_recipe(source)
     for mistake in checks.of_recipe(found):
         click.echo(f"warning: {mistake.reason}", err=True)
     click.echo(found.model_dump_json(indent=1))
-
-
-def load(source: str, base: "Recipe | None" = None) -> "Recipe":
-    """The recipe of a file, over what base says, or that of a published system, which needs no base."""
-    from space import published as systems
-    from trainer.recipe.document import Recipe
-
-    if network_reference.is_published(source):
-        return Recipe.parse(
-            dict(systems.find(source.removeprefix(network_reference.PUBLISHED)).recipe), source
-        )
-    return Recipe.load(Path(source), base)

@@ -14,16 +14,15 @@ from search.launcher.prepare import Flags
 from search.machine import devices
 from search.machine.devices import Slot
 from search.optuna_adapter import study as optuna_study
-from search.study import export as study_export
-from search.study import report as study_report
-from search.study.config import Plan
+from search.study import export as study_export, report as study_report, text
+from search.study.config import StudyConfig
 from search.study.statistics import wilson
 from space import cost, sampling
 from space.architecture import Architecture
 from space.errors import UsageError
 from storage import candidates, database
 from storage.records import Candidate
-from storage.studies import Order, Study
+from storage.studies import Control, Study
 from trainer.recipe import checks
 
 
@@ -78,27 +77,27 @@ def _search(
     flags: Flags,
     engine: Engine,
     record: Study,
-    plan: Plan,
+    plan: StudyConfig,
     slots: list[Slot],
     interrupts: launcher.Interrupts,
     make_room: bool,
 ) -> End:
-    with optuna_study.opened(flags.storage, record.name, plan) as opened:
+    with optuna_study.open_study(flags.storage, record.name, plan) as opened:
         run = launcher.Launch(flags, engine, record, plan, opened, slots, make_room)
         _say_start(console, flags, record, plan, [slot.name for slot in slots], run.logs)
-        shown = display.make(console)
+        shown = display.make_display(console)
         try:
             return run.run(shown, interrupts)
         finally:
             shown.close()
 
 
-def _stored(flags: Flags) -> Plan | None:
+def _stored(flags: Flags) -> StudyConfig | None:
     record = prepare.existing(flags)
-    return Plan.of(record.settings) if record else None
+    return StudyConfig.of(record.settings) if record else None
 
 
-def _say_plan(console: Console, plan: Plan, slots: list[str]) -> None:
+def _say_plan(console: Console, plan: StudyConfig, slots: list[str]) -> None:
     data, recipe = plan.data, plan.recipe
     low = cost.total(sampling.smallest(plan.space, plan.task))
     console.print(
@@ -121,7 +120,7 @@ def _say_plan(console: Console, plan: Plan, slots: list[str]) -> None:
 
 
 def _say_start(
-    console: Console, flags: Flags, record: Study, plan: Plan, slots: list[str], logs: Path
+    console: Console, flags: Flags, record: Study, plan: StudyConfig, slots: list[str], logs: Path
 ) -> None:
     shown = database.redacted(database.normalise(flags.storage))
     console.print(f"study    {record.name}, to {record.trials} trained networks")
@@ -145,25 +144,25 @@ def _say_end(console: Console, record: Study, end: End) -> None:
         console.print("the space holds no network that the study does not have yet", style="yellow")
     if end.spent:
         console.print(end.spent, style="yellow")
-    if end.order != Order.RUN:
+    if end.order != Control.RUN:
         console.print(f"the order was {end.order}: `search resume {record.name}` goes on", style="yellow")
     console.print(f"\n{record.name}: {snapshot.trained} of {snapshot.target} trained")
-    console.print(display.counts(snapshot.tally))
+    console.print(text.counts(snapshot.tally))
     if snapshot.trained < snapshot.target:
         console.print(f"go on with `search launch --study {record.name} --trials {snapshot.target}`")
 
 
-def _say_best(best: Candidate, plan: Plan, trained: int) -> None:
+def _say_best(best: Candidate, plan: StudyConfig, trained: int) -> None:
     images = plan.data.validation_images
     accuracy = best.accuracy or 0.0
     network = Architecture.parse(best.architecture)
     lines = [
-        f"best network: trial {best.number}, {display.summary(network)}",
+        f"best network: trial {best.number}, {text.summary(network)}",
         f"parameters: {best.parameters:,} of {plan.budget.max_parameters:,}"
         f" ({100 * best.parameters / plan.budget.max_parameters:.1f}%)",
         f"multiply-accumulates: {best.macs:,}"
         + (f" of {plan.budget.max_macs:,}" if plan.budget.max_macs else ""),
-        f"validation accuracy: {display.percent(accuracy)} (95% interval {wilson(accuracy, images)},"
+        f"validation accuracy: {text.percent(accuracy)} (95% interval {wilson(accuracy, images)},"
         f" {images:,} images of {plan.data.name}, {best.epochs} epochs)",
         f"the best of {trained} by this same score: expect somewhat less on new images",
     ]
@@ -171,7 +170,7 @@ def _say_best(best: Candidate, plan: Plan, trained: int) -> None:
 
 
 def _leave(
-    engine: Engine, record: Study, plan: Plan, end: Snapshot, out: Path | None, report: Path | None
+    engine: Engine, record: Study, plan: StudyConfig, end: Snapshot, out: Path | None, report: Path | None
 ) -> None:
     if end.best is None:
         return

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from search.commands import options, status
+from search.commands import options
+from search.study import reader
 
 
 @click.group()
@@ -18,13 +19,14 @@ def db() -> None:
 def check(study: str | None, storage: str) -> int:
     """Check a study's books: every proposal in one state, the number exact, Optuna's trials the same."""
     from search.optuna_adapter import study as optuna_study
+    from search.recording import reconcile as reconciling
     from storage import invariants
 
-    with status.opened(storage, study, whole=True) as view:
+    with reader.open_study(storage, study, whole=True) as view:
         problems = invariants.check(view.engine, view.record.id)
         optuna_study.quiet()
-        with optuna_study.opened(storage, view.record.name, view.plan) as opened:
-            problems += optuna_study.disagreements(opened, view.rows())
+        with optuna_study.open_study(storage, view.record.name, view.plan) as opened:
+            problems += reconciling.disagreements(opened, view.rows())
         trained, name = view.trained, view.record.name
     for problem in problems:
         click.echo(f"{name}: {problem}")
@@ -40,16 +42,15 @@ def check(study: str | None, storage: str) -> int:
 @click.option("--data", metavar="SPEC", help="Where the study's images lie on this machine, if elsewhere.")
 def replay(study: str | None, storage: str, data_dir: Path, data: str | None) -> int:
     """Train the trial STUDY:137 (or the best) again from its stored seed, and compare."""
-    from search.study import config as study_config
-    from search.worker import context
-    from search.worker import replay as worker_replay
+    from search.study import config as study_config, versions
+    from search.worker import replay as worker_replay, training_function
     from space.architecture import Architecture
 
-    with status.opened(storage, study) as view:
+    with reader.open_study(storage, study) as view:
         candidate, its_plan = view.candidate(), view.plan
         stored = view.epochs().get(candidate.id, [])
     images = study_config.open_images(its_plan.data, data_dir, data)
-    _, train = context.trainer(its_plan, images)
+    _, train = training_function.make_training_function(its_plan, images)
     recipe = its_plan.recipe
     if candidate.batch_size not in (None, recipe.batch_size):
         recipe = recipe.halved()  # memory was short then
@@ -58,7 +59,7 @@ def replay(study: str | None, storage: str, data_dir: Path, data: str | None) ->
     verdict = worker_replay.compare(
         [epoch.validation_accuracy for epoch in stored], curve, its_plan.data.validation_images
     )
-    here, there = context.versions(), candidate.versions or {}
+    here, there = versions.installed_versions(), candidate.versions or {}
     changed = [
         f"{name} {there[name]} then, {here.get(name)} now" for name in there if here.get(name) != there[name]
     ]
@@ -75,14 +76,13 @@ def replay(study: str | None, storage: str, data_dir: Path, data: str | None) ->
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 def gc(storage: str, data_dir: Path, keep_weights: int, dry_run: bool) -> None:
     """Remove what nobody needs: checkpoints of trials that ended, weights that are not of the best."""
-    from search.study import cleanup
-    from search.worker import context
+    from search.study import cleanup, files
     from storage import studies
 
-    with status.engine(storage) as engine:
+    with reader.open_store(storage) as engine:
         total = 0
         for record in studies.all_studies(engine):
-            folder = context.shelves(data_dir) / context.identity(storage, record)
+            folder = files.kept_folder(data_dir) / files.study_identity(storage, record)
             stale = cleanup.stale(engine, record, folder, keep_weights)
             size = cleanup.size_of(stale)
             total += size
@@ -91,12 +91,12 @@ def gc(storage: str, data_dir: Path, keep_weights: int, dry_run: bool) -> None:
                 click.echo(f"{record.name}: {len(stale)} files {word}, {size / 1e6:.1f} MB")
             if not dry_run:
                 cleanup.remove(stale)
-        known = {context.identity(storage, record) for record in studies.all_studies(engine)}
+        known = {files.study_identity(storage, record) for record in studies.all_studies(engine)}
     if not total:
         click.echo("nothing to remove")
-    if others := cleanup.others(context.shelves(data_dir), known):
+    if others := cleanup.others(files.kept_folder(data_dir), known):
         click.echo(
             f"{len(others)} studies of other stores, or deleted ones, keep"
-            f" {cleanup.size_of(others) / 1e6:.1f} MB in {context.shelves(data_dir)}",
+            f" {cleanup.size_of(others) / 1e6:.1f} MB in {files.kept_folder(data_dir)}",
             err=True,
         )

@@ -1,5 +1,6 @@
-"""Flags that several commands share."""
+"""Options that several commands share, and the types of their values. Read by click alone."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,76 @@ import click
 
 from search import settings
 
+
+class StudyName(click.ParamType[str]):
+    """A name that can stand in a path, in a message and before `:137`."""
+
+    name = "name"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        if not re.fullmatch(r"[\w.+@][\w.+@ -]{0,63}", text) or text.endswith(".json") or set(text) == {"."}:
+            self.fail(
+                f"{text[:80]!a} is no name for a study: up to 64 letters, digits, spaces and . _ + @ -,"
+                " not starting with - and not ending in .json",
+                param,
+                ctx,
+            )
+        return text
+
+
+class Count(click.ParamType[int]):
+    """A whole number: 5000000, 5_000_000, 5,000,000, 5M or 2.5M."""
+
+    name = "number"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value).replace(",", "").replace("_", "").strip()
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgGbB]?)", text)
+        if not match:
+            self.fail(f"{value!r} is not a number like 5000000, 5_000_000 or 5M", param, ctx)
+        scale = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}[match[2].lower()]
+        number = int(match[1]) * scale if "." not in match[1] else round(float(match[1]) * scale)
+        if number < 1:
+            self.fail(f"{value!r} is not a positive number", param, ctx)
+        return number
+
+
+class Memory(click.ParamType[int]):
+    """An amount of memory in bytes: 800M, 4G or 4GiB, 1.5G; multiples of 1,024."""
+
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", str(value).strip().lower())
+        found = round(float(match[1]) * 1024 ** " kmgt".index(match[2] or " ")) if match else 0
+        if found < 1 << 20:
+            self.fail(f"{value!r} is not an amount of memory like 800M or 4G", param, ctx)
+        if found < 64 << 20:
+            self.fail(f"{value!r} is less than any training takes; give 64M or more", param, ctx)
+        return found
+
+
+class Duration(click.ParamType[float]):
+    """A time span in seconds: 90, 90s, 15m, 2h, 1h30m, 1d."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        text = str(value).strip().lower()
+        parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+        if not parts or "".join(n + u for n, u in parts) != text:
+            self.fail(f"{value!r} is not a time like 90s, 15m, 2h or 1h30m", param, ctx)
+        seconds = sum(float(n) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[u] for n, u in parts)
+        if seconds <= 0:
+            self.fail(f"{value!r} is no time at all", param, ctx)
+        return seconds
+
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
 
 storage: Decorator = click.option(
     "--storage",
@@ -19,6 +89,8 @@ storage: Decorator = click.option(
     metavar="URL",
     help="postgresql://user:password@host/name, or sqlite:///file.db.",
 )
+
+
 data_dir: Decorator = click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -27,53 +99,67 @@ data_dir: Decorator = click.option(
     show_envvar=True,
     help="Data sets, their caches, logs, checkpoints and weights.  [default: ~/.cache/parsimony]",
 )
+
+
 lease: Decorator = click.option(
     "--lease",
     "lease_seconds",
-    type=settings.Duration(),
+    type=Duration(),
     default=settings.LEASE_SECONDS,
     metavar="TIME",
     help="A worker silent for so long is taken for dead.  [default: 60s]",
 )
+
+
 stall: Decorator = click.option(
     "--stall-timeout",
     "stall_seconds",
-    type=settings.Duration(),
+    type=Duration(),
     default=settings.STALL_SECONDS,
     metavar="TIME",
     help="A training without a batch for so long hangs, and is ended.  [default: 5m]",
 )
+
+
 trial_timeout: Decorator = click.option(
     "--trial-timeout",
     "trial_seconds",
-    type=settings.Duration(),
+    type=Duration(),
     metavar="TIME",
     help="No trial may take longer.  [default: none]",
 )
+
+
 trial_memory: Decorator = click.option(
     "--trial-memory",
-    type=settings.Memory(),
+    type=Memory(),
     metavar="SIZE",
     help="No trial may take more of its device's memory: 4G, 800M.  [default: none]",
 )
+
+
 patience: Decorator = click.option(
     "--database-patience",
     "patience_seconds",
-    type=settings.Duration(),
+    type=Duration(),
     default=settings.PATIENCE_SECONDS,
     metavar="TIME",
     help="The database may be away for so long; work goes on meanwhile.  [default: 10m]",
 )
+
+
 grace: Decorator = click.option(
     "--grace",
     "grace_seconds",
-    type=settings.Duration(),
+    type=Duration(),
     default="1h",
     envvar="SEARCH_GRACE",
     show_envvar=True,
     metavar="TIME",
     help="Once told to end, trials may still run for so long.  [default: 1h]",
 )
+
+
 keep_weights: Decorator = click.option(
     "--keep-weights",
     type=click.IntRange(0),
@@ -82,6 +168,8 @@ keep_weights: Decorator = click.option(
     metavar="K",
     help="Keep the weights of the best K networks, on the machine that trained them.",
 )
+
+
 format_: Decorator = click.option(
     "--format",
     "form",

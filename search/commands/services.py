@@ -7,22 +7,78 @@ from typing import Any
 
 import click
 
-from search.commands import options, status
+from search.commands import options, output
+from search.study import reader
+
+
+@click.command()
+@options.study
+@options.storage
+@options.data_dir
+@click.option(
+    "--data",
+    envvar="SEARCH_DATA",
+    show_envvar=True,
+    metavar="SPEC",
+    help="Where the study's images lie on this machine, if elsewhere.",
+)
+@options.lease
+@options.stall
+@options.patience
+@options.trial_timeout
+@options.trial_memory
+@options.grace
+@options.keep_weights
+@click.option("--name", metavar="NAME", help="Of this worker.  [default: host and process]")
+@click.option(
+    "--follow", is_flag=True, help="Wait for studies and work on one after another, until told to end."
+)
+@click.option("--parent", type=int, hidden=True, help="The launcher that started it: end when it does.")
+@click.option(
+    "--make-room", is_flag=True, hidden=True, help="End where memory is short beside other workers."
+)
+def worker(study: str | None, follow: bool, parent: int | None, **given: Any) -> int:
+    """Work on a study that was launched, here or on another machine."""
+    from search.worker import worker as workers
+    from search.worker.context import Assignment
+
+    if parent is None:  # a launcher knows its workers by the names it gave them
+        given["name"] = "-".join(filter(None, (given["name"], workers.unique_name())))
+    return workers.main(Assignment(**given), study, follow, parent)
+
+
+@click.command()
+@options.storage
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=8080, show_default=True, help="0 takes a free one."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--allow-remote", is_flag=True, help="Let --host be an address that others reach: there is no login."
+)
+def dashboard(storage: str, port: int, host: str, allow_remote: bool) -> None:
+    """Serve optuna-dashboard for the store, on this machine alone."""
+    from search.optuna_adapter import dashboard as boards
+
+    boards.serve(storage, host, port, allow_remote, lambda at: click.echo(f"dashboard at {at}", err=True))
+
 
 WAITING_LOOKS = 10  # after waiting workers were told to go on
+
+
 LOOK_SECONDS = 0.5
 
 
 def _give(storage: str, study: str | None, order: str, meaning: str) -> None:
     from storage import studies
-    from storage.studies import Order
+    from storage.studies import Control
 
-    with status.opened(storage, study, whole=True) as view:
+    with reader.open_study(storage, study, whole=True) as view:
         name, trained, trials = view.record.name, view.trained, view.record.trials
         if trained >= trials:
             click.echo(f"{name} is done, {trained} of {trials} trained: nobody works on it")
             return
-        studies.give_order(view.engine, view.record.id, Order(order))
+        studies.set_control(view.engine, view.record.id, Control(order))
     click.echo(f"{name}: workers {meaning}; `search resume {shlex.quote(name)}` goes on")
 
 
@@ -60,19 +116,19 @@ def resume(study: str | None, storage: str, data_dir: Path, workers: str, gpus: 
     from search.commands import launch_session
     from search.launcher.prepare import Flags
     from storage import studies
-    from storage.studies import Order
+    from storage.studies import Control
 
-    with status.opened(storage, study, whole=True) as view:
+    with reader.open_study(storage, study, whole=True) as view:
         record = view.record
-        studies.give_order(view.engine, record.id, Order.RUN)
-        if record.order == Order.PAUSE and someone_works(view):
+        studies.set_control(view.engine, record.id, Control.RUN)
+        if record.order == Control.PAUSE and someone_works(view):
             click.echo(f"{record.name}: the workers that waited go on")
             return 0
     flags = Flags(storage=storage, data_dir=data_dir, trials=record.trials, study=record.name)
     return launch_session.launch(flags, workers, gpus, None, None, False)
 
 
-def someone_works(view: status.View) -> bool:
+def someone_works(view: reader.StudyView) -> bool:
     """Whether a worker takes a trial within a few seconds, as one that waits does."""
     from storage import leases
 
@@ -91,7 +147,7 @@ def ps(study: str | None, storage: str, form: str) -> None:
     """What runs where: worker, device, trial, epoch."""
     from storage import leases
 
-    with status.opened(storage, study, whole=True) as view:
+    with reader.open_study(storage, study, whole=True) as view:
         rows: list[dict[str, Any]] = [
             {
                 "worker": running.worker,
@@ -104,4 +160,4 @@ def ps(study: str | None, storage: str, form: str) -> None:
             }
             for running in leases.running(view.engine, view.record.id)
         ]
-    status.emit(rows, form)
+    output.emit(rows, form)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from search import settings
-from search.commands import options, status
+from search.commands import options, output
 
 if TYPE_CHECKING:
     from search.study.duration import Estimate
     from space.budget import Budget
-    from space.domains import Knob
+    from space.domains import Domain
     from space.space import SearchSpace, Task
 
 FILE = click.argument("file", type=click.Path(path_type=Path), required=False)
@@ -55,9 +55,9 @@ def of_task(command: Any) -> Any:
                      help="Side of an image.  [default: by data set]"),
         click.option("--data", type=click.Choice(list(DATA)), default="cifar10", show_default=True,
                      help="Whose images these are; say the rest by the flags below."),
-        click.option("--max-macs", type=settings.Count(), metavar="N",
+        click.option("--max-macs", type=options.Count(), metavar="N",
                      help="Hard limit of multiply-accumulates of one image.  [default: none]"),
-        click.option("--max-params", "max_parameters", type=settings.Count(), default=settings.MAX_PARAMETERS,
+        click.option("--max-params", "max_parameters", type=options.Count(), default=settings.MAX_PARAMETERS,
                      show_default=True, metavar="N", help="Hard limit of trainable parameters."),
     ):  # fmt: skip
         command = flag(command)
@@ -74,7 +74,7 @@ def space() -> None:
 @options.format_
 def show(file: Path | None, form: str) -> None:
     """Every knob of a space FILE (TOML or JSON; else the default space), one a line."""
-    status.emit(list(rows(opened(file))), form)
+    output.emit(list(rows(opened(file))), form)
 
 
 @space.command()
@@ -88,7 +88,7 @@ def show(file: Path | None, form: str) -> None:
               help="Time a few networks here, and say how long the search might take.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(1), metavar="N",
               help="That would train.  [default: one a GPU, else one a CPU core]")  # fmt: skip
-@click.option("--train-images", type=settings.Count(), metavar="N",
+@click.option("--train-images", type=options.Count(), metavar="N",
               help="That a trial would train on.  [default: by data set]")  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1, 10_000),
               help="Of a trial.  [default: by data set]")  # fmt: skip
@@ -139,16 +139,16 @@ def check(
 @TABLE_OR_JSON
 def sample(file: Path | None, number: int, seed: int, out: Path | None, form: str, **facts: Any) -> None:
     """Draw networks of a space FILE (else of the default space), as a search proposes them at first."""
-    from search.launcher.display import summary
+    from search.study.text import summary
     from space import cost, files
-    from space.random_suggest import Dice
+    from space.random_suggest import RandomSuggest
     from space.sampling import propose, require_smallest
 
     found = opened(file)
     budget, task = asked(facts)
     require_geometry(found, task, file)
     require_smallest(found, budget, task)
-    dice, drawn = Dice(seed), list[dict[str, Any]]()
+    dice, drawn = RandomSuggest(seed), list[dict[str, Any]]()
     for i in range(1, number + 1):
         dice.clear()
         network = propose(found, budget, task, dice)
@@ -161,7 +161,7 @@ def sample(file: Path | None, number: int, seed: int, out: Path | None, form: st
             drawn.append(row | {"fingerprint": network.fingerprint, "architecture": network.document()})
         else:
             drawn.append(row | {"network": summary(network), "fingerprint": network.fingerprint})
-    status.emit(drawn, form)
+    output.emit(drawn, form)
     if out:
         click.echo(f"wrote {number} networks to {out}", err=True)
 
@@ -242,7 +242,7 @@ def rows(space: "SearchSpace") -> Iterator[dict[str, Any]]:
             yield _row(f"{name}.{field}", knob)
 
 
-def _row(name: str, knob: "Knob") -> dict[str, Any]:
+def _row(name: str, knob: "Domain") -> dict[str, Any]:
     if isinstance(knob, tuple):
         times = Counter(_told(value) for value in knob)
         values = ", ".join(text if n == 1 else f"{text} ({n}x)" for text, n in times.items())

@@ -1,127 +1,20 @@
 """The commands that only look: status, list, trials, best. Data on stdout, in the form asked for."""
 
-import csv
-import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from search.commands import options
+from search.commands.output import emit
+from search.study.reader import open_store, open_study
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
-    from search.study.config import Plan
-    from storage.records import Candidate, Epoch
-    from storage.studies import Study
-
-
-@dataclass(frozen=True)
-class View:
-    """One study, opened to be read; `number` is the trial after the colon, if one was named."""
-
-    engine: "Engine"
-    record: "Study"
-    number: int | None
-
-    @property
-    def plan(self) -> "Plan":
-        from search.study.config import Plan
-
-        return Plan.of(self.record.settings)
-
-    @property
-    def trained(self) -> int:
-        from storage import candidates
-
-        tally = candidates.tally(self.engine, self.record.id)
-        return sum(tally[state] for state in candidates.TRAINED)
-
-    def rows(self) -> "list[Candidate]":
-        from storage import candidates
-
-        return candidates.candidates(self.engine, self.record.id)
-
-    def epochs(self) -> "dict[int, list[Epoch]]":
-        from storage import candidates
-
-        return candidates.epochs(self.engine, self.record.id)
-
-    def candidate(self) -> "Candidate":
-        """The trial that was named, else the best. Raises StudyError where there is none."""
-        from space.errors import StudyError
-        from storage import candidates
-
-        if self.number is not None:
-            return candidates.find(self.engine, self.record.id, self.number)
-        found = candidates.best(self.engine, self.record.id)
-        if not found:
-            raise StudyError(f"study {self.record.name!r} has no network that was trained to the end yet")
-        return found[0]
-
-
-@contextmanager
-def engine(url: str) -> "Iterator[Engine]":
-    """The store, opened to be read: nothing is made that is not there."""
-    from storage import database
-
-    opened_ = database.connect(url, create=False)
-    try:
-        database.check(opened_)
-        yield opened_
-    finally:
-        opened_.dispose()
-
-
-@contextmanager
-def opened(url: str, reference: str | None, *, whole: bool = False) -> Iterator[View]:
-    """The study NAME or the trial NAME:137; the newest study without a reference.
-
-    Raises StudyError for a trial where only a `whole` study makes sense.
-    """
-    from space.errors import StudyError
-    from storage import studies
-
-    name, number = split_reference(reference)
-    if whole and number is not None:
-        raise StudyError(f"{reference!r} is a trial; name the study alone")
-    with engine(url) as opened_:
-        yield View(opened_, studies.find(opened_, name), number)
-
-
-def split_reference(reference: str | None) -> tuple[str | None, int | None]:
-    """STUDY:137 into its study and trial; `:137` is of the newest study."""
-    if reference is None:
-        return None, None
-    name, colon, number = reference.rpartition(":")
-    if colon and number.isdigit():
-        return name or None, int(number)
-    return reference, None
-
-
-def emit(rows: list[dict[str, Any]], form: str, title: str = "") -> None:
-    """Rows as a table for people, JSON or CSV for programs."""
-    if form == "json":
-        click.echo(json.dumps(rows, indent=1, default=str))
-    elif form == "csv":
-        if not rows:
-            return
-        writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    else:
-        from search.commands import table
-
-        table.show(rows, title)
+    from storage.records import Candidate
 
 
 def brief(row: "Candidate") -> dict[str, Any]:
     """What a list shows of a candidate."""
-    from search.launcher.display import summary
+    from search.study.text import summary
     from space.architecture import Architecture
 
     reason = row.reason.splitlines()[-1] if row.reason else None
@@ -146,11 +39,11 @@ def brief(row: "Candidate") -> dict[str, Any]:
 @options.format_
 def status(study: str | None, storage: str, form: str) -> None:
     """What a study has done, what runs, and what leads."""
-    from search.launcher.display import best_line, counts
     from search.recording import recovery
+    from search.study.text import best_line, counts
     from storage import candidates, leases
 
-    with opened(storage, study, whole=True) as view:
+    with open_study(storage, study, whole=True) as view:
         recovery.recover(view.engine, storage, view.record)
         tally = candidates.tally(view.engine, view.record.id)
         running = leases.running(view.engine, view.record.id)
@@ -189,14 +82,14 @@ def status(study: str | None, storage: str, form: str) -> None:
 @options.format_
 def list_(storage: str, form: str) -> None:
     """The studies of the store."""
-    from search.study.config import Plan
+    from search.study.config import StudyConfig
     from storage import candidates, studies
 
     rows = []
-    with engine(storage) as opened_:
+    with open_store(storage) as opened_:
         for record in studies.all_studies(opened_):
             tally, best_ = candidates.tally(opened_, record.id), candidates.best(opened_, record.id)
-            plan = Plan.of(record.settings)
+            plan = StudyConfig.of(record.settings)
             rows.append(
                 {
                     "study": record.name,
@@ -230,7 +123,7 @@ def trials(study: str | None, storage: str, form: str, sort: str, limit: int | N
 
     descending = sort in ("accuracy", "best_accuracy", "images_per_second")
     field = "number" if sort == "trial" else sort
-    with opened(storage, study, whole=True) as view:
+    with open_study(storage, study, whole=True) as view:
         rows = candidates.candidates(
             view.engine, view.record.id, sort=field, descending=descending, limit=limit
         )
@@ -249,7 +142,7 @@ def best(study: str | None, storage: str, form: str, top: int) -> None:
     from search.study.statistics import wilson
     from storage import candidates
 
-    with opened(storage, study, whole=True) as view:
+    with open_study(storage, study, whole=True) as view:
         images = view.plan.data.validation_images
         found = candidates.best(view.engine, view.record.id, top)
         view.candidate()

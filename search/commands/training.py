@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from search import settings
-from search.commands import options, status
+from search.commands import options, output
+from search.study import reader
 from search.study.network_reference import METAVAR
 
 
@@ -31,7 +31,7 @@ from search.study.network_reference import METAVAR
     help="Folder of weights, figures and checkpoints.  [default: training-NETWORK]")  # fmt: skip
 @click.option("--data", envvar="SEARCH_DATA", show_envvar=True, metavar="SPEC",
               help="cifar10, digits or folder:PATH.  [default: the study's, else cifar10]")  # fmt: skip
-@click.option("--train-images", type=settings.Count(), metavar="N", help="Train on so many images only.")
+@click.option("--train-images", type=options.Count(), metavar="N", help="Train on so many images only.")
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N.  [default: the first GPU, else cpu]")
 @click.option("--like", metavar="STUDY", help="Recipe, images and validation part are those of this study.")
 @click.option("--sealed", is_flag=True, help="Leave the test images sealed: validation figures only.")
@@ -42,7 +42,7 @@ def train(**given: Any) -> int:
     """Train a network to the end with several seeds, then test it once."""
     from search.training import train as training_train
 
-    return training_train.teach(training_train.Flags(**given))
+    return training_train.train_network(training_train.Flags(**given))
 
 
 @click.command()
@@ -53,9 +53,9 @@ def trainings(study: str | None, storage: str, form: str) -> None:
     """The full trainings of the store, or of one study: a row a seed."""
     from storage import trainings as stored
 
-    with status.engine(storage) as engine:
+    with reader.open_store(storage) as engine:
         rows = stored.of_study(engine, study)
-    status.emit(
+    output.emit(
         [
             {
                 "network": row.subject,
@@ -85,7 +85,7 @@ def predict(weights: Path, images: tuple[Path, ...], top: int, form: str) -> Non
     """Classify pictures with the WEIGHTS that search train or search export have left."""
     from search.training import predict as training_predict
 
-    status.emit(training_predict.classify(weights, images, top), form)
+    output.emit(training_predict.classify(weights, images, top), form)
 
 
 @click.command()

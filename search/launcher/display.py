@@ -12,12 +12,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from search.study.statistics import wilson
-from space.architecture import Architecture
+from search.study.text import best_line, counts, percent, span
 from storage.leases import Running
 from storage.records import TRAINED, Candidate, State
 
-SHOWN_ALWAYS = (State.COMPLETED, State.PRUNED, State.OVER_BUDGET, State.REPEATED, State.FAILED)
 WORKERS_SHOWN = 16
 
 
@@ -46,33 +44,6 @@ class Display(Protocol):
     def close(self) -> None: ...
 
 
-def percent(accuracy: float | None) -> str:
-    """An accuracy of 0..1 for people."""
-    return "-" if accuracy is None else f"{100 * accuracy:.2f}%"
-
-
-def summary(architecture: Architecture) -> str:
-    """A network in one line: stem, then blocks x width of each stage with its kernel."""
-    stages = " ".join(
-        f"{stage.blocks}x{stage.width}" + (f"/k{stage.kernel}" if stage.kernel != 3 else "")
-        for stage in architecture.stages
-    )
-    return f"stem {architecture.stem.width}, stages {stages}"
-
-
-def counts(tally: dict[State, int]) -> str:
-    """The ledger in words, without the states that nobody is in."""
-    shown = [state for state in State if state in SHOWN_ALWAYS or tally[state]]
-    return " · ".join(f"{state.value.replace('_', ' ')} {tally[state]}" for state in shown)
-
-
-def span(seconds: float) -> str:
-    """Seconds as 4:05 or 1:04:05."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 class Pace:
     """How long it will still take, from what was trained since the start."""
 
@@ -89,17 +60,6 @@ class Pace:
     @property
     def elapsed(self) -> str:
         return span(time.monotonic() - self.started)
-
-
-def best_line(best: Candidate | None, images: int) -> str:
-    """The leader with the 95% interval of an accuracy on so many validation images."""
-    if best is None or best.accuracy is None:
-        return "best so far: none"
-    network = summary(Architecture.parse(best.architecture))
-    return (
-        f"best so far: {percent(best.accuracy)} (95% {wilson(best.accuracy, images)}), trial {best.number}, "
-        f"{best.parameters:,} parameters, {network}"
-    )
 
 
 class LiveDisplay:
@@ -185,6 +145,6 @@ class LogDisplay:
         return f"{said}{best}; ETA {eta}"
 
 
-def make(console: Console) -> Display:
+def make_display(console: Console) -> Display:
     """The board where someone looks at a terminal, lines elsewhere."""
     return LiveDisplay(console) if console.is_terminal else LogDisplay(console)

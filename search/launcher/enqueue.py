@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from search.optuna_adapter import study as optuna_study
 from search.study import network_reference
-from search.study.config import Plan
+from search.study.config import StudyConfig
 from space import published
 from space.architecture import Architecture
 from space.errors import UsageError
@@ -34,7 +34,7 @@ class Starter:
     reason: str = ""
 
 
-def starters(sources: Sequence[str], plan: Plan, storage: str) -> list[Starter]:
+def starters(sources: Sequence[str], plan: StudyConfig, storage: str) -> list[Starter]:
     """Every network that the sources mean, once. Raises UsageError for one named by itself that cannot be."""
     found: dict[str, Starter] = {}
     for name, architecture, alone in _networks(sources, storage):
@@ -58,20 +58,20 @@ def _networks(sources: Sequence[str], storage: str) -> Iterator[tuple[str, Archi
             yield f"{network_reference.PUBLISHED}{entry.name}", entry.architecture, False
 
 
-def _starter(name: str, architecture: Architecture, plan: Plan) -> Starter:
+def _starter(name: str, architecture: Architecture, plan: StudyConfig) -> Starter:
     answers = suggestions_of(plan.space, plan.budget, plan.task, architecture)
     if isinstance(answers, dict):
         return Starter(name, architecture.fingerprint, answers)
     return Starter(name, architecture.fingerprint, None, answers[0])
 
 
-def enqueue(engine: Engine, storage: str, record: Study, plan: Plan, found: Sequence[Starter]) -> int:
+def enqueue(engine: Engine, storage: str, record: Study, plan: StudyConfig, found: Sequence[Starter]) -> int:
     """Puts those that can be made before everything else, unless the study has them; returns how many."""
     known = {row.fingerprint for row in candidates.candidates(engine, record.id)}
     fresh = [starter for starter in found if starter.answers and starter.fingerprint not in known]
     if not fresh:
         return 0
-    with optuna_study.opened(storage, record.name, plan) as study:
+    with optuna_study.open_study(storage, record.name, plan) as study:
         before = len(study.get_trials(deepcopy=False))
         for starter in fresh:
             note = {"started_from": starter.name}

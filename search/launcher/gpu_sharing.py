@@ -18,11 +18,11 @@ from typing import Any
 
 from search import settings
 from search.machine.devices import Slot
-from search.machine.signals import die_with_parent
-from search.study.config import Plan
+from search.machine.processes import die_with_parent
+from search.study.config import StudyConfig
 from space import cost, sampling
 from space.architecture import Architecture
-from space.random_suggest import Dice
+from space.random_suggest import RandomSuggest
 from trainer.recipe.document import Recipe
 
 MOST = 8
@@ -78,14 +78,18 @@ def decide(measure: Measure, memory: int | None, most: int = MOST) -> Packing:
     return Packing(best, together, f"{most} is the most that is tried")
 
 
-def networks(plan: Plan) -> list[Architecture]:
+def networks(plan: StudyConfig) -> list[Architecture]:
     """Of the space, by multiply-accumulates: one at the lower quartile, the median one, the largest."""
-    drawn = [sampling.propose(plan.space, plan.budget, plan.task, Dice(seed)) for seed in range(DRAWS)]
+    drawn = [
+        sampling.propose(plan.space, plan.budget, plan.task, RandomSuggest(seed)) for seed in range(DRAWS)
+    ]
     ranked = sorted(drawn, key=lambda network: cost.total(network).macs)
     return [ranked[len(ranked) // 4], ranked[len(ranked) // 2], ranked[-1]]
 
 
-def measured(plan: Plan, device: Mapping[str, str], free: int | None, seconds: float = SECONDS) -> Packing:
+def measured(
+    plan: StudyConfig, device: Mapping[str, str], free: int | None, seconds: float = SECONDS
+) -> Packing:
     """Probes of the plan's networks on a device, which its environment pins."""
     task = {
         "networks": [network.document() for network in networks(plan)],
@@ -159,7 +163,7 @@ def free_memory(gpu: str) -> int | None:
     return None
 
 
-def packed(plan: Plan, trials: int, slots: Sequence[Slot], say: Callable[[str], None]) -> int | None:
+def packed(plan: StudyConfig, trials: int, slots: Sequence[Slot], say: Callable[[str], None]) -> int | None:
     """Workers for all of these slots, one a GPU; None where nothing is to be decided: no GPU, few trials."""
     gpus = [slot.environment.get("CUDA_VISIBLE_DEVICES", "") for slot in slots]
     if not gpus or not all(gpus) or trials < WORTH_TRIALS * len(gpus):

@@ -15,14 +15,14 @@ from sqlalchemy import Engine
 from search import settings
 from search.launcher.display import Display, Snapshot
 from search.launcher.prepare import Flags
-from search.launcher.worker_pool import Fleet
+from search.launcher.worker_pool import WorkerPool
 from search.machine.devices import Slot
-from search.optuna_adapter import study as optuna_study
-from search.recording.recorder import OUT_OF_REACH, OutOfPatienceError, Patience
-from search.study.config import Plan
+from search.recording import reconcile as reconciling
+from search.recording.outage import OUT_OF_REACH, Outage, OutageTooLongError
+from search.study.config import StudyConfig
 from storage import candidates, leases, studies
 from storage.records import TRAINED, Candidate, State
-from storage.studies import Order, Study
+from storage.studies import Control, Study
 
 POLL_SECONDS = 0.5
 
@@ -47,7 +47,7 @@ class End:
     """How a launch ended."""
 
     snapshot: Snapshot
-    order: Order
+    order: Control
     interrupted: int  # the signal, 0 for none
     exhausted: bool
     spent: str | None  # the limit that was reached
@@ -74,7 +74,7 @@ class Launch:
         flags: Flags,
         engine: Engine,
         record: Study,
-        plan: Plan,
+        plan: StudyConfig,
         opened: optuna.Study,
         slots: list[Slot],
         make_room: bool = False,
@@ -83,13 +83,13 @@ class Launch:
         self.flags, self.engine, self.record, self.plan, self.optuna = flags, engine, record, plan, opened
         self.make_room = make_room
         self.logs = flags.data_dir / "logs" / record.name
-        self.patience = Patience(flags.patience_seconds, self._say)
+        self.patience = Outage(flags.patience_seconds, self._say)
         self.ended: int | None = None  # candidates that had ended at the last look
         self.last: Snapshot | None = None
         self.spent: str | None = None
         self.device_seconds = 0.0
         self.told, self.said, self.worked = 0, "", time.monotonic()
-        self.fleet = Fleet(
+        self.fleet = WorkerPool(
             slots,
             self.logs,
             self._command,
@@ -114,7 +114,7 @@ class Launch:
 
     def _on_death(self, worker: str) -> bool:
         """Whether a worker that died had finished a trial. What it held goes to another one at once."""
-        optuna_study.recover(self.optuna, leases.evict(self.engine, self.record.id, worker))
+        reconciling.tell_lost(self.optuna, leases.evict(self.engine, self.record.id, worker))
         rows = candidates.candidates(self.engine, self.record.id, states=TRAINED)
         return any(row.worker == worker for row in rows)
 
@@ -128,7 +128,7 @@ class Launch:
             self.patience.insist(self._tidy)
             self.fleet.start()
             self._attend(display, interrupts)
-        except OutOfPatienceError:
+        except OutageTooLongError:
             if interrupts.count < 2:
                 raise
         finally:
@@ -155,8 +155,8 @@ class Launch:
 
     def _tidy(self) -> None:
         """Takes back what those who worked here before left behind."""
-        optuna_study.recover(self.optuna, leases.reap(self.engine, self.record.id))
-        optuna_study.reconcile(self.optuna, self.engine, self.record.id)
+        reconciling.tell_lost(self.optuna, leases.reap(self.engine, self.record.id))
+        reconciling.reconcile(self.optuna, self.engine, self.record.id)
 
     def _check_limits(self, elapsed: float) -> None:
         if self.flags.timeout is not None and elapsed > self.flags.timeout:
@@ -187,7 +187,7 @@ class Launch:
     def _end(self, display: Display, interrupts: Interrupts) -> End:
         try:
             snapshot, order = self.patience.insist(self._reconciled)
-        except OutOfPatienceError:
+        except OutageTooLongError:
             if interrupts.count < 2 or self.last is None:
                 raise
             self._say("the database is away: what it is owed is kept here, and the next launch takes it in")
@@ -205,9 +205,9 @@ class Launch:
             none_left=bool(places) and len(closed) == len(places),
         )
 
-    def _reconciled(self) -> tuple[Snapshot, Order]:
+    def _reconciled(self) -> tuple[Snapshot, Control]:
         """The books once nobody works here any more."""
-        optuna_study.reconcile(self.optuna, self.engine, self.record.id)
+        reconciling.reconcile(self.optuna, self.engine, self.record.id)
         return self.snapshot(), studies.find(self.engine, self.record.name).order
 
     def _others_work(self, interrupts: Interrupts) -> bool:
@@ -216,14 +216,14 @@ class Launch:
             return False
         try:
             if self.patience.calm(self.flags.lease_seconds):
-                optuna_study.recover(self.optuna, leases.reap(self.engine, self.record.id))
+                reconciling.tell_lost(self.optuna, leases.reap(self.engine, self.record.id))
             tally = candidates.tally(self.engine, self.record.id)
             record = studies.find(self.engine, self.record.name)
         except OUT_OF_REACH as error:
             self.patience.wait(error)
             return True
         unfinished = sum(tally[state] for state in TRAINED) < record.trials
-        return unfinished and (record.order == Order.RUN or tally[State.RUNNING] > 0)
+        return unfinished and (record.order == Control.RUN or tally[State.RUNNING] > 0)
 
     def _say(self, line: str) -> None:
         self.said = line

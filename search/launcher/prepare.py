@@ -12,9 +12,8 @@ from sqlalchemy import Engine
 from search import settings
 from search.optuna_adapter import study as optuna_study
 from search.study import config as study_config
-from search.study.config import Images, Plan
-from space import forecast, sampling
-from space import space as spaces
+from search.study.config import Images, StudyConfig
+from space import forecast, sampling, space as spaces
 from space.budget import Budget
 from space.errors import StorageError, StudyError
 from space.space import Task
@@ -73,7 +72,7 @@ def existing(flags: Flags) -> Study | None:
         engine.dispose()
 
 
-def make_plan(flags: Flags, stored: Plan | None) -> Plan:
+def make_plan(flags: Flags, stored: StudyConfig | None) -> StudyConfig:
     """The plan that the flags mean; what they leave open comes from the stored study, else from defaults.
 
     Raises what is wrong with a file, the data or the budget, NothingFitsError included.
@@ -94,7 +93,7 @@ def make_plan(flags: Flags, stored: Plan | None) -> Plan:
     chosen = flags.sampling or (stored.sampling if stored else "fit")
     if chosen == "reject" and not stored:
         forecast.require_luck(forecast.forecast(space, budget, task))
-    return Plan(
+    return StudyConfig(
         space=space,
         budget=budget,
         task=task,
@@ -107,7 +106,7 @@ def make_plan(flags: Flags, stored: Plan | None) -> Plan:
     )
 
 
-def _recipe(flags: Flags, stored: Plan | None, data: study_config.DataPlan) -> Recipe:
+def _recipe(flags: Flags, stored: StudyConfig | None, data: study_config.DataConfig) -> Recipe:
     recipe = stored.recipe if stored else defaults(data.spec)
     if flags.recipe:
         recipe = Recipe.load(flags.recipe, recipe)
@@ -118,7 +117,7 @@ def _recipe(flags: Flags, stored: Plan | None, data: study_config.DataPlan) -> R
     return recipe
 
 
-def _data(flags: Flags, stored: Plan | None) -> tuple[study_config.DataPlan, Images]:
+def _data(flags: Flags, stored: StudyConfig | None) -> tuple[study_config.DataConfig, Images]:
     """The images, and the plan's words for them: those of the stored study where they are the same images,
     wherever they lie."""
     was = stored.data if stored else None
@@ -137,10 +136,10 @@ def _data(flags: Flags, stored: Plan | None) -> tuple[study_config.DataPlan, Ima
     return found, images
 
 
-def prepare(flags: Flags) -> tuple[Engine, Study, Plan]:
+def prepare(flags: Flags) -> tuple[Engine, Study, StudyConfig]:
     """Everything checked, then the study made, or the one that is there given its new target."""
     record = existing(flags)
-    stored = Plan.of(record.settings) if record else None
+    stored = StudyConfig.of(record.settings) if record else None
     plan = make_plan(flags, stored)
     if record and stored:
         study_config.require_same(record.name, stored, plan)
@@ -149,11 +148,11 @@ def prepare(flags: Flags) -> tuple[Engine, Study, Plan]:
     if record:
         tally = candidates.tally(engine, record.id)
         studies.set_trials(engine, record.id, max(flags.trials, sum(tally[state] for state in TRAINED)))
-        studies.give_order(engine, record.id, studies.Order.RUN)
+        studies.set_control(engine, record.id, studies.Control.RUN)
         return engine, studies.find(engine, record.name), plan
     name = flags.study or settings.study_name(datetime.now())
     optuna_study.create(flags.storage, name, plan)
-    from search.worker.context import versions
+    from search.study.versions import installed_versions
 
     try:
         record = studies.create(
@@ -164,7 +163,7 @@ def prepare(flags: Flags) -> tuple[Engine, Study, Plan]:
             max_macs=plan.budget.max_macs,
             seed=plan.seed,
             settings=plan.document(),
-            versions=versions(),
+            versions=installed_versions(),
         )
     except StudyError:
         engine.dispose()

@@ -10,23 +10,30 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
 
 from search.machine.devices import Slot
-from search.machine.signals import MADE_ROOM
+from search.machine.processes import MADE_ROOM, kill_process_group, last_line
 
 DEATHS_IN_A_ROW = 3  # without a finished trial: then the slot is closed
-SHORT = "the memory of its device was short beside the other workers"
+
+
+MEMORY_SHORT = "the memory of its device was short beside the other workers"
+
+
 SECONDS_TO_END = 15.0  # for a worker that was told to end at once
+
+
 CLEAN_ENDS = (0, 4)  # done or stopped; the space is exhausted
+
+
 HOPELESS_ENDS = (2, 5)  # usage, environment: another worker would end the same way
 
 
 @dataclass
-class Place:
+class PoolSlot:
     """One slot and the worker in it."""
 
     slot: Slot
@@ -40,7 +47,7 @@ class Place:
     codes: list[int] = field(default_factory=list)
 
 
-class Fleet:
+class WorkerPool:
     """`command(worker, may_leave)` is what to run, with whether it may end to make room for the others of its
     device; `on_death(worker)` says whether it had finished a trial."""
 
@@ -54,7 +61,7 @@ class Fleet:
         prefix: str,
     ) -> None:
         logs.mkdir(parents=True, exist_ok=True)
-        self.places = [Place(slot, logs / f"{slot.name}.log") for slot in slots]
+        self.places = [PoolSlot(slot, logs / f"{slot.name}.log") for slot in slots]
         self.command, self.environment, self.on_death, self.prefix = command, environment, on_death, prefix
         self.ending = False
         self.token = token_hex(3)
@@ -63,7 +70,7 @@ class Fleet:
         for place in self.places:
             self._start(place)
 
-    def _start(self, place: Place) -> None:
+    def _start(self, place: PoolSlot) -> None:
         place.starts += 1
         place.worker = f"{self.prefix}-{place.slot.name}-{os.getpid()}-{self.token}.{place.starts}"
         try:
@@ -71,7 +78,7 @@ class Fleet:
         except OSError as error:  # no memory for a process, no space for its log
             place.closed = f"cannot start a worker: {error.strerror}"
 
-    def _open(self, place: Place) -> None:
+    def _open(self, place: PoolSlot) -> None:
         with place.log.open("ab") as log:
             place.process = subprocess.Popen(
                 [sys.executable, "-m", "search", *self.command(place.worker, place.may_leave)],
@@ -83,7 +90,7 @@ class Fleet:
             )
 
     @property
-    def alive(self) -> list[Place]:
+    def alive(self) -> list[PoolSlot]:
         return [place for place in self.places if place.process is not None]
 
     def watch(self) -> None:
@@ -95,7 +102,7 @@ class Fleet:
                 continue
             # First what may fail with the database: then this death is met again at the next look.
             finished = code in CLEAN_ENDS or self.on_death(place.worker)
-            sweep(place.process)
+            kill_process_group(place.process)
             place.process = None
             place.codes.append(code)
             if code in CLEAN_ENDS or self.ending:
@@ -110,23 +117,23 @@ class Fleet:
             else:
                 self._start(place)
 
-    def _leave(self, place: Place) -> None:
+    def _leave(self, place: PoolSlot) -> None:
         """Closes the place of a worker that made room; the last one of a device stays."""
         if self._has_others(place):
-            place.closed = SHORT
+            place.closed = MEMORY_SHORT
         else:
             place.may_leave = False
             self._start(place)
 
-    def _replace(self, broken: Place) -> None:
+    def _replace(self, broken: PoolSlot) -> None:
         """Opens a place again that was closed to make room, where nobody is left on the device."""
         same = [place for place in self.places if place.slot.environment == broken.slot.environment]
-        left = [place for place in same if place.closed == SHORT]
+        left = [place for place in same if place.closed == MEMORY_SHORT]
         if left and not self._has_others(broken):
             left[0].closed, left[0].may_leave = None, False
             self._start(left[0])
 
-    def _has_others(self, place: Place) -> bool:
+    def _has_others(self, place: PoolSlot) -> bool:
         """Whether another worker of its device lives."""
         return any(
             other.slot.environment == place.slot.environment
@@ -152,15 +159,3 @@ class Fleet:
                 os.killpg(place.process.pid, signal.SIGKILL)
                 place.process.wait()
         self.watch()
-
-
-def sweep(process: subprocess.Popen[bytes]) -> None:
-    """Ends what a dead worker may have left in its process group."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def last_line(log: Path) -> str:
-    """The last words of a worker."""
-    lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else ""

@@ -16,7 +16,7 @@ POLL_SECONDS = 0.2
 Waiting = Callable[[], None]  # called while one waits; what it raises ends the wait
 
 
-class Room:
+class DeviceLock:
     """The room of one device of this machine. Where files cannot be locked everyone has one to himself."""
 
     def __init__(self, folder: Path, device: str) -> None:

@@ -1,17 +1,14 @@
 """How a worker is told to end: signals, and the death of whoever started it."""
 
-import ctypes
 import os
 import signal
-import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
-STALLED = 75  # exit code of a worker whose training hung
-MADE_ROOM = 76  # and of one that leaves a device to the others
 
-
-class Ending:
+class ShutdownRequest:
     """Counts the signals to end: the first drains, the second, or the end of the grace period, cancels.
 
     Under a launcher that lives its word counts alone: a batch system tells every process, and the launcher
@@ -54,19 +51,18 @@ class Ending:
         return self.signals > 1 or time.monotonic() > self.deadline
 
 
-def die_with_parent(parent: int) -> None:
-    """Asks Linux for a SIGTERM when the process that started this one is gone (prctl PR_SET_PDEATHSIG).
-
-    A parent that was gone before is noticed too, by its number.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGTERM)
+SIGTERM_CODE = 143
 
 
-def abandon() -> None:
-    """Ends this process though a thread of it hangs: nothing is left to save."""
-    sys.stderr.write("the training hangs: this worker ends\n")
-    sys.stderr.flush()
-    os._exit(STALLED)
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Within, SIGTERM raises SystemExit(143) in the main thread."""
+
+    def end(_signal: int, _frame: object) -> None:
+        raise SystemExit(SIGTERM_CODE)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -15,18 +15,22 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from space.sampling import Suggest
+from storage.records import Candidate, State
 
 Drawn = TypeVar("Drawn")
+
+
 DRAFT = -1  # number and id of a trial that is not stored yet
+
 
 # Samplers that write nothing of a trial which its parameters do not say as well.
 DRAFTING = (optuna.samplers.TPESampler, optuna.samplers.GPSampler, optuna.samplers.RandomSampler)
 
 
-class Aside:
+class CachedTrials:
     """A storage that is read through; what a sampler notes about a draft is dropped.
 
     The trials are read once: a sampler that asks for them anew for each parameter would see no more than
@@ -55,11 +59,11 @@ class Aside:
             self._storage.set_trial_system_attr(trial_id, key, value)
 
 
-class Draft:
+class PendingTrial:
     """A trial whose parameters are being chosen, after these trials; suggests as optuna.Trial does."""
 
     def __init__(self, study: optuna.Study, trials: list[FrozenTrial]) -> None:
-        aside: Any = Aside(study._storage, study._study_id, trials)
+        aside: Any = CachedTrials(study._storage, study._study_id, trials)
         self.study = optuna.Study(study.study_name, aside, sampler=study.sampler)
         self.kept = study
         self.trial = _empty()
@@ -117,7 +121,7 @@ def ask(
         for name, value in describe(drawn).items():
             trial.set_user_attr(name, value)
         return trial, drawn
-    draft = Draft(study, trials)
+    draft = PendingTrial(study, trials)
     drawn = draw(draft)
     return draft.keep(describe(drawn)), drawn
 
@@ -148,3 +152,27 @@ def _empty() -> FrozenTrial:
 def _only(distribution: BaseDistribution) -> float:
     """The one value of a distribution that has no other, as it is stored."""
     return 0.0 if isinstance(distribution, CategoricalDistribution) else float(distribution.low)  # type: ignore[attr-defined]
+
+
+def ask_again(study: optuna.Study, broken: Candidate) -> Trial:
+    """A trial of the network of one that broke off: the next attempt at a lost one, else the same."""
+    dead = trial_of(study, broken.number)
+    attempt = broken.attempt + 1 if broken.state == State.LOST else broken.attempt
+    again = create_trial(
+        state=TrialState.RUNNING,
+        params=dead.params,
+        distributions=dead.distributions,
+        user_attrs={
+            "parameters": broken.parameters,
+            "macs": broken.macs,
+            "retry_of": broken.number,
+            "attempt": attempt,
+        },
+    )
+    # Study.add_trial does this and keeps the id to itself.
+    return Trial(study, study._storage.create_new_trial(study._study_id, template_trial=again))
+
+
+def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
+    """Optuna's trial of this number."""
+    return next(trial for trial in study.get_trials(deepcopy=False) if trial.number == number)

@@ -8,7 +8,7 @@ import socketserver
 from collections.abc import Callable
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from search.optuna_adapter import study as optuna_study
+from search.optuna_adapter import storage as optuna_storage, study as optuna_study
 from space.errors import EnvironmentProblem, StorageError, UsageError
 from storage import database
 
@@ -39,7 +39,7 @@ def serve(url: str, host: str, port: int, allow_remote: bool, ready: Callable[[s
 
     optuna_study.quiet()
     _make_tables(url)
-    with optuna_study.opened_storage(url) as storage:
+    with optuna_storage.open_storage(url) as storage:
         try:
             server = make_server(host, port, wsgi(storage), server_class=_Server, handler_class=_Silent)
         except OSError as error:

@@ -5,7 +5,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, Trial
 
-from search.optuna_adapter.ask import Aside
+from search.optuna_adapter.ask import CachedTrials
 from search.optuna_adapter.storage import Storage
 from search.study.config import PrunerName
 
@@ -56,7 +56,7 @@ class Pruning:
         if self._news(getattr(storage, "_backend", storage)):
             self.trials = self.study.get_trials(deepcopy=False)
             self.unfinished = [one._trial_id for one in self.trials if not one.state.is_finished()]
-            aside: Any = Aside(storage, self.study._study_id, self.trials)
+            aside: Any = CachedTrials(storage, self.study._study_id, self.trials)
             self.seen = optuna.Study(self.study.study_name, aside, self.study.sampler, pruner)
         return pruner.prune(self.seen, trial)
 

@@ -20,7 +20,12 @@ from optuna.samplers._tpe.sampler import default_gamma
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from search.optuna_adapter.pruner import STARTUP_TRIALS
+from search.study.config import SamplerName
+
 LOOKED_AT = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+
+
 Read = Callable[[FrozenTrial], Mapping[str, Any]]  # a trial's parameters
 
 
@@ -99,7 +104,7 @@ class Part:
         self.numbers = np.array([trial.number for trial in trials], dtype=np.int64)
 
 
-class Tpe(optuna.samplers.TPESampler):
+class CachedTPESampler(optuna.samplers.TPESampler):
     """For one proposal; `after` is the sampler of the proposal before it in the same study.
 
     Running trials count among the bad ones, as Optuna 5 has it.
@@ -112,7 +117,7 @@ class Tpe(optuna.samplers.TPESampler):
         self._columns: dict[tuple[str, BaseDistribution], Column] = {}
         self._ranking: Ranking | None = None
         self._parts: tuple[Part, Part] | None = None
-        if isinstance(after, Tpe):
+        if isinstance(after, CachedTPESampler):
             self._columns, self._ranking = after._columns, after._ranking
             self._search_space = after._search_space  # which parameters all trials share
 
@@ -141,3 +146,26 @@ class Tpe(optuna.samplers.TPESampler):
         values = {name: column[whole] for name, column in columns.items()}
         make: Callable[..., Any] = self._parzen_estimator_cls
         return make(values, search_space, self._parzen_estimator_parameters)
+
+
+def make_sampler(
+    name: SamplerName, *seed: int, after: optuna.samplers.BaseSampler | None = None
+) -> optuna.samplers.BaseSampler:
+    """A sampler for one claim: `seed` holds the study's seed, the claim's ordinal and what else must
+    differ, so that equal searches are equal and no two workers propose twins.
+
+    It takes over what the one before it knew of the study's finished trials. To work that out anew would cost
+    each proposal a look at every trial there is.
+    """
+    number = _mixed(seed)
+    if name == "random":
+        return optuna.samplers.RandomSampler(seed=number)
+    if name == "gp":
+        return optuna.samplers.GPSampler(seed=number, n_startup_trials=STARTUP_TRIALS)
+    return CachedTPESampler(seed=number, n_startup_trials=STARTUP_TRIALS, after=after)
+
+
+def _mixed(seed: tuple[int, ...]) -> int:
+    from numpy.random import SeedSequence
+
+    return int(SeedSequence(seed).generate_state(1)[0])

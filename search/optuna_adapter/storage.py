@@ -7,7 +7,8 @@ values and checks here are Optuna's own; the tests compare what both read and wr
 
 import json
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from datetime import UTC, datetime
 from functools import cache, lru_cache
@@ -38,6 +39,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from storage import database
 
@@ -45,7 +47,10 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 MANY = 500  # trials: fewer are named one by one
+
+
 OPEN = [TrialState.RUNNING, TrialState.WAITING]  # what may still be changed
+
 
 # What a trial has several of, by the names of the object mapper's relations; params are told apart below.
 PARTS: dict[str, Any] = {
@@ -375,3 +380,29 @@ def _range(document: str) -> BaseDistribution:
 def _step(step: int, value: float) -> dict[str, Any]:
     stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
     return {"step": step, "intermediate_value": stored, "intermediate_value_type": kind}
+
+
+CREATE_ATTEMPTS = 8  # at a table of Optuna's; each is met once by whoever is second
+
+
+def _created(url: str) -> Storage:
+    """Launchers that meet at an empty database all make Optuna's tables; whoever is second tries again."""
+    for attempt in range(1, CREATE_ATTEMPTS + 1):
+        try:
+            return Storage(url)
+        except DBAPIError as error:
+            made_meanwhile = isinstance(error, IntegrityError) or "already exists" in str(error)
+            if not made_meanwhile or attempt == CREATE_ATTEMPTS:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+@contextmanager
+def open_storage(url: str) -> Iterator[Storage]:
+    """Optuna's tables in the same database, under the same time limits; made where they are not there."""
+    storage = _created(url)
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from time import monotonic, sleep
-from typing import TypeVar
 
 import optuna
 from optuna.trial import Trial
@@ -18,102 +16,24 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import (
     DataError,
     IntegrityError,
-    InterfaceError,
-    InternalError,
-    OperationalError,
     ProgrammingError,
 )
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from search.optuna_adapter import storage as optuna_storage
-from search.optuna_adapter import study as optuna_study
 from search.optuna_adapter.pruner import Pruning
-from search.recording.spool import End, Owed, Spool
-from space.errors import LeaseLostError, StorageError
+from search.recording import reconcile as reconciling
+from search.recording.outage import OUT_OF_REACH, Outage, one_line
+from search.recording.spool import Spool, SpooledTrial, TrialEnd
+from space.errors import LeaseLostError
 from storage import candidates, leases
 from storage.candidates import Also
-from storage.database import redacted
 from storage.leases import Claim
-from storage.records import Candidate, Epoch, Measured, State
+from storage.records import Candidate, Epoch, State, TrainingMetrics
 
-# The database, not the trial: wait and try again.
-OUT_OF_REACH = (
-    StorageError,
-    OperationalError,
-    InterfaceError,
-    InternalError,
-    PoolTimeout,
-    optuna.exceptions.StorageInternalError,
-)
 ANSWER_SECONDS = 5.0  # that a training waits for an entry
-RETRY_SECONDS = 1.0
-Answer = TypeVar("Answer")
 
 
-class OutOfPatienceError(StorageError):
-    """The database was away for too long, or the user does not want to wait for it."""
-
-
-class Patience:
-    """How long the database has been away, and whether that is too long, or nobody wants to wait."""
-
-    def __init__(
-        self, seconds: float, say: Callable[[str], None], given_up: Callable[[], bool] = lambda: False
-    ) -> None:
-        self.seconds, self.say, self.given_up = seconds, say, given_up
-        self.since: float | None = None  # when a wait began
-        self.missed = False  # an answer, without waiting for it
-        self.returned = float("-inf")
-
-    def wait(self, error: BaseException) -> None:
-        """Waits a moment. Raises OutOfPatienceError when the database was away for longer than it may."""
-        if isinstance(error, OutOfPatienceError):
-            raise error
-        line = one_line(error)
-        if self.since is None:
-            self.since = monotonic()
-            self.say(f"the database is away: {line}")
-        if self.given_up():
-            raise OutOfPatienceError(f"told to end while the database is away: {line}") from None
-        if monotonic() - self.since > self.seconds:
-            raise OutOfPatienceError(f"the database was away for {self.seconds:.0f} s: {line}") from None
-        sleep(RETRY_SECONDS)
-
-    def insist(self, act: Callable[[], Answer]) -> Answer:
-        """What `act`, which may be repeated, returns once the database lets it. Raises OutOfPatienceError."""
-        while True:
-            try:
-                answer = act()
-            except OUT_OF_REACH as error:
-                self.wait(error)
-            else:
-                self.back()
-                return answer
-
-    def miss(self) -> None:
-        """It did not answer, and nobody waits for it."""
-        self.missed = True
-
-    def back(self) -> None:
-        """It answered."""
-        if self.since is not None:
-            self.say(f"the database is back after {monotonic() - self.since:.0f} s")
-        if self.since is not None or self.missed:
-            self.returned = monotonic()
-        self.since, self.missed = None, False
-
-    def calm(self, seconds: float) -> bool:
-        """Whether it has answered for so long that a living worker would have been heard by now."""
-        return self.since is None and not self.missed and monotonic() - self.returned > seconds
-
-
-def one_line(error: BaseException) -> str:
-    """What an error of the database says, without the statement."""
-    nothing = "it does not answer" if isinstance(error, TimeoutError) else type(error).__name__
-    return redacted((str(error).strip().splitlines() or [nothing])[0])
-
-
-class Book:
+class TrialRecorder:
     """Where a trial is written down. Raises LeaseLostError once the trial is somebody else's."""
 
     def __init__(
@@ -124,7 +44,7 @@ class Book:
         trial: Trial,
         candidate: Candidate,
         spool: Path,
-        patience: Patience,
+        patience: Outage,
     ) -> None:
         self.engine, self.study, self.claim = engine, study, claim
         self.trial, self.candidate, self.patience = trial, candidate, patience
@@ -133,7 +53,7 @@ class Book:
         self.epochs: list[Epoch] = []  # that are owed
         self.entered: dict[int, Epoch] = {}
         self.anew = False  # what is stored may be of a training that was given up
-        self.end: End | None = None
+        self.end: TrialEnd | None = None
         self.unkept = False  # on the disk, as was said
         self.paid = False  # the end is written, by us and by Optuna
         self.writer = ThreadPoolExecutor(1, thread_name_prefix="book")
@@ -163,10 +83,10 @@ class Book:
         self.epochs, self.entered = [], {}
         self.pruning.steps.clear()
 
-    def close(self, state: State, reason: str | None, outcome: Measured | None) -> None:
+    def close(self, state: State, reason: str | None, outcome: TrainingMetrics | None) -> None:
         """Enters how the trial ended. Raises StorageError when patience is at an end; the spool stays."""
         self._require_open()
-        self.end = End(state, reason, outcome)
+        self.end = TrialEnd(state, reason, outcome)
         try:
             self._pay_patiently()
         except LeaseLostError:
@@ -205,7 +125,9 @@ class Book:
         """On the disk if that takes it; what is owed stays in memory too."""
         owing = tuple(self.epochs)  # first: the writer moves them from here to there
         epochs = {epoch.epoch: epoch for epoch in (*self.entered.values(), *owing)}  # all: see results.finish
-        owed = Owed(self.claim, self.candidate.id, self.trial.number, tuple(epochs.values()), self.end)
+        owed = SpooledTrial(
+            self.claim, self.candidate.id, self.trial.number, tuple(epochs.values()), self.end
+        )
         try:
             self.spool.keep(owed)
         except OSError as error:
@@ -240,9 +162,9 @@ class Book:
             self.pruning.steps[step] = value
             self.entered[step] = epoch
 
-    def _finish(self, end: End) -> None:
+    def _finish(self, end: TrialEnd) -> None:
         trial_id, steps = self.trial._trial_id, self.pruning.steps
-        state, value = optuna_study.told(end.state, end.outcome, steps)
+        state, value = reconciling.optuna_outcome(end.state, end.outcome, steps)
         finish = partial(
             candidates.finish,
             self.engine,

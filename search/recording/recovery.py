@@ -11,9 +11,10 @@ def recover(engine: Engine, url: str, record: Study) -> int:
     lost = leases.reap(engine, record.id)
     if lost:
         from search.optuna_adapter import study as optuna_study
-        from search.study.config import Plan
+        from search.recording import reconcile as reconciling
+        from search.study.config import StudyConfig
 
         optuna_study.quiet()
-        with optuna_study.opened(url, record.name, Plan.of(record.settings)) as opened:
-            optuna_study.recover(opened, lost)
+        with optuna_study.open_study(url, record.name, StudyConfig.of(record.settings)) as opened:
+            reconciling.tell_lost(opened, lost)
     return len(lost)

@@ -18,43 +18,43 @@ import optuna
 from sqlalchemy import Engine
 
 from search.optuna_adapter import storage as optuna_storage
-from search.optuna_adapter import study as optuna_study
+from search.recording import reconcile as reconciling
 from space.errors import LeaseLostError
 from storage import candidates
 from storage.leases import Claim
-from storage.records import Epoch, Measured, State
+from storage.records import Epoch, State, TrainingMetrics
 
 
 @dataclass(frozen=True)
-class End:
+class TrialEnd:
     """How a trial ended."""
 
     state: State
     reason: str | None
-    outcome: Measured | None
+    outcome: TrainingMetrics | None
 
 
 @dataclass(frozen=True)
-class Owed:
+class SpooledTrial:
     """All entries of one trial, some of which the database does not have yet."""
 
     claim: Claim
     candidate_id: int
     number: int
     epochs: tuple[Epoch, ...]
-    end: End | None
+    end: TrialEnd | None
 
     def text(self) -> str:
         return json.dumps(asdict(self))
 
     @classmethod
-    def parse(cls, text: str) -> "Owed":
+    def parse(cls, text: str) -> "SpooledTrial":
         """Raises ValueError, KeyError or TypeError for what is none."""
         found = json.loads(text)
         end = found["end"]
         if end:
-            outcome = Measured(**end["outcome"]) if end["outcome"] else None
-            end = End(State(end["state"]), end["reason"], outcome)
+            outcome = TrainingMetrics(**end["outcome"]) if end["outcome"] else None
+            end = TrialEnd(State(end["state"]), end["reason"], outcome)
         epochs = tuple(Epoch(**epoch) for epoch in found["epochs"])
         return cls(Claim(**found["claim"]), found["candidate_id"], found["number"], epochs, end)
 
@@ -66,7 +66,7 @@ class Spool:
         self.path = folder / f"{claim.study_id}-{claim.token}.json"
         self._file: IO[str] | None = None
 
-    def keep(self, owed: Owed) -> None:
+    def keep(self, owed: SpooledTrial) -> None:
         """Holds exactly this from now on, on the disk. Raises OSError, and then holds what it held."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         new = self.path.with_suffix(".new")
@@ -107,7 +107,7 @@ def take_in(
             if file is None:
                 continue
             try:
-                owed = Owed.parse(file.read())
+                owed = SpooledTrial.parse(file.read())
             except (ValueError, KeyError, TypeError):
                 say(f"{path} is damaged and is left where it is")
                 continue
@@ -133,7 +133,7 @@ def _abandoned(path: Path) -> Iterator[IO[str] | None]:
         yield None if replaced else file
 
 
-def settle(owed: Owed, study: optuna.Study, engine: Engine) -> str:
+def settle(owed: SpooledTrial, study: optuna.Study, engine: Engine) -> str:
     """Returns what became of it: written down, late, or given up where it never ended."""
     steps = {epoch.epoch: epoch.validation_accuracy for epoch in owed.epochs}
     try:
@@ -141,7 +141,7 @@ def settle(owed: Owed, study: optuna.Study, engine: Engine) -> str:
             for epoch in owed.epochs:
                 candidates.save_epoch(engine, owed.claim, owed.candidate_id, epoch)
             return "epochs written down, the end never came"
-        state, value = optuna_study.told(owed.end.state, owed.end.outcome, steps)
+        state, value = reconciling.optuna_outcome(owed.end.state, owed.end.outcome, steps)
         trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, owed.number)
         candidates.finish(
             engine,

@@ -24,7 +24,7 @@ SamplingName = Literal["fit", "reject"]
 PrunerName = Literal["median", "hyperband", "asha", "none"]
 
 
-class DataPlan(BaseModel):
+class DataConfig(BaseModel):
     """Which images, and how they were split; the digests (sha256) make a mix-up impossible."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,7 +41,7 @@ class DataPlan(BaseModel):
     split_digest: str
 
 
-class Plan(BaseModel):
+class StudyConfig(BaseModel):
     """What to search, how to train, on what, and who decides."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,7 +50,7 @@ class Plan(BaseModel):
     budget: Budget
     task: Task
     recipe: Recipe
-    data: DataPlan
+    data: DataConfig
     sampler: SamplerName
     sampling: SamplingName = "fit"  # a study made before there was a choice
     pruner: PrunerName
@@ -79,10 +79,10 @@ class Images:
     split: Split
 
 
-def describe(spec: str, images: Images, limit: int | None, share: float, seed: int) -> DataPlan:
+def describe(spec: str, images: Images, limit: int | None, share: float, seed: int) -> DataConfig:
     """The plan's words for images that are at hand."""
     dataset, parts = images.dataset, images.split
-    return DataPlan(
+    return DataConfig(
         spec=spec,
         name=dataset.name,
         image_size=dataset.image_size,
@@ -96,7 +96,7 @@ def describe(spec: str, images: Images, limit: int | None, share: float, seed: i
     )
 
 
-def open_images(data: DataPlan, data_dir: Path, spec: str | None = None) -> Images:
+def open_images(data: DataConfig, data_dir: Path, spec: str | None = None) -> Images:
     """Opens the plan's images, from `spec` where they lie elsewhere on this machine.
 
     Raises DataError where they are not there, or not those that the study was made with.
@@ -120,7 +120,7 @@ FLAGS = {
 }
 
 
-def require_same(name: str, stored: Plan, wanted: Plan) -> None:
+def require_same(name: str, stored: StudyConfig, wanted: StudyConfig) -> None:
     """Raises StudyError that names the first flag by which `wanted` differs from the study."""
     for field, flag in FLAGS.items():
         was, now = getattr(stored, field), getattr(wanted, field)
@@ -132,7 +132,7 @@ def require_same(name: str, stored: Plan, wanted: Plan) -> None:
 
 
 def _difference(was: object, now: object) -> str:
-    if isinstance(was, DataPlan) and isinstance(now, DataPlan):
+    if isinstance(was, DataConfig) and isinstance(now, DataConfig):
         was, now = was.name, now.name
     short = all(isinstance(x, (str, int, Budget)) for x in (was, now)) and was != now
     return f" ({was}, not {now})" if short else ""

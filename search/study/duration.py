@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from space import cost
 from space.architecture import Architecture
 from space.budget import Budget
-from space.random_suggest import Dice
+from space.random_suggest import RandomSuggest
 from space.sampling import propose
 from space.space import SearchSpace, Task
 
@@ -77,7 +77,7 @@ def estimate(
 
 def proposals(space: SearchSpace, budget: Budget, task: Task, seed: int) -> list[Architecture]:
     """Some, the cheapest first."""
-    dice = Dice(seed)
+    dice = RandomSuggest(seed)
     found = [propose(space, budget, task, dice) for _ in range(PROPOSALS)]
     return sorted(found, key=lambda network: cost.total(network).macs)
 

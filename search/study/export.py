@@ -11,8 +11,8 @@ from typing import Any, Literal, Self
 
 from pydantic import ValidationError, model_validator
 
-from search.study.config import DataPlan, Plan
-from search.study.files import Shelf
+from search.study.config import DataConfig, StudyConfig
+from search.study.files import StudyFiles
 from search.study.statistics import Interval, spread, wilson
 from space import cost, files
 from space.architecture import Architecture, Document, first_problem
@@ -96,7 +96,7 @@ class Export(Document):
     metrics: Metrics
     confirmation: Confirmation | None = None
     recipe: Recipe
-    data: DataPlan
+    data: DataConfig
     origin: Origin
 
     model_config = Document.model_config | {"strict": False}
@@ -129,7 +129,11 @@ def confirmation(trainings: Sequence[Finished], candidate: Candidate) -> Confirm
 
 
 def export(
-    record: Study, plan: Plan, candidate: Candidate, trained: int, confirmed: Confirmation | None = None
+    record: Study,
+    plan: StudyConfig,
+    candidate: Candidate,
+    trained: int,
+    confirmed: Confirmation | None = None,
 ) -> Export:
     """The document of a candidate that was trained to the end. Raises StudyError for any other."""
     if candidate.state != State.COMPLETED or candidate.accuracy is None:
@@ -193,7 +197,7 @@ def write(text: str, path: Path) -> None:
 
 def copy_weights(folder: Path, number: int, out: Path) -> None:
     """Copies what a study's folder keeps of a trial. Raises UsageError where it keeps nothing."""
-    kept = Shelf(folder, 0, lambda _: None).weights(number)
+    kept = StudyFiles(folder, 0, lambda _: None).weights(number)
     try:
         contents = kept.read_bytes()
     except OSError:

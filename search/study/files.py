@@ -6,17 +6,24 @@ It counts bytes and files; which networks are the best, and how one is trained o
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 from space import files
 from space.errors import EnvironmentProblem
+from storage.database import normalise, redacted
+from storage.studies import Study
 
 RESERVE = 256 << 20  # bytes of disk that are left to the database, the spool and the logs
+
+
 BYTES_A_PARAMETER = 20  # weights and momentum, the old checkpoint beside the new one, and the weights kept
+
+
 CHECKPOINT, WEIGHTS = ".checkpoint", ".safetensors"
 
 
-class Shelf:
+class StudyFiles:
     """The files of one study; `best` is how many networks' weights are kept, 0 for none."""
 
     def __init__(self, folder: Path, best: int, say: Callable[[str], None]) -> None:
@@ -81,3 +88,14 @@ def free_bytes(folder: Path) -> int:
     """What the file system of a folder, which need not exist yet, has left."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     return shutil.disk_usage(there).free
+
+
+def study_identity(storage: str, record: Study) -> str:
+    """A folder's name for this study of this store: what is owed to one is never paid to another."""
+    text = f"{redacted(normalise(storage))} {record.name} {record.created_at.isoformat()}"
+    return sha256(text.encode()).hexdigest()[:16]
+
+
+def kept_folder(data_dir: Path) -> Path:
+    """Where on this machine the studies keep checkpoints and weights, each in a folder of its identity."""
+    return data_dir / "kept"

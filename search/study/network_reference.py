@@ -7,43 +7,60 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.study import network_reference
+
 if TYPE_CHECKING:
-    from search.study.config import DataPlan
+    from search.study.config import DataConfig
     from space.architecture import Architecture
     from trainer.recipe.document import Recipe
 
+
+def load_recipe(source: str, base: "Recipe | None" = None) -> "Recipe":
+    """The recipe of a file, over what base says, or that of a published system, which needs no base."""
+    from space import published as systems
+    from trainer.recipe.document import Recipe
+
+    if network_reference.is_published(source):
+        return Recipe.parse(
+            dict(systems.find(source.removeprefix(network_reference.PUBLISHED)).recipe), source
+        )
+    return Recipe.load(Path(source), base)
+
+
 PUBLISHED = "published:"
+
+
 METAVAR = "FILE|STUDY[:TRIAL]|published:NAME"
 
 
 @dataclass(frozen=True)
-class Subject:
+class ResolvedNetwork:
     """A network, and what it was trained with where that is known; `name` is what people call it."""
 
     name: str
     architecture: "Architecture"
     recipe: "Recipe | None" = None
-    data: "DataPlan | None" = None
+    data: "DataConfig | None" = None
     study: str | None = None
     trial: int | None = None
 
 
-def resolve(reference: str | None, storage: str) -> Subject:
+def resolve(reference: str | None, storage: str) -> ResolvedNetwork:
     """The newest study's best where nothing is given. Raises ArchitectureError or StudyError."""
     if reference and is_published(reference):
         return _published(reference.removeprefix(PUBLISHED))
     if reference and is_file(reference):
         from space import architecture
 
-        return Subject(Path(reference).stem, architecture.load(Path(reference)))
+        return ResolvedNetwork(Path(reference).stem, architecture.load(Path(reference)))
     return _trial(reference, storage)
 
 
-def like(found: Subject, study: str, storage: str) -> Subject:
+def like(found: ResolvedNetwork, study: str, storage: str) -> ResolvedNetwork:
     """The same network with recipe and data of a study."""
-    from search.commands import status
+    from search.study import reader
 
-    with status.opened(storage, study, whole=True) as view:
+    with reader.open_study(storage, study, whole=True) as view:
         return replace(found, recipe=view.plan.recipe, data=view.plan.data)
 
 
@@ -57,21 +74,21 @@ def is_file(reference: str) -> bool:
     return reference.endswith(".json") or Path(reference).is_file()
 
 
-def _published(name: str) -> Subject:
+def _published(name: str) -> ResolvedNetwork:
     from space import published
     from trainer.recipe.document import Recipe
 
     entry = published.find(name)
     recipe = Recipe.parse(dict(entry.recipe), f"{PUBLISHED}{name}")
-    return Subject(f"{PUBLISHED}{name}", entry.architecture, recipe)
+    return ResolvedNetwork(f"{PUBLISHED}{name}", entry.architecture, recipe)
 
 
-def _trial(reference: str | None, storage: str) -> Subject:
-    from search.commands import status
+def _trial(reference: str | None, storage: str) -> ResolvedNetwork:
+    from search.study import reader
     from space.architecture import Architecture
 
-    with status.opened(storage, reference) as view:
+    with reader.open_study(storage, reference) as view:
         candidate, plan = view.candidate(), view.plan
         name = f"{view.record.name}:{candidate.number}"
         network = Architecture.parse(candidate.architecture)
-        return Subject(name, network, plan.recipe, plan.data, view.record.name, candidate.number)
+        return ResolvedNetwork(name, network, plan.recipe, plan.data, view.record.name, candidate.number)

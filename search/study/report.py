@@ -6,9 +6,9 @@ from html import escape
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from search.launcher.display import counts, percent, summary
-from search.study.config import Plan
+from search.study.config import StudyConfig
 from search.study.statistics import wilson
+from search.study.text import counts, percent, summary
 from space import cost
 from space.architecture import Architecture
 from storage.records import TRAINED, Candidate, Epoch, State
@@ -30,7 +30,9 @@ th:first-child, td:first-child, td.text, th.text { text-align: left }
 """
 
 
-def page(record: Study, plan: Plan, rows: Sequence[Candidate], epochs: Mapping[int, list[Epoch]]) -> str:
+def page(
+    record: Study, plan: StudyConfig, rows: Sequence[Candidate], epochs: Mapping[int, list[Epoch]]
+) -> str:
     """The page as text."""
     tally = {state: sum(row.state == state for row in rows) for state in State}
     trained = [row for row in rows if row.state in TRAINED and row.accuracy is not None]
@@ -60,7 +62,7 @@ def page(record: Study, plan: Plan, rows: Sequence[Candidate], epochs: Mapping[i
     return f"<!doctype html><html lang=en><head>{head}{script}</head><body>{body}</body></html>\n"
 
 
-def _winner(best: Candidate, plan: Plan, trained: int) -> str:
+def _winner(best: Candidate, plan: StudyConfig, trained: int) -> str:
     images, accuracy = plan.data.validation_images, best.accuracy or 0.0
     figures = {
         percent(accuracy): f"validation accuracy, 95% interval {wilson(accuracy, images)}",
@@ -120,7 +122,7 @@ def _history(trained: Sequence[Candidate]) -> go.Figure:
     return figure.update_xaxes(title="trial").update_yaxes(title="validation accuracy, %")
 
 
-def _against(trained: Sequence[Candidate], plan: Plan) -> go.Figure:
+def _against(trained: Sequence[Candidate], plan: StudyConfig) -> go.Figure:
     figure = go.Figure([_points(trained, [row.parameters for row in trained], state) for state in COLOURS])
     figure.add_vline(x=plan.budget.max_parameters, line={"color": "#dc2626", "dash": "dash"})
     figure.update_xaxes(title="parameters (dashed: the budget)", type="log")
@@ -140,7 +142,7 @@ def _curves(leaders: Sequence[Candidate], epochs: Mapping[int, list[Epoch]]) -> 
     return figure.update_xaxes(title="epoch", dtick=1).update_yaxes(title="validation accuracy, %")
 
 
-def _leaders(leaders: Sequence[Candidate], plan: Plan) -> str:
+def _leaders(leaders: Sequence[Candidate], plan: StudyConfig) -> str:
     lines = [
         f"<tr><td>{row.number}<td>{percent(row.accuracy)}"
         f"<td>{wilson(row.accuracy or 0, plan.data.validation_images)}<td>{row.parameters:,}<td>{row.macs:,}"

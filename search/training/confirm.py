@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
-from search.commands import status
+from search.commands import output
 from search.machine import devices
+from search.study import reader
 from search.study.statistics import Correlation, Spread, correlation, spread
 from search.training import parallel
-from search.training.parallel import Done, Work
+from search.training.parallel import FinishedProcess, TrainingProcess
 from space.errors import StudyError, UsageError
 from space.files import replace
 from storage import trainings
@@ -64,7 +65,7 @@ def confirm(flags: Flags, form: str) -> int:
         raise UsageError(f"--workers {flags.workers}: give a number, or auto")
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     slots = devices.slots(flags.gpus, None if flags.workers == "auto" else max(1, int(flags.workers)))
-    with status.opened(flags.storage, flags.study, whole=True) as view:
+    with reader.open_study(flags.storage, flags.study, whole=True) as view:
         name, recipe_epochs = view.record.name, view.plan.recipe.epochs
         completed = _completed(view.rows(), name)
     out = flags.out or Path(f"confirm-{name}")
@@ -86,7 +87,7 @@ def confirm(flags: Flags, form: str) -> int:
     ranked = sorted((_row(c) for c in finished if not c.sealed), key=lambda row: -row["full_accuracy"])
     tau = _agreement([c for c in finished if c.brief is not None], flags.dozen)
     replace(out / "confirm.json", (json.dumps(_document(name, flags, ranked, tau), indent=1) + "\n").encode())
-    status.emit([{"rank": i, **row} for i, row in enumerate(ranked, 1)], form)
+    output.emit([{"rank": i, **row} for i, row in enumerate(ranked, 1)], form)
     for line in told(tau, recipe_epochs):
         console.print(line)
     console.print(f"wrote {out}: confirm.json, and a folder for each network")
@@ -95,7 +96,7 @@ def confirm(flags: Flags, form: str) -> int:
 
 def _opened_before(storage: str, study: str, chosen: Sequence[Contender]) -> list[str]:
     """A line for each network whose test images were read already, in another folder than it has now."""
-    with status.engine(storage) as engine:
+    with reader.open_store(storage) as engine:
         rows = [row for row in trainings.of_study(engine, study) if row.test_accuracy is not None]
     found = []
     for contender in (contender for contender in chosen if not contender.sealed):
@@ -143,16 +144,16 @@ def _of_study(name: str, row: Candidate, out: Path, sealed: bool, seeds: int) ->
     return Contender(reference, reference, out / f"trial-{row.number}", row.accuracy, sealed, seeds)
 
 
-def _work(contender: Contender, flags: Flags, study: str) -> Work:
+def _work(contender: Contender, flags: Flags, study: str) -> TrainingProcess:
     given = [contender.reference, "--like", study, "--epochs", str(flags.epochs)]
     given += ["--seeds", str(contender.seeds), "--out", str(contender.folder), "--resume"]
     given += ["--data-dir", str(flags.data_dir)]
     given += ["--data", flags.data] if flags.data else []
     given += ["--sealed"] if contender.sealed else []
-    return Work(contender.name, tuple(given), contender.folder / "log.txt")
+    return TrainingProcess(contender.name, tuple(given), contender.folder / "log.txt")
 
 
-def _say(console: Console, done: Done, number: int, total: int) -> None:
+def _say(console: Console, done: FinishedProcess, number: int, total: int) -> None:
     how = "done" if done.code == 0 else f"failed (exit code {done.code}): {done.last}"
     console.print(f"{datetime.now():%H:%M:%S} {number}/{total} {done.work.name} {how}")
 

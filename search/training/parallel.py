@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search import settings
-from search.launcher.worker_pool import last_line
-from search.machine import sigterm
+from search.machine import signals
 from search.machine.devices import Slot
+from search.machine.processes import last_line
 
 PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class Work:
+class TrainingProcess:
     """One training: its name, the arguments of `search train`, and the file for what it says."""
 
     name: str
@@ -28,22 +28,25 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Done:
+class FinishedProcess:
     """How a training ended; `last` is the last that it said."""
 
-    work: Work
+    work: TrainingProcess
     code: int
     last: str
 
 
 def run(
-    works: Sequence[Work], slots: Sequence[Slot], storage: str, on_done: Callable[[Done], None]
-) -> list[Done]:
+    works: Sequence[TrainingProcess],
+    slots: Sequence[Slot],
+    storage: str,
+    on_done: Callable[[FinishedProcess], None],
+) -> list[FinishedProcess]:
     """All of them, as many at a time as there are slots. An interruption ends those that run, and passes."""
     waiting, free = list(works), list(slots)
-    running: list[tuple[Work, Slot, subprocess.Popen[bytes]]] = []
-    ended: list[Done] = []
-    with sigterm.raised():
+    running: list[tuple[TrainingProcess, Slot, subprocess.Popen[bytes]]] = []
+    ended: list[FinishedProcess] = []
+    with signals.sigterm_raises():
         try:
             while waiting or running:
                 while waiting and free:
@@ -54,7 +57,7 @@ def run(
                     work, slot, process = one
                     running.remove(one)
                     free.append(slot)
-                    ended.append(Done(work, process.returncode, last_line(work.log)))
+                    ended.append(FinishedProcess(work, process.returncode, last_line(work.log)))
                     on_done(ended[-1])
         finally:
             for _, _, process in running:
@@ -64,7 +67,7 @@ def run(
     return ended
 
 
-def _start(work: Work, slot: Slot, storage: str) -> subprocess.Popen[bytes]:
+def _start(work: TrainingProcess, slot: Slot, storage: str) -> subprocess.Popen[bytes]:
     work.log.parent.mkdir(parents=True, exist_ok=True)
     with work.log.open("wb") as log:
         return subprocess.Popen(

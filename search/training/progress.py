@@ -7,7 +7,7 @@ from datetime import datetime
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from search.launcher.display import percent, span
+from search.study.text import percent, span
 from trainer.outcome import EpochReport
 
 SECONDS = 10.0  # over which the pace is measured

@@ -9,11 +9,11 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from search.launcher.display import percent, span, summary
 from search.study.report import STYLE
 from search.study.statistics import Spread
+from search.study.text import percent, span, summary
 from search.training.run import Curve, Job
-from search.training.test_set import Test
+from search.training.test_set import TestResult
 from space import cost
 from trainer.outcome import EpochReport
 from trainer.recipe import checks
@@ -22,7 +22,7 @@ COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2")
 
 
 def document(
-    job: Job, curves: Sequence[Curve], tests: Sequence[Test], spreads: Mapping[str, Spread]
+    job: Job, curves: Sequence[Curve], tests: Sequence[TestResult], spreads: Mapping[str, Spread]
 ) -> dict[str, Any]:
     """All that is known of the training, for programs."""
     spent = cost.total(job.architecture)
@@ -53,7 +53,9 @@ def _plain(found: Spread) -> dict[str, Any]:
     return {"mean": found.mean, "standard_deviation": found.deviation, "interval_95": found.interval}
 
 
-def page(job: Job, curves: Sequence[Curve], tests: Sequence[Test], spreads: Mapping[str, Spread]) -> str:
+def page(
+    job: Job, curves: Sequence[Curve], tests: Sequence[TestResult], spreads: Mapping[str, Spread]
+) -> str:
     """The page as text."""
     title = escape(job.subject.name)
     parts = [f"<h1>{title}</h1>", _about(job), _figures(spreads), *_warnings(job)]
@@ -106,7 +108,7 @@ def _warnings(job: Job) -> list[str]:
     return [f"<p><b>Known mistake:</b> {escape(mistake.reason)}</p>" for mistake in found]
 
 
-def _seeds(curves: Sequence[Curve], tests: Sequence[Test]) -> str:
+def _seeds(curves: Sequence[Curve], tests: Sequence[TestResult]) -> str:
     lines = []
     for i, curve in enumerate(curves):
         outcome = curve.outcome
@@ -160,7 +162,7 @@ def _curves(
     return figure.update_xaxes(title="epoch").update_yaxes(title=unit)
 
 
-def _by_class(classes: Sequence[str], tests: Sequence[Test]) -> go.Figure:
+def _by_class(classes: Sequence[str], tests: Sequence[TestResult]) -> go.Figure:
     figure = go.Figure()
     for i, test in enumerate(tests):
         figure.add_bar(
@@ -173,12 +175,12 @@ def _by_class(classes: Sequence[str], tests: Sequence[Test]) -> go.Figure:
     return figure.update_xaxes(type="category").update_yaxes(title="%")
 
 
-def _note(tests: Sequence[Test]) -> str:
+def _note(tests: Sequence[TestResult]) -> str:
     seeds = "all seeds together" if len(tests) > 1 else f"seed {tests[0].seed}"
     return f"<p class=note>Test images, {seeds}; a row is a class, in % of its images.</p>"
 
 
-def _confusion(classes: Sequence[str], tests: Sequence[Test]) -> go.Figure:
+def _confusion(classes: Sequence[str], tests: Sequence[TestResult]) -> go.Figure:
     size = range(len(classes))
     counts = [[sum(test.confusion[i][j] for test in tests) for j in size] for i in size]
     shares = [[100 * count / sum(row) if sum(row) else 0 for count in row] for row in counts]

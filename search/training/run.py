@@ -14,13 +14,12 @@ from uuid import uuid4
 
 import torch
 
-from search.study.config import DataPlan, Images
-from search.study.network_reference import Subject
+from search.study.config import DataConfig, Images
+from search.study.network_reference import ResolvedNetwork
 from space.architecture import Architecture
 from space.errors import UsageError
 from space.files import discard, replace
-from trainer import checkpoint as checkpoints
-from trainer import loop, weights
+from trainer import checkpoint as checkpoints, loop, weights
 from trainer.checkpoint import Identity
 from trainer.outcome import EpochReport, Outcome
 from trainer.recipe.document import Recipe
@@ -36,9 +35,9 @@ OnEpoch = Callable[[EpochReport], None]
 class Job:
     """What to train and where; `run` is common to all seeds of the folder."""
 
-    subject: Subject
+    subject: ResolvedNetwork
     recipe: Recipe
-    data: DataPlan
+    data: DataConfig
     images: Images
     seeds: tuple[int, ...]
     device: torch.device

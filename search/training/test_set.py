@@ -17,7 +17,7 @@ from trainer.evaluation import scores
 
 
 @dataclass(frozen=True)
-class Test:
+class TestResult:
     """Of one seed on all test images: confusion[i][j] images of class i were taken for class j."""
 
     seed: int
@@ -28,7 +28,7 @@ class Test:
     confusion: tuple[tuple[int, ...], ...]
 
 
-def opened(job: Job) -> tuple[torch.Tensor, torch.Tensor] | None:
+def open_test_set(job: Job) -> tuple[torch.Tensor, torch.Tensor] | None:
     """The test images and labels on the job's device; None where the data set has none."""
     try:
         images, labels = job.images.dataset.open_test()
@@ -37,7 +37,7 @@ def opened(job: Job) -> tuple[torch.Tensor, torch.Tensor] | None:
     return torch.from_numpy(images).to(job.device), torch.from_numpy(labels)
 
 
-def test(job: Job, seed: int, images: torch.Tensor, labels: torch.Tensor) -> Test:
+def test(job: Job, seed: int, images: torch.Tensor, labels: torch.Tensor) -> TestResult:
     """The weights that the seed has left, on all test images. CheckpointError: they are not its weights."""
     found = weights.load(job.path(seed, "safetensors"))
     if found.architecture.fingerprint != job.architecture.fingerprint:
@@ -50,7 +50,7 @@ def test(job: Job, seed: int, images: torch.Tensor, labels: torch.Tensor) -> Tes
     taken = torch.bincount(labels * classes + given.argmax(1), minlength=classes**2)
     confusion = taken.view(classes, classes)
     totals, hits = confusion.sum(1).tolist(), confusion.diagonal().tolist()
-    return Test(
+    return TestResult(
         seed=seed,
         accuracy=sum(hits) / len(labels),
         loss=float(functional.cross_entropy(given, labels)),
@@ -60,7 +60,7 @@ def test(job: Job, seed: int, images: torch.Tensor, labels: torch.Tensor) -> Tes
     )
 
 
-def summary(curves: Sequence[Curve], tests: Sequence[Test]) -> dict[str, Spread]:
+def summary(curves: Sequence[Curve], tests: Sequence[TestResult]) -> dict[str, Spread]:
     """Over the seeds: last and best validation accuracy, and test accuracy where there is one."""
     found = {
         "validation accuracy, last epoch": spread([curve.outcome.accuracy for curve in curves]),

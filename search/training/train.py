@@ -14,19 +14,15 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from search import settings
-from search.commands import inspect
-from search.machine import sigterm
-from search.study import config as study_config
-from search.study import network_reference
-from search.study.config import DataPlan, Images
-from search.study.network_reference import Subject
+from search.machine import signals
+from search.study import config as study_config, network_reference
+from search.study.config import DataConfig, Images
+from search.study.network_reference import ResolvedNetwork
 from search.study.statistics import Spread
-from search.training import report as training_report
-from search.training import run as training_run
-from search.training import test_set
+from search.training import report as training_report, run as training_run, test_set
 from search.training.progress import Bar
 from search.training.run import Curve, Job, Telling
-from search.training.test_set import Test
+from search.training.test_set import TestResult
 from space import cost
 from space.errors import DataError, EnvironmentProblem, RecipeError, StorageError
 from space.files import replace
@@ -60,7 +56,7 @@ class Flags:
     sealed: bool = False
 
 
-def teach(flags: Flags) -> int:
+def train_network(flags: Flags) -> int:
     """Trains every seed, then opens the test set. Returns the exit code."""
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     job = make(flags)
@@ -94,9 +90,9 @@ def make(flags: Flags) -> Job:
     return Job(found, recipe, data, images, seeds, device, folder, run="")
 
 
-def _recipe(flags: Flags, found: Subject, data: DataPlan) -> Recipe:
+def _recipe(flags: Flags, found: ResolvedNetwork, data: DataConfig) -> Recipe:
     base = (found.recipe or full(data.spec)).for_epochs(EPOCHS) if found.data else full(data.spec)
-    recipe = inspect.load(flags.recipe, base) if flags.recipe else base
+    recipe = network_reference.load_recipe(flags.recipe, base) if flags.recipe else base
     if flags.epochs:
         recipe = recipe.for_epochs(flags.epochs)
     recipe = Recipe.parse(recipe.model_dump(), flags.recipe or "recipe")  # another length may be a mistake
@@ -108,7 +104,7 @@ def _recipe(flags: Flags, found: Subject, data: DataPlan) -> Recipe:
     return recipe
 
 
-def _data(flags: Flags, found: Subject) -> tuple[DataPlan, Images]:
+def _data(flags: Flags, found: ResolvedNetwork) -> tuple[DataConfig, Images]:
     """The study's images and its validation part where the network is a study's, but all to train on."""
     was = found.data
     dataset = datasets.load(
@@ -145,7 +141,7 @@ def _train(console: Console, job: Job) -> list[Curve]:
     bar = Bar(console, len(job.seeds), min(job.recipe.batch_size, job.data.train_images))
     telling = Telling(bar.begins, bar.on_batch, bar.on_epoch, bar.say)
     try:
-        with sigterm.raised(), bar.progress:
+        with signals.sigterm_raises(), bar.progress:
             return [training_run.train(job, seed, telling) for seed in job.seeds]
     except (KeyboardInterrupt, SystemExit):
         kept = job.path(bar.seed, "checkpoint").exists()
@@ -156,11 +152,11 @@ def _train(console: Console, job: Job) -> list[Curve]:
 
 def _finish(
     console: Console, job: Job, curves: list[Curve], sealed: bool
-) -> tuple[list[Test], dict[str, Spread]]:
+) -> tuple[list[TestResult], dict[str, Spread]]:
     """The tests of every seed, and what all came to; a seed that was tested is not tested again."""
     before = _tested(job)
     missing = [] if sealed else [seed for seed in job.seeds if seed not in before]
-    opened = test_set.opened(job) if missing else None
+    opened = test_set.open_test_set(job) if missing else None
     if missing and opened is None:
         console.print(f"{job.data.name} has no test images: the figures are of validation images alone")
     now = {seed: test_set.test(job, seed, *opened) for seed in missing} if opened else {}
@@ -172,16 +168,16 @@ def _finish(
     return tests, spreads
 
 
-def _tested(job: Job) -> dict[int, Test]:
+def _tested(job: Job) -> dict[int, TestResult]:
     """The tests that a result here holds, by seed."""
     try:
         seeds = json.loads((job.folder / "result.json").read_text(encoding="utf-8"))["seeds"]
-        return {row["seed"]: Test(**row["test"]) for row in seeds if row["test"]}
+        return {row["seed"]: TestResult(**row["test"]) for row in seeds if row["test"]}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
-def _store(engine: Engine, job: Job, curves: list[Curve], tests: list[Test]) -> None:
+def _store(engine: Engine, job: Job, curves: list[Curve], tests: list[TestResult]) -> None:
     rows = [_row(job, curve, tests[i] if tests else None) for i, curve in enumerate(curves)]
     try:
         trainings.save(engine, rows)
@@ -198,7 +194,7 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
-def _row(job: Job, curve: Curve, test: Test | None) -> Training:
+def _row(job: Job, curve: Curve, test: TestResult | None) -> Training:
     spent, outcome = cost.total(job.architecture), curve.outcome
     return Training(
         run=job.run,

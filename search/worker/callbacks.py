@@ -7,11 +7,11 @@ from time import monotonic
 import optuna
 from optuna.trial import Trial
 
-from search.recording.recorder import Book
-from search.worker.context import Bench
-from search.worker.heartbeat import Watch
+from search.recording.recorder import TrialRecorder
+from search.worker.context import WorkerContext
+from search.worker.heartbeat import Heartbeat
 from storage.leases import Claim
-from storage.records import Candidate, Epoch, Measured, State
+from storage.records import Candidate, Epoch, State, TrainingMetrics
 from trainer.outcome import EpochReport, Outcome
 
 
@@ -23,14 +23,16 @@ class TimedOut(Exception):
     """The trial took longer than it may."""
 
 
-class Progress:
-    def __init__(self, bench: Bench, claim: Claim, trial: Trial, candidate: Candidate) -> None:
+class TrialCallbacks:
+    def __init__(self, bench: WorkerContext, claim: Claim, trial: Trial, candidate: Candidate) -> None:
         limits = bench.limits
         self.bench, self.started = bench, monotonic()
         self.batch_size = bench.plan.recipe.batch_size
         self.reports: list[EpochReport] = []
-        self.book = Book(bench.engine, bench.study, claim, trial, candidate, bench.spool, bench.patience)
-        self.watch = Watch(bench.engine, claim, limits.lease_seconds, limits.stall_seconds, self.stalled)
+        self.book = TrialRecorder(
+            bench.engine, bench.study, claim, trial, candidate, bench.spool, bench.patience
+        )
+        self.watch = Heartbeat(bench.engine, claim, limits.lease_seconds, limits.stall_seconds, self.stalled)
 
     def begin(self, batch_size: int) -> None:
         """A training starts, from its first epoch."""
@@ -81,14 +83,14 @@ class Progress:
     def epochs(self) -> int:
         return self.reports[-1].epoch if self.reports else 0
 
-    def measured(self, outcome: Outcome | None = None) -> Measured | None:
+    def measured(self, outcome: Outcome | None = None) -> TrainingMetrics | None:
         """What a training came to, or what is known of one that was stopped."""
         if outcome is not None:
             return measured(outcome, self.batch_size)
         if not self.reports:
             return None
         last = self.reports[-1]
-        return Measured(
+        return TrainingMetrics(
             accuracy=last.validation_accuracy,
             best_accuracy=max(report.validation_accuracy for report in self.reports),
             loss=last.validation_loss,
@@ -99,9 +101,9 @@ class Progress:
         )
 
 
-def measured(outcome: Outcome, batch_size: int) -> Measured:
+def measured(outcome: Outcome, batch_size: int) -> TrainingMetrics:
     """The part of an outcome that the ledger keeps."""
-    return Measured(
+    return TrainingMetrics(
         accuracy=outcome.accuracy,
         best_accuracy=outcome.best_accuracy,
         loss=outcome.loss,

@@ -16,13 +16,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from space.errors import LeaseLostError, StorageError
 from storage import leases
 from storage.leases import Claim
-from storage.studies import Order
+from storage.studies import Control
 
 BEATS = 4  # renewals in the time of a lease
 JOIN_SECONDS = 1.0  # a renewal may hang with the database; the result of a training does not wait for it
 
 
-class Watch:
+class Heartbeat:
     """`on_stall` is called, in the thread, when no progress was made for `stall_seconds`."""
 
     def __init__(
@@ -65,7 +65,7 @@ class Watch:
                 return
             try:
                 order = leases.renew(self.engine, self.claim, self.lease_seconds)
-                self.ordered_to_end = order == Order.STOP_NOW
+                self.ordered_to_end = order == Control.STOP_NOW
             except LeaseLostError:
                 self.lost = True
                 return

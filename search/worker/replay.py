@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from search.study.statistics import wilson
-from search.worker.context import Train
+from search.worker.training_function import TrainingFunction
 from space.architecture import Architecture
 from trainer.outcome import EpochReport
 from trainer.recipe.document import Recipe
@@ -15,7 +15,7 @@ class _Enough(Exception):
 
 
 def run(
-    train: Train, architecture: Architecture, seed: int, epochs: int, recipe: Recipe | None = None
+    train: TrainingFunction, architecture: Architecture, seed: int, epochs: int, recipe: Recipe | None = None
 ) -> list[float]:
     """Validation accuracies (0..1) of so many epochs, by the plan's recipe or another."""
     curve: list[float] = []

@@ -14,11 +14,11 @@ from pathlib import Path
 import optuna
 from optuna.trial import Trial
 
-from search.optuna_adapter import ask as optuna_ask
-from search.optuna_adapter import study as optuna_study
-from search.recording.recorder import OUT_OF_REACH
-from search.worker.callbacks import Cancelled, Progress, TimedOut
-from search.worker.context import Bench
+from search.optuna_adapter import ask as optuna_ask, sampler as samplers, study as optuna_study
+from search.recording import reconcile as reconciling
+from search.recording.outage import OUT_OF_REACH
+from search.worker.callbacks import Cancelled, TimedOut, TrialCallbacks
+from search.worker.context import WorkerContext
 from space import cost
 from space.architecture import Architecture
 from space.budget import judge
@@ -33,7 +33,7 @@ GIVE_UP_AFTER = 400  # repeats in a row: then the space holds nothing new
 GIVE_UP_OVER_BUDGET = 4_000  # proposals for one claim: then --sampling reject finds nothing that fits
 
 
-def run(bench: Bench, claim: Claim) -> State:
+def run(bench: WorkerContext, claim: Claim) -> State:
     """Uses one claim: proposes until a network is worth training, and trains it.
 
     Raises ExhaustedError where nothing new is proposed any more, LeaseLostError where the claim was taken.
@@ -42,15 +42,15 @@ def run(bench: Bench, claim: Claim) -> State:
     for attempt in range(GIVE_UP_OVER_BUDGET):
         sampler = "random" if repeats >= WIDEN_AFTER else bench.plan.sampler
         seed = (bench.plan.seed, claim.ordinal, attempt)
-        bench.study.sampler = optuna_study.make_sampler(sampler, *seed, after=bench.study.sampler)
+        bench.study.sampler = samplers.make_sampler(sampler, *seed, after=bench.study.sampler)
         trial, architecture = ask(bench)
         candidate = bench.patience.insist(partial(enter, bench, claim, trial, architecture))
         if candidate.state == State.RUNNING:
             return train(bench, claim, trial, candidate, architecture)
         original = None
         if candidate.repeat_of is not None:
-            original = bench.patience.insist(partial(optuna_study.trial_of, bench.study, candidate.repeat_of))
-        bench.patience.insist(partial(optuna_study.answer, bench.study, trial, candidate, original))
+            original = bench.patience.insist(partial(optuna_ask.trial_of, bench.study, candidate.repeat_of))
+        bench.patience.insist(partial(reconciling.tell_untrained, bench.study, trial, candidate, original))
         bench.say(f"trial {trial.number} {candidate.state}: {candidate.reason}")
         repeats = repeats + 1 if original else 0
         if repeats >= GIVE_UP_AFTER:
@@ -58,11 +58,11 @@ def run(bench: Bench, claim: Claim) -> State:
     raise ExhaustedError(f"of {GIVE_UP_OVER_BUDGET} proposals none was new and within {bench.plan.budget}")
 
 
-def ask(bench: Bench) -> tuple[Trial, Architecture]:
+def ask(bench: WorkerContext) -> tuple[Trial, Architecture]:
     """The trial that somebody else could not end, if there is one; else what the sampler proposes."""
-    broken = candidates.owed(bench.engine, bench.study_id)
+    broken = candidates.next_retry(bench.engine, bench.study_id)
     if broken:
-        trial = optuna_study.ask_again(bench.study, broken)
+        trial = optuna_ask.ask_again(bench.study, broken)
         return trial, bench.plan.propose(trial)
     return optuna_ask.ask(bench.study, bench.plan.propose, describe)
 
@@ -73,7 +73,7 @@ def describe(architecture: Architecture) -> dict[str, int]:
     return {"parameters": spent.parameters, "macs": spent.macs}
 
 
-def enter(bench: Bench, claim: Claim, trial: Trial, architecture: Architecture) -> Candidate:
+def enter(bench: WorkerContext, claim: Claim, trial: Trial, architecture: Architecture) -> Candidate:
     """Judges the network that Optuna's answer means, and enters it into the ledger."""
     plan = bench.plan
     verdict = judge(architecture, plan.budget)
@@ -102,14 +102,14 @@ def training_seed(study_seed: int, fingerprint: str) -> int:
 
 
 def train(
-    bench: Bench, claim: Claim, trial: Trial, candidate: Candidate, architecture: Architecture
+    bench: WorkerContext, claim: Claim, trial: Trial, candidate: Candidate, architecture: Architecture
 ) -> State:
     """Trains a candidate and writes down how that ended, whatever the way.
 
     Raises LeaseLostError, after which the trial is somebody else's; Cancelled, once that is recorded; and
     StorageError when the database stays away: what is owed to it is in the spool then.
     """
-    progress = Progress(bench, claim, trial, candidate)
+    progress = TrialCallbacks(bench, claim, trial, candidate)
     state: State
     reason: str | None
     try:
@@ -131,7 +131,7 @@ def train(
 
 
 def fit(
-    bench: Bench, progress: Progress, candidate: Candidate, architecture: Architecture
+    bench: WorkerContext, progress: TrialCallbacks, candidate: Candidate, architecture: Architecture
 ) -> tuple[Outcome, str | None]:
     """Trains beside the others of this device; without enough memory once more alone, at half the batch.
 
@@ -168,7 +168,7 @@ def fit(
         raise MemoryError(f"{short}, and alone at {smaller.batch_size}: {first_line(error)}") from None
 
 
-def keep(bench: Bench, candidate: Candidate, outcome: Outcome, save: Callable[[Path], None]) -> None:
+def keep(bench: WorkerContext, candidate: Candidate, outcome: Outcome, save: Callable[[Path], None]) -> None:
     """Keeps the weights of a trained network that is among the best so far, as many as are kept."""
     if not bench.shelf.best:
         return
@@ -180,7 +180,7 @@ def keep(bench: Bench, candidate: Candidate, outcome: Outcome, save: Callable[[P
         bench.shelf.keep(candidate.number, save)
 
 
-def clear_away(bench: Bench, candidate: Candidate) -> None:
+def clear_away(bench: WorkerContext, candidate: Candidate) -> None:
     """A trial has ended for good: removes its checkpoint, and the weights that are no longer of the best."""
     bench.shelf.done(candidate.fingerprint)
     with suppress(*OUT_OF_REACH):
@@ -188,7 +188,7 @@ def clear_away(bench: Bench, candidate: Candidate) -> None:
         bench.shelf.tidy({row.number for row in best})
 
 
-def ending(error: BaseException, progress: Progress) -> tuple[State, str]:
+def ending(error: BaseException, progress: TrialCallbacks) -> tuple[State, str]:
     """What it means for a trial that its training raised this, and the reason in one line."""
     plan = progress.bench.plan
     if isinstance(error, optuna.TrialPruned):

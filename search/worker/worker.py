@@ -18,18 +18,18 @@ from secrets import token_hex
 from sqlalchemy import Engine
 
 from search.machine import gpu_pinning
-from search.machine.signals import MADE_ROOM, Ending, die_with_parent
-from search.optuna_adapter import study as optuna_study
-from search.recording import spool
-from search.recording.recorder import OUT_OF_REACH, Patience, one_line
+from search.machine.processes import MADE_ROOM, die_with_parent
+from search.machine.signals import ShutdownRequest
+from search.recording import reconcile as reconciling, spool
+from search.recording.outage import OUT_OF_REACH, Outage, one_line
 from search.worker import trial as worker_trial
 from search.worker.callbacks import Cancelled
-from search.worker.context import Assignment, Bench, set_up
+from search.worker.context import Assignment, WorkerContext, open_context
 from space.errors import ExhaustedError, LeaseLostError, ParsimonyError, StorageError
 from storage import candidates, database, leases, studies
-from storage.leases import Answer
+from storage.leases import NoClaim
 from storage.records import State
-from storage.studies import Order, Study
+from storage.studies import Control, Study
 
 POLL_SECONDS = 0.5  # while others hold the trials that are left
 RETRY_SECONDS = 2.0  # while the database is away
@@ -45,7 +45,7 @@ def unique_name() -> str:
 
 
 def work(
-    assignment: Assignment, engine: Engine, record: Study, ending: Ending, say: Callable[[str], None]
+    assignment: Assignment, engine: Engine, record: Study, ending: ShutdownRequest, say: Callable[[str], None]
 ) -> None:
     """Trains until the study has its number, a stop is asked for, or `ending` says so.
 
@@ -54,9 +54,11 @@ def work(
     """
     failures = 0
     shortages = deque([0], OF_TRIALS + 1)
-    patience = Patience(assignment.patience_seconds, say, ending.cancelled)
+    patience = Outage(assignment.patience_seconds, say, ending.cancelled)
     with ExitStack() as stack:
-        bench = patience.insist(lambda: stack.enter_context(set_up(assignment, engine, record, ending, say)))
+        bench = patience.insist(
+            lambda: stack.enter_context(open_context(assignment, engine, record, ending, say))
+        )
         while not ending.draining:
             try:
                 ended = turn(assignment.name, bench)
@@ -64,9 +66,9 @@ def work(
                 bench.patience.wait(error)
                 continue
             bench.patience.back()
-            if isinstance(ended, Answer):
+            if isinstance(ended, NoClaim):
                 bench.patience.insist(
-                    lambda: optuna_study.reconcile(bench.study, bench.engine, bench.study_id)
+                    lambda: reconciling.reconcile(bench.study, bench.engine, bench.study_id)
                 )
                 return
             failures = failures + 1 if ended == State.FAILED else 0
@@ -79,16 +81,16 @@ def work(
                 raise SystemExit(MADE_ROOM)
 
 
-def turn(worker: str, bench: Bench) -> State | Answer | None:
+def turn(worker: str, bench: WorkerContext) -> State | NoClaim | None:
     """One trial: how it ended, why there was none, or None where it is worth asking again."""
     spool.take_in(bench.spool, bench.study, bench.engine, bench.study_id, bench.say)
     if bench.patience.calm(bench.limits.lease_seconds):  # else living workers may not have been heard yet
-        optuna_study.recover(bench.study, leases.reap(bench.engine, bench.study_id))
+        reconciling.tell_lost(bench.study, leases.reap(bench.engine, bench.study_id))
     claim = leases.claim(bench.engine, bench.study_id, worker, bench.limits.lease_seconds)
-    if claim is Answer.WAIT or (claim is Answer.STOPPED and paused(bench)):
+    if claim is NoClaim.WAIT or (claim is NoClaim.STOPPED and paused(bench)):
         time.sleep(POLL_SECONDS)
         return None
-    if isinstance(claim, Answer):
+    if isinstance(claim, NoClaim):
         return claim
     try:
         return worker_trial.run(bench, claim)
@@ -96,20 +98,20 @@ def turn(worker: str, bench: Bench) -> State | Answer | None:
         bench.say(str(error))
         return None
     except Cancelled:
-        return Answer.STOPPED
+        return NoClaim.STOPPED
     except ExhaustedError:
         leases.release(bench.engine, claim)
         raise
 
 
-def paused(bench: Bench) -> bool:
+def paused(bench: WorkerContext) -> bool:
     """Whether the study waits for another order, so that its workers do too."""
-    return studies.find(bench.engine, bench.study.study_name).order == Order.PAUSE
+    return studies.find(bench.engine, bench.study.study_name).order == Control.PAUSE
 
 
 def main(assignment: Assignment, name: str | None, follow: bool, parent: int | None) -> int:
     """The command `search worker`: one study, or with `follow` whatever is launched until told to end."""
-    ending = Ending(assignment.grace_seconds, parent)
+    ending = ShutdownRequest(assignment.grace_seconds, parent)
     ending.listen()
     if parent is not None:
         die_with_parent(parent)
@@ -121,10 +123,10 @@ def main(assignment: Assignment, name: str | None, follow: bool, parent: int | N
     return 0 if parent is not None else ending.code
 
 
-def _work_once(assignment: Assignment, name: str | None, ending: Ending, patient: bool) -> None:
+def _work_once(assignment: Assignment, name: str | None, ending: ShutdownRequest, patient: bool) -> None:
     """A launcher's worker waits for a database that its launcher has seen; one started by hand says at once
     that there is none."""
-    patience = Patience(assignment.patience_seconds, say, lambda: ending.draining)
+    patience = Outage(assignment.patience_seconds, say, lambda: ending.draining)
     engine = patience.insist(lambda: _ready(assignment.storage)) if patient else _ready(assignment.storage)
     try:
         record = patience.insist(lambda: studies.find(engine, name))
@@ -134,7 +136,7 @@ def _work_once(assignment: Assignment, name: str | None, ending: Ending, patient
         engine.dispose()
 
 
-def _follow(assignment: Assignment, name: str | None, ending: Ending) -> None:
+def _follow(assignment: Assignment, name: str | None, ending: ShutdownRequest) -> None:
     """Works until told to end. A database that is not up yet, or goes away, is waited for."""
     database.normalise(assignment.storage)  # what is no URL will not become one
     while engine := _reach(assignment, ending):
@@ -147,7 +149,7 @@ def _follow(assignment: Assignment, name: str | None, ending: Ending) -> None:
             engine.dispose()
 
 
-def _reach(assignment: Assignment, ending: Ending) -> Engine | None:
+def _reach(assignment: Assignment, ending: ShutdownRequest) -> Engine | None:
     """The database, once it answers and has our tables. None when told to end meanwhile."""
     told = ""
     while not ending.draining:
@@ -171,7 +173,7 @@ def _ready(url: str) -> Engine:
     return engine
 
 
-def _work_through(assignment: Assignment, engine: Engine, name: str | None, ending: Ending) -> None:
+def _work_through(assignment: Assignment, engine: Engine, name: str | None, ending: ShutdownRequest) -> None:
     """Works on the newest study that is not done, one after another."""
     while not ending.draining:
         record = _unfinished(engine, name)
@@ -183,14 +185,14 @@ def _work_through(assignment: Assignment, engine: Engine, name: str | None, endi
             work(assignment, engine, record, ending, say)
         except ExhaustedError as error:
             say(str(error))
-            studies.give_order(engine, record.id, studies.Order.STOP)
+            studies.set_control(engine, record.id, studies.Control.STOP)
 
 
 def _unfinished(engine: Engine, name: str | None) -> Study | None:
     for record in reversed(studies.all_studies(engine)):
         tally = candidates.tally(engine, record.id)
         trained = sum(tally[state] for state in candidates.TRAINED)
-        if name in (None, record.name) and trained < record.trials and record.order == studies.Order.RUN:
+        if name in (None, record.name) and trained < record.trials and record.order == studies.Control.RUN:
             return record
     return None
 

@@ -17,8 +17,7 @@ from benchmarks.simulated.simulator import Finish, Search
 from benchmarks.simulated.strategies import BASE, Rungs, Screen, Strategy
 from benchmarks.simulated.swift import hastened
 from benchmarks.simulated.worlds import Candidate, Formula, Learning, Replay
-from space import sampling
-from space import space as spaces
+from space import sampling, space as spaces
 from space.budget import Budget
 from space.space import SearchSpace, Task
 

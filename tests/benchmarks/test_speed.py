@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks import brief
-from benchmarks.speed import __main__ as tables
-from benchmarks.speed import gpu, limits, plain, records, searches, start, training
+from benchmarks.speed import __main__ as tables, gpu, limits, plain, records, searches, start, training
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ from ledger_samples import LEASE_SECONDS, epoch, make_study, outcome, proposal
 from sqlalchemy import Engine
 
 from storage import candidates, database, invariants, leases
-from storage.leases import Answer, Claim
+from storage.leases import Claim, NoClaim
 from storage.records import State
 from storage.studies import Study
 
@@ -35,7 +35,7 @@ def race(engines: list[Engine], study: Study, gate: Barrier, index: int) -> int:
     """One worker, until the study has its number: waits at the gate, claims, trains. Returns how many."""
     engine, trained = engines[index], 0
     gate.wait(60)
-    while (claim := leases.claim(engine, study.id, f"worker {index}", LEASE_SECONDS)) is not Answer.DONE:
+    while (claim := leases.claim(engine, study.id, f"worker {index}", LEASE_SECONDS)) is not NoClaim.DONE:
         if not isinstance(claim, Claim):
             continue
         candidate = candidates.propose(

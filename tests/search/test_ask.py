@@ -7,8 +7,8 @@ import pytest
 from bench_samples import accuracy_of, make_plan
 from optuna.trial import FrozenTrial, TrialState
 
-from search.optuna_adapter import study as optuna_study
-from search.optuna_adapter.ask import Draft, can_draft
+from search.optuna_adapter import sampler as samplers, storage as optuna_storage, study as optuna_study
+from search.optuna_adapter.ask import PendingTrial, can_draft
 from search.study.config import SamplerName
 from space.architecture import Architecture
 from space.sampling import propose
@@ -24,9 +24,9 @@ def run(storage: Any, name: str, sampler: SamplerName, drafted: bool) -> list[Fr
     """Fourteen trials of which the first two still run, beyond the sampler's random start."""
     study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
     for i in range(14):
-        study.sampler = optuna_study.make_sampler(sampler, 7, i, after=study.sampler if drafted else None)
+        study.sampler = samplers.make_sampler(sampler, 7, i, after=study.sampler if drafted else None)
         if drafted:
-            draft = Draft(study, study.get_trials(deepcopy=False))
+            draft = PendingTrial(study, study.get_trials(deepcopy=False))
             found = network(draft)
             trial = draft.keep({"parameters": 1})
         else:
@@ -40,7 +40,7 @@ def run(storage: Any, name: str, sampler: SamplerName, drafted: bool) -> list[Fr
 @pytest.mark.parametrize("sampler", ["random", "tpe", "gp"])
 def test_the_same_seeds_give_the_same_trials(sampler: SamplerName, sqlite_url: str) -> None:
     optuna_study.quiet()
-    with optuna_study.opened_storage(sqlite_url) as storage:
+    with optuna_storage.open_storage(sqlite_url) as storage:
         asked = run(storage, "asked", sampler, drafted=False)
         drafted = run(storage, "drafted", sampler, drafted=True)
     assert [trial.params for trial in drafted] == [trial.params for trial in asked]
@@ -52,11 +52,11 @@ def test_the_same_seeds_give_the_same_trials(sampler: SamplerName, sqlite_url: s
 def test_a_trial_is_stored_whole(database_url: str) -> None:
     optuna_study.quiet()
     with (
-        optuna_study.opened_storage(database_url) as storage,
-        optuna_study.opened_storage(database_url) as other,
+        optuna_storage.open_storage(database_url) as storage,
+        optuna_storage.open_storage(database_url) as other,
     ):
-        study = optuna.create_study(storage=storage, sampler=optuna_study.make_sampler("tpe", 0))
-        draft = Draft(study, study.get_trials(deepcopy=False))
+        study = optuna.create_study(storage=storage, sampler=samplers.make_sampler("tpe", 0))
+        draft = PendingTrial(study, study.get_trials(deepcopy=False))
         found = network(draft)
         assert study.get_trials() == []
         trial = draft.keep({"parameters": 12, "macs": 34})
@@ -71,7 +71,7 @@ def test_a_trial_is_stored_whole(database_url: str) -> None:
 
 def test_a_pruner_that_divides_the_trials_needs_their_numbers() -> None:
     optuna_study.quiet()
-    study = optuna.create_study(sampler=optuna_study.make_sampler("tpe", 0))
+    study = optuna.create_study(sampler=samplers.make_sampler("tpe", 0))
     assert can_draft(study)
     study.pruner = optuna.pruners.HyperbandPruner()
     assert not can_draft(study)
@@ -81,13 +81,13 @@ def test_a_pruner_that_divides_the_trials_needs_their_numbers() -> None:
 
 def test_a_parameter_with_another_range_is_still_refused(sqlite_url: str) -> None:
     optuna_study.quiet()
-    with optuna_study.opened_storage(sqlite_url) as storage:
-        study = optuna.create_study(storage=storage, sampler=optuna_study.make_sampler("random", 0))
+    with optuna_storage.open_storage(sqlite_url) as storage:
+        study = optuna.create_study(storage=storage, sampler=samplers.make_sampler("random", 0))
         for _ in range(2):  # the second time its range is known
-            draft = Draft(study, study.get_trials(deepcopy=False))
+            draft = PendingTrial(study, study.get_trials(deepcopy=False))
             draft.suggest_categorical("pool", ("avg", "max"))
             draft.keep({})
-        draft = Draft(study, study.get_trials(deepcopy=False))
+        draft = PendingTrial(study, study.get_trials(deepcopy=False))
         draft.suggest_categorical("pool", ("avg", "none"))
         with pytest.raises(ValueError, match="CategoricalDistribution does not support dynamic value space"):
             draft.keep({})

@@ -8,7 +8,7 @@ from command import run
 from sqlalchemy import Engine
 
 from search.optuna_adapter import study as optuna_study
-from search.worker import context
+from search.study import files
 from search.worker import trial as worker_trial
 from search.worker.callbacks import Cancelled
 from storage import candidates, leases
@@ -21,7 +21,7 @@ def ended(url: str, folder: Path, trained: int, trials: int) -> tuple[Engine, St
     """A study with so many trained trials, and one that was cancelled after them."""
     plan = make_plan()
     engine, record = make_study(url, plan, trials)
-    with optuna_study.opened(url, record.name, plan) as opened:
+    with optuna_study.open_study(url, record.name, plan) as opened:
         own = make_bench(opened, engine, record, FakeTraining(), plan, folder)
         for _ in range(trained):
             worker_trial.run(own, take(engine, record))
@@ -40,7 +40,7 @@ def take(engine: Engine, record: Study) -> Claim:
 
 def fill(url: str, data_dir: Path, record: Study, rows: list[Candidate]) -> Path:
     """A checkpoint and weights of every trial."""
-    folder = context.shelves(data_dir) / context.identity(url, record)
+    folder = files.kept_folder(data_dir) / files.study_identity(url, record)
     folder.mkdir(parents=True)
     for row in rows:
         (folder / f"{row.number}.safetensors").write_bytes(b"w" * 1_000_000)
@@ -72,7 +72,7 @@ def test_a_study_that_is_done_needs_no_checkpoint_and_other_stores_keep_theirs(
     engine, record, rows = ended(sqlite_url, tmp_path, 2, 2)
     engine.dispose()
     folder = fill(sqlite_url, tmp_path, record, rows)
-    foreign = context.shelves(tmp_path) / "0123456789abcdef"
+    foreign = files.kept_folder(tmp_path) / "0123456789abcdef"
     foreign.mkdir()
     (foreign / "7.safetensors").write_bytes(b"w" * 2_000_000)
     result = run(capsys, "gc", "--storage", sqlite_url, "--data-dir", str(tmp_path))

@@ -11,11 +11,13 @@ import pytest
 from bench_samples import make_bench, make_plan, make_study
 
 from search.optuna_adapter import study as optuna_study
-from search.study.config import Images, Plan, describe
-from search.study.files import Shelf
+from search.recording import reconcile as reconciling
+from search.study.config import Images, StudyConfig, describe
+from search.study.files import StudyFiles
 from search.worker import trial as worker_trial
 from search.worker.callbacks import Cancelled
-from search.worker.context import Bench, trainer
+from search.worker.context import WorkerContext
+from search.worker.training_function import make_training_function
 from space.space import Task, parse
 from storage import candidates, invariants, leases
 from storage.leases import Claim
@@ -35,7 +37,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
     return Images(dataset, datasets.split(dataset, 0, 0.1, 256))
 
 
-def plan_of(images: Images, space: Any = SLIM) -> Plan:
+def plan_of(images: Images, space: Any = SLIM) -> StudyConfig:
     recipe = Recipe(epochs=EPOCHS, batch_size=64, crop_padding=1, flip=False, precision="float32")
     plan = make_plan(space)
     return plan.model_copy(
@@ -48,16 +50,18 @@ def plan_of(images: Images, space: Any = SLIM) -> Plan:
 
 
 @contextmanager
-def bench_of(url: str, images: Images, plan: Plan, trials: int, folder: Path) -> Iterator[Bench]:
+def bench_of(
+    url: str, images: Images, plan: StudyConfig, trials: int, folder: Path
+) -> Iterator[WorkerContext]:
     engine, record = make_study(url, plan, trials)
-    with optuna_study.opened(url, record.name, plan) as opened:
-        _, train = trainer(plan, images, checkpoint_seconds=0.0)
+    with optuna_study.open_study(url, record.name, plan) as opened:
+        _, train = make_training_function(plan, images, checkpoint_seconds=0.0)
         bench = make_bench(opened, engine, record, train, plan, folder)
-        yield replace(bench, shelf=Shelf(folder / "kept", 2, lambda _: None))
+        yield replace(bench, shelf=StudyFiles(folder / "kept", 2, lambda _: None))
     engine.dispose()
 
 
-def one(bench: Bench, worker: str = "one") -> State:
+def one(bench: WorkerContext, worker: str = "one") -> State:
     claim = leases.claim(bench.engine, bench.study_id, worker, 60.0)
     assert isinstance(claim, Claim)
     return worker_trial.run(bench, claim)
@@ -69,7 +73,7 @@ def after(batches: int) -> Callable[[], bool]:
     return lambda: next(seen) > batches
 
 
-def curve(bench: Bench, candidate: Candidate) -> list[tuple[float, ...]]:
+def curve(bench: WorkerContext, candidate: Candidate) -> list[tuple[float, ...]]:
     epochs = candidates.epochs(bench.engine, bench.study_id)[candidate.id]
     return [
         (e.epoch, e.train_loss, e.validation_loss, e.validation_accuracy, e.learning_rate) for e in epochs
@@ -114,7 +118,7 @@ def test_a_trial_whose_worker_was_taken_for_dead_is_gone_on_with_by_another(
         def evicted() -> bool:
             if next(seen) == 2 * steps + 1:
                 lost = leases.evict(bench.engine, bench.study_id, "one")
-                optuna_study.recover(bench.study, lost)
+                reconciling.tell_lost(bench.study, lost)
                 assert one(bench, "another") == State.COMPLETED
             return False
 

@@ -22,7 +22,7 @@ def address(sqlite_url: str, tmp_path: Path) -> Iterator[str]:
     """A dashboard of a study with six trained networks."""
     plan = make_plan()
     engine, record = make_study(sqlite_url, plan, TRIALS, name="shown")
-    with optuna_study.opened(sqlite_url, record.name, plan) as opened:
+    with optuna_study.open_study(sqlite_url, record.name, plan) as opened:
         bench = make_bench(opened, engine, record, FakeTraining(), plan, tmp_path)
         while isinstance(claim := leases.claim(engine, record.id, "one", 60.0), Claim):
             worker_trial.run(bench, claim)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from search.machine.device_lock import Room
+from search.machine.device_lock import DeviceLock
 
 
 class Waited(Exception):
@@ -17,13 +17,13 @@ def refuse() -> None:
 
 
 def test_any_number_are_in_the_room_together(tmp_path: Path) -> None:
-    room = Room(tmp_path, "cpu")
+    room = DeviceLock(tmp_path, "cpu")
     with room.together(refuse), room.together(refuse), room.together(refuse):
         pass
 
 
 def test_one_who_wants_to_be_alone_waits_for_the_others_and_keeps_new_ones_out(tmp_path: Path) -> None:
-    room = Room(tmp_path / "made", "cpu")
+    room = DeviceLock(tmp_path / "made", "cpu")
     waits, is_alone, leaves = threading.Event(), threading.Event(), threading.Event()
 
     def alone() -> None:
@@ -49,23 +49,23 @@ def test_one_who_wants_to_be_alone_waits_for_the_others_and_keeps_new_ones_out(t
 
 
 def test_a_room_is_occupied_while_somebody_is_inside(tmp_path: Path) -> None:
-    room = Room(tmp_path, "0")
+    room = DeviceLock(tmp_path, "0")
     assert not room.is_occupied()
     with room.together(refuse):
         assert room.is_occupied()
-        assert not Room(tmp_path, "1").is_occupied()
+        assert not DeviceLock(tmp_path, "1").is_occupied()
     assert not room.is_occupied()
     with room.together(refuse):  # asking has left it as it was
         pass
 
 
 def test_devices_have_rooms_of_their_own(tmp_path: Path) -> None:
-    with Room(tmp_path, "0").alone(refuse), Room(tmp_path, "1").alone(refuse):
+    with DeviceLock(tmp_path, "0").alone(refuse), DeviceLock(tmp_path, "1").alone(refuse):
         pass
 
 
 def test_where_no_file_can_be_made_everyone_has_a_room_to_himself(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    room = Room(tmp_path / "file" / "slots", "cpu")
+    room = DeviceLock(tmp_path / "file" / "slots", "cpu")
     with room.alone(refuse), room.together(refuse):
         pass

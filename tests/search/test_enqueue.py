@@ -9,7 +9,7 @@ from command import run
 from search.launcher import enqueue, prepare
 from search.launcher.prepare import Flags
 from search.optuna_adapter import study as optuna_study
-from search.study.config import Plan
+from search.study.config import StudyConfig
 from space import published
 from space.architecture import Architecture
 from space.budget import Budget
@@ -37,7 +37,7 @@ def network(tmp_path: Path) -> Path:
     return path
 
 
-def cifar(plan: Plan, limit: int) -> Plan:
+def cifar(plan: StudyConfig, limit: int) -> StudyConfig:
     """The same plan for colour images of 32 pixels."""
     task = Task(channels=3, image_size=32, classes=10)
     return plan.model_copy(update={"task": task, "budget": Budget(limit)})
@@ -50,7 +50,7 @@ def test_the_first_trial_is_the_network_that_was_named(flags: Flags, network: Pa
     found = enqueue.starters([str(network)], plan, flags.storage)
     assert enqueue.enqueue(engine, flags.storage, record, plan, found) == 1
     assert enqueue.enqueue(engine, flags.storage, record, plan, found) == 0, "once is enough"
-    with optuna_study.opened(flags.storage, record.name, plan) as opened:
+    with optuna_study.open_study(flags.storage, record.name, plan) as opened:
         trial = opened.ask()
         made = propose(plan.space, plan.budget, plan.task, trial)
         assert trial.user_attrs["started_from"] == "net"

@@ -24,7 +24,7 @@ def exported(sqlite_url: str, tmp_path: Path) -> Path:
     """The best of two networks, as a file."""
     plan = make_plan(max_parameters=100_000)
     engine, record = make_study(sqlite_url, plan, 2)
-    with optuna_study.opened(sqlite_url, record.name, plan) as opened:
+    with optuna_study.open_study(sqlite_url, record.name, plan) as opened:
         bench = make_bench(opened, engine, record, FakeTraining(), plan, tmp_path)
         while isinstance(claim := leases.claim(engine, record.id, "one", 60.0), Claim):
             worker_trial.run(bench, claim)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from search.study import files
-from search.study.files import Shelf
+from search.study.files import StudyFiles
 from space.errors import EnvironmentProblem
 
 
@@ -16,33 +16,33 @@ def said() -> list[str]:
 
 
 @pytest.fixture
-def own(tmp_path: Path, said: list[str]) -> Shelf:
-    return Shelf(tmp_path / "made" / "later", 2, said.append)
+def own(tmp_path: Path, said: list[str]) -> StudyFiles:
+    return StudyFiles(tmp_path / "made" / "later", 2, said.append)
 
 
-def fill(own: Shelf, *names: str) -> None:
+def fill(own: StudyFiles, *names: str) -> None:
     own.folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         (own.folder / name).write_text("")
 
 
-def names(own: Shelf) -> set[str]:
+def names(own: StudyFiles) -> set[str]:
     return {path.name for path in own.folder.iterdir()}
 
 
-def test_only_the_weights_of_the_best_stay(own: Shelf) -> None:
+def test_only_the_weights_of_the_best_stay(own: StudyFiles) -> None:
     fill(own, "1.safetensors", "2.safetensors", "13.safetensors", "ab.checkpoint", "notes.txt")
     own.tidy({2, 13})
     assert names(own) == {"2.safetensors", "13.safetensors", "ab.checkpoint", "notes.txt"}
 
 
-def test_a_training_that_is_over_leaves_no_checkpoint(own: Shelf) -> None:
+def test_a_training_that_is_over_leaves_no_checkpoint(own: StudyFiles) -> None:
     fill(own, "ab.checkpoint", ".ab.checkpoint.0123", "cd.checkpoint")
     own.done("ab")
     assert names(own) == {"cd.checkpoint"}
 
 
-def test_what_nobody_needs_is_named_and_nothing_else(own: Shelf) -> None:
+def test_what_nobody_needs_is_named_and_nothing_else(own: StudyFiles) -> None:
     assert own.stale({1}, {"ab"}) == []
     fill(
         own,
@@ -60,7 +60,7 @@ def test_what_nobody_needs_is_named_and_nothing_else(own: Shelf) -> None:
     ]
 
 
-def test_weights_that_cannot_be_written_are_no_reason_to_fail(own: Shelf, said: list[str]) -> None:
+def test_weights_that_cannot_be_written_are_no_reason_to_fail(own: StudyFiles, said: list[str]) -> None:
     def full(path: Path) -> None:
         raise EnvironmentProblem(f"cannot write {path.name}: No space left on device")
 
@@ -71,7 +71,7 @@ def test_weights_that_cannot_be_written_are_no_reason_to_fail(own: Shelf, said: 
 
 
 def test_a_disk_that_is_almost_full_is_said_once_and_so_is_its_end(
-    own: Shelf, said: list[str], monkeypatch: pytest.MonkeyPatch
+    own: StudyFiles, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = iter([10 << 30, 100 << 20, 90 << 20, 10 << 30])
     monkeypatch.setattr(
@@ -84,7 +84,7 @@ def test_a_disk_that_is_almost_full_is_said_once_and_so_is_its_end(
 
 
 def test_the_space_that_a_trial_needs_grows_with_its_network(
-    own: Shelf, monkeypatch: pytest.MonkeyPatch
+    own: StudyFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "free_bytes", lambda _: files.RESERVE + files.BYTES_A_PARAMETER * 1_000)
     assert own.has_space(1_000)

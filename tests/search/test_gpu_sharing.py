@@ -9,7 +9,7 @@ import click
 import pytest
 from bench_samples import make_plan
 
-from search import settings
+from search.commands import options
 from search.launcher import gpu_sharing
 from search.launcher.gpu_sharing import Packing, Probe
 from search.machine import devices
@@ -109,19 +109,19 @@ def test_nothing_is_measured_without_a_gpu_or_for_few_trials(monkeypatch: pytest
     [("4G", 4 * GIB), ("4GiB", 4 * GIB), ("800M", 800 << 20), ("1.5g", 3 * GIB // 2), (GIB, GIB)],
 )
 def test_memory_is_told_as_people_tell_it(given: object, size: int) -> None:
-    assert settings.Memory().convert(given, None, None) == size
+    assert options.Memory().convert(given, None, None) == size
 
 
 @pytest.mark.parametrize("given", ["much", "-1G", "12", "G"])
 def test_what_is_no_amount_of_memory_is_refused(given: str) -> None:
     with pytest.raises(click.BadParameter, match="is not an amount of memory like 800M or 4G"):
-        settings.Memory().convert(given, None, None)
+        options.Memory().convert(given, None, None)
 
 
 def test_memory_that_no_training_can_do_with_is_refused() -> None:
     """A worker could not even load its modules, and would die of it again and again."""
     with pytest.raises(click.BadParameter, match="'1M' is less than any training takes; give 64M or more"):
-        settings.Memory().convert("1M", None, None)
+        options.Memory().convert("1M", None, None)
 
 
 def test_a_training_that_takes_more_than_it_may_is_out_of_memory() -> None:

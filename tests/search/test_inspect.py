@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from command import ROOT, run
 
-from search.commands import inspect
 from search.study import network_reference
 from space import published
 from space.errors import ArchitectureError, StorageError
@@ -81,7 +80,7 @@ def test_a_recipe_is_checked_and_told_in_full(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_published_recipe_is_named_like_a_network() -> None:
-    assert inspect.load("published:004-final").clip_value == 0.1
+    assert network_reference.load_recipe("published:004-final").clip_value == 0.1
 
 
 def test_the_recipe_of_the_readme_loads(tmp_path: Path) -> None:

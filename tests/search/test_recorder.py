@@ -13,21 +13,21 @@ from postgres_server import Postgres
 from sqlalchemy import text
 
 from search.optuna_adapter import study as optuna_study
-from search.recording import recorder, spool
-from search.recording.recorder import Patience
+from search.recording import outage, reconcile as reconciling, recorder, spool
+from search.recording.outage import Outage
 from search.worker import trial as worker_trial
-from search.worker.context import Bench
+from search.worker.context import WorkerContext
 from space.architecture import Architecture
 from space.errors import LeaseLostError, StorageError
 from storage import candidates, leases
 from storage.leases import Claim
-from storage.records import Epoch, Measured, State
+from storage.records import Epoch, State, TrainingMetrics
 
 
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder, "ANSWER_SECONDS", 0.5)
-    monkeypatch.setattr(recorder, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(outage, "RETRY_SECONDS", 0.1)
 
 
 class Stepwise(FakeTraining):
@@ -46,23 +46,23 @@ class Stepwise(FakeTraining):
 
 
 @contextmanager
-def bench_on(url: str, folder: Path, train: FakeTraining, patience: float = 60.0) -> Iterator[Bench]:
+def bench_on(url: str, folder: Path, train: FakeTraining, patience: float = 60.0) -> Iterator[WorkerContext]:
     plan = make_plan(epochs=6)
     engine, record = make_study(url, plan, 3)
-    with optuna_study.opened(url, record.name, plan) as opened:
+    with optuna_study.open_study(url, record.name, plan) as opened:
         bench = make_bench(opened, engine, record, train, plan, folder)
-        bench.patience = Patience(patience, lambda _: None)
+        bench.patience = Outage(patience, lambda _: None)
         yield bench
     engine.dispose()
 
 
-def take(bench: Bench, worker: str = "one") -> Claim:
+def take(bench: WorkerContext, worker: str = "one") -> Claim:
     claim = leases.claim(bench.engine, bench.study_id, worker, 60.0)
     assert isinstance(claim, Claim)
     return claim
 
 
-def require_all_written(bench: Bench, folder: Path) -> None:
+def require_all_written(bench: WorkerContext, folder: Path) -> None:
     (row,) = candidates.candidates(bench.engine, bench.study_id)
     assert row.state == State.COMPLETED
     stored = candidates.epochs(bench.engine, bench.study_id)[row.id]
@@ -139,10 +139,12 @@ def test_what_got_through_is_not_late(sqlite_url: str, tmp_path: Path) -> None:
         claim = take(bench)
         trial = bench.study.ask()
         candidate = worker_trial.enter(bench, claim, trial, bench.plan.propose(trial))
-        entries = recorder.Book(bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience)
+        entries = recorder.TrialRecorder(
+            bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience
+        )
         entries.epoch(Epoch(1, 1.0, 1.0, 0.5, 0.1, 1.0))
-        measured = Measured(0.5, 0.5, 1.0, 1, 1.0, 100.0)
-        entries.end = spool.End(State.COMPLETED, None, measured)
+        measured = TrainingMetrics(0.5, 0.5, 1.0, 1, 1.0, 100.0)
+        entries.end = spool.TrialEnd(State.COMPLETED, None, measured)
         entries._keep()
         entries._pay()
         entries.spool.close()
@@ -162,14 +164,16 @@ def test_the_next_worker_tells_optuna_all_that_the_spool_holds(
         claim = take(bench)
         trial = bench.study.ask()
         candidate = worker_trial.enter(bench, claim, trial, bench.plan.propose(trial))
-        entries = recorder.Book(bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience)
+        entries = recorder.TrialRecorder(
+            bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience
+        )
         for number, accuracy in ((1, 0.25), (2, 0.5)):
             entries.epoch(Epoch(number, 1.0, 1.0, accuracy, 0.1, 1.0))
         if forget:
             with bench.engine.execution_options(writes=True).begin() as connection:
                 connection.execute(text("DELETE FROM search_epochs WHERE epoch = 2"))
                 connection.execute(text("DELETE FROM trial_intermediate_values WHERE step = 2"))
-        entries.end = spool.End(State.PRUNED, "median", None)
+        entries.end = spool.TrialEnd(State.PRUNED, "median", None)
         entries._keep()
         entries.spool.close()
         spool.take_in(tmp_path, bench.study, bench.engine, bench.study_id, lambda _: None)
@@ -190,16 +194,18 @@ def test_where_optunas_tables_refuse_the_ledger_counts(sqlite_url: str, tmp_path
         claim = take(bench)
         trial = bench.study.ask()
         candidate = worker_trial.enter(bench, claim, trial, bench.plan.propose(trial))
-        entries = recorder.Book(bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience)
+        entries = recorder.TrialRecorder(
+            bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience
+        )
         with bench.engine.execution_options(writes=True).begin() as connection:
             refuse = "CREATE TRIGGER no BEFORE UPDATE ON trials BEGIN SELECT RAISE(ABORT, 'no'); END"
             connection.execute(text(refuse))
-        entries.close(State.COMPLETED, None, Measured(0.5, 0.5, 1.0, 1, 1.0, 100.0))
+        entries.close(State.COMPLETED, None, TrainingMetrics(0.5, 0.5, 1.0, 1, 1.0, 100.0))
         assert candidates.candidates(bench.engine, bench.study_id)[0].state == State.COMPLETED
         assert said == ["trial 0: Optuna's tables refuse: (sqlite3.IntegrityError) no"]
 
 
-def require_written_by_the_next(bench: Bench, folder: Path) -> None:
+def require_written_by_the_next(bench: WorkerContext, folder: Path) -> None:
     (row,) = candidates.candidates(bench.engine, bench.study_id)
     assert (row.state, row.epochs) == (State.COMPLETED, 6)
     assert len(candidates.epochs(bench.engine, bench.study_id)[row.id]) == 6
@@ -214,7 +220,7 @@ def test_a_result_that_comes_late_is_kept_as_late_and_changes_nothing(
     def taken_over() -> None:
         with bench.engine.execution_options(writes=True).begin() as connection:
             connection.execute(text("UPDATE search_claims SET expires_at = 0"))
-        optuna_study.recover(bench.study, leases.reap(bench.engine, bench.study_id))
+        reconciling.tell_lost(bench.study, leases.reap(bench.engine, bench.study_id))
 
     # After the last batch nobody asks for the lease any more: the result itself finds out.
     train = FakeTraining()
@@ -222,7 +228,9 @@ def test_a_result_that_comes_late_is_kept_as_late_and_changes_nothing(
         claim = take(bench)
         trial = bench.study.ask()
         candidate = worker_trial.enter(bench, claim, trial, bench.plan.propose(trial))
-        entries = recorder.Book(bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience)
+        entries = recorder.TrialRecorder(
+            bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience
+        )
         taken_over()
         with pytest.raises(LeaseLostError):
             entries.close(State.COMPLETED, None, None)

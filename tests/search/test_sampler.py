@@ -13,15 +13,15 @@ from bench_samples import accuracy_of, make_plan
 from optuna.samplers._tpe.sampler import _split_trials, default_gamma
 from optuna.trial import FrozenTrial, TrialState
 
-from search.optuna_adapter import storage as optuna_storage
-from search.optuna_adapter import study as optuna_study
-from search.optuna_adapter.ask import Draft
+from search.optuna_adapter import sampler as samplers, storage as optuna_storage, study as optuna_study
+from search.optuna_adapter.ask import PendingTrial
 from search.optuna_adapter.pruner import Pruning, make_pruner
-from search.optuna_adapter.sampler import Ranking, Tpe
+from search.optuna_adapter.sampler import CachedTPESampler, Ranking
 from search.optuna_adapter.storage import Storage
+from search.recording import reconcile as reconciling
 from space.sampling import propose
 from storage import database
-from storage.records import Measured, State
+from storage.records import State, TrainingMetrics
 
 PLAN = make_plan()
 
@@ -38,7 +38,7 @@ def searched(ours: bool, trials: int) -> list[FrozenTrial]:
     sampler: optuna.samplers.TPESampler | None = None
     for number in range(trials):
         if ours:
-            sampler = Tpe(seed=number, n_startup_trials=5, after=sampler)
+            sampler = CachedTPESampler(seed=number, n_startup_trials=5, after=sampler)
         else:
             sampler = optuna.samplers.TPESampler(seed=number, n_startup_trials=5)
         study.sampler = sampler
@@ -67,10 +67,10 @@ def test_the_sampler_proposes_what_optunas_does() -> None:
 def test_a_parameter_that_some_trials_lack_is_read_where_it_is() -> None:
     optuna_study.quiet()
     found = []
-    for kind in (Tpe, optuna.samplers.TPESampler):
+    for kind in (CachedTPESampler, optuna.samplers.TPESampler):
         study, sampler = optuna.create_study(), None
         for number in range(30):
-            after = {"after": sampler} if kind is Tpe else {}
+            after = {"after": sampler} if kind is CachedTPESampler else {}
             sampler = study.sampler = kind(seed=number, n_startup_trials=3, **after)
             trial = study.ask()
             value = trial.suggest_float("rate", 1e-3, 1.0, log=True)
@@ -97,7 +97,7 @@ def both(database_url: str, zone: str) -> Any:
     """The same database by our storage and by Optuna's."""
     del zone
     optuna_study.quiet()
-    with optuna_study.opened_storage(database_url) as ours:
+    with optuna_storage.open_storage(database_url) as ours:
         url = database.normalise(database_url)
         theirs = optuna.storages.RDBStorage(url, engine_kwargs=database.engine_options(database_url))
         yield ours, theirs
@@ -172,8 +172,8 @@ def test_a_trial_that_is_stored_whole_is_what_optuna_would_store(
     for storage in (ours, theirs):
         study = optuna.create_study(storage=storage)
         for number in range(3):  # from the second on all ranges are known
-            study.sampler = optuna_study.make_sampler("random", number)
-            draft = Draft(study, study.get_trials(deepcopy=False))
+            study.sampler = samplers.make_sampler("random", number)
+            draft = PendingTrial(study, study.get_trials(deepcopy=False))
             propose(PLAN.space, PLAN.budget, PLAN.task, draft)
             trial = draft.keep({"parameters": 1, "note": "é"})
             study.tell(trial, 0.5)
@@ -190,7 +190,7 @@ def test_a_trial_that_is_stored_whole_is_what_optuna_would_store(
 
 def test_a_finished_trial_takes_no_more_values_and_an_absent_one_is_named(database_url: str) -> None:
     optuna_study.quiet()
-    with optuna_study.opened_storage(database_url) as storage:
+    with optuna_storage.open_storage(database_url) as storage:
         study = optuna.create_study(storage=storage)
         trial = study.ask()
         study.tell(trial, 0.5)
@@ -209,7 +209,7 @@ def test_a_trial_is_stopped_where_optuna_would_stop_it(pruner: Any, database_url
     """Others finish while it runs, and it hears of them."""
     optuna_study.quiet()
     epochs, stopped = 6, 0
-    with optuna_study.opened_storage(database_url) as storage:
+    with optuna_storage.open_storage(database_url) as storage:
         study = optuna.create_study(storage=storage, direction="maximize", pruner=make_pruner(pruner, epochs))
         running = [(number, study.ask()) for number in range(24)]
         questions = {number: Pruning(study, trial) for number, trial in running}
@@ -248,10 +248,10 @@ def test_a_trial_ends_in_the_ledgers_transaction_as_optuna_would_end_it(
     values = dict(enumerate(steps, start=1))
     for step, value in values.items():
         told.report(value, step)
-    outcome = Measured(
+    outcome = TrainingMetrics(
         accuracy=0.75, best_accuracy=0.75, loss=1.0, epochs=2, seconds=1.0, images_per_second=1.0
     )
-    said, value = optuna_study.told(State(state), outcome, values)
+    said, value = reconciling.optuna_outcome(State(state), outcome, values)
     study.tell(told, 0.75 if said == TrialState.COMPLETE else None, state=said)
     with theirs.engine.begin() as connection:
         assert optuna_storage.end(connection, ended._trial_id, said, value, values)

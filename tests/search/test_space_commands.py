@@ -10,8 +10,7 @@ from command import run
 from search.commands import forecast
 from search.study import duration
 from search.study.duration import Point
-from space import architecture, cost
-from space import space as spaces
+from space import architecture, cost, space as spaces
 from space.budget import Budget
 from space.space import Task
 from trainer.recipe.document import defaults

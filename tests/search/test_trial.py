@@ -13,36 +13,36 @@ from bench_samples import FakeTraining, make_bench, make_plan, make_study
 from optuna.trial import TrialState
 from sqlalchemy import Engine, text
 
-from search.machine.device_lock import Room
+from search.machine.device_lock import DeviceLock
 from search.optuna_adapter import study as optuna_study
-from search.study.config import Plan
+from search.recording import reconcile as reconciling
+from search.study.config import StudyConfig
 from search.worker import trial as worker_trial
-from search.worker.context import Bench, Limits
-from space import sampling
-from space import space as spaces
+from search.worker.context import Limits, WorkerContext
+from space import sampling, space as spaces
 from space.architecture import Architecture
 from space.errors import DivergedError, ExhaustedError, LeaseLostError
 from storage import candidates, invariants, leases
-from storage.leases import Answer, Claim
+from storage.leases import Claim, NoClaim
 from storage.records import TRAINED, State
 from trainer.outcome import EpochReport, Outcome
 
 
 @contextmanager
-def bench_of(url: str, train: FakeTraining, plan: Plan, trials: int) -> Iterator[Bench]:
+def bench_of(url: str, train: FakeTraining, plan: StudyConfig, trials: int) -> Iterator[WorkerContext]:
     engine, record = make_study(url, plan, trials)
-    with optuna_study.opened(url, record.name, plan) as opened, TemporaryDirectory() as folder:
+    with optuna_study.open_study(url, record.name, plan) as opened, TemporaryDirectory() as folder:
         yield make_bench(opened, engine, record, train, plan, Path(folder))
     engine.dispose()
 
 
-def take(bench: Bench) -> Claim:
+def take(bench: WorkerContext) -> Claim:
     claim = leases.claim(bench.engine, bench.study_id, "one", 60.0)
     assert isinstance(claim, Claim)
     return claim
 
 
-def run_all(bench: Bench) -> list[State]:
+def run_all(bench: WorkerContext) -> list[State]:
     states = []
     while isinstance(claim := leases.claim(bench.engine, bench.study_id, "one", 60.0), Claim):
         states.append(worker_trial.run(bench, claim))
@@ -247,7 +247,7 @@ class Hungry(FakeTraining):
     def __init__(self, limit: int) -> None:
         super().__init__()
         self.limit, self.batches, self.company = limit, list[int](), list[bool]()
-        self.bench: Bench
+        self.bench: WorkerContext
 
     def __call__(self, architecture: Architecture, seed: int, **others: Any) -> Outcome:
         self.batches.append(others["recipe"].batch_size)
@@ -261,7 +261,7 @@ class Hungry(FakeTraining):
             raise BlockingIOError
 
         try:
-            with Room(self.bench.room.folder, self.bench.room.device).together(refuse):
+            with DeviceLock(self.bench.room.folder, self.bench.room.device).together(refuse):
                 return True
         except BlockingIOError:
             return False
@@ -325,15 +325,15 @@ def test_a_late_worker_changes_nothing_and_its_trial_is_run_again(database_url: 
         assert train.asked[0] == train.asked[1]
         states = [trial.state for trial in bench.study.get_trials(deepcopy=False)]
         assert states == [TrialState.FAIL, TrialState.COMPLETE]
-        assert leases.claim(bench.engine, bench.study_id, "one", 60.0) is Answer.DONE
+        assert leases.claim(bench.engine, bench.study_id, "one", 60.0) is NoClaim.DONE
 
 
-def reap_as_another(engine: Engine, bench: Bench) -> None:
+def reap_as_another(engine: Engine, bench: WorkerContext) -> None:
     with engine.execution_options(writes=True).begin() as connection:
         connection.execute(text("UPDATE search_claims SET expires_at = 0, lease_seconds = 0"))
     lost = leases.reap(engine, bench.study_id)
     assert len(lost) == 1
-    optuna_study.recover(bench.study, lost)
+    reconciling.tell_lost(bench.study, lost)
 
 
 def test_one_seed_and_one_worker_give_the_same_sequence(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -367,7 +367,7 @@ def test_the_number_is_exact_with_workers_that_race_and_fail(database_url: str, 
     for thread in threads:
         thread.join()
     tally = candidates.tally(engine, record.id)
-    with optuna_study.opened(database_url, record.name, plan) as opened:
+    with optuna_study.open_study(database_url, record.name, plan) as opened:
         known = len(opened.get_trials(deepcopy=False))
     assert sum(tally[state] for state in TRAINED) == 20
     assert tally[State.FAILED] >= 4
@@ -377,9 +377,9 @@ def test_the_number_is_exact_with_workers_that_race_and_fail(database_url: str, 
 
 
 def race(url, engine, record, plan, sometimes, folder, i):  # type: ignore[no-untyped-def]
-    with optuna_study.opened(url, record.name, plan) as opened:
+    with optuna_study.open_study(url, record.name, plan) as opened:
         bench = make_bench(opened, engine, record, FakeTraining(before=sometimes), plan, folder)
-        while (answer := leases.claim(engine, record.id, f"worker-{i}", 60.0)) is not Answer.DONE:
+        while (answer := leases.claim(engine, record.id, f"worker-{i}", 60.0)) is not NoClaim.DONE:
             if isinstance(answer, Claim):
                 worker_trial.run(bench, answer)
 
@@ -441,14 +441,14 @@ def test_a_retry_whose_worker_dies_before_it_enters_it_is_still_owed(sqlite_url:
         claim = take(bench)
         trial = bench.study.ask()
         lost = worker_trial.enter(bench, claim, trial, bench.plan.propose(trial))
-        optuna_study.recover(bench.study, leases.evict(bench.engine, bench.study_id, "one"))
+        reconciling.tell_lost(bench.study, leases.evict(bench.engine, bench.study_id, "one"))
         assert (
             worker_trial.ask(bench)[0].user_attrs["retry_of"] == lost.number
         )  # and then that worker dies too
         assert run_all(bench) == [State.COMPLETED] * 2
         retried = candidates.candidates(bench.engine, bench.study_id)[1]
         assert (retried.fingerprint, retried.seed, retried.attempt) == (lost.fingerprint, lost.seed, 2)
-        optuna_study.reconcile(bench.study, bench.engine, bench.study_id)
+        reconciling.reconcile(bench.study, bench.engine, bench.study_id)
         assert (
-            optuna_study.disagreements(bench.study, candidates.candidates(bench.engine, bench.study_id)) == []
+            reconciling.disagreements(bench.study, candidates.candidates(bench.engine, bench.study_id)) == []
         )

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from search.launcher.worker_pool import SHORT, Fleet, Place
+from search.launcher.worker_pool import MEMORY_SHORT, PoolSlot, WorkerPool
 from search.machine.devices import Slot
-from search.machine.signals import MADE_ROOM
+from search.machine.processes import MADE_ROOM
 
 LIVES = "sleep 600"
 LEAVES = f"exit {MADE_ROOM}"
@@ -15,7 +15,7 @@ DIES = "exit 1"
 HOPELESS = "exit 5"
 
 
-class Scripted(Fleet):
+class Scripted(WorkerPool):
     """Each place has the commands of its workers, one after another."""
 
     def __init__(self, folder: Path, scripts: dict[str, list[str]], device: str = "0") -> None:
@@ -28,7 +28,7 @@ class Scripted(Fleet):
         self.asked.append((worker.split("-")[1], may_leave))
         return []
 
-    def _open(self, place: Place) -> None:
+    def _open(self, place: PoolSlot) -> None:
         self.command(place.worker, place.may_leave)
         script = self.scripts[place.slot.name].pop(0)
         place.log.touch()
@@ -44,7 +44,7 @@ class Scripted(Fleet):
         return {place.slot.name: place.closed for place in self.places}
 
     @staticmethod
-    def _script(place: Place) -> str:
+    def _script(place: PoolSlot) -> str:
         assert place.process
         arguments = place.process.args
         assert isinstance(arguments, list)
@@ -56,7 +56,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "logs"
 
 
-def end(fleet: Fleet) -> None:
+def end(fleet: WorkerPool) -> None:
     for place in fleet.alive:
         assert place.process
         place.process.kill()
@@ -66,7 +66,7 @@ def end(fleet: Fleet) -> None:
 def test_a_worker_that_makes_room_is_not_replaced(folder: Path) -> None:
     fleet = Scripted(folder, {"a": [LEAVES], "b": [LIVES]})
     fleet.start()
-    assert fleet.settle() == {"a": SHORT, "b": None}
+    assert fleet.settle() == {"a": MEMORY_SHORT, "b": None}
     assert [place.slot.name for place in fleet.alive] == ["b"]
     end(fleet)
 
@@ -96,7 +96,7 @@ def test_where_the_one_that_stayed_breaks_a_place_is_opened_again(folder: Path, 
     fleet.start()
     fleet.places[0].process.wait()  # type: ignore[union-attr]
     fleet.watch()
-    assert fleet.places[0].closed == SHORT
+    assert fleet.places[0].closed == MEMORY_SHORT
     while fleet.places[1].closed is None:
         fleet.watch()
     assert fleet.places[0].closed is None

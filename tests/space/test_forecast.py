@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from space import cost, counting, forecast, lift, smallest
-from space import space as spaces
+from space import cost, counting, forecast, lift, smallest, space as spaces
 from space.budget import Budget
 from space.errors import NothingFitsError, SpaceError
 from space.forecast import Share
-from space.random_suggest import Dice
+from space.random_suggest import RandomSuggest
 from space.sampling import nearest, plain, propose
 from space.space import (
     BlockKnobs,
@@ -70,11 +69,11 @@ def test_the_shares_are_those_of_100_000_draws_made_in_another_way() -> None:
 
 def test_the_draws_are_as_many_as_by_the_formulas_written_out_here() -> None:
     """The brute force above counts what cost counts."""
-    drawn = {cost.total(plain(SMALL, TASK, Dice(seed))).parameters for seed in range(1_000)}
+    drawn = {cost.total(plain(SMALL, TASK, RandomSuggest(seed))).parameters for seed in range(1_000)}
     assert len(drawn) > 100 and drawn <= {brute_force(seed) for seed in range(60_000)}
 
 
-class Script(Dice):
+class Script(RandomSuggest):
     """Gives the answers of a list, one after another, each cut to what may be chosen."""
 
     def __init__(self, answers: tuple[int, ...]) -> None:
@@ -153,7 +152,7 @@ def test_a_ratio_without_steps_counts_by_the_widths_it_leads_to() -> None:
 
 def test_smallest_and_largest_enclose_every_draw_and_are_reached() -> None:
     told = forecast.forecast(SMALL, BUDGET, TASK)
-    counts = [cost.total(plain(SMALL, TASK, Dice(seed))) for seed in range(3_000)]
+    counts = [cost.total(plain(SMALL, TASK, RandomSuggest(seed))) for seed in range(3_000)]
     assert told.smallest == min(counts)
     assert told.largest == max(counts) == cost.total(forecast.largest(SMALL, TASK))
     assert told.largest_drawn <= told.largest
@@ -201,12 +200,14 @@ def test_the_value_that_makes_networks_too_large_is_named_and_its_companions_are
 def test_shares_of_a_cause_are_counted_over_all_draws() -> None:
     answers = [{"kernel": 7, "other": 1}] * 60 + [{"kernel": 3, "other": 1}] * 40
     misses = [True] * 50 + [False] * 50
-    assert lift.causes(answers, misses) == [lift.Cause("kernel", "7", of_misses=1.0, of_draws=0.6)]
+    assert lift.over_represented(answers, misses) == [
+        lift.OverRepresented("kernel", "7", of_misses=1.0, of_draws=0.6)
+    ]
 
 
 def test_a_value_that_nearly_all_draws_have_is_not_blamed() -> None:
     answers = [{"kernel": 7}] * 960 + [{"kernel": 3}] * 40
-    assert lift.causes(answers, [True] * 960 + [False] * 40) == []
+    assert lift.over_represented(answers, [True] * 960 + [False] * 40) == []
 
 
 def test_where_few_draws_fit_the_values_of_those_that_do_are_told() -> None:
@@ -218,7 +219,7 @@ def test_where_few_draws_fit_the_values_of_those_that_do_are_told() -> None:
 
 
 def test_nothing_is_blamed_where_nothing_misses() -> None:
-    assert lift.causes([{"kernel": 7}] * 100, [False] * 100) == []
+    assert lift.over_represented([{"kernel": 7}] * 100, [False] * 100) == []
 
 
 def test_the_interval_is_wilsons() -> None:
@@ -254,7 +255,7 @@ def test_expected_proposals_are_the_trials_over_the_share() -> None:
 def test_a_plain_draw_has_the_width_that_was_asked_for_on_the_grid_of_its_grain() -> None:
     space = SearchSpace(depth=(1,), width=WidthKnob(low=5, high=61, round_to=(8,)))
     for seed in range(200):
-        dice = Dice(seed)
+        dice = RandomSuggest(seed)
         width = plain(space, TASK, dice).stages[0].width
         assert width % 8 == 0 and 8 <= width <= 56
         assert abs(width - min(max(dice.answers["width"], 8), 56)) <= 4
@@ -266,7 +267,7 @@ def test_the_nearest_of_a_grid(wanted: int, found: int) -> None:
 
 
 def test_dice_draw_evenly_on_the_scale_they_are_asked_for() -> None:
-    dice = Dice(3)
+    dice = RandomSuggest(3)
     ints = [dice.suggest_int("a", 1, 100, log=True) for _ in range(4_000)]
     floats = [dice.suggest_float("b", 1.0, 100.0, log=True) for _ in range(4_000)]
     steps = {dice.suggest_float("c", 0.0, 0.5, step=0.1) for _ in range(200)}
@@ -278,7 +279,7 @@ def test_dice_draw_evenly_on_the_scale_they_are_asked_for() -> None:
 
 
 def test_proposals_take_dice_for_a_sampler() -> None:
-    dice = Dice(1)
+    dice = RandomSuggest(1)
     propose(SMALL, BUDGET, TASK, dice)
     assert {"depth", "budget_share", "blocks_1"} <= set(dice.answers)
     dice.clear()

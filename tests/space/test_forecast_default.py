@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from space import forecast
-from space import space as spaces
+from space import forecast, space as spaces
 from space.budget import Budget
 from space.space import Task
 

@@ -4,12 +4,10 @@ from typing import Any
 
 import optuna
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from space_samples import CALM, TASKS, Dice, architectures, spaces
 
-from space import cost, published, sampling
-from space import space as spaces_
+from space import cost, published, sampling, space as spaces_
 from space.architecture import Architecture, Pool, Stage, Stem
 from space.budget import Budget, judge
 from space.errors import NothingFitsError

@@ -4,12 +4,10 @@ import math
 
 import optuna
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from space_samples import CALM, TASKS, Dice, spaces
 
-from space import cost, sampling
-from space import space as spaces_
+from space import cost, sampling, space as spaces_
 from space.architecture import Architecture
 from space.budget import Budget, judge
 from space.domains import holds, maximum, minimum

@@ -5,7 +5,7 @@ from postgres_server import Postgres
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from search.optuna_adapter import study as optuna_study
+from search.optuna_adapter import storage as optuna_storage
 from storage import database
 from storage.postgres import BoundedConnection
 
@@ -26,7 +26,7 @@ def test_a_frozen_server_is_given_up_and_found_again_once_it_answers(
 
 
 def test_optuna_waits_no_longer_than_we_do(server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    with optuna_study.opened_storage(server.url()) as storage, storage.engine.connect() as held:
+    with optuna_storage.open_storage(server.url()) as storage, storage.engine.connect() as held:
         held.execute(text("SELECT 1"))
         monkeypatch.setattr(BoundedConnection, "answer_seconds", 0.5)
         server.freeze()

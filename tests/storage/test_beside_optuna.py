@@ -11,7 +11,7 @@ from ledger_samples import epoch, make_study, outcome, start
 from optuna.storages import RDBStorage
 from sqlalchemy import Engine, MetaData, inspect, select
 
-from search.optuna_adapter import study as optuna_study
+from search.optuna_adapter import storage as adapter_storage, study as optuna_study
 from storage import candidates, database, migrations
 from storage.database import engine_options
 from storage.records import State
@@ -96,5 +96,5 @@ def test_launchers_that_meet_at_an_empty_database_make_one_study(database_url: s
 
     with ThreadPoolExecutor(6) as threads:
         list(threads.map(launch, range(6)))
-    with optuna_study.opened_storage(database_url) as storage:
+    with adapter_storage.open_storage(database_url) as storage:
         assert optuna.get_all_study_names(storage) == ["both"]

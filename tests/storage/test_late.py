@@ -4,7 +4,7 @@ from sqlalchemy import Engine, text
 
 from space.errors import StudyError
 from storage import candidates, database, leases
-from storage.records import Late, Measured, State
+from storage.records import Late, State, TrainingMetrics
 
 
 def test_a_late_result_is_kept_once_and_changes_nothing(engine: Engine) -> None:
@@ -39,7 +39,9 @@ def test_a_late_loss_that_is_no_number_is_kept_without_it(engine: Engine) -> Non
     claim, candidate = start(engine, study, 0)
     leases.evict(engine, study.id, claim.worker)
     nan = float("nan")
-    candidates.keep_late(engine, claim, candidate.id, State.DIVERGED, Measured(0.1, 0.1, nan, 1, 2.0, 9.0))
+    candidates.keep_late(
+        engine, claim, candidate.id, State.DIVERGED, TrainingMetrics(0.1, 0.1, nan, 1, 2.0, 9.0)
+    )
     (kept,) = candidates.late(engine, study.id)
     assert (kept.loss, kept.epochs) == (None, 1)
 

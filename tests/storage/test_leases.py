@@ -19,12 +19,12 @@ from sqlalchemy import Engine, Row, select, text
 
 from space.errors import LeaseLostError, StudyError
 from storage import candidates, database, leases, studies, tables
-from storage.leases import Answer, Claim
+from storage.leases import Claim, NoClaim
 from storage.records import State
-from storage.studies import Order, Study
+from storage.studies import Control, Study
 
 
-def ask(engine: Engine, study: Study) -> Claim | Answer:
+def ask(engine: Engine, study: Study) -> Claim | NoClaim:
     return leases.claim(engine, study.id, "asking", LEASE_SECONDS)
 
 
@@ -32,7 +32,7 @@ def test_claims_are_numbered_from_one_and_end_with_the_target(engine: Engine) ->
     study = make_study(engine, trials=2)
     first, second = take(engine, study), take(engine, study, "two")
     assert [first.ordinal, second.ordinal] == [1, 2]
-    assert ask(engine, study) is Answer.WAIT
+    assert ask(engine, study) is NoClaim.WAIT
     leases.release(engine, second)
     assert take(engine, study, "three").ordinal == 3
 
@@ -42,7 +42,7 @@ def test_a_study_is_done_when_its_target_is_trained(engine: Engine) -> None:
     train(engine, study, 0, 0.5)
     claim, pruned = start(engine, study, 1)
     candidates.finish(engine, claim, pruned.id, State.PRUNED)
-    assert ask(engine, study) is Answer.DONE
+    assert ask(engine, study) is NoClaim.DONE
     studies.set_trials(engine, study.id, 3)
     assert isinstance(ask(engine, study), Claim)
 
@@ -57,22 +57,22 @@ def test_a_candidate_that_came_to_nothing_does_not_count(engine: Engine, state: 
     assert isinstance(ask(engine, study), Claim)
 
 
-@pytest.mark.parametrize("order", sorted(set(Order) - {Order.RUN}))
-def test_an_order_ends_new_claims_and_leaves_the_held_ones(engine: Engine, order: Order) -> None:
+@pytest.mark.parametrize("order", sorted(set(Control) - {Control.RUN}))
+def test_an_order_ends_new_claims_and_leaves_the_held_ones(engine: Engine, order: Control) -> None:
     study = make_study(engine, trials=2)
     claim, candidate = start(engine, study, 0)
-    studies.give_order(engine, study.id, order)
-    assert ask(engine, study) is Answer.STOPPED
+    studies.set_control(engine, study.id, order)
+    assert ask(engine, study) is NoClaim.STOPPED
     candidates.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5))
-    studies.give_order(engine, study.id, Order.RUN)
+    studies.set_control(engine, study.id, Control.RUN)
     assert isinstance(ask(engine, study), Claim)
 
 
 def test_who_renews_hears_the_order(engine: Engine) -> None:
     study = make_study(engine)
     claim, _candidate = start(engine, study, 0)
-    for order in Order:
-        studies.give_order(engine, study.id, order)
+    for order in Control:
+        studies.set_control(engine, study.id, order)
         assert leases.renew(engine, claim, LEASE_SECONDS) is order
 
 
@@ -83,7 +83,7 @@ def test_a_claim_whose_answer_was_lost_is_handed_out_again(engine: Engine) -> No
     expire(engine, unheard)
     assert take(engine, study) == unheard
     assert leases.reap(engine, study.id) == []  # it was renewed
-    assert ask(engine, study) is Answer.WAIT
+    assert ask(engine, study) is NoClaim.WAIT
     candidates.propose(engine, unheard, proposal(0))
     leases.release(engine, other)
     assert take(engine, study) not in (unheard, other)  # in use, or given back
@@ -93,8 +93,8 @@ def test_an_unused_claim_is_taken_back_from_who_is_told_to_stop(engine: Engine) 
     study = make_study(engine)
     take(engine, study)
     take(engine, study, "two")
-    studies.give_order(engine, study.id, Order.PAUSE)
-    assert leases.claim(engine, study.id, "one", LEASE_SECONDS) is Answer.STOPPED
+    studies.set_control(engine, study.id, Control.PAUSE)
+    assert leases.claim(engine, study.id, "one", LEASE_SECONDS) is NoClaim.STOPPED
     assert [one.worker for one in leases.running(engine, study.id)] == ["two"]
 
 
@@ -104,9 +104,9 @@ def test_a_target_is_never_set_below_what_is_trained_and_held(engine: Engine) ->
     claim, candidate = start(engine, study, 1)
     studies.set_trials(engine, study.id, 1)
     assert studies.find(engine).trials == 2
-    assert ask(engine, study) is Answer.WAIT
+    assert ask(engine, study) is NoClaim.WAIT
     candidates.finish(engine, claim, candidate.id, State.COMPLETED, outcome=outcome(0.5))
-    assert ask(engine, study) is Answer.DONE
+    assert ask(engine, study) is NoClaim.DONE
 
 
 def test_a_claim_on_a_deleted_study_is_an_error(engine: Engine) -> None:
@@ -125,7 +125,7 @@ def test_an_expired_claim_is_reaped_once_with_its_reason(engine: Engine) -> None
     study = make_study(engine, trials=1)
     claim, candidate = start(engine, study, 0, worker="host:3")
     expire(engine, claim)
-    assert ask(engine, study) is Answer.WAIT  # until it is reaped it may come back
+    assert ask(engine, study) is NoClaim.WAIT  # until it is reaped it may come back
     (lost,) = leases.reap(engine, study.id)
     assert (lost.id, lost.state, lost.reason) == (
         candidate.id,

@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 
 from space.errors import LeaseLostError
 from storage import candidates, invariants, leases, studies
-from storage.leases import Answer, Claim
+from storage.leases import Claim, NoClaim
 from storage.records import KNOWN, Candidate, State
 from storage.studies import Study
 
@@ -54,7 +54,7 @@ def test_sixteen_claims_at_once_are_no_more_than_the_target(engine: Engine) -> N
     answers = at_once(lambda index: leases.claim(engine, study.id, f"worker {index}", LEASE_SECONDS))
     claims = [answer for answer in answers if isinstance(answer, Claim)]
     assert sorted(claim.ordinal for claim in claims) == [1, 2, 3, 4, 5]
-    assert answers.count(Answer.WAIT) == THREADS - 5
+    assert answers.count(NoClaim.WAIT) == THREADS - 5
 
 
 def test_the_target_is_exact_with_sixteen_threads_some_of_which_fall_silent(engine: Engine) -> None:
@@ -84,7 +84,7 @@ def test_the_target_is_exact_with_sixteen_threads_some_of_which_fall_silent(engi
             with guard:
                 lost.extend(reaped)
             answer = leases.claim(engine, study.id, f"worker {index}", LEASE_SECONDS)
-            if answer is Answer.DONE:
+            if answer is NoClaim.DONE:
                 return
             if isinstance(answer, Claim):
                 one_claim(answer, index)

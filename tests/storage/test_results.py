@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 
 from space.errors import StudyError
 from storage import candidates, database, leases, tables
-from storage.records import KNOWN, MAX_ATTEMPTS, Epoch, Measured, State
+from storage.records import KNOWN, MAX_ATTEMPTS, Epoch, State, TrainingMetrics
 from storage.studies import Study
 
 
@@ -69,11 +69,13 @@ def test_another_study_may_train_the_same_network(engine: Engine) -> None:
 def test_an_outcome_is_written_whole(engine: Engine) -> None:
     study = make_study(engine)
     claim, candidate = start(engine, study, 0)
-    measured = Measured(0.875, 0.9, 0.5, 8, 12.0, 900.0)
+    measured = TrainingMetrics(0.875, 0.9, 0.5, 8, 12.0, 900.0)
     candidates.finish(engine, claim, candidate.id, State.PRUNED, reason="median", outcome=measured)
     row = candidates.find(engine, study.id, 0)
     assert (row.state, row.reason) == (State.PRUNED, "median")
-    assert Measured(*(getattr(row, field) for field in Measured.__dataclass_fields__)) == measured
+    assert (
+        TrainingMetrics(*(getattr(row, field) for field in TrainingMetrics.__dataclass_fields__)) == measured
+    )
     assert row.finished_at is not None
     assert row.finished_at >= row.proposed_at
 
@@ -173,7 +175,7 @@ def test_plain_sql_answers_what_people_ask(engine: Engine) -> None:
 
 def test_what_broke_off_is_owed_until_it_is_tried_again(engine: Engine) -> None:
     study = make_study(engine, trials=9)
-    assert candidates.owed(engine, study.id) is None
+    assert candidates.next_retry(engine, study.id) is None
     _, lost = start(engine, study, 0, worker="dead")
     leases.evict(engine, study.id, "dead")
     claim, cancelled = start(engine, study, 1)
@@ -190,11 +192,11 @@ def test_what_broke_off_is_owed_until_it_is_tried_again(engine: Engine) -> None:
     assert owed(engine, study)[0] == State.LOST
     candidates.propose(engine, take(engine, study, "fourth"), replace(again, number=5, attempt=MAX_ATTEMPTS))
     leases.evict(engine, study.id, "fourth")
-    assert candidates.owed(engine, study.id) is None
+    assert candidates.next_retry(engine, study.id) is None
 
 
 def owed(engine: Engine, study: Study) -> tuple[State, int]:
-    found = candidates.owed(engine, study.id)
+    found = candidates.next_retry(engine, study.id)
     assert found is not None
     return found.state, found.id
 

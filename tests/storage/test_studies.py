@@ -6,14 +6,14 @@ from sqlalchemy import Engine
 
 from space.errors import StudyError
 from storage import studies
-from storage.studies import Order
+from storage.studies import Control
 
 
 def test_a_study_comes_back_as_it_was_created(engine: Engine) -> None:
     made = make_study(engine, trials=5, name="digits-1")
     assert studies.find(engine, "digits-1") == made
     assert made.settings == {"data": "digits", "epochs": [1, 2]}
-    assert (made.trials, made.max_macs, made.order) == (5, None, Order.RUN)
+    assert (made.trials, made.max_macs, made.order) == (5, None, Control.RUN)
     assert abs(datetime.now(UTC) - made.created_at) < timedelta(days=1)
     assert made.created_at.tzinfo is UTC
 
@@ -48,8 +48,8 @@ def test_the_target_and_the_order_can_change(engine: Engine) -> None:
     study = make_study(engine, trials=3)
     studies.set_trials(engine, study.id, 9)
     assert studies.find(engine).trials == 9
-    for order in Order:
-        studies.give_order(engine, study.id, order)
+    for order in Control:
+        studies.set_control(engine, study.id, order)
         assert studies.find(engine).order is order
 
 
@@ -57,4 +57,4 @@ def test_a_study_that_was_deleted_is_named(engine: Engine) -> None:
     with pytest.raises(StudyError, match="id 77"):
         studies.set_trials(engine, 77, 9)
     with pytest.raises(StudyError, match="id 77"):
-        studies.give_order(engine, 77, Order.STOP)
+        studies.set_control(engine, 77, Control.STOP)

@@ -9,14 +9,13 @@ from typing import Any
 import optuna
 from sqlalchemy import Engine
 
-from search.machine.device_lock import Room
+from search.machine.device_lock import DeviceLock
 from search.optuna_adapter import study as optuna_study
-from search.recording.recorder import Patience
-from search.study.config import DataPlan, Plan, PrunerName, SamplerName
-from search.study.files import Shelf
-from search.worker.context import Bench, Limits
-from space import cost
-from space import space as spaces
+from search.recording.outage import Outage
+from search.study.config import DataConfig, PrunerName, SamplerName, StudyConfig
+from search.study.files import StudyFiles
+from search.worker.context import Limits, WorkerContext
+from space import cost, space as spaces
 from space.architecture import Architecture
 from space.budget import Budget
 from space.space import SearchSpace, Task
@@ -25,7 +24,7 @@ from storage.studies import Study
 from trainer.outcome import EpochReport, Outcome
 from trainer.recipe.document import Recipe
 
-DATA = DataPlan(
+DATA = DataConfig(
     spec="digits",
     name="digits",
     image_size=32,
@@ -78,8 +77,8 @@ def make_plan(
     sampler: SamplerName = "random",
     pruner: PrunerName = "none",
     epochs: int = 3,
-) -> Plan:
-    return Plan(
+) -> StudyConfig:
+    return StudyConfig(
         space=space or spaces.default(),
         budget=Budget(max_parameters),
         task=Task(),
@@ -91,7 +90,7 @@ def make_plan(
     )
 
 
-def make_study(url: str, plan: Plan, trials: int, name: str = "bench") -> tuple[Engine, Study]:
+def make_study(url: str, plan: StudyConfig, trials: int, name: str = "bench") -> tuple[Engine, Study]:
     engine = database.connect(url)
     database.prepare(engine)
     optuna_study.quiet()
@@ -110,9 +109,9 @@ def make_study(url: str, plan: Plan, trials: int, name: str = "bench") -> tuple[
 
 
 def make_bench(
-    study: optuna.Study, engine: Engine, record: Study, train: FakeTraining, plan: Plan, spool: Path
-) -> Bench:
-    return Bench(
+    study: optuna.Study, engine: Engine, record: Study, train: FakeTraining, plan: StudyConfig, spool: Path
+) -> WorkerContext:
+    return WorkerContext(
         study=study,
         engine=engine,
         study_id=record.id,
@@ -120,9 +119,9 @@ def make_bench(
         train=train,
         limits=Limits(),
         spool=spool,
-        shelf=Shelf(spool / "kept", 0, lambda _: None),
-        room=Room(spool / "slots", "fake"),
-        patience=Patience(60.0, lambda _: None),
+        shelf=StudyFiles(spool / "kept", 0, lambda _: None),
+        room=DeviceLock(spool / "slots", "fake"),
+        patience=Outage(60.0, lambda _: None),
         device="fake",
         versions={"torch": "none"},
         cancelled=lambda: False,

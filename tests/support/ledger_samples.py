@@ -4,7 +4,7 @@ from sqlalchemy import Engine, text
 
 from storage import candidates, database, leases, studies
 from storage.leases import Claim
-from storage.records import Candidate, Epoch, Measured, Proposal, State
+from storage.records import Candidate, Epoch, Proposal, State, TrainingMetrics
 from storage.studies import Study
 
 LEASE_SECONDS = 600.0
@@ -44,8 +44,8 @@ def epoch(number: int, accuracy: float = 0.5) -> Epoch:
     return Epoch(number, 1.5, 1.25, accuracy, 0.1, 2.0)
 
 
-def outcome(accuracy: float, epochs: int = 8) -> Measured:
-    return Measured(accuracy, accuracy, 0.5, epochs, 12.0, 900.0)
+def outcome(accuracy: float, epochs: int = 8) -> TrainingMetrics:
+    return TrainingMetrics(accuracy, accuracy, 0.5, epochs, 12.0, 900.0)
 
 
 def take(engine: Engine, study: Study, worker: str = "one") -> Claim:

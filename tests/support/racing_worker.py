@@ -14,12 +14,15 @@ from ledger_samples import LEASE_SECONDS, epoch, outcome, proposal
 from sqlalchemy import Engine
 
 from storage import candidates, database, leases
-from storage.leases import Answer, Claim
+from storage.leases import Claim, NoClaim
 from storage.records import State
 
 
 def work(engine: Engine, study_id: int, name: str, dies: bool) -> None:
-    while (claim := leases.claim(engine, study_id, name, LEASE_SECONDS)) not in (Answer.DONE, Answer.STOPPED):
+    while (claim := leases.claim(engine, study_id, name, LEASE_SECONDS)) not in (
+        NoClaim.DONE,
+        NoClaim.STOPPED,
+    ):
         if isinstance(claim, Claim):
             train(engine, claim, dies)
         else:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from space.architecture import Architecture
 from trainer.data.dataset import Dataset, Split
 from trainer.recipe.document import Recipe
-from trainer.recipe.optimizer_defaults import COUPLED, HABITS, WITH_BETAS, WITH_MOMENTUM
+from trainer.recipe.optimizer_defaults import COUPLED, OPTIMIZER_DEFAULTS, WITH_BETAS, WITH_MOMENTUM
 
 EPOCHS = st.floats(0.5, 5)
 SHARES = st.sampled_from((0.0, 0.1, 0.5))
@@ -51,8 +51,8 @@ POLICIES = st.one_of(
 @st.composite
 def recipes(draw: st.DrawFn, size: int, channels: int) -> Recipe:
     """Any recipe that images of so many pixels and channels can be trained with; rates are usual ones."""
-    optimizer = draw(st.sampled_from(sorted(HABITS)))
-    usual = HABITS[optimizer]
+    optimizer = draw(st.sampled_from(sorted(OPTIMIZER_DEFAULTS)))
+    usual = OPTIMIZER_DEFAULTS[optimizer]
     given: dict[str, Any] = {
         "optimizer": optimizer,
         "learning_rate": draw(st.floats(usual.lowest, usual.highest)),

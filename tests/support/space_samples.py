@@ -3,8 +3,7 @@
 import random
 from typing import Any
 
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings, strategies as st
 
 from space.architecture import (
     Activation,

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from recipe_samples import noise, recipes
 from space_samples import architectures
 from training_samples import RECIPE, STEPS, Training, digits, same

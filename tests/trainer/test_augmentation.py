@@ -7,9 +7,10 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from trainer.augmentation import affine, crop_flip
-from trainer.augmentation.mixup import Targets, jensen_shannon, loss, mixed
+from trainer.augmentation.mixup import Targets, mixed
 from trainer.augmentation.operations import OPERATIONS
-from trainer.augmentation.policy import vary
+from trainer.augmentation.policy import apply_policy
+from trainer.loss import jensen_shannon, loss
 from trainer.recipe.document import Recipe
 from trainer.recipe.policies import POLICIES, AugMix, RandAugment
 
@@ -87,7 +88,7 @@ def test_a_policy_changes_images_and_a_seed_fixes_how(name: str, channels: int) 
 
     def once(seed: int) -> Tensor:
         torch.manual_seed(seed)
-        return vary(x, POLICIES[name](), torch.Generator().manual_seed(seed))
+        return apply_policy(x, POLICIES[name](), torch.Generator().manual_seed(seed))
 
     y = once(1)
     assert (y.shape, y.dtype) == (x.shape, torch.uint8)
@@ -100,7 +101,7 @@ def test_a_policy_changes_images_and_a_seed_fixes_how(name: str, channels: int) 
 
 def test_images_of_a_batch_go_different_ways() -> None:
     x = images(1).expand(64, -1, -1, -1).contiguous()
-    y = vary(x, RandAugment(), torch.Generator().manual_seed(0))
+    y = apply_policy(x, RandAugment(), torch.Generator().manual_seed(0))
     assert len({bytes(image.numpy()) for image in y}) > 20
 
 
@@ -108,14 +109,14 @@ def test_augmix_of_no_strength_keeps_the_image() -> None:
     x = images(32)
     gentle = AugMix(severity=1, every_operation=False)
     torch.manual_seed(0)
-    y = vary(x, gentle, torch.Generator().manual_seed(0))
+    y = apply_policy(x, gentle, torch.Generator().manual_seed(0))
     far = (y.int() - x.int()).abs().flatten(1).float().mean(1)
     assert float(far.median()) < 30
 
 
 def test_cutout_blanks_a_square_that_may_lie_over_the_edge() -> None:
     x = torch.ones(200, 2, 9, 9)
-    y = crop_flip.blank(x, 4, torch.Generator().manual_seed(0))
+    y = crop_flip.cutout(x, 4, torch.Generator().manual_seed(0))
     gone = (y == 0).sum((2, 3))
     assert torch.equal(gone[:, 0], gone[:, 1]), "in all channels alike"
     assert gone.max() == 16

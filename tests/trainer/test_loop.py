@@ -12,8 +12,7 @@ import torch
 from space.architecture import Architecture, Stage, Stem
 from space.errors import ArchitectureError, DeviceError, DivergedError, RecipeError
 from trainer import device, loop, model, optimizers
-from trainer.data import batches as image_batches
-from trainer.data import dataset as datasets
+from trainer.data import batches as image_batches, dataset as datasets
 from trainer.outcome import EpochReport
 from trainer.recipe.document import Recipe, defaults
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from recipe_samples import recipes
 
 from space import published
@@ -18,7 +17,7 @@ from trainer import optimizers
 from trainer.learning_rate import rate
 from trainer.recipe import checks
 from trainer.recipe.document import Recipe, defaults
-from trainer.recipe.optimizer_defaults import HABITS
+from trainer.recipe.optimizer_defaults import OPTIMIZER_DEFAULTS
 
 
 def refused(path: Path, text: str) -> str:
@@ -130,12 +129,12 @@ def test_each_optimizer_has_a_rate_and_a_decay_of_its_own(tmp_path: Path) -> Non
     ), "what was tuned for SGD is not handed on"
 
 
-@pytest.mark.parametrize("name", HABITS)
+@pytest.mark.parametrize("name", OPTIMIZER_DEFAULTS)
 def test_an_optimizer_is_torchs_with_the_settings_of_the_recipe(name: str) -> None:
     built = optimizers.build(torch.nn.Linear(3, 3), Recipe(optimizer=name), torch.device("cpu"))
     assert type(built).__name__.lower() == name
-    assert all(group["lr"] == HABITS[name].rate for group in built.param_groups)
-    assert HABITS[name].lowest < HABITS[name].rate < HABITS[name].highest
+    assert all(group["lr"] == OPTIMIZER_DEFAULTS[name].rate for group in built.param_groups)
+    assert OPTIMIZER_DEFAULTS[name].lowest < OPTIMIZER_DEFAULTS[name].rate < OPTIMIZER_DEFAULTS[name].highest
 
 
 @pytest.mark.parametrize(

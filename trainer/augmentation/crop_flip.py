@@ -66,7 +66,7 @@ def _gather(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return chosen.view(n, rows.shape[1], columns.shape[1], channels).permute(0, 3, 1, 2)
 
 
-def blank(x: Tensor, side: int, generator: Generator) -> Tensor:
+def cutout(x: Tensor, side: int, generator: Generator) -> Tensor:
     """Cutout (arXiv 1708.04552): a square of the mean grey around a random pixel of each image."""
     n, _, height, width = x.shape
     centres = torch.rand(2, n, 1, generator=generator, device=x.device)

@@ -48,7 +48,7 @@ class _Layer(NamedTuple):
     happens: Tensor | None = None
 
 
-def vary(x: Tensor, policy: Policy, generator: Generator) -> Tensor:
+def apply_policy(x: Tensor, policy: Policy, generator: Generator) -> Tensor:
     """Bytes (N, C, H, W) to the same shape; x is left as it is."""
     if isinstance(policy, RandAugment):
         return _rand_augment(x, policy, generator)
@@ -85,8 +85,7 @@ def _auto_augment(x: Tensor, generator: Generator) -> Tensor:
 @lru_cache
 def _pairs() -> Tensor:
     """(25, 2, 3): operation, probability and strength of both operations of each pair, for CIFAR-10."""
-    from torchvision.transforms import AutoAugment as Reference
-    from torchvision.transforms import AutoAugmentPolicy
+    from torchvision.transforms import AutoAugment as Reference, AutoAugmentPolicy
 
     names = list(OPERATIONS)
     pairs = Reference(AutoAugmentPolicy.CIFAR10).policies

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from trainer.augmentation import affine
-from trainer.augmentation.crop_flip import augment, blank, flip_vertical
-from trainer.augmentation.policy import vary
+from trainer.augmentation.crop_flip import augment, cutout, flip_vertical
+from trainer.augmentation.policy import apply_policy
 from trainer.data.dataset import Dataset, Split
 from trainer.recipe.document import Recipe
 
@@ -36,7 +36,7 @@ class Normalisation:
 
 
 @dataclass(frozen=True)
-class Feed:
+class DeviceDataset:
     """A data set on a device: images (N, H, W, C) bytes, labels, and the indices of both parts."""
 
     images: Tensor
@@ -66,7 +66,7 @@ class Feed:
 
     def _finished(self, pixels: Tensor, recipe: Recipe, generator: Generator) -> Tensor:
         x = self.normalisation.apply(pixels)
-        return blank(x, recipe.cutout, generator) if recipe.cutout else x
+        return cutout(x, recipe.cutout, generator) if recipe.cutout else x
 
     def _chunk(self, batch_size: int) -> int:
         """Images to augment at once: whole batches, and few enough to stay in a cache."""
@@ -88,14 +88,14 @@ def _views(pixels: Tensor, recipe: Recipe, generator: Generator) -> list[Tensor]
     if policy is None:
         return [x]
     if recipe.jensen_shannon:
-        return [x, vary(x, policy, generator), vary(x, policy, generator)]
-    return [vary(x, policy, generator)]
+        return [x, apply_policy(x, policy, generator), apply_policy(x, policy, generator)]
+    return [apply_policy(x, policy, generator)]
 
 
 @lru_cache(maxsize=1)
-def feed(dataset: Dataset, split: Split, device: torch.device) -> Feed:
+def feed(dataset: Dataset, split: Split, device: torch.device) -> DeviceDataset:
     """The data set on the device: moved and measured once in a process, however many trainings it runs."""
-    return Feed(
+    return DeviceDataset(
         images=torch.from_numpy(dataset.images).to(device),
         labels=torch.from_numpy(dataset.labels).to(device),
         train=torch.from_numpy(split.train).to(device),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from space.architecture import Architecture
-from trainer.recipe.optimizer_defaults import COUPLED, HABITS
+from trainer.recipe.optimizer_defaults import COUPLED, OPTIMIZER_DEFAULTS
 from trainer.recipe.schedules import Base, Cosine, CosineRestarts, Limited, OneCycle
 
 Name = Literal["one_cycle_per_epoch", "short_schedule", "coupled_decay", "softmax", "training_mode"]
@@ -37,7 +37,7 @@ class Training(Protocol):
 
 
 @dataclass(frozen=True)
-class Mistake:
+class RecipeWarning:
     """`name` is None for one that is only told."""
 
     name: Name | None
@@ -48,12 +48,12 @@ class Mistake:
         return f'{self.reason}; if that is meant, add accept = ["{self.name}"]'
 
 
-def of_recipe(recipe: Training) -> list[Mistake]:
+def of_recipe(recipe: Training) -> list[RecipeWarning]:
     """The grave ones first."""
     found = [*_of_schedule(recipe), *_of_optimizer(recipe)]
     if recipe.evaluate_in_training_mode:
         found.append(
-            Mistake(
+            RecipeWarning(
                 "training_mode",
                 "evaluate_in_training_mode true: dropout stays on, and a score depends on which images share"
                 " a batch",
@@ -62,11 +62,11 @@ def of_recipe(recipe: Training) -> list[Mistake]:
     return sorted(found, key=lambda mistake: mistake.name is None)
 
 
-def of_training(recipe: Training, architecture: Architecture) -> list[Mistake]:
+def of_training(recipe: Training, architecture: Architecture) -> list[RecipeWarning]:
     """Those of the recipe, and of the recipe for this network."""
     if not architecture.head.softmax:
         return of_recipe(recipe)
-    softmax = Mistake(
+    softmax = RecipeWarning(
         "softmax",
         "head.softmax true: cross-entropy applies a softmax of its own, and of two in a row the loss cannot"
         f" fall below {_floor(architecture.classes):.2f}",
@@ -79,24 +79,26 @@ def _floor(classes: int) -> float:
     return math.log(math.e + classes - 1) - 1
 
 
-def _of_schedule(recipe: Training) -> list[Mistake]:
+def _of_schedule(recipe: Training) -> list[RecipeWarning]:
     schedule = recipe.planned
     if isinstance(schedule, OneCycle) and schedule.unit == "epoch":
         reason = (
             "schedule one_cycle with unit epoch: it is made to move with every step; by epochs it jumps"
             + (f", and of its {schedule.length:g} it sees {recipe.epochs}" if schedule.length else "")
         )
-        return [Mistake("one_cycle_per_epoch", reason)]
+        return [RecipeWarning("one_cycle_per_epoch", reason)]
     if isinstance(schedule, CosineRestarts):
         return _of_restarts(recipe, schedule)
     return _of_length(recipe, schedule) + _of_warm_up(recipe, schedule)
 
 
-def _of_warm_up(recipe: Training, schedule: Base) -> list[Mistake]:
+def _of_warm_up(recipe: Training, schedule: Base) -> list[RecipeWarning]:
     found = []
     if schedule.warm_up >= recipe.epochs:
         found.append(
-            Mistake(None, f"schedule.warm_up {schedule.warm_up:g} is not over in {recipe.epochs} epochs")
+            RecipeWarning(
+                None, f"schedule.warm_up {schedule.warm_up:g} is not over in {recipe.epochs} epochs"
+            )
         )
     if (
         isinstance(recipe.schedule, str)
@@ -104,7 +106,7 @@ def _of_warm_up(recipe: Training, schedule: Base) -> list[Mistake]:
         and recipe.warm_up not in (0, 0.25)
     ):
         found.append(
-            Mistake(
+            RecipeWarning(
                 None,
                 f"warm_up {recipe.warm_up:g} is of one_cycle; for {recipe.schedule} write a table:"
                 f' schedule = {{name = "{recipe.schedule}", warm_up = EPOCHS}}',
@@ -113,14 +115,14 @@ def _of_warm_up(recipe: Training, schedule: Base) -> list[Mistake]:
     return found
 
 
-def _of_length(recipe: Training, schedule: Base) -> list[Mistake]:
+def _of_length(recipe: Training, schedule: Base) -> list[RecipeWarning]:
     end = schedule.end
     if end is None or end == recipe.epochs:
         return []
     name = getattr(schedule, "name", "")
     if end > recipe.epochs:
         return [
-            Mistake(
+            RecipeWarning(
                 None,
                 f"schedule {name} lasts {end:g} epochs, the training {recipe.epochs}: it ends before the"
                 " rate has come down",
@@ -128,7 +130,7 @@ def _of_length(recipe: Training, schedule: Base) -> list[Mistake]:
         ]
     if isinstance(schedule, Cosine):
         return [
-            Mistake(
+            RecipeWarning(
                 "short_schedule",
                 f"schedule.length {end:g} is shorter than the {recipe.epochs} epochs: a cosine climbs again"
                 " after its length",
@@ -136,7 +138,7 @@ def _of_length(recipe: Training, schedule: Base) -> list[Mistake]:
         ]
     if isinstance(schedule, Limited) and not getattr(schedule, "final", 0.0):
         return [
-            Mistake(
+            RecipeWarning(
                 "short_schedule",
                 f"schedule.length {end:g} is shorter than the {recipe.epochs} epochs: the rate is 0 for the"
                 " rest, and nothing is learned",
@@ -145,22 +147,22 @@ def _of_length(recipe: Training, schedule: Base) -> list[Mistake]:
     return []
 
 
-def _of_restarts(recipe: Training, schedule: CosineRestarts) -> list[Mistake]:
+def _of_restarts(recipe: Training, schedule: CosineRestarts) -> list[RecipeWarning]:
     left = schedule.share(max(0.0, recipe.epochs - schedule.warm_up), 1.0)
     if left < 1e-6:
         return []
     reason = f"schedule cosine_restarts: after {recipe.epochs} epochs {left:.0%} of a cycle is over, not all"
-    return [Mistake(None, f"{reason}; the rate has not come down")]
+    return [RecipeWarning(None, f"{reason}; the rate has not come down")]
 
 
-def _of_optimizer(recipe: Training) -> list[Mistake]:
-    usual = HABITS[recipe.optimizer]
+def _of_optimizer(recipe: Training) -> list[RecipeWarning]:
+    usual = OPTIMIZER_DEFAULTS[recipe.optimizer]
     told = f"learning_rate {recipe.learning_rate:g}"
     if usual.lowest <= recipe.learning_rate <= usual.highest:
         return []
     if recipe.optimizer in COUPLED and recipe.weight_decay and recipe.learning_rate > usual.highest:
         return [
-            Mistake(
+            RecipeWarning(
                 "coupled_decay",
                 f"{told} with weight_decay {recipe.weight_decay:g} in {recipe.optimizer}: its L2 enters the"
                 " gradient, and at such a rate the decay is what is learned; use adamw, or a rate up to"
@@ -168,7 +170,7 @@ def _of_optimizer(recipe: Training) -> list[Mistake]:
             )
         ]
     return [
-        Mistake(
+        RecipeWarning(
             None, f"{told} is outside the {usual.lowest:g} to {usual.highest:g} usual with {recipe.optimizer}"
         )
     ]

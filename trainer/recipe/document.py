@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from space.errors import RecipeError
 from trainer.recipe import checks
-from trainer.recipe.optimizer_defaults import HABITS, WITH_BETAS, WITH_MOMENTUM, OptimizerName
+from trainer.recipe.optimizer_defaults import OPTIMIZER_DEFAULTS, WITH_BETAS, WITH_MOMENTUM, OptimizerName
 from trainer.recipe.policies import POLICIES, AugMix, Policy, PolicyField
 from trainer.recipe.schedules import SHORT, Base, Cosine, OneCycle, ScheduleField, Share
 
@@ -106,9 +106,9 @@ class Recipe(BaseModel):
     def _usual(cls, given: Any) -> Any:
         """What is left out and depends on the optimizer."""
         name = given.get("optimizer", "sgd") if isinstance(given, dict) else None
-        if not isinstance(name, str) or name not in HABITS:
+        if not isinstance(name, str) or name not in OPTIMIZER_DEFAULTS:
             return given
-        usual = {field: getattr(HABITS[name], "rate" if field == "learning_rate" else field)
+        usual = {field: getattr(OPTIMIZER_DEFAULTS[name], "rate" if field == "learning_rate" else field)
                  for field in BY_OPTIMIZER}  # fmt: skip
         return {**usual, **given}
 

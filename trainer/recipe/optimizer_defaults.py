@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 OptimizerName = Literal["sgd", "adam", "adamw", "radam", "rmsprop", "adagrad", "adadelta"]
 
 
-class Habit(NamedTuple):
+class OptimizerDefaults(NamedTuple):
     """The range that learning rates usually come from, and what holds where a recipe says nothing."""
 
     lowest: float
@@ -18,14 +18,14 @@ class Habit(NamedTuple):
 
 # Adam's kin move every weight by about the rate, whatever the gradient; SGD by the rate times the gradient.
 # AdamW decays by rate * weight_decay a step, as SGD does: 0.001 * 0.05 is SGD's 0.1 * 5e-4.
-HABITS: dict[str, Habit] = {
-    "sgd": Habit(1e-3, 0.1, 2.0, weight_decay=5e-4, momentum=0.9, nesterov=True),
-    "adam": Habit(1e-5, 1e-3, 1e-2),
-    "adamw": Habit(1e-5, 1e-3, 1e-2, weight_decay=0.05),
-    "radam": Habit(1e-5, 1e-3, 1e-2),
-    "rmsprop": Habit(1e-5, 1e-3, 1e-2),
-    "adagrad": Habit(1e-3, 1e-2, 0.2),
-    "adadelta": Habit(1e-2, 1.0, 5.0),
+OPTIMIZER_DEFAULTS: dict[str, OptimizerDefaults] = {
+    "sgd": OptimizerDefaults(1e-3, 0.1, 2.0, weight_decay=5e-4, momentum=0.9, nesterov=True),
+    "adam": OptimizerDefaults(1e-5, 1e-3, 1e-2),
+    "adamw": OptimizerDefaults(1e-5, 1e-3, 1e-2, weight_decay=0.05),
+    "radam": OptimizerDefaults(1e-5, 1e-3, 1e-2),
+    "rmsprop": OptimizerDefaults(1e-5, 1e-3, 1e-2),
+    "adagrad": OptimizerDefaults(1e-3, 1e-2, 0.2),
+    "adadelta": OptimizerDefaults(1e-2, 1.0, 5.0),
 }
 WITH_MOMENTUM = ("sgd", "rmsprop")
 WITH_BETAS = ("adam", "adamw", "radam")

@@ -31,8 +31,8 @@ def accuracy_of(fingerprint: str, seed: int) -> float:
     return 0.3 + 0.6 * int.from_bytes(digest[:6], "big") / 2**48
 
 
-def trainer(plan: Any, *_images: Any, **_more: Any) -> tuple[str, Any]:
-    """In place of search.worker.context.trainer: no torch, no device."""
+def make_training_function(plan: Any, *_images: Any, **_more: Any) -> tuple[str, Any]:
+    """In place of search.worker.training_function.make_training_function: no torch, no device."""
     return "fake", Training(Path(os.environ["FAKE_TRAINING"]), plan.recipe.epochs)
 
 

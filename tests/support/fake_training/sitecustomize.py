@@ -13,7 +13,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-REPLACED = "search.worker.context"
+REPLACED = "search.worker.training_function"
 
 
 class Finder(importlib.abc.MetaPathFinder):
@@ -40,7 +40,7 @@ class Loader(importlib.abc.Loader):
         self.real.exec_module(module)
         import fake_trainer
 
-        module.trainer = fake_trainer.trainer  # type: ignore[attr-defined]
+        module.make_training_function = fake_trainer.make_training_function  # type: ignore[attr-defined]
 
 
 if os.environ.get("FAKE_TRAINING"):

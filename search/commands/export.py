@@ -1,0 +1,83 @@
+"""The commands export, verify and report: a network or a study as a file."""
+
+from pathlib import Path
+
+import click
+
+from search.commands import options, output
+from search.study import reader
+
+
+@click.command()
+@options.study
+@options.storage
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("best.json"),
+    show_default=True,
+    metavar="FILE",
+    help="The file to write, whole or not at all.",
+)
+@options.data_dir
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write its weights too, as safetensors, if they were kept on this machine.",
+)
+def export(study: str | None, storage: str, out: Path, data_dir: Path, weights: Path | None) -> None:
+    """Write the best network of a study, or the trial STUDY:137, as JSON that anyone can rebuild."""
+    from search.study import export as study_export, files
+    from storage import trainings
+
+    with reader.open_study(storage, study) as view:
+        candidate = view.candidate()
+        confirmed = study_export.confirmation(trainings.of_study(view.engine, view.record.name), candidate)
+        document = study_export.export(view.record, view.plan, candidate, view.trained, confirmed)
+        kept = files.kept_folder(data_dir) / files.study_identity(storage, view.record)
+    if weights:
+        study_export.copy_weights(kept, candidate.number, weights)
+        click.echo(f"wrote {weights}", err=True)
+    study_export.write(document.model_dump_json(indent=1) + "\n", out)
+    click.echo(
+        f"wrote {out}: {document.parameters:,} parameters, fingerprint {document.fingerprint}", err=True
+    )
+    brief = f"brief score only: `search confirm {document.origin.study}` trains the best to the end"
+    click.echo(confirmed or brief, err=True)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@options.format_
+def verify(file: Path, form: str) -> None:
+    """Rebuild the network of an exported FILE: schema, count, budget, fingerprint, forward pass."""
+    from search.study import export as study_export
+
+    _, checks = study_export.verify(file)
+    if form == "table":
+        for line in checks:
+            click.echo(f"ok  {line}")
+        return
+    output.emit([dict(zip(("check", "found"), line.split(": ", 1), strict=True)) for line in checks], form)
+
+
+@click.command()
+@options.study
+@options.storage
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("report.html"),
+    show_default=True,
+    metavar="FILE",
+    help="The page to write.",
+)
+def report(study: str | None, storage: str, out: Path) -> None:
+    """Write a study as one HTML page to show around."""
+    from search.study import export as study_export, report as study_report
+
+    with reader.open_study(storage, study, whole=True) as view:
+        page = study_report.page(view.record, view.plan, view.rows(), view.epochs())
+    study_export.write(page, out)
+    click.echo(f"wrote {out}", err=True)

@@ -1,0 +1,109 @@
+"""The command `search launch`: its options. What it does is in launch_session.py, loaded when it runs."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from search.commands import options
+
+
+@click.command()
+@click.option("--trials", type=click.IntRange(1), required=True, envvar="SEARCH_TRIALS", show_envvar=True,
+              help="Networks to train, to the end or until pruned; nothing else counts.")  # fmt: skip
+@click.option(
+    "--study",
+    type=options.StudyName(),
+    metavar="NAME",
+    help="Name of the study; goes on with it if it exists.",
+)
+@options.storage
+@options.data_dir
+@click.option("--data", envvar="SEARCH_DATA", show_envvar=True, metavar="SPEC",
+              help="cifar10, digits or folder:PATH.  [default: cifar10]")  # fmt: skip
+@click.option(
+    "--image-size", type=click.IntRange(4, 512), metavar="PIXELS", help="Side that images are scaled to."
+)
+@click.option("--train-images", type=options.Count(), metavar="N", help="Train on so many images only.")
+@click.option(
+    "--max-params",
+    "max_parameters",
+    type=options.Count(),
+    metavar="N",
+    help="Hard limit of trainable parameters.  [default: 5_000_000]",
+)
+@click.option(
+    "--max-macs",
+    type=options.Count(),
+    metavar="N",
+    help="Hard limit of multiply-accumulates of one image.  [default: none]",
+)
+@click.option(
+    "--epochs", type=click.IntRange(1), help="Epochs of the brief training.  [default: by data set]"
+)
+@click.option("--recipe", type=click.Path(path_type=Path), metavar="FILE", help="How to train, TOML or JSON.")
+@click.option(
+    "--space",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The search space, TOML or JSON.  [default: space/default.toml]",
+)
+@click.option("--start-from", multiple=True, metavar="published|FILE|STUDY:TRIAL",
+              help="Known networks to try first; may be given again.")  # fmt: skip
+@click.option("--sampler", type=click.Choice(["tpe", "gp", "random"]), help="Who proposes.  [default: tpe]")
+@click.option("--sampling", type=click.Choice(["fit", "reject"]),
+              help="Solve widths to fit, or draw them and prune what exceeds.  [default: fit]")  # fmt: skip
+@click.option(
+    "--pruner",
+    type=click.Choice(["median", "hyperband", "asha", "none"]),
+    help="Who stops the hopeless.  [default: median]",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    help="Of split, sampler and trainings.  [default: 0]",
+)
+@click.option(
+    "--workers",
+    default="auto",
+    show_default=True,
+    envvar="SEARCH_WORKERS",
+    show_envvar=True,
+    help="Worker processes: auto is one a core, or as many a GPU as pay, which is measured; 0: others do it.",
+)
+@click.option(
+    "--gpus",
+    default="all",
+    show_default=True,
+    envvar="SEARCH_GPUS",
+    show_envvar=True,
+    help="0,1 or all or none.",
+)
+@click.option("--timeout", type=options.Duration(), metavar="TIME", help="End after 90s, 15m, 2h...")
+@click.option(
+    "--max-gpu-hours",
+    type=click.FloatRange(0, min_open=True),
+    help="End when the workers here have used so many hours of their devices.",
+)
+@options.lease
+@options.stall
+@options.patience
+@options.trial_timeout
+@options.trial_memory
+@options.grace
+@options.keep_weights
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE", help="Export the best network here at the end."
+)
+@click.option(
+    "--report", type=click.Path(path_type=Path), metavar="FILE", help="Write an HTML report here at the end."
+)
+@click.option("--dry-run", is_flag=True, help="Check all and show the plan; start and store nothing.")
+def launch(
+    workers: str, gpus: str, out: Path | None, report: Path | None, dry_run: bool, **given: Any
+) -> int:
+    """Search: sample, train and prune networks until the trials asked for are done."""
+    from search.commands import launch_session
+    from search.launcher.prepare import Flags
+
+    return launch_session.launch(Flags(**given), workers, gpus, out, report, dry_run)

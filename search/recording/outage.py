@@ -1,0 +1,95 @@
+"""How long the database has been away, and when that is too long."""
+
+from collections.abc import Callable
+from time import monotonic, sleep
+from typing import TypeVar
+
+import optuna
+from sqlalchemy.exc import (
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    TimeoutError as PoolTimeout,
+)
+
+from space.errors import StorageError
+from storage.database import redacted
+
+# The database, not the trial: wait and try again.
+OUT_OF_REACH = (
+    StorageError,
+    OperationalError,
+    InterfaceError,
+    InternalError,
+    PoolTimeout,
+    optuna.exceptions.StorageInternalError,
+)
+
+
+RETRY_SECONDS = 1.0
+
+
+Answer = TypeVar("Answer")
+
+
+class OutageTooLongError(StorageError):
+    """The database was away for too long, or the user does not want to wait for it."""
+
+
+class Outage:
+    """How long the database has been away, and whether that is too long, or nobody wants to wait."""
+
+    def __init__(
+        self, seconds: float, say: Callable[[str], None], given_up: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.seconds, self.say, self.given_up = seconds, say, given_up
+        self.since: float | None = None  # when a wait began
+        self.missed = False  # an answer, without waiting for it
+        self.returned = float("-inf")
+
+    def wait(self, error: BaseException) -> None:
+        """Waits a moment. Raises OutOfPatienceError when the database was away for longer than it may."""
+        if isinstance(error, OutageTooLongError):
+            raise error
+        line = one_line(error)
+        if self.since is None:
+            self.since = monotonic()
+            self.say(f"the database is away: {line}")
+        if self.given_up():
+            raise OutageTooLongError(f"told to end while the database is away: {line}") from None
+        if monotonic() - self.since > self.seconds:
+            raise OutageTooLongError(f"the database was away for {self.seconds:.0f} s: {line}") from None
+        sleep(RETRY_SECONDS)
+
+    def insist(self, act: Callable[[], Answer]) -> Answer:
+        """What `act`, which may be repeated, returns once the database lets it. Raises OutOfPatienceError."""
+        while True:
+            try:
+                answer = act()
+            except OUT_OF_REACH as error:
+                self.wait(error)
+            else:
+                self.back()
+                return answer
+
+    def miss(self) -> None:
+        """It did not answer, and nobody waits for it."""
+        self.missed = True
+
+    def back(self) -> None:
+        """It answered."""
+        if self.since is not None:
+            self.say(f"the database is back after {monotonic() - self.since:.0f} s")
+        if self.since is not None or self.missed:
+            self.returned = monotonic()
+        self.since, self.missed = None, False
+
+    def calm(self, seconds: float) -> bool:
+        """Whether it has answered for so long that a living worker would have been heard by now."""
+        return self.since is None and not self.missed and monotonic() - self.returned > seconds
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of the database says, without the statement."""
+    nothing = "it does not answer" if isinstance(error, TimeoutError) else type(error).__name__
+    return redacted((str(error).strip().splitlines() or [nothing])[0])

@@ -1,0 +1,101 @@
+"""What Optuna is told of a trial, and how its trials are made to agree with the ledger."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy import Engine
+
+from storage import candidates, leases
+from storage.records import TRAINED, Candidate, State, TrainingMetrics
+
+
+def tell_untrained(
+    study: optuna.Study, trial: Trial, candidate: Candidate, original: FrozenTrial | None
+) -> None:
+    """Tells Optuna of a proposal that is not trained: over budget is PRUNED, never COMPLETE; a repeat has
+    the value of the network it repeats, as far as that is known. It may be said again."""
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):  # only its answer was lost
+        if original is None:
+            study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+            return
+        trial.set_user_attr("repeat_of", candidate.repeat_of)
+        if original.state == TrialState.COMPLETE:
+            study.tell(trial, original.value, skip_if_finished=True)
+            return
+        if original.state == TrialState.PRUNED and original.last_step is not None:
+            trial.report(original.intermediate_values[original.last_step], original.last_step)
+        study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+
+
+def tell_lost(study: optuna.Study, lost: Iterable[Candidate]) -> None:
+    """Tells Optuna that these trials ended with their workers; that they are owed is in the ledger."""
+    for candidate in lost:
+        _tell(study, candidate.number, TrialState.FAIL)
+
+
+OPTUNA_STATES = {
+    State.COMPLETED: TrialState.COMPLETE,
+    State.PRUNED: TrialState.PRUNED,
+    State.DIVERGED: TrialState.PRUNED,  # it must teach the sampler to stay away; FAIL teaches nothing
+    State.OUT_OF_MEMORY: TrialState.PRUNED,
+    State.TIMED_OUT: TrialState.PRUNED,
+}
+
+
+def optuna_outcome(
+    state: State, outcome: TrainingMetrics | None, steps: Mapping[int, float]
+) -> tuple[TrialState, float | None]:
+    """The state and the value that Optuna is to hold of a trial that the ledger holds in this one.
+
+    The value of a trial that was stopped is that of its last step, as study.tell() has it.
+    """
+    said = OPTUNA_STATES.get(state, TrialState.FAIL)
+    value = None
+    if said == TrialState.COMPLETE and outcome:
+        value = outcome.accuracy
+    elif said == TrialState.PRUNED and steps:
+        value = steps[max(steps)]
+    return said, None if value is None or math.isnan(value) else value
+
+
+def _tell(study: optuna.Study, number: int, state: TrialState, value: float | None = None) -> None:
+    """Whoever is first is heard."""
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):  # by another, after `tell` had looked
+        study.tell(number, value, state=state, skip_if_finished=True)
+
+
+def disagreements(study: optuna.Study, rows: Sequence[Candidate]) -> list[str]:
+    """One line for each trial of which Optuna and the ledger say different things."""
+    known = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
+    ours = {row.number: row for row in rows}
+    found = [f"trial {n} is in the ledger and not in Optuna's study" for n in ours.keys() - known.keys()]
+    for number, trial in known.items():
+        row = ours.get(number)
+        if row is None:
+            # Died between Optuna's answer and our entry: reconcile() has failed it. A waiting one is a retry.
+            if trial.state not in (TrialState.FAIL, TrialState.WAITING):
+                found.append(f"trial {number} is {trial.state.name} for Optuna and not in the ledger")
+        elif row.state != State.RUNNING and not trial.state.is_finished():
+            found.append(f"trial {number} is {row.state} and still {trial.state.name} for Optuna")
+        elif row.state == State.COMPLETED and trial.value != row.accuracy:
+            found.append(f"trial {number} has accuracy {row.accuracy} and {trial.value} for Optuna")
+        elif row.state in TRAINED and trial.state != OPTUNA_STATES[row.state]:
+            found.append(f"trial {number} is {row.state} and {trial.state.name} for Optuna")
+    return sorted(found)
+
+
+def reconcile(study: optuna.Study, engine: Engine, study_id: int) -> None:
+    """Repairs what a death between our row and Optuna's left apart: a trial of Optuna that still runs though
+    its candidate has ended, or never reached the ledger. Only while nobody holds a claim."""
+    unfinished = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    if not unfinished or leases.running(engine, study_id):
+        return
+    rows = {row.number: row for row in candidates.candidates(engine, study_id)}
+    for frozen in unfinished:
+        row = rows.get(frozen.number)
+        state = OPTUNA_STATES.get(row.state, TrialState.FAIL) if row else TrialState.FAIL
+        value = row.accuracy if row and state == TrialState.COMPLETE else None
+        _tell(study, frozen.number, state, value)

@@ -1,0 +1,96 @@
+"""Opens a store or one of its studies to be read. Makes nothing that is not there."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from search.study.config import StudyConfig
+    from storage.records import Candidate, Epoch
+    from storage.studies import Study
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """One study, opened to be read; `number` is the trial after the colon, if one was named."""
+
+    engine: "Engine"
+    record: "Study"
+    number: int | None
+
+    @property
+    def plan(self) -> "StudyConfig":
+        from search.study.config import StudyConfig
+
+        return StudyConfig.of(self.record.settings)
+
+    @property
+    def trained(self) -> int:
+        from storage import candidates
+
+        tally = candidates.tally(self.engine, self.record.id)
+        return sum(tally[state] for state in candidates.TRAINED)
+
+    def rows(self) -> "list[Candidate]":
+        from storage import candidates
+
+        return candidates.candidates(self.engine, self.record.id)
+
+    def epochs(self) -> "dict[int, list[Epoch]]":
+        from storage import candidates
+
+        return candidates.epochs(self.engine, self.record.id)
+
+    def candidate(self) -> "Candidate":
+        """The trial that was named, else the best. Raises StudyError where there is none."""
+        from space.errors import StudyError
+        from storage import candidates
+
+        if self.number is not None:
+            return candidates.find(self.engine, self.record.id, self.number)
+        found = candidates.best(self.engine, self.record.id)
+        if not found:
+            raise StudyError(f"study {self.record.name!r} has no network that was trained to the end yet")
+        return found[0]
+
+
+@contextmanager
+def open_store(url: str) -> "Iterator[Engine]":
+    """The store, opened to be read: nothing is made that is not there."""
+    from storage import database
+
+    opened_ = database.connect(url, create=False)
+    try:
+        database.check(opened_)
+        yield opened_
+    finally:
+        opened_.dispose()
+
+
+@contextmanager
+def open_study(url: str, reference: str | None, *, whole: bool = False) -> Iterator[StudyView]:
+    """The study NAME or the trial NAME:137; the newest study without a reference.
+
+    Raises StudyError for a trial where only a `whole` study makes sense.
+    """
+    from space.errors import StudyError
+    from storage import studies
+
+    name, number = split_reference(reference)
+    if whole and number is not None:
+        raise StudyError(f"{reference!r} is a trial; name the study alone")
+    with open_store(url) as opened_:
+        yield StudyView(opened_, studies.find(opened_, name), number)
+
+
+def split_reference(reference: str | None) -> tuple[str | None, int | None]:
+    """STUDY:137 into its study and trial; `:137` is of the newest study."""
+    if reference is None:
+        return None, None
+    name, colon, number = reference.rpartition(":")
+    if colon and number.isdigit():
+        return name or None, int(number)
+    return reference, None

@@ -1,0 +1,45 @@
+"""Words and numbers of a search for people: percentages, a network in one line, counts, time spans."""
+
+from search.study.statistics import wilson
+from space.architecture import Architecture
+from storage.records import Candidate, State
+
+SHOWN_ALWAYS = (State.COMPLETED, State.PRUNED, State.OVER_BUDGET, State.REPEATED, State.FAILED)
+
+
+def percent(accuracy: float | None) -> str:
+    """An accuracy of 0..1 for people."""
+    return "-" if accuracy is None else f"{100 * accuracy:.2f}%"
+
+
+def summary(architecture: Architecture) -> str:
+    """A network in one line: stem, then blocks x width of each stage with its kernel."""
+    stages = " ".join(
+        f"{stage.blocks}x{stage.width}" + (f"/k{stage.kernel}" if stage.kernel != 3 else "")
+        for stage in architecture.stages
+    )
+    return f"stem {architecture.stem.width}, stages {stages}"
+
+
+def counts(tally: dict[State, int]) -> str:
+    """The ledger in words, without the states that nobody is in."""
+    shown = [state for state in State if state in SHOWN_ALWAYS or tally[state]]
+    return " · ".join(f"{state.value.replace('_', ' ')} {tally[state]}" for state in shown)
+
+
+def span(seconds: float) -> str:
+    """Seconds as 4:05 or 1:04:05."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def best_line(best: Candidate | None, images: int) -> str:
+    """The leader with the 95% interval of an accuracy on so many validation images."""
+    if best is None or best.accuracy is None:
+        return "best so far: none"
+    network = summary(Architecture.parse(best.architecture))
+    return (
+        f"best so far: {percent(best.accuracy)} (95% {wilson(best.accuracy, images)}), trial {best.number}, "
+        f"{best.parameters:,} parameters, {network}"
+    )

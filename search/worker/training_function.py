@@ -1,0 +1,103 @@
+"""The function that trains one network for a worker. Loads torch when it is made."""
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from search.study.config import Images, StudyConfig
+from space.architecture import Architecture
+from space.errors import DeviceError
+from trainer.outcome import EpochReport, Outcome
+from trainer.recipe.document import Recipe
+
+CHECKPOINT_SECONDS = 5.0  # at most so much of a training is lost with its worker, and the epoch under way
+
+
+class TrainingFunction(Protocol):
+    """Trains a network by the plan's recipe or another, calling back after each epoch and each batch (step,
+    steps).
+
+    From a checkpoint on_continue hears of the epochs done before. on_trained is handed the outcome, and what
+    saves the weights to a file. Raises MemoryError, of whichever device; after it nothing is held any more.
+    """
+
+    def __call__(
+        self,
+        architecture: Architecture,
+        seed: int,
+        *,
+        recipe: Recipe | None = None,
+        on_epoch: Callable[[EpochReport], None],
+        on_batch: Callable[[int, int], None],
+        on_continue: Callable[[Sequence[EpochReport]], None] | None = None,
+        on_trained: Callable[[Outcome, Callable[[Path], None]], None] | None = None,
+        checkpoint: Path | None = None,
+    ) -> Outcome: ...
+
+
+def make_training_function(
+    plan: StudyConfig,
+    images: Images,
+    say: Callable[[str], None] | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    memory: int | None = None,
+) -> tuple[str, TrainingFunction]:
+    """The name of this process's device, and a function that trains on it. Loads torch.
+
+    memory bounds what a training may take of the device, in bytes; it ends as one for which there is none.
+
+    Raises DeviceError where a GPU was given and torch finds none.
+    """
+    import torch
+
+    from trainer import loop, weights
+    from trainer.device import bound_memory, in_memory
+
+    torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS") or 1)))
+    device = loop.select_device(None)
+    if device.type == "cpu" and os.environ.get("CUDA_VISIBLE_DEVICES"):
+        raise DeviceError(f"GPU {os.environ['CUDA_VISIBLE_DEVICES']} was given, but torch finds none")
+    dataset = images.dataset
+    if memory is not None:
+        bound_memory(device, memory)
+
+    def train(
+        architecture: Architecture,
+        seed: int,
+        *,
+        recipe: Recipe | None = None,
+        on_epoch: Callable[[EpochReport], None],
+        on_batch: Callable[[int, int], None],
+        on_continue: Callable[[Sequence[EpochReport]], None] | None = None,
+        on_trained: Callable[[Outcome, Callable[[Path], None]], None] | None = None,
+        checkpoint: Path | None = None,
+    ) -> Outcome:
+        fitted = in_memory(
+            lambda: loop.fit(
+                architecture,
+                recipe or plan.recipe,
+                dataset,
+                images.split,
+                seed=seed,
+                device=device,
+                on_epoch=on_epoch,
+                on_batch=on_batch,
+                on_continue=on_continue,
+                checkpoint=checkpoint,
+                checkpoint_seconds=checkpoint_seconds,
+                say=say,
+                brief=True,
+            )
+        )
+        if on_trained:
+
+            def save(path: Path) -> None:
+                weights.save(path, fitted.model, architecture, dataset.classes, fitted.normalisation)
+
+            on_trained(fitted.outcome, save)
+        return fitted.outcome
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine() + " CPU"
+    return name, train
