@@ -166,3 +166,48 @@ def test_recipes_and_data_are_read_without_torch(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert loaded.isdisjoint({"torch", "torchvision", "optuna", "sqlalchemy", "storage", "search"})
+
+
+# Which rooms of search/ a room may import from; settings and its own modules every room may.
+ROOMS = {
+    "search.commands": {
+        "search.launcher", "search.worker", "search.training", "search.recording", "search.optuna_adapter",
+        "search.study", "search.machine",
+    },
+    "search.launcher": {"search.recording", "search.optuna_adapter", "search.study", "search.machine"},
+    "search.worker": {"search.recording", "search.optuna_adapter", "search.study", "search.machine"},
+    "search.training": {"search.study", "search.machine"},
+    "search.recording": {"search.optuna_adapter", "search.study"},
+    "search.optuna_adapter": {"search.study"},
+    "search.study": set(),
+    "search.machine": set(),
+}  # fmt: skip
+ON_THE_GROUND = {"search", "search.cli", "search.settings", "search.__main__"}
+
+
+def room_of(name: str) -> str:
+    return ".".join(name.split(".")[:2])
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("search.")])
+def test_a_room_imports_only_from_the_rooms_below_it(name: str) -> None:
+    if name in ON_THE_GROUND:
+        return
+    room = room_of(name)
+    assert room in ROOMS, "a module of search/ that stands in no room"
+    others = {room_of(other) for other in imports(name) if other.startswith("search")} - {room}
+    assert others <= ROOMS[room] | {"search.settings"}
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("search.")])
+def test_private_names_of_optuna_stand_in_two_rooms_alone(name: str) -> None:
+    if room_of(name) in ("search.optuna_adapter", "search.recording"):
+        return
+    ours = {"_asdict", "_exit"}  # of NamedTuple and of os
+    found = {
+        node.attr
+        for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__")
+        if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
+    }
+    assert found <= ours

@@ -113,4 +113,4 @@ def confirm(form: str, **given: Any) -> int:
     """Train the best of a study to the end, rank them by their mean, and open the test set once for each."""
     from search.training import confirm as training_confirm
 
-    return training_confirm.confirm(training_confirm.Flags(**given), form)
+    return training_confirm.confirm(training_confirm.Flags(**given), lambda rows: output.emit(rows, form))

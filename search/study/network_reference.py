@@ -7,24 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.study import network_reference
-
 if TYPE_CHECKING:
     from search.study.config import DataConfig
     from space.architecture import Architecture
     from trainer.recipe.document import Recipe
-
-
-def load_recipe(source: str, base: "Recipe | None" = None) -> "Recipe":
-    """The recipe of a file, over what base says, or that of a published system, which needs no base."""
-    from space import published as systems
-    from trainer.recipe.document import Recipe
-
-    if network_reference.is_published(source):
-        return Recipe.parse(
-            dict(systems.find(source.removeprefix(network_reference.PUBLISHED)).recipe), source
-        )
-    return Recipe.load(Path(source), base)
 
 
 PUBLISHED = "published:"
@@ -92,3 +78,13 @@ def _trial(reference: str | None, storage: str) -> ResolvedNetwork:
         name = f"{view.record.name}:{candidate.number}"
         network = Architecture.parse(candidate.architecture)
         return ResolvedNetwork(name, network, plan.recipe, plan.data, view.record.name, candidate.number)
+
+
+def load_recipe(source: str, base: "Recipe | None" = None) -> "Recipe":
+    """The recipe of a file, over what base says, or that of a published system, which needs no base."""
+    from space import published as systems
+    from trainer.recipe.document import Recipe
+
+    if is_published(source):
+        return Recipe.parse(dict(systems.find(source.removeprefix(PUBLISHED)).recipe), source)
+    return Recipe.load(Path(source), base)

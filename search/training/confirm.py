@@ -6,7 +6,7 @@ A dozen of the study from best to worst, their test images sealed, say how brief
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
-from search.commands import output
 from search.machine import devices
 from search.study import reader
 from search.study.statistics import Correlation, Spread, correlation, spread
@@ -59,8 +58,11 @@ class Contender:
     seeds: int
 
 
-def confirm(flags: Flags, form: str) -> int:
-    """Trains, ranks and reports. Returns the exit code: 1 where a training failed."""
+def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
+    """Trains, ranks and reports; `show` is handed a row for each network, the best first.
+
+    Returns the exit code: 1 where a training failed.
+    """
     if flags.workers != "auto" and not flags.workers.isdigit():
         raise UsageError(f"--workers {flags.workers}: give a number, or auto")
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
@@ -87,7 +89,7 @@ def confirm(flags: Flags, form: str) -> int:
     ranked = sorted((_row(c) for c in finished if not c.sealed), key=lambda row: -row["full_accuracy"])
     tau = _agreement([c for c in finished if c.brief is not None], flags.dozen)
     replace(out / "confirm.json", (json.dumps(_document(name, flags, ranked, tau), indent=1) + "\n").encode())
-    output.emit([{"rank": i, **row} for i, row in enumerate(ranked, 1)], form)
+    show([{"rank": i, **row} for i, row in enumerate(ranked, 1)])
     for line in told(tau, recipe_epochs):
         console.print(line)
     console.print(f"wrote {out}: confirm.json, and a folder for each network")
