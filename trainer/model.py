@@ -42,10 +42,10 @@ def count(module: nn.Module) -> int:
 class Convolution(nn.Conv2d):
     """A convolution (N, C, H, W) -> (N, K, H', W'), spared two faults of oneDNN on a CPU; no result changes.
 
-    Strides never go further than the map is wide: there is one place to look at. Where they do, the gradient of
-    a bfloat16 kernel stays partly unwritten (torch 2.15). And a strided 1x1 kernel over fewer than 8 channels
-    looks at the positions that it sees alone: else its gradient is wrong, or memory behind it is overwritten, on
-    processors with AVX2 and without AVX-512 (oneDNN#6035).
+    Strides never go further than the map is wide: there is one place to look at. Where they do, the gradient
+    of a bfloat16 kernel stays partly unwritten (torch 2.15). And a strided 1x1 kernel over fewer than 8
+    channels looks at the positions that it sees alone: else its gradient is wrong, or memory behind it is
+    overwritten, on processors with AVX2 and without AVX-512 (uxlfoundation/oneDNN#6035).
     """
 
     def forward(self, x: Tensor) -> Tensor:
