@@ -6,8 +6,8 @@
 Draw 0 of each space, then draw 1 of each, and so on; one training of each from a seed that depends on the
 draw alone, by the brief recipe of the data set, on one thread. Accuracies are of 3,000 validation images
 after the last epoch; test images are not read. Rows are appended as they finish, and a second call goes on
-where the first one ended. Reads space files and a data set; writes the rows, and prints a table with, for each space
-after the first, how likely a difference as large is luck (a permutation test of the medians).
+where the first one ended. Reads space files and a data set; writes the rows, and prints a table with, for
+each space after the first, how likely a difference as large is luck (a permutation test of the medians).
 """
 
 import argparse
@@ -108,7 +108,7 @@ def luck(one: Sequence[float], other: Sequence[float], figure: Any) -> float:
 
 
 def summary(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """One row a space: best, quartiles, compute, and how likely the difference from the first space is luck."""
+    """A row a space: best, quartiles, compute, and how likely the difference from the first is luck."""
     found = []
     values = {name: [row["accuracy"] for row in rows if row["space"] == name] for name in names}
     for name in names:
@@ -138,9 +138,8 @@ def table(found: Sequence[dict[str, Any]]) -> str:
             for key in ("best", "upper_quartile", "median", "lower_quartile", "worst")
         )
         p = "" if row["p_median"] is None else f"p = {row['p_median']:.4f}"
-        lines.append(
-            f"| {row['space']} | {row['networks']} | {shares} | {row['median_macs'] / 1e6:.1f}M | {p} |"
-        )
+        macs = f"{row['median_macs'] / 1e6:.1f}M"
+        lines.append(f"| {row['space']} | {row['networks']} | {shares} | {macs} | {p} |")
     return "\n".join(lines)
 
 
