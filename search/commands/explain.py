@@ -34,8 +34,7 @@ SHOWN = 8  # repairs in the table; all are written by --repair and --format json
               help="Write the nearest network that fits to OUT.json, or each into the folder OUT; files"
               " of the same name are replaced.")  # fmt: skip
 @options.storage
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True,
-              help="How data are written to stdout.")  # fmt: skip
+@options.table_or_json
 def explain(
     network: str,
     max_parameters: int | None,

@@ -21,14 +21,6 @@ if TYPE_CHECKING:
     from space.space import SearchSpace, Task
 
 FILE = click.argument("file", type=click.Path(path_type=Path), required=False)
-TABLE_OR_JSON = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="How data are written to stdout.",
-)
 
 
 @dataclass(frozen=True)
@@ -93,7 +85,7 @@ def show(file: Path | None, form: str) -> None:
 @click.option("--epochs", type=click.IntRange(1, 10_000),
               help="Of a trial.  [default: by data set]")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws.")
-@TABLE_OR_JSON
+@options.table_or_json
 def check(
     file: Path | None,
     trials: int,
@@ -136,7 +128,7 @@ def check(
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Write each network as a JSON file here, whole or not at all.")  # fmt: skip
-@TABLE_OR_JSON
+@options.table_or_json
 def sample(file: Path | None, number: int, seed: int, out: Path | None, form: str, **facts: Any) -> None:
     """Draw networks of a space FILE (else of the default space), as a search proposes them at first."""
     from search.study.text import summary

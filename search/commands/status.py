@@ -1,5 +1,6 @@
 """The commands that only look: status, list, trials, best. Data on stdout, in the form asked for."""
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +11,12 @@ from search.study.reader import open_store, open_study
 
 if TYPE_CHECKING:
     from storage.records import Candidate
+
+HALTED = {  # by the order that was given to a study's workers
+    "pause": "paused by `search pause`",
+    "stop": "stopped by `search stop`",
+    "stop_now": "stopped by `search stop --now`",
+}
 
 
 def brief(row: "Candidate") -> dict[str, Any]:
@@ -61,8 +68,9 @@ def status(study: str | None, storage: str, form: str) -> None:
     )
     click.echo(counts(tally))
     click.echo(best_line(best_[0] if best_ else None, plan.data.validation_images))
-    if view.record.order != "run":
-        click.echo(f"the order is {view.record.order}: `search resume {view.record.name}` goes on")
+    if view.record.order in HALTED:
+        resume = f"search resume {shlex.quote(view.record.name)}"
+        click.echo(f"{HALTED[view.record.order]}: `{resume}` goes on")
     if running:
         rows = [
             {

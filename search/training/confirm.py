@@ -19,7 +19,7 @@ from search.study import reader
 from search.study.statistics import Correlation, Spread, correlation, spread
 from search.training import parallel
 from search.training.parallel import FinishedProcess, TrainingProcess
-from space.errors import StudyError, UsageError
+from space.errors import StudyError
 from space.files import replace
 from storage import trainings
 from storage.records import Candidate, State
@@ -38,11 +38,11 @@ class Flags:
     top: int
     seeds: int
     epochs: int
-    dozen: int
-    beside: tuple[str, ...]
+    rank_sample: int
+    also: tuple[str, ...]
     data: str | None
     out: Path | None
-    workers: str
+    workers: int | None
     gpus: str
 
 
@@ -63,10 +63,8 @@ def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
 
     Returns the exit code: 1 where a training failed.
     """
-    if flags.workers != "auto" and not flags.workers.isdigit():
-        raise UsageError(f"--workers {flags.workers}: give a number, or auto")
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-    slots = devices.slots(flags.gpus, None if flags.workers == "auto" else max(1, int(flags.workers)))
+    slots = devices.slots(flags.gpus, None if flags.workers is None else max(1, flags.workers))
     with reader.open_study(flags.storage, flags.study, whole=True) as view:
         name, recipe_epochs = view.record.name, view.plan.recipe.epochs
         completed = _completed(view.rows(), name)
@@ -87,7 +85,7 @@ def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
     failed = {done.work.name for done in ended if done.code}
     finished = [contender for contender in chosen if contender.name not in failed]
     ranked = sorted((_row(c) for c in finished if not c.sealed), key=lambda row: -row["full_accuracy"])
-    tau = _agreement([c for c in finished if c.brief is not None], flags.dozen)
+    tau = _agreement([c for c in finished if c.brief is not None], flags.rank_sample)
     replace(out / "confirm.json", (json.dumps(_document(name, flags, ranked, tau), indent=1) + "\n").encode())
     show([{"rank": i, **row} for i, row in enumerate(ranked, 1)])
     for line in told(tau, recipe_epochs):
@@ -128,9 +126,9 @@ def contenders(flags: Flags, name: str, completed: Sequence[Candidate], out: Pat
     beside = [
         Contender(reference, reference, out / Path(reference).stem.replace(":", "-"), None, False,
                   flags.seeds)
-        for reference in flags.beside
+        for reference in flags.also
     ]  # fmt: skip
-    rest = [row for row in spaced(completed, flags.dozen) if row not in completed[: flags.top]]
+    rest = [row for row in spaced(completed, flags.rank_sample) if row not in completed[: flags.top]]
     return best + beside + [_of_study(name, row, out, True, 1) for row in rest]
 
 
@@ -151,7 +149,7 @@ def _work(contender: Contender, flags: Flags, study: str) -> TrainingProcess:
     given += ["--seeds", str(contender.seeds), "--out", str(contender.folder), "--resume"]
     given += ["--data-dir", str(flags.data_dir)]
     given += ["--data", flags.data] if flags.data else []
-    given += ["--sealed"] if contender.sealed else []
+    given += ["--no-test"] if contender.sealed else []
     return TrainingProcess(contender.name, tuple(given), contender.folder / "log.txt")
 
 
@@ -186,9 +184,9 @@ def _result(contender: Contender) -> dict[str, Any]:
     return found
 
 
-def _agreement(finished: Sequence[Contender], dozen: int) -> Correlation | None:
+def _agreement(finished: Sequence[Contender], rank_sample: int) -> Correlation | None:
     """Between brief scores and full ones of the first seed, for all that were trained both ways."""
-    if dozen < 2:
+    if rank_sample < 2:
         return None
     full = [_result(contender)["seeds"][0]["validation"]["accuracy"] for contender in finished]
     return correlation([contender.brief or 0.0 for contender in finished], full)

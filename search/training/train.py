@@ -53,7 +53,7 @@ class Flags:
     device: str | None = None
     resume: bool = False
     like: str | None = None
-    sealed: bool = False
+    no_test: bool = False
 
 
 def train_network(flags: Flags) -> int:
@@ -66,7 +66,7 @@ def train_network(flags: Flags) -> int:
         job = training_run.opened(job, flags.resume)
         _say_job(console, job)
         curves = _train(console, job)
-        tests, spreads = _finish(console, job, curves, flags.sealed)
+        tests, spreads = _finish(console, job, curves, flags.no_test)
         _store(engine, job, curves, tests)
     finally:
         engine.dispose()
@@ -151,11 +151,11 @@ def _train(console: Console, job: Job) -> list[Curve]:
 
 
 def _finish(
-    console: Console, job: Job, curves: list[Curve], sealed: bool
+    console: Console, job: Job, curves: list[Curve], no_test: bool
 ) -> tuple[list[TestResult], dict[str, Spread]]:
     """The tests of every seed, and what all came to; a seed that was tested is not tested again."""
     before = _tested(job)
-    missing = [] if sealed else [seed for seed in job.seeds if seed not in before]
+    missing = [] if no_test else [seed for seed in job.seeds if seed not in before]
     opened = test_set.open_test_set(job) if missing else None
     if missing and opened is None:
         console.print(f"{job.data.name} has no test images: the figures are of validation images alone")

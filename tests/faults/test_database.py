@@ -333,7 +333,7 @@ def test_a_server_that_stays_away_ends_the_search_with_its_spool_kept(
     """Longer than the patience: code 5 and one line; the next launch takes in what was owed."""
     search = search_on(server.url())
     search.orders(seconds=0.2)
-    launcher = search.launch(8, "--database-patience", "3s")
+    launcher = search.launch(8, "--database-timeout", "3s")
     wait_until(lambda: search.trained() > 1 and search.training(), "some trials")
     server.stop()
     assert launcher.code() == 5, launcher.said()

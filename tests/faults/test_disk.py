@@ -98,7 +98,7 @@ def test_a_disk_that_stays_full_ends_the_search_and_the_next_goes_on(
 ) -> None:
     search = search_on(f"sqlite:///{small_disk / 'search.db'}")
     search.orders(seconds=0.1)
-    launcher = search.launch(10, "--database-patience", "3s")
+    launcher = search.launch(10, "--database-timeout", "3s")
     wait_until(lambda: search.trained() > 1 and search.training(), "some trials")
     ballast = fill(small_disk)
     assert launcher.code() == 5, launcher.said()

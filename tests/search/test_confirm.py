@@ -27,7 +27,7 @@ def test_a_study_is_confirmed_and_its_export_says_so(
     brief = ("--epochs", 1, "--max-params", 5_000, "--pruner", "none", "--workers", 1)
     launched = finish(start(*search, *brief, *store, cwd=tmp_path))
     assert launched.code == 0, launched.err
-    full = ("--epochs", 1, "--top", 1, "--seeds", 2, "--dozen", 3, "--workers", 2, "--format", "json")
+    full = ("--epochs", 1, "--top", 1, "--seeds", 2, "--rank-sample", 3, "--workers", 2, "--format", "json")
     done = run(capsys, "confirm", "s", *full, *store)
     assert done.code == 0, done.err
     (row,) = json.loads(done.out)
