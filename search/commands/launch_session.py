@@ -17,6 +17,7 @@ from search.machine.devices import Slot
 from search.optuna_adapter import study as optuna_study
 from search.study import export as study_export, report as study_report, text
 from search.study.config import StudyConfig
+from search.study.console import stderr_console
 from search.study.statistics import wilson
 from space import cost, sampling
 from space.architecture import Architecture
@@ -33,7 +34,7 @@ def launch(
     slots = devices.slots(gpus, options.worker_count(workers))
     for path in filter(None, (out, report)):
         study_export.require_writable(path)
-    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    console = stderr_console()
     if dry_run:
         plan = prepare.make_plan(flags, _stored(flags))
         _say_plan(console, plan, [slot.name for slot in slots])

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from search import settings
 from space import sampling
 from space.architecture import Architecture
 from space.budget import Budget
@@ -79,11 +80,20 @@ class Images:
     split: Split
 
 
-def describe(spec: str, images: Images, limit: int | None, share: float, seed: int) -> DataConfig:
-    """The plan's words for images that are at hand."""
-    dataset, parts = images.dataset, images.split
-    return DataConfig(
-        spec=spec,
+def split_images(
+    dataset: Dataset, limit: int | None, share: float | None, seed: int
+) -> tuple[DataConfig, Images]:
+    """Splits off the validation part, and describes both.
+
+    `limit` bounds the training images; without a `share` it is a tenth, of a small data set a fifth. Raises
+    DataError where too few images are left.
+    """
+    if share is None:
+        small = len(dataset.labels) < settings.SMALL
+        share = settings.SMALL_VALIDATION_SHARE if small else settings.VALIDATION_SHARE
+    parts = split(dataset, seed, share, limit)
+    config = DataConfig(
+        spec=dataset.spec,
         name=dataset.name,
         image_size=dataset.image_size,
         limit=limit,
@@ -94,6 +104,7 @@ def describe(spec: str, images: Images, limit: int | None, share: float, seed: i
         digest=dataset.digest,
         split_digest=parts.digest,
     )
+    return config, Images(dataset, parts)
 
 
 def open_images(data: DataConfig, data_dir: Path, spec: str | None = None) -> Images:

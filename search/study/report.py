@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from search.study.config import StudyConfig
+from search.study.page import draw, html
 from search.study.statistics import wilson
 from search.study.text import counts, percent, summary
 from space import cost
@@ -16,18 +16,8 @@ from storage.studies import Study
 
 CURVES = 12  # learning curves drawn, the best ones
 LEADERS = 10
+HEIGHT = 420  # of a figure, pixels
 COLOURS = {State.COMPLETED: "#2563eb", State.PRUNED: "#9ca3af"}
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #111827; margin: 2rem auto; max-width: 1080px;
-       padding: 0 1rem }
-h1 { font-size: 1.6rem; margin-bottom: .2rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid #e5e7eb }
-th:first-child, td:first-child, td.text, th.text { text-align: left }
-.figures { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1rem 0 }
-.figure { background: #f3f4f6; border-radius: 8px; padding: .7rem 1.1rem }
-.figure b { display: block; font-size: 1.4rem } .note { color: #6b7280 }
-"""
 
 
 def page(
@@ -48,18 +38,19 @@ def page(
         f" seed {plan.seed} · budget {escape(str(plan.budget))}</p>",
     ]
     if leaders:
-        parts += [_winner(leaders[0], plan, len(trained)), "<h2>The search</h2>", _draw(_history(trained))]
-        parts += ["<h2>Accuracy against size</h2>", _draw(_against(trained, plan))]
-        parts += ["<h2>Learning curves of the best</h2>", _draw(_curves(leaders[:CURVES], epochs))]
+        parts += [
+            _winner(leaders[0], plan, len(trained)),
+            "<h2>The search</h2>",
+            draw(_history(trained), HEIGHT),
+        ]
+        parts += ["<h2>Accuracy against size</h2>", draw(_against(trained, plan), HEIGHT)]
+        parts += ["<h2>Learning curves of the best</h2>", draw(_curves(leaders[:CURVES], epochs), HEIGHT)]
         parts += [f"<h2>The best {min(LEADERS, len(leaders))}</h2>", _leaders(leaders[:LEADERS], plan)]
         parts += ["<h2>The best network, layer by layer</h2>", _layers(leaders[0])]
     else:
         parts.append("<p>No network was trained to the end yet.</p>")
     parts += ["<h2>Where every proposal went</h2>", f"<p>{escape(counts(tally))}</p>"]
-    head = f"<meta charset=utf-8><title>{escape(record.name)}</title><style>{STYLE}</style>"
-    script = f"<script>{get_plotlyjs()}</script>"
-    body = "\n".join(parts)
-    return f"<!doctype html><html lang=en><head>{head}{script}</head><body>{body}</body></html>\n"
+    return html(escape(record.name), parts)
 
 
 def _winner(best: Candidate, plan: StudyConfig, trained: int) -> str:
@@ -77,12 +68,6 @@ def _winner(best: Candidate, plan: StudyConfig, trained: int) -> str:
         f" {images:,} validation images only. The network was chosen among {trained} by this same score after"
         " a brief training, so expect somewhat less on new images; the test images were not read.</p>"
     )
-
-
-def _draw(figure: go.Figure) -> str:
-    figure.update_layout(template="plotly_white", height=420, margin={"l": 60, "r": 20, "t": 20, "b": 50})
-    html: str = figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False})
-    return html
 
 
 def _hover(rows: Iterable[Candidate]) -> list[str]:

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from search.machine import devices
 from search.study import reader
+from search.study.console import stderr_console
 from search.study.statistics import Correlation, Spread, correlation, spread
 from search.training import parallel
 from search.training.parallel import FinishedProcess, TrainingProcess
@@ -63,7 +64,7 @@ def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
 
     Returns the exit code: 1 where a training failed.
     """
-    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    console = stderr_console()
     slots = devices.slots(flags.gpus, None if flags.workers is None else max(1, flags.workers))
     with reader.open_study(flags.storage, flags.study, whole=True) as view:
         name, recipe_epochs = view.record.name, view.plan.recipe.epochs

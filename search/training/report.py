@@ -7,9 +7,8 @@ from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
-from search.study.report import STYLE
+from search.study.page import draw, html
 from search.study.statistics import Spread
 from search.study.text import percent, span, summary
 from search.training.run import Curve, Job
@@ -18,6 +17,7 @@ from space import cost
 from trainer.outcome import EpochReport
 from trainer.recipe import checks
 
+HEIGHT, CONFUSION_HEIGHT = 360, 560  # of figures, pixels
 COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2")
 
 
@@ -61,19 +61,20 @@ def page(
     parts = [f"<h1>{title}</h1>", _about(job), _figures(spreads), *_warnings(job)]
     parts += ["<h2>Seeds</h2>", _seeds(curves, tests)]
     for name, unit, value in CURVES:
-        parts += [f"<h2>{name}</h2>", _draw(_curves(curves, unit, value))]
+        parts += [f"<h2>{name}</h2>", draw(_curves(curves, unit, value), HEIGHT)]
     if tests:
         classes = job.images.dataset.classes
-        parts += ["<h2>Test accuracy by class</h2>", _draw(_by_class(classes, tests))]
-        parts += ["<h2>Who is taken for whom</h2>", _note(tests), _draw(_confusion(classes, tests), 560)]
+        parts += ["<h2>Test accuracy by class</h2>", draw(_by_class(classes, tests), HEIGHT)]
+        parts += [
+            "<h2>Who is taken for whom</h2>",
+            _note(tests),
+            draw(_confusion(classes, tests), CONFUSION_HEIGHT),
+        ]
     parts += [
         "<h2>Recipe: what differs from the default</h2>",
         f"<pre>{escape(json.dumps(_recipe(job), indent=1))}</pre>",
     ]
-    head = f"<meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
-    script = f"<script>{get_plotlyjs()}</script>"
-    body = "\n".join(parts)
-    return f"<!doctype html><html lang=en><head>{head}{script}</head><body>{body}</body></html>\n"
+    return html(title, parts)
 
 
 def _about(job: Job) -> str:
@@ -202,9 +203,3 @@ def _confusion(classes: Sequence[str], tests: Sequence[TestResult]) -> go.Figure
 
 def _recipe(job: Job) -> dict[str, Any]:
     return job.recipe.model_dump(mode="json", exclude_defaults=True)
-
-
-def _draw(figure: go.Figure, height: int = 360) -> str:
-    figure.update_layout(template="plotly_white", height=height, margin={"l": 60, "r": 20, "t": 20, "b": 50})
-    html: str = figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False})
-    return html

@@ -17,6 +17,7 @@ import torch
 from search.study.config import DataConfig, Images
 from search.study.network_reference import ResolvedNetwork
 from space.architecture import Architecture
+from space.document import flat
 from space.errors import UsageError
 from space.files import discard, replace
 from trainer import checkpoint as checkpoints, loop, weights
@@ -207,17 +208,10 @@ def _json(document: Any) -> bytes:
 
 
 def _differences(was: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    there, here = _flat({key: was.get(key) for key in LISTED}), _flat({key: now[key] for key in LISTED})
+    there, here = flat({key: was.get(key) for key in LISTED}), flat({key: now[key] for key in LISTED})
     for name in {**there, **here}:
         if there.get(name) != here.get(name):
             yield name, (there.get(name), here.get(name))
-
-
-def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found = dict[str, Any]()
-    for name, value in document.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found
 
 
 def _short(value: object) -> str:

@@ -4,21 +4,20 @@ Everything that can be wrong is found before the first step. Files are written b
 """
 
 import json
-import platform
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from search import settings
 from search.machine import signals
 from search.study import config as study_config, network_reference
 from search.study.config import DataConfig, Images
+from search.study.console import stderr_console
 from search.study.network_reference import ResolvedNetwork
 from search.study.statistics import Spread
+from search.study.versions import OF_TRAINING, installed_versions
 from search.training import report as training_report, run as training_run, test_set
 from search.training.progress import Bar
 from search.training.run import Curve, Job, Telling
@@ -58,7 +57,7 @@ class Flags:
 
 def train_network(flags: Flags) -> int:
     """Trains every seed, then opens the test set. Returns the exit code."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    console = stderr_console()
     job = make(flags)
     engine = database.connect(flags.storage)
     try:
@@ -112,11 +111,8 @@ def _data(flags: Flags, found: ResolvedNetwork) -> tuple[DataConfig, Images]:
     )
     if was and dataset.digest != was.digest:
         raise DataError(f"{dataset.spec} holds other images than {was.name}, with which the study was made")
-    small = len(dataset.labels) < settings.SMALL
-    share = settings.SMALL_VALIDATION_SHARE if small else settings.VALIDATION_SHARE
-    share, seed = (was.validation_share, was.split_seed) if was else (share, 0)
-    images = Images(dataset, datasets.split(dataset, seed, share, flags.train_images))
-    return study_config.describe(dataset.spec, images, flags.train_images, share, seed), images
+    share, seed = (was.validation_share, was.split_seed) if was else (None, 0)
+    return study_config.split_images(dataset, flags.train_images, share, seed)
 
 
 def _say_job(console: Console, job: Job) -> None:
@@ -189,11 +185,6 @@ def _store(engine: Engine, job: Job, curves: list[Curve], tests: list[TestResult
         ) from error
 
 
-def _versions() -> dict[str, str]:
-    packages = ("parsimony", "torch", "torchvision", "numpy")
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}
-
-
 def _row(job: Job, curve: Curve, test: TestResult | None) -> Training:
     spent, outcome = cost.total(job.architecture), curve.outcome
     return Training(
@@ -218,6 +209,6 @@ def _row(job: Job, curve: Curve, test: TestResult | None) -> Training:
         test_images=test.images if test else None,
         seconds=outcome.seconds,
         device=str(job.device),
-        versions=_versions(),
+        versions=installed_versions(OF_TRAINING),
         folder=str(job.folder.resolve()),
     )
