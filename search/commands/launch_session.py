@@ -93,7 +93,7 @@ def _search(
 
 def _stored(flags: Flags) -> StudyConfig | None:
     record = prepare.existing(flags)
-    return StudyConfig.of(record.settings) if record else None
+    return StudyConfig.from_record(record.settings) if record else None
 
 
 def _say_plan(console: Console, plan: StudyConfig, slots: list[str]) -> None:

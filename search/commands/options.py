@@ -1,6 +1,6 @@
-"""Options that several commands share, and the types of their values.
+"""Options that several commands share, and the click types of their values.
 
-Reads the defaults of search/settings.py; the modules of search/commands/ put them on their commands.
+Reads the defaults of search/settings.py; the modules of search/commands/ put the options on their commands.
 """
 
 import re

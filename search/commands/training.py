@@ -1,4 +1,8 @@
-"""The commands of full training: train a network to the end, list what was trained, classify pictures."""
+"""The commands of full training: train, trainings, confirm, predict.
+
+Options in, rows out; the work is in search/training/, which is loaded when a command runs. search/cli.py
+adds them.
+"""
 
 from pathlib import Path
 from typing import Any

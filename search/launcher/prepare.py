@@ -136,7 +136,7 @@ def _data(flags: Flags, stored: StudyConfig | None) -> tuple[study_config.DataCo
 def prepare(flags: Flags) -> tuple[Engine, Study, StudyConfig]:
     """Everything checked, then the study made, or the one that is there given its new target."""
     record = existing(flags)
-    stored = StudyConfig.of(record.settings) if record else None
+    stored = StudyConfig.from_record(record.settings) if record else None
     plan = make_plan(flags, stored)
     if record and stored:
         study_config.require_same(record.name, stored, plan)

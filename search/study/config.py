@@ -1,6 +1,8 @@
-"""The plan of a study: everything that a worker needs to run the same search anywhere.
+"""The stored configuration of a study: all that a worker needs to run the same search anywhere.
 
-Stored once with the study, as JSON; a worker reads it and nothing else. It knows no database and no sampler.
+Made by search/launcher/prepare.py, stored as JSON in the study's row, and read by every worker and every
+command that looks at a study. Also opens and splits the images that it names. Knows no database and no
+sampler.
 """
 
 import json
@@ -58,8 +60,8 @@ class StudyConfig(BaseModel):
     seed: int
 
     @classmethod
-    def of(cls, settings: dict[str, Any]) -> Self:
-        """The plan as the store keeps it."""
+    def from_record(cls, settings: dict[str, Any]) -> Self:
+        """The configuration from the settings of a study's row; pydantic's ValidationError for others."""
         return cls.model_validate_json(json.dumps(settings))
 
     def document(self) -> dict[str, Any]:

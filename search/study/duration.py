@@ -1,7 +1,8 @@
-"""How long a search might take: the pace of a few proposals on this machine, and what that means for all.
+"""Estimates how long a search would take, from the pace of a few proposals on this machine.
 
-An estimate: none is pruned or repeated, all workers are as fast as this process, and images arrive in no
-time. It stores nothing.
+Loads torch and times training steps on noise; stores nothing. Called by `search space check`. Taken for
+granted: no trial is pruned or repeated, all workers are as fast as this process, and images arrive in no
+time.
 """
 
 import math
@@ -77,8 +78,8 @@ def estimate(
 
 def proposals(space: SearchSpace, budget: Budget, task: Task, seed: int) -> list[Architecture]:
     """Some, the cheapest first."""
-    dice = RandomSuggest(seed)
-    found = [propose(space, budget, task, dice) for _ in range(PROPOSALS)]
+    suggest = RandomSuggest(seed)
+    found = [propose(space, budget, task, suggest) for _ in range(PROPOSALS)]
     return sorted(found, key=lambda network: cost.total(network).macs)
 
 

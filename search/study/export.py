@@ -1,6 +1,8 @@
-"""The exported document: one network, what it costs, what it scored and on what; and its verification.
+"""The exported JSON document of one network, and its verification.
 
-`verify` believes nothing: it parses, counts, rebuilds and runs the network from the file alone.
+Reads a study's row and a candidate; writes a file whole or not at all. Called by the commands export and
+verify and at the end of a launch. `verify` believes nothing: it parses, counts, rebuilds and runs the
+network from the file alone, and loads torch for it.
 """
 
 import json
@@ -130,7 +132,7 @@ def confirmation(trainings: Sequence[Finished], candidate: Candidate) -> Confirm
 
 def export(
     record: Study,
-    plan: StudyConfig,
+    config: StudyConfig,
     candidate: Candidate,
     trained: int,
     confirmed: Confirmation | None = None,
@@ -142,13 +144,13 @@ def export(
             " only one that was trained to the end is exported"
         )
     architecture = Architecture.parse(candidate.architecture)
-    images = plan.data.validation_images
+    images = config.data.validation_images
     return Export(
         format=FORMAT,
         fingerprint=architecture.fingerprint,
         parameters=candidate.parameters,
         macs=candidate.macs,
-        budget=plan.budget,
+        budget=config.budget,
         architecture=architecture,
         layers=tuple(LayerRow(**row._asdict()) for row in cost.layers(architecture)),
         metrics=Metrics(
@@ -156,13 +158,13 @@ def export(
             interval_95=wilson(candidate.accuracy, images),
             best_epoch_accuracy=candidate.best_accuracy,
             validation_loss=candidate.loss,
-            measured_on=f"{images:,} validation images of {plan.data.name}, split from its training images;"
+            measured_on=f"{images:,} validation images of {config.data.name}, split from its training images;"
             f" chosen among {trained} trained networks by this score; test images not read",
             standing="confirmed" if confirmed else "brief score only",
         ),
         confirmation=confirmed,
-        recipe=plan.recipe,
-        data=plan.data,
+        recipe=config.recipe,
+        data=config.data,
         origin=Origin(
             study=record.name,
             trial=candidate.number,

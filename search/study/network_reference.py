@@ -1,6 +1,7 @@
-"""The network that an argument means: a FILE, a trial STUDY:137, the best of a STUDY, or published:NAME.
+"""Resolves an argument that names a network: a FILE, a trial STUDY:137, the best of a STUDY, published:NAME.
 
-One place for every command that takes a network. What comes with it (recipe, data, origin) is handed on.
+Reads the file, the store or the packaged systems; returns the network with recipe and data where they are
+known. Called by every command that takes a network.
 """
 
 from dataclasses import dataclass, replace
@@ -47,7 +48,7 @@ def like(found: ResolvedNetwork, study: str, storage: str) -> ResolvedNetwork:
     from search.study import reader
 
     with reader.open_study(storage, study, whole=True) as view:
-        return replace(found, recipe=view.plan.recipe, data=view.plan.data)
+        return replace(found, recipe=view.config.recipe, data=view.config.data)
 
 
 def is_published(reference: str) -> bool:
@@ -74,10 +75,10 @@ def _trial(reference: str | None, storage: str) -> ResolvedNetwork:
     from space.architecture import Architecture
 
     with reader.open_study(storage, reference) as view:
-        candidate, plan = view.candidate(), view.plan
+        candidate, config = view.candidate(), view.config
         name = f"{view.record.name}:{candidate.number}"
         network = Architecture.parse(candidate.architecture)
-        return ResolvedNetwork(name, network, plan.recipe, plan.data, view.record.name, candidate.number)
+        return ResolvedNetwork(name, network, config.recipe, config.data, view.record.name, candidate.number)
 
 
 def load_recipe(source: str, base: "Recipe | None" = None) -> "Recipe":

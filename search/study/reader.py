@@ -1,4 +1,7 @@
-"""Opens a store or one of its studies to be read. Makes nothing that is not there."""
+"""Opens a store, or one study of it, for reading. Creates no table and no file.
+
+Called by every command that looks at a study, and by search/training/.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,10 +25,10 @@ class StudyView:
     number: int | None
 
     @property
-    def plan(self) -> "StudyConfig":
+    def config(self) -> "StudyConfig":
         from search.study.config import StudyConfig
 
-        return StudyConfig.of(self.record.settings)
+        return StudyConfig.from_record(self.record.settings)
 
     @property
     def trained(self) -> int:
@@ -62,12 +65,12 @@ def open_store(url: str) -> "Iterator[Engine]":
     """The store, opened to be read: nothing is made that is not there."""
     from storage import database
 
-    opened_ = database.connect(url, create=False)
+    engine = database.connect(url, create=False)
     try:
-        database.check(opened_)
-        yield opened_
+        database.check(engine)
+        yield engine
     finally:
-        opened_.dispose()
+        engine.dispose()
 
 
 @contextmanager
@@ -82,8 +85,8 @@ def open_study(url: str, reference: str | None, *, whole: bool = False) -> Itera
     name, number = split_reference(reference)
     if whole and number is not None:
         raise StudyError(f"{reference!r} is a trial; name the study alone")
-    with open_store(url) as opened_:
-        yield StudyView(opened_, studies.find(opened_, name), number)
+    with open_store(url) as engine:
+        yield StudyView(engine, studies.find(engine, name), number)
 
 
 def split_reference(reference: str | None) -> tuple[str | None, int | None]:

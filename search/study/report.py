@@ -1,4 +1,7 @@
-"""A study as one self-contained HTML page: the winner, how it was found, what everything else came to."""
+"""A study as one self-contained HTML page: the best network, how it was found, what became of the rest.
+
+Reads rows of the ledger; returns text. Called by `search report` and at the end of a launch.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -21,7 +24,7 @@ COLOURS = {State.COMPLETED: "#2563eb", State.PRUNED: "#9ca3af"}
 
 
 def page(
-    record: Study, plan: StudyConfig, rows: Sequence[Candidate], epochs: Mapping[int, list[Epoch]]
+    record: Study, config: StudyConfig, rows: Sequence[Candidate], epochs: Mapping[int, list[Epoch]]
 ) -> str:
     """The page as text."""
     tally = {state: sum(row.state == state for row in rows) for state in State}
@@ -32,20 +35,20 @@ def page(
     )
     parts = [
         f"<h1>{escape(record.name)}</h1>",
-        f"<p class=note>{record.created_at:%Y-%m-%d %H:%M} UTC · {escape(plan.data.name)},"
-        f" {plan.data.train_images:,} training and {plan.data.validation_images:,} validation images ·"
-        f" {plan.recipe.epochs} epochs · {escape(plan.sampler)} sampler, {escape(plan.pruner)} pruner,"
-        f" seed {plan.seed} · budget {escape(str(plan.budget))}</p>",
+        f"<p class=note>{record.created_at:%Y-%m-%d %H:%M} UTC · {escape(config.data.name)},"
+        f" {config.data.train_images:,} training and {config.data.validation_images:,} validation images ·"
+        f" {config.recipe.epochs} epochs · {escape(config.sampler)} sampler, {escape(config.pruner)} pruner,"
+        f" seed {config.seed} · budget {escape(str(config.budget))}</p>",
     ]
     if leaders:
         parts += [
-            _winner(leaders[0], plan, len(trained)),
+            _winner(leaders[0], config, len(trained)),
             "<h2>The search</h2>",
             draw(_history(trained), HEIGHT),
         ]
-        parts += ["<h2>Accuracy against size</h2>", draw(_against(trained, plan), HEIGHT)]
+        parts += ["<h2>Accuracy against size</h2>", draw(_against(trained, config), HEIGHT)]
         parts += ["<h2>Learning curves of the best</h2>", draw(_curves(leaders[:CURVES], epochs), HEIGHT)]
-        parts += [f"<h2>The best {min(LEADERS, len(leaders))}</h2>", _leaders(leaders[:LEADERS], plan)]
+        parts += [f"<h2>The best {min(LEADERS, len(leaders))}</h2>", _leaders(leaders[:LEADERS], config)]
         parts += ["<h2>The best network, layer by layer</h2>", _layers(leaders[0])]
     else:
         parts.append("<p>No network was trained to the end yet.</p>")
@@ -53,11 +56,11 @@ def page(
     return html(escape(record.name), parts)
 
 
-def _winner(best: Candidate, plan: StudyConfig, trained: int) -> str:
-    images, accuracy = plan.data.validation_images, best.accuracy or 0.0
+def _winner(best: Candidate, config: StudyConfig, trained: int) -> str:
+    images, accuracy = config.data.validation_images, best.accuracy or 0.0
     figures = {
         percent(accuracy): f"validation accuracy, 95% interval {wilson(accuracy, images)}",
-        f"{best.parameters:,}": f"parameters of {plan.budget.max_parameters:,}",
+        f"{best.parameters:,}": f"parameters of {config.budget.max_parameters:,}",
         f"{best.macs:,}": "multiply-accumulates an image",
         f"trial {best.number}": f"best of {trained} trained",
     }
@@ -107,9 +110,9 @@ def _history(trained: Sequence[Candidate]) -> go.Figure:
     return figure.update_xaxes(title="trial").update_yaxes(title="validation accuracy, %")
 
 
-def _against(trained: Sequence[Candidate], plan: StudyConfig) -> go.Figure:
+def _against(trained: Sequence[Candidate], config: StudyConfig) -> go.Figure:
     figure = go.Figure([_points(trained, [row.parameters for row in trained], state) for state in COLOURS])
-    figure.add_vline(x=plan.budget.max_parameters, line={"color": "#dc2626", "dash": "dash"})
+    figure.add_vline(x=config.budget.max_parameters, line={"color": "#dc2626", "dash": "dash"})
     figure.update_xaxes(title="parameters (dashed: the budget)", type="log")
     return figure.update_yaxes(title="validation accuracy, %")
 
@@ -127,10 +130,11 @@ def _curves(leaders: Sequence[Candidate], epochs: Mapping[int, list[Epoch]]) -> 
     return figure.update_xaxes(title="epoch", dtick=1).update_yaxes(title="validation accuracy, %")
 
 
-def _leaders(leaders: Sequence[Candidate], plan: StudyConfig) -> str:
+def _leaders(leaders: Sequence[Candidate], config: StudyConfig) -> str:
     lines = [
         f"<tr><td>{row.number}<td>{percent(row.accuracy)}"
-        f"<td>{wilson(row.accuracy or 0, plan.data.validation_images)}<td>{row.parameters:,}<td>{row.macs:,}"
+        f"<td>{wilson(row.accuracy or 0, config.data.validation_images)}"
+        f"<td>{row.parameters:,}<td>{row.macs:,}"
         f"<td class=text>{escape(summary(Architecture.parse(row.architecture)))}"
         for row in leaders
     ]

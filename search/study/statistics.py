@@ -1,4 +1,10 @@
-"""Which networks lead, and how far their numbers can be trusted. Knows no database."""
+"""Confidence intervals and rank correlation of accuracies. Standard library; reads and stores nothing.
+
+Called by everything that prints or exports an accuracy. Sources: E. B. Wilson, Probable inference, the law
+of succession, and statistical inference (JASA 22, 1927); Student, The probable error of a mean (Biometrika
+6, 1908); M. G. Kendall, A new measure of rank correlation (Biometrika 30, 1938), tau-b for ties (Biometrika
+33, 1945); B. Efron, Bootstrap methods (Annals of Statistics 7, 1979).
+"""
 
 from collections.abc import Sequence
 from itertools import combinations

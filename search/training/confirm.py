@@ -1,7 +1,10 @@
-"""What `search confirm` does: trains the best of a study to the end, and asks how far brief scores told so.
+"""`search confirm`: trains the best networks of a study to the end and ranks them by mean validation
+accuracy.
 
-The best are ranked by their mean validation accuracy; their test images are opened once, and choose nothing.
-A dozen of the study from best to worst, their test images sealed, say how brief and full scores agree.
+Reads a study; starts one `search train` for each network (search/training/parallel.py) and reads the
+result.json that it leaves; writes confirm.json. The test images of the best are opened once for each seed,
+and choose nothing. A sample of the study from best to worst, without test, gives Kendall's tau of brief and
+full scores. Called by search/commands/training.py.
 """
 
 import itertools
@@ -67,7 +70,7 @@ def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
     console = stderr_console()
     slots = devices.slots(flags.gpus, None if flags.workers is None else max(1, flags.workers))
     with reader.open_study(flags.storage, flags.study, whole=True) as view:
-        name, recipe_epochs = view.record.name, view.plan.recipe.epochs
+        name, recipe_epochs = view.record.name, view.config.recipe.epochs
         completed = _completed(view.rows(), name)
     out = flags.out or Path(f"confirm-{name}")
     chosen = contenders(flags, name, completed, out)
@@ -89,7 +92,7 @@ def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
     tau = _agreement([c for c in finished if c.brief is not None], flags.rank_sample)
     replace(out / "confirm.json", (json.dumps(_document(name, flags, ranked, tau), indent=1) + "\n").encode())
     show([{"rank": i, **row} for i, row in enumerate(ranked, 1)])
-    for line in told(tau, recipe_epochs):
+    for line in describe_agreement(tau, recipe_epochs):
         console.print(line)
     console.print(f"wrote {out}: confirm.json, and a folder for each network")
     return 1 if failed else 0
@@ -193,7 +196,7 @@ def _agreement(finished: Sequence[Contender], rank_sample: int) -> Correlation |
     return correlation([contender.brief or 0.0 for contender in finished], full)
 
 
-def told(tau: Correlation | None, epochs: int) -> list[str]:
+def describe_agreement(tau: Correlation | None, epochs: int) -> list[str]:
     """What the agreement of brief and full scores means for the study."""
     if tau is None:
         return ["how far brief and full scores agree is not known: it takes four networks of unlike scores"]

@@ -1,4 +1,7 @@
-"""Pictures to classes, by the weights in a file: what `search predict` does. It knows no training."""
+"""Classifies image files with the weights in a file: `search predict`.
+
+Reads both, returns rows, writes nothing. Called by search/commands/training.py.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path

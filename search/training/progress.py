@@ -1,4 +1,7 @@
-"""What people see of a full training: a bar on a terminal, a line for each epoch elsewhere."""
+"""Progress of a full training on stderr: a bar on a terminal, a line for each epoch elsewhere.
+
+Called back by search/training/run.py, made by search/training/train.py.
+"""
 
 import time
 from collections.abc import Sequence
@@ -13,7 +16,7 @@ from trainer.outcome import EpochReport
 SECONDS = 10.0  # over which the pace is measured
 
 
-class Bar:
+class TrainingProgress:
     """Follows one seed after another; `images` are those of a batch."""
 
     def __init__(self, console: Console, seeds: int, images: int) -> None:
@@ -23,10 +26,10 @@ class Bar:
         self.marks: list[tuple[float, int]] = []
         self.live = console.is_terminal
         columns = (BarColumn(32), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.description}"))
-        self.progress = Progress(*columns, console=console, transient=True, disable=not self.live)
-        self.task = self.progress.add_task("", total=None)
+        self.bar = Progress(*columns, console=console, transient=True, disable=not self.live)
+        self.task = self.bar.add_task("", total=None)
 
-    def begins(self, seed: int, done: Sequence[EpochReport]) -> None:
+    def on_seed(self, seed: int, done: Sequence[EpochReport]) -> None:
         """A seed starts, or goes on after epochs that were done before."""
         self.number, self.seed, self.marks = self.number + 1, seed, []
         self.last = done[-1] if done else None
@@ -40,7 +43,7 @@ class Bar:
             self.marks.pop(0)
         if self.live:
             described = f"{self._where()} {self._pace(steps)}"
-            self.progress.update(self.task, completed=step, total=steps, description=described)
+            self.bar.update(self.task, completed=step, total=steps, description=described)
 
     def on_epoch(self, report: EpochReport) -> None:
         self.last = report

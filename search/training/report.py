@@ -1,4 +1,7 @@
-"""A full training as one self-contained HTML page, and the same as JSON."""
+"""A full training as one self-contained HTML page, and the same as a JSON document.
+
+Reads the learning curves and test results in memory; returns text. Called by search/training/train.py.
+"""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +14,7 @@ import plotly.graph_objects as go
 from search.study.page import draw, html
 from search.study.statistics import Spread
 from search.study.text import percent, span, summary
-from search.training.run import Curve, Job
+from search.training.run import LearningCurve, TrainingJob
 from search.training.test_set import TestResult
 from space import cost
 from trainer.outcome import EpochReport
@@ -22,7 +25,10 @@ COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2")
 
 
 def document(
-    job: Job, curves: Sequence[Curve], tests: Sequence[TestResult], spreads: Mapping[str, Spread]
+    job: TrainingJob,
+    curves: Sequence[LearningCurve],
+    tests: Sequence[TestResult],
+    spreads: Mapping[str, Spread],
 ) -> dict[str, Any]:
     """All that is known of the training, for programs."""
     spent = cost.total(job.architecture)
@@ -54,7 +60,10 @@ def _plain(found: Spread) -> dict[str, Any]:
 
 
 def page(
-    job: Job, curves: Sequence[Curve], tests: Sequence[TestResult], spreads: Mapping[str, Spread]
+    job: TrainingJob,
+    curves: Sequence[LearningCurve],
+    tests: Sequence[TestResult],
+    spreads: Mapping[str, Spread],
 ) -> str:
     """The page as text."""
     title = escape(job.subject.name)
@@ -77,7 +86,7 @@ def page(
     return html(title, parts)
 
 
-def _about(job: Job) -> str:
+def _about(job: TrainingJob) -> str:
     spent = cost.total(job.architecture)
     return (
         f"<p>{escape(summary(job.architecture))}</p><p class=note>{spent.parameters:,} parameters,"
@@ -91,25 +100,25 @@ def _about(job: Job) -> str:
 def _figures(spreads: Mapping[str, Spread]) -> str:
     boxes = "".join(
         f"<div class=figure><b>{percent(found.mean)}</b>{escape(name)}<br>"
-        f"<span class=note>{escape(told(found))}</span></div>"
+        f"<span class=note>{escape(describe_spread(found))}</span></div>"
         for name, found in spreads.items()
     )
     return f"<div class=figures>{boxes}</div>"
 
 
-def told(found: Spread) -> str:
+def describe_spread(found: Spread) -> str:
     """What is known beyond the mean."""
     if found.deviation is None:
         return "one seed: how much a seed matters is not known"
     return f"standard deviation {100 * found.deviation:.2f}, 95% interval of the mean {found.interval}"
 
 
-def _warnings(job: Job) -> list[str]:
+def _warnings(job: TrainingJob) -> list[str]:
     found = checks.of_training(job.recipe, job.architecture)
     return [f"<p><b>Known mistake:</b> {escape(mistake.reason)}</p>" for mistake in found]
 
 
-def _seeds(curves: Sequence[Curve], tests: Sequence[TestResult]) -> str:
+def _seeds(curves: Sequence[LearningCurve], tests: Sequence[TestResult]) -> str:
     lines = []
     for i, curve in enumerate(curves):
         outcome = curve.outcome
@@ -147,7 +156,9 @@ CURVES: tuple[tuple[str, str, tuple[tuple[str, Callable[[EpochReport], float], s
 
 
 def _curves(
-    curves: Sequence[Curve], unit: str, lines: tuple[tuple[str, Callable[[EpochReport], float], str], ...]
+    curves: Sequence[LearningCurve],
+    unit: str,
+    lines: tuple[tuple[str, Callable[[EpochReport], float], str], ...],
 ) -> go.Figure:
     figure = go.Figure()
     for i, curve in enumerate(curves):
@@ -201,5 +212,5 @@ def _confusion(classes: Sequence[str], tests: Sequence[TestResult]) -> go.Figure
     return figure.update_yaxes(title="is", type="category", autorange="reversed")
 
 
-def _recipe(job: Job) -> dict[str, Any]:
+def _recipe(job: TrainingJob) -> dict[str, Any]:
     return job.recipe.model_dump(mode="json", exclude_defaults=True)

@@ -1,6 +1,8 @@
-"""What `search train` does: from flags to a folder of weights, figures and a page, and to rows of the store.
+"""`search train`: from flags to a folder of weights, results and a page, and to rows of the store.
 
-Everything that can be wrong is found before the first step. Files are written before the database hears.
+Resolves network, recipe and images, calls run.py, test_set.py and report.py, and stores one row for each
+seed. Called by search/commands/training.py. Everything that can be wrong is found before the first step;
+files are written before rows, so that a store out of reach loses nothing.
 """
 
 import json
@@ -19,8 +21,8 @@ from search.study.network_reference import ResolvedNetwork
 from search.study.statistics import Spread
 from search.study.versions import OF_TRAINING, installed_versions
 from search.training import report as training_report, run as training_run, test_set
-from search.training.progress import Bar
-from search.training.run import Curve, Job, Telling
+from search.training.progress import TrainingProgress
+from search.training.run import JobCallbacks, LearningCurve, TrainingJob
 from search.training.test_set import TestResult
 from space import cost
 from space.errors import DataError, EnvironmentProblem, RecipeError, StorageError
@@ -62,7 +64,7 @@ def train_network(flags: Flags) -> int:
     engine = database.connect(flags.storage)
     try:
         database.prepare(engine)
-        job = training_run.opened(job, flags.resume)
+        job = training_run.open_folder(job, flags.resume)
         _say_job(console, job)
         curves = _train(console, job)
         tests, spreads = _finish(console, job, curves, flags.no_test)
@@ -70,12 +72,12 @@ def train_network(flags: Flags) -> int:
     finally:
         engine.dispose()
     for name, found in spreads.items():
-        console.print(f"{name}: {100 * found.mean:.2f}%, {training_report.told(found)}")
+        console.print(f"{name}: {100 * found.mean:.2f}%, {training_report.describe_spread(found)}")
     console.print(f"wrote {job.folder}: result.json, report.html, architecture.json, recipe.json, weights")
     return 0
 
 
-def make(flags: Flags) -> Job:
+def make(flags: Flags) -> TrainingJob:
     """The job that the flags mean. Raises what is wrong with a file, the recipe or the data."""
     found = network_reference.resolve(flags.network, flags.storage)
     if flags.like:
@@ -86,7 +88,7 @@ def make(flags: Flags) -> Job:
     name = found.name.removeprefix(network_reference.PUBLISHED).replace(":", "-")
     seeds = tuple(range(flags.first_seed, flags.first_seed + flags.seeds))
     folder = flags.out or Path(f"training-{name}")
-    return Job(found, recipe, data, images, seeds, device, folder, run="")
+    return TrainingJob(found, recipe, data, images, seeds, device, folder, run="")
 
 
 def _recipe(flags: Flags, found: ResolvedNetwork, data: DataConfig) -> Recipe:
@@ -115,7 +117,7 @@ def _data(flags: Flags, found: ResolvedNetwork) -> tuple[DataConfig, Images]:
     return study_config.split_images(dataset, flags.train_images, share, seed)
 
 
-def _say_job(console: Console, job: Job) -> None:
+def _say_job(console: Console, job: TrainingJob) -> None:
     spent, recipe = cost.total(job.architecture), job.recipe
     console.print(
         f"network  {job.subject.name}: {spent.parameters:,} parameters, {spent.macs:,} multiply-accumulates"
@@ -133,21 +135,21 @@ def _say_job(console: Console, job: Job) -> None:
         console.print(f"warning  {mistake.reason}")
 
 
-def _train(console: Console, job: Job) -> list[Curve]:
-    bar = Bar(console, len(job.seeds), min(job.recipe.batch_size, job.data.train_images))
-    telling = Telling(bar.begins, bar.on_batch, bar.on_epoch, bar.say)
+def _train(console: Console, job: TrainingJob) -> list[LearningCurve]:
+    progress = TrainingProgress(console, len(job.seeds), min(job.recipe.batch_size, job.data.train_images))
+    callbacks = JobCallbacks(progress.on_seed, progress.on_batch, progress.on_epoch, progress.say)
     try:
-        with signals.sigterm_raises(), bar.progress:
-            return [training_run.train(job, seed, telling) for seed in job.seeds]
+        with signals.sigterm_raises(), progress.bar:
+            return [training_run.train(job, seed, callbacks) for seed in job.seeds]
     except (KeyboardInterrupt, SystemExit):
-        kept = job.path(bar.seed, "checkpoint").exists()
+        kept = job.path(progress.seed, "checkpoint").exists()
         where = "its last epoch" if kept else "its start"
-        console.print(f"stopped: with --resume --out {job.folder} seed {bar.seed} goes on from {where}")
+        console.print(f"stopped: with --resume --out {job.folder} seed {progress.seed} goes on from {where}")
         raise
 
 
 def _finish(
-    console: Console, job: Job, curves: list[Curve], no_test: bool
+    console: Console, job: TrainingJob, curves: list[LearningCurve], no_test: bool
 ) -> tuple[list[TestResult], dict[str, Spread]]:
     """The tests of every seed, and what all came to; a seed that was tested is not tested again."""
     before = _tested(job)
@@ -155,16 +157,16 @@ def _finish(
     opened = test_set.open_test_set(job) if missing else None
     if missing and opened is None:
         console.print(f"{job.data.name} has no test images: the figures are of validation images alone")
-    now = {seed: test_set.test(job, seed, *opened) for seed in missing} if opened else {}
+    now = {seed: test_set.evaluate(job, seed, *opened) for seed in missing} if opened else {}
     tests = [(before | now)[seed] for seed in job.seeds if seed in before | now]
-    spreads = test_set.summary(curves, tests)
+    spreads = test_set.summarise(curves, tests)
     document = training_report.document(job, curves, tests, spreads)
     replace(job.folder / "result.json", (json.dumps(document, indent=1) + "\n").encode())
     replace(job.folder / "report.html", training_report.page(job, curves, tests, spreads).encode())
     return tests, spreads
 
 
-def _tested(job: Job) -> dict[int, TestResult]:
+def _tested(job: TrainingJob) -> dict[int, TestResult]:
     """The tests that a result here holds, by seed."""
     try:
         seeds = json.loads((job.folder / "result.json").read_text(encoding="utf-8"))["seeds"]
@@ -173,7 +175,7 @@ def _tested(job: Job) -> dict[int, TestResult]:
         return {}
 
 
-def _store(engine: Engine, job: Job, curves: list[Curve], tests: list[TestResult]) -> None:
+def _store(engine: Engine, job: TrainingJob, curves: list[LearningCurve], tests: list[TestResult]) -> None:
     rows = [_row(job, curve, tests[i] if tests else None) for i, curve in enumerate(curves)]
     try:
         trainings.save(engine, rows)
@@ -185,7 +187,7 @@ def _store(engine: Engine, job: Job, curves: list[Curve], tests: list[TestResult
         ) from error
 
 
-def _row(job: Job, curve: Curve, test: TestResult | None) -> Training:
+def _row(job: TrainingJob, curve: LearningCurve, test: TestResult | None) -> Training:
     spent, outcome = cost.total(job.architecture), curve.outcome
     return Training(
         run=job.run,

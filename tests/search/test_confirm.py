@@ -60,10 +60,10 @@ def test_kendalls_tau_is_that_of_scipy() -> None:
 
 
 def test_a_low_agreement_asks_for_longer_brief_trainings() -> None:
-    low = confirm.told(Correlation(0.3, Interval(-0.2, 0.7), 12), 8)
+    low = confirm.describe_agreement(Correlation(0.3, Interval(-0.2, 0.7), 12), 8)
     assert low[0] == "brief and full scores: Kendall's tau 0.30 (95% -0.20 to 0.70, 12 networks)"
     assert "search again with --epochs 16 or more" in low[1]
-    assert len(confirm.told(Correlation(0.8, Interval(0.5, 0.9), 12), 8)) == 1
+    assert len(confirm.describe_agreement(Correlation(0.8, Interval(0.5, 0.9), 12), 8)) == 1
 
 
 def test_a_dozen_reaches_from_the_best_to_the_worst() -> None:
