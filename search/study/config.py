@@ -65,10 +65,14 @@ class StudyConfig(BaseModel):
         return cls.model_validate_json(json.dumps(settings))
 
     def document(self) -> dict[str, Any]:
+        """The configuration as JSON values, as the store keeps it."""
         return self.model_dump(mode="json")
 
     def propose(self, suggest: Suggest) -> Architecture:
-        """The network that these suggestions mean: inside the budget, or as it comes, to be judged."""
+        """The network that these suggestions mean: solved to fit the budget, or with its widths as drawn.
+
+        Raises NothingFitsError where no width fits.
+        """
         if self.sampling == "reject":
             return sampling.plain(self.space, self.task, suggest)
         return sampling.propose(self.space, self.budget, self.task, suggest)
@@ -76,7 +80,7 @@ class StudyConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Images:
-    """A data set that was opened and split as a plan says."""
+    """A data set that was opened and split as a configuration says."""
 
     dataset: Dataset
     split: Split
@@ -110,7 +114,7 @@ def split_images(
 
 
 def open_images(data: DataConfig, data_dir: Path, spec: str | None = None) -> Images:
-    """Opens the plan's images, from `spec` where they lie elsewhere on this machine.
+    """Opens the images of a configuration, from `spec` where they lie elsewhere on this machine.
 
     Raises DataError where they are not there, or not those that the study was made with.
     """

@@ -29,6 +29,8 @@ FORMAT: Literal["parsimony.export/1"] = "parsimony.export/1"
 
 
 class LayerRow(Document):
+    """One layer: output channels and side in pixels, parameters, multiply-accumulates of one image."""
+
     name: str
     kind: str
     channels: int
@@ -77,6 +79,8 @@ class Confirmation(Document):
 
 
 class Origin(Document):
+    """Which trial of which study it was, among how many trained; seed, epochs, seconds and device."""
+
     study: str
     trial: int
     trained: int
@@ -88,6 +92,8 @@ class Origin(Document):
 
 
 class Export(Document):
+    """The whole document, format parsimony.export/1."""
+
     format: Literal["parsimony.export/1"]
     fingerprint: str
     parameters: int
@@ -280,7 +286,10 @@ def _forward(found: Export) -> str:
 
 
 def forward(architecture: Architecture) -> tuple[int, tuple[int, ...]]:
-    """Builds the network and runs two images of noise through it: parameters, shape of the output."""
+    """Builds the network and runs two images of noise through it: parameters, shape of the output.
+
+    Raises VerificationError for an output that is not finite, and what torch raises where it cannot be built.
+    """
     import torch
 
     from trainer import model

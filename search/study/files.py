@@ -25,7 +25,7 @@ CHECKPOINT, WEIGHTS = ".checkpoint", ".safetensors"
 
 
 class StudyFiles:
-    """The files of one study; `best` is how many networks' weights are kept, 0 for none."""
+    """Checkpoints and weights of one study; the weights of its `best` networks are kept, 0 for none."""
 
     def __init__(self, folder: Path, best: int, say: Callable[[str], None]) -> None:
         self.folder, self.best, self.say = folder, best, say

@@ -33,7 +33,10 @@ class ResolvedNetwork:
 
 
 def resolve(reference: str | None, storage: str) -> ResolvedNetwork:
-    """The newest study's best where nothing is given. Raises ArchitectureError or StudyError."""
+    """The network of a reference; of none, the best of the newest study.
+
+    Raises ArchitectureError for a bad file or published name, StudyError and StorageError for a bad trial.
+    """
     if reference and is_published(reference):
         return _published(reference.removeprefix(PUBLISHED))
     if reference and is_file(reference):
@@ -44,7 +47,7 @@ def resolve(reference: str | None, storage: str) -> ResolvedNetwork:
 
 
 def like(found: ResolvedNetwork, study: str, storage: str) -> ResolvedNetwork:
-    """The same network with recipe and data of a study."""
+    """The same network with recipe and data of a study. Raises StudyError and StorageError."""
     from search.study import reader
 
     with reader.open_study(storage, study, whole=True) as view:
@@ -82,7 +85,10 @@ def _trial(reference: str | None, storage: str) -> ResolvedNetwork:
 
 
 def load_recipe(source: str, base: "Recipe | None" = None) -> "Recipe":
-    """The recipe of a file, over what base says, or that of a published system, which needs no base."""
+    """The recipe of a file, over what base says, or that of a published system, which needs no base.
+
+    Raises RecipeError, or ArchitectureError for a name that is not published.
+    """
     from space import published as systems
     from trainer.recipe.document import Recipe
 

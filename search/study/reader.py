@@ -26,23 +26,27 @@ class StudyView:
 
     @property
     def config(self) -> "StudyConfig":
+        """The stored configuration."""
         from search.study.config import StudyConfig
 
         return StudyConfig.from_record(self.record.settings)
 
     @property
     def trained(self) -> int:
+        """How many networks count as trained: to the end, or pruned while training."""
         from storage import candidates
 
         tally = candidates.tally(self.engine, self.record.id)
         return sum(tally[state] for state in candidates.TRAINED)
 
     def rows(self) -> "list[Candidate]":
+        """Every proposal, by its number."""
         from storage import candidates
 
         return candidates.candidates(self.engine, self.record.id)
 
     def epochs(self) -> "dict[int, list[Epoch]]":
+        """The learning curves, by the candidate's id."""
         from storage import candidates
 
         return candidates.epochs(self.engine, self.record.id)
@@ -62,7 +66,7 @@ class StudyView:
 
 @contextmanager
 def open_store(url: str) -> "Iterator[Engine]":
-    """The store, opened to be read: nothing is made that is not there."""
+    """The store, opened for reading. Raises StorageError where there is none, or one of another version."""
     from storage import database
 
     engine = database.connect(url, create=False)
@@ -77,7 +81,8 @@ def open_store(url: str) -> "Iterator[Engine]":
 def open_study(url: str, reference: str | None, *, whole: bool = False) -> Iterator[StudyView]:
     """The study NAME or the trial NAME:137; the newest study without a reference.
 
-    Raises StudyError for a trial where only a `whole` study makes sense.
+    Raises StudyError for a trial where only a `whole` study makes sense and for a name that is not there,
+    StorageError as open_store does.
     """
     from space.errors import StudyError
     from storage import studies

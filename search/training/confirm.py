@@ -29,7 +29,7 @@ from storage import trainings
 from storage.records import Candidate, State
 
 Row = TypeVar("Row")
-LOW = 0.5  # a tau below it: a pair of networks is in the wrong order more than one time in four
+LOW = 0.5  # a Kendall's tau below it: a pair of networks is in the wrong order more than one time in four
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class Contender:
 def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
     """Trains, ranks and reports; `show` is handed a row for each network, the best first.
 
-    Returns the exit code: 1 where a training failed.
+    Returns the exit code: 1 where a training failed. Raises StudyError where the study has no network that
+    was trained to the end, and StorageError.
     """
     console = stderr_console()
     slots = devices.slots(flags.gpus, None if flags.workers is None else max(1, flags.workers))
@@ -125,7 +126,7 @@ def _completed(rows: Sequence[Candidate], name: str) -> list[Candidate]:
 
 
 def contenders(flags: Flags, name: str, completed: Sequence[Candidate], out: Path) -> list[Contender]:
-    """The best, those from elsewhere, and as many from the rest as make a dozen of evenly spaced ranks."""
+    """The best, those of --also, and so many of the rest that --rank-sample evenly spaced ranks are trained."""
     best = [_of_study(name, row, out, False, flags.seeds) for row in completed[: flags.top]]
     beside = [
         Contender(reference, reference, out / Path(reference).stem.replace(":", "-"), None, False,

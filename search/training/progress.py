@@ -17,7 +17,7 @@ SECONDS = 10.0  # over which the pace is measured
 
 
 class TrainingProgress:
-    """Follows one seed after another; `images` are those of a batch."""
+    """Follows one seed after another; `images` is the batch size."""
 
     def __init__(self, console: Console, seeds: int, images: int) -> None:
         self.console, self.seeds, self.images = console, seeds, images
@@ -37,6 +37,7 @@ class TrainingProgress:
             self.say(f"seed {seed} goes on after epoch {done[-1].epoch}")
 
     def on_batch(self, step: int, steps: int) -> None:
+        """After `step` of the `steps` of the whole training; moves the bar."""
         now = time.monotonic()
         self.marks.append((now, step))
         while now - self.marks[0][0] > SECONDS and len(self.marks) > 2:
@@ -46,6 +47,7 @@ class TrainingProgress:
             self.bar.update(self.task, completed=step, total=steps, description=described)
 
     def on_epoch(self, report: EpochReport) -> None:
+        """After an epoch; a line where there is no terminal."""
         self.last = report
         if not self.live:
             steps = round(self.marks[-1][1] * report.epochs / report.epoch) if self.marks else 0
@@ -56,6 +58,7 @@ class TrainingProgress:
             )
 
     def say(self, line: str) -> None:
+        """A line with the time of day before it."""
         self.console.print(f"{datetime.now():%H:%M:%S} {line}", highlight=False, markup=False, soft_wrap=True)
 
     def _where(self) -> str:

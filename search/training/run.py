@@ -47,6 +47,7 @@ class TrainingJob:
 
     @property
     def architecture(self) -> Architecture:
+        """The network that is trained."""
         return self.subject.architecture
 
     def path(self, seed: int, kind: str) -> Path:
@@ -76,12 +77,13 @@ class LearningCurve:
 
     @property
     def best_epoch(self) -> int:
+        """The epoch of the highest validation accuracy, the first of several."""
         return max(self.epochs, key=lambda epoch: (epoch.validation_accuracy, -epoch.epoch)).epoch
 
 
 @dataclass(frozen=True)
 class JobCallbacks:
-    """Who hears of what happens; `on_seed` gets the seed and the epochs that were done before."""
+    """What a training calls back; `on_seed` gets the seed and the epochs that were done before."""
 
     on_seed: Callable[[int, Sequence[EpochReport]], None]
     on_batch: OnBatch
@@ -90,9 +92,9 @@ class JobCallbacks:
 
 
 def open_folder(job: TrainingJob, resume: bool) -> TrainingJob:
-    """The job in its folder, which is made, or is that of this very job and to be gone on with.
+    """Makes the job's folder, or takes up the one that holds this very job; returns the job with its run's id.
 
-    UsageError: another training is there, or this one and `resume` is not said.
+    Raises UsageError: another training is there, or this one and `resume` is not said.
     """
     path = job.folder / "training.json"
     if not path.exists():
@@ -121,7 +123,7 @@ def _documents(job: TrainingJob) -> dict[str, Any]:
 def train(job: TrainingJob, seed: int, callbacks: JobCallbacks) -> LearningCurve:
     """One seed, from where its checkpoint is; at once where it is done.
 
-    CheckpointError: the checkpoint is damaged, or of another training, and is left as it is.
+    Raises CheckpointError: the checkpoint is damaged, or of another training, and is left as it is.
     """
     done = _done(job, seed)
     if done:

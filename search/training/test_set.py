@@ -39,7 +39,11 @@ def open_test_set(job: TrainingJob) -> tuple[torch.Tensor, torch.Tensor] | None:
 
 
 def evaluate(job: TrainingJob, seed: int, images: torch.Tensor, labels: torch.Tensor) -> TestResult:
-    """The weights that the seed has left, on all test images. CheckpointError: they are not its weights."""
+    """The weights that the seed has left, on all test images.
+
+    `images` is (n, height, width, channels), uint8, on the job's device; `labels` (n,), int64, on the CPU.
+    Raises CheckpointError where the file does not hold the weights of this network.
+    """
     found = weights.load(job.path(seed, "safetensors"))
     if found.architecture.fingerprint != job.architecture.fingerprint:
         raise CheckpointError(f"{job.path(seed, 'safetensors')} holds weights of another network")

@@ -58,7 +58,11 @@ class Flags:
 
 
 def train_network(flags: Flags) -> int:
-    """Trains every seed, then opens the test set. Returns the exit code."""
+    """Trains every seed, then opens the test set. Returns the exit code.
+
+    Raises what `make` raises, CheckpointError for a checkpoint of something else, and EnvironmentProblem where
+    the files are written but the store does not take the rows.
+    """
     console = stderr_console()
     job = make(flags)
     engine = database.connect(flags.storage)
@@ -78,7 +82,10 @@ def train_network(flags: Flags) -> int:
 
 
 def make(flags: Flags) -> TrainingJob:
-    """The job that the flags mean. Raises what is wrong with a file, the recipe or the data."""
+    """The job that the flags mean.
+
+    Raises ArchitectureError, StudyError, RecipeError, DataError or EnvironmentProblem (no such device).
+    """
     found = network_reference.resolve(flags.network, flags.storage)
     if flags.like:
         found = network_reference.like(found, flags.like, flags.storage)
