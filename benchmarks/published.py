@@ -1,4 +1,4 @@
-"""The published networks under equal conditions, and the published recipes on one of these networks.
+"""Trains the published networks under equal conditions, and one of them by each published recipe.
 
     python -m benchmarks.published networks [--data cifar10] [--epochs 200] [--seeds 2] [--train-images N]
                                             [--data-dir DIR] [--out build/published] [--workers N]

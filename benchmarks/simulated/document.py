@@ -1,4 +1,4 @@
-"""docs/search.md and its plots from the results: every table between two marks is written anew.
+"""Writes the tables of docs/search.md and their plots from the results: every table between two marks anew.
 
     python -m benchmarks.simulated.document [--results benchmarks/results/search.json] [--check]
 

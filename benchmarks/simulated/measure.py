@@ -1,4 +1,9 @@
-"""From a simulated search to the figures that are compared: what it had chosen when, and what that cost."""
+"""Figures of one simulated search, and the statistics that compare several.
+
+What the search had chosen after so many trials and after so much training, with Student's t interval (1908)
+of means, and Holm's correction (1979) of several comparisons. Called by suite.py and report.py; also by the
+other benchmarks for their intervals. Writes nothing.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

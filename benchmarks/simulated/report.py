@@ -1,4 +1,8 @@
-"""From one row a search to what is told: means, intervals, and differences from the baseline by seed."""
+"""Rows of simulated searches to one results document: means, intervals, differences by seed from a baseline.
+
+Reads the rows that suite.py wrote; the document becomes benchmarks/results/search.json and, by document.py,
+the tables of docs/search.md. Called by __main__.py.
+"""
 
 import math
 import platform

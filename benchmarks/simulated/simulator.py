@@ -1,9 +1,9 @@
-"""A search in virtual time: workers ask Optuna as a real study's do, and trainings take simulated seconds.
+"""Simulates one search in virtual time: workers ask Optuna, trainings take simulated seconds.
 
-A result is known only when its training is over, so a sampler sees what it would see with as many real
-workers: some trials running, told nothing. Rules are those of search/worker/trial.py: over-budget and
-repeated proposals are told at once, cost nothing and do not count; `trials` counts what was trained or
-stopped.
+Called by suite.py with a world, a strategy and a source of candidates; writes nothing. A result is known
+only when its training is over, so a sampler sees what it would see with as many real workers: some trials
+running, without values. Rules are those of search/worker/trial.py: over-budget and repeated proposals are
+answered at once, cost nothing and do not count; `trials` counts what was trained or pruned.
 """
 
 import heapq

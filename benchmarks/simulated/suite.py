@@ -1,4 +1,8 @@
-"""Which strategies run in which worlds, from which seeds, and one row for each search that was run."""
+"""Which strategies run in which worlds, from which seeds; runs them and appends one row for each search.
+
+Reads the tables in benchmarks/curves; writes the file of rows, and does not run again what it holds. Called
+by __main__.py.
+"""
 
 import json
 from collections.abc import Iterator, Sequence

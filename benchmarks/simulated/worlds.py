@@ -1,7 +1,7 @@
-"""What a simulated training teaches: a formula over the exact costs, or real learning curves replayed.
+"""What a simulated training returns: a formula over the exact costs, or recorded learning curves.
 
-A world turns an architecture into a learning curve, what it truly is worth, and the seconds of an epoch. It
-knows no sampler, no pruner and no clock.
+A world turns an architecture into a learning curve, its true accuracy, and the seconds of an epoch. Made by
+suite.py, asked by simulator.py; knows no sampler, no pruner and no clock.
 """
 
 import math

@@ -126,7 +126,7 @@ def _completed(rows: Sequence[Candidate], name: str) -> list[Candidate]:
 
 
 def contenders(flags: Flags, name: str, completed: Sequence[Candidate], out: Path) -> list[Contender]:
-    """The best, those of --also, and so many of the rest that --rank-sample evenly spaced ranks are trained."""
+    """The best, those of --also, and of the rest those at --rank-sample evenly spaced ranks."""
     best = [_of_study(name, row, out, False, flags.seeds) for row in completed[: flags.top]]
     beside = [
         Contender(reference, reference, out / Path(reference).stem.replace(":", "-"), None, False,

@@ -92,7 +92,7 @@ class JobCallbacks:
 
 
 def open_folder(job: TrainingJob, resume: bool) -> TrainingJob:
-    """Makes the job's folder, or takes up the one that holds this very job; returns the job with its run's id.
+    """Makes the job's folder, or takes up the one that holds this very job; returns it with its run's id.
 
     Raises UsageError: another training is there, or this one and `resume` is not said.
     """

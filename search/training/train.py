@@ -60,8 +60,8 @@ class Flags:
 def train_network(flags: Flags) -> int:
     """Trains every seed, then opens the test set. Returns the exit code.
 
-    Raises what `make` raises, CheckpointError for a checkpoint of something else, and EnvironmentProblem where
-    the files are written but the store does not take the rows.
+    Raises what `make` raises, CheckpointError for a checkpoint of something else, and EnvironmentProblem
+    where the files are written but the store does not take the rows.
     """
     console = stderr_console()
     job = make(flags)
@@ -84,7 +84,7 @@ def train_network(flags: Flags) -> int:
 def make(flags: Flags) -> TrainingJob:
     """The job that the flags mean.
 
-    Raises ArchitectureError, StudyError, RecipeError, DataError or EnvironmentProblem (no such device).
+    Raises ArchitectureError, StudyError, RecipeError, DataError or DeviceError.
     """
     found = network_reference.resolve(flags.network, flags.storage)
     if flags.like:
