@@ -107,7 +107,7 @@ def test_a_disk_that_stays_full_ends_the_search_and_the_next_goes_on(
     ballast.unlink()
     search.fault()
     search.launch(10).require(0)
-    keep(search.settle(check, "disk full under the database, for longer than the patience", 10))
+    keep(search.settle(check, "disk full under the database, for longer than the timeout", 10))
 
 
 def test_a_full_disk_under_postgresql_is_waited_for(
