@@ -85,8 +85,8 @@ def world(stage: Document) -> str:
     ]  # fmt: skip
     for key, name in (("surrogate", "all"), ("surrogate_upper_half", "upper half")):
         if key in facts:
-            told = facts[key]
-            text = f"{told['r2']:.2f} / {told['spearman']:.2f} / {told['kendall']:.2f}"
+            quality = facts[key]
+            text = f"{quality['r2']:.2f} / {quality['spearman']:.2f} / {quality['kendall']:.2f}"
             rows.append((f"surrogate out of the bag, {name}: R² / Spearman / Kendall", text))
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows)])
 

@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 
 from benchmarks.simulated import strategies, table
-from benchmarks.simulated.measure import measured
+from benchmarks.simulated.measure import figures_of
 from benchmarks.simulated.proposals import Deck, Fitting, Rejecting, Source, candidate
 from benchmarks.simulated.simulator import Search
 from benchmarks.simulated.strategies import Strategy
@@ -68,7 +68,7 @@ class Stage:
         search = Search(self.world, arm, self.source(arm, seed), seed, self.trials, cost)
         with hastened():
             search.run()
-        return {"stage": self.key, "arm": arm.name, **measured(search, self.reference).document()}
+        return {"stage": self.key, "arm": arm.name, **figures_of(search, self.reference).document()}
 
 
 def stages(seeds: int = 30, trials: int = 200, curves: Path = CURVES) -> list[Stage]:
