@@ -4,7 +4,7 @@
     python -m benchmarks.structure trace [--root CHECKOUT]
 
 `rooms` reads the sources: files, lines, the longest file and function of each folder. `trace` runs a search
-of one trial on digits and an export in a temporary folder, with a profile hook in each process, and lists
+of one trial on digits and an export in a temporary folder, with a trace hook in each process, and lists
 the files of the project whose functions were called; bodies of modules and classes do not count. Prints
 Markdown, keeps nothing. With --root it measures another checkout, such as an older commit's.
 """
@@ -26,13 +26,13 @@ STORE = ("--storage", "sqlite:///s.db", "--data-dir", "data")
 HOOK = """
 import atexit, json, os, sys, threading
 ROOT, OUT, seen = os.environ["TRACE_ROOT"] + os.sep, os.environ["TRACE_OUT"], set()
-def look(frame, event, argument):
+def look(frame, event, argument):  # of calls alone, as it returns no trace of the lines
     code = frame.f_code
     is_function = code.co_flags & 1  # CO_OPTIMIZED: neither a module's nor a class's body
-    if event == "call" and is_function and code.co_filename.startswith(ROOT):
+    if is_function and code.co_filename.startswith(ROOT):
         seen.add(code.co_filename[len(ROOT):])
 def write():
-    sys.setprofile(None)
+    sys.settrace(None)
     with open(os.path.join(OUT, f"{os.getpid()}.json"), "w") as file:
         json.dump([sys.argv[1:2], sorted(seen)], file)
 def leave(code, leave=os._exit):
@@ -40,8 +40,8 @@ def leave(code, leave=os._exit):
     leave(code)
 atexit.register(write)
 os._exit = leave
-threading.setprofile(look)
-sys.setprofile(look)
+threading.settrace(look)
+sys.settrace(look)
 """
 
 
