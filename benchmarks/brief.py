@@ -1,4 +1,4 @@
-"""What a brief score is worth: how well short, small trainings order networks as a long one does.
+"""Measures what a brief score is worth: how well short trainings rank networks as a long one does.
 
     python -m benchmarks.brief [--data cifar10] [--data-dir DIR] [--networks 12] [--epochs 24]
                                [--train-images 5000] [--max-macs 40000000] [--image-size 16]

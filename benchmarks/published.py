@@ -1,4 +1,4 @@
-"""The published networks under equal conditions, and the published recipes on one of these networks.
+"""Trains the published networks under equal conditions, and one of them by each published recipe.
 
     python -m benchmarks.published networks [--data cifar10] [--epochs 200] [--seeds 2] [--train-images N]
                                             [--data-dir DIR] [--out build/published] [--workers N]
@@ -146,7 +146,7 @@ def table(rows: Sequence[dict[str, Any]], what: str) -> str:
     lines = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
     for row in rows:
         reported = f"{100 * row['reported']:.2f}" if row["reported"] else "-"
-        scores = [_told(row["validation"]), _told(row["test"])]
+        scores = [_scores(row["validation"]), _scores(row["test"])]
         if what == "recipes":
             better = [_against(rows[0][part], row[part]) for part in ("validation", "test")]
             cells = [row["name"], reported, *scores, *(better if row is not rows[0] else ["", ""])]
@@ -157,7 +157,7 @@ def table(rows: Sequence[dict[str, Any]], what: str) -> str:
     return "\n".join(lines)
 
 
-def _told(scores: Sequence[float]) -> str:
+def _scores(scores: Sequence[float]) -> str:
     """The mean and each seed's, in percent."""
     each = ", ".join(f"{100 * score:.1f}" for score in scores)
     return f"**{100 * statistics.mean(scores):.1f}** ({each})" if scores else "-"

@@ -1,7 +1,7 @@
 """The command `search`: the group of all commands, and which error ends it with which exit code.
 
-Reads argv; writes one line to stderr where something is wrong. The commands are in search/commands/. Heavy
-imports stay inside their functions: `search --help` must answer at once, and never loads torch.
+Reads argv; writes one line to stderr where something is wrong. Run by `python -m search` and by the installed
+script. Heavy imports stay inside functions: `search --help` must answer at once, and never loads torch.
 """
 
 import sys

@@ -1,6 +1,7 @@
-"""Defaults and the environment. The only module that reads the environment; it knows no command.
+"""Default values, and the only reads of the environment. Knows no command.
 
-A flag wins over `SEARCH_...`, that wins over the default: click sees to it, by the names given here.
+Read by search/commands/options.py and by whoever starts a process. A flag wins over `SEARCH_...`, that over
+the default: click sees to it, by the names that the options give it.
 """
 
 import os

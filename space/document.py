@@ -57,3 +57,11 @@ def name_of(part: int | str) -> str:
     """A field's name as it stands in a file, or escaped where it cannot be printed."""
     text = str(part)
     return text if text.isprintable() and len(text) <= LONGEST else shown(part)
+
+
+def flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one, with dotted names."""
+    found = dict[str, Any]()
+    for name, value in document.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found

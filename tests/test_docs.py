@@ -1,5 +1,6 @@
 """The documents say what the program does."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from search.cli import CODES, cli
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+DESIGN = (ROOT / "docs/design.md").read_text()
 
 
 def test_the_page_of_commands_is_what_the_commands_say() -> None:
@@ -60,3 +62,24 @@ def test_the_two_commands_of_the_readme_are_targets_of_make() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
+
+
+def steps_of_a_trial() -> list[tuple[str, str]]:
+    """File and function of each step in the design's table."""
+    rows = re.findall(r"^\| [^|]+ \| `([\w/]+\.py)` \| ([^|]+) \|$", DESIGN, flags=re.MULTILINE)
+    return [(path, name) for path, names in rows for name in re.findall(r"`(\w+)`", names)]
+
+
+@pytest.mark.parametrize(("path", "name"), steps_of_a_trial())
+def test_each_step_of_a_trials_life_is_where_the_design_says(path: str, name: str) -> None:
+    defined = [
+        node for node in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(node, ast.FunctionDef)
+    ]
+    assert name in {node.name for node in defined}
+
+
+def test_the_rooms_of_the_design_are_those_of_the_package() -> None:
+    _, section = DESIGN.split("### The rooms of search/\n")
+    rooms = re.findall(r"^\| `(\w+)/` \|", section.split("\n#")[0], flags=re.MULTILINE)
+    assert sorted(rooms) == sorted(path.parent.name for path in (ROOT / "search").glob("*/__init__.py"))
+    assert len(steps_of_a_trial()) > 15, "else the test above reads nothing"

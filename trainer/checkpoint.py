@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from space import files
 from space.architecture import Architecture
+from space.document import flat
 from space.errors import CheckpointError, EnvironmentProblem
 from trainer.data.dataset import Dataset, Split
 from trainer.device import training_type
@@ -61,7 +62,7 @@ class Identity:
 
     def differences(self, other: "Identity") -> list[str]:
         """Each field that differs, with its value in `other` and the one here."""
-        here, there = _flat(asdict(self)), _flat(asdict(other))
+        here, there = flat(asdict(self)), flat(asdict(other))
         return [
             f"{name} is {_shown(there.get(name))}, here {_shown(here.get(name))}"
             for name in {**here, **there}
@@ -233,14 +234,6 @@ def _parsed(path: Path, contents: memoryview) -> Checkpoint:
         raise CheckpointError(
             f"{path} is not a checkpoint of this version; delete it or name another"
         ) from error
-
-
-def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as one, with dotted names."""
-    found = dict[str, Any]()
-    for name, value in document.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found
 
 
 def _shown(value: object) -> str:

@@ -1,1 +1,1 @@
-"""The benchmark of search itself: simulated searches over a formula and over real learning curves."""
+"""The benchmark of searching itself: simulated searches over a formula and over recorded learning curves."""

@@ -1,4 +1,4 @@
-"""Thousands of simulated searches: which sampler, which pruner, which way to ask.
+"""Runs thousands of simulated searches: which sampler, which pruner, which way to fit the budget.
 
     python -m benchmarks.simulated [--quick] [--seeds 30] [--trials 200] [--rows FILE] [--out FILE]
 

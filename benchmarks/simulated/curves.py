@@ -1,4 +1,4 @@
-"""Real learning curves of networks of the default space, trained by this project, one row each in a file.
+"""Trains networks of the default space and writes their learning curves, one row each in a file.
 
     python -m benchmarks.simulated.curves train digits --rows digits.jsonl --data-dir DIR
     python -m benchmarks.simulated.curves train cifar10-jpeg --rows cifar.jsonl --data-dir DIR --folder DIR
@@ -7,7 +7,7 @@
 Rows are appended as they finish, and a second call goes on where the first one ended. First uniform draws,
 then proposals of a real search (so that good networks are there in numbers), then some of them again from
 other seeds (how much of an accuracy is luck), then published ones, then uniform draws until there are
-enough. It knows nothing of the simulated searches.
+enough. The packed file is read by benchmarks/simulated/table.py.
 """
 
 import argparse

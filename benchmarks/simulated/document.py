@@ -1,4 +1,4 @@
-"""docs/search.md and its plots from the results: every table between two marks is written anew.
+"""Writes the tables of docs/search.md and their plots from the results: every table between two marks anew.
 
     python -m benchmarks.simulated.document [--results benchmarks/results/search.json] [--check]
 
@@ -85,8 +85,8 @@ def world(stage: Document) -> str:
     ]  # fmt: skip
     for key, name in (("surrogate", "all"), ("surrogate_upper_half", "upper half")):
         if key in facts:
-            told = facts[key]
-            text = f"{told['r2']:.2f} / {told['spearman']:.2f} / {told['kendall']:.2f}"
+            quality = facts[key]
+            text = f"{quality['r2']:.2f} / {quality['spearman']:.2f} / {quality['kendall']:.2f}"
             rows.append((f"surrogate out of the bag, {name}: R² / Spearman / Kendall", text))
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows)])
 

@@ -1,4 +1,7 @@
-"""An architecture as numbers, for a forest to tell its learning curve from."""
+"""Turns an architecture into the vector of numbers from which a forest predicts its learning curve.
+
+Called by benchmarks/simulated/table.py and worlds.py. Reads and writes nothing.
+"""
 
 import math
 

@@ -1,4 +1,4 @@
-"""On what it was measured."""
+"""Names the processor that a benchmark ran on. Called by report.py and curves.py."""
 
 import platform
 from pathlib import Path

@@ -1,4 +1,9 @@
-"""From a simulated search to the figures that are compared: what it had chosen when, and what that cost."""
+"""Figures of one simulated search, and the statistics that compare several.
+
+What the search had chosen after so many trials and after so much training, with Student's t interval (1908)
+of means, and Holm's correction (1979) of several comparisons. Called by suite.py and report.py; also by the
+other benchmarks for their intervals. Writes nothing.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +18,7 @@ COST_GRID = tuple(round(0.1 * i, 1) for i in range(1, 16))  # of the reference c
 
 
 @dataclass(frozen=True)
-class Measured:
+class SearchFigures:
     """One search: the truth of the network it would have named after so many trials, or so much training (in
     shares of the reference cost); None before its first finished network, or beyond its end. `cost`,
     `hours` and `epochs` are what the asked-for trials took."""
@@ -35,11 +40,11 @@ class Measured:
         return asdict(self)
 
 
-def measured(search: Search, reference: float) -> Measured:
+def figures_of(search: Search, reference: float) -> SearchFigures:
     at = [(f.trials, f.cost) for f in search.finished]
     best = winners(search.finished)
     counts, costs = [trials for trials, _ in at], [cost for _, cost in at]
-    return Measured(
+    return SearchFigures(
         seed=search.seed,
         by_trials=tuple(_until(counts, best, n, search.trained) for n in scaled(search.trials)),
         by_cost=tuple(_until(costs, best, share * reference, search.spent) for share in COST_GRID),

@@ -1,4 +1,7 @@
-"""Two kinds of plot as SVG, from a few lines of our own: nothing to install, and a diff can be read."""
+"""Two kinds of plot as SVG text, written by hand: nothing to install, and a diff can be read.
+
+Reads a stage of benchmarks/results/search.json; called by document.py, which writes the files.
+"""
 
 from collections.abc import Sequence
 from html import escape

@@ -1,4 +1,8 @@
-"""Where candidates come from: solved to fit, drawn with their widths and refused, or dealt from the table."""
+"""Sources of candidates: widths solved to fit, widths drawn and rejected, or networks dealt from a table.
+
+A simulated search asks one for its next network (simulator.py); suite.py chooses which. The first two ask the
+same spaces and functions as a real search.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,8 @@
-"""From one row a search to what is told: means, intervals, and differences from the baseline by seed."""
+"""Rows of simulated searches to one results document: means, intervals, differences by seed from a baseline.
+
+Reads the rows that suite.py wrote; the document becomes benchmarks/results/search.json and, by document.py,
+the tables of docs/search.md. Called by __main__.py.
+"""
 
 import math
 import platform
@@ -21,10 +25,10 @@ PACKAGES = ("optuna", "cmaes", "numpy", "scipy", "scikit-learn", "torch")
 
 def report(stages: Sequence[Stage], rows: Sequence[Row]) -> dict[str, Any]:
     """The document that docs/search.md is drawn from."""
-    told = [stage for stage in stages if any(row["stage"] == stage.key for row in rows)]
+    shown = [stage for stage in stages if any(row["stage"] == stage.key for row in rows)]
     return {
         "conditions": conditions(),
-        "stages": {stage.key: _stage(stage, [r for r in rows if r["stage"] == stage.key]) for stage in told},
+        "stages": {stage.key: _stage(stage, [r for r in rows if r["stage"] == stage.key]) for stage in shown},
     }
 
 
@@ -143,10 +147,10 @@ def facts(stage: Stage) -> dict[str, Any]:
         "luck_points": round(100 * _luck(stage.world), 2),
     }
     if isinstance(stage.world, Replay):
-        told = quality(truth, stage.world.expected)
+        errors = quality(truth, stage.world.expected)
         top = truth >= sorted(truth)[len(truth) // 2]
         upper = quality(truth[top], stage.world.expected[top])
-        found["surrogate"] = {key: round(value, 3) for key, value in told.items()}
+        found["surrogate"] = {key: round(value, 3) for key, value in errors.items()}
         found["surrogate_upper_half"] = {key: round(value, 3) for key, value in upper.items()}
     return found
 

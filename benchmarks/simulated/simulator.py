@@ -1,9 +1,9 @@
-"""A search in virtual time: workers ask Optuna as a real study's do, and trainings take simulated seconds.
+"""Simulates one search in virtual time: workers ask Optuna, trainings take simulated seconds.
 
-A result is known only when its training is over, so a sampler sees what it would see with as many real
-workers: some trials running, told nothing. Rules are those of search/worker/trial.py: over-budget and
-repeated proposals are told at once, cost nothing and do not count; `trials` counts what was trained or
-stopped.
+Called by suite.py with a world, a strategy and a source of candidates; writes nothing. A result is known
+only when its training is over, so a sampler sees what it would see with as many real workers: some trials
+running, without values. Rules are those of search/worker/trial.py: over-budget and repeated proposals are
+answered at once, cost nothing and do not count; `trials` counts what was trained or pruned.
 """
 
 import heapq
@@ -156,7 +156,7 @@ class Search:
         self.study.tell(trial, state=TrialState.PRUNED)
 
     def _answer(self, trial: optuna.Trial, original: optuna.Trial) -> None:
-        """A repeat, told as search/study.answer does, or as PRUNED without a word."""
+        """A repeat, answered as search/recording/reconcile.py does, or as PRUNED."""
         self.tally["repeated"] += 1
         frozen = self.study._storage.get_trial(original._trial_id)
         if self.strategy.repeats == "value" and frozen.state == TrialState.COMPLETE:
@@ -201,7 +201,7 @@ class Search:
         )
 
     def _pause(self, job: Paused, epoch: int, again: bool) -> None:
-        """A first pause counts as one trial and is told PRUNED: Optuna knows no pause."""
+        """A first pause counts as one trial and is answered PRUNED: Optuna knows no pause."""
         self.rung_values.setdefault(epoch, []).append(job.reports[-1])
         self.paused.setdefault(epoch, []).append(job)
         if not again:

@@ -1,4 +1,7 @@
-"""What is compared: how a search proposes, when it stops a training, and what it tells Optuna."""
+"""The strategies that are compared: sampler, pruner, way to fit the budget, and what a repeat is answered.
+
+Frozen records over Optuna's samplers and pruners, in lists by question. Read by suite.py.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,4 +1,8 @@
-"""Which strategies run in which worlds, from which seeds, and one row for each search that was run."""
+"""Which strategies run in which worlds, from which seeds; runs them and appends one row for each search.
+
+Reads the tables in benchmarks/curves; writes the file of rows, and does not run again what it holds. Called
+by __main__.py.
+"""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -11,7 +15,7 @@ from typing import Any
 import optuna
 
 from benchmarks.simulated import strategies, table
-from benchmarks.simulated.measure import measured
+from benchmarks.simulated.measure import figures_of
 from benchmarks.simulated.proposals import Deck, Fitting, Rejecting, Source, candidate
 from benchmarks.simulated.simulator import Search
 from benchmarks.simulated.strategies import Strategy
@@ -64,7 +68,7 @@ class Stage:
         search = Search(self.world, arm, self.source(arm, seed), seed, self.trials, cost)
         with hastened():
             search.run()
-        return {"stage": self.key, "arm": arm.name, **measured(search, self.reference).document()}
+        return {"stage": self.key, "arm": arm.name, **figures_of(search, self.reference).document()}
 
 
 def stages(seeds: int = 30, trials: int = 200, curves: Path = CURVES) -> list[Stage]:

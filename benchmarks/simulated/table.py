@@ -1,4 +1,7 @@
-"""The table of real learning curves: read from its file, and put into arrays."""
+"""The table of recorded learning curves: read from benchmarks/curves/*.json.gz, and put into arrays.
+
+curves.py wrote the files; worlds.py and suite.py read the table.
+"""
 
 import gzip
 import json

@@ -1,7 +1,7 @@
-"""What a simulated training teaches: a formula over the exact costs, or real learning curves replayed.
+"""What a simulated training returns: a formula over the exact costs, or recorded learning curves.
 
-A world turns an architecture into a learning curve, what it truly is worth, and the seconds of an epoch. It
-knows no sampler, no pruner and no clock.
+A world turns an architecture into a learning curve, its true accuracy, and the seconds of an epoch. Made by
+suite.py, asked by simulator.py; knows no sampler, no pruner and no clock.
 """
 
 import math
@@ -68,7 +68,7 @@ class World(Protocol):
     def learn(self, candidate: Candidate, seed: int) -> Learning: ...
 
 
-def dice(*parts: object) -> np.random.Generator:
+def generator(*parts: object) -> np.random.Generator:
     """Random numbers that depend on these parts alone: the same network has the same luck in a search."""
     digest = sha256(repr(parts).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "big"))
@@ -94,9 +94,9 @@ class Formula:
     def learn(self, candidate: Candidate, seed: int) -> Learning:
         architecture, name = candidate.architecture, candidate.fingerprint
         truth = max(0.2, self.best - self._deficit(candidate, seed))
-        luck = dice("luck", seed, name)
+        luck = generator("luck", seed, name)
         layers = sum(stage.blocks * architecture.block.convolutions for stage in architecture.stages)
-        rate = 3.5 / (1 + layers / 40) * math.exp(0.25 * dice("rate", name).normal())
+        rate = 3.5 / (1 + layers / 40) * math.exp(0.25 * generator("rate", name).normal())
         progress = np.arange(1, self.epochs + 1) / self.epochs
         # One cycle: what is left to learn shrinks steadily, and the last third, at low rates, brings most.
         left = (1 - progress) * np.exp(-rate * progress)
@@ -107,7 +107,7 @@ class Formula:
     def _deficit(self, candidate: Candidate, seed: int) -> float:
         """Share of accuracy lost, 0 at best; every weight and every optimum is the landscape's."""
         architecture = candidate.architecture
-        land = dice("landscape", seed)
+        land = generator("landscape", seed)
         want_layers, want_ratio = land.uniform(12, 40), land.uniform(1.3, 2.2)
         weights = land.uniform(0.5, 1.5, size=8)
         kernels = {1: 3.0, 3: 0.0, 5: land.uniform(-0.3, 0.8), 7: land.uniform(0.0, 1.5)}
@@ -229,9 +229,9 @@ class Replay(Tabled):
     def learn(self, candidate: Candidate, seed: int) -> Learning:
         name = candidate.fingerprint
         mean = self.forest.predict(features(candidate.architecture, candidate.parameters, candidate.macs))
-        values = mean[:-1] + self._own(mean[-2], dice("residual", seed, name).random())
+        values = mean[:-1] + self._own(mean[-2], generator("residual", seed, name).random())
         lucks = self._nearest_luck(values[-1])
-        luck = self.table.luck[lucks[dice("luck", seed, name).integers(len(lucks))]]
+        luck = self.table.luck[lucks[generator("luck", seed, name).integers(len(lucks))]]
         curve, images = 1 / (1 + np.exp(-values[:-1] - luck[:-1])), self.table.validation_images
         return Learning(
             tuple((np.round(curve * images) / images).tolist()),

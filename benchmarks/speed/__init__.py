@@ -1,1 +1,1 @@
-"""The tables of docs/speed.md: throughput, coordination, start, memory and whole searches."""
+"""Benchmarks of speed, for docs/speed.md: throughput, coordination, start, memory, whole searches."""

@@ -1,4 +1,4 @@
-"""The tables of docs/speed.md: runs what they come from, one after another, and writes them anew.
+"""Runs the benchmarks of speed one after another and writes the tables of docs/speed.md.
 
     python -m benchmarks.speed [--data cifar10] [--data-dir DIR] [--only training ...] [--quick]
     python -m benchmarks.speed --document [--check]

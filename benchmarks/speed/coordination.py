@@ -1,4 +1,6 @@
-"""What a trial costs outside of its training: propose, judge, claim, report, store. By size of the study.
+"""Measures what a trial costs outside of its training, by size of the study.
+
+That is: propose, judge, claim, report, store.
 
     python -m benchmarks.speed.coordination [--trials 200 2000 10000] [--workers 1 8] [--rounds 40]
         [--json FILE] [--storage postgresql://...]

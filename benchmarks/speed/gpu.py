@@ -1,4 +1,4 @@
-"""All that is claimed of a GPU, in one command: its limit, throughput, and a search of 200 trials.
+"""Measures all that is claimed of a GPU: its limit, throughput, and a search of 200 trials.
 
     python -m benchmarks.speed.gpu [--data cifar10] [--data-dir DIR] [--trials 200] [--epochs 8] [--json FILE]
 

@@ -1,4 +1,4 @@
-"""How fast candidates are judged, and what is saved by not building them. One process, one core.
+"""Measures how fast candidates are judged, and what is saved by not building them. One process, one core.
 
     python -m benchmarks.speed.judging [--json] [--networks 500] [--rounds 7]
 

@@ -1,4 +1,4 @@
-"""How near to the machine's limit a training comes: its FLOP/s against a large product and convolution.
+"""Measures a training's FLOP/s against those of a large matrix product and a large convolution.
 
     python -m benchmarks.speed.limits [--device cpu] [--networks 001-final slim 002-final] [--rounds 3]
 

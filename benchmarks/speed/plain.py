@@ -1,4 +1,4 @@
-"""The search that people write by hand: Optuna 5, its own storage, `study.optimize` in N processes.
+"""A plain Optuna script to compare with: its own storage, `study.optimize` in N processes.
 
     python -m benchmarks.speed.plain STUDY.db --seconds 300 --processes 2 [--data ...] [--epochs 8]
         [--max-macs N]

@@ -1,4 +1,4 @@
-"""What people write by hand, faithfully: the training loop that this field starts from.
+"""The usual hand-written PyTorch training loop, to compare with. Called by training.py and plain.py.
 
 A DataLoader with two workers, torchvision's transforms image by image, float32, SGD with momentum, batches of
 128, a one-cycle schedule stepped per batch. Written for comparison alone; nothing of Parsimony's trainer is

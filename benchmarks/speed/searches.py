@@ -1,4 +1,4 @@
-"""A whole search: candidates trained in equal wall time, `search launch` against a plain Optuna script.
+"""Counts candidates trained in equal wall time: `search launch` against a plain Optuna script.
 
     python -m benchmarks.speed.searches --data folder:CIFAR10 [--seconds 300] [--rounds 3] [--processes 2]
                                   [--train-images N] [--epochs 8] [--max-macs N] [--json FILE]

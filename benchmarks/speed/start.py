@@ -1,4 +1,4 @@
-"""From the command to the first batch, and what a worker takes of the memory. Linux only.
+"""Measures the time from the command to the first batch, and the memory of a worker. Linux only.
 
     python -m benchmarks.speed.start [--data cifar10] [--data-dir DIR] [--rounds 5] [--seconds 60]
         [--max-macs N] [--json FILE]

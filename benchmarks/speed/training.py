@@ -1,4 +1,4 @@
-"""Training throughput: this project's loop against the one that people start from, turn by turn.
+"""Measures training throughput: this project's loop against the usual one, turn by turn.
 
     python -m benchmarks.speed.training [--data cifar10] [--networks 001-final slim 002-final] [--images 2560]
                                   [--epochs 1] [--seeds 3] [--json FILE]

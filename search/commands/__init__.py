@@ -1,1 +1,1 @@
-"""The commands, a file each group of them: options in, printing, exit codes. click and rich live here."""
+"""The commands, one file a group: options in, output and exit codes out. click and rich live here."""

@@ -1,6 +1,8 @@
-"""The command explain: where a network's parameters are, what is over its budget, and what would fit.
+"""The command `search explain`: where a network's parameters are, what is over its budget, what would fit.
 
-It finds no changes itself (space/repair.py) and trains nothing.
+Reads a network from a file, a trial or the published systems; prints tables, or writes the nearest networks
+that fit as JSON files. search/cli.py adds it. The changes themselves are found by space/repair.py; nothing
+is trained.
 """
 
 import json
@@ -34,8 +36,7 @@ SHOWN = 8  # repairs in the table; all are written by --repair and --format json
               help="Write the nearest network that fits to OUT.json, or each into the folder OUT; files"
               " of the same name are replaced.")  # fmt: skip
 @options.storage
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True,
-              help="How data are written to stdout.")  # fmt: skip
+@options.table_or_json
 def explain(
     network: str,
     max_parameters: int | None,
@@ -72,7 +73,7 @@ def _budget(
     own = Budget()
     if found.study:
         with reader.open_study(storage, found.study, whole=True) as view:
-            own = view.plan.budget
+            own = view.config.budget
     return Budget(max_parameters or own.max_parameters, max_macs or own.max_macs)
 
 

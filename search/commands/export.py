@@ -1,4 +1,8 @@
-"""The commands export, verify and report: a network or a study as a file."""
+"""The commands export, verify and report: a network or a whole study as a file.
+
+export reads a study and writes one JSON document and, if asked, the kept weights; verify reads such a
+document; report writes an HTML page. search/cli.py adds them; the documents are made in search/study/.
+"""
 
 from pathlib import Path
 
@@ -34,7 +38,7 @@ def export(study: str | None, storage: str, out: Path, data_dir: Path, weights: 
     with reader.open_study(storage, study) as view:
         candidate = view.candidate()
         confirmed = study_export.confirmation(trainings.of_study(view.engine, view.record.name), candidate)
-        document = study_export.export(view.record, view.plan, candidate, view.trained, confirmed)
+        document = study_export.export(view.record, view.config, candidate, view.trained, confirmed)
         kept = files.kept_folder(data_dir) / files.study_identity(storage, view.record)
     if weights:
         study_export.copy_weights(kept, candidate.number, weights)
@@ -78,6 +82,6 @@ def report(study: str | None, storage: str, out: Path) -> None:
     from search.study import export as study_export, report as study_report
 
     with reader.open_study(storage, study, whole=True) as view:
-        page = study_report.page(view.record, view.plan, view.rows(), view.epochs())
+        page = study_report.page(view.record, view.config, view.rows(), view.epochs())
     study_export.write(page, out)
     click.echo(f"wrote {out}", err=True)

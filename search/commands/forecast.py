@@ -1,4 +1,8 @@
-"""A forecast in words and as a document. It computes nothing."""
+"""A forecast of a search, as lines to read and as a JSON document; computes nothing.
+
+Reads the records that space/forecast.py and search/study/duration.py return. Called by
+search/commands/space.py.
+"""
 
 import math
 import textwrap
@@ -17,35 +21,35 @@ SCARCE_LINE = (
 )
 
 
-def lines(told: "Forecast", trials: int) -> Iterator[str]:
+def lines(found: "Forecast", trials: int) -> Iterator[str]:
     """The forecast as a block to read, a fact a line."""
-    smallest, drawn, largest = told.smallest, told.largest_drawn, told.largest
-    yield _line("budget", str(told.budget))
-    yield _line("draws that fit", f"{_share(told.fit)} of {told.fit.draws:,} plain draws")
-    yield _line("over half of it", f"{_share(told.upper_half)}: they fit and use more than half of a limit")
+    smallest, drawn, largest = found.smallest, found.largest_drawn, found.largest
+    yield _line("budget", str(found.budget))
+    yield _line("draws that fit", f"{_share(found.fit)} of {found.fit.draws:,} plain draws")
+    yield _line("over half of it", f"{_share(found.upper_half)}: they fit and use more than half of a limit")
     yield _line("smallest network", f"{smallest.parameters:,} parameters, {smallest.macs:,} MACs")
     yield _line("largest drawn", f"{drawn.parameters:,} parameters, {drawn.macs:,} MACs")
     yield _line("largest possible", f"{largest.parameters:,} parameters, {largest.macs:,} MACs")
-    yield _line("different networks", f"{about(told.networks)}, in and out of the budget")
-    proposals = told.proposals(trials)
+    yield _line("different networks", f"{about(found.networks)}, in and out of the budget")
+    proposals = found.proposals(trials)
     yield _line(
         f"for {trials:,} trials",
         f"{trials:,} proposals by fit, " + (f"about {_rounded(proposals)} by reject" if proposals else
         "by reject more than can be told: no draw fits"),
     )  # fmt: skip
-    for whose, values in (("misses", told.causes), ("fits", told.helps)):
+    for whose, values in (("misses", found.causes), ("fits", found.helps)):
         for i, cause in enumerate(values):
             yield _line(
                 "" if i else f"{whose} have",
                 f"{cause.knob} = {cause.value}: in {100 * cause.of_misses:.0f}% of the {whose},"
                 f" in {100 * cause.of_draws:.0f}% of the draws",
             )
-    yield _line("MACs of proposals", f"{_spread(told.fit_macs)} (5%, 50%, 95%) by fit")
-    if told.plain_macs:
-        yield _line("", f"{_spread(told.plain_macs)} by reject")
+    yield _line("MACs of proposals", f"{_spread(found.fit_macs)} (5%, 50%, 95%) by fit")
+    if found.plain_macs:
+        yield _line("", f"{_spread(found.plain_macs)} by reject")
 
 
-def of_time(found: "Estimate", trials: int) -> Iterator[str]:
+def time_lines(found: "Estimate", trials: int) -> Iterator[str]:
     """The estimate of the time, and what it takes for granted."""
     yield _line(
         "time, estimated",
@@ -64,27 +68,27 @@ def of_time(found: "Estimate", trials: int) -> Iterator[str]:
     )
 
 
-def document(told: "Forecast", trials: int) -> dict[str, Any]:
+def document(found: "Forecast", trials: int) -> dict[str, Any]:
     """The same as JSON values."""
     return {
-        "max_parameters": told.budget.max_parameters,
-        "max_macs": told.budget.max_macs,
-        "fit": _values(told.fit),
-        "upper_half": _values(told.upper_half),
-        "smallest": told.smallest._asdict(),
-        "largest_drawn": told.largest_drawn._asdict(),
-        "largest": told.largest._asdict(),
-        "networks": told.networks,
+        "max_parameters": found.budget.max_parameters,
+        "max_macs": found.budget.max_macs,
+        "fit": _values(found.fit),
+        "upper_half": _values(found.upper_half),
+        "smallest": found.smallest._asdict(),
+        "largest_drawn": found.largest_drawn._asdict(),
+        "largest": found.largest._asdict(),
+        "networks": found.networks,
         "trials": trials,
-        "proposals_by_reject": told.proposals(trials),
+        "proposals_by_reject": found.proposals(trials),
         "helps": [
             {"knob": x.knob, "value": x.value, "of_fits": x.of_misses, "of_draws": x.of_draws, "lift": x.lift}
-            for x in told.helps
+            for x in found.helps
         ],
-        "causes": [asdict(cause) | {"lift": cause.lift} for cause in told.causes],
-        "macs_by_fit": asdict(told.fit_macs),
-        "macs_by_reject": asdict(told.plain_macs) if told.plain_macs else None,
-        "warning": SCARCE_LINE if told.scarce else None,
+        "causes": [asdict(cause) | {"lift": cause.lift} for cause in found.causes],
+        "macs_by_fit": asdict(found.fit_macs),
+        "macs_by_reject": asdict(found.plain_macs) if found.plain_macs else None,
+        "warning": SCARCE_LINE if found.scarce else None,
     }
 
 

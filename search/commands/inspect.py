@@ -1,4 +1,7 @@
-"""The commands that look things up: the published systems, a network layer by layer, recipes."""
+"""The commands that look things up: published (networks of other systems), show (layers), recipe.
+
+They read files, the store and the packaged published systems, and print. search/cli.py adds them.
+"""
 
 import json
 from typing import TYPE_CHECKING, Any

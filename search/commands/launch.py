@@ -87,7 +87,7 @@ from search.commands import options
 )
 @options.lease
 @options.stall
-@options.patience
+@options.database_timeout
 @options.trial_timeout
 @options.trial_memory
 @options.grace

@@ -6,6 +6,7 @@ import click
 from rich.console import Console
 from sqlalchemy import Engine
 
+from search.commands import options
 from search.launcher import display, enqueue, gpu_sharing, launcher, prepare
 from search.launcher.display import Snapshot
 from search.launcher.enqueue import Starter
@@ -16,10 +17,10 @@ from search.machine.devices import Slot
 from search.optuna_adapter import study as optuna_study
 from search.study import export as study_export, report as study_report, text
 from search.study.config import StudyConfig
+from search.study.console import stderr_console
 from search.study.statistics import wilson
 from space import cost, sampling
 from space.architecture import Architecture
-from space.errors import UsageError
 from storage import candidates, database
 from storage.records import Candidate
 from storage.studies import Control, Study
@@ -30,12 +31,10 @@ def launch(
     flags: Flags, workers: str, gpus: str, out: Path | None, report: Path | None, dry_run: bool
 ) -> int:
     """Runs a search to its end. Returns the exit code."""
-    if workers != "auto" and not workers.isdigit():
-        raise UsageError(f"--workers {workers}: give a number, or auto")
-    slots = devices.slots(gpus, None if workers == "auto" else int(workers))
+    slots = devices.slots(gpus, options.worker_count(workers))
     for path in filter(None, (out, report)):
         study_export.require_writable(path)
-    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    console = stderr_console()
     if dry_run:
         plan = prepare.make_plan(flags, _stored(flags))
         _say_plan(console, plan, [slot.name for slot in slots])
@@ -94,7 +93,7 @@ def _search(
 
 def _stored(flags: Flags) -> StudyConfig | None:
     record = prepare.existing(flags)
-    return StudyConfig.of(record.settings) if record else None
+    return StudyConfig.from_record(record.settings) if record else None
 
 
 def _say_plan(console: Console, plan: StudyConfig, slots: list[str]) -> None:

@@ -1,4 +1,8 @@
-"""The commands that look after a store and its files: db check, replay, gc."""
+"""The commands that check and clean up: db check, replay, gc.
+
+db check reads both sets of tables of a study; replay trains one trial again and stores nothing; gc deletes
+files under DATA_DIR/kept. search/cli.py adds them.
+"""
 
 from pathlib import Path
 
@@ -25,8 +29,8 @@ def check(study: str | None, storage: str) -> int:
     with reader.open_study(storage, study, whole=True) as view:
         problems = invariants.check(view.engine, view.record.id)
         optuna_study.quiet()
-        with optuna_study.open_study(storage, view.record.name, view.plan) as opened:
-            problems += reconciling.disagreements(opened, view.rows())
+        with optuna_study.open_study(storage, view.record.name, view.config) as stored_study:
+            problems += reconciling.disagreements(stored_study, view.rows())
         trained, name = view.trained, view.record.name
     for problem in problems:
         click.echo(f"{name}: {problem}")
@@ -47,17 +51,17 @@ def replay(study: str | None, storage: str, data_dir: Path, data: str | None) ->
     from space.architecture import Architecture
 
     with reader.open_study(storage, study) as view:
-        candidate, its_plan = view.candidate(), view.plan
+        candidate, config = view.candidate(), view.config
         stored = view.epochs().get(candidate.id, [])
-    images = study_config.open_images(its_plan.data, data_dir, data)
-    _, train = training_function.make_training_function(its_plan, images)
-    recipe = its_plan.recipe
+    images = study_config.open_images(config.data, data_dir, data)
+    _, train = training_function.make_training_function(config, images)
+    recipe = config.recipe
     if candidate.batch_size not in (None, recipe.batch_size):
         recipe = recipe.halved()  # memory was short then
     network = Architecture.parse(candidate.architecture)
     curve = worker_replay.run(train, network, candidate.seed, len(stored), recipe)
     verdict = worker_replay.compare(
-        [epoch.validation_accuracy for epoch in stored], curve, its_plan.data.validation_images
+        [epoch.validation_accuracy for epoch in stored], curve, config.data.validation_images
     )
     here, there = versions.installed_versions(), candidate.versions or {}
     changed = [

@@ -1,4 +1,7 @@
-"""Options that several commands share, and the types of their values. Read by click alone."""
+"""Options that several commands share, and the click types of their values.
+
+Reads the defaults of search/settings.py; the modules of search/commands/ put the options on their commands.
+"""
 
 import re
 from collections.abc import Callable
@@ -8,6 +11,7 @@ from typing import Any
 import click
 
 from search import settings
+from space.errors import UsageError
 
 
 class StudyName(click.ParamType[str]):
@@ -77,6 +81,31 @@ class Duration(click.ParamType[float]):
         return seconds
 
 
+class RenamedOption(click.Option):
+    """An option that is also known by the name it had before; help shows the new name alone."""
+
+    def __init__(self, *args: Any, was: str, **given: Any) -> None:
+        super().__init__(*args, **given)
+        self.was = was
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        shown = self.opts
+        self.opts = [*shown, self.was]
+        try:
+            super().add_to_parser(parser, ctx)
+        finally:
+            self.opts = shown  # what help and messages read
+
+
+def worker_count(value: str) -> int | None:
+    """The number that --workers gives; None for auto. Raises UsageError for anything else."""
+    if value == "auto":
+        return None
+    if not value.isdigit():
+        raise UsageError(f"--workers {value}: give a number, or auto")
+    return int(value)
+
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -138,9 +167,11 @@ trial_memory: Decorator = click.option(
 )
 
 
-patience: Decorator = click.option(
-    "--database-patience",
+database_timeout: Decorator = click.option(
+    "--database-timeout",
     "patience_seconds",
+    cls=RenamedOption,
+    was="--database-patience",
     type=Duration(),
     default=settings.PATIENCE_SECONDS,
     metavar="TIME",
@@ -177,6 +208,25 @@ format_: Decorator = click.option(
     default="table",
     show_default=True,
     help="How data are written to stdout.",
+)
+
+
+table_or_json: Decorator = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="How data are written to stdout.",
+)
+
+
+elsewhere: Decorator = click.option(
+    "--data",
+    envvar="SEARCH_DATA",
+    show_envvar=True,
+    metavar="SPEC",
+    help="Where the study's images lie on this machine, if elsewhere.",
 )
 
 

@@ -1,4 +1,4 @@
-"""Rows to stdout: a table for people, JSON or CSV for programs. Called by every command that shows data."""
+"""Rows to stdout, as a table, JSON or CSV. Called by every command that shows data."""
 
 import csv
 import json

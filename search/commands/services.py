@@ -15,16 +15,10 @@ from search.study import reader
 @options.study
 @options.storage
 @options.data_dir
-@click.option(
-    "--data",
-    envvar="SEARCH_DATA",
-    show_envvar=True,
-    metavar="SPEC",
-    help="Where the study's images lie on this machine, if elsewhere.",
-)
+@options.elsewhere
 @options.lease
 @options.stall
-@options.patience
+@options.database_timeout
 @options.trial_timeout
 @options.trial_memory
 @options.grace

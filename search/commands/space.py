@@ -1,4 +1,8 @@
-"""The commands about a search space: show its knobs, forecast a search of it, draw some of its networks."""
+"""The commands `search space show`, `check` and `sample`: what a search space holds, costs and proposes.
+
+They read a space file (else the default space), print, and `sample --out` writes networks as JSON files.
+search/cli.py adds them; the forecast comes from space/forecast.py, the minutes from search/study/duration.py.
+"""
 
 import json
 import shutil
@@ -21,18 +25,10 @@ if TYPE_CHECKING:
     from space.space import SearchSpace, Task
 
 FILE = click.argument("file", type=click.Path(path_type=Path), required=False)
-TABLE_OR_JSON = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="How data are written to stdout.",
-)
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownData:
     """A data set whose facts need no look at it; `images` to train on and `validated`, as a launch splits."""
 
     channels: int
@@ -41,10 +37,10 @@ class Known:
     validated: int
 
 
-DATA = {"cifar10": Known(3, 32, 45_000, 5_000), "digits": Known(1, 8, 1_149, 288)}
+DATA = {"cifar10": KnownData(3, 32, 45_000, 5_000), "digits": KnownData(1, 8, 1_149, 288)}
 
 
-def of_task(command: Any) -> Any:
+def task_options(command: Any) -> Any:
     """The flags that say for which images and under which budget."""
     for flag in (
         click.option("--classes", type=click.IntRange(2, 100_000), default=10, show_default=True,
@@ -74,12 +70,12 @@ def space() -> None:
 @options.format_
 def show(file: Path | None, form: str) -> None:
     """Every knob of a space FILE (TOML or JSON; else the default space), one a line."""
-    output.emit(list(rows(opened(file))), form)
+    output.emit(list(rows(open_space(file))), form)
 
 
 @space.command()
 @FILE
-@of_task
+@task_options
 @click.option("--trials", type=click.IntRange(1), default=200, show_default=True,
               help="Networks that the search would train.")  # fmt: skip
 @click.option("--sampling", type=click.Choice(["fit", "reject"]), default="fit", show_default=True,
@@ -93,7 +89,7 @@ def show(file: Path | None, form: str) -> None:
 @click.option("--epochs", type=click.IntRange(1, 10_000),
               help="Of a trial.  [default: by data set]")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws.")
-@TABLE_OR_JSON
+@options.table_or_json
 def check(
     file: Path | None,
     trials: int,
@@ -110,33 +106,33 @@ def check(
     from search.commands import forecast
     from space import forecast as forecasts
 
-    found, (budget, task) = opened(file), asked(facts)
+    found, (budget, task) = open_space(file), task_of(facts)
     work = {"data": facts["data"], "workers": workers, "train_images": train_images, "epochs": epochs}
     require_geometry(found, task, file)
-    told = forecasts.forecast(found, budget, task, seed=seed)
+    expected = forecasts.forecast(found, budget, task, seed=seed)
     if sampling == "reject":
-        forecasts.require_luck(told)
+        forecasts.require_luck(expected)
     time = _time(found, budget, task, trials, **work) if minutes else None
     if form == "json":
-        document = forecast.document(told, trials) | {"time": asdict(time) if time else None}
+        document = forecast.document(expected, trials) | {"time": asdict(time) if time else None}
         click.echo(json.dumps(document, indent=1))
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    for line in [*forecast.lines(told, trials), *(forecast.of_time(time, trials) if time else ())]:
+    for line in [*forecast.lines(expected, trials), *(forecast.time_lines(time, trials) if time else ())]:
         click.echo(forecast.wrapped(line, width))
-    if told.scarce:
+    if expected.scarce:
         click.echo(f"warning: {forecast.SCARCE_LINE}", err=True)
 
 
 @space.command()
 @FILE
-@of_task
+@task_options
 @click.option("-n", "--number", type=click.IntRange(1, 100_000), default=5, show_default=True,
               help="How many networks.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Write each network as a JSON file here, whole or not at all.")  # fmt: skip
-@TABLE_OR_JSON
+@options.table_or_json
 def sample(file: Path | None, number: int, seed: int, out: Path | None, form: str, **facts: Any) -> None:
     """Draw networks of a space FILE (else of the default space), as a search proposes them at first."""
     from search.study.text import summary
@@ -144,14 +140,14 @@ def sample(file: Path | None, number: int, seed: int, out: Path | None, form: st
     from space.random_suggest import RandomSuggest
     from space.sampling import propose, require_smallest
 
-    found = opened(file)
-    budget, task = asked(facts)
+    found = open_space(file)
+    budget, task = task_of(facts)
     require_geometry(found, task, file)
     require_smallest(found, budget, task)
-    dice, drawn = RandomSuggest(seed), list[dict[str, Any]]()
+    suggest, drawn = RandomSuggest(seed), list[dict[str, Any]]()
     for i in range(1, number + 1):
-        dice.clear()
-        network = propose(found, budget, task, dice)
+        suggest.clear()
+        network = propose(found, budget, task, suggest)
         spent = cost.total(network)
         row = {"sample": i, "parameters": spent.parameters, "macs": spent.macs}
         if out:
@@ -166,7 +162,7 @@ def sample(file: Path | None, number: int, seed: int, out: Path | None, form: st
         click.echo(f"wrote {number} networks to {out}", err=True)
 
 
-def opened(file: Path | None) -> "SearchSpace":
+def open_space(file: Path | None) -> "SearchSpace":
     """The space of a file, else the default one. Raises SpaceError with the place of what is wrong."""
     from space import space as spaces
 
@@ -183,7 +179,7 @@ def require_geometry(space: "SearchSpace", task: "Task", file: Path | None) -> N
         raise SpaceError(f"{file or 'default.toml'}: {error}") from None
 
 
-def asked(facts: dict[str, Any]) -> "tuple[Budget, Task]":
+def task_of(facts: dict[str, Any]) -> "tuple[Budget, Task]":
     """Budget and task of the flags; what they leave open comes from the data set."""
     from space.budget import Budget
     from space.space import Task
@@ -244,7 +240,7 @@ def rows(space: "SearchSpace") -> Iterator[dict[str, Any]]:
 
 def _row(name: str, knob: "Domain") -> dict[str, Any]:
     if isinstance(knob, tuple):
-        times = Counter(_told(value) for value in knob)
+        times = Counter(_written(value) for value in knob)
         values = ", ".join(text if n == 1 else f"{text} ({n}x)" for text, n in times.items())
         return {"knob": name, "values": values, "drawn": "fixed" if len(times) == 1 else "one of these"}
     step = f" in steps of {knob.step:g}" if knob.step and knob.step != 1 else ""
@@ -254,5 +250,5 @@ def _row(name: str, knob: "Domain") -> dict[str, Any]:
     return {"knob": name, "values": values, "drawn": "fixed" if fixed else scale}
 
 
-def _told(value: object) -> str:
+def _written(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,5 +1,10 @@
-"""The commands that only look: status, list, trials, best. Data on stdout, in the form asked for."""
+"""The commands that show a study as stored: status, list, trials, best.
 
+They read the ledger and print rows; status first takes in what a dead worker left
+(search/recording/recovery.py). search/cli.py adds them. None loads Optuna or torch.
+"""
+
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +15,12 @@ from search.study.reader import open_store, open_study
 
 if TYPE_CHECKING:
     from storage.records import Candidate
+
+HALTED = {  # by the order that was given to a study's workers
+    "pause": "paused by `search pause`",
+    "stop": "stopped by `search stop`",
+    "stop_now": "stopped by `search stop --now`",
+}
 
 
 def brief(row: "Candidate") -> dict[str, Any]:
@@ -48,7 +59,7 @@ def status(study: str | None, storage: str, form: str) -> None:
         tally = candidates.tally(view.engine, view.record.id)
         running = leases.running(view.engine, view.record.id)
         best_ = candidates.best(view.engine, view.record.id)
-        plan = view.plan
+        config = view.config
     trained = sum(tally[state] for state in candidates.TRAINED)
     if form != "table":
         row: dict[str, Any] = {"study": view.record.name, "trials": view.record.trials, "trained": trained}
@@ -57,12 +68,14 @@ def status(study: str | None, storage: str, form: str) -> None:
         emit([row], form)
         return
     click.echo(
-        f"{view.record.name}: {trained} of {view.record.trials} trained on {plan.data.name}, {plan.budget}"
+        f"{view.record.name}: {trained} of {view.record.trials} trained on {config.data.name},"
+        f" {config.budget}"
     )
     click.echo(counts(tally))
-    click.echo(best_line(best_[0] if best_ else None, plan.data.validation_images))
-    if view.record.order != "run":
-        click.echo(f"the order is {view.record.order}: `search resume {view.record.name}` goes on")
+    click.echo(best_line(best_[0] if best_ else None, config.data.validation_images))
+    if view.record.order in HALTED:
+        resume = f"search resume {shlex.quote(view.record.name)}"
+        click.echo(f"{HALTED[view.record.order]}: `{resume}` goes on")
     if running:
         rows = [
             {
@@ -86,16 +99,16 @@ def list_(storage: str, form: str) -> None:
     from storage import candidates, studies
 
     rows = []
-    with open_store(storage) as opened_:
-        for record in studies.all_studies(opened_):
-            tally, best_ = candidates.tally(opened_, record.id), candidates.best(opened_, record.id)
-            plan = StudyConfig.of(record.settings)
+    with open_store(storage) as engine:
+        for record in studies.all_studies(engine):
+            tally, best_ = candidates.tally(engine, record.id), candidates.best(engine, record.id)
+            config = StudyConfig.from_record(record.settings)
             rows.append(
                 {
                     "study": record.name,
                     "created": f"{record.created_at:%Y-%m-%d %H:%M}",
-                    "data": plan.data.name,
-                    "budget": str(plan.budget),
+                    "data": config.data.name,
+                    "budget": str(config.budget),
                     "trained": sum(tally[state] for state in candidates.TRAINED),
                     "trials": record.trials,
                     "best_accuracy": best_[0].accuracy if best_ else None,
@@ -143,7 +156,7 @@ def best(study: str | None, storage: str, form: str, top: int) -> None:
     from storage import candidates
 
     with open_study(storage, study, whole=True) as view:
-        images = view.plan.data.validation_images
+        images = view.config.data.validation_images
         found = candidates.best(view.engine, view.record.id, top)
         view.candidate()
     rows = []

@@ -1,6 +1,7 @@
-"""Rows as a table for people: as wide as it must be, as narrow as the terminal, and never a broken number.
+"""A table on stdout for people: as narrow as the terminal where it can be, and never a broken number.
 
-Where even a table of broken headings and texts is too wide, each row becomes a block of lines.
+Where even a table of broken headings and texts is too wide, each row becomes a block of lines. Called by
+search/commands/output.py.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,8 @@
-"""The commands of full training: train a network to the end, list what was trained, classify pictures."""
+"""The commands of full training: train, trainings, confirm, predict.
+
+Options in, rows out; the work is in search/training/, which is loaded when a command runs. search/cli.py
+adds them.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +38,8 @@ from search.study.network_reference import METAVAR
 @click.option("--train-images", type=options.Count(), metavar="N", help="Train on so many images only.")
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N.  [default: the first GPU, else cpu]")
 @click.option("--like", metavar="STUDY", help="Recipe, images and validation part are those of this study.")
-@click.option("--sealed", is_flag=True, help="Leave the test images sealed: validation figures only.")
+@click.option("--no-test", is_flag=True, cls=options.RenamedOption, was="--sealed",
+              help="Leave the test images sealed: validation figures only.")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with the training that is in --out.")
 @options.storage
 @options.data_dir
@@ -97,11 +102,12 @@ def predict(weights: Path, images: tuple[Path, ...], top: int, form: str) -> Non
 @click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Trainings of each.")
 @click.option("--epochs", type=click.IntRange(1, 10_000), default=200, show_default=True, help="Of each.")
 @click.option(
-    "--dozen", type=click.IntRange(0), default=12, show_default=True, metavar="N",
+    "--rank-sample", type=click.IntRange(0), default=12, show_default=True, metavar="N",
+    cls=options.RenamedOption, was="--dozen",
     help="Networks, best to worst, on which brief and full scores are compared; 0: do not.")  # fmt: skip
-@click.option("--beside", multiple=True, metavar="FILE|published:NAME", help="Train this one too, for scale.")
-@click.option("--data", envvar="SEARCH_DATA", show_envvar=True, metavar="SPEC",
-              help="Where the study's images lie on this machine, if elsewhere.")  # fmt: skip
+@click.option("--also", multiple=True, metavar="FILE|published:NAME", cls=options.RenamedOption,
+              was="--beside", help="Train this one too, for scale.")  # fmt: skip
+@options.elsewhere
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Folder for all; what is done is not done again.  [default: confirm-STUDY]")  # fmt: skip
 @click.option(
@@ -113,4 +119,5 @@ def confirm(form: str, **given: Any) -> int:
     """Train the best of a study to the end, rank them by their mean, and open the test set once for each."""
     from search.training import confirm as training_confirm
 
+    given["workers"] = options.worker_count(given["workers"])
     return training_confirm.confirm(training_confirm.Flags(**given), lambda rows: output.emit(rows, form))

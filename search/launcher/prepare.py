@@ -126,11 +126,8 @@ def _data(flags: Flags, stored: StudyConfig | None) -> tuple[study_config.DataCo
     spec = flags.data or (was.spec if was else "cifar10")
     limit = flags.train_images or (was.limit if was else None)
     dataset = datasets.load(spec, flags.data_dir, flags.image_size or (was.image_size if was else None))
-    small = len(dataset.labels) < settings.SMALL
-    share = settings.SMALL_VALIDATION_SHARE if small else settings.VALIDATION_SHARE
-    share, seed = (was.validation_share, was.split_seed) if was else (share, flags.seed or 0)
-    images = Images(dataset, datasets.split(dataset, seed, share, limit))
-    found = study_config.describe(dataset.spec, images, limit, share, seed)
+    share, seed = (was.validation_share, was.split_seed) if was else (None, flags.seed or 0)
+    found, images = study_config.split_images(dataset, limit, share, seed)
     if was and (found.digest, found.split_digest) == (was.digest, was.split_digest):
         return was, images
     return found, images
@@ -139,7 +136,7 @@ def _data(flags: Flags, stored: StudyConfig | None) -> tuple[study_config.DataCo
 def prepare(flags: Flags) -> tuple[Engine, Study, StudyConfig]:
     """Everything checked, then the study made, or the one that is there given its new target."""
     record = existing(flags)
-    stored = StudyConfig.of(record.settings) if record else None
+    stored = StudyConfig.from_record(record.settings) if record else None
     plan = make_plan(flags, stored)
     if record and stored:
         study_config.require_same(record.name, stored, plan)

@@ -1,4 +1,7 @@
-"""Which files of a study nobody needs any more. Removes nothing that a running trial or a retry may read."""
+"""Finds and removes files of a study in DATA_DIR/kept that no running trial and no retry will read.
+
+Reads the ledger and the folder; called by `search gc`.
+"""
 
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -19,13 +22,13 @@ def stale(engine: Engine, record: Study, folder: Path, best: int) -> list[Path]:
     started = {row.fingerprint for row in rows if row.state in (State.RUNNING, State.LOST, State.CANCELLED)}
     done = sum(row.state in TRAINED for row in rows) >= record.trials
     leaders = candidates.best(engine, record.id, best) if best else []
-    shelf = StudyFiles(folder, best, lambda _: None)
-    return shelf.stale({row.number for row in leaders}, set() if done else started - over)
+    study_files = StudyFiles(folder, best, lambda _: None)
+    return study_files.stale({row.number for row in leaders}, set() if done else started - over)
 
 
-def others(shelves: Path, known: Collection[str]) -> list[Path]:
+def others(kept: Path, known: Collection[str]) -> list[Path]:
     """The folders that belong to none of these studies."""
-    return [path for path in _inside(shelves) if path.is_dir() and path.name not in known]
+    return [path for path in _inside(kept) if path.is_dir() and path.name not in known]
 
 
 def size_of(paths: Iterable[Path]) -> int:

@@ -1,6 +1,8 @@
-"""The plan of a study: everything that a worker needs to run the same search anywhere.
+"""The stored configuration of a study: all that a worker needs to run the same search anywhere.
 
-Stored once with the study, as JSON; a worker reads it and nothing else. It knows no database and no sampler.
+Made by search/launcher/prepare.py, stored as JSON in the study's row, and read by every worker and every
+command that looks at a study. Also opens and splits the images that it names. Knows no database and no
+sampler.
 """
 
 import json
@@ -10,6 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from search import settings
 from space import sampling
 from space.architecture import Architecture
 from space.budget import Budget
@@ -57,15 +60,19 @@ class StudyConfig(BaseModel):
     seed: int
 
     @classmethod
-    def of(cls, settings: dict[str, Any]) -> Self:
-        """The plan as the store keeps it."""
+    def from_record(cls, settings: dict[str, Any]) -> Self:
+        """The configuration from the settings of a study's row; pydantic's ValidationError for others."""
         return cls.model_validate_json(json.dumps(settings))
 
     def document(self) -> dict[str, Any]:
+        """The configuration as JSON values, as the store keeps it."""
         return self.model_dump(mode="json")
 
     def propose(self, suggest: Suggest) -> Architecture:
-        """The network that these suggestions mean: inside the budget, or as it comes, to be judged."""
+        """The network that these suggestions mean: solved to fit the budget, or with its widths as drawn.
+
+        Raises NothingFitsError where no width fits.
+        """
         if self.sampling == "reject":
             return sampling.plain(self.space, self.task, suggest)
         return sampling.propose(self.space, self.budget, self.task, suggest)
@@ -73,17 +80,26 @@ class StudyConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Images:
-    """A data set that was opened and split as a plan says."""
+    """A data set that was opened and split as a configuration says."""
 
     dataset: Dataset
     split: Split
 
 
-def describe(spec: str, images: Images, limit: int | None, share: float, seed: int) -> DataConfig:
-    """The plan's words for images that are at hand."""
-    dataset, parts = images.dataset, images.split
-    return DataConfig(
-        spec=spec,
+def split_images(
+    dataset: Dataset, limit: int | None, share: float | None, seed: int
+) -> tuple[DataConfig, Images]:
+    """Splits off the validation part, and describes both.
+
+    `limit` bounds the training images; without a `share` it is a tenth, of a small data set a fifth. Raises
+    DataError where too few images are left.
+    """
+    if share is None:
+        small = len(dataset.labels) < settings.SMALL
+        share = settings.SMALL_VALIDATION_SHARE if small else settings.VALIDATION_SHARE
+    parts = split(dataset, seed, share, limit)
+    config = DataConfig(
+        spec=dataset.spec,
         name=dataset.name,
         image_size=dataset.image_size,
         limit=limit,
@@ -94,10 +110,11 @@ def describe(spec: str, images: Images, limit: int | None, share: float, seed: i
         digest=dataset.digest,
         split_digest=parts.digest,
     )
+    return config, Images(dataset, parts)
 
 
 def open_images(data: DataConfig, data_dir: Path, spec: str | None = None) -> Images:
-    """Opens the plan's images, from `spec` where they lie elsewhere on this machine.
+    """Opens the images of a configuration, from `spec` where they lie elsewhere on this machine.
 
     Raises DataError where they are not there, or not those that the study was made with.
     """

@@ -1,6 +1,8 @@
-"""The exported document: one network, what it costs, what it scored and on what; and its verification.
+"""The exported JSON document of one network, and its verification.
 
-`verify` believes nothing: it parses, counts, rebuilds and runs the network from the file alone.
+Reads a study's row and a candidate; writes a file whole or not at all. Called by the commands export and
+verify and at the end of a launch. `verify` believes nothing: it parses, counts, rebuilds and runs the
+network from the file alone, and loads torch for it.
 """
 
 import json
@@ -27,6 +29,8 @@ FORMAT: Literal["parsimony.export/1"] = "parsimony.export/1"
 
 
 class LayerRow(Document):
+    """One layer: output channels and side in pixels, parameters, multiply-accumulates of one image."""
+
     name: str
     kind: str
     channels: int
@@ -75,6 +79,8 @@ class Confirmation(Document):
 
 
 class Origin(Document):
+    """Which trial of which study it was, among how many trained; seed, epochs, seconds and device."""
+
     study: str
     trial: int
     trained: int
@@ -86,6 +92,8 @@ class Origin(Document):
 
 
 class Export(Document):
+    """The whole document, format parsimony.export/1."""
+
     format: Literal["parsimony.export/1"]
     fingerprint: str
     parameters: int
@@ -130,7 +138,7 @@ def confirmation(trainings: Sequence[Finished], candidate: Candidate) -> Confirm
 
 def export(
     record: Study,
-    plan: StudyConfig,
+    config: StudyConfig,
     candidate: Candidate,
     trained: int,
     confirmed: Confirmation | None = None,
@@ -142,13 +150,13 @@ def export(
             " only one that was trained to the end is exported"
         )
     architecture = Architecture.parse(candidate.architecture)
-    images = plan.data.validation_images
+    images = config.data.validation_images
     return Export(
         format=FORMAT,
         fingerprint=architecture.fingerprint,
         parameters=candidate.parameters,
         macs=candidate.macs,
-        budget=plan.budget,
+        budget=config.budget,
         architecture=architecture,
         layers=tuple(LayerRow(**row._asdict()) for row in cost.layers(architecture)),
         metrics=Metrics(
@@ -156,13 +164,13 @@ def export(
             interval_95=wilson(candidate.accuracy, images),
             best_epoch_accuracy=candidate.best_accuracy,
             validation_loss=candidate.loss,
-            measured_on=f"{images:,} validation images of {plan.data.name}, split from its training images;"
+            measured_on=f"{images:,} validation images of {config.data.name}, split from its training images;"
             f" chosen among {trained} trained networks by this score; test images not read",
             standing="confirmed" if confirmed else "brief score only",
         ),
         confirmation=confirmed,
-        recipe=plan.recipe,
-        data=plan.data,
+        recipe=config.recipe,
+        data=config.data,
         origin=Origin(
             study=record.name,
             trial=candidate.number,
@@ -278,7 +286,10 @@ def _forward(found: Export) -> str:
 
 
 def forward(architecture: Architecture) -> tuple[int, tuple[int, ...]]:
-    """Builds the network and runs two images of noise through it: parameters, shape of the output."""
+    """Builds the network and runs two images of noise through it: parameters, shape of the output.
+
+    Raises VerificationError for an output that is not finite, and what torch raises where it cannot be built.
+    """
     import torch
 
     from trainer import model

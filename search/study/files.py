@@ -1,6 +1,7 @@
-"""What the trials of a study leave on this machine: checkpoints of those under way, weights of the best.
+"""Checkpoint and weight files of one study, in DATA_DIR/kept/STUDY_ID.
 
-It counts bytes and files; which networks are the best, and how one is trained or saved, it does not know.
+Names the files, checks the free disk space before a trial, and says which files may be deleted. Used by
+workers, by export and by gc. Which networks are the best, and how one is trained or saved, it does not know.
 """
 
 import re
@@ -24,7 +25,7 @@ CHECKPOINT, WEIGHTS = ".checkpoint", ".safetensors"
 
 
 class StudyFiles:
-    """The files of one study; `best` is how many networks' weights are kept, 0 for none."""
+    """Checkpoints and weights of one study; the weights of its `best` networks are kept, 0 for none."""
 
     def __init__(self, folder: Path, best: int, say: Callable[[str], None]) -> None:
         self.folder, self.best, self.say = folder, best, say

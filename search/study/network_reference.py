@@ -1,6 +1,7 @@
-"""The network that an argument means: a FILE, a trial STUDY:137, the best of a STUDY, or published:NAME.
+"""Resolves an argument that names a network: a FILE, a trial STUDY:137, the best of a STUDY, published:NAME.
 
-One place for every command that takes a network. What comes with it (recipe, data, origin) is handed on.
+Reads the file, the store or the packaged systems; returns the network with recipe and data where they are
+known. Called by every command that takes a network.
 """
 
 from dataclasses import dataclass, replace
@@ -32,7 +33,10 @@ class ResolvedNetwork:
 
 
 def resolve(reference: str | None, storage: str) -> ResolvedNetwork:
-    """The newest study's best where nothing is given. Raises ArchitectureError or StudyError."""
+    """The network of a reference; of none, the best of the newest study.
+
+    Raises ArchitectureError for a bad file or published name, StudyError and StorageError for a bad trial.
+    """
     if reference and is_published(reference):
         return _published(reference.removeprefix(PUBLISHED))
     if reference and is_file(reference):
@@ -43,11 +47,11 @@ def resolve(reference: str | None, storage: str) -> ResolvedNetwork:
 
 
 def like(found: ResolvedNetwork, study: str, storage: str) -> ResolvedNetwork:
-    """The same network with recipe and data of a study."""
+    """The same network with recipe and data of a study. Raises StudyError and StorageError."""
     from search.study import reader
 
     with reader.open_study(storage, study, whole=True) as view:
-        return replace(found, recipe=view.plan.recipe, data=view.plan.data)
+        return replace(found, recipe=view.config.recipe, data=view.config.data)
 
 
 def is_published(reference: str) -> bool:
@@ -74,14 +78,17 @@ def _trial(reference: str | None, storage: str) -> ResolvedNetwork:
     from space.architecture import Architecture
 
     with reader.open_study(storage, reference) as view:
-        candidate, plan = view.candidate(), view.plan
+        candidate, config = view.candidate(), view.config
         name = f"{view.record.name}:{candidate.number}"
         network = Architecture.parse(candidate.architecture)
-        return ResolvedNetwork(name, network, plan.recipe, plan.data, view.record.name, candidate.number)
+        return ResolvedNetwork(name, network, config.recipe, config.data, view.record.name, candidate.number)
 
 
 def load_recipe(source: str, base: "Recipe | None" = None) -> "Recipe":
-    """The recipe of a file, over what base says, or that of a published system, which needs no base."""
+    """The recipe of a file, over what base says, or that of a published system, which needs no base.
+
+    Raises RecipeError, or ArchitectureError for a name that is not published.
+    """
     from space import published as systems
     from trainer.recipe.document import Recipe
 

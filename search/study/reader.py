@@ -1,4 +1,7 @@
-"""Opens a store or one of its studies to be read. Makes nothing that is not there."""
+"""Opens a store, or one study of it, for reading. Creates no table and no file.
+
+Called by every command that looks at a study, and by search/training/.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,24 +25,28 @@ class StudyView:
     number: int | None
 
     @property
-    def plan(self) -> "StudyConfig":
+    def config(self) -> "StudyConfig":
+        """The stored configuration."""
         from search.study.config import StudyConfig
 
-        return StudyConfig.of(self.record.settings)
+        return StudyConfig.from_record(self.record.settings)
 
     @property
     def trained(self) -> int:
+        """How many networks count as trained: to the end, or pruned while training."""
         from storage import candidates
 
         tally = candidates.tally(self.engine, self.record.id)
         return sum(tally[state] for state in candidates.TRAINED)
 
     def rows(self) -> "list[Candidate]":
+        """Every proposal, by its number."""
         from storage import candidates
 
         return candidates.candidates(self.engine, self.record.id)
 
     def epochs(self) -> "dict[int, list[Epoch]]":
+        """The learning curves, by the candidate's id."""
         from storage import candidates
 
         return candidates.epochs(self.engine, self.record.id)
@@ -59,22 +66,23 @@ class StudyView:
 
 @contextmanager
 def open_store(url: str) -> "Iterator[Engine]":
-    """The store, opened to be read: nothing is made that is not there."""
+    """The store, opened for reading. Raises StorageError where there is none, or one of another version."""
     from storage import database
 
-    opened_ = database.connect(url, create=False)
+    engine = database.connect(url, create=False)
     try:
-        database.check(opened_)
-        yield opened_
+        database.check(engine)
+        yield engine
     finally:
-        opened_.dispose()
+        engine.dispose()
 
 
 @contextmanager
 def open_study(url: str, reference: str | None, *, whole: bool = False) -> Iterator[StudyView]:
     """The study NAME or the trial NAME:137; the newest study without a reference.
 
-    Raises StudyError for a trial where only a `whole` study makes sense.
+    Raises StudyError for a trial where only a `whole` study makes sense and for a name that is not there,
+    StorageError as open_store does.
     """
     from space.errors import StudyError
     from storage import studies
@@ -82,8 +90,8 @@ def open_study(url: str, reference: str | None, *, whole: bool = False) -> Itera
     name, number = split_reference(reference)
     if whole and number is not None:
         raise StudyError(f"{reference!r} is a trial; name the study alone")
-    with open_store(url) as opened_:
-        yield StudyView(opened_, studies.find(opened_, name), number)
+    with open_store(url) as engine:
+        yield StudyView(engine, studies.find(engine, name), number)
 
 
 def split_reference(reference: str | None) -> tuple[str | None, int | None]:

@@ -1,12 +1,15 @@
-"""A study as one self-contained HTML page: the winner, how it was found, what everything else came to."""
+"""A study as one self-contained HTML page: the best network, how it was found, what became of the rest.
+
+Reads rows of the ledger; returns text. Called by `search report` and at the end of a launch.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from search.study.config import StudyConfig
+from search.study.page import draw, html
 from search.study.statistics import wilson
 from search.study.text import counts, percent, summary
 from space import cost
@@ -16,22 +19,12 @@ from storage.studies import Study
 
 CURVES = 12  # learning curves drawn, the best ones
 LEADERS = 10
+HEIGHT = 420  # of a figure, pixels
 COLOURS = {State.COMPLETED: "#2563eb", State.PRUNED: "#9ca3af"}
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #111827; margin: 2rem auto; max-width: 1080px;
-       padding: 0 1rem }
-h1 { font-size: 1.6rem; margin-bottom: .2rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid #e5e7eb }
-th:first-child, td:first-child, td.text, th.text { text-align: left }
-.figures { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1rem 0 }
-.figure { background: #f3f4f6; border-radius: 8px; padding: .7rem 1.1rem }
-.figure b { display: block; font-size: 1.4rem } .note { color: #6b7280 }
-"""
 
 
 def page(
-    record: Study, plan: StudyConfig, rows: Sequence[Candidate], epochs: Mapping[int, list[Epoch]]
+    record: Study, config: StudyConfig, rows: Sequence[Candidate], epochs: Mapping[int, list[Epoch]]
 ) -> str:
     """The page as text."""
     tally = {state: sum(row.state == state for row in rows) for state in State}
@@ -42,31 +35,32 @@ def page(
     )
     parts = [
         f"<h1>{escape(record.name)}</h1>",
-        f"<p class=note>{record.created_at:%Y-%m-%d %H:%M} UTC · {escape(plan.data.name)},"
-        f" {plan.data.train_images:,} training and {plan.data.validation_images:,} validation images ·"
-        f" {plan.recipe.epochs} epochs · {escape(plan.sampler)} sampler, {escape(plan.pruner)} pruner,"
-        f" seed {plan.seed} · budget {escape(str(plan.budget))}</p>",
+        f"<p class=note>{record.created_at:%Y-%m-%d %H:%M} UTC · {escape(config.data.name)},"
+        f" {config.data.train_images:,} training and {config.data.validation_images:,} validation images ·"
+        f" {config.recipe.epochs} epochs · {escape(config.sampler)} sampler, {escape(config.pruner)} pruner,"
+        f" seed {config.seed} · budget {escape(str(config.budget))}</p>",
     ]
     if leaders:
-        parts += [_winner(leaders[0], plan, len(trained)), "<h2>The search</h2>", _draw(_history(trained))]
-        parts += ["<h2>Accuracy against size</h2>", _draw(_against(trained, plan))]
-        parts += ["<h2>Learning curves of the best</h2>", _draw(_curves(leaders[:CURVES], epochs))]
-        parts += [f"<h2>The best {min(LEADERS, len(leaders))}</h2>", _leaders(leaders[:LEADERS], plan)]
+        parts += [
+            _winner(leaders[0], config, len(trained)),
+            "<h2>The search</h2>",
+            draw(_history(trained), HEIGHT),
+        ]
+        parts += ["<h2>Accuracy against size</h2>", draw(_against(trained, config), HEIGHT)]
+        parts += ["<h2>Learning curves of the best</h2>", draw(_curves(leaders[:CURVES], epochs), HEIGHT)]
+        parts += [f"<h2>The best {min(LEADERS, len(leaders))}</h2>", _leaders(leaders[:LEADERS], config)]
         parts += ["<h2>The best network, layer by layer</h2>", _layers(leaders[0])]
     else:
         parts.append("<p>No network was trained to the end yet.</p>")
     parts += ["<h2>Where every proposal went</h2>", f"<p>{escape(counts(tally))}</p>"]
-    head = f"<meta charset=utf-8><title>{escape(record.name)}</title><style>{STYLE}</style>"
-    script = f"<script>{get_plotlyjs()}</script>"
-    body = "\n".join(parts)
-    return f"<!doctype html><html lang=en><head>{head}{script}</head><body>{body}</body></html>\n"
+    return html(escape(record.name), parts)
 
 
-def _winner(best: Candidate, plan: StudyConfig, trained: int) -> str:
-    images, accuracy = plan.data.validation_images, best.accuracy or 0.0
+def _winner(best: Candidate, config: StudyConfig, trained: int) -> str:
+    images, accuracy = config.data.validation_images, best.accuracy or 0.0
     figures = {
         percent(accuracy): f"validation accuracy, 95% interval {wilson(accuracy, images)}",
-        f"{best.parameters:,}": f"parameters of {plan.budget.max_parameters:,}",
+        f"{best.parameters:,}": f"parameters of {config.budget.max_parameters:,}",
         f"{best.macs:,}": "multiply-accumulates an image",
         f"trial {best.number}": f"best of {trained} trained",
     }
@@ -77,12 +71,6 @@ def _winner(best: Candidate, plan: StudyConfig, trained: int) -> str:
         f" {images:,} validation images only. The network was chosen among {trained} by this same score after"
         " a brief training, so expect somewhat less on new images; the test images were not read.</p>"
     )
-
-
-def _draw(figure: go.Figure) -> str:
-    figure.update_layout(template="plotly_white", height=420, margin={"l": 60, "r": 20, "t": 20, "b": 50})
-    html: str = figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False})
-    return html
 
 
 def _hover(rows: Iterable[Candidate]) -> list[str]:
@@ -122,9 +110,9 @@ def _history(trained: Sequence[Candidate]) -> go.Figure:
     return figure.update_xaxes(title="trial").update_yaxes(title="validation accuracy, %")
 
 
-def _against(trained: Sequence[Candidate], plan: StudyConfig) -> go.Figure:
+def _against(trained: Sequence[Candidate], config: StudyConfig) -> go.Figure:
     figure = go.Figure([_points(trained, [row.parameters for row in trained], state) for state in COLOURS])
-    figure.add_vline(x=plan.budget.max_parameters, line={"color": "#dc2626", "dash": "dash"})
+    figure.add_vline(x=config.budget.max_parameters, line={"color": "#dc2626", "dash": "dash"})
     figure.update_xaxes(title="parameters (dashed: the budget)", type="log")
     return figure.update_yaxes(title="validation accuracy, %")
 
@@ -142,10 +130,11 @@ def _curves(leaders: Sequence[Candidate], epochs: Mapping[int, list[Epoch]]) -> 
     return figure.update_xaxes(title="epoch", dtick=1).update_yaxes(title="validation accuracy, %")
 
 
-def _leaders(leaders: Sequence[Candidate], plan: StudyConfig) -> str:
+def _leaders(leaders: Sequence[Candidate], config: StudyConfig) -> str:
     lines = [
         f"<tr><td>{row.number}<td>{percent(row.accuracy)}"
-        f"<td>{wilson(row.accuracy or 0, plan.data.validation_images)}<td>{row.parameters:,}<td>{row.macs:,}"
+        f"<td>{wilson(row.accuracy or 0, config.data.validation_images)}"
+        f"<td>{row.parameters:,}<td>{row.macs:,}"
         f"<td class=text>{escape(summary(Architecture.parse(row.architecture)))}"
         for row in leaders
     ]

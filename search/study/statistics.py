@@ -1,4 +1,10 @@
-"""Which networks lead, and how far their numbers can be trusted. Knows no database."""
+"""Confidence intervals and rank correlation of accuracies. Standard library; reads and stores nothing.
+
+Called by everything that prints or exports an accuracy. Sources: E. B. Wilson, Probable inference, the law
+of succession, and statistical inference (JASA 22, 1927); Student, The probable error of a mean (Biometrika
+6, 1908); M. G. Kendall, A new measure of rank correlation (Biometrika 30, 1938), tau-b for ties (Biometrika
+33, 1945); B. Efron, Bootstrap methods (Annals of Statistics 7, 1979).
+"""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -11,6 +17,8 @@ Z95 = 1.959964  # two-sided 95% quantile of the normal distribution
 
 
 class Interval(NamedTuple):
+    """Both ends of a 95% interval of an accuracy or a correlation; printed in percent."""
+
     low: float
     high: float
 
@@ -49,7 +57,10 @@ class Spread(NamedTuple):
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Of at least one accuracy, 0..1; the interval is Student's t, cut to what an accuracy can be."""
+    """Of at least one accuracy, 0..1; the interval of the mean is Student's t (1908), cut to 0..1.
+
+    Raises statistics.StatisticsError for none.
+    """
     mean, freedom = fmean(values), len(values) - 1
     if not freedom:
         return Spread(mean, None, None)
@@ -68,9 +79,11 @@ class Correlation(NamedTuple):
 
 
 def correlation(one: Sequence[float], other: Sequence[float], draws: int = 2000) -> Correlation | None:
-    """How far two scores agree on the order (1: fully, 0: not at all); None where there is no order.
+    """Kendall's tau-b (1938, 1945) of two scores of the same networks, with its 95% interval.
 
-    The interval is the percentile bootstrap over the networks, from a fixed seed.
+    1: the same order, 0: none in common, -1: the reverse. None for fewer than four networks, or where one
+    score is the same for all. The interval is Efron's percentile bootstrap (1979) over the networks, from a
+    fixed seed.
     """
     tau = _tau(one, other)
     if tau is None or len(one) < 4:
@@ -87,6 +100,7 @@ def correlation(one: Sequence[float], other: Sequence[float], draws: int = 2000)
 
 
 def _tau(one: Sequence[float], other: Sequence[float]) -> float | None:
+    """tau-b: agreeing less disagreeing pairs, over the geometric mean of the pairs untied in each score."""
     agreed, ties_one, ties_other, pairs = 0, 0, 0, 0
     for i, j in combinations(range(len(one)), 2):
         a, b = _sign(one[i] - one[j]), _sign(other[i] - other[j])

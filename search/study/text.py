@@ -1,4 +1,7 @@
-"""Words and numbers of a search for people: percentages, a network in one line, counts, time spans."""
+"""Values of a search as text: percentages, a network in one line, counts of states, time spans.
+
+Called by the commands, the live board, the reports and full training. Reads and writes nothing.
+"""
 
 from search.study.statistics import wilson
 from space.architecture import Architecture

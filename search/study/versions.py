@@ -1,11 +1,16 @@
-"""Versions of Python and of the packages on which a result depends."""
+"""Versions of Python and of the packages on which a result depends.
+
+Read from what is installed; stored with a study, a trial and a full training, compared by `search replay`.
+"""
 
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
+
+OF_TRAINING = ("parsimony", "torch", "torchvision", "numpy")
+OF_SEARCH = ("parsimony", "torch", "torchvision", "optuna", "numpy")
 
 
-def installed_versions() -> dict[str, Any]:
-    """What a result depends on besides the plan."""
-    packages = ("parsimony", "torch", "torchvision", "optuna", "numpy")
+def installed_versions(packages: Sequence[str] = OF_SEARCH) -> dict[str, str]:
+    """Python's version and that of each package. Raises PackageNotFoundError where one is not installed."""
     return {"python": platform.python_version()} | {name: version(name) for name in packages}

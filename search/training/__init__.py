@@ -1,1 +1,1 @@
-"""Full trainings: training to the end, the sealed test, confirming, predicting. Knows no Optuna."""
+"""Full training: training to the end, the test set, confirmation, prediction. Never imports Optuna."""

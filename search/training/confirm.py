@@ -1,7 +1,10 @@
-"""What `search confirm` does: trains the best of a study to the end, and asks how far brief scores told so.
+"""`search confirm`: trains the best networks of a study to the end and ranks them by mean validation
+accuracy.
 
-The best are ranked by their mean validation accuracy; their test images are opened once, and choose nothing.
-A dozen of the study from best to worst, their test images sealed, say how brief and full scores agree.
+Reads a study; starts one `search train` for each network (search/training/parallel.py) and reads the
+result.json that it leaves; writes confirm.json. The test images of the best are opened once for each seed,
+and choose nothing. A sample of the study from best to worst, without test, gives Kendall's tau of brief and
+full scores. Called by search/commands/training.py.
 """
 
 import itertools
@@ -16,16 +19,17 @@ from rich.console import Console
 
 from search.machine import devices
 from search.study import reader
+from search.study.console import stderr_console
 from search.study.statistics import Correlation, Spread, correlation, spread
 from search.training import parallel
 from search.training.parallel import FinishedProcess, TrainingProcess
-from space.errors import StudyError, UsageError
+from space.errors import StudyError
 from space.files import replace
 from storage import trainings
 from storage.records import Candidate, State
 
 Row = TypeVar("Row")
-LOW = 0.5  # a tau below it: a pair of networks is in the wrong order more than one time in four
+LOW = 0.5  # a Kendall's tau below it: a pair of networks is in the wrong order more than one time in four
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,11 @@ class Flags:
     top: int
     seeds: int
     epochs: int
-    dozen: int
-    beside: tuple[str, ...]
+    rank_sample: int
+    also: tuple[str, ...]
     data: str | None
     out: Path | None
-    workers: str
+    workers: int | None
     gpus: str
 
 
@@ -61,14 +65,13 @@ class Contender:
 def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
     """Trains, ranks and reports; `show` is handed a row for each network, the best first.
 
-    Returns the exit code: 1 where a training failed.
+    Returns the exit code: 1 where a training failed. Raises StudyError where the study has no network that
+    was trained to the end, and StorageError.
     """
-    if flags.workers != "auto" and not flags.workers.isdigit():
-        raise UsageError(f"--workers {flags.workers}: give a number, or auto")
-    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-    slots = devices.slots(flags.gpus, None if flags.workers == "auto" else max(1, int(flags.workers)))
+    console = stderr_console()
+    slots = devices.slots(flags.gpus, None if flags.workers is None else max(1, flags.workers))
     with reader.open_study(flags.storage, flags.study, whole=True) as view:
-        name, recipe_epochs = view.record.name, view.plan.recipe.epochs
+        name, recipe_epochs = view.record.name, view.config.recipe.epochs
         completed = _completed(view.rows(), name)
     out = flags.out or Path(f"confirm-{name}")
     chosen = contenders(flags, name, completed, out)
@@ -87,10 +90,10 @@ def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
     failed = {done.work.name for done in ended if done.code}
     finished = [contender for contender in chosen if contender.name not in failed]
     ranked = sorted((_row(c) for c in finished if not c.sealed), key=lambda row: -row["full_accuracy"])
-    tau = _agreement([c for c in finished if c.brief is not None], flags.dozen)
+    tau = _agreement([c for c in finished if c.brief is not None], flags.rank_sample)
     replace(out / "confirm.json", (json.dumps(_document(name, flags, ranked, tau), indent=1) + "\n").encode())
     show([{"rank": i, **row} for i, row in enumerate(ranked, 1)])
-    for line in told(tau, recipe_epochs):
+    for line in describe_agreement(tau, recipe_epochs):
         console.print(line)
     console.print(f"wrote {out}: confirm.json, and a folder for each network")
     return 1 if failed else 0
@@ -123,14 +126,14 @@ def _completed(rows: Sequence[Candidate], name: str) -> list[Candidate]:
 
 
 def contenders(flags: Flags, name: str, completed: Sequence[Candidate], out: Path) -> list[Contender]:
-    """The best, those from elsewhere, and as many from the rest as make a dozen of evenly spaced ranks."""
+    """The best, those of --also, and of the rest those at --rank-sample evenly spaced ranks."""
     best = [_of_study(name, row, out, False, flags.seeds) for row in completed[: flags.top]]
     beside = [
         Contender(reference, reference, out / Path(reference).stem.replace(":", "-"), None, False,
                   flags.seeds)
-        for reference in flags.beside
+        for reference in flags.also
     ]  # fmt: skip
-    rest = [row for row in spaced(completed, flags.dozen) if row not in completed[: flags.top]]
+    rest = [row for row in spaced(completed, flags.rank_sample) if row not in completed[: flags.top]]
     return best + beside + [_of_study(name, row, out, True, 1) for row in rest]
 
 
@@ -151,7 +154,7 @@ def _work(contender: Contender, flags: Flags, study: str) -> TrainingProcess:
     given += ["--seeds", str(contender.seeds), "--out", str(contender.folder), "--resume"]
     given += ["--data-dir", str(flags.data_dir)]
     given += ["--data", flags.data] if flags.data else []
-    given += ["--sealed"] if contender.sealed else []
+    given += ["--no-test"] if contender.sealed else []
     return TrainingProcess(contender.name, tuple(given), contender.folder / "log.txt")
 
 
@@ -186,15 +189,15 @@ def _result(contender: Contender) -> dict[str, Any]:
     return found
 
 
-def _agreement(finished: Sequence[Contender], dozen: int) -> Correlation | None:
+def _agreement(finished: Sequence[Contender], rank_sample: int) -> Correlation | None:
     """Between brief scores and full ones of the first seed, for all that were trained both ways."""
-    if dozen < 2:
+    if rank_sample < 2:
         return None
     full = [_result(contender)["seeds"][0]["validation"]["accuracy"] for contender in finished]
     return correlation([contender.brief or 0.0 for contender in finished], full)
 
 
-def told(tau: Correlation | None, epochs: int) -> list[str]:
+def describe_agreement(tau: Correlation | None, epochs: int) -> list[str]:
     """What the agreement of brief and full scores means for the study."""
     if tau is None:
         return ["how far brief and full scores agree is not known: it takes four networks of unlike scores"]

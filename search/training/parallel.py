@@ -1,6 +1,7 @@
-"""Full trainings beside each other: a fresh `search train` for each, one a slot, until all are done.
+"""Runs `search train` processes side by side, one a slot, until all are done.
 
-A child is told only where its work is, writes a log, and can be gone on with; it does not know of the others.
+Each child gets its arguments, a device by its environment and a log file; it does not know of the others.
+Called by search/training/confirm.py and benchmarks/published.py.
 """
 
 import subprocess

@@ -1,4 +1,7 @@
-"""Pictures to classes, by the weights in a file: what `search predict` does. It knows no training."""
+"""Classifies image files with the weights in a file: `search predict`.
+
+Reads both, returns rows, writes nothing. Called by search/commands/training.py.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +19,8 @@ from trainer.evaluation import scores
 def classify(path: Path, images: Sequence[Path], top: int) -> list[dict[str, Any]]:
     """A row for each picture and class, the likeliest first; probability is the softmax of the scores.
 
-    CheckpointError for weights that cannot be read, DataError for a picture that is none.
+    Raises CheckpointError for weights that cannot be read, DataError for a picture that is none, and
+    ArchitectureError for a network of other than 1 or 3 channels.
     """
     found = weights.load(path)
     channels, side = found.architecture.channels, found.architecture.image_size

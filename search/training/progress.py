@@ -1,4 +1,7 @@
-"""What people see of a full training: a bar on a terminal, a line for each epoch elsewhere."""
+"""Progress of a full training on stderr: a bar on a terminal, a line for each epoch elsewhere.
+
+Called back by search/training/run.py, made by search/training/train.py.
+"""
 
 import time
 from collections.abc import Sequence
@@ -13,8 +16,8 @@ from trainer.outcome import EpochReport
 SECONDS = 10.0  # over which the pace is measured
 
 
-class Bar:
-    """Follows one seed after another; `images` are those of a batch."""
+class TrainingProgress:
+    """Follows one seed after another; `images` is the batch size."""
 
     def __init__(self, console: Console, seeds: int, images: int) -> None:
         self.console, self.seeds, self.images = console, seeds, images
@@ -23,10 +26,10 @@ class Bar:
         self.marks: list[tuple[float, int]] = []
         self.live = console.is_terminal
         columns = (BarColumn(32), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.description}"))
-        self.progress = Progress(*columns, console=console, transient=True, disable=not self.live)
-        self.task = self.progress.add_task("", total=None)
+        self.bar = Progress(*columns, console=console, transient=True, disable=not self.live)
+        self.task = self.bar.add_task("", total=None)
 
-    def begins(self, seed: int, done: Sequence[EpochReport]) -> None:
+    def on_seed(self, seed: int, done: Sequence[EpochReport]) -> None:
         """A seed starts, or goes on after epochs that were done before."""
         self.number, self.seed, self.marks = self.number + 1, seed, []
         self.last = done[-1] if done else None
@@ -34,15 +37,17 @@ class Bar:
             self.say(f"seed {seed} goes on after epoch {done[-1].epoch}")
 
     def on_batch(self, step: int, steps: int) -> None:
+        """After `step` of the `steps` of the whole training; moves the bar."""
         now = time.monotonic()
         self.marks.append((now, step))
         while now - self.marks[0][0] > SECONDS and len(self.marks) > 2:
             self.marks.pop(0)
         if self.live:
             described = f"{self._where()} {self._pace(steps)}"
-            self.progress.update(self.task, completed=step, total=steps, description=described)
+            self.bar.update(self.task, completed=step, total=steps, description=described)
 
     def on_epoch(self, report: EpochReport) -> None:
+        """After an epoch; a line where there is no terminal."""
         self.last = report
         if not self.live:
             steps = round(self.marks[-1][1] * report.epochs / report.epoch) if self.marks else 0
@@ -53,6 +58,7 @@ class Bar:
             )
 
     def say(self, line: str) -> None:
+        """A line with the time of day before it."""
         self.console.print(f"{datetime.now():%H:%M:%S} {line}", highlight=False, markup=False, soft_wrap=True)
 
     def _where(self) -> str:

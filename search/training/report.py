@@ -1,4 +1,7 @@
-"""A full training as one self-contained HTML page, and the same as JSON."""
+"""A full training as one self-contained HTML page, and the same as a JSON document.
+
+Reads the learning curves and test results in memory; returns text. Called by search/training/train.py.
+"""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -7,22 +10,25 @@ from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
-from search.study.report import STYLE
+from search.study.page import draw, html
 from search.study.statistics import Spread
 from search.study.text import percent, span, summary
-from search.training.run import Curve, Job
+from search.training.run import LearningCurve, TrainingJob
 from search.training.test_set import TestResult
 from space import cost
 from trainer.outcome import EpochReport
 from trainer.recipe import checks
 
+HEIGHT, CONFUSION_HEIGHT = 360, 560  # of figures, pixels
 COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2")
 
 
 def document(
-    job: Job, curves: Sequence[Curve], tests: Sequence[TestResult], spreads: Mapping[str, Spread]
+    job: TrainingJob,
+    curves: Sequence[LearningCurve],
+    tests: Sequence[TestResult],
+    spreads: Mapping[str, Spread],
 ) -> dict[str, Any]:
     """All that is known of the training, for programs."""
     spent = cost.total(job.architecture)
@@ -54,29 +60,33 @@ def _plain(found: Spread) -> dict[str, Any]:
 
 
 def page(
-    job: Job, curves: Sequence[Curve], tests: Sequence[TestResult], spreads: Mapping[str, Spread]
+    job: TrainingJob,
+    curves: Sequence[LearningCurve],
+    tests: Sequence[TestResult],
+    spreads: Mapping[str, Spread],
 ) -> str:
     """The page as text."""
     title = escape(job.subject.name)
     parts = [f"<h1>{title}</h1>", _about(job), _figures(spreads), *_warnings(job)]
     parts += ["<h2>Seeds</h2>", _seeds(curves, tests)]
     for name, unit, value in CURVES:
-        parts += [f"<h2>{name}</h2>", _draw(_curves(curves, unit, value))]
+        parts += [f"<h2>{name}</h2>", draw(_curves(curves, unit, value), HEIGHT)]
     if tests:
         classes = job.images.dataset.classes
-        parts += ["<h2>Test accuracy by class</h2>", _draw(_by_class(classes, tests))]
-        parts += ["<h2>Who is taken for whom</h2>", _note(tests), _draw(_confusion(classes, tests), 560)]
+        parts += ["<h2>Test accuracy by class</h2>", draw(_by_class(classes, tests), HEIGHT)]
+        parts += [
+            "<h2>Who is taken for whom</h2>",
+            _note(tests),
+            draw(_confusion(classes, tests), CONFUSION_HEIGHT),
+        ]
     parts += [
         "<h2>Recipe: what differs from the default</h2>",
         f"<pre>{escape(json.dumps(_recipe(job), indent=1))}</pre>",
     ]
-    head = f"<meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
-    script = f"<script>{get_plotlyjs()}</script>"
-    body = "\n".join(parts)
-    return f"<!doctype html><html lang=en><head>{head}{script}</head><body>{body}</body></html>\n"
+    return html(title, parts)
 
 
-def _about(job: Job) -> str:
+def _about(job: TrainingJob) -> str:
     spent = cost.total(job.architecture)
     return (
         f"<p>{escape(summary(job.architecture))}</p><p class=note>{spent.parameters:,} parameters,"
@@ -90,25 +100,25 @@ def _about(job: Job) -> str:
 def _figures(spreads: Mapping[str, Spread]) -> str:
     boxes = "".join(
         f"<div class=figure><b>{percent(found.mean)}</b>{escape(name)}<br>"
-        f"<span class=note>{escape(told(found))}</span></div>"
+        f"<span class=note>{escape(describe_spread(found))}</span></div>"
         for name, found in spreads.items()
     )
     return f"<div class=figures>{boxes}</div>"
 
 
-def told(found: Spread) -> str:
+def describe_spread(found: Spread) -> str:
     """What is known beyond the mean."""
     if found.deviation is None:
         return "one seed: how much a seed matters is not known"
     return f"standard deviation {100 * found.deviation:.2f}, 95% interval of the mean {found.interval}"
 
 
-def _warnings(job: Job) -> list[str]:
+def _warnings(job: TrainingJob) -> list[str]:
     found = checks.of_training(job.recipe, job.architecture)
     return [f"<p><b>Known mistake:</b> {escape(mistake.reason)}</p>" for mistake in found]
 
 
-def _seeds(curves: Sequence[Curve], tests: Sequence[TestResult]) -> str:
+def _seeds(curves: Sequence[LearningCurve], tests: Sequence[TestResult]) -> str:
     lines = []
     for i, curve in enumerate(curves):
         outcome = curve.outcome
@@ -146,7 +156,9 @@ CURVES: tuple[tuple[str, str, tuple[tuple[str, Callable[[EpochReport], float], s
 
 
 def _curves(
-    curves: Sequence[Curve], unit: str, lines: tuple[tuple[str, Callable[[EpochReport], float], str], ...]
+    curves: Sequence[LearningCurve],
+    unit: str,
+    lines: tuple[tuple[str, Callable[[EpochReport], float], str], ...],
 ) -> go.Figure:
     figure = go.Figure()
     for i, curve in enumerate(curves):
@@ -200,11 +212,5 @@ def _confusion(classes: Sequence[str], tests: Sequence[TestResult]) -> go.Figure
     return figure.update_yaxes(title="is", type="category", autorange="reversed")
 
 
-def _recipe(job: Job) -> dict[str, Any]:
+def _recipe(job: TrainingJob) -> dict[str, Any]:
     return job.recipe.model_dump(mode="json", exclude_defaults=True)
-
-
-def _draw(figure: go.Figure, height: int = 360) -> str:
-    figure.update_layout(template="plotly_white", height=height, margin={"l": 60, "r": 20, "t": 20, "b": 50})
-    html: str = figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False})
-    return html

@@ -1,8 +1,8 @@
-"""Full training: one network, a recipe and several seeds in a folder that can be gone on with at any time.
+"""Trains one network with several seeds in a folder, from where each seed's checkpoint is.
 
-The folder holds training.json (what is trained), architecture.json and recipe.json for people, and for each
-seed a checkpoint while it runs, then its weights and its curve. It knows neither terminals nor databases,
-and never reads a test image.
+Writes training.json (what is trained), architecture.json and recipe.json, and for each seed a checkpoint
+while it runs, then weights and learning curve. Called by search/training/train.py. Knows no terminal and no
+database, and never reads a test image.
 """
 
 import json
@@ -17,6 +17,7 @@ import torch
 from search.study.config import DataConfig, Images
 from search.study.network_reference import ResolvedNetwork
 from space.architecture import Architecture
+from space.document import flat
 from space.errors import UsageError
 from space.files import discard, replace
 from trainer import checkpoint as checkpoints, loop, weights
@@ -32,7 +33,7 @@ OnEpoch = Callable[[EpochReport], None]
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """What to train and where; `run` is common to all seeds of the folder."""
 
     subject: ResolvedNetwork
@@ -46,6 +47,7 @@ class Job:
 
     @property
     def architecture(self) -> Architecture:
+        """The network that is trained."""
         return self.subject.architecture
 
     def path(self, seed: int, kind: str) -> Path:
@@ -66,7 +68,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Curve:
+class LearningCurve:
     """A seed that was trained to the end: every epoch, and what it came to on validation images."""
 
     seed: int
@@ -75,28 +77,29 @@ class Curve:
 
     @property
     def best_epoch(self) -> int:
+        """The epoch of the highest validation accuracy, the first of several."""
         return max(self.epochs, key=lambda epoch: (epoch.validation_accuracy, -epoch.epoch)).epoch
 
 
 @dataclass(frozen=True)
-class Telling:
-    """Who hears of what happens; `begins` gets the seed and the epochs that were done before."""
+class JobCallbacks:
+    """What a training calls back; `on_seed` gets the seed and the epochs that were done before."""
 
-    begins: Callable[[int, Sequence[EpochReport]], None]
+    on_seed: Callable[[int, Sequence[EpochReport]], None]
     on_batch: OnBatch
     on_epoch: OnEpoch
     say: Callable[[str], None]
 
 
-def opened(job: Job, resume: bool) -> Job:
-    """The job in its folder, which is made, or is that of this very job and to be gone on with.
+def open_folder(job: TrainingJob, resume: bool) -> TrainingJob:
+    """Makes the job's folder, or takes up the one that holds this very job; returns it with its run's id.
 
-    UsageError: another training is there, or this one and `resume` is not said.
+    Raises UsageError: another training is there, or this one and `resume` is not said.
     """
     path = job.folder / "training.json"
     if not path.exists():
         job = _with_run(job, uuid4().hex)
-        for name, document in _papers(job).items():
+        for name, document in _documents(job).items():
             replace(job.folder / name, _json(document))
         return job
     if not resume:
@@ -107,7 +110,7 @@ def opened(job: Job, resume: bool) -> Job:
     return _with_run(job, str(there["run"]))
 
 
-def _papers(job: Job) -> dict[str, Any]:
+def _documents(job: TrainingJob) -> dict[str, Any]:
     """training.json comes last: a folder without it holds nothing."""
     document = job.document()
     return {
@@ -117,10 +120,10 @@ def _papers(job: Job) -> dict[str, Any]:
     }
 
 
-def train(job: Job, seed: int, telling: Telling) -> Curve:
+def train(job: TrainingJob, seed: int, callbacks: JobCallbacks) -> LearningCurve:
     """One seed, from where its checkpoint is; at once where it is done.
 
-    CheckpointError: the checkpoint is damaged, or of another training, and is left as it is.
+    Raises CheckpointError: the checkpoint is damaged, or of another training, and is left as it is.
     """
     done = _done(job, seed)
     if done:
@@ -131,11 +134,11 @@ def train(job: Job, seed: int, telling: Telling) -> Curve:
             job.architecture, job.recipe, job.images.dataset, job.images.split, seed, job.device
         )
         epochs += checkpoints.load(path, identity).reports
-    telling.begins(seed, epochs)
+    callbacks.on_seed(seed, epochs)
 
     def on_epoch(report: EpochReport) -> None:
         epochs.append(report)
-        telling.on_epoch(report)
+        callbacks.on_epoch(report)
 
     fitted = loop.fit(
         job.architecture,
@@ -145,17 +148,17 @@ def train(job: Job, seed: int, telling: Telling) -> Curve:
         seed=seed,
         device=job.device,
         on_epoch=on_epoch,
-        on_batch=telling.on_batch,
+        on_batch=callbacks.on_batch,
         checkpoint=path,
         checkpoint_seconds=0,
-        say=telling.say,
+        say=callbacks.say,
     )
-    curve = Curve(seed, tuple(epochs), fitted.outcome)
+    curve = LearningCurve(seed, tuple(epochs), fitted.outcome)
     _keep(job, curve, fitted)
     return curve
 
 
-def _keep(job: Job, curve: Curve, fitted: loop.Fitted) -> None:
+def _keep(job: TrainingJob, curve: LearningCurve, fitted: loop.Fitted) -> None:
     about = {
         "subject": job.subject.name,
         "seed": curve.seed,
@@ -176,20 +179,20 @@ def _keep(job: Job, curve: Curve, fitted: loop.Fitted) -> None:
     discard(job.path(curve.seed, "checkpoint"))
 
 
-def _done(job: Job, seed: int) -> Curve | None:
+def _done(job: TrainingJob, seed: int) -> LearningCurve | None:
     path = job.path(seed, "json")
     if not path.exists() or not job.path(seed, "safetensors").exists():
         return None
     found = _read(path)
     try:
         epochs = tuple(EpochReport(**epoch) for epoch in found["epochs"])
-        return Curve(found["seed"], epochs, Outcome(**found["outcome"]))
+        return LearningCurve(found["seed"], epochs, Outcome(**found["outcome"]))
     except (KeyError, TypeError) as error:
         raise UsageError(f"{path} is not of this version; delete it to train the seed again") from error
 
 
-def _with_run(job: Job, run: str) -> Job:
-    return Job(**{**{name: getattr(job, name) for name in job.__dataclass_fields__}, "run": run})
+def _with_run(job: TrainingJob, run: str) -> TrainingJob:
+    return TrainingJob(**{**{name: getattr(job, name) for name in job.__dataclass_fields__}, "run": run})
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -207,17 +210,10 @@ def _json(document: Any) -> bytes:
 
 
 def _differences(was: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    there, here = _flat({key: was.get(key) for key in LISTED}), _flat({key: now[key] for key in LISTED})
+    there, here = flat({key: was.get(key) for key in LISTED}), flat({key: now[key] for key in LISTED})
     for name in {**there, **here}:
         if there.get(name) != here.get(name):
             yield name, (there.get(name), here.get(name))
-
-
-def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found = dict[str, Any]()
-    for name, value in document.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found
 
 
 def _short(value: object) -> str:

@@ -1,6 +1,7 @@
-"""The sealed test set, opened once for each trained network: accuracy, also by class, and all confusions.
+"""Evaluates trained weights on the test images, once for each seed: accuracy, by class, confusion matrix.
 
-What several seeds come to is their mean with its interval. It never chooses anything.
+Reads the weights that search/training/run.py left; called by search/training/train.py after the last seed.
+Nothing is chosen by these figures.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from search.study.statistics import Spread, spread
-from search.training.run import Curve, Job
+from search.training.run import LearningCurve, TrainingJob
 from space.errors import CheckpointError, DataError
 from trainer import initialisation, weights
 from trainer.evaluation import scores
@@ -28,7 +29,7 @@ class TestResult:
     confusion: tuple[tuple[int, ...], ...]
 
 
-def open_test_set(job: Job) -> tuple[torch.Tensor, torch.Tensor] | None:
+def open_test_set(job: TrainingJob) -> tuple[torch.Tensor, torch.Tensor] | None:
     """The test images and labels on the job's device; None where the data set has none."""
     try:
         images, labels = job.images.dataset.open_test()
@@ -37,8 +38,12 @@ def open_test_set(job: Job) -> tuple[torch.Tensor, torch.Tensor] | None:
     return torch.from_numpy(images).to(job.device), torch.from_numpy(labels)
 
 
-def test(job: Job, seed: int, images: torch.Tensor, labels: torch.Tensor) -> TestResult:
-    """The weights that the seed has left, on all test images. CheckpointError: they are not its weights."""
+def evaluate(job: TrainingJob, seed: int, images: torch.Tensor, labels: torch.Tensor) -> TestResult:
+    """The weights that the seed has left, on all test images.
+
+    `images` is (n, height, width, channels), uint8, on the job's device; `labels` (n,), int64, on the CPU.
+    Raises CheckpointError where the file does not hold the weights of this network.
+    """
     found = weights.load(job.path(seed, "safetensors"))
     if found.architecture.fingerprint != job.architecture.fingerprint:
         raise CheckpointError(f"{job.path(seed, 'safetensors')} holds weights of another network")
@@ -60,7 +65,7 @@ def test(job: Job, seed: int, images: torch.Tensor, labels: torch.Tensor) -> Tes
     )
 
 
-def summary(curves: Sequence[Curve], tests: Sequence[TestResult]) -> dict[str, Spread]:
+def summarise(curves: Sequence[LearningCurve], tests: Sequence[TestResult]) -> dict[str, Spread]:
     """Over the seeds: last and best validation accuracy, and test accuracy where there is one."""
     found = {
         "validation accuracy, last epoch": spread([curve.outcome.accuracy for curve in curves]),

@@ -1,27 +1,28 @@
-"""What `search train` does: from flags to a folder of weights, figures and a page, and to rows of the store.
+"""`search train`: from flags to a folder of weights, results and a page, and to rows of the store.
 
-Everything that can be wrong is found before the first step. Files are written before the database hears.
+Resolves network, recipe and images, calls run.py, test_set.py and report.py, and stores one row for each
+seed. Called by search/commands/training.py. Everything that can be wrong is found before the first step;
+files are written before rows, so that a store out of reach loses nothing.
 """
 
 import json
-import platform
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from search import settings
 from search.machine import signals
 from search.study import config as study_config, network_reference
 from search.study.config import DataConfig, Images
+from search.study.console import stderr_console
 from search.study.network_reference import ResolvedNetwork
 from search.study.statistics import Spread
+from search.study.versions import OF_TRAINING, installed_versions
 from search.training import report as training_report, run as training_run, test_set
-from search.training.progress import Bar
-from search.training.run import Curve, Job, Telling
+from search.training.progress import TrainingProgress
+from search.training.run import JobCallbacks, LearningCurve, TrainingJob
 from search.training.test_set import TestResult
 from space import cost
 from space.errors import DataError, EnvironmentProblem, RecipeError, StorageError
@@ -53,31 +54,38 @@ class Flags:
     device: str | None = None
     resume: bool = False
     like: str | None = None
-    sealed: bool = False
+    no_test: bool = False
 
 
 def train_network(flags: Flags) -> int:
-    """Trains every seed, then opens the test set. Returns the exit code."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    """Trains every seed, then opens the test set. Returns the exit code.
+
+    Raises what `make` raises, CheckpointError for a checkpoint of something else, and EnvironmentProblem
+    where the files are written but the store does not take the rows.
+    """
+    console = stderr_console()
     job = make(flags)
     engine = database.connect(flags.storage)
     try:
         database.prepare(engine)
-        job = training_run.opened(job, flags.resume)
+        job = training_run.open_folder(job, flags.resume)
         _say_job(console, job)
         curves = _train(console, job)
-        tests, spreads = _finish(console, job, curves, flags.sealed)
+        tests, spreads = _finish(console, job, curves, flags.no_test)
         _store(engine, job, curves, tests)
     finally:
         engine.dispose()
     for name, found in spreads.items():
-        console.print(f"{name}: {100 * found.mean:.2f}%, {training_report.told(found)}")
+        console.print(f"{name}: {100 * found.mean:.2f}%, {training_report.describe_spread(found)}")
     console.print(f"wrote {job.folder}: result.json, report.html, architecture.json, recipe.json, weights")
     return 0
 
 
-def make(flags: Flags) -> Job:
-    """The job that the flags mean. Raises what is wrong with a file, the recipe or the data."""
+def make(flags: Flags) -> TrainingJob:
+    """The job that the flags mean.
+
+    Raises ArchitectureError, StudyError, RecipeError, DataError or DeviceError.
+    """
     found = network_reference.resolve(flags.network, flags.storage)
     if flags.like:
         found = network_reference.like(found, flags.like, flags.storage)
@@ -87,7 +95,7 @@ def make(flags: Flags) -> Job:
     name = found.name.removeprefix(network_reference.PUBLISHED).replace(":", "-")
     seeds = tuple(range(flags.first_seed, flags.first_seed + flags.seeds))
     folder = flags.out or Path(f"training-{name}")
-    return Job(found, recipe, data, images, seeds, device, folder, run="")
+    return TrainingJob(found, recipe, data, images, seeds, device, folder, run="")
 
 
 def _recipe(flags: Flags, found: ResolvedNetwork, data: DataConfig) -> Recipe:
@@ -112,14 +120,11 @@ def _data(flags: Flags, found: ResolvedNetwork) -> tuple[DataConfig, Images]:
     )
     if was and dataset.digest != was.digest:
         raise DataError(f"{dataset.spec} holds other images than {was.name}, with which the study was made")
-    small = len(dataset.labels) < settings.SMALL
-    share = settings.SMALL_VALIDATION_SHARE if small else settings.VALIDATION_SHARE
-    share, seed = (was.validation_share, was.split_seed) if was else (share, 0)
-    images = Images(dataset, datasets.split(dataset, seed, share, flags.train_images))
-    return study_config.describe(dataset.spec, images, flags.train_images, share, seed), images
+    share, seed = (was.validation_share, was.split_seed) if was else (None, 0)
+    return study_config.split_images(dataset, flags.train_images, share, seed)
 
 
-def _say_job(console: Console, job: Job) -> None:
+def _say_job(console: Console, job: TrainingJob) -> None:
     spent, recipe = cost.total(job.architecture), job.recipe
     console.print(
         f"network  {job.subject.name}: {spent.parameters:,} parameters, {spent.macs:,} multiply-accumulates"
@@ -137,38 +142,38 @@ def _say_job(console: Console, job: Job) -> None:
         console.print(f"warning  {mistake.reason}")
 
 
-def _train(console: Console, job: Job) -> list[Curve]:
-    bar = Bar(console, len(job.seeds), min(job.recipe.batch_size, job.data.train_images))
-    telling = Telling(bar.begins, bar.on_batch, bar.on_epoch, bar.say)
+def _train(console: Console, job: TrainingJob) -> list[LearningCurve]:
+    progress = TrainingProgress(console, len(job.seeds), min(job.recipe.batch_size, job.data.train_images))
+    callbacks = JobCallbacks(progress.on_seed, progress.on_batch, progress.on_epoch, progress.say)
     try:
-        with signals.sigterm_raises(), bar.progress:
-            return [training_run.train(job, seed, telling) for seed in job.seeds]
+        with signals.sigterm_raises(), progress.bar:
+            return [training_run.train(job, seed, callbacks) for seed in job.seeds]
     except (KeyboardInterrupt, SystemExit):
-        kept = job.path(bar.seed, "checkpoint").exists()
+        kept = job.path(progress.seed, "checkpoint").exists()
         where = "its last epoch" if kept else "its start"
-        console.print(f"stopped: with --resume --out {job.folder} seed {bar.seed} goes on from {where}")
+        console.print(f"stopped: with --resume --out {job.folder} seed {progress.seed} goes on from {where}")
         raise
 
 
 def _finish(
-    console: Console, job: Job, curves: list[Curve], sealed: bool
+    console: Console, job: TrainingJob, curves: list[LearningCurve], no_test: bool
 ) -> tuple[list[TestResult], dict[str, Spread]]:
     """The tests of every seed, and what all came to; a seed that was tested is not tested again."""
     before = _tested(job)
-    missing = [] if sealed else [seed for seed in job.seeds if seed not in before]
+    missing = [] if no_test else [seed for seed in job.seeds if seed not in before]
     opened = test_set.open_test_set(job) if missing else None
     if missing and opened is None:
         console.print(f"{job.data.name} has no test images: the figures are of validation images alone")
-    now = {seed: test_set.test(job, seed, *opened) for seed in missing} if opened else {}
+    now = {seed: test_set.evaluate(job, seed, *opened) for seed in missing} if opened else {}
     tests = [(before | now)[seed] for seed in job.seeds if seed in before | now]
-    spreads = test_set.summary(curves, tests)
+    spreads = test_set.summarise(curves, tests)
     document = training_report.document(job, curves, tests, spreads)
     replace(job.folder / "result.json", (json.dumps(document, indent=1) + "\n").encode())
     replace(job.folder / "report.html", training_report.page(job, curves, tests, spreads).encode())
     return tests, spreads
 
 
-def _tested(job: Job) -> dict[int, TestResult]:
+def _tested(job: TrainingJob) -> dict[int, TestResult]:
     """The tests that a result here holds, by seed."""
     try:
         seeds = json.loads((job.folder / "result.json").read_text(encoding="utf-8"))["seeds"]
@@ -177,7 +182,7 @@ def _tested(job: Job) -> dict[int, TestResult]:
         return {}
 
 
-def _store(engine: Engine, job: Job, curves: list[Curve], tests: list[TestResult]) -> None:
+def _store(engine: Engine, job: TrainingJob, curves: list[LearningCurve], tests: list[TestResult]) -> None:
     rows = [_row(job, curve, tests[i] if tests else None) for i, curve in enumerate(curves)]
     try:
         trainings.save(engine, rows)
@@ -189,12 +194,7 @@ def _store(engine: Engine, job: Job, curves: list[Curve], tests: list[TestResult
         ) from error
 
 
-def _versions() -> dict[str, str]:
-    packages = ("parsimony", "torch", "torchvision", "numpy")
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}
-
-
-def _row(job: Job, curve: Curve, test: TestResult | None) -> Training:
+def _row(job: TrainingJob, curve: LearningCurve, test: TestResult | None) -> Training:
     spent, outcome = cost.total(job.architecture), curve.outcome
     return Training(
         run=job.run,
@@ -218,6 +218,6 @@ def _row(job: Job, curve: Curve, test: TestResult | None) -> Training:
         test_images=test.images if test else None,
         seconds=outcome.seconds,
         device=str(job.device),
-        versions=_versions(),
+        versions=installed_versions(OF_TRAINING),
         folder=str(job.folder.resolve()),
     )

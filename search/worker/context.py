@@ -87,7 +87,7 @@ def open_context(
 ) -> Iterator[WorkerContext]:
     """Opens what the study's plan names. Raises DataError, DeviceError."""
     optuna_study.quiet()
-    plan = StudyConfig.of(record.settings)
+    plan = StudyConfig.from_record(record.settings)
     images = open_images(plan.data, assignment.data_dir, assignment.data)
     device, train = make_training_function(plan, images, say, memory=assignment.trial_memory)
     trial_seconds = assignment.trial_seconds

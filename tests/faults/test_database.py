@@ -330,10 +330,10 @@ def test_a_server_that_stays_away_ends_the_search_with_its_spool_kept(
     check: Callable[..., Any],
     keep: Callable[[Figures], None],
 ) -> None:
-    """Longer than the patience: code 5 and one line; the next launch takes in what was owed."""
+    """Longer than the timeout: code 5 and one line; the next launch takes in what was owed."""
     search = search_on(server.url())
     search.orders(seconds=0.2)
-    launcher = search.launch(8, "--database-patience", "3s")
+    launcher = search.launch(8, "--database-timeout", "3s")
     wait_until(lambda: search.trained() > 1 and search.training(), "some trials")
     server.stop()
     assert launcher.code() == 5, launcher.said()
@@ -345,7 +345,7 @@ def test_a_server_that_stays_away_ends_the_search_with_its_spool_kept(
     server.start()
     search.fault()
     search.launch(8).require(0)
-    figures = search.settle(check, "PostgreSQL away for longer than the patience", 8)
+    figures = search.settle(check, "PostgreSQL away for longer than the timeout", 8)
     states = [row.state for row in search.ask(candidates.candidates)]
     assert states.count(State.COMPLETED) == 8
     keep(figures)

@@ -98,7 +98,7 @@ def test_a_disk_that_stays_full_ends_the_search_and_the_next_goes_on(
 ) -> None:
     search = search_on(f"sqlite:///{small_disk / 'search.db'}")
     search.orders(seconds=0.1)
-    launcher = search.launch(10, "--database-patience", "3s")
+    launcher = search.launch(10, "--database-timeout", "3s")
     wait_until(lambda: search.trained() > 1 and search.training(), "some trials")
     ballast = fill(small_disk)
     assert launcher.code() == 5, launcher.said()
@@ -107,7 +107,7 @@ def test_a_disk_that_stays_full_ends_the_search_and_the_next_goes_on(
     ballast.unlink()
     search.fault()
     search.launch(10).require(0)
-    keep(search.settle(check, "disk full under the database, for longer than the patience", 10))
+    keep(search.settle(check, "disk full under the database, for longer than the timeout", 10))
 
 
 def test_a_full_disk_under_postgresql_is_waited_for(

@@ -19,10 +19,10 @@ from storage.studies import Study
 
 def ended(url: str, folder: Path, trained: int, trials: int) -> tuple[Engine, Study, list[Candidate]]:
     """A study with so many trained trials, and one that was cancelled after them."""
-    plan = make_plan()
-    engine, record = make_study(url, plan, trials)
-    with optuna_study.open_study(url, record.name, plan) as opened:
-        own = make_bench(opened, engine, record, FakeTraining(), plan, folder)
+    config = make_plan()
+    engine, record = make_study(url, config, trials)
+    with optuna_study.open_study(url, record.name, config) as opened:
+        own = make_bench(opened, engine, record, FakeTraining(), config, folder)
         for _ in range(trained):
             worker_trial.run(own, take(engine, record))
         if trained < trials:

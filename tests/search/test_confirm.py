@@ -27,7 +27,7 @@ def test_a_study_is_confirmed_and_its_export_says_so(
     brief = ("--epochs", 1, "--max-params", 5_000, "--pruner", "none", "--workers", 1)
     launched = finish(start(*search, *brief, *store, cwd=tmp_path))
     assert launched.code == 0, launched.err
-    full = ("--epochs", 1, "--top", 1, "--seeds", 2, "--dozen", 3, "--workers", 2, "--format", "json")
+    full = ("--epochs", 1, "--top", 1, "--seeds", 2, "--rank-sample", 3, "--workers", 2, "--format", "json")
     done = run(capsys, "confirm", "s", *full, *store)
     assert done.code == 0, done.err
     (row,) = json.loads(done.out)
@@ -60,10 +60,10 @@ def test_kendalls_tau_is_that_of_scipy() -> None:
 
 
 def test_a_low_agreement_asks_for_longer_brief_trainings() -> None:
-    low = confirm.told(Correlation(0.3, Interval(-0.2, 0.7), 12), 8)
+    low = confirm.describe_agreement(Correlation(0.3, Interval(-0.2, 0.7), 12), 8)
     assert low[0] == "brief and full scores: Kendall's tau 0.30 (95% -0.20 to 0.70, 12 networks)"
     assert "search again with --epochs 16 or more" in low[1]
-    assert len(confirm.told(Correlation(0.8, Interval(0.5, 0.9), 12), 8)) == 1
+    assert len(confirm.describe_agreement(Correlation(0.8, Interval(0.5, 0.9), 12), 8)) == 1
 
 
 def test_a_dozen_reaches_from_the_best_to_the_worst() -> None:

@@ -47,7 +47,7 @@ def require_books_agree(url: str, trials: int) -> dict[State, int]:
         tally = candidates.tally(engine, record.id)
         rows = candidates.candidates(engine, record.id)
         assert leases.running(engine, record.id) == []
-        with optuna_study.open_study(url, record.name, StudyConfig.of(record.settings)) as study:
+        with optuna_study.open_study(url, record.name, StudyConfig.from_record(record.settings)) as study:
             known = study.get_trials(deepcopy=False)
     assert sum(tally[state] for state in TRAINED) == trials
     assert tally[State.RUNNING] == 0
