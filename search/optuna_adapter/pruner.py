@@ -23,7 +23,8 @@ class Median(optuna.pruners.MedianPruner):
 
 
 def make_pruner(name: PrunerName, epochs: int) -> optuna.pruners.BasePruner:
-    """Pruners that leave the first third of a training alone: what starts slowly may end well."""
+    """Pruners that leave the first third of a training of so many epochs alone: what starts slowly may end
+    well."""
     warm_up = epochs // 3 + 1
     if name == "median":
         return Median(warm_up)

@@ -1,6 +1,7 @@
 """Optuna's own contract tests, on our storage and our sampler: who knows Optuna finds nothing else here."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from uuid import uuid4
 
 import optuna
@@ -21,31 +22,39 @@ from storage import database
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs: they ask for what is deprecated or experimental
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def opened(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[PlainStorage]:
-    """One for all contract tests: to open a storage takes longer than most of them."""
+@contextmanager
+def opened(url: str) -> Iterator[PlainStorage]:
+    """One for all contract tests of a database: to open a storage takes longer than most of them."""
     optuna_study.quiet()
-    url = f"sqlite:///{tmp_path_factory.mktemp('contracts') / 'store.db'}"
-    if request.param == "postgres":
-        server: Postgres = request.getfixturevalue("postgres")
-        name = f"contracts_{uuid4().hex}"
-        with psycopg.connect(server.url(), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-        url = server.url(name)
     database.connect(url).dispose()  # a file writes ahead from then on, as in a search
     with optuna_storage.open_storage(url) as storage:
         assert type(storage) is FastStorage
         yield storage
 
 
+@pytest.fixture(scope="module")
+def in_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlainStorage]:
+    with opened(f"sqlite:///{tmp_path_factory.mktemp('contracts') / 'store.db'}") as storage:
+        yield storage
+
+
+@pytest.fixture(scope="module")
+def on_server(postgres: Postgres) -> Iterator[PlainStorage]:
+    name = f"contracts_{uuid4().hex}"
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    with opened(postgres.url(name)) as storage:
+        yield storage
+
+
 class TestStorage(StorageTestCase):
-    @pytest.fixture(params=["plain", "behind the cache"])
-    def storage(self, request: pytest.FixtureRequest, opened: PlainStorage) -> BaseStorage:
-        for study in opened.get_all_studies():
-            opened.delete_study(study._study_id)
-        return opened if request.param == "plain" else _CachedStorage(opened)
+    @pytest.fixture(params=["in_file", "on_server", "behind the cache"])
+    def storage(self, request: pytest.FixtureRequest) -> BaseStorage:
+        cached = request.param == "behind the cache"
+        storage: PlainStorage = request.getfixturevalue("in_file" if cached else request.param)
+        for study in storage.get_all_studies():
+            storage.delete_study(study._study_id)
+        return _CachedStorage(storage) if cached else storage
 
 
 class Sampler:

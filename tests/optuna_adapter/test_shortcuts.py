@@ -31,7 +31,7 @@ from space.errors import DivergedError
 from storage import candidates, leases
 from storage.leases import Claim
 
-TRIALS = 16  # beyond the ten random ones of TPE and the ten that the median waits for
+TRIALS = 14  # beyond the ten random ones of TPE and the ten that the median waits for
 
 COMPARED = (
     "number", "state", "params", "distributions", "values", "intermediate_values", "user_attrs",
