@@ -36,6 +36,9 @@ SMALL_VALIDATION_SHARE = 0.2  # below SMALL images, where a tenth would leave to
 SMALL = 10_000
 
 
+PLAIN_OPTUNA = "SEARCH_PLAIN_OPTUNA"
+
+
 def data_dir(environment: Mapping[str, str] = os.environ) -> Path:
     """Where data sets and their caches live unless --data-dir says otherwise."""
     cache = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
@@ -48,8 +51,14 @@ def child_environment(
     """What a worker inherits: the database by environment (never by argv, which everyone can read), its
     device, and one thread a process, since two beside a busy neighbour run ten times slower."""
     own = {key: value for key, value in environment.items() if not key.startswith("SEARCH_")}
+    own |= {key: environment[key] for key in (PLAIN_OPTUNA,) if key in environment}
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     return {**own, **threads, **device, "SEARCH_STORAGE": storage}
+
+
+def plain_optuna(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether Optuna is to be used without our shortcuts, to find out whether a fault is theirs."""
+    return environment.get(PLAIN_OPTUNA, "") not in ("", "0")
 
 
 def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str] | None:

@@ -1,10 +1,13 @@
 """The optimizer of a recipe, built, steered and stepped. It knows no schedule.
 
 Nothing is compiled here, so torch's compiler is not loaded. torch's optimizers load it merely to keep it away
-from some of their methods, which costs every process a second or more and 150 MB.
+from some of their methods, which costs every process a second or more and 150 MB. That is prevented where
+torch is as it was when this was tested, and else left as it is: slower, with the same numbers.
 """
 
 import inspect
+import logging
+from functools import cache
 from typing import Any
 
 import torch
@@ -42,9 +45,31 @@ CLASSES = {
 
 def _keep_compiler_out() -> None:
     """Marks methods as those that torch's compiler has been told to leave alone (torch/_compile.py)."""
-    for name in ("add_param_group", "zero_grad", "load_state_dict"):
+    if not _is_known():
+        return
+    for name in DISABLED:
         plain = inspect.unwrap(getattr(torch.optim.Optimizer, name))
-        vars(plain).setdefault("__dynamo_disable", plain)
+        vars(plain).setdefault(MARK, plain)
+
+
+DISABLED = ("add_param_group", "zero_grad", "load_state_dict")  # methods that torch keeps its compiler from
+MARK = "__dynamo_disable"  # attribute of such a method: what to call in its place
+
+
+@cache
+def _is_known() -> bool:
+    """Whether this torch wraps its methods as 2.15 does, with a mark that we can set; says once if not."""
+    inner = getattr(torch, "_disable_dynamo", lambda plain: plain)(lambda: None)
+    known = MARK in getattr(getattr(inner, "__code__", None), "co_consts", ()) and all(
+        hasattr(getattr(torch.optim.Optimizer, name), "__wrapped__") for name in DISABLED
+    )
+    if not known:
+        logging.getLogger(__name__).warning(
+            "torch %s is not as it was tested: its optimizers load its compiler, slower and with the same"
+            " numbers",
+            torch.__version__,
+        )
+    return known
 
 
 def _arguments(recipe: Recipe) -> dict[str, Any]:
@@ -72,5 +97,8 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float | No
 
 def advance(optimizer: torch.optim.Optimizer) -> None:
     """optimizer.step(), without the wrappers that serve profilers, hooks and the compiler."""
+    if not _is_known():
+        optimizer.step()
+        return
     with torch.no_grad():
         inspect.unwrap(type(optimizer).step)(optimizer)

@@ -35,7 +35,7 @@ from optuna.storages._rdb import models
 from sqlalchemy import Connection, Engine, create_engine, insert, text
 
 from search.machine.device_lock import DeviceLock
-from search.optuna_adapter import storage as optuna_storage, study as optuna_study
+from search.optuna_adapter import statements, storage as optuna_storage, study as optuna_study
 from search.recording.outage import Outage
 from search.study.config import DataConfig, StudyConfig
 from search.study.files import StudyFiles
@@ -150,8 +150,8 @@ def _store(connection: Connection, study_id: int, known: Sequence[optuna.trial.F
             "number": number,
             "study_id": study_id,
             "state": one.state,
-            "datetime_start": optuna_storage.as_utc(one.datetime_start),
-            "datetime_complete": optuna_storage.as_utc(one.datetime_complete),
+            "datetime_start": statements.as_utc(one.datetime_start),
+            "datetime_complete": statements.as_utc(one.datetime_complete),
         }
         for number, one in enumerate(known)
     ]
@@ -160,13 +160,11 @@ def _store(connection: Connection, study_id: int, known: Sequence[optuna.trial.F
     parts: dict[str, list[dict[str, Any]]] = {"values": []}
     for trial_id, one in zip(ids, known, strict=True):
         value, kind = models.TrialValueModel.value_to_stored_repr(one.value or 0.0)
-        mine = optuna_storage.parts_of(one) | {
-            "values": [{"objective": 0, "value": value, "value_type": kind}]
-        }
+        mine = statements.parts_of(one) | {"values": [{"objective": 0, "value": value, "value_type": kind}]}
         for part, entries in mine.items():
             parts.setdefault(part, []).extend({**entry, "trial_id": trial_id} for entry in entries)
     for part, entries in parts.items():
-        connection.execute(insert(optuna_storage.PARTS[part].__table__), entries)
+        connection.execute(insert(statements.PARTS[part].__table__), entries)
 
 
 def _known(asked: Remembering, network: Architecture, scores: list[float]) -> optuna.trial.FrozenTrial:

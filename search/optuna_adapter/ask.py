@@ -1,7 +1,9 @@
-"""Asks Optuna for a network in one transaction, not in one for each of thirty parameters.
+"""Asks Optuna for the parameters of a network in one transaction, not in one for each of thirty parameters.
 
-The sampler answers for a draft of the trial, in memory; once all is chosen the trial is stored at once, and
-no other worker ever sees half of it. The answers are those of study.ask(), which a test holds.
+Reads the study's trials once and writes one running trial. The sampler answers for a draft of it, in memory;
+once all is chosen the trial is stored at once, and no other worker ever sees half of it. The answers are
+those of study.ask(), which a test holds and which is asked where shortcuts are off. Called by
+worker/trial.py.
 """
 
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -17,6 +19,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from search.optuna_adapter import shortcuts
 from space.sampling import Suggest
 from storage.records import Candidate, State
 
@@ -67,6 +70,7 @@ class PendingTrial:
         self.study = optuna.Study(study.study_name, aside, sampler=study.sampler)
         self.kept = study
         self.trial = _empty()
+        study.sampler.before_trial(self.study, self.trial)
         self.space = study.sampler.infer_relative_search_space(self.study, self.trial)
         self.relative = study.sampler.sample_relative(self.study, self.trial, self.space)
 
@@ -111,7 +115,9 @@ def ask(
     """The next trial, with all of its parameters, and what they mean: one that is queued, else what the
     sampler chooses.
 
-    draw(suggest) asks for the parameters, and describe(drawn) returns the attributes of the trial.
+    draw(suggest) asks for the parameters, and describe(drawn) returns the attributes of the trial. Raises
+    what they and the storage do; ValueError where a categorical parameter has other choices than in the
+    study.
     """
     trials = study.get_trials(deepcopy=False)
     waiting = any(trial.state == TrialState.WAITING for trial in trials)  # its parameters are fixed
@@ -127,10 +133,10 @@ def ask(
 
 
 def can_draft(study: optuna.Study) -> bool:
-    """Whether a draft gets the answers that a stored trial would: Hyperband shows a sampler one bracket, by
-    the trial's number."""
+    """Whether shortcuts are on and a draft gets the answers that a stored trial would: Hyperband shows a
+    sampler one bracket, by the trial's number."""
     hyperband = isinstance(study.pruner, optuna.pruners.HyperbandPruner)
-    return isinstance(study.sampler, DRAFTING) and not hyperband
+    return shortcuts.enabled() and isinstance(study.sampler, DRAFTING) and not hyperband
 
 
 def _empty() -> FrozenTrial:
@@ -155,7 +161,10 @@ def _only(distribution: BaseDistribution) -> float:
 
 
 def ask_again(study: optuna.Study, broken: Candidate) -> Trial:
-    """A trial of the network of one that broke off: the next attempt at a lost one, else the same."""
+    """A trial of the network of one that broke off: the next attempt at a lost one, else the same.
+
+    Raises StopIteration where Optuna does not have the one that broke off.
+    """
     dead = trial_of(study, broken.number)
     attempt = broken.attempt + 1 if broken.state == State.LOST else broken.attempt
     again = create_trial(
@@ -174,5 +183,5 @@ def ask_again(study: optuna.Study, broken: Candidate) -> Trial:
 
 
 def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
-    """Optuna's trial of this number."""
+    """Optuna's trial of this number. Raises StopIteration where there is none."""
     return next(trial for trial in study.get_trials(deepcopy=False) if trial.number == number)

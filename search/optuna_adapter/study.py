@@ -1,6 +1,7 @@
-"""The study as Optuna sees it: its storage, samplers and pruners, and how our ledger answers it.
+"""The study as Optuna sees it: makes it, opens it with its pruner, and tells it of a network over the budget.
 
-Optuna proposes and remembers; the ledger (storage/) decides what counts. Nothing is trained here.
+Reads and writes Optuna's tables alone. Optuna proposes and remembers; the ledger (storage/) decides what
+counts. Called by the launcher, by workers, and by commands that repair or recover.
 """
 
 import warnings
@@ -24,7 +25,10 @@ def quiet() -> None:
 
 
 def create(url: str, name: str, plan: StudyConfig) -> None:
-    """Makes Optuna's study; goes on with it where a launch broke off between its record and ours."""
+    """Makes Optuna's study; goes on with it where a launch broke off between its record and ours.
+
+    Raises what open_storage() does.
+    """
     with open_storage(url) as storage:
         study = optuna.create_study(
             storage=storage, study_name=name, direction="maximize", load_if_exists=True
@@ -36,7 +40,10 @@ def create(url: str, name: str, plan: StudyConfig) -> None:
 
 @contextmanager
 def open_study(url: str, name: str, plan: StudyConfig) -> Iterator[optuna.Study]:
-    """The study with its pruner; the sampler comes with each claim."""
+    """The study with its pruner; the sampler comes with each claim.
+
+    Raises StudyError where Optuna's part of it is gone, and what open_storage() does.
+    """
     with open_storage(url) as storage:
         pruner = make_pruner(plan.pruner, plan.recipe.epochs)
         try:
@@ -47,7 +54,10 @@ def open_study(url: str, name: str, plan: StudyConfig) -> Iterator[optuna.Study]
 
 
 def constrain(trial: Trial, verdict: Verdict) -> None:
-    """Tells Optuna by how much a network exceeds the budget, if it does."""
+    """Tells Optuna by how much a network exceeds the budget, if it does.
+
+    Raises Optuna's UpdateFinishedTrialError where the trial has ended, and what the storage does.
+    """
     if not verdict.fits:
         for name, violation in verdict.violations.items():
             trial.set_constraint(name, violation)

@@ -1,4 +1,8 @@
-"""What Optuna is told of a trial, and how its trials are made to agree with the ledger."""
+"""What Optuna is told of a trial that is not trained or was lost, and how it is made to agree with ours.
+
+Reads both, and writes to Optuna's study alone, by its public interface: the ledger is what counts. Called by
+workers, by whoever recovers a study, and by `search db`.
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +35,10 @@ def tell_untrained(
 
 
 def tell_lost(study: optuna.Study, lost: Iterable[Candidate]) -> None:
-    """Tells Optuna that these trials ended with their workers; that they are owed is in the ledger."""
+    """Tells Optuna that these trials ended with their workers; that they are owed is in the ledger.
+
+    Raises Optuna's StorageInternalError where the database is away, as all that tells Optuna does here.
+    """
     for candidate in lost:
         _tell(study, candidate.number, TrialState.FAIL)
 

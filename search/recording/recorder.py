@@ -13,20 +13,14 @@ from pathlib import Path
 import optuna
 from optuna.trial import Trial
 from sqlalchemy import Engine
-from sqlalchemy.exc import (
-    DataError,
-    IntegrityError,
-    ProgrammingError,
-)
 
-from search.optuna_adapter import storage as optuna_storage
+from search.optuna_adapter.entries import EndEntry, Entry, EpochEntry, write_both
 from search.optuna_adapter.pruner import Pruning
 from search.recording import reconcile as reconciling
 from search.recording.outage import OUT_OF_REACH, Outage, one_line
 from search.recording.spool import Spool, SpooledTrial, TrialEnd
 from space.errors import LeaseLostError
 from storage import candidates, leases
-from storage.candidates import Also
 from storage.leases import Claim
 from storage.records import Candidate, Epoch, State, TrainingMetrics
 
@@ -155,15 +149,15 @@ class TrialRecorder:
         return pruned
 
     def _enter(self, epoch: Epoch, owed: list[Epoch]) -> None:
-        trial_id, step, value = self.trial._trial_id, epoch.epoch, epoch.validation_accuracy
+        step, value = epoch.epoch, epoch.validation_accuracy
         save = partial(candidates.save_epoch, self.engine, self.claim, self.candidate.id, epoch)
-        self._in_both(save, partial(optuna_storage.report, trial_id=trial_id, step=step, value=value))
+        self._in_both(save, EpochEntry(self.trial.number, step, value))
         if owed is self.epochs:  # not started over meanwhile
             self.pruning.steps[step] = value
             self.entered[step] = epoch
 
     def _finish(self, end: TrialEnd) -> None:
-        trial_id, steps = self.trial._trial_id, self.pruning.steps
+        steps = dict(self.pruning.steps)
         state, value = reconciling.optuna_outcome(end.state, end.outcome, steps)
         finish = partial(
             candidates.finish,
@@ -176,18 +170,10 @@ class TrialRecorder:
             epochs=self.entered.values(),
             anew=self.anew,
         )
-        tell = partial(
-            optuna_storage.end, trial_id=trial_id, state=state, value=value, steps=steps, anew=self.anew
-        )
-        self._in_both(finish, tell)
+        self._in_both(finish, EndEntry(self.trial.number, state, value, steps, self.anew))
 
-    def _in_both(self, write: Callable[..., None], also: Also) -> None:
-        """Into the ledger and Optuna's tables in one transaction: half the commits, and no death in between.
-
-        Where Optuna's tables refuse (somebody deletes the study in its dashboard) the ledger counts.
-        """
-        try:
-            write(also=also)
-        except (IntegrityError, ProgrammingError, DataError) as error:
-            self.patience.say(f"trial {self.trial.number}: Optuna's tables refuse: {one_line(error)}")
-            write()
+    def _in_both(self, write: Callable[..., None], entry: Entry) -> None:
+        """Into the ledger and Optuna's tables. Where Optuna's tables refuse the ledger counts."""
+        refusal = write_both(self.study, write, entry)
+        if refusal is not None:
+            self.patience.say(f"trial {self.trial.number}: Optuna's tables refuse: {one_line(refusal)}")

@@ -17,7 +17,7 @@ from typing import IO
 import optuna
 from sqlalchemy import Engine
 
-from search.optuna_adapter import storage as optuna_storage
+from search.optuna_adapter.entries import EndEntry, write_both
 from search.recording import reconcile as reconciling
 from space.errors import LeaseLostError
 from storage import candidates
@@ -142,8 +142,8 @@ def settle(owed: SpooledTrial, study: optuna.Study, engine: Engine) -> str:
                 candidates.save_epoch(engine, owed.claim, owed.candidate_id, epoch)
             return "epochs written down, the end never came"
         state, value = reconciling.optuna_outcome(owed.end.state, owed.end.outcome, steps)
-        trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, owed.number)
-        candidates.finish(
+        finish = partial(
+            candidates.finish,
             engine,
             owed.claim,
             owed.candidate_id,
@@ -152,12 +152,10 @@ def settle(owed: SpooledTrial, study: optuna.Study, engine: Engine) -> str:
             outcome=owed.end.outcome,
             epochs=owed.epochs,
             anew=bool(owed.epochs),
-            also=partial(
-                optuna_storage.end, trial_id=trial_id, state=state, value=value, steps=steps, anew=bool(steps)
-            ),
         )
+        refusal = write_both(study, finish, EndEntry(owed.number, state, value, steps, bool(steps)))
     except LeaseLostError:
         if owed.end is not None:
             candidates.keep_late(engine, owed.claim, owed.candidate_id, owed.end.state, owed.end.outcome)
         return "late, another worker had it"
-    return f"{owed.end.state.value}, written down"
+    return f"{owed.end.state.value}, written down" + (", but not by Optuna" if refusal else "")

@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.optuna_adapter import sampler as samplers, storage as optuna_storage, study as optuna_study
 from search.optuna_adapter.ask import PendingTrial, can_draft
+from search.optuna_adapter.cached_tpe import CachedTPESampler
 from search.study.config import SamplerName
 from space.architecture import Architecture
 from space.sampling import propose
@@ -47,6 +48,27 @@ def test_the_same_seeds_give_the_same_trials(sampler: SamplerName, sqlite_url: s
     assert [trial.distributions for trial in drafted] == [trial.distributions for trial in asked]
     assert [trial.values for trial in drafted] == [trial.values for trial in asked]
     assert [trial.state for trial in drafted[:3]] == [TrialState.RUNNING] * 2 + [TrialState.COMPLETE]
+
+
+def test_a_kept_sampler_looks_at_the_trials_again_for_each_draft() -> None:
+    """Drafts all have one number: what was divided for the last must not be taken for the next."""
+    optuna_study.quiet()
+    found = []
+    for drafted in (True, False):
+        sampler = optuna.samplers.TPESampler(seed=3, n_startup_trials=4)
+        if drafted:
+            sampler = CachedTPESampler(seed=3, n_startup_trials=4)
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        for _ in range(16):
+            if drafted:
+                draft = PendingTrial(study, study.get_trials(deepcopy=False))
+                value = accuracy_of(network(draft))
+                study.tell(draft.keep({}), value)
+            else:
+                trial = study.ask()
+                study.tell(trial, accuracy_of(network(trial)))
+        found.append([trial.params for trial in study.trials])
+    assert found[0] == found[1]
 
 
 def test_a_trial_is_stored_whole(database_url: str) -> None:

@@ -13,11 +13,16 @@ from bench_samples import accuracy_of, make_plan
 from optuna.samplers._tpe.sampler import _split_trials, default_gamma
 from optuna.trial import FrozenTrial, TrialState
 
-from search.optuna_adapter import sampler as samplers, storage as optuna_storage, study as optuna_study
+from search.optuna_adapter import (
+    sampler as samplers,
+    statements,
+    storage as optuna_storage,
+    study as optuna_study,
+)
 from search.optuna_adapter.ask import PendingTrial
+from search.optuna_adapter.cached_tpe import CachedTPESampler, Ranking
+from search.optuna_adapter.fast_storage import FastStorage
 from search.optuna_adapter.pruner import Pruning, make_pruner
-from search.optuna_adapter.sampler import CachedTPESampler, Ranking
-from search.optuna_adapter.storage import Storage
 from search.recording import reconcile as reconciling
 from space.sampling import propose
 from storage import database
@@ -32,15 +37,16 @@ def ask(study: optuna.Study) -> optuna.Trial:
     return trial
 
 
-def searched(ours: bool, trials: int) -> list[FrozenTrial]:
-    """A search of trials that end in every way, each proposal by a sampler of its own."""
+def searched(ours: bool, trials: int, kept: bool) -> list[FrozenTrial]:
+    """A search of trials that end in every way, by one sampler or each proposal by a sampler of its own."""
     study = optuna.create_study(direction="maximize")
     sampler: optuna.samplers.TPESampler | None = None
     for number in range(trials):
-        if ours:
-            sampler = CachedTPESampler(seed=number, n_startup_trials=5, after=sampler)
-        else:
-            sampler = optuna.samplers.TPESampler(seed=number, n_startup_trials=5)
+        if sampler is None or not kept:
+            if ours:
+                sampler = CachedTPESampler(seed=number, n_startup_trials=5, after=sampler)
+            else:
+                sampler = optuna.samplers.TPESampler(seed=number, n_startup_trials=5)
         study.sampler = sampler
         trial = ask(study)
         value = accuracy_of(propose(PLAN.space, PLAN.budget, PLAN.task, trial))
@@ -57,9 +63,10 @@ def searched(ours: bool, trials: int) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False)
 
 
-def test_the_sampler_proposes_what_optunas_does() -> None:
+@pytest.mark.parametrize("kept", [False, True], ids=["a sampler a trial", "one kept sampler"])
+def test_the_sampler_proposes_what_optunas_does(kept: bool) -> None:
     optuna_study.quiet()
-    ours, theirs = searched(True, 60), searched(False, 60)
+    ours, theirs = searched(True, 60, kept), searched(False, 60, kept)
     assert len({str(trial.params) for trial in ours}) > 40
     assert [trial.params for trial in ours] == [trial.params for trial in theirs]
 
@@ -130,7 +137,7 @@ def stated(trials: list[FrozenTrial]) -> list[str]:
     return [repr(sorted((key, str(value)) for key, value in vars(trial).items())) for trial in trials]
 
 
-def test_trials_are_read_as_optuna_reads_them(both: tuple[Storage, optuna.storages.RDBStorage]) -> None:
+def test_trials_are_read_as_optuna_reads_them(both: tuple[FastStorage, optuna.storages.RDBStorage]) -> None:
     ours, theirs = both
     study_id = fill(theirs)._study_id
     everything = theirs.get_all_trials(study_id)
@@ -148,7 +155,7 @@ def test_trials_are_read_as_optuna_reads_them(both: tuple[Storage, optuna.storag
 
 
 def test_what_is_written_is_what_optuna_would_write(
-    both: tuple[Storage, optuna.storages.RDBStorage],
+    both: tuple[FastStorage, optuna.storages.RDBStorage],
 ) -> None:
     ours, theirs = both
     studies_of = [fill(storage)._study_id for storage in (ours, theirs)]
@@ -165,7 +172,7 @@ def test_what_is_written_is_what_optuna_would_write(
 
 
 def test_a_trial_that_is_stored_whole_is_what_optuna_would_store(
-    both: tuple[Storage, optuna.storages.RDBStorage],
+    both: tuple[FastStorage, optuna.storages.RDBStorage],
 ) -> None:
     ours, theirs = both
     trials = []
@@ -217,7 +224,9 @@ def test_a_trial_is_stopped_where_optuna_would_stop_it(pruner: Any, database_url
             for number, trial in list(running):
                 if number % 2 and epoch > 1 and number > 11:
                     continue  # these rest after their first epoch, and are met by all that finished
-                trial.report((number * 7 % 24) / 24 + epoch / 100, epoch)
+                value = (number * 7 % 24) / 24 + epoch / 100
+                trial.report(value, epoch)
+                questions[number].steps[epoch] = value
                 expected = trial.should_prune()
                 assert questions[number].stops() == expected
                 if expected:
@@ -230,6 +239,7 @@ def test_a_trial_is_stopped_where_optuna_would_stop_it(pruner: Any, database_url
             if number % 2 and number > 11:
                 for epoch in range(2, epochs):
                     trial.report(0.3, epoch)
+                    questions[number].steps[epoch] = 0.3
                     expected = trial.should_prune()
                     assert questions[number].stops() == expected
                     stopped += expected
@@ -239,7 +249,7 @@ def test_a_trial_is_stopped_where_optuna_would_stop_it(pruner: Any, database_url
 @pytest.mark.parametrize("state", ["completed", "pruned", "diverged", "failed", "cancelled", "lost"])
 @pytest.mark.parametrize("steps", [[], [0.25, 0.5], [0.5, math.nan]])
 def test_a_trial_ends_in_the_ledgers_transaction_as_optuna_would_end_it(
-    state: str, steps: list[float], both: tuple[Storage, optuna.storages.RDBStorage]
+    state: str, steps: list[float], both: tuple[FastStorage, optuna.storages.RDBStorage]
 ) -> None:
     """One is told by Optuna; of the other, which lost its steps, all is stored again with its end."""
     _, theirs = both
@@ -254,8 +264,8 @@ def test_a_trial_ends_in_the_ledgers_transaction_as_optuna_would_end_it(
     said, value = reconciling.optuna_outcome(State(state), outcome, values)
     study.tell(told, 0.75 if said == TrialState.COMPLETE else None, state=said)
     with theirs.engine.begin() as connection:
-        assert optuna_storage.end(connection, ended._trial_id, said, value, values)
-        assert not optuna_storage.end(connection, ended._trial_id, said, 0.1, values)
+        assert statements.end(connection, ended._trial_id, said, value, values)
+        assert not statements.end(connection, ended._trial_id, said, 0.1, values)
     expected, found = study.get_trials()
     assert (found.state, found.values) == (expected.state, expected.values)
     assert str(found.intermediate_values) == str(expected.intermediate_values)

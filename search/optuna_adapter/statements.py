@@ -1,0 +1,175 @@
+"""The statements that write Optuna's tables, each made once and run on a connection that is handed in.
+
+They write rows of `trials` and of its five parts; values are encoded by Optuna's own models. Called by
+fast_storage.py and, inside the ledger's transaction, by entries.py; loaded only where shortcuts are on.
+Knows no session, no study object and no ledger.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache, lru_cache
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
+from optuna.storages._rdb import models
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Connection, bindparam, delete, func, insert, literal, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+OPEN = [TrialState.RUNNING, TrialState.WAITING]  # what may still be changed
+
+
+# What a trial has several of, by the names of the object mapper's relations.
+PARTS: dict[str, Any] = {
+    "params": models.TrialParamModel,
+    "values": models.TrialValueModel,
+    "user_attributes": models.TrialUserAttributeModel,
+    "system_attributes": models.TrialSystemAttributeModel,
+    "intermediate_values": models.TrialIntermediateValueModel,
+}
+
+
+def report(connection: Connection, trial_id: int, step: int, value: float) -> bool:
+    """Store a value of a running trial, in place of one that is there. Returns whether it still runs."""
+    row = {"trial": trial_id, **_step(step, value)}
+    return connection.execute(_upsert_of_step(connection.dialect.name), row).first() is not None
+
+
+def end(
+    connection: Connection,
+    trial_id: int,
+    state: TrialState,
+    value: float | None,
+    steps: Mapping[int, float] | None = None,
+    anew: bool = False,
+) -> bool:
+    """End a running trial. Returns whether it still ran; else nothing is changed.
+
+    `steps` are all values that were reported: where some are not there, or with `anew`, they replace what is.
+    """
+    trial = {"trial": trial_id}
+    ended = trial | {"new_state": state, "end": as_utc(datetime.now())}
+    if connection.execute(_end_trial(), ended).first() is None:
+        return False
+    if anew or (steps and connection.execute(_count_steps(), trial).scalar_one() != len(steps)):
+        table = PARTS["intermediate_values"].__table__
+        connection.execute(delete(table).where(table.c.trial_id == trial_id))
+        rows = [_step(step, reported) | {"trial_id": trial_id} for step, reported in (steps or {}).items()]
+        if rows:
+            connection.execute(insert(table), rows)
+    if value is not None:
+        stored, kind = models.TrialValueModel.value_to_stored_repr(value)
+        row = {"trial_id": trial_id, "objective": 0, "value": stored, "value_type": kind}
+        connection.execute(_upsert_value(connection.dialect.name), row)
+    return True
+
+
+@cache
+def lock_study() -> Any:
+    """Lets one process at a time give numbers to trials."""
+    table = models.StudyModel.__table__
+    return select(table.c.study_id).where(table.c.study_id == bindparam("study")).with_for_update()
+
+
+@cache
+def insert_trial() -> Any:
+    """A running trial, whose number is how many there are; no row where there is no study."""
+    studies, trials = models.StudyModel.__table__, models.TrialModel.__table__
+    before = select(func.count()).select_from(trials).where(trials.c.study_id == bindparam("study"))
+    new = select(
+        before.scalar_subquery(),
+        studies.c.study_id,
+        literal(TrialState.RUNNING, trials.c.state.type),
+        bindparam("start", type_=trials.c.datetime_start.type),
+    ).where(studies.c.study_id == bindparam("study"))
+    columns = ["number", "study_id", "state", "datetime_start"]
+    return insert(trials).from_select(columns, new).returning(trials.c.trial_id, trials.c.number)
+
+
+def parts_of(template: FrozenTrial) -> dict[str, list[dict[str, Any]]]:
+    """What a template has several of, as rows."""
+    ranges = template.distributions
+    params = [
+        {
+            "param_name": name,
+            "param_value": ranges[name].to_internal_repr(value),
+            "distribution_json": _document(ranges[name]),
+        }
+        for name, value in template.params.items()
+    ]
+    attributes = [{"key": key, "value_json": json.dumps(value)} for key, value in template.user_attrs.items()]
+    steps = [_step(step, value) for step, value in template.intermediate_values.items()]
+    return {"params": params, "user_attributes": attributes, "intermediate_values": steps}
+
+
+@cache
+def _end_trial() -> Any:
+    """Ends a trial that has not ended."""
+    table = models.TrialModel.__table__
+    open_ = table.c.state.in_(OPEN)
+    new = {
+        "state": bindparam("new_state", type_=table.c.state.type),
+        "datetime_complete": bindparam("end", type_=table.c.datetime_complete.type),
+    }
+    return (
+        update(table)
+        .where(table.c.trial_id == bindparam("trial"), open_)
+        .values(new)
+        .returning(table.c.trial_id)
+    )
+
+
+@cache
+def _count_steps() -> Any:
+    table = PARTS["intermediate_values"].__table__
+    return select(func.count()).select_from(table).where(table.c.trial_id == bindparam("trial"))
+
+
+@cache
+def _upsert_of_step(dialect: str) -> Any:
+    """Stores a value of a trial; no row where the trial has ended."""
+    trials, table = models.TrialModel.__table__, PARTS["intermediate_values"].__table__
+    stored = ("intermediate_value", "intermediate_value_type")
+    values = [bindparam(name, type_=table.c[name].type) for name in ("step", *stored)]
+    running = select(trials.c.trial_id, *values).where(
+        trials.c.trial_id == bindparam("trial"), trials.c.state.in_(OPEN)
+    )
+    upsert = _insert_into(dialect, table).from_select(["trial_id", "step", *stored], running)
+    new = {name: upsert.excluded[name] for name in stored}
+    there = [table.c.trial_id, table.c.step]
+    return upsert.on_conflict_do_update(index_elements=there, set_=new).returning(table.c.trial_id)
+
+
+@cache
+def _upsert_value(dialect: str) -> Any:
+    """Stores a trial's value, in place of one that is there."""
+    table = PARTS["values"].__table__
+    upsert = _insert_into(dialect, table)
+    new = {name: upsert.excluded[name] for name in ("value", "value_type")}
+    return upsert.on_conflict_do_update(index_elements=[table.c.trial_id, table.c.objective], set_=new)
+
+
+def _insert_into(dialect: str, table: Any) -> Any:
+    return (postgresql.insert if dialect == "postgresql" else sqlite.insert)(table)
+
+
+def as_utc(moment: datetime | None) -> datetime | None:
+    """Optuna keeps times in UTC and shows them in local time, both without saying so."""
+    return moment and moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def _document(kind: BaseDistribution) -> str:
+    choices = kind.choices if isinstance(kind, CategoricalDistribution) else ()
+    return _json_of(kind, tuple(map(type, choices)))
+
+
+@lru_cache(maxsize=4_096)
+def _json_of(kind: BaseDistribution, _types: tuple[type, ...]) -> str:
+    """By the types of its choices too: 1, True and 1.0 are equal."""
+    return distribution_to_json(kind)
+
+
+def _step(step: int, value: float) -> dict[str, Any]:
+    stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
+    return {"step": step, "intermediate_value": stored, "intermediate_value_type": kind}
