@@ -26,7 +26,7 @@ from search.recording.outage import OUT_OF_REACH, Outage, one_line
 from search.recording.spool import Spool, SpooledTrial, TrialEnd
 from space.errors import LeaseLostError
 from storage import candidates, leases
-from storage.candidates import Also
+from storage.candidates import TransactionStep
 from storage.leases import Claim
 from storage.records import Candidate, Epoch, State, TrainingMetrics
 
@@ -181,13 +181,13 @@ class TrialRecorder:
         )
         self._in_both(finish, tell)
 
-    def _in_both(self, write: Callable[..., None], also: Also) -> None:
+    def _in_both(self, write: Callable[..., None], also: TransactionStep) -> None:
         """Into the ledger and Optuna's tables in one transaction: half the commits, and no death in between.
 
         Where Optuna's tables refuse (somebody deletes the study in its dashboard) the ledger counts.
         """
         try:
-            write(also=also)
+            write(in_transaction=also)
         except (IntegrityError, ProgrammingError, DataError) as error:
             self.patience.say(f"trial {self.trial.number}: Optuna's tables refuse: {one_line(error)}")
             write()

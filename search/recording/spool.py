@@ -152,7 +152,7 @@ def settle(owed: SpooledTrial, study: optuna.Study, engine: Engine) -> str:
             outcome=owed.end.outcome,
             epochs=owed.epochs,
             anew=bool(owed.epochs),
-            also=partial(
+            in_transaction=partial(
                 optuna_storage.end, trial_id=trial_id, state=state, value=value, steps=steps, anew=bool(steps)
             ),
         )
