@@ -139,9 +139,9 @@ def _say_job(console: Console, job: Job) -> None:
 
 def _train(console: Console, job: Job) -> list[Curve]:
     bar = Bar(console, len(job.seeds), min(job.recipe.batch_size, job.data.train_images))
-    telling = Telling(bar.begins, bar.on_batch, bar.on_epoch, bar.say)
+    telling = Telling(bar.begins, bar.on_batch, bar.on_epoch)
     try:
-        with signals.sigterm_raises(), bar.progress:
+        with signals.sigterm_raises(), bar.progress, bar.warnings():
             return [training_run.train(job, seed, telling) for seed in job.seeds]
     except (KeyboardInterrupt, SystemExit):
         kept = job.path(bar.seed, "checkpoint").exists()
