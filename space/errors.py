@@ -26,60 +26,60 @@ class ParsimonyError(Exception):
 
 
 class UsageError(ParsimonyError):
-    pass
+    """What the caller gave is wrong: a flag, a file, or the two together."""
 
 
 class ArchitectureError(UsageError):
-    pass
+    """An architecture document is not one, or is for other images than those at hand."""
 
 
 class SpaceError(UsageError):
-    pass
+    """A search space document is not one, or no network can be drawn from it."""
 
 
 class RecipeError(UsageError):
-    pass
+    """A recipe document is not one, repeats a known mistake, or does not fit the images."""
 
 
 class CheckpointError(UsageError):
-    pass
+    """A checkpoint or a file of weights is absent, damaged, or of another training."""
 
 
 class StudyError(UsageError):
-    pass
+    """No study or trial has this name, the name is taken, or the settings are not those of the study."""
 
 
 class NothingFitsError(ParsimonyError):
-    pass
+    """The budget is below the smallest network of the space."""
 
 
 class ExhaustedError(ParsimonyError):
-    pass
+    """Every network that the space proposes was tried already, or none fits."""
 
 
 class EnvironmentProblem(ParsimonyError):
-    pass
+    """The world fails and not the request: a disk, a network, a device."""
 
 
 class StorageError(EnvironmentProblem):
-    pass
+    """The database cannot be reached or written, or its tables are not of this version."""
 
 
 class DataError(EnvironmentProblem):
-    pass
+    """The images of a data set are absent, unreadable, too few, or not those of the study."""
 
 
 class DeviceError(EnvironmentProblem):
-    pass
+    """The device is not there, or is of no supported kind."""
 
 
 class VerificationError(ParsimonyError):
-    pass
+    """An exported file does not hold what it says it holds."""
 
 
 class DivergedError(ParsimonyError):
-    pass
+    """The loss of a training is infinite or not a number; a lower learning rate may help."""
 
 
 class LeaseLostError(ParsimonyError):
-    pass
+    """A worker was taken for dead while it worked, and its trial is somebody else's now."""

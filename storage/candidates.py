@@ -1,4 +1,7 @@
-"""The ledger of a study: proposals, epochs, outcomes, and questions about them. Knows nothing of who may run.
+"""The ledger of a study: proposals, epochs, outcomes, and questions about them.
+
+Reads and writes the candidates, epochs and late results of a database. Written by search/worker/ and
+search/recording/, read by every command that shows a study. Knows nothing of who may run (storage/leases.py).
 
 Every write is one transaction, fenced by a claim: who lost it changes nothing. A call may be repeated after a
 broken connection: a proposal, an epoch or an outcome that is already there is not written twice.
@@ -7,7 +10,6 @@ broken connection: a proposal, an epoch or an outcome that is already there is n
 import math
 from collections.abc import Callable, Collection
 from dataclasses import asdict, fields
-from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -33,7 +35,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from space.errors import StudyError
 from storage import studies, tables
-from storage.database import now, reading, writing
+from storage.database import moment, reading, writing
 from storage.leases import COLUMNS, Claim, candidate, lost, renew_in
 from storage.records import (
     KNOWN,
@@ -68,13 +70,13 @@ __all__ = [
     "tally",
 ]
 
-Also = Callable[[Connection], object]
+TransactionStep = Callable[[Connection], object]
 
 
 def propose(engine: Engine, claim: Claim, proposal: Proposal) -> Candidate:
     """Enter a network: as over_budget, as a repeat of an earlier one, or as running under the claim.
 
-    Raises LeaseLostError where the claim has gone; then nothing is entered.
+    Raises LeaseLostError where the claim has gone, StudyError where the study has; then nothing is entered.
     """
     mine = {"study": claim.study_id, "trial": proposal.number, "held": claim.token}
     with writing(engine) as connection:
@@ -115,7 +117,7 @@ def _entry(connection: Connection, claim: Claim, proposal: Proposal) -> dict[str
         "study_id": claim.study_id,
         "worker": claim.worker,
         "token": claim.token,
-        "proposed_at": _moment(connection),
+        "proposed_at": moment(connection),
     }
 
 
@@ -164,18 +166,23 @@ def _next_retry() -> Select[Any]:
 
 
 def save_epoch(
-    engine: Engine, claim: Claim, candidate_id: int, epoch: Epoch, also: Also | None = None
+    engine: Engine,
+    claim: Claim,
+    candidate_id: int,
+    epoch: Epoch,
+    in_transaction: TransactionStep | None = None,
 ) -> None:
     """Store one epoch, in place of one that is there, and renew the lease.
 
     A server that falls may forget the last of them (storage.database.writing): finish() is given them all.
-    `also` is done in the same transaction. Raises LeaseLostError where the claim has gone.
+    `in_transaction` is called with the connection before the commit. Raises LeaseLostError where the claim
+    has gone.
     """
     with writing(engine, durable=False) as connection:
         renew_in(connection, claim)
         _store_epochs(connection, candidate_id, [epoch])
-        if also:
-            also(connection)
+        if in_transaction:
+            in_transaction(connection)
 
 
 def _store_epochs(connection: Connection, candidate_id: int, epochs: Collection[Epoch]) -> None:
@@ -214,13 +221,13 @@ def finish(
     outcome: TrainingMetrics | None = None,
     epochs: Collection[Epoch] = (),
     anew: bool = False,
-    also: Also | None = None,
+    in_transaction: TransactionStep | None = None,
 ) -> None:
     """Write what became of a running candidate and give the claim back.
 
     `epochs` are all that were saved: where a fallen server has forgotten some, or with `anew`, they replace
-    what is stored. `also` is done in the same transaction. Raises LeaseLostError where the claim has gone;
-    then nothing is changed.
+    what is stored. `in_transaction` is called with the connection before the commit. Raises LeaseLostError
+    where the claim has gone, StudyError where the study has; then nothing is changed.
     """
     mine = {"candidate": candidate_id, "held": claim.token}
     with writing(engine) as connection:
@@ -229,15 +236,15 @@ def finish(
             if connection.execute(_state(), mine).scalar() == state:
                 return  # the call before this one got through, only its answer did not
             raise lost(claim)
-        ended = {"new_state": state, "new_reason": reason, "end": _moment(connection)}
+        ended = {"new_state": state, "new_reason": reason, "end": moment(connection)}
         measured = {f"new_{name}": value for name, value in _columns(outcome).items()}
         if connection.execute(_finish(tuple(measured)), mine | measured | ended).rowcount == 0:
             raise lost(claim)
         if anew or (epochs and connection.execute(_count_epochs(), mine).scalar_one() != len(epochs)):
             connection.execute(delete(tables.epochs).where(tables.epochs.c.candidate_id == candidate_id))
             _store_epochs(connection, candidate_id, epochs)
-        if also:
-            also(connection)
+        if in_transaction:
+            in_transaction(connection)
 
 
 @cache
@@ -265,10 +272,6 @@ def _finish(measured: tuple[str, ...]) -> Update:
     return update(table).where(_mine(), table.c.state == State.RUNNING).values(new | end)
 
 
-def _moment(connection: Connection) -> datetime:
-    return datetime.fromtimestamp(now(connection), UTC)
-
-
 def keep_late(
     engine: Engine, claim: Claim, candidate_id: int, state: State, outcome: TrainingMetrics | None
 ) -> None:
@@ -290,7 +293,7 @@ def keep_late(
             "token": claim.token,
             "worker": claim.worker,
             "state": state,
-            "arrived_at": _moment(connection),
+            "arrived_at": moment(connection),
         }
         connection.execute(insert(late).values(row | _columns(outcome)))
 

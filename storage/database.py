@@ -1,4 +1,7 @@
-"""A URL becomes an engine that neither hangs nor shows a password. Knows nothing of studies or candidates.
+"""Opens a database: a URL becomes an engine that neither hangs nor shows a password.
+
+Makes and migrates our tables, and gives transactions and the database's clock to the rest of storage/. Called
+by every command with --storage and by the worker. Knows nothing of studies or candidates.
 
 SQLite runs under SQLAlchemy's documented recipe: sqlite3's own transaction control is switched off and we say
 BEGIN, because a deferred transaction that turns into a writing one fails at once ("database is locked").
@@ -9,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -92,7 +96,7 @@ def engine_options(url: str) -> dict[str, Any]:
     """Return the keyword arguments of create_engine for this URL, ours and Optuna's alike.
 
     They bound every wait: to connect, for a lock, for a statement, for an answer over a cut cable. What the
-    URL itself sets wins.
+    URL itself sets wins. Raises StorageError for a URL that `normalise` refuses.
     """
     parsed = _parse(url)
     if _is_sqlite(parsed):
@@ -155,7 +159,7 @@ def connect(url: str, *, create: bool = True) -> Engine:
 
 
 def absent(url: str) -> bool:
-    """Whether this is a SQLite file that is still to be made."""
+    """Whether this is a SQLite file that is still to be made. Raises StorageError as `normalise` does."""
     parsed = _parse(url)
     file = str(parsed.database)
     return _is_sqlite(parsed) and not file.startswith("file:") and not Path(file).exists()
@@ -206,7 +210,7 @@ def _write_ahead(connection: Connection) -> None:
 
 @contextmanager
 def translated(engine: Engine) -> Iterator[None]:
-    """Turn what the driver raises into a StorageError of one line."""
+    """Raise what the driver raises inside as a StorageError of one line, without the password."""
     try:
         yield
     except DBAPIError as error:
@@ -251,6 +255,11 @@ def clock(dialect: str) -> ColumnElement[float]:
 def now(connection: Connection) -> float:
     """Return the seconds since 1970 by the database's clock."""
     return float(connection.execute(_now(connection.dialect.name)).scalar_one())
+
+
+def moment(connection: Connection) -> datetime:
+    """Return the time by the database's clock, in UTC."""
+    return datetime.fromtimestamp(now(connection), UTC)
 
 
 @cache

@@ -1,5 +1,6 @@
-"""What must hold in a study's books at every moment, and where it does not. Changes nothing, repairs nothing.
+"""Finds where a study's books are wrong: what must hold in them at every moment, and does not.
 
+Reads all tables of one study, changes nothing, repairs nothing. Called by `search db check` and by tests.
 Each rule is one query for the rows that break it, and the line that names them. All are asked of one state of
 the database, so that they hold beside any number of workers.
 """

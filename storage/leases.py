@@ -1,4 +1,8 @@
-"""Who may train the next trial, and until when they must be heard of. Knows nothing of what they train.
+"""Claims: who may train the next trial, and until when they must be heard of.
+
+Reads and writes the claims of a study, and marks candidates as lost. Called by search/worker/ to claim and
+renew, by search/launcher/ to evict dead workers. Knows nothing of what they train. Leases: Gray and Cheriton,
+1989.
 
 The target is exact with any number of workers: under the study's lock, claims held plus candidates trained
 never exceed it. A claim counts until it is released, finished, reaped or evicted; expiry alone frees nothing,
@@ -188,6 +192,7 @@ def reap(engine: Engine, study_id: int) -> list[Candidate]:
     """Take back every claim that has expired. Returns the candidates lost by it, each to one caller only.
 
     A server that was down heard nobody: after its start every worker has the whole of its lease to be heard.
+    Raises StudyError where the study has gone.
     """
     expired = and_(
         tables.claims.c.study_id == study_id, _heard_until(engine.dialect.name) < clock(engine.dialect.name)
@@ -208,7 +213,10 @@ def _heard_until(dialect: str) -> ColumnElement[float]:
 
 
 def evict(engine: Engine, study_id: int, worker: str) -> list[Candidate]:
-    """Take back at once the claims of a worker known to be dead. Returns the candidates lost by it."""
+    """Take back at once the claims of a worker known to be dead. Returns the candidates lost by it.
+
+    Raises StudyError where the study has gone.
+    """
     dead = and_(tables.claims.c.study_id == study_id, tables.claims.c.worker == worker)
     return _take(engine, study_id, dead, "worker {worker} died")
 

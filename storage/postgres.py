@@ -1,4 +1,6 @@
-"""Connections to PostgreSQL that do not wait for ever for an answer. Knows no table and no statement.
+"""Connections to PostgreSQL that do not wait for ever for an answer.
+
+Called by storage/database.py for engines of PostgreSQL, ours and Optuna's. Knows no table and no statement.
 
 The server's own time limits help while it lives, TCP's while packets are lost. A server that is frozen (a
 stopped process, a paused container, a host that swaps) still acknowledges every packet and answers none: only
@@ -30,7 +32,7 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 
 class _NoAnswer(Exception):
-    pass
+    """The server has not answered within the time."""
 
 
 def _limited(gen: Generator[Any, Any, Any], seconds: float) -> Generator[Any, Any, Any]:

@@ -1,4 +1,7 @@
-"""What the storage hands out and takes in: frozen records, and the states of a candidate. Knows no SQL."""
+"""The records that storage/ hands out and takes in, frozen, and the states of a candidate.
+
+Plain values: this module reads and writes nothing, and knows no SQL. Used by storage/ and all of search/.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,7 +84,7 @@ class Late:
     token: int  # of the claim that it had
     worker: str
     state: State
-    accuracy: float | None  # from here to images_per_second as in Measured
+    accuracy: float | None  # from here to images_per_second as in TrainingMetrics
     best_accuracy: float | None
     loss: float | None
     epochs: int | None

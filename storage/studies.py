@@ -1,8 +1,12 @@
-"""One row a study: what was asked for, and the order that stands. Does not know what the settings mean."""
+"""Studies, one row each: what was asked for, and the order that its workers follow.
+
+Reads and writes the studies of a database. Called by the launcher, which makes them, by the commands that
+show or steer them, and by the rest of storage/, which locks them. Does not know what the settings mean.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import cache
@@ -13,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from space.errors import StudyError
 from storage import tables
-from storage.database import now, reading, writing
+from storage.database import moment, reading, writing
 from storage.records import TRAINED
 
 
@@ -75,7 +79,7 @@ def create(
     }
     try:
         with writing(engine) as connection:
-            row["created_at"] = datetime.fromtimestamp(now(connection), UTC)
+            row["created_at"] = moment(connection)
             return _study(connection.execute(insert(tables.studies).values(row).returning(*COLUMNS)).one())
     except IntegrityError:
         raise StudyError(f"there is a study {name!r} already; choose another name with --study") from None
@@ -159,7 +163,10 @@ def _change(connection: Connection, study_id: int, **values: object) -> None:
 
 
 def lock(connection: Connection, study_id: int) -> Study:
-    """Return the study, and keep its other claims, proposals and results waiting until the end."""
+    """Return the study, and keep its other claims, proposals and results waiting until the transaction ends.
+
+    Raises StudyError where the study has gone.
+    """
     row = connection.execute(_lock(), {"study": study_id}).first()
     if row is None:
         raise StudyError(_gone(study_id))

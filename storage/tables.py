@@ -1,4 +1,7 @@
-"""The tables of this version, as queries see them. The migrations make them; a test holds the two equal."""
+"""The tables of this version, as queries see them; the migrations make them, and a test holds the two equal.
+
+Used by every module of storage/, and by nobody else but tests and benchmarks.
+"""
 
 from datetime import UTC, datetime
 

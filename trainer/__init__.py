@@ -1,1 +1,1 @@
-"""Architecture, recipe and data in; outcome out. Knows neither optuna nor a database."""
+"""Trains networks: architecture, recipe and data in, outcome out. Knows neither optuna nor a database."""

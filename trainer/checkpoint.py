@@ -1,12 +1,14 @@
-"""Everything that a training needs to go on after an epoch, in one file that is there whole or not at all.
+"""Checkpoint files: all that a training needs to go on after an epoch, whole in one file or not at all.
 
 The file is a line with its format and the SHA-256 of what follows, then torch's archive of tensors and plain
 values: it is read with weights_only, so a file from elsewhere cannot run code, and a flipped bit is found.
-It knows neither when to save (trainer/loop.py) nor which trainings are worth keeping.
+Read and written by trainer/loop.py; search/training/run.py reads the epochs of one. It does not know which
+trainings are worth keeping.
 """
 
 import hashlib
 import io
+import logging
 import pickle
 import time
 from collections.abc import Callable
@@ -20,15 +22,26 @@ from torch.optim import Optimizer
 
 from space import files
 from space.architecture import Architecture
-from space.document import flat
 from space.errors import CheckpointError, EnvironmentProblem
 from trainer.data.dataset import Dataset, Split
 from trainer.device import training_type
+from trainer.messages import differences, one_line, shortened
 from trainer.outcome import EpochReport
 from trainer.recipe.document import Recipe
 
 FORMAT = b"parsimony checkpoint 1 "
 SHARE = 0.02  # of the time that saving may take
+LONGEST = 16  # characters of a value in a message: as much of a digest as tells two apart
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CheckpointOptions:
+    """The file that a training is kept in; at most every so many seconds, for 2% of the time; 0: always."""
+
+    path: Path
+    seconds: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -62,11 +75,9 @@ class Identity:
 
     def differences(self, other: "Identity") -> list[str]:
         """Each field that differs, with its value in `other` and the one here."""
-        here, there = flat(asdict(self)), flat(asdict(other))
         return [
-            f"{name} is {_shown(there.get(name))}, here {_shown(here.get(name))}"
-            for name in {**here, **there}
-            if here.get(name) != there.get(name)
+            f"{name} is {shortened(there, LONGEST)}, here {shortened(here, LONGEST)}"
+            for name, here, there in differences(asdict(self), asdict(other))
         ]
 
 
@@ -106,7 +117,10 @@ def restore(
     generator: Generator,
     average: nn.Module | None = None,
 ) -> None:
-    """Undo of `capture`. After a CheckpointError some of it may be restored: then begin anew."""
+    """Puts back what `capture` took.
+
+    Raises CheckpointError where it does not fit; some of it may be restored then, so begin anew.
+    """
     try:
         network.load_state_dict(state["weights"])
         if average:
@@ -117,14 +131,15 @@ def restore(
         if generator.device.type == "cuda":
             torch.cuda.set_rng_state(state["generators"]["cuda"], generator.device)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"the checkpoint does not fit what is built from it: {reason}") from error
+        raise CheckpointError(
+            f"the checkpoint does not fit what is built from it: {one_line(error)}"
+        ) from error
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
     """Replaces what is at path, in one step, once the new file is on the disk.
 
-    EnvironmentProblem: it cannot be written, and what was at path is still there.
+    Raises EnvironmentProblem where it cannot be written; what was at path is still there then.
     """
     archive = io.BytesIO()
     torch.save(_document(checkpoint), archive)
@@ -135,7 +150,8 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 def load(path: Path, identity: Identity) -> Checkpoint:
     """The checkpoint of exactly this training; its tensors are on the CPU.
 
-    CheckpointError: it is absent, cannot be read, is damaged, or is of another training, and what differs.
+    Raises CheckpointError where it is absent, cannot be read, is damaged, or is of another training: then it
+    says what differs.
     """
     found = _parsed(path, _read(path))
     differences = identity.differences(found.identity)
@@ -145,20 +161,17 @@ def load(path: Path, identity: Identity) -> Checkpoint:
 
 
 class CheckpointWriter:
-    """Where one training is kept and how often: at most every `seconds` and for 2% of the time; 0: always.
+    """Keeps one training in its file, as often as the options say. Made by `fit`, for as long as it trains.
 
-    No fault of the disk stops a training: it is said instead.
+    No fault of the disk stops a training: a line of the log tells of it instead.
     """
 
-    def __init__(
-        self, path: Path, identity: Identity, seconds: float, say: Callable[[str], None] | None
-    ) -> None:
-        self.path, self.identity, self.seconds = path, identity, seconds
-        self.say = say or (lambda _: None)
-        self._next = time.monotonic() + seconds
+    def __init__(self, options: CheckpointOptions, identity: Identity) -> None:
+        self.path, self.identity, self.seconds = options.path, identity, options.seconds
+        self._next = time.monotonic() + options.seconds
 
     def found(self) -> Checkpoint | None:
-        """What there is to continue from."""
+        """The checkpoint to continue from, tensors on the CPU; None, with a warning for an unusable file."""
         try:
             return load(self.path, self.identity)
         except CheckpointError as error:
@@ -167,18 +180,18 @@ class CheckpointWriter:
             return None
 
     def refuse(self, error: CheckpointError) -> None:
-        """Tells why a training begins anew."""
-        self.say(f"starts from the beginning: {error}")
+        """Logs why a training begins anew."""
+        logger.warning("starts from the beginning: %s", error)
 
     def offer(self, make: Callable[[Identity], Checkpoint]) -> None:
-        """Saves what `make` gives, unless the last time was too short ago."""
+        """Saves what `make` gives, unless the last time was too short ago; logs that it cannot be written."""
         started = time.monotonic()
         if started < self._next:
             return
         try:
             save(self.path, make(self.identity))
         except EnvironmentProblem as error:
-            self.say(f"goes on without a new checkpoint: {error}")
+            logger.warning("goes on without a new checkpoint: %s", error)
         ended = time.monotonic()
         self._next = ended + max(self.seconds, (ended - started) / SHARE if self.seconds else 0.0)
 
@@ -234,8 +247,3 @@ def _parsed(path: Path, contents: memoryview) -> Checkpoint:
         raise CheckpointError(
             f"{path} is not a checkpoint of this version; delete it or name another"
         ) from error
-
-
-def _shown(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 16 else text[:12] + "..."

@@ -1,20 +1,28 @@
-"""Which device to train on, and in which numbers. Knows neither networks nor data."""
+"""Chooses the device to train on and the numbers to compute in, and bounds and guards its memory.
+
+Sets torch's and the process's own limits; reads no file but /proc/self/statm. Called by trainer/loop.py,
+search/worker/training_function.py and the commands that take --device. Knows neither networks nor data.
+"""
 
 import gc
 import resource
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import traceback
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
 from space.errors import DeviceError
+from trainer.messages import one_line
 from trainer.recipe.document import Recipe
 
 
 def select_device(name: str | None = None) -> torch.device:
-    """The named device ("cpu", "cuda", "cuda:1"), or the first GPU if there is one. Raises DeviceError."""
+    """The named device ("cpu", "cuda", "cuda:1"); without a name the first GPU, or the CPU if there is none.
+
+    Raises DeviceError for a device that is not there, unknown, or of another kind.
+    """
     if name is None:
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     try:
@@ -46,6 +54,11 @@ def training_type(recipe: Recipe, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
+def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[object]:
+    """Computes convolutions and products in bfloat16 where that is the precision, else as the tensors are."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision is torch.bfloat16)
+
+
 def cudnn_autotuning(device: torch.device) -> AbstractContextManager[None]:
     """Lets cuDNN time its algorithms for the shapes it meets: all batches of a training are alike."""
     if device.type != "cuda":
@@ -67,27 +80,41 @@ def bound_memory(device: torch.device, size: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit if most < 0 else min(limit, most), most))
 
 
-T = TypeVar("T")
-
 # What torch and the libraries below it say when there is no memory left, where they have no type for it.
 SHORT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "Cannot allocate memory")
 
 
-def in_memory(train: Callable[[], T]) -> T:
-    """What train() returns. Raises MemoryError for a lack of memory of whatever device, once all of the
-    training is let go of: no context manager could, as its `with` holds the error, that the frames, and they
-    the tensors.
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turns a lack of memory, of whatever device, into a MemoryError of one line, and frees what was held.
+
+    Other errors pass through. An error holds its frames, and they the tensors of the training: the frames are
+    cleared first, so whoever catches the MemoryError has the memory back and can train something smaller.
+    Raises MemoryError.
     """
     try:
-        return train()
+        yield
     except (MemoryError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
         if not _is_of_memory(error):
             raise
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    raise MemoryError(reason)
+        short = MemoryError(one_line(error))
+        _clear_frames(error)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        try:
+            raise short
+        finally:
+            short.__context__ = None  # Python has put the first error there, and with it all that it holds
+
+
+def _clear_frames(error: BaseException | None) -> None:
+    """Empties the finished frames of an error and of those before it; running ones are left as they are."""
+    seen = set[int]()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _is_of_memory(error: Exception) -> bool:

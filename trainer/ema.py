@@ -1,4 +1,8 @@
-"""An exponential moving average of a network's weights: often better than the weights, never trained."""
+"""An exponential moving average of a network's weights: often better than the weights, never trained.
+
+Reads the weights of the network that is trained, and keeps a copy of its own. Made and stepped by
+trainer/loop.py, evaluated in place of the network. Averaging: Polyak and Juditsky, 1992.
+"""
 
 from copy import deepcopy
 from itertools import chain
@@ -8,7 +12,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class Average:
-    """`network` follows the weights and the statistics of the norms of the one that is trained."""
+    """A network that follows the weights, and the statistics of the norms, of the one that is trained."""
 
     def __init__(self, trained: nn.Module, decay: float) -> None:
         self.network = deepcopy(trained).requires_grad_(False)
@@ -16,7 +20,11 @@ class Average:
         self._pairs = list(zip(_state(self.network), _state(trained), strict=True))
 
     def update(self, step: int) -> None:
-        """After step 1, 2, ... The decay begins low, so that the first weights are soon forgotten."""
+        """Takes in the weights after step 1, 2, ...
+
+        The decay is min(decay, (1 + step) / (10 + step)), as TensorFlow's ExponentialMovingAverage has it: it
+        begins low, so that the first weights are soon forgotten.
+        """
         decay = min(self.decay, (1 + step) / (10 + step))
         floats = [pair for pair in self._pairs if pair[0].is_floating_point()]
         kept, now = [a for a, _ in floats], [b.detach() for _, b in floats]
@@ -27,4 +35,5 @@ class Average:
 
 
 def _state(network: nn.Module) -> list[Tensor]:
+    """Parameters and buffers, (...) of any shape: floats, and int64 for the counts of the norms."""
     return list(chain(network.parameters(), network.buffers()))

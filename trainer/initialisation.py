@@ -1,4 +1,8 @@
-"""What a recipe decides before the first step: first weights, dropout, normalisation; and how to clip."""
+"""Builds the network that a recipe starts from (first weights, dropout, normalisation), and clips gradients.
+
+Takes an architecture and a recipe, draws weights from torch's generator. Called by trainer/loop.py and
+trainer/throughput.py.
+"""
 
 from torch import nn
 from torch.nn import functional
@@ -17,7 +21,10 @@ KNOWN = {
 
 
 def network(architecture: Architecture, recipe: Recipe) -> nn.Module:
-    """The network with fresh weights from torch's generator; its state has the same names in any recipe."""
+    """The network with fresh weights from torch's generator; its state has the same names in any recipe.
+
+    First weights are those of He et al., 2015 (arXiv 1502.01852), each block an identity, or torch's own.
+    """
     fitted = _with_dropout(architecture, recipe)
     built = model.build(fitted) if recipe.initial == "residual" else model.Network(fitted)
     if recipe.dropout and recipe.dropout.block_end:
@@ -42,26 +49,26 @@ def _with_dropout(architecture: Architecture, recipe: Recipe) -> Architecture:
 
 
 def normalisation(recipe: Recipe, measured: Normalisation) -> Normalisation:
-    """The recipe's, in grey levels; RecipeError where it is for images of other channels than `measured`."""
+    """The recipe's, in grey levels. Raises RecipeError where it is for other channels than `measured`."""
     if recipe.normalisation == "measured":
         return measured
     scale = recipe.normalisation if isinstance(recipe.normalisation, Scale) else KNOWN[recipe.normalisation]
     channels = len(measured.mean)
     if len(scale.mean) not in (1, channels):
         raise RecipeError(
-            f"normalisation {_shown(recipe)} is for {len(scale.mean)} channels, the images have {channels}"
+            f"normalisation {_name(recipe)} is for {len(scale.mean)} channels, the images have {channels}"
         )
     times = channels // len(scale.mean)
     mean, deviation = ([255 * x for x in part] * times for part in (scale.mean, scale.deviation))
     return Normalisation(tuple(mean), tuple(deviation))
 
 
-def _shown(recipe: Recipe) -> str:
+def _name(recipe: Recipe) -> str:
     return recipe.normalisation if isinstance(recipe.normalisation, str) else str(recipe.normalisation.mean)
 
 
 def clip(network: nn.Module, recipe: Recipe) -> None:
-    """Bounds the gradients as the recipe says."""
+    """Bounds the gradients as the recipe says: each value, or the norm of all (arXiv 1211.5063, 2012)."""
     if recipe.clip_value:
         nn.utils.clip_grad_value_(network.parameters(), recipe.clip_value)
     if recipe.clip_norm:

@@ -1,6 +1,7 @@
-"""The learning rate of every step of a recipe, and the momentum where the schedule moves that too.
+"""Computes the learning rate of every step of a recipe, and the momentum where the schedule moves that too.
 
-A function of the step alone, so a training that goes on needs no state of it. Free of torch.
+Reads the recipe's schedule (trainer/recipe/schedules.py). Called by trainer/loop.py for each step. A function
+of the step alone, so a training that goes on needs no state of it. Free of torch.
 """
 
 from typing import NamedTuple
@@ -19,7 +20,10 @@ class Moment(NamedTuple):
 
 
 def rate(recipe: Recipe, step: int, steps: int) -> float:
-    """Learning rate of step 0 <= step < steps, where `steps` are those of all recipe.epochs."""
+    """Learning rate of step 0 <= step < steps, where `steps` are those of all recipe.epochs.
+
+    The warm-up is the gradual one of Goyal et al., 2017 (arXiv 1706.02677); schedules name their own sources.
+    """
     schedule, now = recipe.planned, _moment(recipe, step, steps)
     if now.t < now.warm_up:
         rise = schedule.warm_up_from

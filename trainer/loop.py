@@ -1,8 +1,12 @@
-"""Train a network, and evaluate one: architecture, recipe, data and a seed in; an outcome out.
+"""Trains one network: architecture, recipe, data and a seed in; weights and an outcome out.
+
+Reads the images of a data set, and reads and writes a checkpoint where one is asked for.
+Called by search/worker/training_function.py for a trial, search/training/run.py for a full training, and
+benchmarks/. It knows nothing of studies, databases or the test set: whoever calls is told after each epoch,
+and stops a training by raising.
 
 The same seed, device and number of threads give the same result to the bit on a CPU. An accuracy that counts
-is evaluated in float32, so that it does not depend on the precision of the training. It knows nothing of
-studies, databases or the test set: whoever calls is told after each epoch, and stops a training by raising.
+is evaluated in float32, so that it does not depend on the precision of the training.
 
 With a checkpoint a training that was ended goes on where it was saved, to the same bits as if it had never
 stopped (on a CPU, with as many threads). It is saved after on_epoch has returned: an epoch that a checkpoint
@@ -11,21 +15,21 @@ holds was told, one that raised (pruned, say) is in none, and after a kill an ep
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from space.architecture import Architecture
 from space.errors import ArchitectureError, CheckpointError, DivergedError, RecipeError
-from trainer import checkpoint as checkpoints, initialisation, optimizers
+from trainer import checkpoint as checkpoints, initialisation, optimizers, weights
 from trainer.augmentation.mixup import mixed
-from trainer.checkpoint import Checkpoint, CheckpointWriter, Identity
+from trainer.callbacks import NO_CALLBACKS, TrainingCallbacks
+from trainer.checkpoint import Checkpoint, CheckpointOptions, CheckpointWriter, Identity
 from trainer.data.batches import DeviceDataset, Normalisation, feed
 from trainer.data.dataset import Dataset, Split
-from trainer.device import cudnn_autotuning, select_device, training_type
+from trainer.device import autocast, cudnn_autotuning, select_device, training_type
 from trainer.ema import Average
 from trainer.evaluation import evaluate
 from trainer.learning_rate import momentum, rate
@@ -34,11 +38,16 @@ from trainer.optimizers import advance, set_rate
 from trainer.outcome import EpochReport, Outcome
 from trainer.recipe.document import Recipe
 
-__all__ = ["EpochReport", "Fitted", "Outcome", "evaluate", "fit", "select_device", "train"]
-
-OnEpoch = Callable[[EpochReport], None]
-OnBatch = Callable[[int, int], None]
-OnContinue = Callable[[Sequence[EpochReport]], None]
+__all__ = [
+    "CheckpointOptions",
+    "EpochReport",
+    "Fitted",
+    "Outcome",
+    "TrainingCallbacks",
+    "evaluate",
+    "fit",
+    "select_device",
+]
 
 
 @dataclass(frozen=True)
@@ -50,40 +59,6 @@ class Fitted:
     outcome: Outcome
 
 
-def train(
-    architecture: Architecture,
-    recipe: Recipe,
-    dataset: Dataset,
-    split: Split,
-    *,
-    seed: int,
-    device: str | torch.device | None = "cpu",
-    on_epoch: OnEpoch | None = None,
-    on_batch: OnBatch | None = None,
-    checkpoint: Path | None = None,
-    checkpoint_seconds: float = 5.0,
-    on_continue: OnContinue | None = None,
-    say: Callable[[str], None] | None = None,
-    brief: bool = False,
-) -> Outcome:
-    """Train and validate; see `fit`, which returns the network too."""
-    return fit(
-        architecture,
-        recipe,
-        dataset,
-        split,
-        seed=seed,
-        device=device,
-        on_epoch=on_epoch,
-        on_batch=on_batch,
-        checkpoint=checkpoint,
-        checkpoint_seconds=checkpoint_seconds,
-        on_continue=on_continue,
-        say=say,
-        brief=brief,
-    ).outcome
-
-
 def fit(
     architecture: Architecture,
     recipe: Recipe,
@@ -92,28 +67,22 @@ def fit(
     *,
     seed: int,
     device: str | torch.device | None = "cpu",
-    on_epoch: OnEpoch | None = None,
-    on_batch: OnBatch | None = None,
-    checkpoint: Path | None = None,
-    checkpoint_seconds: float = 5.0,
-    on_continue: OnContinue | None = None,
-    say: Callable[[str], None] | None = None,
+    callbacks: TrainingCallbacks = NO_CALLBACKS,
+    checkpoint: CheckpointOptions | None = None,
     brief: bool = False,
 ) -> Fitted:
-    """Train for recipe.epochs, validating after each.
+    """Train for recipe.epochs, validating after each. Seeds torch's global generator.
 
-    on_epoch(report) is called after each epoch, on_batch(step, steps) after each of all steps (from 1);
-    what they raise passes through. Seeds torch's global generator. DivergedError: a loss is not finite.
-    ArchitectureError, RecipeError: the data set has other images than they are for.
-
-    checkpoint is a file, written after an epoch but never after the last, at most every checkpoint_seconds
-    and for at most 2% of the time (0: after each);
-    whoever no longer needs it discards it. One that is there and is of this very training is continued:
-    on_continue(reports) hears once of the epochs done before, on_epoch of the rest; the outcome is of all.
-    Any other is replaced in time; say(line) tells that, and of a disk that cannot be written to.
+    The images (N, H, W, C) uint8 and labels (N,) int64 of the data set are moved to the device, the first GPU
+    where that is None. A checkpoint is written after an epoch but never after the last; whoever no longer
+    needs it discards it. One that is there and is of this very training is continued, and the outcome is of
+    all epochs. Any other is replaced in time, and a warning in the log says so.
 
     brief: only the last epoch is validated in float32, those before it as they are trained. A pruner needs no
     more, and where training images are few, evaluation is much of the time.
+
+    Raises what a callback raises; DivergedError where a loss is not finite; ArchitectureError and RecipeError
+    where the data set has other images than they are for; DeviceError for a device that is not there.
     """
     _check(architecture, recipe, dataset)
     place = device if isinstance(device, torch.device) else select_device(device)
@@ -123,29 +92,33 @@ def fit(
         network = initialisation.network(architecture, recipe).to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
         images = feed(dataset, split, place)
         images = replace(images, normalisation=initialisation.normalisation(recipe, images.normalisation))
-        return _Run(network, recipe, images, place, seed, on_batch, brief)
+        return _Run(network, recipe, images, place, seed, callbacks, brief)
 
     run = fresh()
     if checkpoint:
         identity = Identity.of(architecture, recipe, dataset, split, seed, place)
-        run = _continued(run, fresh, CheckpointWriter(checkpoint, identity, checkpoint_seconds, say))
-    if run.reports and on_continue:
-        on_continue(tuple(run.reports))
+        run = _continued(run, fresh, CheckpointWriter(checkpoint, identity))
+    if run.reports and callbacks.on_continue:
+        callbacks.on_continue(tuple(run.reports))
     with cudnn_autotuning(place):
-        outcome = run.all_epochs(on_epoch)
-    return Fitted(run.judged, run.feed.normalisation, outcome)
+        outcome = run.all_epochs()
+    fitted = Fitted(run.judged, run.feed.normalisation, outcome)
+    if callbacks.on_trained:
+        written = (fitted.model, architecture, dataset.classes, fitted.normalisation)
+        callbacks.on_trained(outcome, lambda path: weights.save(path, *written))
+    return fitted
 
 
-def _continued(run: "_Run", fresh: Callable[[], "_Run"], keeper: CheckpointWriter) -> "_Run":
+def _continued(run: "_Run", fresh: Callable[[], "_Run"], writer: CheckpointWriter) -> "_Run":
     """The run at the state that was kept, if one was, and from now on kept there."""
-    found = keeper.found()
+    found = writer.found()
     try:
         if found:
             run.restore(found)
     except CheckpointError as error:
-        keeper.refuse(error)
+        writer.refuse(error)
         run = fresh()
-    run.keeper = keeper
+    run.writer = writer
     return run
 
 
@@ -159,12 +132,12 @@ class _Run:
         feed: DeviceDataset,
         device: torch.device,
         seed: int,
-        on_batch: OnBatch | None,
+        callbacks: TrainingCallbacks,
         brief: bool,
     ) -> None:
         self.brief = brief
         self.network, self.recipe, self.feed = network, recipe, feed
-        self.device, self.on_batch = device, on_batch
+        self.device, self.callbacks = device, callbacks
         self.optimizer = optimizers.build(network, recipe, device)
         self.average = Average(network, recipe.ema) if recipe.ema else None
         self.generator = torch.Generator(device).manual_seed(seed)
@@ -173,7 +146,7 @@ class _Run:
         self.learning_rate = 0.0
         self.reports: list[EpochReport] = []
         self.started = time.perf_counter()
-        self.keeper: CheckpointWriter | None = None
+        self.writer: CheckpointWriter | None = None
 
     def restore(self, found: Checkpoint) -> None:
         checkpoints.restore(found.state, self.network, self.optimizer, self.generator, self._averaged)
@@ -197,14 +170,14 @@ class _Run:
     def _seconds(self) -> float:
         return time.perf_counter() - self.started
 
-    def all_epochs(self, on_epoch: OnEpoch | None) -> Outcome:
+    def all_epochs(self) -> Outcome:
         reports, last = self.reports, self.recipe.epochs
         for epoch in range(len(reports) + 1, last + 1):
             reports.append(self.one_epoch(epoch))
-            if on_epoch:
-                on_epoch(reports[-1])
-            if self.keeper and epoch < last:
-                self.keeper.offer(self.capture)
+            if self.callbacks.on_epoch:
+                self.callbacks.on_epoch(reports[-1])
+            if self.writer and epoch < last:
+                self.writer.offer(self.capture)
         training = sum(self._images / report.images_per_second for report in reports)
         return Outcome(
             accuracy=reports[-1].validation_accuracy,
@@ -233,7 +206,7 @@ class _Run:
             feed.labels,
             feed.normalisation,
             feed.validation,
-            self._alive,
+            self._tell_batch,
             training=self.recipe.evaluate_in_training_mode,
             precision=self.precision if self.brief and epoch < self.recipe.epochs else torch.float32,
         )
@@ -258,20 +231,20 @@ class _Run:
             self.step += 1
             if self.average:
                 self.average.update(self.step)
-            if self.on_batch:
-                self.on_batch(self.step, self.steps)
+            self._tell_batch()
         return total.item() / batches
 
-    def _alive(self) -> None:
-        """Says again where the training stands: it is not over, and not hanging."""
-        if self.on_batch:
-            self.on_batch(self.step, self.steps)
+    def _tell_batch(self) -> None:
+        """Says where the training stands, between the batches of a validation too: it is not hanging."""
+        if self.callbacks.on_batch:
+            self.callbacks.on_batch(self.step, self.steps)
 
     def _step(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Trains on images (N, C, H, W) float32 and labels (N,) int64; returns the loss, () float32."""
         self.learning_rate = rate(self.recipe, self.step, self.steps)
         set_rate(self.optimizer, self.learning_rate, momentum(self.recipe, self.step, self.steps))
         x, targets = mixed(x, labels, self.recipe, self.generator)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16):
+        with autocast(self.device, self.precision):
             loss = losses(self.network(x), targets, self.recipe)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

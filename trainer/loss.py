@@ -1,4 +1,8 @@
-"""Losses of a batch: cross-entropy on mixed targets, and the Jensen-Shannon divergence of AugMix."""
+"""Losses of a batch: cross-entropy on mixed targets, and the Jensen-Shannon divergence of AugMix.
+
+Takes scores and targets, returns a scalar to differentiate. Called by trainer/loop.py and
+trainer/throughput.py.
+"""
 
 import torch
 from torch import Tensor
@@ -9,10 +13,11 @@ from trainer.recipe.document import Recipe
 
 
 def loss(scores: Tensor, targets: Targets, recipe: Recipe) -> Tensor:
-    """Mean cross-entropy in nats, with what the recipe adds to it.
+    """Mean cross-entropy in nats, () float32, with what the recipe adds to it.
 
-    With jensen_shannon the scores are of three views of each image, one after another; the cross-entropy is
-    of the first (arXiv 1912.02781).
+    scores (N, classes) float32 or bfloat16. With jensen_shannon they are (3N, classes), of three views of
+    each image, one after another, and the cross-entropy is of the first (Hendrycks et al., 2019, arXiv
+    1912.02781). Label smoothing: Szegedy et al., 2015 (arXiv 1512.00567).
     """
     views = scores.chunk(3) if recipe.jensen_shannon else (scores,)
     smoothing = recipe.label_smoothing
@@ -26,7 +31,10 @@ def loss(scores: Tensor, targets: Targets, recipe: Recipe) -> Tensor:
 
 
 def jensen_shannon(views: tuple[Tensor, ...]) -> Tensor:
-    """Mean divergence, in nats, of the class probabilities of views (N, classes) from their mean."""
+    """Mean divergence, in nats, of the class probabilities of some views from their mean, () float32.
+
+    views are scores (N, classes), float32 or bfloat16. The divergence: Lin, 1991.
+    """
     logs = [functional.log_softmax(view.float(), 1) for view in views]
     mean = torch.stack([log.exp() for log in logs]).mean(0).clamp(1e-7, 1).log()
     parts = [functional.kl_div(mean, log, reduction="batchmean", log_target=True) for log in logs]

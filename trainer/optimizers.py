@@ -1,4 +1,7 @@
-"""The optimizer of a recipe, built, steered and stepped. It knows no schedule.
+"""Builds the optimizer of a recipe, sets its rate and steps it.
+
+Takes a network and a recipe, changes the network's weights. Called by trainer/loop.py and
+trainer/throughput.py. It knows no schedule.
 
 Nothing is compiled here, so torch's compiler is not loaded. torch's optimizers load it merely to keep it away
 from some of their methods, which costs every process a second or more and 150 MB. That is prevented where

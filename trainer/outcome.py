@@ -1,4 +1,7 @@
-"""What a training tells: after each epoch, and at its end. Plain records, free of torch."""
+"""The records that a training hands out: one after each epoch, one at its end.
+
+Plain values, free of torch. Made by trainer/loop.py, stored by search/recording/ and search/training/.
+"""
 
 from dataclasses import dataclass
 

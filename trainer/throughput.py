@@ -1,6 +1,8 @@
-"""How fast training steps go, measured on noise: it trains as slowly as pictures do, and needs no data.
+"""Measures how fast training steps go, on noise: it trains as slowly as pictures do, and needs no data.
 
-Augmentation is not timed. Nothing is learned, and nothing kept.
+Takes networks and a recipe, returns seconds and bytes. Called by search/study/duration.py for a forecast and
+by search/launcher/gpu_sharing.py for workers that share a GPU. Augmentation is not timed; nothing is learned
+or kept.
 """
 
 import resource
@@ -13,7 +15,7 @@ import torch
 from space.architecture import Architecture
 from trainer import initialisation, optimizers
 from trainer.augmentation.mixup import Targets
-from trainer.device import select_device, training_type
+from trainer.device import autocast, select_device, training_type
 from trainer.loss import loss as losses
 from trainer.recipe.document import Recipe
 
@@ -43,7 +45,8 @@ def steady(
 ) -> Throughput:
     """The networks in turn, whole batches, for about so many seconds after ready() has returned.
 
-    Each is warmed up before. On the first GPU if there is one. Raises MemoryError, as a training does.
+    Each is warmed up before. On the first GPU if there is one. Raises what torch raises without enough
+    memory: a RuntimeError or a MemoryError.
     """
     device, rate = select_device(), recipe.batch_size
     steps = [_stepper(network, recipe, device) for network in networks]
@@ -109,7 +112,7 @@ def _stepper(architecture: Architecture, recipe: Recipe, device: torch.device) -
         x = torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last)
         labels = torch.randint(architecture.classes, (batch,), device=device)
         started = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision is torch.bfloat16):
+        with autocast(device, precision):
             loss = losses(network(x), Targets(labels), recipe)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

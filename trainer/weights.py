@@ -1,7 +1,8 @@
-"""Trained weights in a file that anyone can read: safetensors, with the network they belong to beside them.
+"""Writes and reads files of trained weights: safetensors, with the network they belong to beside them.
 
 The header holds the architecture, the names of the classes and what the images were normalised with, so one
-file is enough to classify with. A file from elsewhere cannot run code. It knows no training.
+file is enough to classify with. Written by trainer/loop.py for on_trained and by search/training/run.py,
+read by search/training/. A file from elsewhere cannot run code. It knows no training.
 """
 
 import json
@@ -19,6 +20,7 @@ from space.errors import CheckpointError, ParsimonyError
 from space.files import replace
 from trainer import model as networks
 from trainer.data.batches import Normalisation
+from trainer.messages import one_line
 
 FORMAT = "parsimony weights 1"
 
@@ -34,13 +36,14 @@ class Weights:
     state: Mapping[str, Tensor]
 
     def network(self) -> nn.Module:
-        """The network on the CPU, in evaluation mode. CheckpointError: these are not its weights."""
+        """The network on the CPU, in evaluation mode. Raises CheckpointError for weights of another."""
         built = networks.build(self.architecture)
         try:
             built.load_state_dict(dict(self.state))
         except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise CheckpointError(f"the weights do not match their architecture: {reason}") from error
+            raise CheckpointError(
+                f"the weights do not match their architecture: {one_line(error)}"
+            ) from error
         return built.eval()
 
 
@@ -52,7 +55,7 @@ def save(
     normalisation: Normalisation,
     about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes the file whole or not at all. EnvironmentProblem: it cannot be written."""
+    """Writes the file whole or not at all. Raises EnvironmentProblem where it cannot be written."""
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     header = {
         "format": FORMAT,
@@ -65,7 +68,7 @@ def save(
 
 
 def load(path: Path) -> Weights:
-    """Reads a file. CheckpointError: absent, no such file, cut off, or not of this version."""
+    """Reads a file. Raises CheckpointError where it is absent, cut off, damaged or not of this version."""
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}

@@ -133,7 +133,8 @@ def measured(on: Ground, architecture: Architecture, seed: int) -> dict[str, Any
     """One training; `truth` is the accuracy on the test images, which no simulated search ever sees."""
     epochs: list[loop.EpochReport] = []
     try:
-        fitted = loop.fit(architecture, on.recipe, on.dataset, on.split, seed=seed, on_epoch=epochs.append)
+        callbacks = loop.TrainingCallbacks(on_epoch=epochs.append)
+        fitted = loop.fit(architecture, on.recipe, on.dataset, on.split, seed=seed, callbacks=callbacks)
     except DivergedError as error:
         return {"seed": seed, "diverged": str(error), "accuracy": [], "loss": [], "seconds": [], "truth": 0.1}
     images, labels = (torch.from_numpy(part) for part in on.dataset.open_test())

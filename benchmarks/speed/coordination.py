@@ -95,7 +95,7 @@ class Instant:
         scores = curve(architecture)
         try:
             for epoch, score in enumerate(scores, start=1):
-                calls["on_epoch"](EpochReport(epoch, EPOCHS, 1.0, 1.0, score, 0.1, 0.1, 1.0))
+                calls["callbacks"].on_epoch(EpochReport(epoch, EPOCHS, 1.0, 1.0, score, 0.1, 0.1, 1.0))
         finally:
             self.ended = time.perf_counter()
         return Outcome(scores[-1], scores[-1], 1.0, EPOCHS, 0.8, 1.0, 5_000)

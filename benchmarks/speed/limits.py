@@ -67,7 +67,7 @@ def training(name: str, precision: str, batches: int, device: torch.device) -> t
     network = architecture(name, 3, SIDE, 10)
     dataset, split = made_up(datasets, BATCH * batches)
     recipe = Recipe.model_validate({"epochs": 2, "batch_size": BATCH, "precision": precision})
-    outcome = loop.train(network, recipe, dataset, split, seed=0, device=device)
+    outcome = loop.fit(network, recipe, dataset, split, seed=0, device=device).outcome
     images = outcome.images_per_second
     return images, images * 2 * PASSES * cost.total(network).macs
 

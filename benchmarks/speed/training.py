@@ -128,7 +128,7 @@ def _ours(task: dict[str, Any], dataset: Any, split: Any, network: Any) -> tuple
         one,
         seed=task["seed"],
         device=device,
-        on_epoch=lambda report: losses.append(report.train_loss),
+        callbacks=loop.TrainingCallbacks(on_epoch=lambda report: losses.append(report.train_loss)),
     )
 
     def evaluate(rows: Any) -> float:

@@ -76,8 +76,8 @@ Entry = EpochEntry | EndEntry
 
 
 def write_both(study: optuna.Study, write: Callable[..., None], entry: Entry) -> Exception | None:
-    """Writes the ledger's part by write(also=...), where also(connection) shares its transaction, and the
-    entry.
+    """Writes the entry beside the ledger's part, in one transaction: write(in_transaction=step) writes that
+    part and calls step(connection) before it commits.
 
     Returns None, or the error with which Optuna's tables refused (somebody deletes the study in its
     dashboard): then the ledger's part is written all the same. Raises what `write` does, and SQLAlchemy's or
@@ -93,7 +93,7 @@ def write_both(study: optuna.Study, write: Callable[..., None], entry: Entry) ->
         write()
         return _tell(study, entry, trial_id)
     try:
-        write(also=partial(entry.write, trial_id=trial_id))
+        write(in_transaction=partial(entry.write, trial_id=trial_id))
     except REFUSALS as error:
         write()
         return error

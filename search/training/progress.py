@@ -3,8 +3,10 @@
 Called back by search/training/run.py, made by search/training/train.py.
 """
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 from rich.console import Console
@@ -60,6 +62,17 @@ class TrainingProgress:
     def say(self, line: str) -> None:
         """A line with the time of day before it."""
         self.console.print(f"{datetime.now():%H:%M:%S} {line}", highlight=False, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def warnings(self) -> Iterator[None]:
+        """Shows each warning of the trainer as a line: of a checkpoint that cannot be used or written."""
+        handler, logger = logging.Handler(), logging.getLogger("trainer")
+        handler.emit = lambda record: self.say(record.getMessage())  # type: ignore[method-assign]
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
 
     def _where(self) -> str:
         seed = f"seed {self.seed} ({self.number} of {self.seeds})"

@@ -6,7 +6,7 @@ database, and never reads a test image.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,17 @@ import torch
 from search.study.config import DataConfig, Images
 from search.study.network_reference import ResolvedNetwork
 from space.architecture import Architecture
-from space.document import flat
 from space.errors import UsageError
 from space.files import discard, replace
 from trainer import checkpoint as checkpoints, loop, weights
-from trainer.checkpoint import Identity
+from trainer.callbacks import OnBatch, OnEpoch, TrainingCallbacks
+from trainer.checkpoint import CheckpointOptions, Identity
+from trainer.messages import differences, shortened
 from trainer.outcome import EpochReport, Outcome
 from trainer.recipe.document import Recipe
 
 FORMAT = "parsimony.training/1"
 LISTED = ("subject", "architecture", "recipe", "data")  # what a folder must agree in to be gone on with
-
-OnBatch = Callable[[int, int], None]
-OnEpoch = Callable[[EpochReport], None]
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,6 @@ class JobCallbacks:
     on_seed: Callable[[int, Sequence[EpochReport]], None]
     on_batch: OnBatch
     on_epoch: OnEpoch
-    say: Callable[[str], None]
 
 
 def open_folder(job: TrainingJob, resume: bool) -> TrainingJob:
@@ -105,8 +102,11 @@ def open_folder(job: TrainingJob, resume: bool) -> TrainingJob:
     if not resume:
         raise UsageError(f"{job.folder} holds a training; go on with it by --resume, or name another --out")
     there = _read(path)
-    for field, (was, now) in _differences(there, job.document()):
-        raise UsageError(f"{path}: {field} is {_short(was)}, here {_short(now)}; name another --out")
+    was, now = ({key: table.get(key) for key in LISTED} for table in (there, job.document()))
+    for field, one, other in differences(was, now):
+        raise UsageError(
+            f"{path}: {field} is {shortened(one, 60)}, here {shortened(other, 60)}; name another --out"
+        )
     return _with_run(job, str(there["run"]))
 
 
@@ -147,11 +147,8 @@ def train(job: TrainingJob, seed: int, callbacks: JobCallbacks) -> LearningCurve
         job.images.split,
         seed=seed,
         device=job.device,
-        on_epoch=on_epoch,
-        on_batch=callbacks.on_batch,
-        checkpoint=path,
-        checkpoint_seconds=0,
-        say=callbacks.say,
+        callbacks=TrainingCallbacks(on_epoch, callbacks.on_batch),
+        checkpoint=CheckpointOptions(path, seconds=0),
     )
     curve = LearningCurve(seed, tuple(epochs), fitted.outcome)
     _keep(job, curve, fitted)
@@ -207,15 +204,3 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _json(document: Any) -> bytes:
     return (json.dumps(document, indent=1) + "\n").encode()
-
-
-def _differences(was: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    there, here = flat({key: was.get(key) for key in LISTED}), flat({key: now[key] for key in LISTED})
-    for name in {**there, **here}:
-        if there.get(name) != here.get(name):
-            yield name, (there.get(name), here.get(name))
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -144,9 +144,9 @@ def _say_job(console: Console, job: TrainingJob) -> None:
 
 def _train(console: Console, job: TrainingJob) -> list[LearningCurve]:
     progress = TrainingProgress(console, len(job.seeds), min(job.recipe.batch_size, job.data.train_images))
-    callbacks = JobCallbacks(progress.on_seed, progress.on_batch, progress.on_epoch, progress.say)
+    callbacks = JobCallbacks(progress.on_seed, progress.on_batch, progress.on_epoch)
     try:
-        with signals.sigterm_raises(), progress.bar:
+        with signals.sigterm_raises(), progress.bar, progress.warnings():
             return [training_run.train(job, seed, callbacks) for seed in job.seeds]
     except (KeyboardInterrupt, SystemExit):
         kept = job.path(progress.seed, "checkpoint").exists()

@@ -89,7 +89,7 @@ def open_context(
     optuna_study.quiet()
     plan = StudyConfig.from_record(record.settings)
     images = open_images(plan.data, assignment.data_dir, assignment.data)
-    device, train = make_training_function(plan, images, say, memory=assignment.trial_memory)
+    device, train = make_training_function(plan, images, memory=assignment.trial_memory)
     trial_seconds = assignment.trial_seconds
     this = study_identity(assignment.storage, record)
     with optuna_study.open_study(assignment.storage, record.name, plan) as study:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from search.study.statistics import wilson
 from search.worker.training_function import TrainingFunction
 from space.architecture import Architecture
+from trainer.callbacks import TrainingCallbacks
 from trainer.outcome import EpochReport
 from trainer.recipe.document import Recipe
 
@@ -26,7 +27,7 @@ def run(
             raise _Enough
 
     with suppress(_Enough):
-        train(architecture, seed, recipe=recipe, on_epoch=keep, on_batch=lambda _step, _steps: None)
+        train(architecture, seed, recipe=recipe, callbacks=TrainingCallbacks(on_epoch=keep))
     return curve
 
 

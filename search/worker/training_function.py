@@ -2,25 +2,23 @@
 
 import os
 import platform
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from search.study.config import Images, StudyConfig
 from space.architecture import Architecture
 from space.errors import DeviceError
-from trainer.outcome import EpochReport, Outcome
+from trainer.callbacks import TrainingCallbacks
+from trainer.outcome import Outcome
 from trainer.recipe.document import Recipe
 
 CHECKPOINT_SECONDS = 5.0  # at most so much of a training is lost with its worker, and the epoch under way
 
 
 class TrainingFunction(Protocol):
-    """Trains a network by the plan's recipe or another, calling back after each epoch and each batch (step,
-    steps).
+    """Trains a network by the plan's recipe or another, from the checkpoint if there is one.
 
-    From a checkpoint on_continue hears of the epochs done before. on_trained is handed the outcome, and what
-    saves the weights to a file. Raises MemoryError, of whichever device; after it nothing is held any more.
+    Raises what a callback raises, and MemoryError, of whichever device; after it nothing is held any more.
     """
 
     def __call__(
@@ -29,10 +27,7 @@ class TrainingFunction(Protocol):
         seed: int,
         *,
         recipe: Recipe | None = None,
-        on_epoch: Callable[[EpochReport], None],
-        on_batch: Callable[[int, int], None],
-        on_continue: Callable[[Sequence[EpochReport]], None] | None = None,
-        on_trained: Callable[[Outcome, Callable[[Path], None]], None] | None = None,
+        callbacks: TrainingCallbacks,
         checkpoint: Path | None = None,
     ) -> Outcome: ...
 
@@ -40,7 +35,6 @@ class TrainingFunction(Protocol):
 def make_training_function(
     plan: StudyConfig,
     images: Images,
-    say: Callable[[str], None] | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     memory: int | None = None,
 ) -> tuple[str, TrainingFunction]:
@@ -52,8 +46,8 @@ def make_training_function(
     """
     import torch
 
-    from trainer import loop, weights
-    from trainer.device import bound_memory, in_memory
+    from trainer import loop
+    from trainer.device import bound_memory, memory_errors
 
     torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS") or 1)))
     device = loop.select_device(None)
@@ -68,36 +62,22 @@ def make_training_function(
         seed: int,
         *,
         recipe: Recipe | None = None,
-        on_epoch: Callable[[EpochReport], None],
-        on_batch: Callable[[int, int], None],
-        on_continue: Callable[[Sequence[EpochReport]], None] | None = None,
-        on_trained: Callable[[Outcome, Callable[[Path], None]], None] | None = None,
+        callbacks: TrainingCallbacks,
         checkpoint: Path | None = None,
     ) -> Outcome:
-        fitted = in_memory(
-            lambda: loop.fit(
+        kept = loop.CheckpointOptions(checkpoint, checkpoint_seconds) if checkpoint else None
+        with memory_errors():
+            return loop.fit(
                 architecture,
                 recipe or plan.recipe,
                 dataset,
                 images.split,
                 seed=seed,
                 device=device,
-                on_epoch=on_epoch,
-                on_batch=on_batch,
-                on_continue=on_continue,
-                checkpoint=checkpoint,
-                checkpoint_seconds=checkpoint_seconds,
-                say=say,
+                callbacks=callbacks,
+                checkpoint=kept,
                 brief=True,
-            )
-        )
-        if on_trained:
-
-            def save(path: Path) -> None:
-                weights.save(path, fitted.model, architecture, dataset.classes, fitted.normalisation)
-
-            on_trained(fitted.outcome, save)
-        return fitted.outcome
+            ).outcome
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine() + " CPU"
     return name, train

@@ -26,6 +26,7 @@ from space.errors import DivergedError, ExhaustedError, LeaseLostError
 from storage import candidates
 from storage.leases import Claim
 from storage.records import Candidate, Proposal, State
+from trainer.callbacks import TrainingCallbacks
 from trainer.outcome import Outcome
 
 WIDEN_AFTER = 20  # repeats in a row: then proposals are random
@@ -144,10 +145,12 @@ def fit(
         bench.train,
         architecture,
         candidate.seed,
-        on_epoch=progress.epoch,
-        on_batch=progress.batch,
-        on_continue=progress.continued,
-        on_trained=partial(keep, bench, candidate) if kept else None,
+        callbacks=TrainingCallbacks(
+            on_epoch=progress.epoch,
+            on_batch=progress.batch,
+            on_continue=progress.continued,
+            on_trained=partial(keep, bench, candidate) if kept else None,
+        ),
         checkpoint=shelf.checkpoint(candidate.fingerprint) if kept else None,
     )
     try:

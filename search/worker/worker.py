@@ -4,6 +4,7 @@ It is told where the database is and the name of the study; all else it reads th
 at hand is finished, within the grace period. A second one ends at once. Both leave nothing running.
 """
 
+import logging
 import os
 import socket
 import sys
@@ -113,6 +114,7 @@ def main(assignment: Assignment, name: str | None, follow: bool, parent: int | N
     """The command `search worker`: one study, or with `follow` whatever is launched until told to end."""
     ending = ShutdownRequest(assignment.grace_seconds, parent)
     ending.listen()
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")  # as say() does
     if parent is not None:
         die_with_parent(parent)
     with gpu_pinning.pinned(assignment.data_dir / "slots"):

@@ -1,4 +1,4 @@
-"""What Alembic runs: the migrations, on the connection that it was handed."""
+"""Runs the migrations, for Alembic, on the connection that storage/migrations/__init__.py hands over."""
 
 from alembic import context
 

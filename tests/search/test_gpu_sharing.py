@@ -127,12 +127,13 @@ def test_memory_that_no_training_can_do_with_is_refused() -> None:
 def test_a_training_that_takes_more_than_it_may_is_out_of_memory() -> None:
     program = """
 import torch
-from trainer.device import bound_memory, in_memory
+from trainer.device import bound_memory, memory_errors
 torch.set_num_threads(1)
 bound_memory(torch.device("cpu"), 300 << 20)
 kept = torch.ones(100 << 18)
 try:
-    in_memory(lambda: torch.ones(300 << 18))
+    with memory_errors():
+        torch.ones(300 << 18)
 except MemoryError as error:
     print("refused", len(kept))
 """

@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,9 +41,10 @@ class Stepwise(FakeTraining):
     def __call__(self, architecture: Architecture, seed: int, **calls):  # type: ignore[no-untyped-def]
         def on_batch(step: int, steps: int) -> None:
             self.happens.pop(step, lambda: None)()
-            calls["on_batch"](step, steps)
+            calls["callbacks"].on_batch(step, steps)
 
-        return super().__call__(architecture, seed, on_epoch=calls["on_epoch"], on_batch=on_batch)
+        callbacks = replace(calls["callbacks"], on_batch=on_batch)
+        return super().__call__(architecture, seed, callbacks=callbacks)
 
 
 @contextmanager

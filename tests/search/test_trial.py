@@ -228,7 +228,7 @@ def test_epochs_before_a_shortage_of_memory_do_not_count(database_url: str) -> N
             small = calls["recipe"].batch_size < 128
             for epoch in range(1, 3):
                 reached = epoch / 10 + 0.5 * small
-                calls["on_epoch"](EpochReport(epoch, 3, 1.0, 1.0, reached, 0.1, 0.5, 100.0))
+                calls["callbacks"].on_epoch(EpochReport(epoch, 3, 1.0, 1.0, reached, 0.1, 0.5, 100.0))
                 if small:
                     raise DivergedError("enough")
             raise MemoryError("no more")

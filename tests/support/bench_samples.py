@@ -21,6 +21,7 @@ from space.budget import Budget
 from space.space import SearchSpace, Task
 from storage import database, studies
 from storage.studies import Study
+from trainer.callbacks import TrainingCallbacks
 from trainer.outcome import EpochReport, Outcome
 from trainer.recipe.document import Recipe
 
@@ -57,17 +58,18 @@ class FakeTraining:
         architecture: Architecture,
         seed: int,
         *,
-        on_epoch: Callable[[EpochReport], None],
-        on_batch: Callable[[int, int], None],
+        callbacks: TrainingCallbacks,
         **others: Any,
     ) -> Outcome:
         self.asked.append((architecture.fingerprint, seed))
         self.before(architecture)
         final = self.accuracy(architecture)
         for epoch in range(1, self.epochs + 1):
-            on_batch(epoch, self.epochs)
+            if callbacks.on_batch:
+                callbacks.on_batch(epoch, self.epochs)
             reached = final * epoch / self.epochs
-            on_epoch(EpochReport(epoch, self.epochs, 1.0, 1.0, reached, 0.1, 0.5, 100.0))
+            if callbacks.on_epoch:
+                callbacks.on_epoch(EpochReport(epoch, self.epochs, 1.0, 1.0, reached, 0.1, 0.5, 100.0))
         return Outcome(final, final, 1.0, self.epochs, 1.5, 100.0, 100)
 
 

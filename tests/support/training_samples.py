@@ -1,6 +1,7 @@
 """A small training of a few digits that can be ended anywhere, and a disk that is full."""
 
 import dataclasses
+import logging
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,8 @@ import torch
 
 from space.architecture import Architecture, Block, Head, Stage, Stem
 from trainer import loop
-from trainer.checkpoint import Identity
+from trainer.callbacks import TrainingCallbacks
+from trainer.checkpoint import CheckpointOptions, Identity
 from trainer.data import dataset as datasets
 from trainer.outcome import EpochReport, Outcome
 from trainer.recipe.document import Recipe
@@ -49,23 +51,39 @@ class Training:
 
     def run(self, stop_at: int | None = None) -> loop.Fitted:
         """stop_at: the step, counted from 1, after which the training is ended."""
+        with logged_to(self.said):
+            return self._fit(stop_at)
+
+    def _fit(self, stop_at: int | None) -> loop.Fitted:
         return loop.fit(
             NETWORK,
             self.recipe,
             *digits(self.folder),
             seed=self.seed,
             device=self.device,
-            on_epoch=self.told.append,
-            on_batch=lambda step, _: stop(step == stop_at),
-            checkpoint=self.path,
-            checkpoint_seconds=self.seconds,
-            on_continue=self.before.extend,
-            say=self.said.append,
+            callbacks=TrainingCallbacks(
+                on_epoch=self.told.append,
+                on_batch=lambda step, _: stop(step == stop_at),
+                on_continue=self.before.extend,
+            ),
+            checkpoint=CheckpointOptions(self.path, self.seconds) if self.path else None,
         )
 
     def run_until(self, step: int) -> None:
         with pytest.raises(Stop):
             self.run(step)
+
+
+@contextmanager
+def logged_to(lines: list[str]) -> Iterator[None]:
+    """Every warning of the trainer, as a line."""
+    handler, logger = logging.Handler(), logging.getLogger("trainer")
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def stop(now: bool) -> None:

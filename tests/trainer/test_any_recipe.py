@@ -13,6 +13,7 @@ from training_samples import RECIPE, STEPS, Training, digits, same
 from space.architecture import Architecture, Stage, Stem
 from space.errors import RecipeError
 from trainer import initialisation, loop, model
+from trainer.callbacks import TrainingCallbacks
 from trainer.data.batches import Normalisation, feed
 from trainer.ema import Average
 from trainer.recipe.document import Recipe, Scale
@@ -33,13 +34,13 @@ def test_two_steps_of_any_recipe_leave_the_loss_of_any_network_finite(
     recipe = data.draw(recipes(architecture.image_size, architecture.channels))
     recipe = recipe.model_copy(update={"epochs": 1, "batch_size": 4, "precision": precision})
     steps: list[int] = []
-    outcome = loop.train(
+    outcome = loop.fit(
         architecture,
         recipe,
         *noise(architecture, 8, folder),
         seed=0,
-        on_batch=lambda step, total: steps.append(total),
-    )
+        callbacks=TrainingCallbacks(on_batch=lambda step, total: steps.append(total)),
+    ).outcome
     assert steps[:2] == [2, 2]
     assert 0 <= outcome.accuracy <= 1
 
@@ -134,7 +135,7 @@ def test_a_policy_is_for_grey_or_colour(folder: Path) -> None:
     )
     recipe = Recipe.model_validate({"policy": "augmix", "batch_size": 4, "epochs": 1})
     with pytest.raises(RecipeError, match="policy augmix is for images of 1 or 3 channels, these have 2"):
-        loop.train(architecture, recipe, *noise(architecture, 8, folder), seed=0)
+        loop.fit(architecture, recipe, *noise(architecture, 8, folder), seed=0)
 
 
 def test_three_views_of_a_batch_come_one_after_another(folder: Path) -> None:

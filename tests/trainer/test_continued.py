@@ -25,7 +25,8 @@ from training_samples import (
 )
 
 from trainer import checkpoint, loop
-from trainer.checkpoint import Identity
+from trainer.callbacks import TrainingCallbacks
+from trainer.checkpoint import CheckpointOptions, Identity
 from trainer.outcome import EpochReport
 
 
@@ -91,14 +92,13 @@ def test_an_epoch_whose_callback_raised_is_in_no_checkpoint(
     folder: Path, path: Path, identity: Identity
 ) -> None:
     with pytest.raises(Stop):
-        loop.train(
+        loop.fit(
             NETWORK,
             RECIPE,
             *digits(folder),
             seed=3,
-            on_epoch=lambda report: stop(report.epoch == 3),
-            checkpoint=path,
-            checkpoint_seconds=0,
+            callbacks=TrainingCallbacks(on_epoch=lambda report: stop(report.epoch == 3)),
+            checkpoint=CheckpointOptions(path, seconds=0),
         )
     found = checkpoint.load(path, identity)
     assert (found.step, len(found.reports)) == (2 * STEPS, 2)

@@ -11,9 +11,10 @@ import torch
 
 from space.architecture import Architecture, Stage, Stem
 from space.errors import ArchitectureError, DeviceError, DivergedError, RecipeError
-from trainer import device, loop, model, optimizers
+from trainer import device, loop, model, optimizers, weights
+from trainer.callbacks import SaveWeights, TrainingCallbacks
 from trainer.data import batches as image_batches, dataset as datasets
-from trainer.outcome import EpochReport
+from trainer.outcome import EpochReport, Outcome
 from trainer.recipe.document import Recipe, defaults
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +52,9 @@ def test_a_brief_training_learns_to_read_digits(
 ) -> None:
     recipe = defaults("digits").model_copy(update={"precision": precision})
     reports: list[EpochReport] = []
-    outcome = loop.train(network(), recipe, digits, split, seed=1, on_epoch=reports.append)
+    outcome = loop.fit(
+        network(), recipe, digits, split, seed=1, callbacks=TrainingCallbacks(on_epoch=reports.append)
+    ).outcome
     assert outcome.accuracy > 0.85
     assert reports[-1].train_loss < reports[0].train_loss
     assert reports[-1].validation_loss < reports[0].validation_loss
@@ -64,7 +67,9 @@ def test_the_same_seed_gives_the_same_result_to_the_bit(
     def fitted(seed: int) -> tuple[torch.Tensor, list[float]]:
         reports: list[EpochReport] = []
         recipe = BRIEF.model_copy(update={"precision": precision, "flip": True})
-        done = loop.fit(network(), recipe, digits, few, seed=seed, on_epoch=reports.append)
+        done = loop.fit(
+            network(), recipe, digits, few, seed=seed, callbacks=TrainingCallbacks(on_epoch=reports.append)
+        )
         losses = [loss for report in reports for loss in (report.train_loss, report.validation_loss)]
         return torch.cat([parameter.flatten() for parameter in done.model.parameters()]), losses
 
@@ -79,7 +84,9 @@ def test_the_same_seed_gives_the_same_result_to_the_bit(
 def test_what_is_reported_adds_up(digits: datasets.Dataset, few: datasets.Split) -> None:
     reports: list[EpochReport] = []
     recipe = BRIEF.model_copy(update={"epochs": 3})
-    outcome = loop.train(network(), recipe, digits, few, seed=0, on_epoch=reports.append)
+    outcome = loop.fit(
+        network(), recipe, digits, few, seed=0, callbacks=TrainingCallbacks(on_epoch=reports.append)
+    ).outcome
     assert [(report.epoch, report.epochs) for report in reports] == [(1, 3), (2, 3), (3, 3)]
     assert outcome.accuracy == reports[-1].validation_accuracy
     assert outcome.best_accuracy == max(report.validation_accuracy for report in reports)
@@ -109,7 +116,7 @@ def test_whatever_the_epoch_callback_raises_stops_the_training(
 
     seen: list[int] = []
     with pytest.raises(Stop):
-        loop.train(network(), BRIEF, digits, few, seed=0, on_epoch=stop)
+        loop.fit(network(), BRIEF, digits, few, seed=0, callbacks=TrainingCallbacks(on_epoch=stop))
     assert seen == [1]
 
 
@@ -123,7 +130,7 @@ def test_the_batch_callback_counts_all_steps_and_may_stop_too(
 
     seen: list[tuple[int, int]] = []
     with pytest.raises(Stop):
-        loop.train(network(), BRIEF, digits, few, seed=0, on_batch=note)
+        loop.fit(network(), BRIEF, digits, few, seed=0, callbacks=TrainingCallbacks(on_batch=note))
     assert seen == [(1, 6), (2, 6), (3, 6), (4, 6)]
 
 
@@ -131,14 +138,21 @@ def test_a_loss_that_is_no_number_is_a_divergence(digits: datasets.Dataset, few:
     reports: list[EpochReport] = []
     recipe = BRIEF.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(DivergedError, match=r"loss is (nan|inf) in epoch 1; a lower learning_rate may help"):
-        loop.train(network(), recipe, digits, few, seed=0, on_epoch=reports.append)
+        loop.fit(network(), recipe, digits, few, seed=0, callbacks=TrainingCallbacks(on_epoch=reports.append))
     assert reports == []
 
 
 def test_a_split_smaller_than_a_batch_is_one_batch(digits: datasets.Dataset, few: datasets.Split) -> None:
     steps: list[int] = []
     recipe = BRIEF.model_copy(update={"batch_size": 500, "epochs": 1})
-    loop.train(network(), recipe, digits, few, seed=0, on_batch=lambda step, _: steps.append(step))
+    loop.fit(
+        network(),
+        recipe,
+        digits,
+        few,
+        seed=0,
+        callbacks=TrainingCallbacks(on_batch=lambda step, _: steps.append(step)),
+    )
     assert steps == [1]
 
 
@@ -196,12 +210,12 @@ def test_a_network_for_other_images_is_refused(
     changes: dict[str, int], digits: datasets.Dataset, few: datasets.Split
 ) -> None:
     with pytest.raises(ArchitectureError, match="digits has 1 channels, 8 pixels a side, 10 classes"):
-        loop.train(network(**changes), BRIEF, digits, few, seed=0)
+        loop.fit(network(**changes), BRIEF, digits, few, seed=0)
 
 
 def test_a_crop_as_large_as_the_image_is_refused(digits: datasets.Dataset, few: datasets.Split) -> None:
     with pytest.raises(RecipeError, match="crop_padding 8 does not fit images of 8 pixels"):
-        loop.train(network(), BRIEF.model_copy(update={"crop_padding": 8}), digits, few, seed=0)
+        loop.fit(network(), BRIEF.model_copy(update={"crop_padding": 8}), digits, few, seed=0)
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "tpu", "meta", "cpu:x"])
@@ -218,8 +232,24 @@ def test_float32_and_bfloat16_are_taken_at_their_word() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_learns_to_read_digits_too(digits: datasets.Dataset, split: datasets.Split) -> None:
-    outcome = loop.train(network(), defaults("digits"), digits, split, seed=1, device=None)
+    outcome = loop.fit(network(), defaults("digits"), digits, split, seed=1, device=None).outcome
     assert outcome.accuracy > 0.85
+
+
+def test_the_weights_can_be_saved_when_the_training_is_done(
+    digits: datasets.Dataset, few: datasets.Split, tmp_path: Path
+) -> None:
+    path, outcomes = tmp_path / "weights.safetensors", list[Outcome]()
+
+    def keep(outcome: Outcome, save: SaveWeights) -> None:
+        outcomes.append(outcome)
+        save(path)
+
+    fitted = loop.fit(network(), BRIEF, digits, few, seed=0, callbacks=TrainingCallbacks(on_trained=keep))
+    assert outcomes == [fitted.outcome]
+    kept = weights.load(path)
+    assert (kept.architecture, kept.normalisation) == (network(), fitted.normalisation)
+    assert all(torch.equal(kept.state[name], value) for name, value in fitted.model.state_dict().items())
 
 
 def test_a_training_does_not_load_the_compiler() -> None:
@@ -228,12 +258,13 @@ def test_a_training_does_not_load_the_compiler() -> None:
 import sys, tempfile
 from pathlib import Path
 from space.architecture import Architecture, Stage, Stem
-from trainer import data, loop
+from trainer import loop
+from trainer.data import dataset as data
 from trainer.recipe.document import defaults
 digits = data.load("digits", Path(tempfile.mkdtemp()))
 few = data.split(digits, 0, limit=192)
 small = Architecture(channels=1, image_size=8, stem=Stem(width=4), stages=(Stage(blocks=1, width=4),))
-loop.train(small, defaults("digits").for_epochs(1), digits, few, seed=0)
+loop.fit(small, defaults("digits").for_epochs(1), digits, few, seed=0)
 print(sorted({name for name in sys.modules if name in ("torch._dynamo", "torch._inductor", "sympy")}))
 """
     done = subprocess.run(
@@ -264,7 +295,15 @@ def test_a_brief_training_validates_its_last_epoch_in_float32_and_the_others_as_
     recipe = BRIEF.model_copy(update={"precision": "bfloat16", "epochs": 3})
     reports: list[list[EpochReport]] = [[], []]
     for brief in (False, True):
-        loop.train(network(), recipe, digits, few, seed=3, brief=brief, on_epoch=reports[brief].append)
+        loop.fit(
+            network(),
+            recipe,
+            digits,
+            few,
+            seed=3,
+            brief=brief,
+            callbacks=TrainingCallbacks(on_epoch=reports[brief].append),
+        )
     losses = [[report.validation_loss for report in found] for found in reports]
     assert losses[0][:2] != losses[1][:2]
     assert losses[0][:2] == pytest.approx(losses[1][:2], rel=0.02)

@@ -6,14 +6,14 @@ import weakref
 import pytest
 import torch
 
-from trainer.device import in_memory
+from trainer.device import memory_errors
 
 TOO_MUCH = 1 << 58  # bytes: no machine has them
 
 
 def test_more_than_there_is_raises_a_memory_error_of_one_line() -> None:
-    with pytest.raises(MemoryError, match="can't allocate memory") as caught:
-        in_memory(lambda: torch.empty(TOO_MUCH, dtype=torch.uint8))
+    with pytest.raises(MemoryError, match="can't allocate memory") as caught, memory_errors():
+        torch.empty(TOO_MUCH, dtype=torch.uint8)
     assert "\n" not in str(caught.value)
 
 
@@ -27,13 +27,13 @@ def test_more_than_there_is_raises_a_memory_error_of_one_line() -> None:
     ],
 )
 def test_what_libraries_say_of_it_is_understood(error: Exception) -> None:
-    with pytest.raises(MemoryError):
-        in_memory(lambda: fail(error))
+    with pytest.raises(MemoryError), memory_errors():
+        fail(error)
 
 
 def test_other_errors_stay_what_they_are() -> None:
-    with pytest.raises(RuntimeError, match="sizes do not match"):
-        in_memory(lambda: fail(RuntimeError("sizes do not match")))
+    with pytest.raises(RuntimeError, match="sizes do not match"), memory_errors():
+        fail(RuntimeError("sizes do not match"))
 
 
 def fail(error: Exception) -> None:
@@ -48,8 +48,8 @@ def test_nothing_of_the_training_is_held_by_the_error() -> None:
         held.append(weakref.ref(weights))
         torch.empty(TOO_MUCH, dtype=torch.uint8)
 
-    with pytest.raises(MemoryError) as caught:
-        in_memory(train)
+    with pytest.raises(MemoryError) as caught, memory_errors():
+        train()
     gc.collect()
     assert held[0]() is None
     assert caught.value.__context__ is None

@@ -64,6 +64,15 @@ def test_a_file_that_is_no_document_is_refused(tmp_path: Path) -> None:
         Recipe.load(tmp_path / "absent.toml")
 
 
+def test_a_file_that_is_nested_too_deeply_is_refused_in_one_line(tmp_path: Path) -> None:
+    assert "is not a TOML or JSON document" in refused(tmp_path / "a.json", "[" * 100_000)
+
+
+def test_a_file_may_begin_with_the_mark_of_an_editor(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_bytes(b"\xef\xbb\xbfepochs = 3\n")
+    assert Recipe.load(tmp_path / "a.toml") == Recipe(epochs=3)
+
+
 def test_digits_are_never_mirrored() -> None:
     assert defaults("digits").flip is False
     assert defaults("cifar10").flip is defaults("folder:somewhere").flip is True

@@ -1,4 +1,7 @@
-"""Images turned, sheared and shifted, each by its own amount, a whole batch at once on its device.
+"""Turns, shears, shifts and enlarges images, each by its own amount, a whole batch at once on its device.
+
+Takes and returns tensors, and reads nothing else; every draw comes from the generator that is given. Called
+by trainer/augmentation/operations.py and trainer/data/batches.py.
 
 A transformation is a matrix (N, 2, 3) from places in the result to places in the image, in pixels from its
 upper left corner. Whole pixels are taken, as Pillow does by default; what lies outside is black.
@@ -12,7 +15,7 @@ from torch.nn import functional
 
 
 def warp(x: Tensor, matrix: Tensor) -> Tensor:
-    """(N, C, H, W) of any type to the same shape."""
+    """Images (N, C, H, W) of any type to the same shape and type, by `matrix` (N, 2, 3) float32."""
     n, channels, height, width = x.shape
     rows, columns = torch.meshgrid(_centres(x, height), _centres(x, width), indexing="ij")
     places = torch.stack([columns.flatten(), rows.flatten(), torch.ones_like(rows).flatten()])
@@ -26,21 +29,24 @@ def warp(x: Tensor, matrix: Tensor) -> Tensor:
 
 
 def shear(x: Tensor, amount: Tensor, axis: int) -> Tensor:
-    """Along axis 0 (left and right) or 1, `amount` (N,) pixels for each pixel down or to the right."""
+    """Images (N, C, H, W) of any type, moved by `amount` (N,) float32 pixels for each pixel across.
+
+    Axis 0: to the left or right for each pixel down; axis 1: up or down for each pixel to the right.
+    """
     matrix = _identity(x)
     matrix[:, axis, 1 - axis] = amount
     return warp(x, matrix)
 
 
 def shift(x: Tensor, amount: Tensor, axis: int) -> Tensor:
-    """By `amount` (N,) whole pixels along axis 0 (to the right) or 1 (down)."""
+    """Images (N, C, H, W) of any type, moved by `amount` (N,) float32 along axis 0 (right) or 1 (down)."""
     matrix = _identity(x)
     matrix[:, axis, 2] = -torch.trunc(amount)
     return warp(x, matrix)
 
 
 def rotate(x: Tensor, degrees: Tensor) -> Tensor:
-    """About the centre, counter-clockwise, by `degrees` (N,)."""
+    """Images (N, C, H, W) of any type, turned counter-clockwise about the centre by `degrees` (N,)."""
     angle = degrees * (math.pi / 180)
     cosine, sine = torch.cos(angle), torch.sin(angle)
     middle = torch.tensor([x.shape[3] / 2, x.shape[2] / 2], device=x.device)
@@ -50,15 +56,15 @@ def rotate(x: Tensor, degrees: Tensor) -> Tensor:
 
 
 def random_rotation(x: Tensor, degrees: float, generator: Generator) -> Tensor:
-    """Each image by an angle of its own between -degrees and degrees."""
+    """Images (N, C, H, W) of any type, each turned by a random angle between -degrees and degrees."""
     angle = torch.rand(len(x), generator=generator, device=x.device) * 2 - 1
     return rotate(x, angle * degrees)
 
 
 def enlarged_window(x: Tensor, side: int, padding: int, generator: Generator) -> Tensor:
-    """A random window of the size of x out of each image, once it is scaled to `side` and zero-padded.
+    """A random window of each image, once it is scaled to `side` pixels and padded by zeros.
 
-    Bilinear; the scaled image is never made.
+    x (N, C, S, S) of any type to the same shape and type. Bilinear; the scaled image is never made.
     """
     size = x.shape[2]
     span = side + 2 * padding - size
@@ -73,8 +79,10 @@ def enlarged_window(x: Tensor, side: int, padding: int, generator: Generator) ->
 
 
 def _centres(x: Tensor, size: int) -> Tensor:
+    """The middle of each of so many pixels, (size,) float32, on the device of x, (...) of any type."""
     return torch.arange(size, device=x.device) + 0.5
 
 
 def _identity(x: Tensor) -> Tensor:
+    """The matrix that changes nothing, (N, 2, 3) float32, for each image of x, (N, C, H, W) of any type."""
     return torch.eye(2, 3, device=x.device).repeat(len(x), 1, 1)

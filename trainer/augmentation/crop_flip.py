@@ -1,7 +1,8 @@
-"""Random crops and mirror images of a whole batch at once, on the device where the batch is.
+"""Random crops, mirror images and cutout of a whole batch at once, on the device where the batch is.
 
-Every draw comes from the generator that is given, so a seed fixes it. Knows no data set and no network.
-Images are (N, C, H, W) of any type; channels-last in memory is fast, and what comes back is channels-last.
+Takes and returns images (N, C, H, W); channels-last in memory is fast, and what comes back is channels-last.
+Every draw comes from the generator that is given, so a seed fixes it. Called by trainer/data/batches.py.
+Knows no data set and no network.
 """
 
 from typing import Literal
@@ -14,27 +15,34 @@ Edge = Literal["reflect", "zero"]
 
 
 def crop(x: Tensor, padding: int, generator: Generator, mode: Edge = "reflect") -> Tensor:
-    """Pad every side by `padding` pixels, then cut a random H x W window out of each image."""
+    """Pad every side by `padding` pixels, then cut a random window of the old size out of each image.
+
+    x (N, C, H, W) of any type to the same shape and type (He et al., arXiv 1512.03385, section 4.2).
+    """
     return _window(x, padding, False, generator, mode)
 
 
 def flip(x: Tensor, generator: Generator) -> Tensor:
-    """Mirror each image left to right with probability one half."""
+    """Mirror each image of x, (N, C, H, W) of any type, left to right with probability one half."""
     return _window(x, 0, True, generator, "reflect")
 
 
 def flip_vertical(x: Tensor, generator: Generator) -> Tensor:
-    """Mirror each image top to bottom with probability one half."""
+    """Mirror each image of x, (N, C, H, W) of any type, top to bottom with probability one half."""
     chosen = torch.rand(len(x), generator=generator, device=x.device) < 0.5
     return torch.where(chosen[:, None, None, None], x.flip(2), x)
 
 
 def augment(x: Tensor, padding: int, mirrored: bool, generator: Generator, mode: Edge = "reflect") -> Tensor:
-    """A crop and a flip in one pass over the pixels; x itself when there is nothing to do."""
+    """A crop and a flip in one pass over the pixels; x itself when there is nothing to do.
+
+    x (N, C, H, W) of any type to the same shape and type.
+    """
     return _window(x, padding, mirrored, generator, mode) if padding or mirrored else x
 
 
 def _window(x: Tensor, padding: int, mirrored: bool, generator: Generator, mode: Edge) -> Tensor:
+    """A random window, mirrored or not, of each image of x: (N, C, H, W) of any type to the same."""
     if mode == "zero":
         x = functional.pad(x, [padding] * 4)
     border = padding if mode == "zero" else 0
@@ -47,7 +55,10 @@ def _window(x: Tensor, padding: int, mirrored: bool, generator: Generator, mode:
 
 
 def _line(x: Tensor, size: int, padding: int, generator: Generator, mode: Edge) -> Tensor:
-    """(N, size): which row or column of its image each position of the window shows."""
+    """Which row or column of its image each position of a window shows, (N, size) int64.
+
+    x (N, C, H, W) of any type says how many images there are, and on which device.
+    """
     start = torch.randint(2 * padding + 1, (len(x), 1), generator=generator, device=x.device)
     position = start + torch.arange(size, device=x.device)
     if mode == "zero":
@@ -57,7 +68,10 @@ def _line(x: Tensor, size: int, padding: int, generator: Generator, mode: Edge) 
 
 
 def _gather(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """One copy of whole pixels by their position in memory: four times as fast as indexing each axis."""
+    """Pixels of x, (N, C, H, W) of any type, by `rows` (N, h) and `columns` (N, w) int64: (N, C, h, w).
+
+    One copy of whole pixels by their position in memory: four times as fast as indexing each axis.
+    """
     n, channels, height, width = x.shape
     pixels = x.permute(0, 2, 3, 1).reshape(-1, channels)
     first = torch.arange(n, device=x.device)[:, None, None] * (height * width)
@@ -67,7 +81,11 @@ def _gather(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def cutout(x: Tensor, side: int, generator: Generator) -> Tensor:
-    """Cutout (arXiv 1708.04552): a square of the mean grey around a random pixel of each image."""
+    """Blanks a square of so many pixels a side around a random pixel of each image.
+
+    x (N, C, H, W) float32, normalised, so that 0 is the mean grey. Cutout: DeVries and Taylor, 2017 (arXiv
+    1708.04552).
+    """
     n, _, height, width = x.shape
     centres = torch.rand(2, n, 1, generator=generator, device=x.device)
     inside = []

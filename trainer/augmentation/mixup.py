@@ -1,6 +1,8 @@
-"""MixUp and CutMix: batches whose images are mixtures of two of theirs, and the loss that goes with them.
+"""MixUp and CutMix, which make batches whose images are mixtures of two of theirs.
 
-One share is drawn for a whole batch, on the host from torch's own generator, so no device is waited for.
+Takes a batch and its labels, returns the mixed batch and the targets that trainer/loss.py weighs. Called by
+trainer/loop.py for each step. One share is drawn for a whole batch, on the host from torch's own generator,
+so no device is waited for.
 """
 
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from trainer.recipe.document import Recipe
 
 @dataclass(frozen=True)
 class Targets:
-    """Labels (N,); of mixed images also those of the other image, and the share of the first."""
+    """Labels (N,) int64; of mixed images also those of the other image, and the share 0..1 of the first."""
 
     labels: Tensor
     others: Tensor | None = None
@@ -22,7 +24,11 @@ class Targets:
 
 
 def mixed(x: Tensor, labels: Tensor, recipe: Recipe, generator: Generator) -> tuple[Tensor, Targets]:
-    """MixUp (arXiv 1710.09412) or CutMix (1905.04899) as the recipe says; by turns at random if both."""
+    """Mixes each image with a random other one as the recipe says; by turns at random if it says both.
+
+    x (N, C, H, W) float32 to the same, and its labels (N,) int64 to targets. MixUp: Zhang et al., 2017 (arXiv
+    1710.09412); CutMix: Yun et al., 2019 (arXiv 1905.04899).
+    """
     if not recipe.mixup and not recipe.cutmix:
         return x, Targets(labels)
     partner = torch.randperm(len(x), generator=generator, device=x.device)
@@ -37,7 +43,10 @@ def mixed(x: Tensor, labels: Tensor, recipe: Recipe, generator: Generator) -> tu
 
 
 def _cut(x: Tensor, other: Tensor, share: float) -> tuple[Tensor, float]:
-    """A box of about 1 - share of the area comes from `other`; the share that is left to x."""
+    """A box of about 1 - share of the area comes from `other`; the share that is left to x.
+
+    Both are (N, C, H, W) float32, and so is the result.
+    """
     height, width = x.shape[2:]
     side = (1 - share) ** 0.5
     row, column = (int(torch.randint(size, ())) for size in (height, width))

@@ -1,7 +1,10 @@
 """The operations that augmentation policies are made of, on a batch in which each image has its own amount.
 
-Images are bytes (N, C, H, W) with 1 or 3 channels, amounts (N,) floats in the units that are said. Where one
-setting serves a whole batch, torchvision's kernel does the work. It knows no policy.
+Each takes images as bytes (N, C, H, W), with 1 or 3 channels, and amounts (N,) float32 in the units that it
+says, and returns new images of the same shape and type. Called by trainer/augmentation/policy.py by the names
+of OPERATIONS. Where one setting serves a whole batch, torchvision's kernel does the work. It knows no policy.
+
+The operations are those of AutoAugment (Cubuk et al., 2018, arXiv 1805.09501), as Pillow carries them out.
 """
 
 from collections.abc import Callable
@@ -15,59 +18,59 @@ Operation = Callable[[Tensor, Tensor], Tensor]
 
 
 def brightness(x: Tensor, amount: Tensor) -> Tensor:
-    """Towards black (-1) or away from it (1)."""
+    """Bytes (N, C, H, W), towards black (-1) or away from it (1)."""
     return _blend(x, torch.zeros_like(x), amount)
 
 
 def color(x: Tensor, amount: Tensor) -> Tensor:
-    """Towards grey (-1) or away from it (1)."""
+    """Bytes (N, C, H, W), towards grey (-1) or away from it (1)."""
     return _blend(x, _grey(x), amount)
 
 
 def contrast(x: Tensor, amount: Tensor) -> Tensor:
-    """Towards the mean grey (-1) or away from it (1)."""
+    """Bytes (N, C, H, W), towards their mean grey (-1) or away from it (1)."""
     return _blend(x, _grey(x).floor().mean((1, 2, 3), keepdim=True), amount)
 
 
 def sharpness(x: Tensor, amount: Tensor) -> Tensor:
-    """Towards a blurred image (-1) or away from it (1)."""
+    """Bytes (N, C, H, W), towards a blurred image (-1) or away from it (1)."""
     from torchvision.transforms.v2 import functional
 
     return _blend(x, functional.adjust_sharpness(x, 0.0), amount)
 
 
 def posterize(x: Tensor, amount: Tensor) -> Tensor:
-    """Keeps the highest `amount` bits."""
+    """Bytes (N, C, H, W), of whose values the highest `amount` bits are kept."""
     mask = (256 - 2 ** (8 - amount.round().int())).to(torch.uint8)
     return x & mask.view(-1, 1, 1, 1)
 
 
 def solarize(x: Tensor, amount: Tensor) -> Tensor:
-    """Inverts what is at least `amount`, where white is 1."""
+    """Bytes (N, C, H, W), inverted where they are at least `amount`; white is 1."""
     return torch.where(x >= (amount * 255).view(-1, 1, 1, 1), 255 - x, x)
 
 
 def autocontrast(x: Tensor, _amount: Tensor) -> Tensor:
-    """Each channel from black to white."""
+    """Bytes (N, C, H, W), each channel stretched from black to white."""
     from torchvision.transforms.v2 import functional
 
     return torch.as_tensor(functional.autocontrast(x))
 
 
 def equalize(x: Tensor, _amount: Tensor) -> Tensor:
-    """Each channel to as many pixels of every brightness."""
+    """Bytes (N, C, H, W), each channel with as many pixels of every brightness: its histogram is levelled."""
     from torchvision.transforms.v2 import functional
 
     return torch.as_tensor(functional.equalize(x))
 
 
 def invert(x: Tensor, _amount: Tensor) -> Tensor:
-    """Black for white."""
+    """Bytes (N, C, H, W), black for white."""
     return 255 - x
 
 
 def identity(x: Tensor, _amount: Tensor) -> Tensor:
-    """Nothing."""
+    """Bytes (N, C, H, W), returned as they are."""
     return x
 
 
@@ -91,7 +94,7 @@ OPERATIONS: dict[str, Operation] = {
 
 
 def _grey(x: Tensor) -> Tensor:
-    """Brightness (N, 1, H, W), floats 0..255."""
+    """Brightness (N, 1, H, W), float32 0..255, of bytes (N, C, H, W); weights of ITU-R BT.601."""
     if x.shape[1] == 1:
         return x.float()
     weights = torch.tensor([0.2989, 0.587, 0.114], device=x.device).view(1, 3, 1, 1)
@@ -99,5 +102,6 @@ def _grey(x: Tensor) -> Tensor:
 
 
 def _blend(x: Tensor, other: Tensor, amount: Tensor) -> Tensor:
+    """Bytes (N, C, H, W) between `other` (amount -1) and x (0), and beyond x (1); amount (N,) float32."""
     share = (1 + amount).view(-1, 1, 1, 1)
     return (share * x + (1 - share) * other).clamp(0, 255).to(torch.uint8)

@@ -1,7 +1,8 @@
 """Carries out an augmentation policy on a batch: every image draws for itself, and equal draws run together.
 
-Which operation, how strong and in which direction comes from the generator that is given; how AugMix mixes
-comes from torch's own, which has no other source of Dirichlet numbers.
+Takes a batch of bytes and a policy of trainer/recipe/policies.py, returns a new batch. Called by
+trainer/data/batches.py. Which operation, how strong and in which direction comes from the generator that is
+given; how AugMix mixes comes from torch's own, which has no other source of Dirichlet numbers.
 """
 
 from functools import lru_cache
@@ -40,7 +41,7 @@ SHIFT = 150 / 331  # of the side: what the 331 pixels of the paper were shifted 
 
 
 class _Layer(NamedTuple):
-    """One operation for each image: which of `names`, its strength 0..1, and whether it happens."""
+    """One operation for each image: which of `names` (N,), how strong (N,) 0..1, whether at all (N,) bool."""
 
     names: tuple[str, ...]
     which: Tensor
@@ -49,7 +50,7 @@ class _Layer(NamedTuple):
 
 
 def apply_policy(x: Tensor, policy: Policy, generator: Generator) -> Tensor:
-    """Bytes (N, C, H, W) to the same shape; x is left as it is."""
+    """Images (N, C, H, W) uint8, of 1 or 3 channels, to the same shape and type; x is left as it is."""
     if isinstance(policy, RandAugment):
         return _rand_augment(x, policy, generator)
     if isinstance(policy, TrivialAugment):
@@ -60,6 +61,7 @@ def apply_policy(x: Tensor, policy: Policy, generator: Generator) -> Tensor:
 
 
 def _rand_augment(x: Tensor, policy: RandAugment, generator: Generator) -> Tensor:
+    """Bytes (N, C, H, W) to the same (Cubuk et al., 2019, arXiv 1909.13719)."""
     reach = Range(0.3, SHIFT * x.shape[3], 30, 0.9)
     strength = torch.full((len(x),), policy.magnitude / 30, device=x.device)
     for _ in range(policy.operations):
@@ -68,12 +70,14 @@ def _rand_augment(x: Tensor, policy: RandAugment, generator: Generator) -> Tenso
 
 
 def _trivial_augment(x: Tensor, generator: Generator) -> Tensor:
+    """Bytes (N, C, H, W) to the same (Müller and Hutter, 2021, arXiv 2103.10158)."""
     strength = _drawn(x, 31, generator) / 30
     layer = _Layer(COMMON, _drawn(x, len(COMMON), generator), strength)
     return _apply(x, layer, Range(0.99, 32, 135, 0.99, taken=6), generator)
 
 
 def _auto_augment(x: Tensor, generator: Generator) -> Tensor:
+    """Bytes (N, C, H, W) to the same (Cubuk et al., 2018, arXiv 1805.09501)."""
     reach, names, table = Range(0.3, SHIFT * x.shape[3], 30, 0.9), tuple(OPERATIONS), _pairs().to(x.device)
     chosen = table[_drawn(x, len(table), generator)]
     for which, share, strength in (half.unbind(1) for half in chosen.unbind(1)):
@@ -84,7 +88,10 @@ def _auto_augment(x: Tensor, generator: Generator) -> Tensor:
 
 @lru_cache
 def _pairs() -> Tensor:
-    """(25, 2, 3): operation, probability and strength of both operations of each pair, for CIFAR-10."""
+    """The policy found for CIFAR-10, (25, 2, 3) float32, as torchvision lists it.
+
+    For both operations of each pair: its number, its probability and its strength 0..1.
+    """
     from torchvision.transforms import AutoAugment as Reference, AutoAugmentPolicy
 
     names = list(OPERATIONS)
@@ -93,6 +100,7 @@ def _pairs() -> Tensor:
 
 
 def _augmix(x: Tensor, policy: AugMix, generator: Generator) -> Tensor:
+    """Bytes (N, C, H, W) to the same (Hendrycks et al., 2019, arXiv 1912.02781, algorithm 1)."""
     side = x.shape[3]
     reach = Range(0.3, side / 3, 30, 0.9, bits=4)
     names = PLAIN + ENHANCING if policy.every_operation else PLAIN
@@ -113,7 +121,7 @@ def _augmix(x: Tensor, policy: AugMix, generator: Generator) -> Tensor:
 
 
 def _apply(x: Tensor, layer: _Layer, reach: Range, generator: Generator) -> Tensor:
-    """A new batch; images that drew the same operation go through it together."""
+    """A new batch of bytes (N, C, H, W); images that drew the same operation go through it together."""
     sign = torch.randint(2, (len(x),), generator=generator, device=x.device) * 2 - 1
     y = x.clone()
     for i, name in enumerate(layer.names):
@@ -128,6 +136,7 @@ def _apply(x: Tensor, layer: _Layer, reach: Range, generator: Generator) -> Tens
 
 
 def _amount(name: str, strength: Tensor, reach: Range) -> Tensor:
+    """Strengths 0..1, (n,) float32, in the units of an operation."""
     if name == "Posterize":
         return (reach.bits - torch.round(strength * reach.taken)).clamp(0, 8)
     if name == "Solarize":
@@ -137,4 +146,5 @@ def _amount(name: str, strength: Tensor, reach: Range) -> Tensor:
 
 
 def _drawn(x: Tensor, count: int, generator: Generator) -> Tensor:
+    """A random number below `count` for each image of x, (N, C, H, W) of any type: (N,) int64."""
     return torch.randint(count, (len(x),), generator=generator, device=x.device)

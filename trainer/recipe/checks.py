@@ -1,7 +1,8 @@
-"""Known mistakes in recipes: each was made in a published system, and explains one of its numbers.
+"""Finds known mistakes in recipes: each was made in a published system, and explains one of its numbers.
 
-A grave one has a name and is refused unless the recipe accepts it by that name; the others are only told.
-Free of torch.
+Takes a recipe, returns what is wrong with it in words. Called by trainer/recipe/document.py for every recipe,
+and by search/training/train.py and the commands for a recipe and its network. A grave mistake has a name and
+is refused unless the recipe accepts it by that name; the others are only told. Free of torch.
 """
 
 import math

@@ -1,27 +1,30 @@
-"""How to train: the document that a study stores once and every one of its trials follows. Free of torch."""
+"""The recipe document, which says how to train: a study stores it once, and all of its trials follow it.
+
+Reads TOML and JSON files, writes none. Called by search/study/ and the commands that take --recipe, and read
+by all of trainer/. Free of torch.
+"""
 
 import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
+from space.document import shown
 from space.errors import RecipeError
 from trainer.recipe import checks
 from trainer.recipe.optimizer_defaults import OPTIMIZER_DEFAULTS, WITH_BETAS, WITH_MOMENTUM, OptimizerName
+from trainer.recipe.part import RecipePart
 from trainer.recipe.policies import POLICIES, AugMix, Policy, PolicyField
 from trainer.recipe.schedules import SHORT, Base, Cosine, OneCycle, ScheduleField, Share
 
-CONFIG = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 Deviation = Annotated[float, Field(gt=0, le=10)]
 BY_OPTIMIZER = ("learning_rate", "weight_decay", "momentum", "nesterov")
 
 
-class Scale(BaseModel):
+class Scale(RecipePart):
     """Mean and standard deviation of each channel, where white is 1."""
-
-    model_config = CONFIG
 
     mean: tuple[Annotated[float, Field(ge=-10, le=10)], ...] = Field(min_length=1, max_length=4)
     deviation: tuple[Deviation, ...] = Field(min_length=1, max_length=4)
@@ -40,20 +43,16 @@ NormalisationField = Annotated[
 ]
 
 
-class Dropout(BaseModel):
+class Dropout(RecipePart):
     """Shares to drop while training, by position; what is given here replaces the architecture's own."""
-
-    model_config = CONFIG
 
     block: Share | None = Field(None, description="after the first norm of each block")
     block_end: Share = Field(0.0, description="after the last activation of each block")
     head: Share | None = Field(None, description="before the first linear layer")
 
 
-class Recipe(BaseModel):
+class Recipe(RecipePart):
     """How to train a network, whatever the network. What is left out is SGD under one cycle."""
-
-    model_config = CONFIG
 
     epochs: int = Field(8, ge=1, le=10_000)
     batch_size: int = Field(128, ge=2, le=65_536)
@@ -155,15 +154,16 @@ class Recipe(BaseModel):
 
     @classmethod
     def load(cls, path: Path, base: "Recipe | None" = None) -> "Recipe":
-        """Read a .toml or .json file; what it leaves out comes from base. RecipeError names the bad field.
+        """Read a .toml or .json file; what it leaves out comes from base.
 
-        A file that names another optimizer takes nothing from base that is tuned to base's.
+        A file that names another optimizer takes nothing from base that is tuned to base's. Raises
+        RecipeError, which names the bad field.
         """
         return cls.parse(_document(path), str(path), base)
 
     @classmethod
     def parse(cls, given: dict[str, Any], where: str, base: "Recipe | None" = None) -> "Recipe":
-        """The same from values at hand; `where` names them in an error."""
+        """The same from values at hand; `where` names them in an error. Raises RecipeError."""
         known = base.model_dump() if base else {}
         if base and given.get("optimizer", base.optimizer) != base.optimizer:
             known = {name: value for name, value in known.items() if name not in OF_OPTIMIZER}
@@ -194,14 +194,17 @@ class Recipe(BaseModel):
         return self.model_copy(update=update)
 
     def require_batch(self, images: int) -> None:
-        """RecipeError if there are fewer training images than a batch, where someone has asked for that."""
+        """Raises RecipeError if there are fewer training images than a batch, for those who ask for that."""
         if self.batch_size > images:
             raise RecipeError(
                 f"batch_size {self.batch_size} is more than the {images:,} training images; lower it"
             )
 
     def require_fit(self, image_size: int) -> None:
-        """RecipeError if images of so many pixels a side cannot be reflected as far as crop_padding."""
+        """Raises RecipeError if the recipe is not for images of so many pixels a side.
+
+        They cannot be reflected as far as crop_padding, or enlarge or cutout is of another size.
+        """
         side = self.enlarge or image_size
         if self.crop_edge == "reflect" and self.crop_padding >= side:
             raise RecipeError(
@@ -245,11 +248,11 @@ def schema() -> dict[str, Any]:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         document = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
     except OSError as error:
         raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecipeError(f"{path} is not a TOML or JSON document: {str(error).splitlines()[0]}") from error
     if not isinstance(document, dict):
         raise RecipeError(f"{path}: a recipe is a table of fields, not a {type(document).__name__}")
@@ -261,10 +264,5 @@ def _problem(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part not in ("short", "table")) or "recipe"
     found = "" if isinstance(first["input"], dict) and first["type"] == "value_error" else first["input"]
-    told = f" (got {_shown(found)})" if found != "" else ""
+    told = f" (got {shown(found)})" if found != "" else ""
     return f"{where}: {first['msg'].removeprefix('Value error, ')}{told}"
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

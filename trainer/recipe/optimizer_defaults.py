@@ -1,4 +1,12 @@
-"""The optimizers there are, and what each is used with unless a recipe says otherwise. Free of torch."""
+"""The optimizers there are, and what each is used with unless a recipe says otherwise.
+
+Read by trainer/recipe/document.py and checks.py, and by trainer/optimizers.py, which builds them. Free of
+torch.
+
+Sources: SGD with Nesterov's momentum, Sutskever et al., 2013; Adam, Kingma and Ba, 2014 (arXiv 1412.6980);
+AdamW, Loshchilov and Hutter, 2017 (1711.05101); RAdam, Liu et al., 2019 (1908.03265); RMSprop, Tieleman and
+Hinton, 2012; Adagrad, Duchi et al., 2011; Adadelta, Zeiler, 2012 (1212.5701).
+"""
 
 from typing import Literal, NamedTuple
 

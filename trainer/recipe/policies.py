@@ -1,45 +1,37 @@
-"""Which augmentation policies there are, as documents. Free of torch.
+"""The augmentation policies there are, as documents that a recipe holds.
 
-trainer/augmentation/policy.py carries them out.
+Read by trainer/recipe/document.py; trainer/augmentation/policy.py carries them out. Free of torch.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 
-CONFIG = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+from trainer.recipe.part import RecipePart, tag
 
 
-class RandAugment(BaseModel):
+class RandAugment(RecipePart):
     """So many random operations in a row, all of one strength (arXiv 1909.13719)."""
-
-    model_config = CONFIG
 
     name: Literal["randaugment"] = "randaugment"
     operations: int = Field(2, ge=1, le=10)
     magnitude: int = Field(9, ge=0, le=30)
 
 
-class TrivialAugment(BaseModel):
+class TrivialAugment(RecipePart):
     """One random operation of random strength, from wide ranges (arXiv 2103.10158)."""
-
-    model_config = CONFIG
 
     name: Literal["trivialaugment"] = "trivialaugment"
 
 
-class AutoAugment(BaseModel):
+class AutoAugment(RecipePart):
     """One of the 25 pairs of operations that were found for CIFAR-10 (arXiv 1805.09501)."""
-
-    model_config = CONFIG
 
     name: Literal["autoaugment"] = "autoaugment"
 
 
-class AugMix(BaseModel):
+class AugMix(RecipePart):
     """Chains of operations, mixed with each other and with the image (arXiv 1912.02781)."""
-
-    model_config = CONFIG
 
     name: Literal["augmix"] = "augmix"
     width: int = Field(3, ge=1, le=10, description="chains")
@@ -59,12 +51,6 @@ POLICIES: dict[str, type[Policy]] = {
 }
 
 
-def _tag(value: Any) -> str:
-    if isinstance(value, dict):
-        return str(value.get("name"))
-    return value.name if isinstance(value, BaseModel) and hasattr(value, "name") else "short"
-
-
 PolicyField = Annotated[
     Annotated[PolicyName, Tag("short")]
     | Annotated[RandAugment, Tag("randaugment")]
@@ -72,7 +58,7 @@ PolicyField = Annotated[
     | Annotated[AutoAugment, Tag("autoaugment")]
     | Annotated[AugMix, Tag("augmix")],
     Discriminator(
-        _tag,
+        tag,
         custom_error_type="policy",
         custom_error_message="name should be randaugment, trivialaugment, autoaugment or augmix",
     ),

@@ -1,24 +1,25 @@
 """What a learning rate may do over a training: one small document for each kind of schedule.
 
-Lengths are epochs and may be fractions; `unit` says whether the rate changes with every step or only with
-every epoch. A schedule is counted from the end of its warm-up. Free of torch; knows no optimizer.
+Held by a recipe (trainer/recipe/document.py), asked by trainer/learning_rate.py for each step. Lengths are
+epochs and may be fractions; `unit` says whether the rate changes with every step or only with every epoch. A
+schedule is counted from the end of its warm-up. Free of torch; knows no optimizer.
 """
 
 import math
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from trainer.recipe.part import RecipePart, tag
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Length = Annotated[float, Field(gt=0, le=1_000_000)]
 Kind = Literal["one_cycle", "cosine", "cosine_restarts", "linear", "polynomial", "step", "constant"]
 
 
-class Base(BaseModel, ABC):
+class Base(RecipePart, ABC):
     """What all have: when the rate changes, and a straight rise to the highest rate before the schedule."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     unit: Literal["step", "epoch"] = Field("step", description="when the rate changes")
     warm_up: float = Field(0, ge=0, le=1_000_000, description="epochs of a straight rise to the highest rate")
@@ -55,7 +56,7 @@ class Limited(Base):
 
 
 class OneCycle(Limited):
-    """Half a cosine up and half a cosine down (Smith and Topin, arXiv 1708.07120)."""
+    """Half a cosine up and half a cosine down (Smith and Topin, 2017, arXiv 1708.07120)."""
 
     name: Literal["one_cycle"] = "one_cycle"
     rise: Share = Field(0.25, description="share of the schedule that rises")
@@ -84,7 +85,7 @@ class OneCycle(Limited):
 
 
 class Cosine(Limited):
-    """Half a cosine down to `minimum` (arXiv 1608.03983); past its length it climbs again, as in torch."""
+    """Half a cosine down to `minimum` (arXiv 1608.03983, 2016); past its length it climbs, as torch's."""
 
     name: Literal["cosine"] = "cosine"
     minimum: float = Field(0.0, ge=0, le=100, description="lowest rate (eta_min)")
@@ -94,7 +95,10 @@ class Cosine(Limited):
 
 
 class CosineRestarts(Base):
-    """Cosines that start again at the highest rate, each `growth` times as long as the one before."""
+    """Cosines that start again at the highest rate, each `growth` times as long as the one before.
+
+    SGDR: Loshchilov and Hutter, 2016 (arXiv 1608.03983).
+    """
 
     name: Literal["cosine_restarts"] = "cosine_restarts"
     first: Length = Field(10.0, description="epochs of the first cycle (T_0)")
@@ -175,12 +179,6 @@ SHORT: dict[str, type[Base]] = {
 ShortName = Literal["one_cycle", "cosine", "cosine_restarts", "linear", "polynomial", "constant"]
 
 
-def _tag(value: Any) -> str:
-    if isinstance(value, dict):
-        return str(value.get("name"))
-    return value.name if isinstance(value, Base) and hasattr(value, "name") else "short"
-
-
 ScheduleField = Annotated[
     Annotated[ShortName, Tag("short")]
     | Annotated[OneCycle, Tag("one_cycle")]
@@ -191,7 +189,7 @@ ScheduleField = Annotated[
     | Annotated[Step, Tag("step")]
     | Annotated[Constant, Tag("constant")],
     Discriminator(
-        _tag,
+        tag,
         custom_error_type="schedule",
         custom_error_message="name should be one_cycle, cosine, cosine_restarts, linear, polynomial, step"
         " or constant",

@@ -12,7 +12,7 @@ import resource
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -47,9 +47,7 @@ class Training:
         architecture: Any,
         seed: int,
         *,
-        on_epoch: Callable[[EpochReport], None],
-        on_batch: Callable[[int, int], None],
-        on_continue: Callable[[Sequence[EpochReport]], None] | None = None,
+        callbacks: Any,
         checkpoint: Path | None = None,
         **_more: Any,
     ) -> Outcome:
@@ -58,18 +56,20 @@ class Training:
         act = self._act(orders, fingerprint)
         final = accuracy_of(fingerprint, seed)
         done = epochs_in(checkpoint, fingerprint, seed)
-        if done and on_continue:
-            on_continue([self._report(epoch, final) for epoch in range(1, done + 1)])
+        if done and callbacks.on_continue:
+            callbacks.on_continue([self._report(epoch, final) for epoch in range(1, done + 1)])
             self._note(f"continued {fingerprint}")
         steps = orders["batches"] * self.epochs
         for epoch in range(done + 1, self.epochs + 1):
             for batch in range(1, orders["batches"] + 1):
                 time.sleep(orders["seconds"])  # the work of a batch
-                on_batch((epoch - 1) * orders["batches"] + batch, steps)
+                if callbacks.on_batch:
+                    callbacks.on_batch((epoch - 1) * orders["batches"] + batch, steps)
             if epoch == done + 1 and act:
                 self._note(f"{act} {fingerprint}")
                 ACTS[act]()
-            on_epoch(self._report(epoch, final))
+            if callbacks.on_epoch:
+                callbacks.on_epoch(self._report(epoch, final))
             if checkpoint and epoch < self.epochs:
                 keep(checkpoint, {"fingerprint": fingerprint, "seed": seed, "epochs": epoch})
         self._note(f"trained {fingerprint}")
