@@ -3,13 +3,9 @@
 Knows nothing of torch, of augmentation or of how images are decoded (trainer/data/sources.py reads them).
 """
 
-import fcntl
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +15,8 @@ from numpy.typing import NDArray
 
 from space.errors import DataError, UsageError
 from trainer.data import sources
+from trainer.data.contents import Contents, Part
+from trainer.data.file_lock import locked
 
 LAYOUT = 1  # part of the cache key: raise it when the files or the decoding change
 
@@ -117,7 +115,7 @@ def _opened(source: sources.Source, cache: Path) -> Dataset:
 
 def _fill(cache: Path, source: sources.Source) -> None:
     cache.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(cache.with_name(f"{cache.name}.lock")):
+    with locked(cache.with_name(f"{cache.name}.lock")):
         if cache.is_dir():  # another process was first
             return
         contents = source.read()
@@ -131,7 +129,7 @@ def _fill(cache: Path, source: sources.Source) -> None:
             shutil.rmtree(new, ignore_errors=True)
 
 
-def _write(folder: Path, contents: sources.Contents) -> None:
+def _write(folder: Path, contents: Contents) -> None:
     for name, part in {"train": contents.train, "test": contents.test}.items():
         if part is not None:
             np.save(folder / f"{name}-images.npy", part.images)
@@ -140,19 +138,8 @@ def _write(folder: Path, contents: sources.Contents) -> None:
     (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
-def _digest(part: sources.Part) -> str:
+def _digest(part: Part) -> str:
     digest = hashlib.sha256(repr(part.images.shape).encode())
     digest.update(np.ascontiguousarray(part.images).data)
     digest.update(np.ascontiguousarray(part.labels).data)
     return digest.hexdigest()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """An exclusive lock between processes; the system frees it when its holder dies."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
