@@ -182,7 +182,7 @@ def test_a_file_that_nobody_may_read_is_named(tmp_path: Path, monkeypatch: pytes
         return really(self)
 
     monkeypatch.setattr(Path, "read_bytes", read_bytes)
-    assert refused("mnist", tmp_path) == f"cannot read {path}: Permission denied"
+    assert refused("mnist", tmp_path) == f"cannot read {path}: Permission denied; make it readable"
 
 
 PUT = {

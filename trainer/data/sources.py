@@ -33,7 +33,11 @@ class Source:
 
 
 def find(spec: str, data_dir: Path, image_size: int | None) -> Source:
-    """The source that a spec names. UsageError: an unknown spec; DataError: a folder that cannot be used."""
+    """The source that a spec names, not read yet.
+
+    Raises UsageError for an unknown spec or a size outside 4..512, DataError for a folder that cannot be
+    used.
+    """
     if image_size is not None and not 4 <= image_size <= 512:
         raise UsageError(f"image size {image_size} is outside 4..512; choose another")
     kind, _, rest = spec.partition(":")
@@ -52,8 +56,9 @@ def find(spec: str, data_dir: Path, image_size: int | None) -> Source:
 
 
 def stratified(labels: NDArray[np.int64], total: int, seed: int) -> NDArray[np.int64]:
-    """Sorted indices of about `total` images, each class in proportion: at least one, never a whole class.
+    """Sorted indices (M,) int64 of about `total` of the images that `labels` (N,) belong to.
 
+    Each class in proportion, at least one, never a whole class; equal for equal seeds.
     The largest remainders round up, so the total is exact unless a small class moves it.
     RandomState, because numpy promises that its stream never changes.
     """
@@ -68,6 +73,7 @@ def stratified(labels: NDArray[np.int64], total: int, seed: int) -> NDArray[np.i
 
 
 def _digits(size: int) -> Contents:
+    """Images (N, size, size, 1) uint8 from scikit-learn's 17 levels of grey; a fifth are test images."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -145,6 +151,10 @@ def _read_folder(
     test: list[image_files.Picture],
     image_size: int | None,
 ) -> Contents:
+    """Images (N, size, size, 1) uint8 where all training images are grey, else (N, size, size, 3).
+
+    Raises DataError for an image that cannot be read.
+    """
     size = image_size or image_files.common_size(train)
     images = image_files.decoded(train, size, "RGB")
     mode = "L" if image_files.grey(images) else "RGB"
@@ -154,4 +164,5 @@ def _read_folder(
 
 
 def _labels(files: list[image_files.Picture]) -> NDArray[np.int64]:
+    """(N,), in the order of the files."""
     return np.asarray([file.label for file in files], np.int64)

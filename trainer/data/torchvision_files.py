@@ -144,7 +144,7 @@ def _damage(name: str, path: Path) -> Iterator[None]:
             f"{path} is damaged: its content is not that of {KNOWN[name].title} as published; {advice}"
         ) from error
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+        raise DataError(f"cannot read {path}: {error.strerror or error}; make it readable") from error
 
 
 def published(name: str) -> dict[str, str]:
