@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from search.commands import options
+from trainer.data.catalogue import SPECS
 
 
 @click.command()
@@ -20,7 +21,7 @@ from search.commands import options
 @options.storage
 @options.data_dir
 @click.option("--data", envvar="SEARCH_DATA", show_envvar=True, metavar="SPEC",
-              help="cifar10, digits or folder:PATH.  [default: cifar10]")  # fmt: skip
+              help=f"{SPECS}.  [default: cifar10]")  # fmt: skip
 @click.option(
     "--image-size", type=click.IntRange(4, 512), metavar="PIXELS", help="Side that images are scaled to."
 )

@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import click
 
 from search import settings
 from search.commands import options, output
+from trainer.data.catalogue import KNOWN
 
 if TYPE_CHECKING:
     from search.study.duration import Estimate
@@ -27,29 +28,16 @@ if TYPE_CHECKING:
 FILE = click.argument("file", type=click.Path(path_type=Path), required=False)
 
 
-@dataclass(frozen=True)
-class KnownData:
-    """A data set whose facts need no look at it; `images` to train on and `validated`, as a launch splits."""
-
-    channels: int
-    image_size: int
-    images: int
-    validated: int
-
-
-DATA = {"cifar10": KnownData(3, 32, 45_000, 5_000), "digits": KnownData(1, 8, 1_149, 288)}
-
-
 def task_options(command: Any) -> Any:
     """The flags that say for which images and under which budget."""
     for flag in (
-        click.option("--classes", type=click.IntRange(2, 100_000), default=10, show_default=True,
-                     help="Classes to tell apart."),
+        click.option("--classes", type=click.IntRange(2, 100_000),
+                     help="Classes to tell apart.  [default: by data set]"),
         click.option("--channels", type=click.IntRange(1, 1_024),
                      help="Of an image.  [default: by data set]"),
         click.option("--image-size", type=click.IntRange(1, 1_024), metavar="PIXELS",
                      help="Side of an image.  [default: by data set]"),
-        click.option("--data", type=click.Choice(list(DATA)), default="cifar10", show_default=True,
+        click.option("--data", type=click.Choice(list(KNOWN)), default="cifar10", show_default=True,
                      help="Whose images these are; say the rest by the flags below."),
         click.option("--max-macs", type=options.Count(), metavar="N",
                      help="Hard limit of multiply-accumulates of one image.  [default: none]"),
@@ -184,11 +172,11 @@ def task_of(facts: dict[str, Any]) -> "tuple[Budget, Task]":
     from space.budget import Budget
     from space.space import Task
 
-    known = DATA[facts["data"]]
+    known = KNOWN[facts["data"]]
     task = Task(
         channels=facts["channels"] or known.channels,
         image_size=facts["image_size"] or known.image_size,
-        classes=facts["classes"],
+        classes=facts["classes"] or known.classes,
     )
     return Budget(facts["max_parameters"], facts["max_macs"]), task
 
@@ -207,9 +195,11 @@ def _time(
     from search.study import duration
     from trainer.recipe.document import defaults
 
-    recipe, known = defaults(data), DATA[data]
+    recipe, whole = defaults(data), KNOWN[data].train_images
+    share = settings.SMALL_VALIDATION_SHARE if whole < settings.SMALL else settings.VALIDATION_SHARE
+    validated = round(share * whole)  # as a launch splits
     work = duration.Workload(
-        recipe.for_epochs(epochs) if epochs else recipe, train_images or known.images, known.validated
+        recipe.for_epochs(epochs) if epochs else recipe, train_images or whole - validated, validated
     )
     recipe.require_fit(task.image_size)
     count = workers or max(1, len(devices.slots("all", None)))

@@ -7,6 +7,9 @@ import pytest
 from command import run
 from PIL import Image
 
+from trainer.data import places
+from trainer.data.catalogue import SPECS
+
 SPACE = {"depth": [2], "stage": {"blocks": [1], "kernel": [3]}}
 
 
@@ -29,7 +32,7 @@ LAUNCH = ("launch", "--trials", "3", "--data", "digits", "--gpus", "none")
         (("--storage", "mysql://me:secret@host/x"), 5, "unknown kind of database 'mysql'"),
         (("--storage", "sqlite:////proc/nothing.db"), 5, "unable to open"),
         (("--storage", "no url"), 5, "not a database URL"),
-        (("--data", "imagenet"), 2, "use cifar10, digits or folder:PATH"),
+        (("--data", "imagenet"), 2, f"use {SPECS}"),
         (("--data", "folder:/nowhere"), 5, "no folder /nowhere"),
         (("--max-params", "100"), 3, "nothing fits 100 parameters: the smallest network"),
         (("--max-params", "lots"), 2, "'lots' is not a number"),
@@ -74,6 +77,26 @@ def test_cifar10_that_cannot_be_had_names_the_folder_and_the_way_out(
     assert result.code == 5
     assert str(tmp_path / "data") in result.one_line
     assert "--data digits" in result.one_line
+
+
+def test_fashion_mnist_that_cannot_be_had_names_the_package(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.setattr(places, "DEBIAN", tmp_path / "not installed")
+    result = run(capsys, "launch", "--trials", "3", "--gpus", "none", "--data", "fashion-mnist")
+    assert result.code == 5
+    assert f"into {tmp_path / 'data' / 'fashion-mnist'}," in result.one_line
+    assert "Debian's package dataset-fashion-mnist" in result.one_line
+
+
+def test_a_damaged_data_set_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "data" / "cifar-10-python.tar.gz"
+    path.parent.mkdir()
+    path.write_bytes(b"cut short")
+    result = run(capsys, "launch", "--trials", "3", "--gpus", "none")
+    assert result.code == 5
+    assert f"{path} is damaged" in result.one_line
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from PIL import Image
 from search.launcher import prepare
 from search.launcher.prepare import Flags, make_plan
 from space.errors import SpaceError, StudyError
+from trainer.data.catalogue import SPECS
 
 
 @pytest.fixture
@@ -51,15 +52,15 @@ def test_other_images_are_another_study(tmp_path: Path, pictures: Path) -> None:
     (pictures / "train" / "cats" / "7.png").unlink()
     now = make_plan(flags(tmp_path, data=f"folder:{pictures}"), stored)
     with pytest.raises(StudyError, match="another --data"):
-        prepare.plans.require_same("night", stored, now)
+        prepare.study_config.require_same("night", stored, now)
 
 
 def test_an_unknown_data_set_is_a_matter_of_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = ("--storage", f"sqlite:///{tmp_path / 's.db'}", "--data-dir", str(tmp_path / "data"))
-    result = run(capsys, "launch", "--trials", "3", "--data", "mnist", *store)
+    result = run(capsys, "launch", "--trials", "3", "--data", "imagenet", *store)
     assert (result.code, result.err) == (
         2,
-        "search: unknown data set 'mnist'; use cifar10, digits or folder:PATH\n",
+        f"search: unknown data set 'imagenet'; use {SPECS}\n",
     )
 
 

@@ -13,6 +13,7 @@ from search.study.duration import Point
 from space import architecture, cost, space as spaces
 from space.budget import Budget
 from space.space import Task
+from trainer.data.catalogue import KNOWN, KnownDataset
 from trainer.recipe.document import defaults
 
 Capture = pytest.CaptureFixture[str]
@@ -76,7 +77,7 @@ def test_the_time_is_estimated_with_what_it_takes_for_granted(capsys: Capture, s
     flags = (*QUICK[1:], "--minutes", "--trials", "50", "--workers", "3", "--epochs", "2")
     out = run(capsys, "space", "check", small, *flags).out
     assert re.search(r"time, estimated +about [\d.,]+ minutes for 50 trials of .*, 3 workers", out)
-    assert "1,149 images, 2 epochs, none pruned or repeated" in out
+    assert "1,150 images, 2 epochs, none pruned or repeated" in out
 
 
 def test_minutes_grow_with_trials_and_shrink_with_workers() -> None:
@@ -179,3 +180,13 @@ def test_where_hardly_a_draw_fits_reject_is_refused_and_fit_is_warned(capsys: Ca
 )
 def test_a_count_of_any_size_is_told_in_a_few_characters(count: int, told: str) -> None:
     assert forecast.about(count) == told
+
+
+@pytest.mark.parametrize("known", KNOWN.values(), ids=list(KNOWN))
+def test_a_data_set_that_is_named_brings_its_channels_size_and_classes(
+    capsys: Capture, small: Path, known: KnownDataset
+) -> None:
+    out = run(capsys, "space", "sample", small, "--data", known.name, "-n", "1", "--format", "json").out
+    network = json.loads(out)[0]["architecture"]
+    facts = (known.channels, known.image_size, known.classes)
+    assert (network["channels"], network["image_size"], network["classes"]) == facts

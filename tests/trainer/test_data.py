@@ -2,7 +2,6 @@
 
 import hashlib
 import multiprocessing
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from PIL import Image
 
 from space.errors import DataError, UsageError
 from trainer.data import dataset as datasets
+from trainer.data.catalogue import KNOWN, SPECS
 
 
 def paint(path: Path, size: tuple[int, int], colour: int | tuple[int, int, int], mode: str = "RGB") -> None:
@@ -181,11 +181,11 @@ def refused(spec: str, data_dir: Path) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("spec", ["mnist", "folder:", "", "Digits"])
+@pytest.mark.parametrize("spec", ["imagenet", "folder:", "", "Digits"])
 def test_an_unknown_data_set_is_refused_with_the_known_ones(spec: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         datasets.load(spec, tmp_path)
-    assert str(caught.value) == f"unknown data set {spec!r}; use cifar10, digits or folder:PATH"
+    assert str(caught.value) == f"unknown data set {spec!r}; use {SPECS}"
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
@@ -244,43 +244,10 @@ def test_an_image_size_out_of_range_is_refused(tmp_path: Path) -> None:
         datasets.load("digits", tmp_path, 1000)
 
 
-def test_cifar10_without_a_network_says_where_to_put_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("http_proxy", "https_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    message = refused("cifar10", tmp_path)
-    assert f"put the folder cifar-10-batches-py into {tmp_path}, or use --data digits" in message
-
-
-def test_cifar10_is_read_from_the_folder_that_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_batches(tmp_path / "cifar-10-batches-py", monkeypatch)
-    dataset = datasets.load("cifar10", tmp_path)
-    assert dataset.name == "CIFAR-10"
-    assert dataset.images.shape == (50, 32, 32, 3)
-    assert dataset.images[0, 0, :2].tolist() == [[0, 0, 0], [1, 1, 1]], "planes become channels"
-    assert dataset.open_test()[0].shape == (10, 32, 32, 3)
-
-
-def write_batches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The published layout with ten images in each file; the reader is told their checksums."""
-    from torchvision.datasets import CIFAR10
-
-    folder.mkdir()
-    names = [name for name, _ in CIFAR10.train_list + CIFAR10.test_list]
-    plane = np.arange(1024).astype(np.uint8)
-    batch = {"data": np.tile(plane, (10, 3)), "labels": list(range(10))}
-    contents = {name: pickle.dumps(batch) for name in names}
-    contents["batches.meta"] = pickle.dumps({"label_names": [f"class {i}" for i in range(10)]})
-    for name, content in contents.items():
-        (folder / name).write_bytes(content)
-    sums = [(name, hashlib.md5(contents[name]).hexdigest()) for name in names]
-    monkeypatch.setattr(CIFAR10, "train_list", sums[:5])
-    monkeypatch.setattr(CIFAR10, "test_list", sums[5:])
-    meta = hashlib.md5(contents["batches.meta"]).hexdigest()
-    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": meta})
+def test_the_catalogue_has_the_facts_of_digits(digits: datasets.Dataset) -> None:
+    known = KNOWN["digits"]
+    assert digits.images.shape == (known.train_images, known.image_size, known.image_size, known.channels)
+    assert (len(digits.open_test()[1]), len(digits.classes)) == (known.test_images, known.classes)
 
 
 def test_what_a_killed_conversion_left_is_cleared_away(folder: Path) -> None:

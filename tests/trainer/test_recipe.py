@@ -14,9 +14,10 @@ from recipe_samples import recipes
 from space import published
 from space.errors import RecipeError
 from trainer import optimizers
+from trainer.data.catalogue import KNOWN, KnownDataset
 from trainer.learning_rate import rate
 from trainer.recipe import checks
-from trainer.recipe.document import Recipe, defaults
+from trainer.recipe.document import Recipe, defaults, full
 from trainer.recipe.optimizer_defaults import OPTIMIZER_DEFAULTS
 
 
@@ -73,9 +74,24 @@ def test_a_file_may_begin_with_the_mark_of_an_editor(tmp_path: Path) -> None:
     assert Recipe.load(tmp_path / "a.toml") == Recipe(epochs=3)
 
 
-def test_digits_are_never_mirrored() -> None:
-    assert defaults("digits").flip is False
-    assert defaults("cifar10").flip is defaults("folder:somewhere").flip is True
+@pytest.mark.parametrize("spec", ["digits", "mnist", "svhn"])
+def test_digits_are_never_mirrored(spec: str) -> None:
+    assert defaults(spec).flip is False
+
+
+@pytest.mark.parametrize("spec", ["cifar10", "cifar100", "fashion-mnist", "folder:somewhere"])
+def test_pictures_are_mirrored(spec: str) -> None:
+    assert defaults(spec).flip is True
+
+
+@pytest.mark.parametrize("known", KNOWN.values(), ids=list(KNOWN))
+def test_every_data_set_has_a_brief_and_a_full_recipe_that_fit_its_images(known: KnownDataset) -> None:
+    for recipe in (defaults(known.name), full(known.name)):
+        recipe.require_fit(known.image_size)
+        recipe.require_batch(known.train_images)
+        assert recipe.normalisation == "measured"
+    assert defaults(known.name).epochs <= 8
+    assert full(known.name).epochs == 200
 
 
 steps = st.integers(1, 500).flatmap(lambda total: st.tuples(st.integers(0, total - 1), st.just(total)))

@@ -1,6 +1,8 @@
-"""Images on the device, handed out in shuffled, augmented, normalised batches. Knows no network.
+"""A data set on the device, handed out in shuffled, augmented, normalised batches.
 
-Images stay bytes until they are used, so a data set takes a quarter of its float32 size.
+Reads a Dataset and a Split of trainer/data/dataset.py, writes nothing. Called by trainer/loop.py, and for
+its normalisation by whatever evaluates. Images stay bytes until they are used, so a data set takes a quarter
+of its float32 size. Knows no network.
 """
 
 from collections.abc import Iterator
@@ -29,7 +31,7 @@ class Normalisation:
     deviation: tuple[float, ...]
 
     def apply(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) bytes to float32 of mean 0 and deviation 1."""
+        """(N, C, H, W) uint8 to (N, C, H, W) float32 of mean 0 and deviation 1 in each channel."""
         shape = (1, -1, 1, 1)
         mean = torch.tensor(self.mean, device=x.device).view(shape)
         return x.float().sub_(mean).mul_(1 / torch.tensor(self.deviation, device=x.device).view(shape))
@@ -37,7 +39,10 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class DeviceDataset:
-    """A data set on a device: images (N, H, W, C) bytes, labels, and the indices of both parts."""
+    """A data set on a device: images (N, H, W, C) uint8, labels (N,) int64.
+
+    train and validation are int64 indices into both.
+    """
 
     images: Tensor
     labels: Tensor
@@ -50,9 +55,10 @@ class DeviceDataset:
         return max(1, len(self.train) // batch_size)
 
     def epoch(self, recipe: Recipe, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """One pass in random order: images (batch, C, H, W) float32, channels last, and labels (batch,).
+        """One pass in random order: images (B, C, H, W) float32, channels last, and labels (B,) int64.
 
-        With jensen_shannon there are three views of every image: the batch, and twice its AugMix variants.
+        With jensen_shannon there are three views of every image, (3B, C, H, W): the batch, and twice its
+        AugMix variants. B is the recipe's batch size, or less where there are fewer training images.
         """
         order = torch.randperm(len(self.train), generator=generator, device=self.train.device)
         kept = self.train[order[: self.steps(recipe.batch_size) * recipe.batch_size]]
@@ -65,6 +71,7 @@ class DeviceDataset:
                 yield batch[0] if len(batch) == 1 else torch.cat(batch), labels
 
     def _finished(self, pixels: Tensor, recipe: Recipe, generator: Generator) -> Tensor:
+        """(N, C, H, W) uint8 to (N, C, H, W) float32."""
         x = self.normalisation.apply(pixels)
         return cutout(x, recipe.cutout, generator) if recipe.cutout else x
 
@@ -75,7 +82,7 @@ class DeviceDataset:
 
 
 def _views(pixels: Tensor, recipe: Recipe, generator: Generator) -> list[Tensor]:
-    """Bytes (N, C, H, W) as the network shall see them, once or, to be compared, three times."""
+    """Augmented copies of images (N, C, H, W) uint8: one, or three where views are compared."""
     padding = recipe.crop_padding
     if recipe.enlarge:
         pixels, padding = affine.enlarged_window(pixels, recipe.enlarge, padding, generator), 0
@@ -105,7 +112,10 @@ def feed(dataset: Dataset, split: Split, device: torch.device) -> DeviceDataset:
 
 
 def measure(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> Normalisation:
-    """Mean and deviation of each channel over the chosen images (N, H, W, C); a constant one counts as 1."""
+    """Mean and deviation of each channel over the chosen ones, (M,) int64, of images (N, H, W, C) uint8.
+
+    A constant channel counts as of deviation 1.
+    """
     channels = images.shape[3]
     total, square = np.zeros(channels), np.zeros(channels)
     for chunk in np.array_split(indices, max(1, len(indices) // 1000)):

@@ -1,15 +1,14 @@
-"""Data sets as memory-mapped arrays: cached once, split reproducibly, with a sealed test set.
+"""A data set as memory-mapped arrays, its cache, and its split into training and validation images.
 
-Knows nothing of torch, of augmentation or of how images are decoded (trainer/data/sources.py reads them).
+Reads what trainer/data/sources.py finds and writes it, once, to DATA_DIR/cache/KEY: images and labels as .npy
+files, those of the test set apart, and facts.json. Called by launcher and workers (through
+search/study/config.py), by full training and by the benchmarks. Knows nothing of torch, of augmentation or of
+how images are decoded.
 """
 
-import fcntl
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ from numpy.typing import NDArray
 
 from space.errors import DataError, UsageError
 from trainer.data import sources
+from trainer.data.contents import Contents, Part
+from trainer.data.file_lock import locked
 
 LAYOUT = 1  # part of the cache key: raise it when the files or the decoding change
 
@@ -38,7 +39,10 @@ class Dataset:
     cache: Path = field(compare=False)
 
     def open_test(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """The sealed test images and labels: for the final confirmation only, never for choosing."""
+        """The sealed test images (N, H, W, C) uint8 and labels (N,) int64, mapped from files.
+
+        For the final confirmation only, never for choosing. Raises DataError where there are none.
+        """
         try:
             return _mapped(self.cache / "test-images.npy"), _mapped(self.cache / "test-labels.npy")
         except OSError as error:
@@ -49,7 +53,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Split:
-    """Sorted indices into the training images, disjoint; equal by digest (sha256 of both)."""
+    """Sorted indices into the training images, (N,) int64 each and disjoint; equal by digest (sha256)."""
 
     digest: str
     train: NDArray[np.int64] = field(compare=False, repr=False)
@@ -57,10 +61,11 @@ class Split:
 
 
 def load(spec: str, data_dir: Path, image_size: int | None = None) -> Dataset:
-    """Open cifar10, digits or folder:PATH; the first caller converts it, any others wait and then map it.
+    """Open what a spec names (catalogue.SPECS); the first caller converts it, others wait and then map it.
 
     image_size is the side in pixels to scale to; None keeps the data set's own (for a folder the commonest
-    shorter side, at most 64). DataError, in one line, for whatever is wrong with the data.
+    shorter side, at most 64). Raises UsageError for an unknown spec or a size out of range; DataError, in one
+    line, for whatever is wrong with the data or with writing the cache.
     """
     source = sources.find(spec, data_dir, image_size)
     cache = data_dir / "cache" / f"{source.key}-v{LAYOUT}"
@@ -75,7 +80,11 @@ def load(spec: str, data_dir: Path, image_size: int | None = None) -> Dataset:
 
 
 def split(dataset: Dataset, seed: int, validation_share: float = 0.1, limit: int | None = None) -> Split:
-    """Stratified validation images, the same for any limit; training is the rest, cut to `limit` if given."""
+    """Stratified validation images, the same for any limit; training is the rest, cut to `limit` if given.
+
+    Raises UsageError for a share outside (0, 1) or a limit below the number of classes; DataError where no
+    class has an image to spare.
+    """
     if not 0 < validation_share < 1:
         raise UsageError(f"validation share {validation_share} is not between 0 and 1")
     labels = np.asarray(dataset.labels)
@@ -91,6 +100,7 @@ def split(dataset: Dataset, seed: int, validation_share: float = 0.1, limit: int
 
 
 def _mapped(path: Path) -> NDArray[Any]:
+    """An .npy file, as it was saved. Raises OSError or ValueError."""
     # Copy-on-write: pages are shared by all processes, and torch takes the array without a copy.
     array: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
     return array
@@ -117,7 +127,7 @@ def _opened(source: sources.Source, cache: Path) -> Dataset:
 
 def _fill(cache: Path, source: sources.Source) -> None:
     cache.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(cache.with_name(f"{cache.name}.lock")):
+    with locked(cache.with_name(f"{cache.name}.lock")):
         if cache.is_dir():  # another process was first
             return
         contents = source.read()
@@ -131,7 +141,7 @@ def _fill(cache: Path, source: sources.Source) -> None:
             shutil.rmtree(new, ignore_errors=True)
 
 
-def _write(folder: Path, contents: sources.Contents) -> None:
+def _write(folder: Path, contents: Contents) -> None:
     for name, part in {"train": contents.train, "test": contents.test}.items():
         if part is not None:
             np.save(folder / f"{name}-images.npy", part.images)
@@ -140,19 +150,8 @@ def _write(folder: Path, contents: sources.Contents) -> None:
     (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
-def _digest(part: sources.Part) -> str:
+def _digest(part: Part) -> str:
     digest = hashlib.sha256(repr(part.images.shape).encode())
     digest.update(np.ascontiguousarray(part.images).data)
     digest.update(np.ascontiguousarray(part.labels).data)
     return digest.hexdigest()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """An exclusive lock between processes; the system frees it when its holder dies."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

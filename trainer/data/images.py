@@ -1,4 +1,8 @@
-"""Image files to arrays: finds them, opens them, squares them. Knows neither caches nor splits nor torch."""
+"""Image files: lists those of a folder, opens them, makes squares of them, as arrays of 8-bit grey or colour.
+
+Writes nothing. Called by trainer/data/sources.py, and by `search predict`. Knows neither caches nor splits
+nor torch.
+"""
 
 import os
 import struct
@@ -31,12 +35,15 @@ class Picture:
 
 
 def class_names(part: Path) -> tuple[str, ...]:
-    """The sub-folders of train/ or test/, sorted; hidden ones are left out."""
+    """The sub-folders of train/ or test/, sorted; hidden ones are left out. Raises OSError."""
     return tuple(sorted(entry.name for entry in os.scandir(part) if entry.is_dir() and entry.name[0] != "."))
 
 
 def listed(part: Path, classes: Sequence[str]) -> list[Picture]:
-    """Every image file below part/<class>/, in the order of the classes and then of the paths."""
+    """Every image file below part/<class>/, in the order of the classes and then of the paths.
+
+    Raises OSError for a folder that cannot be listed, DataError for a file that is gone meanwhile.
+    """
     return [picture for label, name in enumerate(classes) for picture in _of_class(part / name, label)]
 
 
@@ -77,7 +84,10 @@ def unreadable(path: str, error: Exception) -> DataError:
 
 
 def common_size(pictures: Sequence[Picture]) -> int:
-    """The commonest shorter side in pixels, at most 64 (the smaller one of equals)."""
+    """The commonest shorter side in pixels, at most 64 (the smaller one of equals).
+
+    Raises DataError for a file that is no image.
+    """
     from PIL import Image
 
     sides: Counter[int] = Counter()
@@ -92,7 +102,10 @@ def common_size(pictures: Sequence[Picture]) -> int:
 
 
 def decoded(pictures: Sequence[Picture], size: int, mode: str) -> NDArray[np.uint8]:
-    """The pictures as (N, size, size, 3 or 1) for mode "RGB" or "L": shorter side scaled, centre cut out."""
+    """The pictures as (N, size, size, 3 or 1) uint8 for mode "RGB" or "L".
+
+    The shorter side is scaled, the centre cut out. Raises DataError for a file that is no image.
+    """
     from PIL import Image
 
     images = np.empty((len(pictures), size, size, 3 if mode == "RGB" else 1), np.uint8)
@@ -122,7 +135,7 @@ def fitted(image: "Image.Image", size: int, mode: str) -> "Image.Image":
 
 
 def resized(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """(N, H, W, C) brought to (N, size, size, C)."""
+    """(N, H, W, C) uint8 brought to (N, size, size, C) uint8, C 1 or 3; itself where that is its size."""
     from PIL import Image
 
     if images.shape[1:3] == (size, size):
@@ -133,7 +146,7 @@ def resized(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def grey(images: NDArray[np.uint8]) -> bool:
-    """Whether the three channels of (N, H, W, 3) are equal everywhere."""
+    """Whether the three channels of (N, H, W, 3) uint8 are equal everywhere."""
     return all(bool((x == x[..., :1]).all()) for x in images)
 
 

@@ -1,13 +1,12 @@
-"""Where images come from: scikit-learn's digits, CIFAR-10, a folder of image files.
+"""What `--data` names, as something that can be read: a published data set, digits, a folder of images.
 
-Every source is a name, a key that changes when its content does, and a way to read it. It knows neither
-the cache that keeps the result nor any split of the training images.
+A Source is a name, a key that changes when its content does, and a way to read it. Looks into folders; writes
+nothing itself (a data set that is downloaded is kept in the data folder). Called by trainer/data/dataset.py,
+whose cache keeps the result.
 """
 
 import hashlib
-import io
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,27 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from space.errors import DataError, UsageError
-from trainer.data import images as image_files
+from trainer.data import images as image_files, torchvision_files
+from trainer.data.catalogue import KNOWN, SPECS
+from trainer.data.contents import Contents, Part
 
 DIGITS_TEST_SHARE = 0.2
 DIGITS_SEED = 20
-
-
-@dataclass(frozen=True)
-class Part:
-    """Images (N, H, W, C) uint8 and labels (N,) int64."""
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Contents:
-    """A whole data set in memory; test is None when a folder has no test/."""
-
-    classes: tuple[str, ...]
-    train: Part
-    test: Part | None
 
 
 @dataclass(frozen=True)
@@ -49,23 +33,32 @@ class Source:
 
 
 def find(spec: str, data_dir: Path, image_size: int | None) -> Source:
-    """The source that a spec names. UsageError: an unknown spec; DataError: a folder that cannot be used."""
+    """The source that a spec names, not read yet.
+
+    Raises UsageError for an unknown spec or a size outside 4..512, DataError for a folder that cannot be
+    used.
+    """
     if image_size is not None and not 4 <= image_size <= 512:
         raise UsageError(f"image size {image_size} is outside 4..512; choose another")
     kind, _, rest = spec.partition(":")
     if kind == "folder" and rest:
         return _folder(Path(rest).expanduser().resolve(), image_size)
-    if spec == "digits":
-        return Source(spec, "digits", f"digits-{image_size or 8}", lambda: _digits(image_size or 8))
-    if spec == "cifar10":
-        size = image_size or 32
-        return Source(spec, "CIFAR-10", f"cifar10-{size}", lambda: _cifar10(data_dir, size))
-    raise UsageError(f"unknown data set {spec!r}; use cifar10, digits or folder:PATH")
+    known = KNOWN.get(spec)
+    if known is None:
+        raise UsageError(f"unknown data set {spec!r}; use {SPECS}")
+    size = image_size or known.image_size
+    return Source(
+        spec,
+        known.title,
+        f"{spec}-{size}",
+        lambda: _digits(size) if spec == "digits" else _published(spec, data_dir, size),
+    )
 
 
 def stratified(labels: NDArray[np.int64], total: int, seed: int) -> NDArray[np.int64]:
-    """Sorted indices of about `total` images, each class in proportion: at least one, never a whole class.
+    """Sorted indices (M,) int64 of about `total` of the images that `labels` (N,) belong to.
 
+    Each class in proportion, at least one, never a whole class; equal for equal seeds.
     The largest remainders round up, so the total is exact unless a small class moves it.
     RandomState, because numpy promises that its stream never changes.
     """
@@ -80,6 +73,7 @@ def stratified(labels: NDArray[np.int64], total: int, seed: int) -> NDArray[np.i
 
 
 def _digits(size: int) -> Contents:
+    """Images (N, size, size, 1) uint8 from scikit-learn's 17 levels of grey; a fifth are test images."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -91,20 +85,12 @@ def _digits(size: int) -> Contents:
     return Contents(classes, Part(images[~test], labels[~test]), Part(images[test], labels[test]))
 
 
-def _cifar10(data_dir: Path, size: int) -> Contents:
-    from torchvision.datasets import CIFAR10
-
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            parts = [CIFAR10(str(data_dir), train=train, download=True) for train in (True, False)]
-    except (OSError, RuntimeError, EOFError) as error:
-        raise DataError(
-            f"cannot download CIFAR-10 ({type(error).__name__}); put the folder cifar-10-batches-py "
-            f"into {data_dir.resolve()}, or use --data digits"
-        ) from error
-    train, test = (Part(image_files.resized(x.data, size), np.asarray(x.targets, np.int64)) for x in parts)
-    return Contents(tuple(parts[0].classes), train, test)
+def _published(name: str, data_dir: Path, size: int) -> Contents:
+    """Images (N, size, size, 1 or 3) uint8 and labels (N,) int64. Raises DataError."""
+    whole = torchvision_files.read(name, data_dir)
+    assert whole.test is not None  # every one of them has test images
+    train, test = (Part(image_files.resized(x.images, size), x.labels) for x in (whole.train, whole.test))
+    return Contents(whole.classes, train, test)
 
 
 def _folder(root: Path, image_size: int | None) -> Source:
@@ -165,6 +151,10 @@ def _read_folder(
     test: list[image_files.Picture],
     image_size: int | None,
 ) -> Contents:
+    """Images (N, size, size, 1) uint8 where all training images are grey, else (N, size, size, 3).
+
+    Raises DataError for an image that cannot be read.
+    """
     size = image_size or image_files.common_size(train)
     images = image_files.decoded(train, size, "RGB")
     mode = "L" if image_files.grey(images) else "RGB"
@@ -174,4 +164,5 @@ def _read_folder(
 
 
 def _labels(files: list[image_files.Picture]) -> NDArray[np.int64]:
+    """(N,), in the order of the files."""
     return np.asarray([file.label for file in files], np.int64)

@@ -1,0 +1,35 @@
+"""The data sets that `--data` takes by name, and what is known of them without a look at their files.
+
+Reads and writes nothing, and imports the standard library alone: command lines list the names from here.
+Called by trainer/data/sources.py, which finds and reads the files, and by the commands of search/.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class KnownDataset:
+    """Facts of one data set as it is published: at its own size, before its training images are split."""
+
+    name: str  # what --data takes
+    title: str  # what reports and messages call it
+    channels: int
+    image_size: int  # pixels a side
+    classes: int
+    train_images: int
+    test_images: int
+
+
+KNOWN = {
+    known.name: known
+    for known in (
+        KnownDataset("cifar10", "CIFAR-10", 3, 32, 10, 50_000, 10_000),
+        KnownDataset("cifar100", "CIFAR-100", 3, 32, 100, 50_000, 10_000),
+        KnownDataset("svhn", "SVHN", 3, 32, 10, 73_257, 26_032),  # its 531,131 extra images are not used
+        KnownDataset("fashion-mnist", "Fashion-MNIST", 1, 28, 10, 60_000, 10_000),
+        KnownDataset("mnist", "MNIST", 1, 28, 10, 60_000, 10_000),
+        # scikit-learn's 1,797 handwritten digits; the test images are a fifth that sources.py puts aside.
+        KnownDataset("digits", "digits", 1, 8, 10, 1_438, 359),
+    )
+}
+SPECS = f"{', '.join(KNOWN)} or folder:PATH"  # what --data takes, for help texts and errors
