@@ -18,7 +18,7 @@ from typing import Any
 
 from search import settings
 from search.machine.devices import Slot
-from search.machine.processes import die_with_parent
+from search.machine.processes import die_with_parent, python_module
 from search.study.config import StudyConfig
 from space import cost, sampling
 from space.architecture import Architecture
@@ -102,7 +102,7 @@ def measured(
 def side_by_side(task: dict[str, Any], device: Mapping[str, str], count: int) -> list[Probe] | None:
     """So many probes at a time, which start together once all are warm. None where one of them failed."""
     environment = settings.child_environment("", device)
-    command = [sys.executable, "-m", "search.launcher.gpu_sharing"]
+    command = python_module("search.launcher.gpu_sharing")
     probes: list[subprocess.Popen[str]] = []
 
     def give_up() -> None:

@@ -7,7 +7,6 @@ for the trial it held is not: `on_death` is told.
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,13 @@ from pathlib import Path
 from secrets import token_hex
 
 from search.machine.devices import Slot
-from search.machine.processes import MADE_ROOM, kill_process_group, last_line
+from search.machine.processes import (
+    MADE_ROOM,
+    WORK_DONE,
+    kill_process_group,
+    last_line,
+    python_module,
+)
 
 DEATHS_IN_A_ROW = 3  # without a finished trial: then the slot is closed
 
@@ -26,10 +31,10 @@ MEMORY_SHORT = "the memory of its device was short beside the other workers"
 SECONDS_TO_END = 15.0  # for a worker that was told to end at once
 
 
-CLEAN_ENDS = (0, 4)  # done or stopped; the space is exhausted
+CLEAN_ENDS = (WORK_DONE, 4)  # done or stopped; the space is exhausted
 
 
-HOPELESS_ENDS = (2, 5)  # usage, environment: another worker would end the same way
+HOPELESS_ENDS = (0, 2, 5)  # not our worker at all, usage, environment: another one would end the same way
 
 
 @dataclass
@@ -81,7 +86,7 @@ class WorkerPool:
     def _open(self, place: PoolSlot) -> None:
         with place.log.open("ab") as log:
             place.process = subprocess.Popen(
-                [sys.executable, "-m", "search", *self.command(place.worker, place.may_leave)],
+                python_module("search", *self.command(place.worker, place.may_leave)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -112,7 +117,8 @@ class WorkerPool:
                 continue
             place.deaths = 1 if finished else place.deaths + 1
             if code in HOPELESS_ENDS or place.deaths >= DEATHS_IN_A_ROW:
-                place.closed = f"{last_line(place.log)} (exit code {code})".strip()
+                foreign = "it ended without having worked: " if code == 0 else ""
+                place.closed = f"{foreign}{last_line(place.log)} (exit code {code})".strip()
                 self._replace(place)
             else:
                 self._start(place)

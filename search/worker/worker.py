@@ -18,7 +18,7 @@ from secrets import token_hex
 from sqlalchemy import Engine
 
 from search.machine import gpu_pinning
-from search.machine.processes import MADE_ROOM, die_with_parent
+from search.machine.processes import MADE_ROOM, WORK_DONE, die_with_parent
 from search.machine.signals import ShutdownRequest
 from search.recording import reconcile as reconciling, spool
 from search.recording.outage import OUT_OF_REACH, Outage, one_line
@@ -120,7 +120,7 @@ def main(assignment: Assignment, name: str | None, follow: bool, parent: int | N
             _follow(replace(assignment, patience_seconds=float("inf")), name, ending)
         else:
             _work_once(assignment, name, ending, patient=parent is not None)
-    return 0 if parent is not None else ending.code
+    return WORK_DONE if parent is not None else ending.code
 
 
 def _work_once(assignment: Assignment, name: str | None, ending: ShutdownRequest, patient: bool) -> None:

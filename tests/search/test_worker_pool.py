@@ -7,10 +7,11 @@ import pytest
 
 from search.launcher.worker_pool import MEMORY_SHORT, PoolSlot, WorkerPool
 from search.machine.devices import Slot
-from search.machine.processes import MADE_ROOM
+from search.machine.processes import MADE_ROOM, WORK_DONE
 
 LIVES = "sleep 600"
 LEAVES = f"exit {MADE_ROOM}"
+DONE = f"exit {WORK_DONE}"
 DIES = "exit 1"
 HOPELESS = "exit 5"
 
@@ -31,8 +32,8 @@ class Scripted(WorkerPool):
     def _open(self, place: PoolSlot) -> None:
         self.command(place.worker, place.may_leave)
         script = self.scripts[place.slot.name].pop(0)
-        place.log.touch()
-        place.process = subprocess.Popen(["sh", "-c", script], start_new_session=True)
+        with place.log.open("ab") as log:
+            place.process = subprocess.Popen(["sh", "-c", script], stdout=log, start_new_session=True)
 
     def settle(self) -> dict[str, str | None]:
         """Watches until only those that live for ever are left. Returns why places are closed."""
@@ -102,6 +103,15 @@ def test_where_the_one_that_stayed_breaks_a_place_is_opened_again(folder: Path, 
     assert fleet.places[0].closed is None
     assert [place.slot.name for place in fleet.alive] == ["a"]
     end(fleet)
+
+
+def test_a_child_that_ends_with_0_was_no_worker_of_ours_and_is_shown(folder: Path) -> None:
+    """As a file of the working folder does that is run in place of the program."""
+    fleet = Scripted(folder, {"a": ["echo hello; exit 0"], "b": [DONE]})
+    fleet.start()
+    closed = fleet.settle()
+    assert closed == {"a": "it ended without having worked: hello (exit code 0)", "b": None}
+    assert fleet.alive == []
 
 
 def test_making_room_is_no_death(folder: Path) -> None:
