@@ -1,9 +1,10 @@
 """How many workers share a GPU, measured before the first trial with networks of the search itself.
 
 A probe is a process that trains on noise (trainer/throughput.py) and says how fast it went and how much
-memory it took. First one, then two, four, eight at a time: more workers are taken while together they
-train clearly more, and while their memory is there. Where an MPS daemon runs, probes and workers
-use it, as all of CUDA does.
+memory it took; main() is its whole life, and a line on stdin its task. Called by
+search/commands/launch_session.py; writes no file and no row. First one, then two, four, eight at a time:
+more workers are taken while together they train clearly more, and while their memory is there. Where an MPS
+daemon runs, probes and workers use it, as all of CUDA does.
 """
 
 import json
@@ -25,12 +26,12 @@ from space.architecture import Architecture
 from space.random_suggest import RandomSuggest
 from trainer.recipe.document import Recipe
 
-MOST = 8
-GAIN = 1.1  # times the throughput that twice the workers must bring
-SHARE = 0.9  # of the memory that is free
-SECONDS = 4.0  # of training side by side
-GIVE_UP_SECONDS = 120.0
-DRAWS = 60
+MOST = 8  # workers a GPU that are tried
+GAIN = 1.1  # times the throughput of half as many that more workers must reach to be taken
+SHARE = 0.9  # of the memory that is free: larger networks than those of the probes will come
+SECONDS = 4.0  # that probes train side by side
+GIVE_UP_SECONDS = 120.0  # then probes hang
+DRAWS = 60  # networks of the space, of which three are trained
 WORTH_TRIALS = 50  # a GPU: with fewer, measuring would take longer than it saves
 
 
@@ -163,15 +164,16 @@ def free_memory(gpu: str) -> int | None:
     return None
 
 
-def packed(plan: StudyConfig, trials: int, slots: Sequence[Slot], say: Callable[[str], None]) -> int | None:
-    """Workers for all of these slots, one a GPU; None where nothing is to be decided: no GPU, few trials."""
+def is_worth_measuring(slots: Sequence[Slot], trials: int) -> bool:
+    """Whether there is something to decide for these slots, one a GPU, and enough trials to gain by it."""
     gpus = [slot.environment.get("CUDA_VISIBLE_DEVICES", "") for slot in slots]
-    if not gpus or not all(gpus) or trials < WORTH_TRIALS * len(gpus):
-        return None
-    say("measures how many workers share a GPU (--workers N spares that)")
-    found = measured(plan, slots[0].environment, free_memory(gpus[0]))
-    say(f"workers  {found}")
-    return found.workers * len(slots)
+    return bool(gpus) and all(gpus) and trials >= WORTH_TRIALS * len(gpus)
+
+
+def measured_on(plan: StudyConfig, slot: Slot) -> Packing:
+    """Measures on the GPU of a slot; the others are taken to be like it."""
+    free = free_memory(slot.environment["CUDA_VISIBLE_DEVICES"])
+    return measured(plan, slot.environment, free)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Child processes of this program: how they are started, how their ends are told apart, how they are killed.
 
-Starts nothing by itself. Called by search/launcher (workers and probes), search/training (full trainings beside
-each other) and by the children: die_with_parent, abandon.
+Starts nothing by itself. Called by search/launcher (workers and probes), search/training (full trainings
+beside each other) and by the children: die_with_parent, abandon.
 """
 
 import ctypes

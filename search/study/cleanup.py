@@ -19,7 +19,7 @@ def stale(engine: Engine, record: Study, folder: Path, best: int) -> list[Path]:
     started = {row.fingerprint for row in rows if row.state in (State.RUNNING, State.LOST, State.CANCELLED)}
     done = sum(row.state in TRAINED for row in rows) >= record.trials
     leaders = candidates.best(engine, record.id, best) if best else []
-    shelf = StudyFiles(folder, best, lambda _: None)
+    shelf = StudyFiles(folder, best)
     return shelf.stale({row.number for row in leaders}, set() if done else started - over)
 
 

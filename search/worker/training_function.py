@@ -1,5 +1,10 @@
-"""The function that trains one network for a worker. Loads torch when it is made."""
+"""The function that trains one network for a worker. Loads torch when it is made.
 
+Made by search/worker/context.py and by `search replay`. Reads OMP_NUM_THREADS and CUDA_VISIBLE_DEVICES;
+writes checkpoints, and weights where it is told to.
+"""
+
+import logging
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -12,6 +17,8 @@ from space.errors import DeviceError
 from trainer.outcome import EpochReport, Outcome
 from trainer.recipe.document import Recipe
 
+logger = logging.getLogger(__name__)
+
 CHECKPOINT_SECONDS = 5.0  # at most so much of a training is lost with its worker, and the epoch under way
 
 
@@ -19,8 +26,9 @@ class TrainingFunction(Protocol):
     """Trains a network by the plan's recipe or another, calling back after each epoch and each batch (step,
     steps).
 
-    From a checkpoint on_continue hears of the epochs done before. on_trained is handed the outcome, and what
-    saves the weights to a file. Raises MemoryError, of whichever device; after it nothing is held any more.
+    From a checkpoint on_continue hears of the epochs done before. on_trained is handed the outcome, and
+    what saves the weights to a file. Raises DivergedError, and MemoryError, of whichever device; after it
+    nothing is held any more.
     """
 
     def __call__(
@@ -40,7 +48,6 @@ class TrainingFunction(Protocol):
 def make_training_function(
     plan: StudyConfig,
     images: Images,
-    say: Callable[[str], None] | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     memory: int | None = None,
 ) -> tuple[str, TrainingFunction]:
@@ -63,7 +70,7 @@ def make_training_function(
     if memory is not None:
         bound_memory(device, memory)
 
-    def train(
+    def train_network(
         architecture: Architecture,
         seed: int,
         *,
@@ -87,7 +94,7 @@ def make_training_function(
                 on_continue=on_continue,
                 checkpoint=checkpoint,
                 checkpoint_seconds=checkpoint_seconds,
-                say=say,
+                say=logger.info,
                 brief=True,
             )
         )
@@ -100,4 +107,4 @@ def make_training_function(
         return fitted.outcome
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine() + " CPU"
-    return name, train
+    return name, train_network

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from bench_samples import make_plan
 from command import ROOT, Result, finish
+from worker_samples import make_plan
 
 from search import settings
 from search.launcher import gpu_sharing
