@@ -4,6 +4,7 @@ Reads argv; writes one line to stderr where something is wrong. Run by `python -
 script. Heavy imports stay inside functions: `search --help` must answer at once, and never loads torch.
 """
 
+import logging
 import sys
 from typing import NoReturn
 
@@ -45,6 +46,8 @@ def code_of(error: errors.ParsimonyError) -> int:
 
 def main() -> NoReturn:
     """Runs a command; turns whatever goes wrong into one line on stderr and an exit code."""
+    # What is below a warning is for the log of a worker, which configures its own (search/worker/log.py).
+    logging.basicConfig(level=logging.WARNING, format="search: %(message)s")
     try:
         result = cli.main(standalone_mode=False)
         sys.exit(result if isinstance(result, int) else 0)

@@ -6,6 +6,7 @@ the default: click sees to it, by the names that the options give it.
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -19,6 +20,9 @@ STALL_SECONDS = 300.0
 
 
 PATIENCE_SECONDS = 600.0
+
+
+GRACE_SECONDS = 3600.0
 
 
 KEEP_WEIGHTS = 5
@@ -53,7 +57,23 @@ def child_environment(
     own = {key: value for key, value in environment.items() if not key.startswith("SEARCH_")}
     own |= {key: environment[key] for key in (PLAIN_OPTUNA,) if key in environment}
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    return {**own, **threads, **device, "SEARCH_STORAGE": storage}
+    path = {"PYTHONPATH": _import_path(own.get("PYTHONPATH", ""))}
+    return {**own, **path, **threads, **device, "SEARCH_STORAGE": storage}
+
+
+def _import_path(paths: str) -> str:
+    """PYTHONPATH of a child: where this program lies, then what is there, but never the working folder.
+
+    Python takes an empty entry, and a dot, for that folder: a trainer.py of it would hide ours in a child. A
+    checkout comes first; an installed program is found without, and site-packages must not hide the library.
+    """
+    program = Path(__file__).resolve().parents[1]
+    own = [] if program.name in ("site-packages", "dist-packages") else [program]
+    with suppress(FileNotFoundError):  # the working folder is gone: nothing can be relative to it
+        here = Path.cwd().resolve()
+        others = [here / entry for entry in paths.split(os.pathsep)]
+        own += [entry for entry in others if entry.resolve() == program or entry.resolve() != here]
+    return os.pathsep.join(dict.fromkeys(map(str, own)))
 
 
 def plain_optuna(environment: Mapping[str, str] = os.environ) -> bool:

@@ -39,8 +39,9 @@ from search.optuna_adapter import statements, storage as optuna_storage, study a
 from search.recording.outage import Outage
 from search.study.config import DataConfig, StudyConfig
 from search.study.files import StudyFiles
+from search.study.worker_options import WorkerOptions
 from search.worker import trial as worker_trial
-from search.worker.context import Limits, WorkerContext
+from search.worker.context import WorkerContext
 from space import cost, sampling, space
 from space.architecture import Architecture
 from space.budget import Budget
@@ -211,27 +212,27 @@ def work(url: str, name: str, worker: str, rounds: int, start: Barrier, answers:
         optuna_study.open_study(url, name, PLAN) as opened,
         tempfile.TemporaryDirectory() as folder,
     ):
-        bench = _bench(opened, engine, studies.find(engine, name).id, train, Path(folder))
-        _one(bench, train, worker)
+        context = _context(opened, engine, studies.find(engine, name).id, train, Path(folder))
+        _one(context, train, worker)
         train.spans = {part: [] for part in PARTS}
         start.wait()
         for _ in range(rounds):
-            _one(bench, train, worker)
+            _one(context, train, worker)
     answers.put(train.spans)
 
 
-def _one(bench: WorkerContext, train: Instant, worker: str) -> None:
+def _one(context: WorkerContext, train: Instant, worker: str) -> None:
     begun = time.perf_counter()
-    claim = leases.claim(bench.engine, bench.study_id, worker, 60.0)
+    claim = leases.claim(context.engine, context.study_id, worker, 60.0)
     claimed = time.perf_counter()
     assert isinstance(claim, Claim)
-    worker_trial.run(bench, claim)
+    worker_trial.run(context, claim)
     moments = (begun, claimed, train.began, train.ended, time.perf_counter())
     for part, since, until in zip(PARTS, moments, moments[1:], strict=False):
         train.spans[part].append(1_000 * (until - since))
 
 
-def _bench(
+def _context(
     opened: optuna.Study, engine: Engine, study_id: int, train: Instant, folder: Path
 ) -> WorkerContext:
     return WorkerContext(
@@ -239,17 +240,16 @@ def _bench(
         engine=engine,
         study_id=study_id,
         plan=PLAN,
-        train=train,
-        limits=Limits(),
+        train_network=train,
+        options=WorkerOptions(storage=str(engine.url), data_dir=folder),
         spool=folder / "spool",
-        shelf=StudyFiles(folder / "kept", 0, lambda _: None),
-        room=DeviceLock(folder / "slots", "none"),
-        patience=Outage(60.0, lambda _: None),
+        files=StudyFiles(folder / "kept", 0),
+        device_lock=DeviceLock(folder / "slots", "none"),
+        outage=Outage(60.0),
         device="none",
         versions={},
         cancelled=lambda: False,
         abandon=lambda: None,
-        say=lambda _: None,
     )
 
 

@@ -1,4 +1,7 @@
-"""What `search launch` says around its work: the opening lines, the result, the files it leaves."""
+"""What `search launch` does and prints around a launch: the opening lines, the result, the files it leaves.
+
+Reads flags, writes stderr, stdout, --out and --report. Called by the commands launch and resume.
+"""
 
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from search.launcher.launcher import End
 from search.launcher.prepare import Flags
 from search.machine import devices
 from search.machine.devices import Slot
+from search.machine.signals import Interrupts
 from search.optuna_adapter import study as optuna_study
 from search.study import export as study_export, report as study_report, text
 from search.study.config import StudyConfig
@@ -30,7 +34,7 @@ from trainer.recipe import checks
 def launch(
     flags: Flags, workers: str, gpus: str, out: Path | None, report: Path | None, dry_run: bool
 ) -> int:
-    """Runs a search to its end. Returns the exit code."""
+    """Runs a search to its end. Returns the exit code. Raises UsageError, and as prepare.prepare() does."""
     slots = devices.slots(gpus, options.worker_count(workers))
     for path in filter(None, (out, report)):
         study_export.require_writable(path)
@@ -40,7 +44,7 @@ def launch(
         _say_plan(console, plan, [slot.name for slot in slots])
         _say_starters(console, enqueue.starters(flags.start_from, plan, flags.storage))
         return 0
-    interrupts = launcher.Interrupts()
+    interrupts = Interrupts()
     optuna_study.quiet()
     if flags.start_from:  # before a study is made: a network that cannot be is a mistake of the flags
         wanted = prepare.make_plan(flags, _stored(flags))
@@ -50,8 +54,7 @@ def launch(
     engine, record, plan = prepare.prepare(flags)
     try:
         if workers == "auto":  # while a Ctrl-C still ends the command at once
-            count = gpu_sharing.packed(plan, record.trials, slots, console.print)
-            slots = slots if count is None else devices.slots(gpus, count)
+            slots = _shared(console, plan, record.trials, gpus, slots)
         interrupts.listen()
         if found:
             _say_starters(console, found)
@@ -66,8 +69,18 @@ def launch(
         engine.dispose()
 
 
+def _shared(console: Console, plan: StudyConfig, trials: int, gpus: str, slots: list[Slot]) -> list[Slot]:
+    """As many slots a GPU as pay, which is measured where that is worth it."""
+    if not gpu_sharing.is_worth_measuring(slots, trials):
+        return slots
+    console.print("measures how many workers share a GPU (--workers N spares that)")
+    found = gpu_sharing.measured_on(plan, slots[0])
+    console.print(f"workers  {found}")
+    return devices.slots(gpus, found.workers * len(slots))
+
+
 def _say_starters(console: Console, found: list[Starter]) -> None:
-    for line in enqueue.told(found):
+    for line in enqueue.summary_of(found):
         console.print(f"start    {line}")
 
 
@@ -78,7 +91,7 @@ def _search(
     record: Study,
     plan: StudyConfig,
     slots: list[Slot],
-    interrupts: launcher.Interrupts,
+    interrupts: Interrupts,
     make_room: bool,
 ) -> End:
     with optuna_study.open_study(flags.storage, record.name, plan) as opened:

@@ -31,14 +31,12 @@ from search.study import reader
 @click.option(
     "--make-room", is_flag=True, hidden=True, help="End where memory is short beside other workers."
 )
-def worker(study: str | None, follow: bool, parent: int | None, **given: Any) -> int:
+def worker(**given: Any) -> int:
     """Work on a study that was launched, here or on another machine."""
+    from search.study.worker_options import WorkerOptions
     from search.worker import worker as workers
-    from search.worker.context import Assignment
 
-    if parent is None:  # a launcher knows its workers by the names it gave them
-        given["name"] = "-".join(filter(None, (given["name"], workers.unique_name())))
-    return workers.main(Assignment(**given), study, follow, parent)
+    return workers.main(WorkerOptions(**given))
 
 
 @click.command()

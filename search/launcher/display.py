@@ -1,4 +1,8 @@
-"""What people see while a search runs: a live board on a terminal, plain log lines elsewhere."""
+"""What people see while a search runs: a live board on a terminal, plain log lines elsewhere.
+
+Shows Snapshots, which the launcher reads; writes to the console that it is given, stderr. Called by the
+launcher.
+"""
 
 import time
 from collections.abc import Sequence
@@ -16,12 +20,12 @@ from search.study.text import best_line, counts, percent, span
 from storage.leases import Running
 from storage.records import TRAINED, Candidate, State
 
-WORKERS_SHOWN = 16
+WORKERS_SHOWN = 16  # more lines would not fit a terminal
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A search at one moment."""
+    """A study at one moment."""
 
     name: str
     target: int
@@ -31,7 +35,7 @@ class Snapshot:
     finished: Sequence[Candidate]  # since the snapshot before
     epochs: int
     validation_images: int
-    note: str = ""
+    note: str = ""  # what is out of the ordinary: closed slots, a database that is away
 
     @property
     def trained(self) -> int:
@@ -39,6 +43,8 @@ class Snapshot:
 
 
 class Display(Protocol):
+    """Where snapshots are shown, one after another."""
+
     def show(self, snapshot: Snapshot) -> None: ...
 
     def close(self) -> None: ...

@@ -1,7 +1,8 @@
 """Known networks as the first trials of a search: `search launch --start-from`.
 
-Each is turned into the answers that a sampler would have to give, so that the sampler learns from it as from
-its own. It trains nothing.
+Reads published networks, files and trials; writes WAITING trials into Optuna's study. Each network is
+turned into the answers that a sampler would have to give, so that the sampler learns from it as from its
+own. It trains nothing. Called by search/commands/launch_session.py.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,8 +21,8 @@ from space.membership import suggestions_of
 from storage import candidates
 from storage.studies import Study
 
-ALL = "published"
-SHOWN = 3  # names for one reason
+ALL = "published"  # --start-from published: every network of space/published
+SHOWN = 3  # networks that are named for one reason to leave them out
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,10 @@ def _starter(name: str, architecture: Architecture, plan: StudyConfig) -> Starte
 
 
 def enqueue(engine: Engine, storage: str, record: Study, plan: StudyConfig, found: Sequence[Starter]) -> int:
-    """Puts those that can be made before everything else, unless the study has them; returns how many."""
+    """Puts those that can be made before everything else, unless the study has them; returns how many.
+
+    Raises StorageError, and Optuna's StorageInternalError, for a database out of reach.
+    """
     known = {row.fingerprint for row in candidates.candidates(engine, record.id)}
     fresh = [starter for starter in found if starter.answers and starter.fingerprint not in known]
     if not fresh:
@@ -79,7 +83,7 @@ def enqueue(engine: Engine, storage: str, record: Study, plan: StudyConfig, foun
         return len(study.get_trials(deepcopy=False)) - before
 
 
-def told(found: Sequence[Starter]) -> list[str]:
+def summary_of(found: Sequence[Starter]) -> list[str]:
     """Lines that say what will be tried first and what cannot be."""
     able = [starter.name for starter in found if starter.answers]
     lines = [f"{len(able)} known networks come first: {', '.join(able)}"] if able else []

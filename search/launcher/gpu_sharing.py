@@ -1,9 +1,10 @@
 """How many workers share a GPU, measured before the first trial with networks of the search itself.
 
 A probe is a process that trains on noise (trainer/throughput.py) and says how fast it went and how much
-memory it took. First one, then two, four, eight at a time: more workers are taken while together they
-train clearly more, and while their memory is there. Where an MPS daemon runs, probes and workers
-use it, as all of CUDA does.
+memory it took; main() is its whole life, and a line on stdin its task. Called by
+search/commands/launch_session.py; writes no file and no row. First one, then two, four, eight at a time:
+more workers are taken while together they train clearly more, and while their memory is there. Where an MPS
+daemon runs, probes and workers use it, as all of CUDA does.
 """
 
 import json
@@ -18,19 +19,19 @@ from typing import Any
 
 from search import settings
 from search.machine.devices import Slot
-from search.machine.processes import die_with_parent
+from search.machine.processes import die_with_parent, python_module
 from search.study.config import StudyConfig
 from space import cost, sampling
 from space.architecture import Architecture
 from space.random_suggest import RandomSuggest
 from trainer.recipe.document import Recipe
 
-MOST = 8
-GAIN = 1.1  # times the throughput that twice the workers must bring
-SHARE = 0.9  # of the memory that is free
-SECONDS = 4.0  # of training side by side
-GIVE_UP_SECONDS = 120.0
-DRAWS = 60
+MOST = 8  # workers a GPU that are tried
+GAIN = 1.1  # times the throughput of half as many that more workers must reach to be taken
+SHARE = 0.9  # of the memory that is free: larger networks than those of the probes will come
+SECONDS = 4.0  # that probes train side by side
+GIVE_UP_SECONDS = 120.0  # then probes hang
+DRAWS = 60  # networks of the space, of which three are trained
 WORTH_TRIALS = 50  # a GPU: with fewer, measuring would take longer than it saves
 
 
@@ -102,7 +103,7 @@ def measured(
 def side_by_side(task: dict[str, Any], device: Mapping[str, str], count: int) -> list[Probe] | None:
     """So many probes at a time, which start together once all are warm. None where one of them failed."""
     environment = settings.child_environment("", device)
-    command = [sys.executable, "-m", "search.launcher.gpu_sharing"]
+    command = python_module("search.launcher.gpu_sharing")
     probes: list[subprocess.Popen[str]] = []
 
     def give_up() -> None:
@@ -163,15 +164,16 @@ def free_memory(gpu: str) -> int | None:
     return None
 
 
-def packed(plan: StudyConfig, trials: int, slots: Sequence[Slot], say: Callable[[str], None]) -> int | None:
-    """Workers for all of these slots, one a GPU; None where nothing is to be decided: no GPU, few trials."""
+def is_worth_measuring(slots: Sequence[Slot], trials: int) -> bool:
+    """Whether there is something to decide for these slots, one a GPU, and enough trials to gain by it."""
     gpus = [slot.environment.get("CUDA_VISIBLE_DEVICES", "") for slot in slots]
-    if not gpus or not all(gpus) or trials < WORTH_TRIALS * len(gpus):
-        return None
-    say("measures how many workers share a GPU (--workers N spares that)")
-    found = measured(plan, slots[0].environment, free_memory(gpus[0]))
-    say(f"workers  {found}")
-    return found.workers * len(slots)
+    return bool(gpus) and all(gpus) and trials >= WORTH_TRIALS * len(gpus)
+
+
+def measured_on(plan: StudyConfig, slot: Slot) -> Packing:
+    """Measures on the GPU of a slot; the others are taken to be like it."""
+    free = free_memory(slot.environment["CUDA_VISIBLE_DEVICES"])
+    return measured(plan, slot.environment, free)
 
 
 def main() -> None:

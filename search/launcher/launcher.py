@@ -1,13 +1,16 @@
-"""One run of the launcher: a fleet works on a study until it has its number, and how that ended."""
+"""One run of the launcher: workers work on a study until it has its number, and how that ended.
+
+Starts and watches them (worker_pool), reads the study in the ledger twice a second and hands a Snapshot of
+it to the display. Meets its workers in their command line, in signals and in the database alone. Called by
+search/commands/launch_session.py.
+"""
 
 import os
-import signal
 import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from types import FrameType
 
 import optuna
 from sqlalchemy import Engine
@@ -15,8 +18,9 @@ from sqlalchemy import Engine
 from search import settings
 from search.launcher.display import Display, Snapshot
 from search.launcher.prepare import Flags
-from search.launcher.worker_pool import WorkerPool
+from search.launcher.worker_pool import EXHAUSTED, WorkerPool
 from search.machine.devices import Slot
+from search.machine.signals import Interrupts
 from search.recording import reconcile as reconciling
 from search.recording.outage import OUT_OF_REACH, Outage, OutageTooLongError
 from search.study.config import StudyConfig
@@ -24,22 +28,7 @@ from storage import candidates, leases, studies
 from storage.records import TRAINED, Candidate, State
 from storage.studies import Control, Study
 
-POLL_SECONDS = 0.5
-
-
-class Interrupts:
-    """Ctrl-C and SIGTERM as the launcher hears them: how many, and which came first."""
-
-    def __init__(self) -> None:
-        self.count, self.first = 0, 0
-
-    def listen(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._heard)
-
-    def _heard(self, number: int, _frame: FrameType | None) -> None:
-        self.count += 1
-        self.first = self.first or number
+POLL_SECONDS = 0.5  # between two looks at workers and study
 
 
 @dataclass(frozen=True)
@@ -83,13 +72,14 @@ class Launch:
         self.flags, self.engine, self.record, self.plan, self.optuna = flags, engine, record, plan, opened
         self.make_room = make_room
         self.logs = flags.data_dir / "logs" / record.name
-        self.patience = Outage(flags.patience_seconds, self._say)
+        self.outage = Outage(flags.patience_seconds)
         self.ended: int | None = None  # candidates that had ended at the last look
         self.last: Snapshot | None = None
         self.spent: str | None = None
         self.device_seconds = 0.0
-        self.told, self.said, self.worked = 0, "", time.monotonic()
-        self.fleet = WorkerPool(
+        self.signalled = 0  # words that the workers were told: 1 drains, 2 ends
+        self.worked = time.monotonic()  # when somebody was last seen at work
+        self.pool = WorkerPool(
             slots,
             self.logs,
             self._command,
@@ -99,18 +89,14 @@ class Launch:
         )
 
     def _command(self, worker: str, may_leave: bool) -> list[str]:
-        flags = self.flags
-        return [
-            *("worker", "--study", self.record.name, "--name", worker, "--parent", str(os.getpid())),
-            *("--data-dir", str(flags.data_dir), "--lease", str(flags.lease_seconds)),
-            *("--grace", str(flags.grace_seconds), "--stall-timeout", str(flags.stall_seconds)),
-            *("--database-patience", str(flags.patience_seconds)),
-            *("--keep-weights", str(flags.keep_weights)),
-            *(("--make-room",) if self.make_room and may_leave else ()),
-            *(("--data", flags.data) if flags.data else ()),
-            *(("--trial-timeout", str(flags.trial_seconds)) if flags.trial_seconds else ()),
-            *(("--trial-memory", str(flags.trial_memory)) if flags.trial_memory else ()),
-        ]
+        options = replace(
+            self.flags.worker,
+            study=self.record.name,
+            name=worker,
+            parent=os.getpid(),
+            make_room=self.make_room and may_leave,
+        )
+        return options.to_argv()
 
     def _on_death(self, worker: str) -> bool:
         """Whether a worker that died had finished a trial. What it held goes to another one at once."""
@@ -123,25 +109,25 @@ class Launch:
 
         Raises StorageError when the database stays away for longer than --database-patience.
         """
-        self.patience.given_up = lambda: interrupts.count > 1
+        self.outage.given_up = lambda: interrupts.count > 1
         try:
-            self.patience.insist(self._tidy)
-            self.fleet.start()
+            self.outage.insist(self._tidy)
+            self.pool.start()
             self._attend(display, interrupts)
         except OutageTooLongError:
             if interrupts.count < 2:
                 raise
         finally:
-            if self.fleet.alive:
-                self.fleet.signal(now=True)
+            if self.pool.alive:
+                self.pool.signal(now=True)
                 self._kill()
         return self._end(display, interrupts)
 
     def _attend(self, display: Display, interrupts: Interrupts) -> None:
         started = moment = time.monotonic()
-        while self.fleet.alive or self._others_work(interrupts):
+        while self.pool.alive or self._others_work(interrupts):
             now = time.monotonic()
-            self.device_seconds += (now - moment) * len(self.fleet.alive)
+            self.device_seconds += (now - moment) * len(self.pool.alive)
             moment = now
             self._check_limits(now - started)
             self._pass_on(2 if self.spent else interrupts.count)
@@ -151,7 +137,7 @@ class Launch:
     def _kill(self) -> None:
         """Ends the workers; whose trials they were is found out with a database that is back."""
         with suppress(*OUT_OF_REACH):
-            self.fleet.kill()
+            self.pool.kill()
 
     def _tidy(self) -> None:
         """Takes back what those who worked here before left behind."""
@@ -167,42 +153,44 @@ class Launch:
 
     def _pass_on(self, wanted: int) -> None:
         """The first word drains the workers, the second ends them at the next batch, or for good."""
-        while self.told < min(2, wanted):
-            self.told += 1
-            self.fleet.signal(now=self.told == 2)
-            if self.told == 2:
+        while self.signalled < min(2, wanted):
+            self.signalled += 1
+            self.pool.signal(now=self.signalled == 2)
+            if self.signalled == 2:
                 self._kill()
 
     def _look(self, display: Display) -> None:
         """Notices who died, and shows how it stands; a database that is away is waited for."""
         try:
-            self.fleet.watch()
+            self.pool.watch()
             self.last = self.snapshot()
-            self.patience.back()
+            self.outage.back()
         except OUT_OF_REACH as error:
-            self.patience.wait(error)
+            self.outage.wait(error)
         if self.last:
             display.show(replace(self.last, note=self._note()))
 
     def _end(self, display: Display, interrupts: Interrupts) -> End:
         try:
-            snapshot, order = self.patience.insist(self._reconciled)
+            snapshot, order = self.outage.insist(self._reconciled)
         except OutageTooLongError:
             if interrupts.count < 2 or self.last is None:
                 raise
-            self._say("the database is away: what it is owed is kept here, and the next launch takes it in")
+            self.outage.notice = (
+                "the database is away: what it is owed is kept here, and the next launch takes it in"
+            )
             snapshot, order = replace(self.last, note=self._note()), self.record.order
         display.show(snapshot)
-        places = self.fleet.places
-        closed = {place.slot.name: place.closed for place in places if place.closed}
+        slots = self.pool.slots
+        closed = {slot.device.name: slot.closed for slot in slots if slot.closed}
         return End(
             snapshot=snapshot,
             order=order,
             interrupted=interrupts.first,
-            exhausted=any(4 in place.codes for place in places),
+            exhausted=any(EXHAUSTED in slot.codes for slot in slots),
             spent=self.spent,
             closed=closed,
-            none_left=bool(places) and len(closed) == len(places),
+            none_left=bool(slots) and len(closed) == len(slots),
         )
 
     def _reconciled(self) -> tuple[Snapshot, Control]:
@@ -212,32 +200,29 @@ class Launch:
 
     def _others_work(self, interrupts: Interrupts) -> bool:
         """A launcher without workers of its own waits for those of other machines."""
-        if self.fleet.places or interrupts.count or self.spent:
+        if self.pool.slots or interrupts.count or self.spent:
             return False
         try:
-            if self.patience.calm(self.flags.lease_seconds):
+            if self.outage.calm(self.flags.lease_seconds):
                 reconciling.tell_lost(self.optuna, leases.reap(self.engine, self.record.id))
             tally = candidates.tally(self.engine, self.record.id)
             record = studies.find(self.engine, self.record.name)
         except OUT_OF_REACH as error:
-            self.patience.wait(error)
+            self.outage.wait(error)
             return True
         unfinished = sum(tally[state] for state in TRAINED) < record.trials
         return unfinished and (record.order == Control.RUN or tally[State.RUNNING] > 0)
 
-    def _say(self, line: str) -> None:
-        self.said = line
-
     def _note(self) -> str:
-        notes = [f"{place.slot.name} closed: {place.closed}" for place in self.fleet.places if place.closed]
-        if self.told:
-            notes.append(f"stopping: {len(self.fleet.alive)} workers finish their trial; Ctrl-C ends at once")
+        notes = [f"{slot.device.name} closed: {slot.closed}" for slot in self.pool.slots if slot.closed]
+        if self.signalled:
+            notes.append(f"stopping: {len(self.pool.alive)} workers finish their trial; Ctrl-C ends at once")
         if self.last and self.last.running:
             self.worked = time.monotonic()
-        if not self.fleet.places and time.monotonic() - self.worked > self.flags.lease_seconds:
+        if not self.pool.slots and time.monotonic() - self.worked > self.flags.lease_seconds:
             notes.append(f"nobody works: `search worker --study {self.record.name}` does, here or elsewhere")
-        if self.said:
-            notes.append(self.said)
+        if self.outage.notice:
+            notes.append(self.outage.notice)
         return "; ".join(notes)
 
     def snapshot(self) -> Snapshot:

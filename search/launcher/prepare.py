@@ -1,6 +1,9 @@
-"""What `search launch` does first: from flags to a plan, and to a study that is made or gone on with.
+"""What `search launch` does first: from flags to a configuration, and to a study that is made or gone on
+with.
 
-Nothing is written before space, budget, recipe, data and database are known to be good.
+Reads the files that the flags name, the images and the store; writes the study into the ledger and into
+Optuna's tables. Nothing is written before space, budget, recipe, data and database are known to be good.
+Called by search/commands/launch_session.py.
 """
 
 from dataclasses import dataclass
@@ -13,6 +16,7 @@ from search import settings
 from search.optuna_adapter import study as optuna_study
 from search.study import config as study_config
 from search.study.config import Images, StudyConfig
+from search.study.worker_options import WorkerLimits, WorkerOptions
 from space import forecast, sampling, space as spaces
 from space.budget import Budget
 from space.errors import StorageError, StudyError
@@ -23,12 +27,10 @@ from storage.studies import Study
 from trainer.data import dataset as datasets
 from trainer.recipe.document import Recipe, defaults
 
-POLL_SECONDS = 0.5
-
 
 @dataclass(frozen=True)
-class Flags:
-    """What `search launch` was given; None where nothing was said."""
+class Flags(WorkerLimits):
+    """What `search launch` was given, the limits of its workers among it; None where nothing was said."""
 
     storage: str
     data_dir: Path
@@ -47,15 +49,13 @@ class Flags:
     pruner: study_config.PrunerName | None = None
     seed: int | None = None
     timeout: float | None = None
-    lease_seconds: float = settings.LEASE_SECONDS
-    stall_seconds: float = settings.STALL_SECONDS
-    patience_seconds: float = settings.PATIENCE_SECONDS
-    trial_seconds: float | None = None
-    trial_memory: int | None = None
-    grace_seconds: float = 3600.0
     max_gpu_hours: float | None = None
     start_from: tuple[str, ...] = ()
-    keep_weights: int = settings.KEEP_WEIGHTS
+
+    @property
+    def worker(self) -> WorkerOptions:
+        """What every worker of this launch is told."""
+        return WorkerOptions(storage=self.storage, data_dir=self.data_dir, data=self.data, **self.limits())
 
 
 def existing(flags: Flags) -> Study | None:
@@ -75,7 +75,8 @@ def existing(flags: Flags) -> Study | None:
 def make_plan(flags: Flags, stored: StudyConfig | None) -> StudyConfig:
     """The plan that the flags mean; what they leave open comes from the stored study, else from defaults.
 
-    Raises what is wrong with a file, the data or the budget, NothingFitsError included.
+    Raises UsageError for a file or a budget that is wrong, NothingFitsError for one that no network fits,
+    DataError for images.
     """
     space = spaces.load(flags.space) if flags.space else stored.space if stored else spaces.default()
     data, images = _data(flags, stored)
@@ -134,7 +135,11 @@ def _data(flags: Flags, stored: StudyConfig | None) -> tuple[study_config.DataCo
 
 
 def prepare(flags: Flags) -> tuple[Engine, Study, StudyConfig]:
-    """Everything checked, then the study made, or the one that is there given its new target."""
+    """Everything checked, then the study made, or the one that is there given its new target.
+
+    Raises as make_plan() does, StudyError where the study is another's, StorageError for a store out of
+    reach.
+    """
     record = existing(flags)
     stored = StudyConfig.from_record(record.settings) if record else None
     plan = make_plan(flags, stored)

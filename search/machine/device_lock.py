@@ -1,7 +1,9 @@
-"""Who trains on a device at a time: everyone together, or one alone, which needs all of its memory.
+"""A readers-writer lock for each device, between the processes of one machine (flock).
 
-Two locked files for a device of a machine, which the kernel unlocks however a process ends. Whoever wants to
-be alone closes the door, so that nobody comes in any more, and waits until the others have left.
+Trainings take it shared; a trial retried after running out of memory takes it exclusively. Two files for a
+device, DATA_DIR/slots/DEVICE.door and .inside, which the kernel unlocks however a process ends: whoever
+wants the device exclusively locks the door, so that nobody comes in any more, and waits until the others
+have left. Called by search/worker/trial.py.
 """
 
 import fcntl
@@ -11,20 +13,21 @@ from pathlib import Path
 from time import sleep
 from typing import IO
 
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.2  # between two looks whether a lock is free
 
-Waiting = Callable[[], None]  # called while one waits; what it raises ends the wait
+Waiting = Callable[[], None]  # called at each look while one waits; what it raises ends the wait
 
 
 class DeviceLock:
-    """The room of one device of this machine. Where files cannot be locked everyone has one to himself."""
+    """The lock of one device. Where no file can be written or locked, nobody is kept out."""
 
     def __init__(self, folder: Path, device: str) -> None:
+        """`device` is part of a file's name: see gpu_pinning.device_name."""
         self.folder, self.device = folder, device
 
     @contextmanager
-    def together(self, waiting: Waiting) -> Iterator[None]:
-        """Beside any number of others."""
+    def shared(self, waiting: Waiting) -> Iterator[None]:
+        """Beside any number of others. Raises what `waiting` does."""
         with self._files() as held:
             for file in held:
                 _take(file, fcntl.LOCK_SH, waiting)
@@ -33,8 +36,8 @@ class DeviceLock:
             yield
 
     @contextmanager
-    def alone(self, waiting: Waiting) -> Iterator[None]:
-        """With nobody else inside."""
+    def exclusive(self, waiting: Waiting) -> Iterator[None]:
+        """With nobody else inside. Raises what `waiting` does."""
         with self._files() as held:
             for file in held:
                 _take(file, fcntl.LOCK_EX, waiting)
@@ -43,12 +46,7 @@ class DeviceLock:
     def is_occupied(self) -> bool:
         """Whether anybody is inside, asked from outside."""
         with self._files() as held:
-            try:
-                for file in held[1:]:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+            return not all(try_lock(file) for file in held[1:])
 
     @contextmanager
     def _files(self) -> Iterator[list[IO[str]]]:
@@ -65,11 +63,16 @@ class DeviceLock:
             yield held
 
 
+def try_lock(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
+    """Locks an open file until it is closed; False where another process holds it. Raises OSError."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _take(file: IO[str], kind: int, waiting: Waiting) -> None:
-    while True:
-        try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            waiting()
-            sleep(POLL_SECONDS)
+    while not try_lock(file, kind):
+        waiting()
+        sleep(POLL_SECONDS)

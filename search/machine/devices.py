@@ -1,4 +1,8 @@
-"""Which slots this machine has: a GPU each, or a CPU core each. Never imports torch."""
+"""Which slots for workers this machine has: a GPU each, or a CPU core each.
+
+Asks nvidia-smi and the operating system. Called by the launcher, `search confirm` and gpu_pinning. Never
+imports torch.
+"""
 
 import os
 import shutil

@@ -1,10 +1,10 @@
 """Which GPU a worker takes that nobody has pinned: four beside each other on four GPUs take one each.
 
-A GPU that is taken is a locked file, which the kernel unlocks however its worker ends. The workers of a
-machine share the folder, those in containers too. Never imports torch.
+A GPU that is taken is a locked file in DATA_DIR/slots, which the kernel unlocks however its worker ends. The
+workers of a machine share the folder, those in containers too. Called by the worker's main, before torch is
+loaded. Never imports torch.
 """
 
-import fcntl
 import os
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from search.machine import devices
+from search.machine.device_lock import try_lock
 from space.errors import DeviceError
 
 # One for all containers of a machine. The folder may lie on a network, where other machines see it.
@@ -23,7 +24,8 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 def pinned(folder: Path, environment: MutableMapping[str, str] = os.environ) -> Iterator[str | None]:
     """Limits this process to the GPU that the fewest workers hold, before torch is loaded.
 
-    Yields its index, None where there is nothing to choose. Raises DeviceError where no file can be locked.
+    Writes CUDA_VISIBLE_DEVICES; yields the index, None where there is nothing to choose. Raises DeviceError
+    where no file can be locked.
     """
     there = devices.gpus()
     if len(there) < 2:
@@ -45,15 +47,13 @@ def _take(there: Sequence[str], folder: Path) -> tuple[str, IO[str]]:
     machine = _machine()
     for gpu, layer in ((gpu, layer) for layer in count() for gpu in there):
         file = (folder / f"{machine}-gpu{gpu}.{layer}").open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if try_lock(file):
             return gpu, file
-        except BlockingIOError:
-            file.close()
+        file.close()
     raise AssertionError("count() does not end")
 
 
-def place(environment: Mapping[str, str] = os.environ) -> str:
+def device_name(environment: Mapping[str, str] = os.environ) -> str:
     """A name, fit for a file, of the device of this process and its machine."""
     device = "".join(c if c.isalnum() else "-" for c in environment.get("CUDA_VISIBLE_DEVICES") or "any")
     return f"{_machine()}-{device}"

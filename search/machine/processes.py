@@ -1,4 +1,8 @@
-"""Child processes: killing a whole group, dying with the parent, exit codes, the last line of a log."""
+"""Child processes of this program: how they are started, how their ends are told apart, how they are killed.
+
+Starts nothing by itself. Called by search/launcher (workers and probes), search/training (full trainings
+beside each other) and by the children: die_with_parent, abandon.
+"""
 
 import ctypes
 import os
@@ -8,23 +12,33 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+# Exit codes by which a worker tells its launcher how it ended, where 0 to 5 do not say it.
+STALLED = 75  # its training hung
+MADE_ROOM = 76  # it leaves a device to the other workers
+WORK_DONE = 77  # nothing is left to do, or it was told to end. Not 0: any other program ends with that too
+
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+
+
+def python_module(module: str, *arguments: str) -> list[str]:
+    """The command line of a child that runs a module of this program, whatever lies in the working folder.
+
+    `python -m` alone searches the working folder first, where a trainer.py would hide ours: -P leaves it out.
+    What PYTHONPATH may say of that folder is cleaned in search.settings.child_environment.
+    """
+    return [sys.executable, "-P", "-m", module, *arguments]
+
 
 def kill_process_group(process: subprocess.Popen[bytes]) -> None:
-    """Ends what a dead worker may have left in its process group."""
+    """Ends what a dead worker may have left in its process group. One that is gone is no error."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
 def last_line(log: Path) -> str:
-    """The last words of a worker."""
+    """The last line of a child's log, empty where it said nothing. Raises OSError where there is no log."""
     lines = log.read_text(errors="replace").strip().splitlines()
     return lines[-1] if lines else ""
-
-
-STALLED = 75  # exit code of a worker whose training hung
-
-
-MADE_ROOM = 76  # and of one that leaves a device to the others
 
 
 def die_with_parent(parent: int) -> None:
@@ -33,13 +47,13 @@ def die_with_parent(parent: int) -> None:
     A parent that was gone before is noticed too, by its number.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 def abandon() -> None:
-    """Ends this process though a thread of it hangs: nothing is left to save."""
+    """Ends this process with STALLED though a thread of it hangs: nothing is left to save. Never returns."""
     sys.stderr.write("the training hangs: this worker ends\n")
     sys.stderr.flush()
     os._exit(STALLED)

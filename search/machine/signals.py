@@ -1,4 +1,9 @@
-"""How a worker is told to end: signals, and the death of whoever started it."""
+"""How a process of this program hears SIGINT, SIGTERM and SIGUSR1: the only module that sets signal handlers.
+
+Three ways: a launcher counts (Interrupts), a worker drains and then cancels (ShutdownRequest), a full
+training leaves by an exception (sigterm_raises). Handlers are set in the main thread, by listen() or the
+context alone.
+"""
 
 import os
 import signal
@@ -7,51 +12,69 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGTERM_CODE = 128 + signal.SIGTERM  # as a shell reports it
 
-class ShutdownRequest:
-    """Counts the signals to end: the first drains, the second, or the end of the grace period, cancels.
 
-    Under a launcher that lives its word counts alone: a batch system tells every process, and the launcher
-    passes that on, so that a worker hears one and the same request twice.
-    """
+class Interrupts:
+    """Ctrl-C and SIGTERM as they were heard: how many, and which came first (0 for none)."""
 
-    def __init__(self, grace_seconds: float, parent: int | None = None) -> None:
-        self.grace_seconds, self.parent = grace_seconds, parent
-        self.signals = 0
-        self.first = 0
-        self.deadline = float("inf")
+    def __init__(self) -> None:
+        self.count, self.first = 0, 0
 
     def listen(self) -> None:
-        """A launcher's children never hear Ctrl-C themselves; a worker started by hand does."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._heard)
-        signal.signal(signal.SIGUSR1, self._at_once)
+        """From now on these signals are counted and end nothing.
 
-    def _at_once(self, _number: int, _frame: FrameType | None) -> None:
-        self.signals = max(2, self.signals)
-        self.first = self.first or signal.SIGTERM
+        Raises ValueError outside the main thread.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._heard)
 
     def _heard(self, number: int, _frame: FrameType | None) -> None:
-        if self.signals and self.parent is not None and os.getppid() == self.parent:
-            return
-        self.signals += 1
+        self.count += 1
         self.first = self.first or number
-        self.deadline = min(self.deadline, time.monotonic() + self.grace_seconds)
 
     @property
     def code(self) -> int:
         """130 after Ctrl-C, 143 after SIGTERM, else 0."""
         return 128 + self.first if self.first else 0
 
+
+class ShutdownRequest(Interrupts):
+    """How a worker is told to end: the first signal drains, the second, or the end of the grace period,
+    cancels.
+
+    Under a launcher that lives its word counts alone: a batch system tells every process, and the launcher
+    passes that on, so that a worker hears one and the same request twice. Its second word is SIGUSR1.
+    """
+
+    def __init__(self, grace_seconds: float, parent: int | None = None) -> None:
+        super().__init__()
+        self.grace_seconds, self.parent = grace_seconds, parent
+        self.deadline = float("inf")  # of the trial under way, by time.monotonic()
+
+    def listen(self) -> None:
+        """A launcher's children never hear Ctrl-C themselves; a worker started by hand does."""
+        super().listen()
+        signal.signal(signal.SIGUSR1, self._at_once)
+
+    def _at_once(self, _number: int, _frame: FrameType | None) -> None:
+        self.count = max(2, self.count)
+        self.first = self.first or signal.SIGTERM
+
+    def _heard(self, number: int, frame: FrameType | None) -> None:
+        if self.count and self.parent is not None and os.getppid() == self.parent:
+            return
+        super()._heard(number, frame)
+        self.deadline = min(self.deadline, time.monotonic() + self.grace_seconds)
+
     @property
     def draining(self) -> bool:
-        return self.signals > 0
+        """Whether no other trial is to be started."""
+        return self.count > 0
 
     def cancelled(self) -> bool:
-        return self.signals > 1 or time.monotonic() > self.deadline
-
-
-SIGTERM_CODE = 143
+        """Whether the trial under way is to end at its next batch."""
+        return self.count > 1 or time.monotonic() > self.deadline
 
 
 @contextmanager

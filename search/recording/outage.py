@@ -1,5 +1,10 @@
-"""How long the database has been away, and when that is too long."""
+"""Waiting for a database that is away, and when that is too long.
 
+Sleeps and logs; it does not touch the database itself. Called wherever rows are written or read for a study
+that runs: the recorder, the worker's loop, the launcher.
+"""
+
+import logging
 from collections.abc import Callable
 from time import monotonic, sleep
 from typing import TypeVar
@@ -26,10 +31,11 @@ OUT_OF_REACH = (
 )
 
 
-RETRY_SECONDS = 1.0
-
+RETRY_SECONDS = 1.0  # between two attempts
 
 Answer = TypeVar("Answer")
+
+logger = logging.getLogger(__name__)
 
 
 class OutageTooLongError(StorageError):
@@ -39,22 +45,21 @@ class OutageTooLongError(StorageError):
 class Outage:
     """How long the database has been away, and whether that is too long, or nobody wants to wait."""
 
-    def __init__(
-        self, seconds: float, say: Callable[[str], None], given_up: Callable[[], bool] = lambda: False
-    ) -> None:
-        self.seconds, self.say, self.given_up = seconds, say, given_up
+    def __init__(self, seconds: float, given_up: Callable[[], bool] = lambda: False) -> None:
+        self.seconds, self.given_up = seconds, given_up
+        self.notice = ""  # the line that was logged last, for a display
         self.since: float | None = None  # when a wait began
         self.missed = False  # an answer, without waiting for it
         self.returned = float("-inf")
 
     def wait(self, error: BaseException) -> None:
-        """Waits a moment. Raises OutOfPatienceError when the database was away for longer than it may."""
+        """Waits a moment. Raises OutageTooLongError when the database was away for longer than it may."""
         if isinstance(error, OutageTooLongError):
             raise error
         line = one_line(error)
         if self.since is None:
             self.since = monotonic()
-            self.say(f"the database is away: {line}")
+            self._log(f"the database is away: {line}")
         if self.given_up():
             raise OutageTooLongError(f"told to end while the database is away: {line}") from None
         if monotonic() - self.since > self.seconds:
@@ -62,7 +67,7 @@ class Outage:
         sleep(RETRY_SECONDS)
 
     def insist(self, act: Callable[[], Answer]) -> Answer:
-        """What `act`, which may be repeated, returns once the database lets it. Raises OutOfPatienceError."""
+        """What `act`, which may be repeated, returns once the database lets it. Raises OutageTooLongError."""
         while True:
             try:
                 answer = act()
@@ -79,10 +84,14 @@ class Outage:
     def back(self) -> None:
         """It answered."""
         if self.since is not None:
-            self.say(f"the database is back after {monotonic() - self.since:.0f} s")
+            self._log(f"the database is back after {monotonic() - self.since:.0f} s")
         if self.since is not None or self.missed:
             self.returned = monotonic()
         self.since, self.missed = None, False
+
+    def _log(self, line: str) -> None:
+        self.notice = line
+        logger.info(line)
 
     def calm(self, seconds: float) -> bool:
         """Whether it has answered for so long that a living worker would have been heard by now."""

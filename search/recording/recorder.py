@@ -1,34 +1,36 @@
-"""One trial's entries, in order, into a database that may be away.
+"""Writes one trial's epochs and its end to the ledger and to Optuna's tables, both in one transaction.
 
-Writing is done by a thread of its own: a training waits a few seconds for an answer, then goes on without one
-and without pruning, and what it owes stays in a spool file. At the end of the trial the debt is paid, however
-long the database is away, up to the worker's patience.
+The training posts messages to a thread of its own (search/recording/writer.py) and waits at most
+ANSWER_SECONDS for an answer, then goes on without one and without pruning. While the database is
+unreachable all messages are kept in the spool file too; the end of the trial is insisted on, up to the
+worker's --database-patience. Called by search/worker/callbacks.py, in the training's thread and in that of
+the heartbeat.
 """
 
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+import logging
+import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 import optuna
 from optuna.trial import Trial
 from sqlalchemy import Engine
 
-from search.optuna_adapter.entries import EndEntry, Entry, EpochEntry, write_both
-from search.optuna_adapter.pruner import Pruning
-from search.recording import reconcile as reconciling
 from search.recording.outage import OUT_OF_REACH, Outage, one_line
 from search.recording.spool import Spool, SpooledTrial, TrialEnd
+from search.recording.writer import Inbox, Message, Posted, Restart, TrialRows, write_messages
 from space.errors import LeaseLostError
 from storage import candidates, leases
 from storage.leases import Claim
 from storage.records import Candidate, Epoch, State, TrainingMetrics
 
+logger = logging.getLogger(__name__)
+
 ANSWER_SECONDS = 5.0  # that a training waits for an entry
 
 
 class TrialRecorder:
-    """Where a trial is written down. Raises LeaseLostError once the trial is somebody else's."""
+    """What a training tells of one trial. Methods raise LeaseLostError once the trial is somebody else's."""
 
     def __init__(
         self,
@@ -38,54 +40,55 @@ class TrialRecorder:
         trial: Trial,
         candidate: Candidate,
         spool: Path,
-        patience: Outage,
+        outage: Outage,
     ) -> None:
-        self.engine, self.study, self.claim = engine, study, claim
-        self.trial, self.candidate, self.patience = trial, candidate, patience
-        self.pruning = Pruning(study, trial)
+        """`spool` is the folder for the file of this trial. Starts the thread that writes."""
+        self.rows = TrialRows(engine, study, claim, trial, candidate)
+        self.outage = outage
         self.spool = Spool(spool, claim)
-        self.epochs: list[Epoch] = []  # that are owed
-        self.entered: dict[int, Epoch] = {}
-        self.anew = False  # what is stored may be of a training that was given up
-        self.end: TrialEnd | None = None
-        self.unkept = False  # on the disk, as was said
-        self.paid = False  # the end is written, by us and by Optuna
-        self.writer = ThreadPoolExecutor(1, thread_name_prefix="book")
-        self.writing: Future[bool] | None = None
+        self._lock = threading.Lock()  # over the next four and the file: a stall is written by another thread
+        self._epochs: dict[int, Epoch] = {}  # posted since the last restart, by their number
+        self._end: TrialEnd | None = None
+        self._spool_refused = False  # as was said
+        self._inbox: Inbox = Inbox()
+        # A daemon: one that hangs with the database does not hold up the end of the process.
+        threading.Thread(
+            target=write_messages, args=(self.rows, self._inbox), name="recorder", daemon=True
+        ).start()
 
     def epoch(self, epoch: Epoch) -> bool:
         """Enters an epoch. Returns whether the pruner stops the trial; False while nobody can say."""
-        self._require_open()
-        self.epochs.append(epoch)
+        answer = self._post(epoch)
         try:
-            pruned = self._write(ANSWER_SECONDS)
+            pruned = answer.result(ANSWER_SECONDS)
         except (TimeoutError, *OUT_OF_REACH) as error:
             self._keep()
-            if not self.patience.missed:
-                self.patience.say(
-                    f"trial {self.trial.number} goes on without the database: {one_line(error)}"
-                )
-            self.patience.miss()
+            if not self.outage.missed:
+                number = self.rows.trial.number
+                logger.info("trial %d goes on without the database: %s", number, one_line(error))
+            self.outage.miss()
             return False
-        self.patience.back()
-        self.spool.clear()
+        self.outage.back()
+        with self._lock:
+            if self._end is None:  # else the spool holds that, and close() clears it
+                self.spool.clear()
         return pruned
 
     def start_over(self) -> None:
         """The training starts again from its first epoch: those so far do not count."""
-        self.anew = self.anew or bool(self.entered or self.epochs)
-        self.epochs, self.entered = [], {}
-        self.pruning.steps.clear()
+        if self._epochs:
+            self._post(Restart())
 
     def close(self, state: State, reason: str | None, outcome: TrainingMetrics | None) -> None:
-        """Enters how the trial ended. Raises StorageError when patience is at an end; the spool stays."""
-        self._require_open()
-        self.end = TrialEnd(state, reason, outcome)
+        """Enters how the trial ended. Raises OutageTooLongError; the spool stays then."""
+        end = TrialEnd(state, reason, outcome)
+        answer = self._post(end)
         try:
-            self._pay_patiently()
+            self._insist(end, answer)
         except LeaseLostError:
-            self.patience.insist(
-                lambda: candidates.keep_late(self.engine, self.claim, self.candidate.id, state, outcome)
+            rows = self.rows
+            self.outage.insist(
+                lambda: candidates.keep_late(rows.engine, rows.claim, rows.candidate.id, state, outcome)
             )
             self.spool.clear()
             raise
@@ -93,87 +96,59 @@ class TrialRecorder:
             self.spool.close()
             raise
         finally:
-            self.writer.shutdown(wait=False)
-        self.patience.back()
+            self._inbox.put(None)
+        self.outage.back()
         self.spool.clear()
-
-    def _pay_patiently(self) -> None:
-        while not self.paid:
-            try:
-                self._write(ANSWER_SECONDS)
-            except (TimeoutError, *OUT_OF_REACH) as error:
-                self._keep()
-                self.patience.wait(error)
-
-    def _require_open(self) -> None:
-        """Once the end was entered, by whichever thread, the trial is over for all of them."""
-        if self.end is not None:
-            raise leases.lost(self.claim)
 
     def drop(self) -> None:
         """The trial is another's: nothing more is owed."""
-        self.writer.shutdown(wait=False)
-        self.spool.clear()
+        self._inbox.put(None)
+        with self._lock:
+            self.spool.clear()
+
+    def _insist(self, end: TrialEnd, answer: Future[bool]) -> None:
+        """Waits for the end to be written.
+
+        One that hangs is waited for again; one that failed is said again.
+        """
+        while True:
+            try:
+                answer.result(ANSWER_SECONDS)
+                return
+            except (TimeoutError, *OUT_OF_REACH) as error:
+                self._keep()
+                self.outage.wait(error)
+            if answer.done() and answer.exception():
+                answer = self._repeat(end)
+
+    def _post(self, message: Message) -> Future[bool]:
+        """Hands a message to the thread. Once the end was posted the trial is over for every thread."""
+        with self._lock:
+            if self._end is not None:
+                raise leases.lost(self.rows.claim)
+            if isinstance(message, TrialEnd):
+                self._end = message
+            elif isinstance(message, Restart):
+                self._epochs = {}
+            else:
+                self._epochs[message.epoch] = message
+            return self._repeat(message)
+
+    def _repeat(self, message: Message) -> Future[bool]:
+        posted = Posted(message, Future())
+        self._inbox.put(posted)
+        return posted.answer
 
     def _keep(self) -> None:
-        """On the disk if that takes it; what is owed stays in memory too."""
-        owing = tuple(self.epochs)  # first: the writer moves them from here to there
-        epochs = {epoch.epoch: epoch for epoch in (*self.entered.values(), *owing)}  # all: see results.finish
-        owed = SpooledTrial(
-            self.claim, self.candidate.id, self.trial.number, tuple(epochs.values()), self.end
-        )
-        try:
-            self.spool.keep(owed)
-        except OSError as error:
-            if not self.unkept:
-                self.patience.say(
-                    f"{self.spool.path} cannot be written, it is kept in memory: {error.strerror}"
-                )
-            self.unkept = True
-
-    def _write(self, seconds: float) -> bool:
-        """All that is owed, in the writer's thread; one that hangs is waited for again, not doubled."""
-        if self.writing is None or self.writing.done():
-            self.writing = self.writer.submit(self._pay)
-        return self.writing.result(seconds)
-
-    def _pay(self) -> bool:
-        pruned = False
-        while owed := self.epochs:
-            self._enter(owed[0], owed)
-            pruned = self.pruning.stops()
-            owed.pop(0)
-        if self.end is not None:
-            self._finish(self.end)
-            self.paid = True
-        return pruned
-
-    def _enter(self, epoch: Epoch, owed: list[Epoch]) -> None:
-        step, value = epoch.epoch, epoch.validation_accuracy
-        save = partial(candidates.save_epoch, self.engine, self.claim, self.candidate.id, epoch)
-        self._in_both(save, EpochEntry(self.trial.number, step, value))
-        if owed is self.epochs:  # not started over meanwhile
-            self.pruning.steps[step] = value
-            self.entered[step] = epoch
-
-    def _finish(self, end: TrialEnd) -> None:
-        steps = dict(self.pruning.steps)
-        state, value = reconciling.optuna_outcome(end.state, end.outcome, steps)
-        finish = partial(
-            candidates.finish,
-            self.engine,
-            self.claim,
-            self.candidate.id,
-            end.state,
-            reason=end.reason,
-            outcome=end.outcome,
-            epochs=self.entered.values(),
-            anew=self.anew,
-        )
-        self._in_both(finish, EndEntry(self.trial.number, state, value, steps, self.anew))
-
-    def _in_both(self, write: Callable[..., None], entry: Entry) -> None:
-        """Into the ledger and Optuna's tables. Where Optuna's tables refuse the ledger counts."""
-        refusal = write_both(self.study, write, entry)
-        if refusal is not None:
-            self.patience.say(f"trial {self.trial.number}: Optuna's tables refuse: {one_line(refusal)}")
+        """All of the trial on the disk, if that takes it; it stays in memory too (see candidates.finish)."""
+        rows = self.rows
+        with self._lock:
+            epochs = tuple(self._epochs.values())
+            owed = SpooledTrial(rows.claim, rows.candidate.id, rows.trial.number, epochs, self._end)
+            try:
+                self.spool.keep(owed)
+            except OSError as error:
+                if not self._spool_refused:
+                    why = error.strerror
+                    logger.info("%s cannot be written, it is kept in memory: %s", self.spool.path, why)
+                self._spool_refused = True

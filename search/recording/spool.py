@@ -1,13 +1,16 @@
-"""What a worker could not write down while the database was away, kept in a file of its own until it can.
+"""Files of what a worker could not write while the database was away, in DATA_DIR/spool/STUDY, one for a
+trial.
 
-One file a trial, replaced whole at each entry and locked by its owner while that lives. Whoever starts next
-on this machine takes in what a dead owner left: in time it counts, late it is kept as late.
+Written by the recorder: replaced whole each time, and locked (flock) by its owner while that lives. Read by
+take_in(), before each claim of any worker of this machine: what a dead owner left is written into the
+database; in time it counts, late it is kept as late.
 """
 
 import fcntl
 import json
+import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -23,6 +26,8 @@ from space.errors import LeaseLostError
 from storage import candidates
 from storage.leases import Claim
 from storage.records import Epoch, State, TrainingMetrics
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -98,10 +103,11 @@ class Spool:
             self._file = None
 
 
-def take_in(
-    folder: Path, study: optuna.Study, engine: Engine, study_id: int, say: Callable[[str], None]
-) -> None:
-    """Writes down what dead workers of this machine still owed to this study."""
+def take_in(folder: Path, study: optuna.Study, engine: Engine, study_id: int) -> None:
+    """Writes down what dead workers of this machine still owed to this study.
+
+    Raises OUT_OF_REACH's errors.
+    """
     for path in sorted(folder.glob(f"{study_id}-*.json")):
         with _abandoned(path) as file:
             if file is None:
@@ -109,9 +115,9 @@ def take_in(
             try:
                 owed = SpooledTrial.parse(file.read())
             except (ValueError, KeyError, TypeError):
-                say(f"{path} is damaged and is left where it is")
+                logger.info("%s is damaged and is left where it is", path)
                 continue
-            say(f"trial {owed.number}: {settle(owed, study, engine)}, from {path.name}")
+            logger.info("trial %d: %s, from %s", owed.number, settle(owed, study, engine), path.name)
             path.unlink(missing_ok=True)
 
 
@@ -134,7 +140,7 @@ def _abandoned(path: Path) -> Iterator[IO[str] | None]:
 
 
 def settle(owed: SpooledTrial, study: optuna.Study, engine: Engine) -> str:
-    """Returns what became of it: written down, late, or given up where it never ended."""
+    """Writes down one trial. Returns what became of it: written down, late, or never ended."""
     steps = {epoch.epoch: epoch.validation_accuracy for epoch in owed.epochs}
     try:
         if owed.end is None:

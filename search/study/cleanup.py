@@ -22,8 +22,8 @@ def stale(engine: Engine, record: Study, folder: Path, best: int) -> list[Path]:
     started = {row.fingerprint for row in rows if row.state in (State.RUNNING, State.LOST, State.CANCELLED)}
     done = sum(row.state in TRAINED for row in rows) >= record.trials
     leaders = candidates.best(engine, record.id, best) if best else []
-    study_files = StudyFiles(folder, best, lambda _: None)
-    return study_files.stale({row.number for row in leaders}, set() if done else started - over)
+    shelf = StudyFiles(folder, best)
+    return shelf.stale({row.number for row in leaders}, set() if done else started - over)
 
 
 def others(kept: Path, known: Collection[str]) -> list[Path]:

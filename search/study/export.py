@@ -205,7 +205,7 @@ def write(text: str, path: Path) -> None:
 
 def copy_weights(folder: Path, number: int, out: Path) -> None:
     """Copies what a study's folder keeps of a trial. Raises UsageError where it keeps nothing."""
-    kept = StudyFiles(folder, 0, lambda _: None).weights(number)
+    kept = StudyFiles(folder, 0).weights(number)
     try:
         contents = kept.read_bytes()
     except OSError:

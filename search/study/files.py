@@ -4,6 +4,7 @@ Names the files, checks the free disk space before a trial, and says which files
 workers, by export and by gc. Which networks are the best, and how one is trained or saved, it does not know.
 """
 
+import logging
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator
@@ -14,6 +15,8 @@ from space import files
 from space.errors import EnvironmentProblem
 from storage.database import normalise, redacted
 from storage.studies import Study
+
+logger = logging.getLogger(__name__)
 
 RESERVE = 256 << 20  # bytes of disk that are left to the database, the spool and the logs
 
@@ -27,8 +30,8 @@ CHECKPOINT, WEIGHTS = ".checkpoint", ".safetensors"
 class StudyFiles:
     """Checkpoints and weights of one study; the weights of its `best` networks are kept, 0 for none."""
 
-    def __init__(self, folder: Path, best: int, say: Callable[[str], None]) -> None:
-        self.folder, self.best, self.say = folder, best, say
+    def __init__(self, folder: Path, best: int) -> None:
+        self.folder, self.best = folder, best
         self.short = False  # of space, as was said
 
     def has_space(self, parameters: int) -> bool:
@@ -36,9 +39,11 @@ class StudyFiles:
         free = free_bytes(self.folder)
         short = free < RESERVE + BYTES_A_PARAMETER * parameters
         if short and not self.short:
-            self.say(f"{free >> 20} MB free for {self.folder}: goes on without checkpoints and kept weights")
+            logger.info(
+                "%d MB free for %s: goes on without checkpoints and kept weights", free >> 20, self.folder
+            )
         elif self.short and not short:
-            self.say("there is space again: checkpoints and weights are kept")
+            logger.info("there is space again: checkpoints and weights are kept")
         self.short = short
         return not short
 
@@ -59,7 +64,7 @@ class StudyFiles:
         try:
             save(self.weights(number))
         except EnvironmentProblem as error:
-            self.say(f"the weights of trial {number} are not kept: {error}")
+            logger.info("the weights of trial %d are not kept: %s", number, error)
 
     def tidy(self, best: Collection[int]) -> None:
         """Removes the weights of all trials but these."""

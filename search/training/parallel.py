@@ -5,7 +5,6 @@ Called by search/training/confirm.py and benchmarks/published.py.
 """
 
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from search import settings
 from search.machine import signals
 from search.machine.devices import Slot
-from search.machine.processes import last_line
+from search.machine.processes import last_line, python_module
 
 PAUSE_SECONDS = 0.2
 
@@ -72,7 +71,7 @@ def _start(work: TrainingProcess, slot: Slot, storage: str) -> subprocess.Popen[
     work.log.parent.mkdir(parents=True, exist_ok=True)
     with work.log.open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "search", "train", *work.arguments],
+            python_module("search", "train", *work.arguments),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

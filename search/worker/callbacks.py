@@ -1,5 +1,10 @@
-"""What a training says while it runs: entered into the book; and the place where it is stopped."""
+"""What a training calls while it runs: writes its epochs down, and stops it where it is to be stopped.
 
+Made by search/worker/trial.py for one trial, together with the trial's recorder and heartbeat. Called in the
+training's thread; `stalled` alone is called in the heartbeat's.
+"""
+
+import logging
 from collections.abc import Sequence
 from dataclasses import fields
 from time import monotonic
@@ -14,79 +19,89 @@ from storage.leases import Claim
 from storage.records import Candidate, Epoch, State, TrainingMetrics
 from trainer.outcome import EpochReport, Outcome
 
+logger = logging.getLogger(__name__)
+
 
 class Cancelled(BaseException):
     """The worker was told to end now. Not an Exception: nothing but the trial's own end may catch it."""
 
 
 class TimedOut(Exception):
-    """The trial took longer than it may."""
+    """The trial took longer than --trial-timeout."""
 
 
 class TrialCallbacks:
-    def __init__(self, bench: WorkerContext, claim: Claim, trial: Trial, candidate: Candidate) -> None:
-        limits = bench.limits
-        self.bench, self.started = bench, monotonic()
-        self.batch_size = bench.plan.recipe.batch_size
+    """The callbacks of one trial. Each raises LeaseLostError once the trial is somebody else's."""
+
+    def __init__(self, context: WorkerContext, claim: Claim, trial: Trial, candidate: Candidate) -> None:
+        self.context, self.started = context, monotonic()
+        self.batch_size = context.plan.recipe.batch_size
         self.reports: list[EpochReport] = []
-        self.book = TrialRecorder(
-            bench.engine, bench.study, claim, trial, candidate, bench.spool, bench.patience
+        self.recorder = TrialRecorder(
+            context.engine, context.study, claim, trial, candidate, context.spool, context.outage
         )
-        self.watch = Heartbeat(bench.engine, claim, limits.lease_seconds, limits.stall_seconds, self.stalled)
+        limits = context.options
+        self.heartbeat = Heartbeat(
+            context.engine, claim, limits.lease_seconds, limits.stall_seconds, self.stalled
+        )
 
     def begin(self, batch_size: int) -> None:
         """A training starts, from its first epoch."""
         self.batch_size, self.started = batch_size, monotonic()
         self.reports.clear()
-        self.book.start_over()
+        self.recorder.start_over()
 
     def waiting(self) -> None:
-        """The device is not free yet: no batch goes by, and nothing hangs."""
-        self.watch.progress()
+        """The device is not free yet: no batch goes by, and nothing hangs. Raises Cancelled."""
+        self.heartbeat.progress()
         self._require_to_go_on()
 
     def continued(self, reports: Sequence[EpochReport]) -> None:
         """Epochs that an earlier attempt has trained; the pruner has let them pass then."""
         for report in reports:
-            self._enter(report)
-        self.bench.say(f"goes on after epoch {self.epochs}, from a checkpoint")
+            self._record(report)
+        logger.info("goes on after epoch %d, from a checkpoint", self.epochs)
 
     def epoch(self, report: EpochReport) -> None:
-        if self._enter(report) and report.epoch < report.epochs:
+        """An epoch was trained and validated. Raises TrialPruned where the pruner stops the trial."""
+        if self._record(report) and report.epoch < report.epochs:
             raise optuna.TrialPruned
 
-    def _enter(self, report: EpochReport) -> bool:
-        self.watch.progress()
+    def _record(self, report: EpochReport) -> bool:
+        self.heartbeat.progress()
         self.reports.append(report)
-        return self.book.epoch(Epoch(**{field.name: getattr(report, field.name) for field in fields(Epoch)}))
+        entry = Epoch(**{field.name: getattr(report, field.name) for field in fields(Epoch)})
+        return self.recorder.epoch(entry)
 
     def batch(self, _step: int, _steps: int) -> None:
-        self.watch.progress()
+        """A batch was trained. Raises Cancelled, and TimedOut after --trial-timeout."""
+        self.heartbeat.progress()
         self._require_to_go_on()
-        limit = self.bench.limits.trial_seconds
-        if monotonic() - self.started > limit:
+        limit = self.context.options.trial_seconds
+        if limit is not None and monotonic() - self.started > limit:
             raise TimedOut(f"not done after {limit:.0f} s, --trial-timeout")
 
     def _require_to_go_on(self) -> None:
-        if self.bench.cancelled() or self.watch.ordered_to_end:
+        if self.context.cancelled() or self.heartbeat.ordered_to_end:
             raise Cancelled
 
     def stalled(self) -> None:
         """The training hangs and will not hear of anything: its end is written for it, by another thread."""
-        reason = f"no batch for {self.bench.limits.stall_seconds:.0f} s, --stall-timeout"
+        reason = f"no batch for {self.context.options.stall_seconds:.0f} s, --stall-timeout"
         try:
-            self.book.close(State.TIMED_OUT, reason, self.measured())
+            self.recorder.close(State.TIMED_OUT, reason, self.metrics())
         finally:
-            self.bench.abandon()
+            self.context.abandon()
 
     @property
     def epochs(self) -> int:
+        """The last epoch that was trained, 0 before the first."""
         return self.reports[-1].epoch if self.reports else 0
 
-    def measured(self, outcome: Outcome | None = None) -> TrainingMetrics | None:
-        """What a training came to, or what is known of one that was stopped."""
+    def metrics(self, outcome: Outcome | None = None) -> TrainingMetrics | None:
+        """What a training came to, or what is known of one that was stopped; None before its first epoch."""
         if outcome is not None:
-            return measured(outcome, self.batch_size)
+            return metrics_of(outcome, self.batch_size)
         if not self.reports:
             return None
         last = self.reports[-1]
@@ -101,7 +116,7 @@ class TrialCallbacks:
         )
 
 
-def measured(outcome: Outcome, batch_size: int) -> TrainingMetrics:
+def metrics_of(outcome: Outcome, batch_size: int) -> TrainingMetrics:
     """The part of an outcome that the ledger keeps."""
     return TrainingMetrics(
         accuracy=outcome.accuracy,

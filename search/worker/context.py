@@ -1,4 +1,8 @@
-"""Where a worker works: the study, the ledger, its limits, and a function that trains."""
+"""Everything a worker opens once and uses for every trial.
+
+Built by open_context, of what the worker was told and the study's stored configuration; passed to
+search/worker/trial.py. Opens the images, Optuna's study and, through training_function, torch and the device.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +13,6 @@ from typing import Any
 import optuna
 from sqlalchemy import Engine
 
-from search import settings
 from search.machine import gpu_pinning
 from search.machine.device_lock import DeviceLock
 from search.machine.processes import abandon
@@ -19,98 +22,60 @@ from search.recording.outage import Outage
 from search.study.config import StudyConfig, open_images
 from search.study.files import StudyFiles, kept_folder, study_identity
 from search.study.versions import installed_versions
+from search.study.worker_options import WorkerOptions
 from search.worker.training_function import TrainingFunction, make_training_function
 from storage.studies import Study
 
 
-@dataclass(frozen=True)
-class Assignment:
-    """What a worker is told; `data` is where the images lie on this machine, if elsewhere.
-
-    With make_room it leaves a device whose memory does not do for all the workers that were put there.
-    """
-
-    storage: str
-    name: str
-    data_dir: Path
-    data: str | None = None
-    grace_seconds: float = 3600.0
-    lease_seconds: float = 60.0
-    stall_seconds: float = 300.0
-    trial_seconds: float | None = None
-    trial_memory: int | None = None
-    patience_seconds: float = 600.0
-    keep_weights: int = settings.KEEP_WEIGHTS
-    make_room: bool = False
-
-    @property
-    def spool(self) -> Path:
-        return self.data_dir / "spool"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Seconds: of silence until a worker is taken for dead, without a batch, for a whole trial."""
-
-    lease_seconds: float = 60.0
-    stall_seconds: float = 300.0
-    trial_seconds: float = float("inf")
-
-
 @dataclass
 class WorkerContext:
-    study: optuna.Study
-    engine: Engine
-    study_id: int
-    plan: StudyConfig
-    train: TrainingFunction
-    limits: Limits
-    spool: Path
-    shelf: StudyFiles
-    room: DeviceLock
-    patience: Outage
-    device: str
-    versions: dict[str, Any]
-    cancelled: Callable[[], bool]
+    """One worker at one study. All but `out_of_memory_beside_others` stays as it was opened."""
+
+    options: WorkerOptions  # what the worker was told: its limits are read here
+    study: optuna.Study  # the study in Optuna's tables; its sampler is replaced for each proposal
+    engine: Engine  # connections to the database of the ledger, which is Optuna's too
+    study_id: int  # the study in the ledger
+    plan: StudyConfig  # the study's stored configuration: space, budget, recipe, data, sampler
+    train_network: TrainingFunction  # trains one network on this process's device
+    spool: Path  # folder of what was owed to this study while its database was away
+    files: StudyFiles  # checkpoints and weights of this study on this machine
+    device_lock: DeviceLock  # who trains on the device: everybody, or a trial that needs all its memory
+    outage: Outage  # how long the database has been away; all waiting for it goes through here
+    device: str  # the device's name, as it is stored with each trial
+    versions: dict[str, Any]  # of Python and packages, stored with each trial
+    cancelled: Callable[[], bool]  # whether the trial under way is to end at its next batch
     abandon: Callable[[], None]  # ends this process, whose training hangs
-    say: Callable[[str], None]
-    shortages: int = 0  # of memory, beside other trainings of the device
+    out_of_memory_beside_others: int = 0  # trials so far that had enough memory only once they were alone
 
 
 @contextmanager
 def open_context(
-    assignment: Assignment,
-    engine: Engine,
-    record: Study,
-    ending: ShutdownRequest,
-    say: Callable[[str], None],
+    options: WorkerOptions, engine: Engine, record: Study, shutdown: ShutdownRequest
 ) -> Iterator[WorkerContext]:
-    """Opens what the study's plan names. Raises DataError, DeviceError."""
+    """Opens what the study's configuration names, and closes Optuna's study at the end.
+
+    Raises DataError for images that are not there or not the study's, DeviceError for a GPU that is not
+    there, StorageError for a database out of reach.
+    """
     optuna_study.quiet()
     plan = StudyConfig.from_record(record.settings)
-    images = open_images(plan.data, assignment.data_dir, assignment.data)
-    device, train = make_training_function(plan, images, memory=assignment.trial_memory)
-    trial_seconds = assignment.trial_seconds
-    this = study_identity(assignment.storage, record)
-    with optuna_study.open_study(assignment.storage, record.name, plan) as study:
+    images = open_images(plan.data, options.data_dir, options.data)
+    device, train_network = make_training_function(plan, images, memory=options.trial_memory)
+    this = study_identity(options.storage, record)
+    with optuna_study.open_study(options.storage, record.name, plan) as study:
         yield WorkerContext(
+            options=options,
             study=study,
             engine=engine,
             study_id=record.id,
             plan=plan,
-            train=train,
-            limits=Limits(
-                assignment.lease_seconds,
-                assignment.stall_seconds,
-                float("inf") if trial_seconds is None else trial_seconds,
-            ),
-            spool=assignment.spool / this,
-            shelf=StudyFiles(kept_folder(assignment.data_dir) / this, assignment.keep_weights, say),
-            room=DeviceLock(assignment.data_dir / "slots", gpu_pinning.place()),
-            patience=Outage(assignment.patience_seconds, say, ending.cancelled),
+            train_network=train_network,
+            spool=options.data_dir / "spool" / this,
+            files=StudyFiles(kept_folder(options.data_dir) / this, options.keep_weights),
+            device_lock=DeviceLock(options.data_dir / "slots", gpu_pinning.device_name()),
+            outage=Outage(options.patience_seconds, shutdown.cancelled),
             device=device,
             versions=installed_versions(),
-            cancelled=ending.cancelled,
+            cancelled=shutdown.cancelled,
             abandon=abandon,
-            say=say,
         )

@@ -1,6 +1,7 @@
-"""The pulse of a training: renews the lease while batches go by, and notices when they no longer do.
+"""Renews the lease of a training while batches go by, and notices when they no longer do.
 
-A thread beside the training. It lives as long as the trial, and renews only what makes progress: a training
+Made by search/worker/callbacks.py; writes the lease in the ledger and reads the study's control there. A
+thread beside the training. It lives as long as the trial, and renews only what makes progress: a training
 that hangs loses its lease like one that is dead. It does not know what a trial is.
 """
 
@@ -23,7 +24,10 @@ JOIN_SECONDS = 1.0  # a renewal may hang with the database; the result of a trai
 
 
 class Heartbeat:
-    """`on_stall` is called, in the thread, when no progress was made for `stall_seconds`."""
+    """The thread of one trial, as a context.
+
+    `on_stall` is called, in the thread, when no progress was made for `stall_seconds`.
+    """
 
     def __init__(
         self,
@@ -38,7 +42,7 @@ class Heartbeat:
         self.lost = False
         self.ordered_to_end = False
         self._moved, self._over = monotonic(), threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="watch", daemon=True)
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()

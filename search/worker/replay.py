@@ -1,4 +1,7 @@
-"""Trains a stored trial again and says whether it came out the same."""
+"""Trains a stored trial again and says whether it came out the same.
+
+Called by `search replay`; writes nothing.
+"""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,7 +21,10 @@ class _Enough(Exception):
 def run(
     train: TrainingFunction, architecture: Architecture, seed: int, epochs: int, recipe: Recipe | None = None
 ) -> list[float]:
-    """Validation accuracies (0..1) of so many epochs, by the plan's recipe or another."""
+    """Validation accuracies (0..1) of so many epochs, by the plan's recipe or another.
+
+    Raises as `train` does.
+    """
     curve: list[float] = []
 
     def keep(report: EpochReport) -> None:

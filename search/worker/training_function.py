@@ -1,5 +1,10 @@
-"""The function that trains one network for a worker. Loads torch when it is made."""
+"""The function that trains one network for a worker. Loads torch when it is made.
 
+Made by search/worker/context.py and by `search replay`. Reads OMP_NUM_THREADS and CUDA_VISIBLE_DEVICES;
+writes checkpoints, and weights where it is told to.
+"""
+
+import logging
 import os
 import platform
 from pathlib import Path
@@ -12,13 +17,17 @@ from trainer.callbacks import TrainingCallbacks
 from trainer.outcome import Outcome
 from trainer.recipe.document import Recipe
 
+logger = logging.getLogger(__name__)
+
 CHECKPOINT_SECONDS = 5.0  # at most so much of a training is lost with its worker, and the epoch under way
 
 
 class TrainingFunction(Protocol):
     """Trains a network by the plan's recipe or another, from the checkpoint if there is one.
 
-    Raises what a callback raises, and MemoryError, of whichever device; after it nothing is held any more.
+    From a checkpoint on_continue hears of the epochs done before. on_trained is handed the outcome, and
+    what saves the weights to a file. Raises DivergedError, and MemoryError, of whichever device; after it
+    nothing is held any more.
     """
 
     def __call__(
@@ -57,7 +66,7 @@ def make_training_function(
     if memory is not None:
         bound_memory(device, memory)
 
-    def train(
+    def train_network(
         architecture: Architecture,
         seed: int,
         *,
@@ -80,4 +89,4 @@ def make_training_function(
             ).outcome
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine() + " CPU"
-    return name, train
+    return name, train_network

@@ -1,9 +1,12 @@
-"""The life of one trial: propose, judge, train, write down, tell.
+"""One trial of a worker: propose, record, train, finish.
 
-The ledger decides, and Optuna is told in the same transaction: nothing that counts depends on its answer.
-Training is a function that is handed in: this module knows what a trial is, not how a network learns.
+`run` is called by the worker for each claim. It reads the ledger and Optuna's study, writes a row for each
+proposal, and hands the one that is worth it to the context's training function: it knows what a trial is,
+not how a network learns. The ledger decides, and Optuna is told in the same transaction: nothing that
+counts depends on its answer.
 """
 
+import logging
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +20,7 @@ from optuna.trial import Trial
 from search.optuna_adapter import ask as optuna_ask, sampler as samplers, study as optuna_study
 from search.recording import reconcile as reconciling
 from search.recording.outage import OUT_OF_REACH
+from search.recording.spool import TrialEnd
 from search.worker.callbacks import Cancelled, TimedOut, TrialCallbacks
 from search.worker.context import WorkerContext
 from space import cost
@@ -29,43 +33,60 @@ from storage.records import Candidate, Proposal, State
 from trainer.callbacks import TrainingCallbacks
 from trainer.outcome import Outcome
 
-WIDEN_AFTER = 20  # repeats in a row: then proposals are random
-GIVE_UP_AFTER = 400  # repeats in a row: then the space holds nothing new
-GIVE_UP_OVER_BUDGET = 4_000  # proposals for one claim: then --sampling reject finds nothing that fits
+logger = logging.getLogger(__name__)
+
+WIDEN_AFTER = 20  # repeats in a row: the sampler has settled on known networks, further proposals are random
+GIVE_UP_AFTER = 400  # repeats in a row, 380 of them random: the space holds nothing new
+GIVE_UP_OVER_BUDGET = 4_000  # proposals for one claim: --sampling reject finds nothing that fits
 
 
-def run(bench: WorkerContext, claim: Claim) -> State:
-    """Uses one claim: proposes until a network is worth training, and trains it.
+def run(context: WorkerContext, claim: Claim) -> State:
+    """Uses one claim: proposes until a network is worth training, and trains it. Returns how that ended.
 
-    Raises ExhaustedError where nothing new is proposed any more, LeaseLostError where the claim was taken.
+    Raises ExhaustedError where nothing new is proposed any more; LeaseLostError where the trial is somebody
+    else's by now; Cancelled, once that is recorded; OutageTooLongError when the database stays away: what
+    is owed to it is in the spool then.
     """
+    trial, candidate, architecture = propose_new(context, claim)
+    callbacks = TrialCallbacks(context, claim, trial, candidate)
+    try:
+        end = train(context, callbacks, candidate, architecture)
+    except LeaseLostError:
+        callbacks.recorder.drop()  # the checkpoint stays: whoever has the trial now may go on from it
+        raise
+    finish(context, callbacks, candidate, end)
+    return end.state
+
+
+def propose_new(context: WorkerContext, claim: Claim) -> tuple[Trial, Candidate, Architecture]:
+    """Proposes and records until a network is within the budget and not trained yet. Raises as run() does."""
     repeats = 0
     for attempt in range(GIVE_UP_OVER_BUDGET):
-        sampler = "random" if repeats >= WIDEN_AFTER else bench.plan.sampler
-        seed = (bench.plan.seed, claim.ordinal, attempt)
-        bench.study.sampler = samplers.make_sampler(sampler, *seed, after=bench.study.sampler)
-        trial, architecture = ask(bench)
-        candidate = bench.patience.insist(partial(enter, bench, claim, trial, architecture))
+        sampler = "random" if repeats >= WIDEN_AFTER else context.plan.sampler
+        seed = (context.plan.seed, claim.ordinal, attempt)
+        context.study.sampler = samplers.make_sampler(sampler, *seed, after=context.study.sampler)
+        trial, architecture = propose(context)
+        candidate = context.outage.insist(partial(record, context, claim, trial, architecture))
         if candidate.state == State.RUNNING:
-            return train(bench, claim, trial, candidate, architecture)
+            return trial, candidate, architecture
         original = None
         if candidate.repeat_of is not None:
-            original = bench.patience.insist(partial(optuna_ask.trial_of, bench.study, candidate.repeat_of))
-        bench.patience.insist(partial(reconciling.tell_untrained, bench.study, trial, candidate, original))
-        bench.say(f"trial {trial.number} {candidate.state}: {candidate.reason}")
+            original = context.outage.insist(partial(optuna_ask.trial_of, context.study, candidate.repeat_of))
+        context.outage.insist(partial(reconciling.tell_untrained, context.study, trial, candidate, original))
+        logger.info("trial %d %s: %s", trial.number, candidate.state, candidate.reason)
         repeats = repeats + 1 if original else 0
         if repeats >= GIVE_UP_AFTER:
             raise ExhaustedError(f"{repeats} proposals in a row were networks that the study already has")
-    raise ExhaustedError(f"of {GIVE_UP_OVER_BUDGET} proposals none was new and within {bench.plan.budget}")
+    raise ExhaustedError(f"of {GIVE_UP_OVER_BUDGET} proposals none was new and within {context.plan.budget}")
 
 
-def ask(bench: WorkerContext) -> tuple[Trial, Architecture]:
-    """The trial that somebody else could not end, if there is one; else what the sampler proposes."""
-    broken = candidates.next_retry(bench.engine, bench.study_id)
+def propose(context: WorkerContext) -> tuple[Trial, Architecture]:
+    """The trial that another worker could not end, if there is one; else what the sampler proposes."""
+    broken = candidates.next_retry(context.engine, context.study_id)
     if broken:
-        trial = optuna_ask.ask_again(bench.study, broken)
-        return trial, bench.plan.propose(trial)
-    return optuna_ask.ask(bench.study, bench.plan.propose, describe)
+        trial = optuna_ask.ask_again(context.study, broken)
+        return trial, context.plan.propose(trial)
+    return optuna_ask.ask(context.study, context.plan.propose, describe)
 
 
 def describe(architecture: Architecture) -> dict[str, int]:
@@ -74,9 +95,12 @@ def describe(architecture: Architecture) -> dict[str, int]:
     return {"parameters": spent.parameters, "macs": spent.macs}
 
 
-def enter(bench: WorkerContext, claim: Claim, trial: Trial, architecture: Architecture) -> Candidate:
-    """Judges the network that Optuna's answer means, and enters it into the ledger."""
-    plan = bench.plan
+def record(context: WorkerContext, claim: Claim, trial: Trial, architecture: Architecture) -> Candidate:
+    """Judges a proposed network and writes its row in the ledger. It may be called again after an outage.
+
+    Returns the row: RUNNING, OVER_BUDGET or REPEATED. Raises LeaseLostError.
+    """
+    plan = context.plan
     verdict = judge(architecture, plan.budget)
     optuna_study.constrain(trial, verdict)
     fingerprint = architecture.fingerprint
@@ -90,10 +114,10 @@ def enter(bench: WorkerContext, claim: Claim, trial: Trial, architecture: Archit
         seed=training_seed(plan.seed, fingerprint),
         attempt=int(trial.user_attrs.get("attempt", 1)),
         over_budget=verdict.excess,
-        device=bench.device,
-        versions=bench.versions,
+        device=context.device,
+        versions=context.versions,
     )
-    return candidates.propose(bench.engine, claim, proposal)
+    return candidates.propose(context.engine, claim, proposal)
 
 
 def training_seed(study_seed: int, fingerprint: str) -> int:
@@ -103,99 +127,98 @@ def training_seed(study_seed: int, fingerprint: str) -> int:
 
 
 def train(
-    bench: WorkerContext, claim: Claim, trial: Trial, candidate: Candidate, architecture: Architecture
-) -> State:
-    """Trains a candidate and writes down how that ended, whatever the way.
-
-    Raises LeaseLostError, after which the trial is somebody else's; Cancelled, once that is recorded; and
-    StorageError when the database stays away: what is owed to it is in the spool then.
-    """
-    progress = TrialCallbacks(bench, claim, trial, candidate)
-    state: State
-    reason: str | None
+    context: WorkerContext, callbacks: TrialCallbacks, candidate: Candidate, architecture: Architecture
+) -> TrialEnd:
+    """Trains a candidate. Returns how that ended, whatever the training raised but LeaseLostError."""
     try:
-        with progress.watch:
-            outcome, reason = fit(bench, progress, candidate, architecture)
-        state = State.COMPLETED
-        measured = progress.measured(outcome)
+        with callbacks.heartbeat:
+            outcome, note = _train_within_memory(context, callbacks, candidate, architecture)
+        return TrialEnd(State.COMPLETED, note, callbacks.metrics(outcome))
     except LeaseLostError:
-        progress.book.drop()  # the checkpoint stays: whoever has the trial now may go on from it
         raise
     except (Exception, Cancelled) as error:
-        state, reason = ending(error, progress)
-        measured = progress.measured()
-    progress.book.close(state, reason, measured)
-    if state == State.CANCELLED:
-        raise Cancelled
-    clear_away(bench, candidate)
-    return state
+        state, reason = meaning_of(error, callbacks)
+        return TrialEnd(state, reason, callbacks.metrics())
 
 
-def fit(
-    bench: WorkerContext, progress: TrialCallbacks, candidate: Candidate, architecture: Architecture
+def finish(context: WorkerContext, callbacks: TrialCallbacks, candidate: Candidate, end: TrialEnd) -> None:
+    """Records how a trial ended and removes the files that nobody needs any more. Raises as run() does."""
+    callbacks.recorder.close(end.state, end.reason, end.outcome)
+    if end.state == State.CANCELLED:
+        raise Cancelled  # its checkpoint stays: it will be gone on with
+    _remove_files(context, candidate)
+
+
+def _train_within_memory(
+    context: WorkerContext, callbacks: TrialCallbacks, candidate: Candidate, architecture: Architecture
 ) -> tuple[Outcome, str | None]:
     """Trains beside the others of this device; without enough memory once more alone, at half the batch.
 
     Returns the outcome, and what is to be said of how it came about. Goes on from the checkpoint of an
     attempt that broke off. Raises what the training does, MemoryError where half the batch is too much too.
     """
-    recipe, room, shelf = bench.plan.recipe, bench.room, bench.shelf
-    kept = shelf.has_space(candidate.parameters)
-    train = partial(
-        bench.train,
+    recipe, lock, files = context.plan.recipe, context.device_lock, context.files
+    kept = files.has_space(candidate.parameters)
+    attempt = partial(
+        context.train_network,
         architecture,
         candidate.seed,
         callbacks=TrainingCallbacks(
-            on_epoch=progress.epoch,
-            on_batch=progress.batch,
-            on_continue=progress.continued,
-            on_trained=partial(keep, bench, candidate) if kept else None,
+            on_epoch=callbacks.epoch,
+            on_batch=callbacks.batch,
+            on_continue=callbacks.continued,
+            on_trained=partial(_keep_weights, context, candidate) if kept else None,
         ),
-        checkpoint=shelf.checkpoint(candidate.fingerprint) if kept else None,
+        checkpoint=files.checkpoint(candidate.fingerprint) if kept else None,
     )
     try:
-        with room.together(progress.waiting):
-            progress.begin(recipe.batch_size)
-            return train(recipe=recipe), None
+        with lock.shared(callbacks.waiting):
+            callbacks.begin(recipe.batch_size)
+            return attempt(recipe=recipe), None
     except MemoryError as error:
-        beside_others = room.is_occupied()
+        beside_others = lock.is_occupied()
         smaller, short = recipe.halved(), f"out of memory at batch {recipe.batch_size}"
-        bench.say(f"trial {candidate.number} {short} ({first_line(error)}): once more alone, at half of it")
+        logger.info(
+            "trial %d %s (%s): once more alone, at half of it", candidate.number, short, first_line(error)
+        )
     try:
-        with room.alone(progress.waiting):
-            progress.begin(smaller.batch_size)
-            trained = train(recipe=smaller)
-            bench.shortages += beside_others  # it was not the network that is too large
-            return trained, f"{short}, trained alone at {smaller.batch_size}"
+        with lock.exclusive(callbacks.waiting):
+            callbacks.begin(smaller.batch_size)
+            outcome = attempt(recipe=smaller)
+            context.out_of_memory_beside_others += beside_others  # it was not the network that is too large
+            return outcome, f"{short}, trained alone at {smaller.batch_size}"
     except MemoryError as error:
         raise MemoryError(f"{short}, and alone at {smaller.batch_size}: {first_line(error)}") from None
 
 
-def keep(bench: WorkerContext, candidate: Candidate, outcome: Outcome, save: Callable[[Path], None]) -> None:
+def _keep_weights(
+    context: WorkerContext, candidate: Candidate, outcome: Outcome, save: Callable[[Path], None]
+) -> None:
     """Keeps the weights of a trained network that is among the best so far, as many as are kept."""
-    if not bench.shelf.best:
+    if not context.files.best:
         return
     try:
-        best = candidates.best(bench.engine, bench.study_id, bench.shelf.best)
+        best = candidates.best(context.engine, context.study_id, context.files.best)
     except OUT_OF_REACH:
         best = []  # nobody can say: they are kept, and tidied away later
-    if len(best) < bench.shelf.best or outcome.accuracy >= (best[-1].accuracy or 0.0):
-        bench.shelf.keep(candidate.number, save)
+    if len(best) < context.files.best or outcome.accuracy >= (best[-1].accuracy or 0.0):
+        context.files.keep(candidate.number, save)
 
 
-def clear_away(bench: WorkerContext, candidate: Candidate) -> None:
+def _remove_files(context: WorkerContext, candidate: Candidate) -> None:
     """A trial has ended for good: removes its checkpoint, and the weights that are no longer of the best."""
-    bench.shelf.done(candidate.fingerprint)
+    files = context.files
+    files.done(candidate.fingerprint)
     with suppress(*OUT_OF_REACH):
-        best = candidates.best(bench.engine, bench.study_id, bench.shelf.best) if bench.shelf.best else []
-        bench.shelf.tidy({row.number for row in best})
+        best = candidates.best(context.engine, context.study_id, files.best) if files.best else []
+        files.tidy({row.number for row in best})
 
 
-def ending(error: BaseException, progress: TrialCallbacks) -> tuple[State, str]:
+def meaning_of(error: BaseException, callbacks: TrialCallbacks) -> tuple[State, str]:
     """What it means for a trial that its training raised this, and the reason in one line."""
-    plan = progress.bench.plan
+    plan = callbacks.context.plan
     if isinstance(error, optuna.TrialPruned):
-        return State.PRUNED, f"{plan.pruner} after epoch {progress.epochs} of {plan.recipe.epochs}"
+        return State.PRUNED, f"{plan.pruner} after epoch {callbacks.epochs} of {plan.recipe.epochs}"
     if isinstance(error, DivergedError):
         return State.DIVERGED, str(error)
     if isinstance(error, TimedOut):

@@ -1,43 +1,44 @@
 """A worker: one process, one device, one trial after another until the study has its number.
 
-It is told where the database is and the name of the study; all else it reads there. SIGTERM drains: the trial
-at hand is finished, within the grace period. A second one ends at once. Both leave nothing running.
+The command `search worker` calls main(). It is told where the database is and the name of the study
+(WorkerOptions); all else it reads there. SIGTERM drains: the trial under way is finished, within the grace
+period. A second one ends it at once. Both leave nothing running.
 """
 
 import logging
 import os
 import socket
-import sys
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
-from datetime import datetime
 from secrets import token_hex
 
 from sqlalchemy import Engine
 
 from search.machine import gpu_pinning
-from search.machine.processes import MADE_ROOM, die_with_parent
+from search.machine.processes import MADE_ROOM, WORK_DONE, die_with_parent
 from search.machine.signals import ShutdownRequest
 from search.recording import reconcile as reconciling, spool
 from search.recording.outage import OUT_OF_REACH, Outage, one_line
-from search.worker import trial as worker_trial
+from search.study.worker_options import WorkerOptions
+from search.worker import log, trial as worker_trial
 from search.worker.callbacks import Cancelled
-from search.worker.context import Assignment, WorkerContext, open_context
+from search.worker.context import WorkerContext, open_context
 from space.errors import ExhaustedError, LeaseLostError, ParsimonyError, StorageError
 from storage import candidates, database, leases, studies
 from storage.leases import NoClaim
 from storage.records import State
 from storage.studies import Control, Study
 
-POLL_SECONDS = 0.5  # while others hold the trials that are left
-RETRY_SECONDS = 2.0  # while the database is away
-FAILURES_IN_A_ROW = 3  # then the fault is the worker's
-# So many trials without enough memory beside others, of the last ten, are worse than a worker less: each
-# holds all workers of the device up, because it is tried again alone.
-SHORTAGES, OF_TRIALS = 2, 10
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5  # between two claims while others hold the trials that are left
+RETRY_SECONDS = 2.0  # between two attempts to reach the database, with --follow
+FAILURES_IN_A_ROW = 3  # of trials: then the fault is the worker's
+# With --make-room, leave the GPU after 2 out-of-memory retries in the last 10 trials: each retry blocks every
+# worker of that GPU.
+RETRIES, OF_TRIALS = 2, 10
 
 
 def unique_name() -> str:
@@ -45,127 +46,134 @@ def unique_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{token_hex(3)}"
 
 
-def work(
-    assignment: Assignment, engine: Engine, record: Study, ending: ShutdownRequest, say: Callable[[str], None]
-) -> None:
-    """Trains until the study has its number, a stop is asked for, or `ending` says so.
+def main(options: WorkerOptions) -> int:
+    """The command `search worker`: one study, or with `follow` whatever is launched until told to end.
 
-    Raises ExhaustedError, DataError, StorageError when the database stays away, and ParsimonyError after
-    three failed trials in a row.
+    Returns the exit code: WORK_DONE for a launcher, else that of the signal or 0. Raises as work() does,
+    StudyError for a study that is not there, and SystemExit(MADE_ROOM).
+    """
+    log.configure()
+    shutdown = ShutdownRequest(options.grace_seconds, options.parent)
+    shutdown.listen()
+    if options.parent is not None:
+        die_with_parent(options.parent)
+    else:  # a launcher knows its workers by the names it gave them
+        options = replace(options, name="-".join(filter(None, (options.name, unique_name()))))
+    with gpu_pinning.pinned(options.data_dir / "slots"):
+        if options.follow:
+            _follow(replace(options, patience_seconds=float("inf")), shutdown)
+        else:
+            _work_once(options, shutdown)
+    return WORK_DONE if options.parent is not None else shutdown.code
+
+
+def work(options: WorkerOptions, engine: Engine, record: Study, shutdown: ShutdownRequest) -> None:
+    """Trains until the study has its number, a stop is asked for, or `shutdown` says so.
+
+    Raises ExhaustedError, DataError, OutageTooLongError when the database stays away, and ParsimonyError
+    after three failed trials in a row.
     """
     failures = 0
-    shortages = deque([0], OF_TRIALS + 1)
-    patience = Outage(assignment.patience_seconds, say, ending.cancelled)
+    retries = deque([0], OF_TRIALS + 1)
+    outage = Outage(options.patience_seconds, shutdown.cancelled)
     with ExitStack() as stack:
-        bench = patience.insist(
-            lambda: stack.enter_context(open_context(assignment, engine, record, ending, say))
-        )
-        while not ending.draining:
+        context = outage.insist(lambda: stack.enter_context(open_context(options, engine, record, shutdown)))
+        while not shutdown.draining:
             try:
-                ended = turn(assignment.name, bench)
+                ended = work_on_one(context)
             except OUT_OF_REACH as error:
-                bench.patience.wait(error)
+                context.outage.wait(error)
                 continue
-            bench.patience.back()
+            context.outage.back()
             if isinstance(ended, NoClaim):
-                bench.patience.insist(
-                    lambda: reconciling.reconcile(bench.study, bench.engine, bench.study_id)
+                context.outage.insist(
+                    lambda: reconciling.reconcile(context.study, context.engine, context.study_id)
                 )
                 return
             failures = failures + 1 if ended == State.FAILED else 0
             if failures >= FAILURES_IN_A_ROW:
                 raise ParsimonyError(f"{failures} trials in a row failed here; see `search trials`")
             if ended is not None:
-                shortages.append(bench.shortages)
-            if assignment.make_room and shortages[-1] - shortages[0] >= SHORTAGES:
-                say("leaves the device to the others: its memory was short beside them")
+                retries.append(context.out_of_memory_beside_others)
+            if options.make_room and retries[-1] - retries[0] >= RETRIES:
+                logger.info("leaves the device to the others: its memory was short beside them")
                 raise SystemExit(MADE_ROOM)
 
 
-def turn(worker: str, bench: WorkerContext) -> State | NoClaim | None:
-    """One trial: how it ended, why there was none, or None where it is worth asking again."""
-    spool.take_in(bench.spool, bench.study, bench.engine, bench.study_id, bench.say)
-    if bench.patience.calm(bench.limits.lease_seconds):  # else living workers may not have been heard yet
-        reconciling.tell_lost(bench.study, leases.reap(bench.engine, bench.study_id))
-    claim = leases.claim(bench.engine, bench.study_id, worker, bench.limits.lease_seconds)
-    if claim is NoClaim.WAIT or (claim is NoClaim.STOPPED and paused(bench)):
+def work_on_one(context: WorkerContext) -> State | NoClaim | None:
+    """One trial: how it ended, why there was none, or None where it is worth asking again.
+
+    Raises ExhaustedError, and OUT_OF_REACH while the database is away.
+    """
+    spool.take_in(context.spool, context.study, context.engine, context.study_id)
+    lease_seconds = context.options.lease_seconds
+    if context.outage.calm(lease_seconds):  # else living workers may not have been heard yet
+        reconciling.tell_lost(context.study, leases.reap(context.engine, context.study_id))
+    claim = leases.claim(context.engine, context.study_id, context.options.name or "", lease_seconds)
+    if claim is NoClaim.WAIT or (claim is NoClaim.STOPPED and paused(context)):
         time.sleep(POLL_SECONDS)
         return None
     if isinstance(claim, NoClaim):
         return claim
     try:
-        return worker_trial.run(bench, claim)
+        return worker_trial.run(context, claim)
     except LeaseLostError as error:
-        bench.say(str(error))
+        logger.info(str(error))
         return None
     except Cancelled:
         return NoClaim.STOPPED
     except ExhaustedError:
-        leases.release(bench.engine, claim)
+        leases.release(context.engine, claim)
         raise
 
 
-def paused(bench: WorkerContext) -> bool:
-    """Whether the study waits for another order, so that its workers do too."""
-    return studies.find(bench.engine, bench.study.study_name).order == Control.PAUSE
+def paused(context: WorkerContext) -> bool:
+    """Whether the study waits for `search resume`, so that its workers do too."""
+    return studies.find(context.engine, context.study.study_name).order == Control.PAUSE
 
 
-def main(assignment: Assignment, name: str | None, follow: bool, parent: int | None) -> int:
-    """The command `search worker`: one study, or with `follow` whatever is launched until told to end."""
-    ending = ShutdownRequest(assignment.grace_seconds, parent)
-    ending.listen()
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")  # as say() does
-    if parent is not None:
-        die_with_parent(parent)
-    with gpu_pinning.pinned(assignment.data_dir / "slots"):
-        if follow:
-            _follow(replace(assignment, patience_seconds=float("inf")), name, ending)
-        else:
-            _work_once(assignment, name, ending, patient=parent is not None)
-    return 0 if parent is not None else ending.code
-
-
-def _work_once(assignment: Assignment, name: str | None, ending: ShutdownRequest, patient: bool) -> None:
+def _work_once(options: WorkerOptions, shutdown: ShutdownRequest) -> None:
     """A launcher's worker waits for a database that its launcher has seen; one started by hand says at once
     that there is none."""
-    patience = Outage(assignment.patience_seconds, say, lambda: ending.draining)
-    engine = patience.insist(lambda: _ready(assignment.storage)) if patient else _ready(assignment.storage)
+    outage = Outage(options.patience_seconds, lambda: shutdown.draining)
+    url = options.storage
+    engine = _connect(url) if options.parent is None else outage.insist(lambda: _connect(url))
     try:
-        record = patience.insist(lambda: studies.find(engine, name))
-        say(f"works on {record.name}")
-        work(assignment, engine, record, ending, say)
+        record = outage.insist(lambda: studies.find(engine, options.study))
+        logger.info("works on %s", record.name)
+        work(options, engine, record, shutdown)
     finally:
         engine.dispose()
 
 
-def _follow(assignment: Assignment, name: str | None, ending: ShutdownRequest) -> None:
+def _follow(options: WorkerOptions, shutdown: ShutdownRequest) -> None:
     """Works until told to end. A database that is not up yet, or goes away, is waited for."""
-    database.normalise(assignment.storage)  # what is no URL will not become one
-    while engine := _reach(assignment, ending):
+    database.normalise(options.storage)  # what is no URL will not become one
+    while engine := _reach(options, shutdown):
         try:
-            _work_through(assignment, engine, name, ending)
+            _work_through(options, engine, shutdown)
         except OUT_OF_REACH as error:
-            say(f"lost the database: {one_line(error)}")
+            logger.info("lost the database: %s", one_line(error))
             time.sleep(RETRY_SECONDS)
         finally:
             engine.dispose()
 
 
-def _reach(assignment: Assignment, ending: ShutdownRequest) -> Engine | None:
+def _reach(options: WorkerOptions, shutdown: ShutdownRequest) -> Engine | None:
     """The database, once it answers and has our tables. None when told to end meanwhile."""
-    told = ""
-    while not ending.draining:
+    logged = ""
+    while not shutdown.draining:
         try:
-            return _ready(assignment.storage)
+            return _connect(options.storage)
         except StorageError as error:
-            if str(error) != told:
-                told = str(error)
-                say(f"waits: {told}")
+            if str(error) != logged:
+                logged = str(error)
+                logger.info("waits: %s", logged)
             time.sleep(RETRY_SECONDS)
     return None
 
 
-def _ready(url: str) -> Engine:
+def _connect(url: str) -> Engine:
     engine = database.connect(url, create=False)
     try:
         database.check(engine)
@@ -175,18 +183,18 @@ def _ready(url: str) -> Engine:
     return engine
 
 
-def _work_through(assignment: Assignment, engine: Engine, name: str | None, ending: ShutdownRequest) -> None:
+def _work_through(options: WorkerOptions, engine: Engine, shutdown: ShutdownRequest) -> None:
     """Works on the newest study that is not done, one after another."""
-    while not ending.draining:
-        record = _unfinished(engine, name)
+    while not shutdown.draining:
+        record = _unfinished(engine, options.study)
         if record is None:
             time.sleep(POLL_SECONDS)
             continue
-        say(f"works on {record.name}")
+        logger.info("works on %s", record.name)
         try:
-            work(assignment, engine, record, ending, say)
+            work(options, engine, record, shutdown)
         except ExhaustedError as error:
-            say(str(error))
+            logger.info(str(error))
             studies.set_control(engine, record.id, studies.Control.STOP)
 
 
@@ -197,12 +205,3 @@ def _unfinished(engine: Engine, name: str | None) -> Study | None:
         if name in (None, record.name) and trained < record.trials and record.order == studies.Control.RUN:
             return record
     return None
-
-
-def say(line: str) -> None:
-    """One line of the worker's log. A disk without space for it is no reason to stop training."""
-    text = f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n"
-    with suppress(OSError):
-        os.write(
-            sys.stderr.fileno(), text.encode(errors="replace")
-        )  # unbuffered: nothing is owed to the disk

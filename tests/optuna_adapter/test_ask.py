@@ -4,8 +4,8 @@ from typing import Any
 
 import optuna
 import pytest
-from bench_samples import accuracy_of, make_plan
 from optuna.trial import FrozenTrial, TrialState
+from worker_samples import accuracy_of, make_plan
 
 from search.optuna_adapter import sampler as samplers, storage as optuna_storage, study as optuna_study
 from search.optuna_adapter.ask import PendingTrial, can_draft

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from threading import Barrier
 
 import optuna
-from bench_samples import make_plan
 from ledger_samples import epoch, make_study, outcome, start
 from optuna.storages import RDBStorage
 from sqlalchemy import Engine, MetaData, inspect, select
+from worker_samples import make_plan
 
 from search.optuna_adapter import storage as adapter_storage, study as optuna_study
 from storage import candidates, database, migrations

@@ -9,9 +9,9 @@ from typing import Any
 
 import optuna
 import pytest
-from bench_samples import accuracy_of, make_plan
 from optuna.samplers._tpe.sampler import _split_trials, default_gamma
 from optuna.trial import FrozenTrial, TrialState
+from worker_samples import accuracy_of, make_plan
 
 from search.optuna_adapter import (
     sampler as samplers,

@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 import pytest
-from bench_samples import make_bench, make_plan, make_study
+from worker_samples import make_context, make_plan, make_study
 
 from search.optuna_adapter import study as optuna_study
 from search.recording import reconcile as reconciling
@@ -50,21 +50,21 @@ def plan_of(images: Images, space: Any = SLIM) -> StudyConfig:
 
 
 @contextmanager
-def bench_of(
+def context_of(
     url: str, images: Images, plan: StudyConfig, trials: int, folder: Path
 ) -> Iterator[WorkerContext]:
     engine, record = make_study(url, plan, trials)
     with optuna_study.open_study(url, record.name, plan) as opened:
         _, train = make_training_function(plan, images, checkpoint_seconds=0.0)
-        bench = make_bench(opened, engine, record, train, plan, folder)
-        yield replace(bench, shelf=StudyFiles(folder / "kept", 2, lambda _: None))
+        context = make_context(opened, engine, record, train, plan, folder)
+        yield replace(context, files=StudyFiles(folder / "kept", 2))
     engine.dispose()
 
 
-def one(bench: WorkerContext, worker: str = "one") -> State:
-    claim = leases.claim(bench.engine, bench.study_id, worker, 60.0)
+def one(context: WorkerContext, worker: str = "one") -> State:
+    claim = leases.claim(context.engine, context.study_id, worker, 60.0)
     assert isinstance(claim, Claim)
-    return worker_trial.run(bench, claim)
+    return worker_trial.run(context, claim)
 
 
 def after(batches: int) -> Callable[[], bool]:
@@ -73,8 +73,8 @@ def after(batches: int) -> Callable[[], bool]:
     return lambda: next(seen) > batches
 
 
-def curve(bench: WorkerContext, candidate: Candidate) -> list[tuple[float, ...]]:
-    epochs = candidates.epochs(bench.engine, bench.study_id)[candidate.id]
+def curve(context: WorkerContext, candidate: Candidate) -> list[tuple[float, ...]]:
+    epochs = candidates.epochs(context.engine, context.study_id)[candidate.id]
     return [
         (e.epoch, e.train_loss, e.validation_loss, e.validation_accuracy, e.learning_rate) for e in epochs
     ]
@@ -84,27 +84,31 @@ def curve(bench: WorkerContext, candidate: Candidate) -> list[tuple[float, ...]]
 def undisturbed(images: Images, tmp_path: Path) -> tuple[list[tuple[float, ...]], float | None]:
     """Curve and accuracy of the one network of SLIM, trained in one go."""
     url = f"sqlite:///{tmp_path / 'undisturbed.db'}"
-    with bench_of(url, images, plan_of(images), 1, tmp_path / "undisturbed") as bench:
-        assert one(bench) == State.COMPLETED
-        (only,) = candidates.candidates(bench.engine, bench.study_id)
-        return curve(bench, only), only.accuracy
+    with context_of(url, images, plan_of(images), 1, tmp_path / "undisturbed") as context:
+        assert one(context) == State.COMPLETED
+        (only,) = candidates.candidates(context.engine, context.study_id)
+        return curve(context, only), only.accuracy
 
 
 def test_a_trial_that_was_cancelled_goes_on_where_it_was(
-    sqlite_url: str, images: Images, tmp_path: Path, undisturbed: tuple[list[tuple[float, ...]], float | None]
+    sqlite_url: str,
+    images: Images,
+    tmp_path: Path,
+    undisturbed: tuple[list[tuple[float, ...]], float | None],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with bench_of(sqlite_url, images, plan_of(images), 1, tmp_path / "own") as bench:
+    with context_of(sqlite_url, images, plan_of(images), 1, tmp_path / "own") as context:
         steps = len(images.split.train) // 64
         with pytest.raises(Cancelled):
-            one(replace(bench, cancelled=after(2 * steps + 1)))
-        said: list[str] = []
-        assert one(replace(bench, say=said.append), "another") == State.COMPLETED
-        broken, whole = candidates.candidates(bench.engine, bench.study_id)
+            one(replace(context, cancelled=after(2 * steps + 1)))
+        caplog.set_level("INFO", "search")
+        assert one(context, "another") == State.COMPLETED
+        broken, whole = candidates.candidates(context.engine, context.study_id)
         assert (broken.state, broken.attempt, whole.attempt) == (State.CANCELLED, 1, 1)
-        assert said == ["goes on after epoch 2, from a checkpoint"]
-        assert (curve(bench, whole), whole.accuracy) == undisturbed
-        assert len(bench.study.get_trials(deepcopy=False)[1].intermediate_values) == EPOCHS
-        assert invariants.check(bench.engine, bench.study_id) == []
+        assert caplog.messages == ["goes on after epoch 2, from a checkpoint"]
+        assert (curve(context, whole), whole.accuracy) == undisturbed
+        assert len(context.study.get_trials(deepcopy=False)[1].intermediate_values) == EPOCHS
+        assert invariants.check(context.engine, context.study_id) == []
         assert not list((tmp_path / "own").rglob("*.checkpoint"))
 
 
@@ -112,34 +116,34 @@ def test_a_trial_whose_worker_was_taken_for_dead_is_gone_on_with_by_another(
     sqlite_url: str, images: Images, tmp_path: Path, undisturbed: tuple[list[tuple[float, ...]], float | None]
 ) -> None:
     """The first worker is silent, not dead: it notices at its next epoch that the trial is not its own."""
-    with bench_of(sqlite_url, images, plan_of(images), 1, tmp_path / "own") as bench:
+    with context_of(sqlite_url, images, plan_of(images), 1, tmp_path / "own") as context:
         steps, seen = len(images.split.train) // 64, iter(range(1, 1_000_000))
 
         def evicted() -> bool:
             if next(seen) == 2 * steps + 1:
-                lost = leases.evict(bench.engine, bench.study_id, "one")
-                reconciling.tell_lost(bench.study, lost)
-                assert one(bench, "another") == State.COMPLETED
+                lost = leases.evict(context.engine, context.study_id, "one")
+                reconciling.tell_lost(context.study, lost)
+                assert one(context, "another") == State.COMPLETED
             return False
 
         with pytest.raises(worker_trial.LeaseLostError):
-            one(replace(bench, cancelled=evicted))
-        lost, whole = candidates.candidates(bench.engine, bench.study_id)
+            one(replace(context, cancelled=evicted))
+        lost, whole = candidates.candidates(context.engine, context.study_id)
         assert (lost.state, whole.state, whole.attempt) == (State.LOST, State.COMPLETED, 2)
-        assert (curve(bench, whole), whole.accuracy) == undisturbed
-        assert bench.study.get_trials(deepcopy=False)[0].state == optuna.trial.TrialState.FAIL
-        assert invariants.check(bench.engine, bench.study_id) == []
+        assert (curve(context, whole), whole.accuracy) == undisturbed
+        assert context.study.get_trials(deepcopy=False)[0].state == optuna.trial.TrialState.FAIL
+        assert invariants.check(context.engine, context.study_id) == []
 
 
 def test_the_weights_of_the_best_are_kept_and_no_others(
     sqlite_url: str, images: Images, tmp_path: Path
 ) -> None:
-    with bench_of(sqlite_url, images, plan_of(images, SIX), 4, tmp_path / "own") as bench:
+    with context_of(sqlite_url, images, plan_of(images, SIX), 4, tmp_path / "own") as context:
         for _ in range(4):
-            one(bench)
-        best = candidates.best(bench.engine, bench.study_id, 2)
+            one(context)
+        best = candidates.best(context.engine, context.study_id, 2)
         kept = {path.name for path in (tmp_path / "own" / "kept").iterdir()}
         assert kept == {f"{row.number}.safetensors" for row in best}
-        found = weights.load(bench.shelf.weights(best[0].number))
+        found = weights.load(context.files.weights(best[0].number))
         assert found.architecture.fingerprint == best[0].fingerprint
         assert found.network() is not None

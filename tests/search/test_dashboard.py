@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bench_samples import FakeTraining, make_bench, make_plan, make_study
 from command import start
+from worker_samples import FakeTraining, make_context, make_plan, make_study
 
 from search.optuna_adapter import study as optuna_study
 from search.worker import trial as worker_trial
@@ -23,9 +23,9 @@ def address(sqlite_url: str, tmp_path: Path) -> Iterator[str]:
     plan = make_plan()
     engine, record = make_study(sqlite_url, plan, TRIALS, name="shown")
     with optuna_study.open_study(sqlite_url, record.name, plan) as opened:
-        bench = make_bench(opened, engine, record, FakeTraining(), plan, tmp_path)
+        context = make_context(opened, engine, record, FakeTraining(), plan, tmp_path)
         while isinstance(claim := leases.claim(engine, record.id, "one", 60.0), Claim):
-            worker_trial.run(bench, claim)
+            worker_trial.run(context, claim)
     engine.dispose()
     server = start("dashboard", "--port", 0, "--storage", sqlite_url, cwd=tmp_path)
     try:

@@ -17,55 +17,55 @@ def refuse() -> None:
 
 
 def test_any_number_are_in_the_room_together(tmp_path: Path) -> None:
-    room = DeviceLock(tmp_path, "cpu")
-    with room.together(refuse), room.together(refuse), room.together(refuse):
+    lock = DeviceLock(tmp_path, "cpu")
+    with lock.shared(refuse), lock.shared(refuse), lock.shared(refuse):
         pass
 
 
 def test_one_who_wants_to_be_alone_waits_for_the_others_and_keeps_new_ones_out(tmp_path: Path) -> None:
-    room = DeviceLock(tmp_path / "made", "cpu")
+    lock = DeviceLock(tmp_path / "made", "cpu")
     waits, is_alone, leaves = threading.Event(), threading.Event(), threading.Event()
 
     def alone() -> None:
-        with room.alone(waits.set):
+        with lock.exclusive(waits.set):
             is_alone.set()
             leaves.wait()
 
-    with room.together(refuse):
+    with lock.shared(refuse):
         thread = threading.Thread(target=alone)
         thread.start()
         waits.wait()
-        with pytest.raises(Waited), room.together(refuse):
+        with pytest.raises(Waited), lock.shared(refuse):
             pass  # the door is closed though somebody is still inside
         assert not is_alone.is_set()
     is_alone.wait()
-    for way_in in (room.together, room.alone):
+    for way_in in (lock.shared, lock.exclusive):
         with pytest.raises(Waited), way_in(refuse):
             pass
     leaves.set()
     thread.join()
-    with room.together(refuse):
+    with lock.shared(refuse):
         pass
 
 
 def test_a_room_is_occupied_while_somebody_is_inside(tmp_path: Path) -> None:
-    room = DeviceLock(tmp_path, "0")
-    assert not room.is_occupied()
-    with room.together(refuse):
-        assert room.is_occupied()
+    lock = DeviceLock(tmp_path, "0")
+    assert not lock.is_occupied()
+    with lock.shared(refuse):
+        assert lock.is_occupied()
         assert not DeviceLock(tmp_path, "1").is_occupied()
-    assert not room.is_occupied()
-    with room.together(refuse):  # asking has left it as it was
+    assert not lock.is_occupied()
+    with lock.shared(refuse):  # asking has left it as it was
         pass
 
 
 def test_devices_have_rooms_of_their_own(tmp_path: Path) -> None:
-    with DeviceLock(tmp_path, "0").alone(refuse), DeviceLock(tmp_path, "1").alone(refuse):
+    with DeviceLock(tmp_path, "0").exclusive(refuse), DeviceLock(tmp_path, "1").exclusive(refuse):
         pass
 
 
 def test_where_no_file_can_be_made_everyone_has_a_room_to_himself(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    room = DeviceLock(tmp_path / "file" / "slots", "cpu")
-    with room.alone(refuse), room.together(refuse):
+    lock = DeviceLock(tmp_path / "file" / "slots", "cpu")
+    with lock.exclusive(refuse), lock.shared(refuse):
         pass

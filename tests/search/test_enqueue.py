@@ -70,7 +70,9 @@ def test_published_networks_that_fit_come_first_the_best_of_them_before(flags: F
         assert entry.parameters <= 5_000_000
     left = {starter.name: starter.reason for starter in found if not starter.answers}
     assert "6,173,962 over 5,000,000" in left["published:001-resnet18"]
-    assert any(line.startswith("left out published:001-resnet18: 11,173,962") for line in enqueue.told(found))
+    assert any(
+        line.startswith("left out published:001-resnet18: 11,173,962") for line in enqueue.summary_of(found)
+    )
 
 
 def test_a_network_for_other_images_is_refused_where_it_was_named_itself(flags: Flags) -> None:

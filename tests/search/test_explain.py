@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 import pytest
-from bench_samples import make_plan, make_study
 from command import run
 from ledger_samples import proposal, take
+from worker_samples import make_plan, make_study
 
 from space import architecture
 from space.budget import Budget, judge

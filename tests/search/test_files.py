@@ -11,13 +11,9 @@ from space.errors import EnvironmentProblem
 
 
 @pytest.fixture
-def said() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def own(tmp_path: Path, said: list[str]) -> StudyFiles:
-    return StudyFiles(tmp_path / "made" / "later", 2, said.append)
+def own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> StudyFiles:
+    caplog.set_level("INFO", "search")
+    return StudyFiles(tmp_path / "made" / "later", 2)
 
 
 def fill(own: StudyFiles, *names: str) -> None:
@@ -60,27 +56,29 @@ def test_what_nobody_needs_is_named_and_nothing_else(own: StudyFiles) -> None:
     ]
 
 
-def test_weights_that_cannot_be_written_are_no_reason_to_fail(own: StudyFiles, said: list[str]) -> None:
+def test_weights_that_cannot_be_written_are_no_reason_to_fail(
+    own: StudyFiles, caplog: pytest.LogCaptureFixture
+) -> None:
     def full(path: Path) -> None:
         raise EnvironmentProblem(f"cannot write {path.name}: No space left on device")
 
     own.keep(7, full)
-    assert said == [
+    assert caplog.messages == [
         "the weights of trial 7 are not kept: cannot write 7.safetensors: No space left on device"
     ]
 
 
 def test_a_disk_that_is_almost_full_is_said_once_and_so_is_its_end(
-    own: StudyFiles, said: list[str], monkeypatch: pytest.MonkeyPatch
+    own: StudyFiles, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = iter([10 << 30, 100 << 20, 90 << 20, 10 << 30])
     monkeypatch.setattr(
         shutil, "disk_usage", lambda _: type("Usage", (), {"free": next(free)})
     )  # a full disk cannot be had for the asking
     assert [own.has_space(5_000_000) for _ in range(4)] == [True, False, False, True]
-    assert len(said) == 2
-    assert said[0].startswith("100 MB free for ")
-    assert said[1] == "there is space again: checkpoints and weights are kept"
+    assert len(caplog.messages) == 2
+    assert caplog.messages[0].startswith("100 MB free for ")
+    assert caplog.messages[1] == "there is space again: checkpoints and weights are kept"
 
 
 def test_the_space_that_a_trial_needs_grows_with_its_network(

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 import pytest
-from bench_samples import make_plan
+from rich.console import Console
+from worker_samples import make_plan
 
-from search.commands import options
+from search.commands import launch_session, options
 from search.launcher import gpu_sharing
 from search.launcher.gpu_sharing import Packing, Probe
 from search.machine import devices
@@ -93,15 +94,23 @@ def test_a_probe_that_hangs_is_no_measurement_either(monkeypatch: pytest.MonkeyP
     assert time.monotonic() - began < 60
 
 
-def test_nothing_is_measured_without_a_gpu_or_for_few_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    plan, gpus = make_plan(), [Slot("gpu0", GPU), Slot("gpu1", GPU)]
+def test_nothing_is_measured_without_a_gpu_or_for_few_trials() -> None:
+    gpus = [Slot("gpu0", GPU), Slot("gpu1", GPU)]
+    assert not gpu_sharing.is_worth_measuring(devices.slots("none", 2), 1_000)
+    assert not gpu_sharing.is_worth_measuring([], 1_000)
+    assert not gpu_sharing.is_worth_measuring(gpus, 99)
+    assert gpu_sharing.is_worth_measuring(gpus, 100)
+
+
+def test_as_many_workers_are_started_as_pay(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setattr(gpu_sharing, "measured", lambda *_: Packing(3, {1: 1.0, 3: 2.0}, "enough"))
-    assert gpu_sharing.packed(plan, 1_000, devices.slots("none", 2), told.append) is None
-    assert gpu_sharing.packed(plan, 99, gpus, told.append) is None
-    assert told == []
-    assert gpu_sharing.packed(plan, 100, gpus, told.append) == 6
-    assert told[-1] == "workers  3 a GPU, 2.0 times the throughput of one; enough"
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    found = launch_session._shared(console, make_plan(), 100, "all", devices.slots("all", None))
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in found] == ["0", "1"] * 3
+    assert capsys.readouterr().err.endswith("workers  3 a GPU, 2.0 times the throughput of one; enough\n")
 
 
 @pytest.mark.parametrize(

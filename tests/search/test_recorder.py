@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bench_samples import FakeTraining, make_bench, make_plan, make_study
 from optuna.trial import TrialState
 from postgres_server import Postgres
 from sqlalchemy import text
+from worker_samples import FakeTraining, make_context, make_plan, make_study
 
 from search.optuna_adapter import study as optuna_study
 from search.recording import outage, reconcile as reconciling, recorder, spool
@@ -26,7 +26,8 @@ from storage.records import Epoch, State, TrainingMetrics
 
 
 @pytest.fixture(autouse=True)
-def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+def _hurried(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "search")
     monkeypatch.setattr(recorder, "ANSWER_SECONDS", 0.5)
     monkeypatch.setattr(outage, "RETRY_SECONDS", 0.1)
 
@@ -48,28 +49,30 @@ class Stepwise(FakeTraining):
 
 
 @contextmanager
-def bench_on(url: str, folder: Path, train: FakeTraining, patience: float = 60.0) -> Iterator[WorkerContext]:
+def context_on(
+    url: str, folder: Path, train: FakeTraining, patience: float = 60.0
+) -> Iterator[WorkerContext]:
     plan = make_plan(epochs=6)
     engine, record = make_study(url, plan, 3)
     with optuna_study.open_study(url, record.name, plan) as opened:
-        bench = make_bench(opened, engine, record, train, plan, folder)
-        bench.patience = Outage(patience, lambda _: None)
-        yield bench
+        context = make_context(opened, engine, record, train, plan, folder)
+        context.outage = Outage(patience)
+        yield context
     engine.dispose()
 
 
-def take(bench: WorkerContext, worker: str = "one") -> Claim:
-    claim = leases.claim(bench.engine, bench.study_id, worker, 60.0)
+def take(context: WorkerContext, worker: str = "one") -> Claim:
+    claim = leases.claim(context.engine, context.study_id, worker, 60.0)
     assert isinstance(claim, Claim)
     return claim
 
 
-def require_all_written(bench: WorkerContext, folder: Path) -> None:
-    (row,) = candidates.candidates(bench.engine, bench.study_id)
+def require_all_written(context: WorkerContext, folder: Path) -> None:
+    (row,) = candidates.candidates(context.engine, context.study_id)
     assert row.state == State.COMPLETED
-    stored = candidates.epochs(bench.engine, bench.study_id)[row.id]
+    stored = candidates.epochs(context.engine, context.study_id)[row.id]
     assert [epoch.epoch for epoch in stored] == [1, 2, 3, 4, 5, 6]
-    (trial,) = bench.study.get_trials(deepcopy=False)
+    (trial,) = context.study.get_trials(deepcopy=False)
     assert (trial.state, trial.value) == (TrialState.COMPLETE, row.accuracy)
     assert sorted(trial.intermediate_values) == [1, 2, 3, 4, 5, 6]
     assert not list(folder.glob("*.json"))
@@ -77,26 +80,26 @@ def require_all_written(bench: WorkerContext, folder: Path) -> None:
 
 def test_a_restart_of_the_server_costs_nothing(server: Postgres, tmp_path: Path) -> None:
     train = Stepwise({2: server.stop, 5: server.start})
-    with bench_on(server.url(), tmp_path, train) as bench:
-        assert worker_trial.run(bench, take(bench)) == State.COMPLETED
-        require_all_written(bench, tmp_path)
+    with context_on(server.url(), tmp_path, train) as context:
+        assert worker_trial.run(context, take(context)) == State.COMPLETED
+        require_all_written(context, tmp_path)
 
 
 def test_a_server_that_comes_back_after_the_training_is_waited_for(server: Postgres, tmp_path: Path) -> None:
     later = threading.Timer(3.0, server.start)
     train = Stepwise({3: server.kill, 6: later.start})
-    with bench_on(server.url(), tmp_path, train) as bench:
-        assert worker_trial.run(bench, take(bench)) == State.COMPLETED
-        require_all_written(bench, tmp_path)
+    with context_on(server.url(), tmp_path, train) as context:
+        assert worker_trial.run(context, take(context)) == State.COMPLETED
+        require_all_written(context, tmp_path)
     later.join()
 
 
 def test_a_frozen_server_does_not_hold_a_training_up(server: Postgres, tmp_path: Path) -> None:
     """It acknowledges every packet and answers none: only not waiting for it helps."""
     train = Stepwise({3: server.freeze, 6: lambda: threading.Timer(2.0, server.thaw).start()})
-    with bench_on(server.url(), tmp_path, train) as bench:
-        assert worker_trial.run(bench, take(bench)) == State.COMPLETED
-        require_all_written(bench, tmp_path)
+    with context_on(server.url(), tmp_path, train) as context:
+        assert worker_trial.run(context, take(context)) == State.COMPLETED
+        require_all_written(context, tmp_path)
 
 
 @pytest.fixture
@@ -114,104 +117,105 @@ def test_epochs_that_a_fallen_server_forgot_are_written_again(forgetful: Postgre
     def crash() -> None:
         forgetful.stop(signal.SIGQUIT)
         forgetful.start()
-        left.extend(map(len, candidates.epochs(bench.engine, bench.study_id).values()))
+        left.extend(map(len, candidates.epochs(context.engine, context.study_id).values()))
 
-    with bench_on(forgetful.url(), tmp_path, Stepwise({6: crash})) as bench:
-        assert worker_trial.run(bench, take(bench)) == State.COMPLETED
+    with context_on(forgetful.url(), tmp_path, Stepwise({6: crash})) as context:
+        assert worker_trial.run(context, take(context)) == State.COMPLETED
         assert sum(left) < 5, "the server was to forget some of five epochs"
-        require_all_written(bench, tmp_path)
+        require_all_written(context, tmp_path)
 
 
-def test_what_a_worker_could_not_write_is_taken_in_by_the_next(server: Postgres, tmp_path: Path) -> None:
+def test_what_a_worker_could_not_write_is_taken_in_by_the_next(
+    server: Postgres, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     train = Stepwise({4: server.stop})
-    with bench_on(server.url(), tmp_path, train, patience=0.5) as bench:
+    with context_on(server.url(), tmp_path, train, patience=0.5) as context:
         with pytest.raises(StorageError, match="the database was away for"):
-            worker_trial.run(bench, take(bench))
+            worker_trial.run(context, take(context))
         assert len(list(tmp_path.glob("*.json"))) == 1
         server.start()
-        said: list[str] = []
-        spool.take_in(tmp_path, bench.study, bench.engine, bench.study_id, said.append)
-        assert said == [f"trial 0: completed, written down, from {bench.study_id}-1.json"]
-        require_written_by_the_next(bench, tmp_path)
+        spool.take_in(tmp_path, context.study, context.engine, context.study_id)
+        assert caplog.messages[-1:] == [f"trial 0: completed, written down, from {context.study_id}-1.json"]
+        require_written_by_the_next(context, tmp_path)
 
 
-def test_what_got_through_is_not_late(sqlite_url: str, tmp_path: Path) -> None:
+def test_what_got_through_is_not_late(
+    sqlite_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The worker died between the commit and clearing its spool."""
-    with bench_on(sqlite_url, tmp_path, FakeTraining()) as bench:
-        claim = take(bench)
-        trial = bench.study.ask()
-        candidate = worker_trial.enter(bench, claim, trial, bench.plan.propose(trial))
+    with context_on(sqlite_url, tmp_path, FakeTraining()) as context:
+        claim = take(context)
+        trial = context.study.ask()
+        candidate = worker_trial.record(context, claim, trial, context.plan.propose(trial))
         entries = recorder.TrialRecorder(
-            bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience
+            context.engine, context.study, claim, trial, candidate, tmp_path, context.outage
         )
         entries.epoch(Epoch(1, 1.0, 1.0, 0.5, 0.1, 1.0))
-        measured = TrainingMetrics(0.5, 0.5, 1.0, 1, 1.0, 100.0)
-        entries.end = spool.TrialEnd(State.COMPLETED, None, measured)
+        metrics = TrainingMetrics(0.5, 0.5, 1.0, 1, 1.0, 100.0)
+        assert not entries._post(spool.TrialEnd(State.COMPLETED, None, metrics)).result()
         entries._keep()
-        entries._pay()
         entries.spool.close()
-        said: list[str] = []
-        spool.take_in(tmp_path, bench.study, bench.engine, bench.study_id, said.append)
-        assert said == [f"trial 0: completed, written down, from {bench.study_id}-1.json"]
-        assert candidates.late(bench.engine, bench.study_id) == []
-        assert bench.study.get_trials(deepcopy=False)[0].value == 0.5
-        entries.writer.shutdown()
+        spool.take_in(tmp_path, context.study, context.engine, context.study_id)
+        assert caplog.messages == [f"trial 0: completed, written down, from {context.study_id}-1.json"]
+        assert candidates.late(context.engine, context.study_id) == []
+        assert context.study.get_trials(deepcopy=False)[0].value == 0.5
+        entries.drop()
 
 
 @pytest.mark.parametrize("forget", [False, True])
 def test_the_next_worker_tells_optuna_all_that_the_spool_holds(
     forget: bool, sqlite_url: str, tmp_path: Path
 ) -> None:
-    with bench_on(sqlite_url, tmp_path, FakeTraining()) as bench:
-        claim = take(bench)
-        trial = bench.study.ask()
-        candidate = worker_trial.enter(bench, claim, trial, bench.plan.propose(trial))
+    with context_on(sqlite_url, tmp_path, FakeTraining()) as context:
+        claim = take(context)
+        trial = context.study.ask()
+        candidate = worker_trial.record(context, claim, trial, context.plan.propose(trial))
         entries = recorder.TrialRecorder(
-            bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience
+            context.engine, context.study, claim, trial, candidate, tmp_path, context.outage
         )
         for number, accuracy in ((1, 0.25), (2, 0.5)):
             entries.epoch(Epoch(number, 1.0, 1.0, accuracy, 0.1, 1.0))
         if forget:
-            with bench.engine.execution_options(writes=True).begin() as connection:
+            with context.engine.execution_options(writes=True).begin() as connection:
                 connection.execute(text("DELETE FROM search_epochs WHERE epoch = 2"))
                 connection.execute(text("DELETE FROM trial_intermediate_values WHERE step = 2"))
-        entries.end = spool.TrialEnd(State.PRUNED, "median", None)
+        entries._end = spool.TrialEnd(State.PRUNED, "median", None)
         entries._keep()
         entries.spool.close()
-        spool.take_in(tmp_path, bench.study, bench.engine, bench.study_id, lambda _: None)
-        (told,) = bench.study.get_trials(deepcopy=False)
+        spool.take_in(tmp_path, context.study, context.engine, context.study_id)
+        (told,) = context.study.get_trials(deepcopy=False)
         assert (told.state, told.value) == (TrialState.PRUNED, 0.5)
         assert told.intermediate_values == {1: 0.25, 2: 0.5}
-        (stored,) = candidates.epochs(bench.engine, bench.study_id).values()
+        (stored,) = candidates.epochs(context.engine, context.study_id).values()
         assert [epoch.validation_accuracy for epoch in stored] == [0.25, 0.5]
-        entries.writer.shutdown()
+        entries.drop()
 
 
-def test_where_optunas_tables_refuse_the_ledger_counts(sqlite_url: str, tmp_path: Path) -> None:
+def test_where_optunas_tables_refuse_the_ledger_counts(
+    sqlite_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """As they do while somebody deletes the study in its dashboard."""
 
-    with bench_on(sqlite_url, tmp_path, FakeTraining()) as bench:
-        said: list[str] = []
-        bench.patience.say = said.append
-        claim = take(bench)
-        trial = bench.study.ask()
-        candidate = worker_trial.enter(bench, claim, trial, bench.plan.propose(trial))
+    with context_on(sqlite_url, tmp_path, FakeTraining()) as context:
+        claim = take(context)
+        trial = context.study.ask()
+        candidate = worker_trial.record(context, claim, trial, context.plan.propose(trial))
         entries = recorder.TrialRecorder(
-            bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience
+            context.engine, context.study, claim, trial, candidate, tmp_path, context.outage
         )
-        with bench.engine.execution_options(writes=True).begin() as connection:
+        with context.engine.execution_options(writes=True).begin() as connection:
             refuse = "CREATE TRIGGER no BEFORE UPDATE ON trials BEGIN SELECT RAISE(ABORT, 'no'); END"
             connection.execute(text(refuse))
         entries.close(State.COMPLETED, None, TrainingMetrics(0.5, 0.5, 1.0, 1, 1.0, 100.0))
-        assert candidates.candidates(bench.engine, bench.study_id)[0].state == State.COMPLETED
-        assert said == ["trial 0: Optuna's tables refuse: (sqlite3.IntegrityError) no"]
+        assert candidates.candidates(context.engine, context.study_id)[0].state == State.COMPLETED
+        assert caplog.messages == ["trial 0: Optuna's tables refuse: (sqlite3.IntegrityError) no"]
 
 
-def require_written_by_the_next(bench: WorkerContext, folder: Path) -> None:
-    (row,) = candidates.candidates(bench.engine, bench.study_id)
+def require_written_by_the_next(context: WorkerContext, folder: Path) -> None:
+    (row,) = candidates.candidates(context.engine, context.study_id)
     assert (row.state, row.epochs) == (State.COMPLETED, 6)
-    assert len(candidates.epochs(bench.engine, bench.study_id)[row.id]) == 6
-    (trial,) = bench.study.get_trials(deepcopy=False)
+    assert len(candidates.epochs(context.engine, context.study_id)[row.id]) == 6
+    (trial,) = context.study.get_trials(deepcopy=False)
     assert (trial.state, trial.value) == (TrialState.COMPLETE, row.accuracy)
     assert not list(folder.glob("*.json"))
 
@@ -220,34 +224,35 @@ def test_a_result_that_comes_late_is_kept_as_late_and_changes_nothing(
     sqlite_url: str, tmp_path: Path
 ) -> None:
     def taken_over() -> None:
-        with bench.engine.execution_options(writes=True).begin() as connection:
+        with context.engine.execution_options(writes=True).begin() as connection:
             connection.execute(text("UPDATE search_claims SET expires_at = 0"))
-        reconciling.tell_lost(bench.study, leases.reap(bench.engine, bench.study_id))
+        reconciling.tell_lost(context.study, leases.reap(context.engine, context.study_id))
 
     # After the last batch nobody asks for the lease any more: the result itself finds out.
     train = FakeTraining()
-    with bench_on(sqlite_url, tmp_path, train) as bench:
-        claim = take(bench)
-        trial = bench.study.ask()
-        candidate = worker_trial.enter(bench, claim, trial, bench.plan.propose(trial))
+    with context_on(sqlite_url, tmp_path, train) as context:
+        claim = take(context)
+        trial = context.study.ask()
+        candidate = worker_trial.record(context, claim, trial, context.plan.propose(trial))
         entries = recorder.TrialRecorder(
-            bench.engine, bench.study, claim, trial, candidate, tmp_path, bench.patience
+            context.engine, context.study, claim, trial, candidate, tmp_path, context.outage
         )
         taken_over()
         with pytest.raises(LeaseLostError):
             entries.close(State.COMPLETED, None, None)
-        (late,) = candidates.late(bench.engine, bench.study_id)
+        (late,) = candidates.late(context.engine, context.study_id)
         assert (late.candidate_id, late.state) == (candidate.id, State.COMPLETED)
-        assert candidates.candidates(bench.engine, bench.study_id)[0].state == State.LOST
-        assert worker_trial.run(bench, take(bench)) == State.COMPLETED
-        assert [row.attempt for row in candidates.candidates(bench.engine, bench.study_id)] == [1, 2]
+        assert candidates.candidates(context.engine, context.study_id)[0].state == State.LOST
+        assert worker_trial.run(context, take(context)) == State.COMPLETED
+        assert [row.attempt for row in candidates.candidates(context.engine, context.study_id)] == [1, 2]
 
 
-def test_a_damaged_spool_is_left_where_it_is_and_named(sqlite_url: str, tmp_path: Path) -> None:
-    with bench_on(sqlite_url, tmp_path, FakeTraining()) as bench:
-        damaged = tmp_path / f"{bench.study_id}-9.json"
+def test_a_damaged_spool_is_left_where_it_is_and_named(
+    sqlite_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with context_on(sqlite_url, tmp_path, FakeTraining()) as context:
+        damaged = tmp_path / f"{context.study_id}-9.json"
         damaged.write_text('{"claim": ')
-        said: list[str] = []
-        spool.take_in(tmp_path, bench.study, bench.engine, bench.study_id, said.append)
-        assert said == [f"{damaged} is damaged and is left where it is"]
+        spool.take_in(tmp_path, context.study, context.engine, context.study_id)
+        assert caplog.messages == [f"{damaged} is damaged and is left where it is"]
         assert damaged.exists()

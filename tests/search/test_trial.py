@@ -9,16 +9,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from bench_samples import FakeTraining, make_bench, make_plan, make_study
 from optuna.trial import TrialState
 from sqlalchemy import Engine, text
+from worker_samples import FakeTraining, make_context, make_plan, make_study
 
 from search.machine.device_lock import DeviceLock
 from search.optuna_adapter import study as optuna_study
 from search.recording import reconcile as reconciling
 from search.study.config import StudyConfig
 from search.worker import trial as worker_trial
-from search.worker.context import Limits, WorkerContext
+from search.worker.context import WorkerContext
 from space import sampling, space as spaces
 from space.architecture import Architecture
 from space.errors import DivergedError, ExhaustedError, LeaseLostError
@@ -29,49 +29,49 @@ from trainer.outcome import EpochReport, Outcome
 
 
 @contextmanager
-def bench_of(url: str, train: FakeTraining, plan: StudyConfig, trials: int) -> Iterator[WorkerContext]:
+def context_of(url: str, train: FakeTraining, plan: StudyConfig, trials: int) -> Iterator[WorkerContext]:
     engine, record = make_study(url, plan, trials)
     with optuna_study.open_study(url, record.name, plan) as opened, TemporaryDirectory() as folder:
-        yield make_bench(opened, engine, record, train, plan, Path(folder))
+        yield make_context(opened, engine, record, train, plan, Path(folder))
     engine.dispose()
 
 
-def take(bench: WorkerContext) -> Claim:
-    claim = leases.claim(bench.engine, bench.study_id, "one", 60.0)
+def take(context: WorkerContext) -> Claim:
+    claim = leases.claim(context.engine, context.study_id, "one", 60.0)
     assert isinstance(claim, Claim)
     return claim
 
 
-def run_all(bench: WorkerContext) -> list[State]:
+def run_all(context: WorkerContext) -> list[State]:
     states = []
-    while isinstance(claim := leases.claim(bench.engine, bench.study_id, "one", 60.0), Claim):
-        states.append(worker_trial.run(bench, claim))
+    while isinstance(claim := leases.claim(context.engine, context.study_id, "one", 60.0), Claim):
+        states.append(worker_trial.run(context, claim))
     return states
 
 
 def test_every_trained_trial_is_in_both_books_with_its_cost(database_url: str) -> None:
-    with bench_of(database_url, FakeTraining(), make_plan(), 5) as bench:
-        assert run_all(bench) == [State.COMPLETED] * 5
-        rows = candidates.candidates(bench.engine, bench.study_id)
-        trials = bench.study.get_trials(deepcopy=False)
+    with context_of(database_url, FakeTraining(), make_plan(), 5) as context:
+        assert run_all(context) == [State.COMPLETED] * 5
+        rows = candidates.candidates(context.engine, context.study_id)
+        trials = context.study.get_trials(deepcopy=False)
         assert [row.number for row in rows] == [trial.number for trial in trials]
         for row, trial in zip(rows, trials, strict=True):
             assert trial.user_attrs["parameters"] == row.parameters <= 5_000_000
             assert trial.user_attrs["macs"] == row.macs
             assert trial.value == row.accuracy
             assert len(trial.intermediate_values) == row.epochs == 3
-        assert len(candidates.epochs(bench.engine, bench.study_id)) == 5
+        assert len(candidates.epochs(context.engine, context.study_id)) == 5
 
 
 def test_parameters_and_macs_are_there_from_the_moment_of_the_proposal(sqlite_url: str) -> None:
     seen = []
 
     def look(_: Architecture) -> None:
-        running = bench.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        running = context.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         seen.append(sorted(running[0].user_attrs))
 
-    with bench_of(sqlite_url, FakeTraining(before=look), make_plan(), 1) as bench:
-        run_all(bench)
+    with context_of(sqlite_url, FakeTraining(before=look), make_plan(), 1) as context:
+        run_all(context)
     assert seen == [["macs", "parameters"]]
 
 
@@ -85,18 +85,18 @@ def test_an_oversized_candidate_is_never_trained(sqlite_url: str, monkeypatch: p
         return real(space, replace(budget, max_parameters=larger) if larger else budget, task, suggest)
 
     monkeypatch.setattr(sampling, "propose", too_large_once)
-    with bench_of(sqlite_url, train, plan, 1) as bench:
-        bench.study.enqueue_trial({"budget_share": 1.0})
-        assert run_all(bench) == [State.COMPLETED]
-        first, second = candidates.candidates(bench.engine, bench.study_id)
+    with context_of(sqlite_url, train, plan, 1) as context:
+        context.study.enqueue_trial({"budget_share": 1.0})
+        assert run_all(context) == [State.COMPLETED]
+        first, second = candidates.candidates(context.engine, context.study_id)
         assert first.state == State.OVER_BUDGET
         assert "over 100,000" in str(first.reason)
         assert [fingerprint for fingerprint, _ in train.asked] == [second.fingerprint]
-        guarded = bench.study.get_trials(deepcopy=False)[0]
+        guarded = context.study.get_trials(deepcopy=False)[0]
         assert guarded.state == TrialState.PRUNED
         assert guarded.constraints["parameters"] > 0
         assert guarded.system_attrs["constraints"][0] > 0  # the form that optuna-dashboard reads
-        assert bench.study.best_trial.number == second.number
+        assert context.study.best_trial.number == second.number
 
 
 TWO_NETWORKS = {
@@ -111,13 +111,13 @@ TWO_NETWORKS = {
 
 def test_a_repeated_network_is_answered_from_the_ledger(sqlite_url: str) -> None:
     train = FakeTraining()
-    with bench_of(sqlite_url, train, make_plan(spaces.parse(TWO_NETWORKS)), 2) as bench:
-        run_all(bench)
-        rows = candidates.candidates(bench.engine, bench.study_id)
+    with context_of(sqlite_url, train, make_plan(spaces.parse(TWO_NETWORKS)), 2) as context:
+        run_all(context)
+        rows = candidates.candidates(context.engine, context.study_id)
         repeats = [row for row in rows if row.state == State.REPEATED]
         assert len(train.asked) == len(set(train.asked)) == 2
         assert repeats, "two networks in random order without a repeat: choose another seed"
-        trials = bench.study.get_trials(deepcopy=False)
+        trials = context.study.get_trials(deepcopy=False)
         for row in repeats:
             assert row.repeat_of is not None
             assert trials[row.number].value == trials[row.repeat_of].value
@@ -126,13 +126,13 @@ def test_a_repeated_network_is_answered_from_the_ledger(sqlite_url: str) -> None
 
 def test_plain_sampling_prunes_what_exceeds_and_reaches_its_number(sqlite_url: str) -> None:
     plan = make_plan(max_parameters=1_000_000).model_copy(update={"sampling": "reject"})
-    with bench_of(sqlite_url, FakeTraining(), plan, 5) as bench:
-        assert run_all(bench) == [State.COMPLETED] * 5
-        tally = candidates.tally(bench.engine, bench.study_id)
+    with context_of(sqlite_url, FakeTraining(), plan, 5) as context:
+        assert run_all(context) == [State.COMPLETED] * 5
+        tally = candidates.tally(context.engine, context.study_id)
         assert tally[State.OVER_BUDGET] > 0
         for row, trial in zip(
-            candidates.candidates(bench.engine, bench.study_id),
-            bench.study.get_trials(deepcopy=False),
+            candidates.candidates(context.engine, context.study_id),
+            context.study.get_trials(deepcopy=False),
             strict=True,
         ):
             assert (row.parameters > 1_000_000) == (row.state == State.OVER_BUDGET)
@@ -145,20 +145,20 @@ def test_plain_sampling_that_never_fits_ends_the_search(
 ) -> None:
     monkeypatch.setattr(worker_trial, "GIVE_UP_OVER_BUDGET", 30)
     plan = make_plan(max_parameters=1_000).model_copy(update={"sampling": "reject"})
-    with bench_of(sqlite_url, FakeTraining(), plan, 1) as bench:
+    with context_of(sqlite_url, FakeTraining(), plan, 1) as context:
         with pytest.raises(ExhaustedError, match="of 30 proposals none was new and within 1,000 parameters"):
-            run_all(bench)
-        assert candidates.tally(bench.engine, bench.study_id)[State.OVER_BUDGET] == 30
+            run_all(context)
+        assert candidates.tally(context.engine, context.study_id)[State.OVER_BUDGET] == 30
 
 
 def test_an_exhausted_space_ends_the_search_and_says_so(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_trial, "GIVE_UP_AFTER", 30)
-    with bench_of(sqlite_url, FakeTraining(), make_plan(spaces.parse(TWO_NETWORKS)), 3) as bench:
+    with context_of(sqlite_url, FakeTraining(), make_plan(spaces.parse(TWO_NETWORKS)), 3) as context:
         with pytest.raises(ExhaustedError, match="30 proposals in a row"):
-            run_all(bench)
-        tally = candidates.tally(bench.engine, bench.study_id)
+            run_all(context)
+        tally = candidates.tally(context.engine, context.study_id)
         assert tally[State.COMPLETED] == 2
         assert tally[State.REPEATED] >= 30
 
@@ -179,45 +179,45 @@ def test_a_training_that_ends_badly_is_written_down_and_does_not_count(
         if problem := next(errors, None):
             raise problem
 
-    with bench_of(sqlite_url, FakeTraining(before=fail_once), make_plan(), 2) as bench:
-        assert run_all(bench) == [state, State.COMPLETED, State.COMPLETED]
-        first = candidates.candidates(bench.engine, bench.study_id)[0]
+    with context_of(sqlite_url, FakeTraining(before=fail_once), make_plan(), 2) as context:
+        assert run_all(context) == [state, State.COMPLETED, State.COMPLETED]
+        first = candidates.candidates(context.engine, context.study_id)[0]
         assert str(error) in str(first.reason)
-        assert bench.study.get_trials(deepcopy=False)[0].state == told
+        assert context.study.get_trials(deepcopy=False)[0].state == told
 
 
 def test_a_trial_without_enough_memory_is_trained_once_more_alone_at_half_the_batch(sqlite_url: str) -> None:
-    with bench_of(sqlite_url, Hungry(128), make_plan(), 1) as bench:
-        bench.train.bench = bench
-        assert run_all(bench) == [State.COMPLETED]
-        first = candidates.candidates(bench.engine, bench.study_id)[0]
+    with context_of(sqlite_url, Hungry(128), make_plan(), 1) as context:
+        context.train_network.context = context
+        assert run_all(context) == [State.COMPLETED]
+        first = candidates.candidates(context.engine, context.study_id)[0]
         assert (first.batch_size, first.attempt) == (64, 1)
         assert first.reason == "out of memory at batch 128, trained alone at 64"
-        assert bench.train.batches == [128, 64]
-        assert bench.train.company == [True, False]
-        assert bench.study.get_trials(deepcopy=False)[0].value == first.accuracy
+        assert context.train_network.batches == [128, 64]
+        assert context.train_network.company == [True, False]
+        assert context.study.get_trials(deepcopy=False)[0].value == first.accuracy
 
 
 def test_a_shortage_of_memory_is_the_neighbours_only_where_there_are_some(sqlite_url: str) -> None:
-    with bench_of(sqlite_url, Hungry(128), make_plan(), 2) as bench:
-        bench.train.bench = bench
-        assert worker_trial.run(bench, take(bench)) == State.COMPLETED
-        assert bench.shortages == 0
+    with context_of(sqlite_url, Hungry(128), make_plan(), 2) as context:
+        context.train_network.context = context
+        assert worker_trial.run(context, take(context)) == State.COMPLETED
+        assert context.out_of_memory_beside_others == 0
         neighbour = ExitStack()
-        neighbour.enter_context(bench.room.together(lambda: None))
-        bench.cancelled = lambda: bool(neighbour.close())  # asked while one waits to be alone
-        assert worker_trial.run(bench, take(bench)) == State.COMPLETED
-        assert bench.shortages == 1
+        neighbour.enter_context(context.device_lock.shared(lambda: None))
+        context.cancelled = lambda: bool(neighbour.close())  # asked while one waits to be alone
+        assert worker_trial.run(context, take(context)) == State.COMPLETED
+        assert context.out_of_memory_beside_others == 1
 
 
 def test_a_trial_that_half_the_batch_is_too_much_for_ends_out_of_memory(sqlite_url: str) -> None:
-    with bench_of(sqlite_url, Hungry(64), make_plan(), 1) as bench:
-        bench.train.bench = bench
-        assert worker_trial.run(bench, take(bench)) == State.OUT_OF_MEMORY
-        first = candidates.candidates(bench.engine, bench.study_id)[0]
+    with context_of(sqlite_url, Hungry(64), make_plan(), 1) as context:
+        context.train_network.context = context
+        assert worker_trial.run(context, take(context)) == State.OUT_OF_MEMORY
+        first = candidates.candidates(context.engine, context.study_id)[0]
         assert first.reason == "out of memory at batch 128, and alone at 64: no more"
-        assert bench.train.batches == [128, 64]
-        assert bench.study.get_trials(deepcopy=False)[0].state == TrialState.PRUNED
+        assert context.train_network.batches == [128, 64]
+        assert context.study.get_trials(deepcopy=False)[0].state == TrialState.PRUNED
 
 
 def test_epochs_before_a_shortage_of_memory_do_not_count(database_url: str) -> None:
@@ -233,11 +233,11 @@ def test_epochs_before_a_shortage_of_memory_do_not_count(database_url: str) -> N
                     raise DivergedError("enough")
             raise MemoryError("no more")
 
-    with bench_of(database_url, Late(), make_plan(), 1) as bench:
-        assert worker_trial.run(bench, take(bench)) == State.DIVERGED
-        (stored,) = candidates.epochs(bench.engine, bench.study_id).values()
+    with context_of(database_url, Late(), make_plan(), 1) as context:
+        assert worker_trial.run(context, take(context)) == State.DIVERGED
+        (stored,) = candidates.epochs(context.engine, context.study_id).values()
         assert [(epoch.epoch, epoch.validation_accuracy) for epoch in stored] == [(1, 0.6)]
-        (told,) = bench.study.get_trials(deepcopy=False)
+        (told,) = context.study.get_trials(deepcopy=False)
         assert (told.state, told.value, told.intermediate_values) == (TrialState.PRUNED, 0.6, {1: 0.6})
 
 
@@ -247,7 +247,7 @@ class Hungry(FakeTraining):
     def __init__(self, limit: int) -> None:
         super().__init__()
         self.limit, self.batches, self.company = limit, list[int](), list[bool]()
-        self.bench: WorkerContext
+        self.context: WorkerContext
 
     def __call__(self, architecture: Architecture, seed: int, **others: Any) -> Outcome:
         self.batches.append(others["recipe"].batch_size)
@@ -261,48 +261,48 @@ class Hungry(FakeTraining):
             raise BlockingIOError
 
         try:
-            with DeviceLock(self.bench.room.folder, self.bench.room.device).together(refuse):
+            with DeviceLock(self.context.device_lock.folder, self.context.device_lock.device).shared(refuse):
                 return True
         except BlockingIOError:
             return False
 
 
 def test_a_worker_told_to_end_leaves_no_running_trial(sqlite_url: str) -> None:
-    with bench_of(sqlite_url, FakeTraining(), make_plan(), 2) as bench:
-        bench.cancelled = lambda: True
+    with context_of(sqlite_url, FakeTraining(), make_plan(), 2) as context:
+        context.cancelled = lambda: True
         with pytest.raises(worker_trial.Cancelled):
-            worker_trial.run(bench, take(bench))
-        assert candidates.candidates(bench.engine, bench.study_id)[0].state == State.CANCELLED
-        states = [trial.state for trial in bench.study.get_trials(deepcopy=False)]
+            worker_trial.run(context, take(context))
+        assert candidates.candidates(context.engine, context.study_id)[0].state == State.CANCELLED
+        states = [trial.state for trial in context.study.get_trials(deepcopy=False)]
         assert states == [TrialState.FAIL]
-        assert leases.running(bench.engine, bench.study_id) == []
+        assert leases.running(context.engine, context.study_id) == []
 
 
 def test_a_cancelled_trial_is_the_next_to_be_trained(sqlite_url: str) -> None:
-    with bench_of(sqlite_url, FakeTraining(), make_plan(), 2) as bench:
-        bench.cancelled = lambda: True
+    with context_of(sqlite_url, FakeTraining(), make_plan(), 2) as context:
+        context.cancelled = lambda: True
         with pytest.raises(worker_trial.Cancelled):
-            worker_trial.run(bench, take(bench))
-        bench.cancelled = lambda: False
-        assert run_all(bench) == [State.COMPLETED] * 2
-        first, again, _ = candidates.candidates(bench.engine, bench.study_id)
+            worker_trial.run(context, take(context))
+        context.cancelled = lambda: False
+        assert run_all(context) == [State.COMPLETED] * 2
+        first, again, _ = candidates.candidates(context.engine, context.study_id)
         assert (first.fingerprint, first.seed, first.attempt) == (
             again.fingerprint,
             again.seed,
             again.attempt,
         )
-        assert invariants.check(bench.engine, bench.study_id) == []
+        assert invariants.check(context.engine, context.study_id) == []
 
 
 def test_a_pruned_trial_says_when_and_keeps_its_epochs(sqlite_url: str) -> None:
     scores = iter([0.9] * 10 + [0.1])
     train = FakeTraining(epochs=6, accuracy=lambda _: next(scores))
-    with bench_of(sqlite_url, train, make_plan(pruner="median", epochs=6), 11) as bench:
-        states = run_all(bench)
+    with context_of(sqlite_url, train, make_plan(pruner="median", epochs=6), 11) as context:
+        states = run_all(context)
         assert states == [State.COMPLETED] * 10 + [State.PRUNED]
-        last = candidates.candidates(bench.engine, bench.study_id)[-1]
+        last = candidates.candidates(context.engine, context.study_id)[-1]
         assert last.reason == "median after epoch 3 of 6"
-        assert last.epochs == len(candidates.epochs(bench.engine, bench.study_id)[last.id]) == 3
+        assert last.epochs == len(candidates.epochs(context.engine, context.study_id)[last.id]) == 3
 
 
 def test_a_late_worker_changes_nothing_and_its_trial_is_run_again(database_url: str) -> None:
@@ -312,28 +312,28 @@ def test_a_late_worker_changes_nothing_and_its_trial_is_run_again(database_url: 
     def expire(_: Architecture) -> None:
         if not late:
             late.append(True)
-            reap_as_another(bench.engine, bench)
+            reap_as_another(context.engine, context)
 
     train = FakeTraining(before=expire)
-    with bench_of(database_url, train, make_plan(), 1) as bench:
+    with context_of(database_url, train, make_plan(), 1) as context:
         with pytest.raises(LeaseLostError):
-            worker_trial.run(bench, take(bench))
-        assert run_all(bench) == [State.COMPLETED]
-        lost, retried = candidates.candidates(bench.engine, bench.study_id)
+            worker_trial.run(context, take(context))
+        assert run_all(context) == [State.COMPLETED]
+        lost, retried = candidates.candidates(context.engine, context.study_id)
         assert (lost.state, lost.accuracy) == (State.LOST, None)
         assert (retried.fingerprint, retried.seed, retried.attempt) == (lost.fingerprint, lost.seed, 2)
         assert train.asked[0] == train.asked[1]
-        states = [trial.state for trial in bench.study.get_trials(deepcopy=False)]
+        states = [trial.state for trial in context.study.get_trials(deepcopy=False)]
         assert states == [TrialState.FAIL, TrialState.COMPLETE]
-        assert leases.claim(bench.engine, bench.study_id, "one", 60.0) is NoClaim.DONE
+        assert leases.claim(context.engine, context.study_id, "one", 60.0) is NoClaim.DONE
 
 
-def reap_as_another(engine: Engine, bench: WorkerContext) -> None:
+def reap_as_another(engine: Engine, context: WorkerContext) -> None:
     with engine.execution_options(writes=True).begin() as connection:
         connection.execute(text("UPDATE search_claims SET expires_at = 0, lease_seconds = 0"))
-    lost = leases.reap(engine, bench.study_id)
+    lost = leases.reap(engine, context.study_id)
     assert len(lost) == 1
-    reconciling.tell_lost(bench.study, lost)
+    reconciling.tell_lost(context.study, lost)
 
 
 def test_one_seed_and_one_worker_give_the_same_sequence(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -341,8 +341,8 @@ def test_one_seed_and_one_worker_give_the_same_sequence(tmp_path_factory: pytest
     for _ in range(2):
         url = f"sqlite:///{tmp_path_factory.mktemp('same') / 'search.db'}"
         train = FakeTraining()
-        with bench_of(url, train, make_plan(sampler="tpe"), 16) as bench:
-            run_all(bench)
+        with context_of(url, train, make_plan(sampler="tpe"), 16) as context:
+            run_all(context)
         sequences.append(train.asked)
     assert sequences[0] == sequences[1]
     assert len(set(sequences[0])) == 16
@@ -378,10 +378,10 @@ def test_the_number_is_exact_with_workers_that_race_and_fail(database_url: str, 
 
 def race(url, engine, record, plan, sometimes, folder, i):  # type: ignore[no-untyped-def]
     with optuna_study.open_study(url, record.name, plan) as opened:
-        bench = make_bench(opened, engine, record, FakeTraining(before=sometimes), plan, folder)
+        context = make_context(opened, engine, record, FakeTraining(before=sometimes), plan, folder)
         while (answer := leases.claim(engine, record.id, f"worker-{i}", 60.0)) is not NoClaim.DONE:
             if isinstance(answer, Claim):
-                worker_trial.run(bench, answer)
+                worker_trial.run(context, answer)
 
 
 def test_a_training_that_hangs_is_written_down_and_given_up(sqlite_url: str) -> None:
@@ -393,29 +393,30 @@ def test_a_training_that_hangs_is_written_down_and_given_up(sqlite_url: str) -> 
             hung.append(True)
             assert let_go.wait(60)
 
-    with bench_of(sqlite_url, FakeTraining(before=hang), make_plan(), 1) as bench:
-        bench.limits, bench.abandon = Limits(stall_seconds=0.2), let_go.set
+    with context_of(sqlite_url, FakeTraining(before=hang), make_plan(), 1) as context:
+        plain, context.abandon = context.options, let_go.set
+        context.options = replace(plain, stall_seconds=0.2)
         with pytest.raises(LeaseLostError):
-            worker_trial.run(bench, take(bench))
-        bench.limits = Limits()
-        assert run_all(bench) == [State.COMPLETED]
-        first = candidates.candidates(bench.engine, bench.study_id)[0]
+            worker_trial.run(context, take(context))
+        context.options = plain
+        assert run_all(context) == [State.COMPLETED]
+        first = candidates.candidates(context.engine, context.study_id)[0]
         assert (first.state, first.reason) == (State.TIMED_OUT, "no batch for 0 s, --stall-timeout")
-        assert bench.study.get_trials(deepcopy=False)[0].state == TrialState.PRUNED
+        assert context.study.get_trials(deepcopy=False)[0].state == TrialState.PRUNED
 
 
 def test_a_trial_may_not_take_longer_than_it_may(sqlite_url: str) -> None:
-    with bench_of(sqlite_url, FakeTraining(), make_plan(), 1) as bench:
-        bench.limits = Limits(trial_seconds=0.0)
-        assert worker_trial.run(bench, take(bench)) == State.TIMED_OUT
-        assert "--trial-timeout" in str(candidates.candidates(bench.engine, bench.study_id)[0].reason)
+    with context_of(sqlite_url, FakeTraining(), make_plan(), 1) as context:
+        context.options = replace(context.options, trial_seconds=0.0)
+        assert worker_trial.run(context, take(context)) == State.TIMED_OUT
+        assert "--trial-timeout" in str(candidates.candidates(context.engine, context.study_id)[0].reason)
 
 
 def test_a_slow_training_keeps_its_lease(sqlite_url: str) -> None:
     """Between two batches the lease is renewed, often enough for the shortest of leases."""
-    with bench_of(sqlite_url, FakeTraining(), make_plan(), 1) as bench:
+    with context_of(sqlite_url, FakeTraining(), make_plan(), 1) as context:
         renewals, renewed = [], threading.Event()
-        bench.limits = Limits(lease_seconds=0.4)
+        context.options = replace(context.options, lease_seconds=0.4)
         real = leases.renew
 
         def count(*arguments: object) -> None:
@@ -424,10 +425,10 @@ def test_a_slow_training_keeps_its_lease(sqlite_url: str) -> None:
             if len(renewals) == 3:
                 renewed.set()
 
-        bench.train = FakeTraining(before=lambda _: assert_(renewed.wait(60)))
+        context.train_network = FakeTraining(before=lambda _: assert_(renewed.wait(60)))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(leases, "renew", count)
-            assert worker_trial.run(bench, take(bench)) == State.COMPLETED
+            assert worker_trial.run(context, take(context)) == State.COMPLETED
         assert len(renewals) >= 3
 
 
@@ -437,18 +438,19 @@ def assert_(condition: bool) -> None:
 
 def test_a_retry_whose_worker_dies_before_it_enters_it_is_still_owed(sqlite_url: str) -> None:
     """Between Optuna's answer and our row nobody knows of it: the ledger still says what is to be done."""
-    with bench_of(sqlite_url, FakeTraining(), make_plan(), 2) as bench:
-        claim = take(bench)
-        trial = bench.study.ask()
-        lost = worker_trial.enter(bench, claim, trial, bench.plan.propose(trial))
-        reconciling.tell_lost(bench.study, leases.evict(bench.engine, bench.study_id, "one"))
+    with context_of(sqlite_url, FakeTraining(), make_plan(), 2) as context:
+        claim = take(context)
+        trial = context.study.ask()
+        lost = worker_trial.record(context, claim, trial, context.plan.propose(trial))
+        reconciling.tell_lost(context.study, leases.evict(context.engine, context.study_id, "one"))
         assert (
-            worker_trial.ask(bench)[0].user_attrs["retry_of"] == lost.number
+            worker_trial.propose(context)[0].user_attrs["retry_of"] == lost.number
         )  # and then that worker dies too
-        assert run_all(bench) == [State.COMPLETED] * 2
-        retried = candidates.candidates(bench.engine, bench.study_id)[1]
+        assert run_all(context) == [State.COMPLETED] * 2
+        retried = candidates.candidates(context.engine, context.study_id)[1]
         assert (retried.fingerprint, retried.seed, retried.attempt) == (lost.fingerprint, lost.seed, 2)
-        reconciling.reconcile(bench.study, bench.engine, bench.study_id)
+        reconciling.reconcile(context.study, context.engine, context.study_id)
         assert (
-            reconciling.disagreements(bench.study, candidates.candidates(bench.engine, bench.study_id)) == []
+            reconciling.disagreements(context.study, candidates.candidates(context.engine, context.study_id))
+            == []
         )

@@ -1,4 +1,4 @@
-"""A worker's bench with a training that costs nothing: a real study and ledger, an invented accuracy."""
+"""A worker's context with a training that costs nothing: a real study and ledger, an invented accuracy."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,8 @@ from search.optuna_adapter import study as optuna_study
 from search.recording.outage import Outage
 from search.study.config import DataConfig, PrunerName, SamplerName, StudyConfig
 from search.study.files import StudyFiles
-from search.worker.context import Limits, WorkerContext
+from search.study.worker_options import WorkerOptions
+from search.worker.context import WorkerContext
 from space import cost, space as spaces
 from space.architecture import Architecture
 from space.budget import Budget
@@ -110,7 +111,7 @@ def make_study(url: str, plan: StudyConfig, trials: int, name: str = "bench") ->
     return engine, record
 
 
-def make_bench(
+def make_context(
     study: optuna.Study, engine: Engine, record: Study, train: FakeTraining, plan: StudyConfig, spool: Path
 ) -> WorkerContext:
     return WorkerContext(
@@ -118,15 +119,14 @@ def make_bench(
         engine=engine,
         study_id=record.id,
         plan=plan,
-        train=train,
-        limits=Limits(),
+        train_network=train,
+        options=WorkerOptions(storage=str(engine.url), data_dir=spool, name="one"),
         spool=spool,
-        shelf=StudyFiles(spool / "kept", 0, lambda _: None),
-        room=DeviceLock(spool / "slots", "fake"),
-        patience=Outage(60.0, lambda _: None),
+        files=StudyFiles(spool / "kept", 0),
+        device_lock=DeviceLock(spool / "slots", "fake"),
+        outage=Outage(60.0),
         device="fake",
         versions={"torch": "none"},
         cancelled=lambda: False,
         abandon=lambda: None,
-        say=lambda _: None,
     )
