@@ -40,13 +40,18 @@ def count(module: nn.Module) -> int:
 
 
 class Convolution(nn.Conv2d):
-    """Strides never go further than the map is wide, which changes no result: there is one place to look at.
+    """torch's convolution, (N, inputs, H, W) to (N, outputs, H', W'), around two faults of oneDNN (torch 2.15).
 
-    Where they do, oneDNN leaves the gradient of a bfloat16 kernel partly unwritten (torch 2.15, CPU).
+    Strides never go further than the map is wide, which changes no result: where they do, the gradient of a
+    bfloat16 kernel is left partly unwritten. And pixels that a 1x1 convolution steps over are dropped before
+    it where the input channels are no multiple of 8: on CPUs without AVX-512 its gradient writes beyond its
+    memory, and the process is aborted some time later.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         stride = min(self.stride[0], x.shape[2])
+        if stride > 1 and self.kernel_size == (1, 1) and self.in_channels % 8 and x.device.type == "cpu":
+            x, stride = x[:, :, ::stride, ::stride], 1
         return functional.conv2d(x, self.weight, self.bias, stride, self.padding)
 
 
