@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from examples import examples
 from hypothesis import HealthCheck, given, settings, strategies as st
 from recipe_samples import noise, recipes
 from space_samples import architectures
@@ -24,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=examples(60), suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_two_steps_of_any_recipe_leave_the_loss_of_any_network_finite(
     precision: str, folder: Path, data: st.DataObject

@@ -228,7 +228,8 @@ def test_a_training_does_not_load_the_compiler() -> None:
 import sys, tempfile
 from pathlib import Path
 from space.architecture import Architecture, Stage, Stem
-from trainer import data, loop
+from trainer import loop
+from trainer.data import dataset as data
 from trainer.recipe.document import defaults
 digits = data.load("digits", Path(tempfile.mkdtemp()))
 few = data.split(digits, 0, limit=192)
