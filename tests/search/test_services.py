@@ -77,13 +77,13 @@ def test_a_following_worker_waits_for_the_database_and_outlives_its_restart(
         for name in ("before", "after"):
             with started(*launch, "--study", name, url=server.url(), **quick) as launcher:
                 line_with(worker, f"works on {name}")
-                assert launcher.wait(120) == 0
+                assert launcher.wait(600) == 0
             server.stop()
             line_with(worker, "lost the database")
             line_with(worker, "waits: cannot use")
             server.start()
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(30) == 128 + signal.SIGTERM
+        assert worker.wait(600) == 128 + signal.SIGTERM
 
 
 def test_workers_beside_each_other_take_one_gpu_each_in_turn(

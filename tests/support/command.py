@@ -95,7 +95,7 @@ def end(process: subprocess.Popen[Any]) -> None:
             pipe.close()
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 240) -> Result:
+def finish(process: subprocess.Popen[str], timeout: float = 600) -> Result:
     """Waits for its end; the limit only keeps a broken test from hanging."""
     out, err = process.communicate(timeout=timeout)
     return Result(process.returncode, out, err)
