@@ -6,13 +6,14 @@ BIN    := $(VENV)/bin
 TRIALS ?= 200
 export OMP_NUM_THREADS = 1
 
-.PHONY: help search test faults check format lint types docs bench bench-gpu bench-search clean
+.PHONY: help search test thorough faults check format lint types docs bench bench-gpu bench-search clean
 
 help:
 	@echo "make search   install into $(VENV) and run a real search of $(TRIALS) trials on handwritten digits"
-	@echo "make test     install and run the tests, those against a real PostgreSQL included"
+	@echo "make test     install and run the tests, those against a real PostgreSQL included (tests/README.md)"
+	@echo "make thorough run all of them, with all random examples"
 	@echo "make faults   kill, freeze and fill what a search needs, in full; write docs/reliability.md"
-	@echo "make check    what CI runs: format, lint, types, tests"
+	@echo "make check    what CI runs: format, lint, types, make thorough"
 	@echo "make docs     write docs/commands.md from the commands"
 	@echo "make bench    measure speed against what people write by hand: docs/speed.md (an hour)"
 	@echo "make bench-gpu   all that is claimed of a GPU, in one command"
@@ -40,8 +41,14 @@ search: $(VENV)/.search
 	$(BIN)/search launch --trials $(TRIALS) --data digits --max-macs 4_000_000 --out best.json --report report.html
 	$(BIN)/search verify best.json
 
+# Three processes on two cores: tests of faults wait for much of their time.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist worksteal
+
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2
+	$(PYTEST)
+
+thorough: $(VENV)/.dev
+	$(PYTEST) --thorough
 
 # In full, one after another, for the figures of docs/reliability.md: best as root, on an idle machine.
 faults: $(VENV)/.dev
@@ -61,7 +68,7 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
-check: lint types test
+check: lint types thorough
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/render.py

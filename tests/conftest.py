@@ -10,10 +10,11 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
+import command
+import examples
 import faults
 import psycopg
 import pytest
-from command import run
 from faults import Figures, Search
 from postgres_server import NoPostgres, Postgres
 from sqlalchemy import Engine
@@ -24,17 +25,49 @@ from trainer.data import dataset as datasets
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", choices=("short", "full"), default="short", help="How many faults, how long")
+    parser.addoption(
+        "--thorough", action="store_true", help="All tests and all random examples, as `make check`"
+    )
     parser.addoption("--faults-json", type=Path, metavar="FILE", help="Add the figures of each fault here")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    examples.THOROUGH = is_thorough(config)
+
+
+def is_thorough(config: pytest.Config) -> bool:
+    """Whether everything is to run (tests/README.md says what `make test` leaves out, and why)."""
+    return bool(config.getoption("--thorough") or config.getoption("--faults") == "full")
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is marked as thorough takes long and says little more: only `make faults` runs it."""
-    if config.getoption("--faults") == "full":
-        return
-    left_out = [item for item in items if item.get_closest_marker("thorough")]
-    if left_out:
+    """Leaves out what is marked as thorough, and deals out what takes long."""
+    if not is_thorough(config):
+        left_out = [item for item in items if item.get_closest_marker("thorough")]
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+    items[:] = dealt(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
+
+
+def dealt(items: list[pytest.Item], hands: int) -> list[pytest.Item]:
+    """An equal part for each process of pytest-xdist, what takes long first: the end is then short work.
+
+    `--dist worksteal` deals out one part after another, and the rest of a part to whoever is done. Short ones
+    stay beside those of their file, for which a module's fixtures are made once.
+    """
+    long = [item for item in items if item.get_closest_marker("faults") or item.get_closest_marker("slow")]
+    among = set(long)
+    short = [item for item in items if item not in among]
+    cuts = [len(short) * hand // hands for hand in range(hands + 1)]
+    return [item for hand in range(hands) for item in long[hand::hands] + short[cuts[hand] : cuts[hand + 1]]]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_running() -> Iterator[None]:
+    """Ends and waits for each process that a test started and, having failed perhaps, did not wait for."""
+    yield
+    command.end_all()
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +106,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=["postgres", pytest.param("sqlite", marks=pytest.mark.thorough)])
 def faulty_url(request: pytest.FixtureRequest) -> str:
-    """For long tests: both in `make faults`, PostgreSQL alone in `make test`."""
+    """For long tests: both under --thorough, PostgreSQL alone in `make test`."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
 
@@ -143,4 +176,4 @@ def keep(pytestconfig: pytest.Config) -> Callable[[Figures], None]:
 @pytest.fixture
 def check(capsys: pytest.CaptureFixture[str]) -> Callable[..., object]:
     """The command `search`, in this process."""
-    return partial(run, capsys)
+    return partial(command.run, capsys)

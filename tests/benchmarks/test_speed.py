@@ -30,6 +30,7 @@ def test_the_page_says_what_was_measured() -> None:
         assert f"<!-- {name} -->" in page
 
 
+@pytest.mark.thorough
 def test_the_benchmark_of_a_gpu_runs_its_whole_path_on_a_cpu(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
     said = run("gpu", "--quick", "--data", "digits", "--data-dir", tmp_path, "--json", out)
@@ -103,6 +104,7 @@ def test_shares_of_the_limit_are_of_the_larger_one_in_the_same_turn() -> None:
     assert rows["slim float32"] == {"what": "slim float32", "flops": 5.0, "share": 0.25}
 
 
+@pytest.mark.thorough
 def test_what_a_brief_score_is_worth_runs_and_goes_on_where_it_was_broken_off(tmp_path: Path) -> None:
     out, found = tmp_path / "brief.jsonl", tmp_path / "brief.json"
     words = ["brief", "--data", "digits", "--data-dir", tmp_path, "--networks", 4, "--epochs", 2]
@@ -149,6 +151,7 @@ def test_a_brief_score_is_judged_by_what_the_long_training_gave() -> None:
     assert short["setting"] == "2 epochs, 50% of the images, 16 x 16 pixels"
 
 
+@pytest.mark.thorough
 def test_a_start_is_timed_and_its_memory_weighed(tmp_path: Path) -> None:
     out = tmp_path / "start.json"
     words = ["--data", "digits", "--data-dir", tmp_path, "--rounds", "1", "--seconds", "20"]
@@ -160,6 +163,7 @@ def test_a_start_is_timed_and_its_memory_weighed(tmp_path: Path) -> None:
     assert all(moment in said for moment in start.MOMENTS)
 
 
+@pytest.mark.thorough
 def test_habits_are_compared_by_pairs_with_the_default(tmp_path: Path) -> None:
     out, found = tmp_path / "records.jsonl", tmp_path / "records.json"
     words = ["--data", "digits", "--data-dir", tmp_path, "--networks", 2, "--seeds", 1, "--epochs", 1]

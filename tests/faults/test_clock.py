@@ -65,6 +65,7 @@ def test_a_worker_whose_clock_jumps_loses_no_trial(
     keep(search.settle(check, "a worker's clock jumps by days", asked))
 
 
+@pytest.mark.thorough
 def test_a_machine_whose_clock_jumps_still_reaches_the_number(
     clock: tuple[Path, dict[str, str]],
     sqlite_url: str,

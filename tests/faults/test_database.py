@@ -128,6 +128,7 @@ def test_a_server_frozen_for_longer_than_a_lease_takes_no_trial_away(
     assert search.interrupted() == 0
 
 
+@pytest.mark.thorough
 def test_connections_that_are_terminated_are_made_again(
     server: Postgres,
     search_on: Callable[..., Search],
@@ -144,6 +145,7 @@ def test_connections_that_are_terminated_are_made_again(
     keep(search.settle(check, "all connections terminated, again and again", asked))
 
 
+@pytest.mark.thorough
 def test_a_cut_cable_costs_nothing(
     server: Postgres,
     proxy: Proxy,
@@ -256,6 +258,7 @@ def trust(server: Postgres) -> None:
     server.process.send_signal(signal.SIGHUP)
 
 
+@pytest.mark.thorough
 def test_a_server_with_too_many_connections_is_waited_for(
     search_on: Callable[..., Search], check: Callable[..., Any], keep: Callable[[Figures], None], full: bool
 ) -> None:
@@ -305,6 +308,7 @@ def occupy(server: Postgres) -> list[psycopg.Connection[Any]]:
     return taken
 
 
+@pytest.mark.thorough
 def test_statements_that_time_out_are_tried_again(
     server: Postgres,
     search_on: Callable[..., Search],
@@ -351,6 +355,7 @@ def test_a_server_that_stays_away_ends_the_search_with_its_spool_kept(
     keep(figures)
 
 
+@pytest.mark.thorough
 def test_a_second_ctrl_c_ends_without_the_database(
     server: Postgres, search_on: Callable[..., Search], check: Callable[..., Any]
 ) -> None:

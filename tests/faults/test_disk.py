@@ -110,6 +110,7 @@ def test_a_disk_that_stays_full_ends_the_search_and_the_next_goes_on(
     keep(search.settle(check, "disk full under the database, for longer than the timeout", 10))
 
 
+@pytest.mark.thorough
 def test_a_full_disk_under_postgresql_is_waited_for(
     small_disk: Path,
     server: Postgres,
@@ -138,6 +139,7 @@ def test_a_full_disk_under_postgresql_is_waited_for(
     keep(search.settle(check, "disk full under the database, then free again", asked))
 
 
+@pytest.mark.thorough
 def test_a_full_disk_under_logs_checkpoints_and_spool_costs_no_trial(
     small_disk: Path,
     server: Postgres,

@@ -16,14 +16,14 @@ pytestmark = pytest.mark.faults
 
 
 def test_workers_killed_again_and_again_cost_no_trial(
-    database_url: str,
+    faulty_url: str,
     search_on: Callable[..., Search],
     check: Callable[..., Any],
     keep: Callable[[Figures], None],
     full: bool,
 ) -> None:
     kills, trials = (50, 200) if full else (8, 30)
-    search = search_on(database_url)
+    search = search_on(faulty_url)
     search.orders(seconds=0.15)  # so that there are trials left for the last kill
     launcher = search.launch(trials, workers=3)
     killer = Killer(search, launcher, seed=1)

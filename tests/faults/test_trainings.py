@@ -80,6 +80,7 @@ def test_without_memory_a_training_is_tried_again_at_half_the_batch(
     keep(search.settle(check, "a training that eats all memory once", 8))
 
 
+@pytest.mark.thorough
 def test_workers_leave_a_device_whose_memory_is_short_until_one_is_left(
     sqlite_url: str, search_on: Callable[..., Search]
 ) -> None:
@@ -133,6 +134,7 @@ def test_a_training_that_hangs_is_timed_out(
     keep(search.settle(check, "a training that hangs", asked))
 
 
+@pytest.mark.thorough
 def test_a_network_that_kills_every_worker_is_given_up_after_three_attempts(
     sqlite_url: str,
     search_on: Callable[..., Search],

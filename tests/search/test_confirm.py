@@ -1,16 +1,14 @@
 """The best of a study are trained to the end, and the brief scores are held against the full ones."""
 
 import json
-import os
-import subprocess
-import sys
-import time
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command import ROOT, finish, run, start
+from command import finish, python, run, start
+from faults import wait_until
 from scipy import stats
 
 from search.study.statistics import Correlation, Interval, correlation
@@ -75,26 +73,30 @@ def test_a_dozen_reaches_from_the_best_to_the_worst() -> None:
     assert confirm.spaced(rows, 0) == []
 
 
+PARENT = """
+from pathlib import Path
+from search.machine import devices
+from search.training import parallel
+given = ("net.json", "--data", "digits", "--data-dir", "data", "--epochs", "10000", "--out", "out")
+work = parallel.TrainingProcess("one", given, Path("log.txt"))
+parallel.run([work], devices.slots("none", 1), "sqlite:///s.db", print)
+"""
+
+
 @pytest.mark.slow
-def test_trainings_beside_each_other_end_with_the_one_who_started_them(tmp_path: Path) -> None:
+def test_trainings_beside_each_other_end_with_the_one_who_started_them(tmp_path: Path, digits: Path) -> None:
     (tmp_path / "net.json").write_text(
         '{"channels": 1, "image_size": 8, "stem": {"width": 4}, "stages": [{"blocks": 1, "width": 4}]}'
     )
-    script = """
-from pathlib import Path
-from search import crew, devices
-given = ("net.json", "--data", "digits", "--data-dir", "data", "--epochs", "10000", "--out", "out")
-work = crew.Work("one", given, Path("log.txt"))
-crew.run([work], devices.slots("none", 1), "sqlite:///s.db", print)
-"""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    parent = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, env=environment)
+    shutil.copytree(digits, tmp_path / "data")
+    parent = python("-c", PARENT, cwd=tmp_path)
     log = tmp_path / "log.txt"
-    deadline = time.monotonic() + 240
-    while not (log.exists() and "epoch 1/" in log.read_text()):
-        assert parent.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+
+    def trains() -> bool:
+        return parent.poll() is not None or (log.exists() and "epoch 1/" in log.read_text())
+
+    wait_until(trains, "a first epoch")
     parent.terminate()
-    assert parent.wait(60) == 143
+    ended = finish(parent)
+    assert ended.code == 143, ended.err
     assert "goes on from" in log.read_text(), "it was told to end, and waited for"

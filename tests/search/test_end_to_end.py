@@ -1,15 +1,20 @@
-"""Whole searches on real images with real worker processes, on SQLite and on PostgreSQL."""
+"""Whole searches with real worker processes, on SQLite and on PostgreSQL.
+
+The first trains real images. The others are about processes and books: their trainings are stand-ins that
+take as long as they are told to (tests/support/fake_training), and no process loads torch.
+"""
 
 import json
 import os
+import shutil
 import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from command import Result, finish, run, start
+from command import Result, fake_training, finish, run, start
+from faults import wait_until
 from optuna.trial import TrialState
 from sqlalchemy import Engine, text
 
@@ -17,19 +22,24 @@ from search.optuna_adapter import study as optuna_study
 from search.study.config import StudyConfig
 from storage import candidates, database, leases, studies
 from storage.records import TRAINED, State
-from trainer.data import dataset as datasets
 
 SMALL = ("--data", "digits", "--train-images", 200, "--max-macs", 300_000, "--gpus", "none")
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory of its own, with the digits at hand but their test images gone for good."""
     monkeypatch.setenv("SEARCH_DATA_DIR", str(tmp_path / "data"))
-    digits = datasets.load("digits", tmp_path / "data")
-    for file in digits.cache.glob("test-*"):
-        file.unlink()
+    shutil.copytree(digits, tmp_path / "data")
     return tmp_path
+
+
+SLOW, QUICK = 0.25, 0.005  # seconds a batch: long enough to be met in training on a busy machine, and no time
+
+
+def trainings(place: Path, seconds: float) -> dict[str, str]:
+    """The environment of a search whose trainings, from now on, take so long a batch, of four an epoch."""
+    return {"SEARCH_DATA_DIR": str(place / "data")} | fake_training(place / "training", seconds)
 
 
 @contextmanager
@@ -60,6 +70,7 @@ def require_books_agree(url: str, trials: int) -> dict[State, int]:
     return tally
 
 
+@pytest.mark.slow
 def test_a_search_finds_keeps_shows_and_exports(
     place: Path, database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,6 +91,7 @@ def test_a_search_finds_keeps_shows_and_exports(
             *store,
             *leave,
             cwd=place,
+            SEARCH_DATA_DIR=str(place / "data"),
         )
     )
     assert launched.code == 0, launched.err
@@ -141,16 +153,6 @@ def require_plain_sql(url: str) -> None:
         assert all(reason for _, _, reason in connection.execute(text(ended)))
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
-    """Polls: what is awaited happens in other processes."""
-    pause = threading.Event()
-    for _ in range(int(seconds / 0.05)):
-        if condition():
-            return
-        pause.wait(0.05)
-    raise AssertionError("what was awaited did not happen")
-
-
 def in_training(url: str) -> bool:
     """Whether a trial has stored an epoch and has many to go."""
     if database.absent(url):
@@ -166,7 +168,8 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def test_a_killed_worker_costs_no_trial(place: Path, database_url: str) -> None:
+@pytest.mark.slow
+def test_a_killed_worker_costs_no_trial(place: Path, faulty_url: str) -> None:
     launcher = start(
         "launch",
         "--trials",
@@ -179,26 +182,29 @@ def test_a_killed_worker_costs_no_trial(place: Path, database_url: str) -> None:
         "none",
         *SMALL,
         "--storage",
-        database_url,
+        faulty_url,
         cwd=place,
+        **trainings(place, SLOW),
     )
-    wait_until(lambda: in_training(database_url))
+    wait_until(lambda: in_training(faulty_url), "a training")
     (worker,) = children(launcher.pid)
+    trainings(place, QUICK)
     os.kill(worker, signal.SIGKILL)
     ended = finish(launcher)
     assert ended.code == 0, ended.err
-    tally = require_books_agree(database_url, 2)
+    tally = require_books_agree(faulty_url, 2)
     assert tally[State.LOST] == 1
-    with opened(database_url) as (engine, record):
+    with opened(faulty_url) as (engine, record):
         lost, retried = candidates.candidates(engine, record.id)[:2]
     assert (lost.state, retried.attempt, retried.seed) == (State.LOST, 2, lost.seed)
     assert retried.fingerprint == lost.fingerprint
 
 
+@pytest.mark.slow
 def test_ctrl_c_drains_and_the_search_goes_on_later(place: Path, sqlite_url: str) -> None:
     flags = ("--epochs", 10, "--workers", 2, "--study", "night", *SMALL, "--storage", sqlite_url)
-    launcher = start("launch", "--trials", 40, *flags, cwd=place)
-    wait_until(lambda: in_training(sqlite_url))
+    launcher = start("launch", "--trials", 40, *flags, cwd=place, **trainings(place, 0.05))
+    wait_until(lambda: in_training(sqlite_url), "a training")
     launcher.send_signal(signal.SIGINT)
     ended = finish(launcher)
     assert ended.code == 130
@@ -209,11 +215,13 @@ def test_ctrl_c_drains_and_the_search_goes_on_later(place: Path, sqlite_url: str
     trained = sum(first[state] for state in TRAINED)
     assert 1 <= trained < 40
     assert first[State.CANCELLED] == first[State.RUNNING] == 0
-    resumed = finish(start("launch", "--trials", trained + 2, *flags, cwd=place))
+    quick = trainings(place, QUICK)
+    resumed = finish(start("launch", "--trials", trained + 2, *flags, cwd=place, **quick))
     assert resumed.code == 0, resumed.err
     require_books_agree(sqlite_url, trained + 2)
 
 
+@pytest.mark.thorough  # tests/faults/test_processes.py does it to stand-ins
 @pytest.mark.parametrize(("told", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_second_signal_ends_at_once_and_leaves_nothing_running(
     place: Path, sqlite_url: str, told: signal.Signals, code: int
@@ -233,7 +241,7 @@ def test_a_second_signal_ends_at_once_and_leaves_nothing_running(
         sqlite_url,
         cwd=place,
     )
-    wait_until(lambda: in_training(sqlite_url))
+    wait_until(lambda: in_training(sqlite_url), "a training")
     workers = children(launcher.pid)
     launcher.send_signal(told)
     assert launcher.stderr is not None
@@ -247,6 +255,7 @@ def test_a_second_signal_ends_at_once_and_leaves_nothing_running(
     assert tally[State.CANCELLED] >= 1
 
 
+@pytest.mark.slow
 def test_time_that_is_up_ends_short_with_what_there_is(place: Path, sqlite_url: str) -> None:
     ended = finish(
         start(
@@ -263,6 +272,7 @@ def test_time_that_is_up_ends_short_with_what_there_is(place: Path, sqlite_url: 
             "--storage",
             sqlite_url,
             cwd=place,
+            **trainings(place, 0.1),
         )
     )
     assert ended.code == 4, ended.err
@@ -273,7 +283,8 @@ def test_another_budget_space_or_data_for_a_study_that_exists_is_refused(
     place: Path, sqlite_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ("--storage", sqlite_url, "--study", "first", "--trials", 1, *SMALL)
-    assert finish(start("launch", *flags, "--epochs", 1, "--workers", 1, cwd=place)).code == 0
+    quick = trainings(place, QUICK)
+    assert finish(start("launch", *flags, "--epochs", 1, "--workers", 1, cwd=place, **quick)).code == 0
     space = place / "space.toml"
     space.write_text("depth = [2]\n")
     for changed, named in (
@@ -290,15 +301,16 @@ def test_another_budget_space_or_data_for_a_study_that_exists_is_refused(
         assert named in result.one_line
 
 
-def test_workers_elsewhere_do_the_work_of_a_launcher_without_any(place: Path, database_url: str) -> None:
-    store = {"SEARCH_STORAGE": database_url}
+@pytest.mark.slow
+def test_workers_elsewhere_do_the_work_of_a_launcher_without_any(place: Path, faulty_url: str) -> None:
+    store = {"SEARCH_STORAGE": faulty_url} | trainings(place, QUICK)
     launcher = start("launch", "--trials", 3, "--epochs", 1, "--workers", 0, *SMALL, cwd=place, **store)
-    wait_until(lambda: _launched(database_url))
+    wait_until(lambda: _launched(faulty_url), "a study")
     worker = start("worker", cwd=place, CUDA_VISIBLE_DEVICES="", **store)
     assert finish(worker).code == 0
     ended = finish(launcher)
     assert ended.code == 0, ended.err
-    require_books_agree(database_url, 3)
+    require_books_agree(faulty_url, 3)
 
 
 def _launched(url: str) -> bool:
@@ -311,40 +323,44 @@ def _launched(url: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_an_order_reaches_the_workers_and_resume_goes_on(
-    place: Path, database_url: str, capsys: pytest.CaptureFixture[str]
+    place: Path, faulty_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = ("--storage", database_url)
+    store = ("--storage", faulty_url)
     flags = ("--epochs", 60, "--workers", 1, "--pruner", "none", "--lease", "2s", *SMALL)
-    launcher = start("launch", "--trials", 2, *flags, *store, cwd=place)
-    wait_until(lambda: in_training(database_url))
+    launcher = start("launch", "--trials", 2, *flags, *store, cwd=place, **trainings(place, SLOW))
+    wait_until(lambda: in_training(faulty_url), "a training")
     assert run(capsys, "stop", "--now", *store).code == 0
     ended = finish(launcher)
     assert ended.code == 4, ended.err
     assert "`search resume" in ended.err
-    with opened(database_url) as (engine, record):
+    with opened(faulty_url) as (engine, record):
         assert candidates.tally(engine, record.id)[State.CANCELLED] == 1
-    resumed = finish(start("resume", "--workers", 1, "--gpus", "none", *store, cwd=place))
+    quick = trainings(place, QUICK)
+    resumed = finish(start("resume", "--workers", 1, "--gpus", "none", *store, cwd=place, **quick))
     assert resumed.code == 0, resumed.err
-    require_books_agree(database_url, 2)
+    require_books_agree(faulty_url, 2)
     assert run(capsys, "db", "check", *store).code == 0
 
 
+@pytest.mark.slow
 def test_a_paused_study_waits_and_goes_on_where_it_was(
     place: Path, sqlite_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = ("--storage", sqlite_url)
     flags = ("--epochs", 30, "--workers", 1, "--pruner", "none", *SMALL)
-    launcher = start("launch", "--trials", 2, *flags, *store, cwd=place)
-    wait_until(lambda: in_training(sqlite_url))
+    launcher = start("launch", "--trials", 2, *flags, *store, cwd=place, **trainings(place, 0.1))
+    wait_until(lambda: in_training(sqlite_url), "a training")
     assert run(capsys, "pause", *store).code == 0
 
     def waits() -> bool:
         with opened(sqlite_url) as (engine, record):
             return not leases.running(engine, record.id)
 
-    wait_until(waits)
+    wait_until(waits, "a pause")
     assert launcher.poll() is None
+    trainings(place, QUICK)
     assert "go on" in run(capsys, "resume", *store).out
     ended = finish(launcher)
     assert ended.code == 0, ended.err

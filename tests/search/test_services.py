@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from command import end, fake_training
 from postgres_server import NoPostgres, Postgres
 
 from search.machine.gpu_pinning import pinned
@@ -20,19 +21,18 @@ SMALL = ("--data", "digits", "--epochs", "1", "--max-macs", "200k")
 
 
 @contextmanager
-def started(*arguments: str, url: str) -> Iterator[subprocess.Popen[str]]:
+def started(*arguments: str, url: str, **more: str) -> Iterator[subprocess.Popen[str]]:
     """The command `search`, with its log lines to read."""
     process = subprocess.Popen(
         [sys.executable, "-m", "search", *arguments],
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"SEARCH_STORAGE": url, "CUDA_VISIBLE_DEVICES": ""},
+        env=os.environ | {"SEARCH_STORAGE": url, "CUDA_VISIBLE_DEVICES": ""} | more,
     )
     try:
         yield process
     finally:
-        process.kill()
-        process.communicate()
+        end(process)
 
 
 def line_with(process: subprocess.Popen[str], words: str) -> str:
@@ -69,20 +69,21 @@ def test_a_following_worker_waits_for_the_database_and_outlives_its_restart(
     stopped_server: Postgres, tmp_path: Path
 ) -> None:
     server, data_dir = stopped_server, ("--data-dir", str(tmp_path))
+    quick = fake_training(tmp_path / "training", seconds=0.01)
     launch = ("launch", "--trials", "1", "--workers", "0", *SMALL, *data_dir)
-    with started("worker", "--follow", *data_dir, url=server.url()) as worker:
+    with started("worker", "--follow", *data_dir, url=server.url(), **quick) as worker:
         line_with(worker, "waits: cannot use")
         server.start()
         for name in ("before", "after"):
-            with started(*launch, "--study", name, url=server.url()) as launcher:
+            with started(*launch, "--study", name, url=server.url(), **quick) as launcher:
                 line_with(worker, f"works on {name}")
-                assert launcher.wait(120) == 0
+                assert launcher.wait(600) == 0
             server.stop()
             line_with(worker, "lost the database")
             line_with(worker, "waits: cannot use")
             server.start()
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(30) == 128 + signal.SIGTERM
+        assert worker.wait(600) == 128 + signal.SIGTERM
 
 
 def test_workers_beside_each_other_take_one_gpu_each_in_turn(

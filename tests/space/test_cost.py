@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from examples import examples
 from hypothesis import given, settings
 from space_samples import CALM, architectures
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ def listed(network: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in network.named_modules() if isinstance(module, kinds)}
 
 
-@settings(CALM, max_examples=2_000)
+@settings(CALM, max_examples=examples(2_000))
 @given(architectures())
 def test_the_closed_form_the_table_and_the_built_network_agree_to_the_digit(
     architecture: Architecture,
@@ -32,7 +33,7 @@ def test_the_closed_form_the_table_and_the_built_network_agree_to_the_digit(
     assert list(counts.items()) == [(row.name, row.parameters) for row in table]
 
 
-@settings(CALM, max_examples=500)
+@settings(CALM, max_examples=examples(500))
 @given(architectures())
 def test_shapes_and_multiply_accumulates_are_those_of_a_forward_pass(architecture: Architecture) -> None:
     network, seen = model.build(architecture).eval(), dict[str, tuple[int, int, int]]()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from examples import examples
 from hypothesis import example, given, settings, strategies as st
 from space_samples import CALM, architectures
 from torch import Tensor
@@ -177,7 +178,7 @@ def _shuffled(value: Any, dice: random.Random) -> Any:
 EVEN_POOL = MaxPool(kernel=2, stride=1, padding=1)  # makes two pixels of one
 
 
-@settings(CALM, max_examples=300)
+@settings(CALM, max_examples=examples(300))
 @example(net(image_size=1, stem=Stem(width=8, max_pool=EVEN_POOL)))
 @given(architectures())
 def test_the_canonical_document_builds_the_same_network(architecture: Architecture) -> None:

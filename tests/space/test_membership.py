@@ -4,6 +4,7 @@ from typing import Any
 
 import optuna
 import pytest
+from examples import examples
 from hypothesis import given, settings, strategies as st
 from space_samples import CALM, TASKS, Dice, architectures, spaces
 
@@ -40,7 +41,7 @@ def test_a_published_network_lies_inside_the_default_space_and_is_made_exactly_b
                for name, value in answers.items())  # fmt: skip
 
 
-@settings(CALM, max_examples=300)
+@settings(CALM, max_examples=examples(300))
 @given(spaces(), TASKS, st.integers(10**4, 10**7), st.integers(0, 2**32))
 def test_whatever_is_proposed_lies_inside_and_its_own_suggestions_make_it(
     space: SearchSpace, task: Task, limit: int, seed: int
@@ -59,7 +60,7 @@ def test_whatever_is_proposed_lies_inside_and_its_own_suggestions_make_it(
         assert answers and all(reason.startswith("budget_share: ") for reason in answers)
 
 
-@settings(CALM, max_examples=300)
+@settings(CALM, max_examples=examples(300))
 @given(spaces(), architectures())
 def test_a_network_that_is_called_inside_is_made_and_one_outside_is_told_where(
     space: SearchSpace, network: Architecture

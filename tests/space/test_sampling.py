@@ -4,6 +4,7 @@ import math
 
 import optuna
 import pytest
+from examples import examples
 from hypothesis import given, settings, strategies as st
 from space_samples import CALM, TASKS, Dice, spaces
 
@@ -17,7 +18,7 @@ from space.space import IntRange, SearchSpace, StageKnobs, Task, WidthKnob, fits
 SEEDS = st.integers(0, 2**32)
 COUNTS = st.integers(3, 9).flatmap(lambda digits: st.integers(10 ** (digits - 1), 10**digits))
 BUDGETS = st.builds(Budget, max_parameters=COUNTS, max_macs=st.none() | COUNTS)
-MANY = settings(CALM, max_examples=200)
+MANY = settings(CALM, max_examples=examples(200))
 
 
 def grain_of(space: SearchSpace, architecture: Architecture) -> int:
@@ -160,7 +161,7 @@ def test_ranges_and_counts_beyond_all_measure_neither_overflow_nor_hang(
     assert all(stage.width <= 65_536 for stage in architecture.stages)
 
 
-@settings(CALM, max_examples=100)
+@settings(CALM, max_examples=examples(100))
 @given(spaces(), TASKS, SEEDS)
 def test_the_answers_that_a_study_keeps_give_the_same_network_again(
     space: SearchSpace, task: Task, seed: int
@@ -174,7 +175,7 @@ def test_the_answers_that_a_study_keeps_give_the_same_network_again(
     assert sampling.propose(space, budget, task, fixed) == architecture
 
 
-@settings(CALM, max_examples=20)
+@settings(CALM, max_examples=examples(20))
 @given(spaces(), TASKS)
 def test_optuna_takes_every_question_without_a_warning(space: SearchSpace, task: Task) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))

@@ -28,7 +28,7 @@ MARK = "FAULT_MARK"
 SMALL = ("--data", "digits", "--train-images", 200, "--max-macs", 300_000, "--gpus", "none")
 FAST = ("--epochs", 3, "--sampler", "random", "--pruner", "none", *SMALL)
 POLL_SECONDS = 0.1
-GIVE_UP_SECONDS = 300.0  # only keeps a broken test from hanging
+GIVE_UP_SECONDS = 600.0  # only keeps a broken test from hanging
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = GIVE_UP_SECONDS) -> None:

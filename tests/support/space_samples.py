@@ -3,6 +3,7 @@
 import random
 from typing import Any
 
+from examples import examples
 from hypothesis import HealthCheck, settings, strategies as st
 
 from space.architecture import (
@@ -32,7 +33,7 @@ from space.space import (
 )
 
 # A busy machine is no failure: neither a slow draw nor a slow example.
-CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=examples(100))
 
 WIDTHS = st.integers(1, 24)
 KERNELS = st.sampled_from((1, 3, 5, 7))

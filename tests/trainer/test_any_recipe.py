@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from examples import examples
 from hypothesis import HealthCheck, given, settings, strategies as st
 from recipe_samples import noise, recipes
 from space_samples import architectures
@@ -25,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=examples(60), suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_two_steps_of_any_recipe_leave_the_loss_of_any_network_finite(
     precision: str, folder: Path, data: st.DataObject
@@ -164,3 +165,19 @@ def test_gradients_are_whole_where_a_stride_is_wider_than_the_map(size: int, str
             y = ours(x)
         y.float().sum().backward()
         assert bool(ours.weight.grad.isfinite().all())  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("channels", "stride"), [(2, 3), (4, 2), (12, 2), (8, 2)])
+def test_a_1x1_convolution_with_a_stride_has_the_gradient_of_the_pixels_it_looks_at(
+    channels: int, stride: int
+) -> None:
+    """oneDNN writes beyond this gradient where channels are no multiple of 8, on a CPU without AVX-512."""
+    ours = model.Convolution(channels, 8, 1, stride, bias=False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = torch.randn(4, channels, 9, 9).to(memory_format=torch.channels_last)
+    for _ in range(20):
+        ours.weight.grad = None
+        ours(x).square().sum().backward()
+    seen = x[:, :, ::stride, ::stride].double()
+    weight = ours.weight.detach().double().requires_grad_()
+    torch.nn.functional.conv2d(seen, weight).square().sum().backward()
+    assert torch.allclose(ours.weight.grad.double(), weight.grad, rtol=1e-4)  # type: ignore[union-attr,arg-type]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from examples import examples
 from hypothesis import given, settings, strategies as st
 from recipe_samples import recipes
 
@@ -97,7 +98,7 @@ def test_every_data_set_has_a_brief_and_a_full_recipe_that_fit_its_images(known:
 steps = st.integers(1, 500).flatmap(lambda total: st.tuples(st.integers(0, total - 1), st.just(total)))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=examples(100))
 @given(steps, st.sampled_from(["one_cycle", "cosine"]), st.floats(0, 0.99))
 def test_the_rate_is_positive_and_never_above_its_peak(
     at: tuple[int, int], schedule: str, warm_up: float
@@ -263,7 +264,7 @@ def test_a_recipe_that_was_stored_before_there_were_optimizers_still_loads() -> 
 
 
 def test_any_recipe_survives_json() -> None:
-    @settings(deadline=None, max_examples=50)
+    @settings(deadline=None, max_examples=examples(50))
     @given(recipes(32, 3))
     def holds(recipe: Recipe) -> None:
         assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from examples import examples
 from hypothesis import given, settings, strategies as st
 from torch.optim import lr_scheduler
 
@@ -169,7 +170,7 @@ KINDS: list[dict[str, Any]] = [
 ]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=examples(100))
 @given(
     st.sampled_from(KINDS),
     st.sampled_from(["step", "epoch"]),
