@@ -10,8 +10,8 @@ from typing import Any
 
 import optuna
 import pytest
-from bench_samples import FakeTraining, make_bench, make_plan, make_study
 from optuna.trial import TrialState
+from worker_samples import FakeTraining, make_context, make_plan, make_study
 
 from search import settings
 from search.optuna_adapter import (
@@ -58,9 +58,9 @@ def searched(url: str, folder: Path, pruner: PrunerName) -> tuple[list[Any], lis
     plan = make_plan(sampler="tpe", pruner=pruner, epochs=6)
     engine, record = make_study(url, plan, TRIALS)
     with optuna_study.open_study(url, record.name, plan) as opened:
-        bench = make_bench(opened, engine, record, FakeTraining(epochs=6, before=some_fail), plan, folder)
+        context = make_context(opened, engine, record, FakeTraining(epochs=6, before=some_fail), plan, folder)
         while isinstance(claim := leases.claim(engine, record.id, "one", 60.0), Claim):
-            worker_trial.run(bench, claim)
+            worker_trial.run(context, claim)
         told = [[getattr(one, name) for name in COMPARED] for one in opened.get_trials()]
         rows = candidates.candidates(engine, record.id)
         kept = [(row.number, row.state, row.fingerprint, row.accuracy, row.reason) for row in rows]

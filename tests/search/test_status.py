@@ -1,8 +1,8 @@
 """What `search status` says of a study."""
 
 import pytest
-from bench_samples import make_plan, make_study
 from command import run
+from worker_samples import make_plan, make_study
 
 
 @pytest.mark.parametrize(
