@@ -85,6 +85,10 @@ class Stage(Document):
     shortcut_kernel: Kernel = 1
     growth: Literal["step", "linear"] = "step"
 
+    def __str__(self) -> str:
+        """Blocks, width and kernel, for tables: 3x64/k3, or 3x..64/k3 where every block grows."""
+        return f"{self.blocks}x{'..' if self.growth == 'linear' else ''}{self.width}/k{self.kernel}"
+
     def widths(self, before: int) -> tuple[int, ...]:
         """Channels that each block puts out, after `before` channels; a half goes up."""
         if self.growth == "step":
@@ -153,6 +157,14 @@ class Block(Document):
     def linear(self) -> bool:
         """Whether the last activation of a block is left out, and stands after the last stage instead."""
         return self.preactivation or self.kind == "inverted"
+
+    def __str__(self) -> str:
+        """The kind, for tables: nothing for basic, "bottleneck/2 in 32 groups", "inverted x6"."""
+        times = self.expansion or EXPANSION[self.kind]
+        groups = f" in {self.groups} groups" if self.groups > 1 else ""
+        return {"basic": "", "bottleneck": f"bottleneck/{times}{groups}", "inverted": f"inverted x{times}"}[
+            self.kind
+        ]
 
     def inner(self, inputs: int, width: int) -> int:
         """Channels between the convolutions of a block.

@@ -4,7 +4,8 @@ Reads an architecture document and a budget, writes nothing. Called by `search e
 
 A change is of the document alone, and whether it fits is asked of `space/budget.py`. It knows no search space
 and no accuracy: near means that most of the budget is still used. Widths, blocks, kernels and expansions are
-found by bisection, so each is the largest in the sense that one more does not fit. Kind, groups and growth of blocks stay as they are.
+found by bisection, so each is the largest in the sense that one more does not fit. The kind of blocks, their
+groups and the growth of stages stay as they are.
 """
 
 from collections.abc import Callable, Iterator
