@@ -1,44 +1,40 @@
 """The architecture document: a residual network as plain data, JSON in and out.
 
+Reads architecture files and exported documents (`load`), writes nothing. Everything else builds on it:
+`space/` makes and counts networks, `trainer/model.py` builds them, `search/` stores and prints them as JSON.
+
 A document says everything that is built and nothing about how it is trained. Two documents that build
 the same network have the same `fingerprint`. The vocabulary is that of He et al. (arXiv 1512.03385):
-stem, stages of blocks, shortcuts, head; `preactivation` orders a block as arXiv 1603.05027 does, and
-squeeze-and-excitation is that of arXiv 1709.01507. What a network costs is `space/cost.py`'s business.
+stem, stages of blocks, shortcuts, head. What stages and blocks mean, layer by layer, stands in
+`space/blocks.py`; what a network costs is `space/cost.py`'s business.
 """
 
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from space.blocks import (
+    EXPANSION,
+    MOST_BLOCKS as MOST_BLOCKS,
+    Block as Block,
+    BlockKind as BlockKind,
+    Kernel as Kernel,
+    Probability as Probability,
+    ShortcutKind as ShortcutKind,
+    SqueezeExcitation as SqueezeExcitation,
+    Stage as Stage,
+    Stride as Stride,
+    Width as Width,
+)
 from space.document import Document as Document, first_problem as first_problem, read
 from space.errors import ArchitectureError
 
-MOST_BLOCKS, MOST_STAGES = 1_000, 16
+MOST_STAGES = 16
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh"]
-
-
-def _odd(kernel: int) -> int:
-    if kernel % 2 == 0:
-        raise ValueError(f"kernel {kernel} is even; an odd one keeps the map's size with padding kernel//2")
-    return kernel
-
-
-Kernel = Annotated[int, Field(ge=1, le=63), AfterValidator(_odd)]
-Width = Annotated[int, Field(ge=1, le=65_536)]
-Stride = Annotated[int, Field(ge=1, le=8)]
-Probability = Annotated[float, Field(ge=0, lt=1)]
-
-
-class SqueezeExcitation(Document):
-    """Channel gate: pool, 1x1 convolution to `width // reduction` (at least 1), back, both biased."""
-
-    reduction: int = Field(16, ge=1, le=65_536)
-
-    def hidden(self, width: int) -> int:
-        return max(1, width // self.reduction)
 
 
 class MaxPool(Document):
@@ -65,28 +61,6 @@ class Stem(Document):
     bias: bool = False
     squeeze_excitation: SqueezeExcitation | None = None
     max_pool: MaxPool | None = None
-
-
-class Stage(Document):
-    """`blocks` residual blocks of one width; the first has the stride and, if the shape changes, a
-    shortcut of a `shortcut_kernel` convolution and BatchNorm. All other shortcuts are identities."""
-
-    blocks: int = Field(ge=1, le=MOST_BLOCKS)
-    width: Width
-    kernel: Kernel = 3
-    stride: Stride = 1
-    shortcut_kernel: Kernel = 1
-
-
-class Block(Document):
-    """What all blocks have in common. `dropout` is elementwise, after the first BatchNorm."""
-
-    convolutions: int = Field(2, ge=1, le=8)
-    preactivation: bool = False
-    residual: bool = True
-    bias: bool = False
-    dropout: Probability = 0.0
-    squeeze_excitation: SqueezeExcitation | None = None
 
 
 class TailConvolution(Document):
@@ -196,26 +170,33 @@ def map_after(size: int, stride: int) -> int:
 
 
 def canonical(architecture: Architecture) -> Architecture:
-    """The same network with every choice that makes no difference set to one value."""
-    block, maps = architecture.block, architecture.maps
+    """The same network with every choice that makes no difference set to one value.
+
+    A stage of linear growth becomes stages of one width each. Kinds of blocks are not turned into each other,
+    though degenerate ones can build alike: a pre-activated bottleneck of more groups than it has channels
+    outside can be the depthwise convolution of an inverted block.
+    """
+    block, maps = _canonical_residual(architecture), architecture.maps
     width, stages = architecture.stem.width, list[Stage]()
-    for stage, size in zip(architecture.stages, maps, strict=False):
-        stage = _canonical_stage(stage, size, width, block.residual)
+    pairs, reshaped = (
+        list[tuple[int, int]](),
+        False,
+    )  # inputs and width of every block that is unlike the last
+    for stage, size in _of_one_width(architecture):
+        stage = _canonical_stage(stage, size, width, block)
         reshapes = stage.stride != 1 or stage.width != width
+        reshaped = reshaped or reshapes
+        pairs += [(width, stage.width), (stage.width, stage.width)][: stage.blocks]
         if stages and not reshapes and stages[-1].kernel == stage.kernel:
             more = stages[-1].blocks + stage.blocks
             stages[-1] = stages[-1].model_copy(update={"blocks": more})
         else:
             stages.append(stage)
         width = stage.width
-    gate = block.squeeze_excitation
-    if gate:
-        gate = _canonical_gate(gate, {stage.width for stage in stages})
-        block = block.model_copy(update={"squeeze_excitation": gate})
     parts = {
         "stem": _canonical_stem(architecture.stem, architecture.image_size),
         "stages": tuple(stages),
-        "block": block,
+        "block": _canonical_block(block, pairs, reshaped),
         "tail": tuple(
             _with_stride(conv, min(conv.stride, size))
             for conv, size in zip(architecture.tail, maps[len(architecture.stages) :], strict=False)
@@ -225,6 +206,36 @@ def canonical(architecture: Architecture) -> Architecture:
     return architecture.model_copy(update=parts)
 
 
+def _of_one_width(architecture: Architecture) -> Iterator[tuple[Stage, int]]:
+    """Stages whose blocks all put out the same width, each with the side of the map before it."""
+    width = architecture.stem.width
+    for stage, size in zip(architecture.stages, architecture.maps, strict=False):
+        if stage.growth == "step":
+            yield stage, size
+        else:
+            for i, wider in enumerate(stage.widths(width)):
+                update = {
+                    "blocks": 1,
+                    "width": wider,
+                    "growth": "step",
+                    "stride": stage.stride if i == 0 else 1,
+                }
+                yield stage.model_copy(update=update), size if i == 0 else map_after(size, stage.stride)
+        width = stage.width
+
+
+def _canonical_residual(architecture: Architecture) -> Block:
+    """A network whose every block changes the shape, with shortcuts only where it stays, has none."""
+    block, width = architecture.block, architecture.stem.width
+    if not block.residual or block.shortcut != "identity":
+        return block
+    for stage, _ in _of_one_width(architecture):
+        if stage.blocks > 1 or (stage.stride == 1 and stage.width == width):
+            return block
+        width = stage.width
+    return block.model_copy(update={"residual": False})
+
+
 Strided = TypeVar("Strided", Stem, Stage, TailConvolution, MaxPool)
 
 
@@ -232,14 +243,40 @@ def _with_stride(part: Strided, stride: int) -> Strided:
     return part if part.stride == stride else part.model_copy(update={"stride": stride})
 
 
-def _canonical_stage(stage: Stage, size: int, width: int, residual: bool) -> Stage:
+def _canonical_stage(stage: Stage, size: int, width: int, block: Block) -> Stage:
     """A stride as long as the map leaves one position, however long; but any stride above 1 asks for a
-    projection where the width alone does not."""
-    least = 2 if residual and stage.width == width and stage.stride > 1 else 1
+    projection, or takes the identity away, where the width alone does not. The mean of one pixel does not."""
+    strict = block.residual and block.shortcut != "padding"
+    least = 2 if strict and stage.width == width and stage.stride > 1 else 1
     stage = _with_stride(stage, max(least, min(stage.stride, size)))
-    if residual and (stage.stride != 1 or stage.width != width):
+    if block.shortcut_of(width, stage.width, stage.stride) == "projection":
         return stage
     return stage.model_copy(update={"shortcut_kernel": 1})
+
+
+def _canonical_block(block: Block, pairs: Sequence[tuple[int, int]], reshapes: bool) -> Block:
+    """`pairs`: inputs and width of the blocks; `reshapes`: whether one changes the map or the width."""
+    update = dict[str, Any]()
+    if block.squeeze_excitation:
+        gated = {block.gated(inputs, width) for inputs, width in pairs}
+        update["squeeze_excitation"] = _canonical_gate(block.squeeze_excitation, gated)
+    if not (block.residual and reshapes):
+        update["shortcut"] = "projection"
+    if block.kind != "basic":
+        update["expansion"] = _canonical_expansion(block, pairs)
+    return block.model_copy(update=update) if update else block
+
+
+def _canonical_expansion(block: Block, pairs: Sequence[tuple[int, int]]) -> int | None:
+    """The smallest that leaves the same inner widths; None for the one that is meant where none is said."""
+
+    def inner(expansion: int) -> list[int]:
+        changed = block.model_copy(update={"expansion": expansion})
+        return [changed.inner(inputs, width) for inputs, width in pairs]
+
+    said = block.expansion or EXPANSION[block.kind]
+    smallest = next(expansion for expansion in range(2, said + 1) if inner(expansion) == inner(said))
+    return None if smallest == EXPANSION[block.kind] else smallest
 
 
 def _canonical_stem(stem: Stem, size: int) -> Stem:

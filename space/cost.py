@@ -1,8 +1,12 @@
 """What a network costs, in closed form: trainable parameters and multiply-accumulates, layer by layer.
 
-Each kind of layer has its formula here, once. Nothing is built: a test proves every figure equal to the
-built network's. A multiply-accumulate (MAC) is one product and its sum, of convolutions and linear layers,
-for one image; normalisation, activation and pooling are not counted, as is usual (pycls, thop, fvcore).
+Reads architecture documents and writes nothing. Called by whatever asks if a network fits (`space/budget.py`,
+sampling, repair, forecast) and by the tables of `search show`, `explain`, `export` and `report`.
+
+Each kind of layer has its formula here, once; which layers a block has, `space/blocks.py` says. Nothing is
+built: a test proves every figure equal to the built network's. A multiply-accumulate (MAC) is one product and
+its sum, of convolutions and linear layers, for one image; normalisation, activation and pooling are not
+counted, as is usual (pycls, thop, fvcore).
 """
 
 from collections.abc import Iterator
@@ -29,10 +33,17 @@ class Cost(NamedTuple):
     macs: int
 
 
-def convolution(name: str, inputs: int, outputs: int, kernel: int, size: int, bias: bool = False) -> Layer:
-    """k x k convolution to a map of `size`: k*k*in*out weights, each used once for every output pixel."""
-    weights = kernel * kernel * inputs * outputs
+def convolution(
+    name: str, inputs: int, outputs: int, kernel: int, size: int, bias: bool = False, groups: int = 1
+) -> Layer:
+    """k x k convolution to a map of `size`: k*k*in*out/groups weights, each used once for every output pixel.
+
+    `groups` divides `inputs` and `outputs`; as many groups as channels are a depthwise convolution.
+    """
+    weights = kernel * kernel * (inputs // groups) * outputs
     kind = f"conv {kernel}x{kernel}"
+    if groups > 1:
+        kind += " depthwise" if groups == inputs == outputs else f" in {groups} groups"
     return Layer(name, kind, outputs, size, weights + outputs * bias, weights * size * size)
 
 
@@ -61,24 +72,35 @@ def gate(prefix: str, width: int, squeeze: SqueezeExcitation) -> list[Layer]:
     ]
 
 
-def block(stage: Stage, common: Block, inputs: int, stride: int, size: int) -> list[Layer]:
+def block(stage: Stage, common: Block, inputs: int, width: int, stride: int, size: int) -> list[Layer]:
     """One block on a map of `size` before its stride; the main branch first, then the shortcut."""
-    width, kernel, bias, preactivation = stage.width, stage.kernel, common.bias, common.preactivation
-    after, layers = map_after(size, stride), list[Layer]()
-    channels, at = inputs, size
-    for conv_name, norm_name in BRANCH[: common.convolutions]:
-        conv = convolution(conv_name, channels, width, kernel, after, bias)
-        layers += (
-            (norm(norm_name, channels, at), conv) if preactivation else (conv, norm(norm_name, width, after))
+    squeeze, inside, layers, at = common.squeeze_excitation, common.kind == "inverted", list[Layer](), size
+    branch = common.branch(inputs, width, stage.kernel, stride)
+    for (conv_name, norm_name), conv in zip(BRANCH, branch, strict=False):
+        if common.preactivation:
+            layers.append(norm(norm_name, conv.inputs, at))
+        if squeeze and inside and conv is branch[-1]:
+            layers += gate("squeeze", conv.inputs, squeeze)
+        at = map_after(at, conv.stride)
+        layers.append(
+            convolution(conv_name, conv.inputs, conv.outputs, conv.kernel, at, common.bias, conv.groups)
         )
-        channels, at = width, after
-    if common.squeeze_excitation:
-        layers += gate("squeeze", width, common.squeeze_excitation)
-    if common.residual and (stride != 1 or inputs != width):
-        layers.append(convolution("shortcut.conv", inputs, width, stage.shortcut_kernel, after))
-        if not preactivation:
-            layers.append(norm("shortcut.norm", width, after))
-    return layers
+        if not common.preactivation:
+            layers.append(norm(norm_name, conv.outputs, at))
+    if squeeze and not inside:
+        layers += gate("squeeze", width, squeeze)
+    return layers + _shortcut(stage, common, inputs, width, stride, at)
+
+
+def _shortcut(stage: Stage, common: Block, inputs: int, width: int, stride: int, size: int) -> list[Layer]:
+    """`size`: side of the map after the block."""
+    kind = common.shortcut_of(inputs, width, stride)
+    if kind == "padding" and stride > 1:
+        return [pooling("shortcut.pool", "avg", inputs, size)]
+    if kind != "projection":
+        return []
+    projection = convolution("shortcut.conv", inputs, width, stage.shortcut_kernel, size)
+    return [projection] if common.preactivation else [projection, norm("shortcut.norm", width, size)]
 
 
 class Section(NamedTuple):
@@ -92,17 +114,22 @@ class Section(NamedTuple):
 
 def sections(architecture: Architecture) -> Iterator[Section]:
     """The network from input to output, in runs of equal blocks."""
-    maps = architecture.maps
+    maps, common = architecture.maps, architecture.block
     yield Section("stem", -1, 1, _stem(architecture, maps[0]))
-    width = architecture.stem.width
+    inputs = architecture.stem.width
     for i, stage in enumerate(architecture.stages):
-        first = block(stage, architecture.block, width, stage.stride, maps[i])
-        yield Section(f"stages.{i}", 0, 1, first)
-        width = stage.width
-        if stage.blocks > 1:
-            other = block(stage, architecture.block, width, 1, maps[i + 1])
-            yield Section(f"stages.{i}", 1, stage.blocks - 1, other)
-    yield Section("", -1, 1, _end(architecture, width, maps))
+        size, stride, done = maps[i], stage.stride, 0
+        for width, times in _runs(stage, inputs):
+            yield Section(f"stages.{i}", done, times, block(stage, common, inputs, width, stride, size))
+            size, stride, inputs, done = maps[i + 1], 1, width, done + times
+    yield Section("", -1, 1, _end(architecture, inputs, maps))
+
+
+def _runs(stage: Stage, before: int) -> list[tuple[int, int]]:
+    """Width and number of blocks that are alike, one after the other; the first of a stage stands alone."""
+    if stage.growth == "step":
+        return [(stage.width, 1), (stage.width, stage.blocks - 1)][: stage.blocks]
+    return [(width, 1) for width in stage.widths(before)]
 
 
 def _stem(architecture: Architecture, after: int) -> list[Layer]:

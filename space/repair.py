@@ -1,8 +1,11 @@
 """The networks nearest to one that exceeds its budget: what one kind of change makes it fit, and by how much.
 
+Reads an architecture document and a budget, writes nothing. Called by `search explain`.
+
 A change is of the document alone, and whether it fits is asked of `space/budget.py`. It knows no search space
-and no accuracy: near means that most of the budget is still used. Widths, blocks and kernels are found by
-bisection, so each is the largest in the sense that one more does not fit.
+and no accuracy: near means that most of the budget is still used. Widths, blocks, kernels and expansions are
+found by bisection, so each is the largest in the sense that one more does not fit. The kind of blocks, their
+groups and the growth of stages stay as they are.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,6 +16,7 @@ from typing import Any, NamedTuple
 
 from space import cost
 from space.architecture import Architecture
+from space.blocks import EXPANSION, LEAST_EXPANSION, MOST_EXPANSION
 from space.budget import Budget, judge
 
 GRAIN = 8  # channels; what matrix units like
@@ -89,6 +93,7 @@ def _single(architecture: Architecture, budget: Budget) -> Iterator[Change]:
         yield from _fewer_blocks(architecture, budget, i)
         yield from _smaller_kernel(architecture, budget, i)
         yield from _narrower_stage(architecture, budget, i)
+    yield from _thinner_insides(architecture, budget)
     for change in (_small_shortcuts(architecture), _one_stage_less(architecture)):
         if change and _fits(change.architecture, budget):
             yield change
@@ -185,9 +190,29 @@ def _narrower_stage(architecture: Architecture, budget: Budget, i: int) -> Itera
         yield Change(f"width {old} to {new} in stage {i + 1}", f"stage-{i + 1}-width-{new}", network)
 
 
+def _thinner_insides(architecture: Architecture, budget: Budget) -> Iterator[Change]:
+    """A larger expansion of bottlenecks, a smaller one of inverted blocks; the change that is just enough."""
+    block = architecture.block
+    if block.kind == "basic":
+        return
+    old = block.expansion or EXPANSION[block.kind]
+
+    def thinner(expansion: int) -> Architecture:
+        update = {"block": block.model_copy(update={"expansion": expansion})}
+        return architecture.model_copy(update=update)
+
+    if block.kind == "inverted":
+        found = _largest(LEAST_EXPANSION, old, thinner, budget)
+    else:
+        found = _largest(-MOST_EXPANSION, -old, lambda new: thinner(-new), budget)
+    if found:
+        new, network = abs(found[0]), found[1]
+        yield Change(f"expansion {old} to {new} in all blocks", f"expansion-{new}", network)
+
+
 def _small_shortcuts(architecture: Architecture) -> Change | None:
     kernels = sorted({stage.shortcut_kernel for stage in architecture.stages} - {1})
-    if not kernels:
+    if not kernels or architecture.block.shortcut != "projection":
         return None
     stages = tuple(stage.model_copy(update={"shortcut_kernel": 1}) for stage in architecture.stages)
     words = f"shortcut kernel {' and '.join(map(str, kernels))} to 1 everywhere"

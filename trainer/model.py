@@ -1,9 +1,13 @@
 """An architecture as a torch module: the layers of space/cost.py, by the same names in the same order.
 
-Knows nothing of training, data or budgets. Sources: He et al., arXiv 1512.03385 (blocks) and
-1603.05027 (pre-activation; projections see the activated input), Hu et al., arXiv 1709.01507 (gates).
+Reads an architecture document, writes nothing. Called by `trainer/initialisation.py` (networks to train),
+`trainer/weights.py` (trained ones) and `search verify`. Knows nothing of training, data or budgets.
+
+Tensors are float32, or bfloat16 under autocast; maps have the shape (N, channels, side, side). Which layers a
+block has, in which order and from which papers, stands in `space/blocks.py`.
 """
 
+import math
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -21,11 +25,19 @@ ACTIVATIONS: dict[document.Activation, type[nn.Module]] = {
 
 
 def build(architecture: document.Architecture) -> "Network":
-    """The network with fresh weights, drawn from torch's global generator; it returns scores (N, classes)."""
+    """The network with fresh weights, drawn from torch's global generator; it returns scores (N, classes).
+
+    Convolutions as in He et al., arXiv 1502.01852, by what a pixel goes out to: in a grouped convolution the
+    channels of its group alone, as in Tan and Le's code (arXiv 1905.11946), and not all, as torch counts.
+    """
     network = Network(architecture)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.groups > 1:
+                fan_out = module.out_channels // module.groups * math.prod(module.kernel_size)
+                nn.init.normal_(module.weight, 0, math.sqrt(2 / fan_out))
+            else:
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     for module in network.modules():
@@ -50,13 +62,16 @@ class Convolution(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         stride = min(self.stride[0], x.shape[2])
-        if stride > 1 and self.kernel_size[0] == 1 and self.in_channels < 8 and x.device.type == "cpu":
+        few = self.in_channels // self.groups < 8
+        if stride > 1 and self.kernel_size[0] == 1 and few and x.device.type == "cpu":
             x, stride = x[:, :, ::stride, ::stride], 1
-        return functional.conv2d(x, self.weight, self.bias, stride, self.padding)
+        return functional.conv2d(x, self.weight, self.bias, stride, self.padding, groups=self.groups)
 
 
-def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, bias: bool = False) -> nn.Conv2d:
-    return Convolution(inputs, outputs, kernel, stride, kernel // 2, bias=bias)
+def _convolution(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, bias: bool = False, groups: int = 1
+) -> nn.Conv2d:
+    return Convolution(inputs, outputs, kernel, stride, kernel // 2, bias=bias, groups=groups)
 
 
 def _activation(name: document.Activation) -> nn.Module:
@@ -78,7 +93,7 @@ class Squeeze(nn.Module):
 
 
 class Stem(nn.Module):
-    """Convolution, norm, activation, then the gate and the pool if there are any."""
+    """Convolution, norm, activation, then gate and pool if there are any: (N, C, S, S) to the first maps."""
 
     def __init__(self, whole: document.Architecture) -> None:
         super().__init__()
@@ -95,44 +110,59 @@ class Stem(nn.Module):
         return y
 
 
-class Shortcut(nn.Module):
-    """The projection of a block that changes the shape; a pre-activated one has no norm."""
+class Projection(nn.Module):
+    """The shortcut of a block that changes the shape; a pre-activated one has no norm."""
 
-    def __init__(self, inputs: int, stage: document.Stage, stride: int, normalised: bool) -> None:
+    def __init__(self, inputs: int, width: int, kernel: int, stride: int, normalised: bool) -> None:
         super().__init__()
-        self.conv = _convolution(inputs, stage.width, stage.shortcut_kernel, stride)
-        self.norm = nn.BatchNorm2d(stage.width) if normalised else nn.Identity()
+        self.conv = _convolution(inputs, width, kernel, stride)
+        self.norm = nn.BatchNorm2d(width) if normalised else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, S, S) to (N, width, ceil(S / stride), the same)."""
         y: Tensor = self.norm(self.conv(x))
         return y
 
 
-class Block(nn.Module):
-    """Convolutions with their norms, and the shortcut around them."""
+class Padding(nn.Module):
+    """A shortcut without parameters: means of stride x stride pixels, then zeros added or channels cut."""
 
-    def __init__(self, whole: document.Architecture, stage: document.Stage, inputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        # Windows over the edge hold only the pixels that are there: the side becomes ceil(side / stride).
+        self.pool = nn.AvgPool2d(stride, stride, ceil_mode=True) if stride > 1 else nn.Identity()
+        self.more = width - inputs  # below 0: so many channels less
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, S, S) to (N, width, ceil(S / stride), the same)."""
+        return functional.pad(self.pool(x), (0, 0, 0, 0, 0, self.more))
+
+
+class Block(nn.Module):
+    """One residual block of any kind: convolutions with their norms, and the shortcut around them."""
+
+    def __init__(
+        self, whole: document.Architecture, stage: document.Stage, inputs: int, width: int, stride: int
+    ) -> None:
         super().__init__()
         common = whole.block
-        self.preactivation, self.residual, self.depth = (
-            common.preactivation,
-            common.residual,
-            common.convolutions,
-        )
-        channels, step = inputs, stride
-        for i in range(1, self.depth + 1):
-            norm = nn.BatchNorm2d(channels if self.preactivation else stage.width)
-            conv = _convolution(channels, stage.width, stage.kernel, step, common.bias)
-            pair = {f"norm{i}": norm, f"conv{i}": conv}
-            for name in sorted(pair, reverse=self.preactivation):
-                self.add_module(name, pair[name])
-            channels, step = stage.width, 1
+        self.preactivation, self.linear, self.depth = common.preactivation, common.linear, common.depth
+        self.gate_inside = common.kind == "inverted"
+        for i, conv in enumerate(common.branch(inputs, width, stage.kernel, stride), start=1):
+            if self.preactivation:
+                self.add_module(f"norm{i}", nn.BatchNorm2d(conv.inputs))
+            if self.gate_inside and i == self.depth:
+                self.squeeze = _squeeze(common, conv.inputs)
+            self.add_module(f"conv{i}", _convolution(*conv[:4], common.bias, conv.groups))
+            if not self.preactivation:
+                self.add_module(f"norm{i}", nn.BatchNorm2d(conv.outputs))
         self.activation = _activation(whole.activation)
         self.dropout = nn.Dropout(common.dropout) if common.dropout else nn.Identity()
-        squeeze = common.squeeze_excitation
-        self.squeeze = Squeeze(stage.width, squeeze.hidden(stage.width)) if squeeze else nn.Identity()
-        projects = common.residual and (stride != 1 or inputs != stage.width)
-        self.shortcut = Shortcut(inputs, stage, stride, not common.preactivation) if projects else None
+        if not self.gate_inside:
+            self.squeeze = _squeeze(common, width)
+        kind = common.shortcut_of(inputs, width, stride)
+        self.residual = kind is not None
+        self.shortcut = _shortcut(kind, stage, inputs, width, stride, not common.preactivation)
 
     def start_as_identity(self) -> None:
         """Let the last norm of a residual branch start at zero (Goyal et al., arXiv 1706.02677)."""
@@ -141,43 +171,73 @@ class Block(nn.Module):
             nn.init.zeros_(last.get_parameter("weight"))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, S, S) to (N, width, ceil(S / stride), the same)."""
         return self._preactivated(x) if self.preactivation else self._postactivated(x)
 
     def _postactivated(self, x: Tensor) -> Tensor:
         y = x
         for i in range(1, self.depth + 1):
+            y = self.squeeze(y) if self.gate_inside and i == self.depth else y
             y = getattr(self, f"norm{i}")(getattr(self, f"conv{i}")(y))
             y = self.dropout(y) if i == 1 else y
             y = self.activation(y) if i < self.depth else y
-        y = self.squeeze(y)
+        y = y if self.gate_inside else self.squeeze(y)
         if self.residual:
             y = y + (self.shortcut(x) if self.shortcut else x)
-        z: Tensor = self.activation(y)
+        z: Tensor = y if self.linear else self.activation(y)
         return z
 
     def _preactivated(self, x: Tensor) -> Tensor:
         y, shortcut = x, x
+        if isinstance(self.shortcut, Padding):
+            shortcut = self.shortcut(x)
         for i in range(1, self.depth + 1):
             y = getattr(self, f"norm{i}")(y)
             y = self.activation(self.dropout(y) if i == 1 else y)
-            if i == 1 and self.shortcut:
+            if i == 1 and isinstance(self.shortcut, Projection):
                 shortcut = self.shortcut(y)
+            y = self.squeeze(y) if self.gate_inside and i == self.depth else y
             y = getattr(self, f"conv{i}")(y)
-        y = self.squeeze(y)
+        y = y if self.gate_inside else self.squeeze(y)
         z: Tensor = y + shortcut if self.residual else y
         return z
 
 
+def _squeeze(common: document.Block, width: int) -> nn.Module:
+    gate = common.squeeze_excitation
+    return Squeeze(width, gate.hidden(width)) if gate else nn.Identity()
+
+
+def _shortcut(
+    kind: document.ShortcutKind | None,
+    stage: document.Stage,
+    inputs: int,
+    width: int,
+    stride: int,
+    normalised: bool,
+) -> nn.Module | None:
+    """None for an identity, which needs no module, and where there is no shortcut."""
+    if kind == "projection":
+        return Projection(inputs, width, stage.shortcut_kernel, stride, normalised)
+    return Padding(inputs, width, stride) if kind == "padding" else None
+
+
 class Stage(nn.Sequential):
-    """Blocks of one width; the first one changes the shape."""
+    """Blocks on one map; the first one has the stride."""
 
     def __init__(self, whole: document.Architecture, stage: document.Stage, inputs: int) -> None:
-        first = Block(whole, stage, inputs, stage.stride)
-        super().__init__(first, *(Block(whole, stage, stage.width, 1) for _ in range(stage.blocks - 1)))
+        widths = (inputs, *stage.widths(inputs))
+        strides = (stage.stride, *(1,) * (stage.blocks - 1))
+        super().__init__(
+            *(
+                Block(whole, stage, before, width, stride)
+                for (before, width), stride in zip(pairwise(widths), strides, strict=True)
+            )
+        )
 
 
 class TailConvolution(nn.Module):
-    """A plain convolution and norm."""
+    """A plain convolution and norm: (N, inputs, S, S) to (N, width, ceil(S / stride), the same)."""
 
     def __init__(self, tail: document.TailConvolution, inputs: int) -> None:
         super().__init__()
@@ -190,7 +250,7 @@ class TailConvolution(nn.Module):
 
 
 class Head(nn.Module):
-    """Flattened maps to class scores; dropout stands right before the first linear layer."""
+    """Flattened maps (N, C, P, P) to scores (N, classes); dropout stands before the first linear layer."""
 
     def __init__(self, whole: document.Architecture, inputs: int) -> None:
         super().__init__()
@@ -218,9 +278,8 @@ class Network(nn.Module):
         widths = (whole.stem.width, *(stage.width for stage in whole.stages))
         pairs = zip(whole.stages, widths, strict=False)
         self.stages = nn.ModuleList(Stage(whole, stage, inputs) for stage, inputs in pairs)
-        preactivated = whole.block.preactivation
-        self.norm = nn.BatchNorm2d(widths[-1]) if preactivated else nn.Identity()
-        self.last_activation = _activation(whole.activation) if preactivated else nn.Identity()
+        self.norm = nn.BatchNorm2d(widths[-1]) if whole.block.preactivation else nn.Identity()
+        self.last_activation = _activation(whole.activation) if whole.block.linear else nn.Identity()
         widths = (widths[-1], *(tail.width for tail in whole.tail))
         self.tail = nn.ModuleList(map(TailConvolution, whole.tail, widths))
         self.activation = _activation(whole.activation)
@@ -228,6 +287,7 @@ class Network(nn.Module):
         self.head = Head(whole, widths[-1] * whole.pool.map_after(whole.maps[-1]) ** 2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalised images (N, C, S, S) to scores (N, classes), no shares unless the head says so."""
         x = self.stem(x)
         for stage in self.stages:
             x = stage(x)

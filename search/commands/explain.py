@@ -173,12 +173,11 @@ def _part(layer: str) -> str:
 
 
 def _built(network: "Architecture", part: str) -> str:
-    """Blocks x width and kernel, as far as the part has them."""
+    """Blocks x width, kernel and kind of blocks, as far as the part has them."""
     if part == "stem":
         return f"{network.stem.width}/k{network.stem.kernel}"
     if part.startswith("stage"):
-        stage = network.stages[int(part.split()[1]) - 1]
-        return f"{stage.blocks}x{stage.width}/k{stage.kernel}"
+        return f"{network.stages[int(part.split()[1]) - 1]} {network.block}".rstrip()
     if part == "tail":
         return " ".join(f"{conv.width}/k{conv.kernel}" for conv in network.tail)
     return " ".join([*map(str, network.head.hidden), f"{network.classes} classes"])

@@ -16,12 +16,9 @@ def percent(accuracy: float | None) -> str:
 
 
 def summary(architecture: Architecture) -> str:
-    """A network in one line: stem, then blocks x width of each stage with its kernel."""
-    stages = " ".join(
-        f"{stage.blocks}x{stage.width}" + (f"/k{stage.kernel}" if stage.kernel != 3 else "")
-        for stage in architecture.stages
-    )
-    return f"stem {architecture.stem.width}, stages {stages}"
+    """A network in one line: stem, blocks x width of each stage with its kernel, the kind of blocks."""
+    stages = " ".join(str(stage).removesuffix("/k3") for stage in architecture.stages)
+    return f"stem {architecture.stem.width}, stages {stages} {architecture.block}".rstrip()
 
 
 def counts(tally: dict[State, int]) -> str:

@@ -91,6 +91,29 @@ def test_parts_are_named_in_order(capsys: Captured, name: str, parts: list[str])
     assert [part["part"] for part in found["parts"]] == parts
 
 
+@pytest.mark.parametrize(
+    ("block", "said", "kind"),
+    [
+        (
+            {"kind": "bottleneck", "expansion": 2, "groups": 4},
+            "bottleneck/2 in 4 groups",
+            "conv 3x3 in 4 groups",
+        ),
+        ({"kind": "inverted"}, "inverted x6", "conv 3x3 depthwise"),
+    ],
+)
+def test_kinds_of_blocks_are_told_and_mended(
+    capsys: Captured, tmp_path: Path, block: dict[str, object], said: str, kind: str
+) -> None:
+    file, out = tmp_path / "net.json", tmp_path / "out.json"
+    stages = [{"blocks": 2, "width": 24, "growth": "linear"}, {"blocks": 2, "width": 48, "stride": 2}]
+    file.write_text(json.dumps({"stem": {"width": 16}, "stages": stages, "block": block}))
+    result = run(capsys, "explain", file, "--max-params", 8_000, "--repair", out)
+    assert result.code == 0 and f"2x..24/k3 {said}" in " ".join(result.out.split()), result.out
+    assert kind in {row["kind"] for row in json.loads(run(capsys, "show", file, "--format", "json").out)}
+    assert "fits:" in run(capsys, "explain", out, "--max-params", 8_000).out
+
+
 def test_a_folder_gets_a_file_for_each_repair_that_show_reads(capsys: Captured, tmp_path: Path) -> None:
     found = json.loads(run(capsys, "explain", NETWORK, "--format", "json").out)["repairs"]
     out = tmp_path / "made" / "here"

@@ -51,7 +51,7 @@ def _noting(seen: dict[str, tuple[int, int, int]], name: str):
     def note(module: nn.Module, inputs: object, y: Tensor) -> None:
         products = 0
         if isinstance(module, (nn.Conv2d, nn.Linear)):  # each weight once for every output position
-            products = module.weight.numel() * (y.numel() // y.shape[1])
+            products = module.weight.numel() * (y.numel() // y.shape[1])  # of its group alone
         seen[name] = (y.shape[1], y.shape[2] if y.ndim == 4 else 1, products)
 
     return note
@@ -61,7 +61,7 @@ def _noting(seen: dict[str, tuple[int, int, int]], name: str):
 @given(architectures())
 def test_the_maps_of_a_document_are_the_sizes_of_its_table(architecture: Architecture) -> None:
     sizes = {row.name: row.size for row in cost.layers(architecture)}
-    last = architecture.block.convolutions
+    last = architecture.block.depth
     for i, stage in enumerate(architecture.stages):
         assert sizes[f"stages.{i}.{stage.blocks - 1}.conv{last}"] == architecture.maps[i + 1]
     for i in range(len(architecture.tail)):

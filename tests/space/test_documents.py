@@ -14,6 +14,7 @@ from space.architecture import Architecture, Stage, Stem
 from space.errors import ArchitectureError, SpaceError, UsageError
 from space.space import SearchSpace
 
+ROOT = Path(__file__).parents[2]
 DEEP = 100_000
 GOOD: dict[str, Any] = {
     "stem": {"width": 8},
@@ -65,6 +66,25 @@ BAD_ARCHITECTURES: dict[str, tuple[object, str]] = {
         {**GOOD, "stem": {"width": 8, "max_pool": {"kernel": 3, "padding": 2}}},
         "stem.max_pool: padding 2",
     ),
+    "an unknown kind of block": ({**GOOD, "block": {"kind": "dense"}}, "block.kind: .*'dense'"),
+    "an expansion of 1": (
+        {**GOOD, "block": {"kind": "inverted", "expansion": 1}},
+        "block.expansion: .*found 1",
+    ),
+    "an expansion of basic blocks": (
+        {**GOOD, "block": {"expansion": 4}},
+        "block: expansion 4 goes with kind",
+    ),
+    "groups of basic blocks": ({**GOOD, "block": {"groups": 4}}, "block: groups 4 goes with kind bottleneck"),
+    "groups of inverted blocks": (
+        {**GOOD, "block": {"kind": "inverted", "groups": 4}},
+        "block: groups 4 goes with kind bottleneck, not inverted",
+    ),
+    "convolutions of bottlenecks": (
+        {**GOOD, "block": {"kind": "bottleneck", "convolutions": 3}},
+        "block: convolutions 3 goes with kind basic; bottleneck has three",
+    ),
+    "an unknown growth": (with_stage(growth="doubling"), "stages.0.growth: .*'doubling'"),
     "another format": ({**GOOD, "format": "parsimony.architecture/9"}, "format: "),
     "a list": ([GOOD], "dictionary"),
     "nothing": (None, "dictionary"),
@@ -89,6 +109,13 @@ def assert_one_line(error: UsageError, start: str) -> None:
     assert text.startswith(start)
     assert text.isprintable() and len(text) < 400
     assert error.__cause__ is None and error.__suppress_context__
+
+
+def test_the_file_of_the_documents_is_an_architecture() -> None:
+    text = (ROOT / "docs/architecture.md").read_text().split("```json")[1].split("```")[0]
+    found = Architecture.parse(json.loads(text))
+    assert (found.block.kind, found.stages[1].widths(32)) == ("bottleneck", (43, 53, 64))
+    assert found.block.inner(32, 43) == 20 and found.block.inner(53, 64) == 32
 
 
 BAD_SPACES: dict[str, tuple[str, str]] = {

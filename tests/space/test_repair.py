@@ -8,7 +8,7 @@ from hypothesis import assume, given, strategies as st
 from space_samples import CALM, architectures
 
 from space import cost, published
-from space.architecture import Architecture
+from space.architecture import Architecture, Block, Stage, Stem
 from space.budget import Budget, judge
 from space.repair import Repair, repairs, scaled
 
@@ -32,7 +32,7 @@ def single(found: list[Repair]) -> list[Repair]:
 
 SINGLE = (
     r"base-width-\d+(-multiples-of-8)?|widest-\d+(-multiples-of-8)?|stage-\d+-(blocks|kernel|width)-\d+"
-    r"|shortcut-kernel-1|stages-\d+"
+    r"|shortcut-kernel-1|stages-\d+|expansion-\d+"
 )
 
 
@@ -74,6 +74,8 @@ def said(network: Architecture, name: str) -> Architecture:
     elif found := re.fullmatch(r"stages-(\d+)", name):
         assert int(found[1]) == len(stages) - 1
         del stages[-1]
+    elif found := re.fullmatch(r"expansion-(\d+)", name):
+        document["block"]["expansion"] = int(found[1])
     elif name == "shortcut-kernel-1":
         for stage in stages:
             stage["shortcut_kernel"] = 1
@@ -95,6 +97,9 @@ def one_step_back(network: Architecture, repair: Repair, budget: Budget) -> bool
     if found := re.fullmatch(r"stage-(\d+)-(\w+)-(\d+)", repair.name):
         step = 2 if found[2] == "kernel" else 1
         less = said(network, f"stage-{found[1]}-{found[2]}-{int(found[3]) + step}")
+    elif found := re.fullmatch(r"expansion-(\d+)", repair.name):
+        step = 1 if network.block.kind == "inverted" else -1
+        less = said(network, f"expansion-{int(found[1]) + step}")
     elif re.fullmatch(r"stages-\d+|shortcut-kernel-1", repair.name):
         return True
     else:
@@ -135,6 +140,18 @@ def test_changes_are_combined_where_none_is_enough_alone() -> None:
         ("kernel 1 in all stages, all widths, the widest 256 to 2", 162),
         ("the first stage alone, base width 64 to 1", 137),
     ]
+
+
+def test_bottlenecks_are_made_narrower_and_inverted_blocks_thinner() -> None:
+    stages = (Stage(blocks=2, width=64), Stage(blocks=2, width=128, stride=2))
+
+    def expansions(block: Block, limit: int) -> list[str]:
+        network = Architecture(stem=Stem(width=64), stages=stages, block=block)
+        return [r.change for r in repairs(network, Budget(limit)) if r.name.startswith("expansion")]
+
+    assert expansions(Block(kind="bottleneck"), 40_000) == ["expansion 4 to 6 in all blocks"]
+    assert expansions(Block(kind="inverted"), 210_000) == ["expansion 6 to 3 in all blocks"]
+    assert expansions(Block(kind="inverted"), 1_000) == []
 
 
 def test_the_repairs_of_a_published_network_are_those_of_a_hand_count() -> None:

@@ -59,17 +59,37 @@ STEMS = st.builds(
     max_pool=st.none() | max_pools(),
 )
 STAGES = st.builds(
-    Stage, blocks=st.integers(1, 3), width=WIDTHS, kernel=KERNELS, stride=STRIDES, shortcut_kernel=KERNELS
+    Stage,
+    blocks=st.integers(1, 3),
+    width=WIDTHS,
+    kernel=KERNELS,
+    stride=STRIDES,
+    shortcut_kernel=KERNELS,
+    growth=st.sampled_from(("step", "linear")),
 )
-BLOCKS = st.builds(
-    Block,
-    convolutions=st.integers(1, 4),
-    preactivation=st.booleans(),
-    residual=st.booleans(),
-    bias=st.booleans(),
-    dropout=DROPOUTS,
-    squeeze_excitation=GATES,
+EXPANSIONS = st.none() | st.integers(2, 8)
+KINDS = (
+    st.fixed_dictionaries({"kind": st.just("basic"), "convolutions": st.integers(1, 4)})
+    | st.fixed_dictionaries(
+        {"kind": st.just("bottleneck"), "expansion": EXPANSIONS, "groups": st.integers(1, 6)}
+    )
+    | st.fixed_dictionaries({"kind": st.just("inverted"), "expansion": EXPANSIONS})
 )
+
+
+@st.composite
+def blocks(draw: st.DrawFn) -> Block:
+    return Block(
+        **draw(KINDS),
+        preactivation=draw(st.booleans()),
+        residual=draw(st.booleans()),
+        shortcut=draw(st.sampled_from(("projection", "padding", "identity"))),
+        bias=draw(st.booleans()),
+        dropout=draw(DROPOUTS),
+        squeeze_excitation=draw(GATES),
+    )
+
+
 TAILS = st.builds(TailConvolution, width=WIDTHS, kernel=KERNELS, stride=STRIDES, bias=st.booleans())
 HEADS = st.builds(
     Head,
@@ -94,7 +114,7 @@ def architectures(draw: st.DrawFn) -> Architecture:
         "activation": draw(ACTIVATIONS),
         "stem": stem,
         "stages": tuple(draw(st.lists(STAGES, min_size=1, max_size=4))),
-        "block": draw(BLOCKS),
+        "block": draw(blocks()),
         "tail": tuple(draw(st.lists(TAILS, max_size=2))),
         "head": draw(HEADS),
     }

@@ -6,8 +6,10 @@ import pytest
 import torch
 from training_samples import NETWORK, Training, digits, no_file_larger_than
 
+from space.architecture import Architecture, Block, SqueezeExcitation, Stage, Stem
 from space.errors import CheckpointError, EnvironmentProblem
-from trainer import loop, weights
+from trainer import loop, model, weights
+from trainer.data.batches import Normalisation
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,22 @@ def test_a_network_read_from_its_file_answers_as_the_one_that_was_trained(
     fitted.model.eval()
     with torch.inference_mode():
         assert torch.equal(found.network()(x), fitted.model(x))
+
+
+def test_weights_of_every_kind_of_block_are_read_again(tmp_path: Path) -> None:
+    stages = (Stage(blocks=2, width=8), Stage(blocks=2, width=14, stride=2, growth="linear"))
+    for block in (
+        Block(kind="bottleneck", expansion=2, groups=2, preactivation=True),
+        Block(kind="inverted", shortcut="identity", squeeze_excitation=SqueezeExcitation(reduction=4)),
+        Block(shortcut="padding"),
+    ):
+        network = Architecture(image_size=9, stem=Stem(width=8), stages=stages, block=block)
+        built, x = model.build(network).eval(), torch.rand(2, 3, 9, 9)
+        weights.save(tmp_path / "kept", built, network, "abcdefghij", Normalisation((0.0,), (1.0,)))
+        found = weights.load(tmp_path / "kept")
+        assert found.architecture == network
+        with torch.inference_mode():
+            assert torch.equal(found.network()(x), built(x))
 
 
 def test_a_file_that_is_cut_off_absent_or_something_else_is_refused(path: Path) -> None:
