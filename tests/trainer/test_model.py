@@ -148,3 +148,15 @@ def test_dropout_works_in_training_only() -> None:
     assert torch.equal(network.eval()(x), network(x))
     network.train()
     assert not torch.equal(network(x), network(x))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 7, 8])
+def test_a_strided_1x1_kernel_has_its_true_gradient(channels: int) -> None:
+    torch.manual_seed(0)
+    layer = model._convolution(channels, 14, kernel=1, stride=2).to(memory_format=torch.channels_last)
+    x = torch.randn(4, channels, 30, 30).contiguous(memory_format=torch.channels_last)
+    layer(x).square().sum().backward()
+    exact = layer.weight.detach().double().requires_grad_()
+    seen = x.double()[:, :, ::2, ::2]
+    torch.einsum("nchw,kc->nkhw", seen, exact[:, :, 0, 0]).square().sum().backward()
+    torch.testing.assert_close(layer.weight.grad, exact.grad.float(), rtol=1e-4, atol=1e-3)
