@@ -78,6 +78,14 @@ def show(file: Path | None, form: str) -> None:
 
 
 @space.command()
+def schema() -> None:
+    """The JSON Schema of a space file, TOML or JSON."""
+    from space.space import schema as document
+
+    click.echo(json.dumps(document(), indent=1))
+
+
+@space.command()
 @FILE
 @of_task
 @click.option("--trials", type=click.IntRange(1), default=200, show_default=True,
@@ -110,7 +118,8 @@ def check(
     from search.commands import forecast
     from space import forecast as forecasts
 
-    found, (budget, task) = opened(file), asked(facts)
+    budget, task = asked(facts)
+    found = opened(file).for_images(task.image_size)
     work = {"data": facts["data"], "workers": workers, "train_images": train_images, "epochs": epochs}
     require_geometry(found, task, file)
     told = forecasts.forecast(found, budget, task, seed=seed)
@@ -144,8 +153,8 @@ def sample(file: Path | None, number: int, seed: int, out: Path | None, form: st
     from space.random_suggest import RandomSuggest
     from space.sampling import propose, require_smallest
 
-    found = opened(file)
     budget, task = asked(facts)
+    found = opened(file).for_images(task.image_size)
     require_geometry(found, task, file)
     require_smallest(found, budget, task)
     dice, drawn = RandomSuggest(seed), list[dict[str, Any]]()
@@ -237,12 +246,25 @@ def rows(space: "SearchSpace") -> Iterator[dict[str, Any]]:
         for field, knob in override:
             if knob is not None:
                 yield _row(f"stages.{stage}.{field}", knob)
-    for name in ("pool", "head", "block"):
+    for name in ("same", "pool", "head", "block"):
         for field, knob in getattr(space, name):
             yield _row(f"{name}.{field}", knob)
+    if space.large_images:
+        above = f"over {space.large_images.above} pixels: "
+        for field, knob in space.large_images.stem:
+            if knob is not None:
+                yield _row(f"{above}stem.{field}", knob)
 
 
 def _row(name: str, knob: "Domain") -> dict[str, Any]:
+    from space.weights import Weighted
+
+    if isinstance(knob, Weighted):
+        values = ", ".join(
+            f"{_told(value)} ({weight:g})" for value, weight in zip(knob, knob.weights, strict=True)
+        )
+        drawn = "fixed" if len(knob) == 1 else "one of these, by weight"
+        return {"knob": name, "values": _told(knob[0]) if len(knob) == 1 else values, "drawn": drawn}
     if isinstance(knob, tuple):
         times = Counter(_told(value) for value in knob)
         values = ", ".join(text if n == 1 else f"{text} ({n}x)" for text, n in times.items())

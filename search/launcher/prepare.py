@@ -84,6 +84,7 @@ def make_plan(flags: Flags, stored: StudyConfig | None) -> StudyConfig:
         image_size=images.dataset.image_size,
         classes=len(images.dataset.classes),
     )
+    space = space.for_images(task.image_size)
     space.require_geometry(task.image_size)
     budget = Budget(
         flags.max_parameters or (stored.budget.max_parameters if stored else settings.MAX_PARAMETERS),

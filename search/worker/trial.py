@@ -15,6 +15,7 @@ import optuna
 from optuna.trial import Trial
 
 from search.optuna_adapter import ask as optuna_ask, sampler as samplers, study as optuna_study
+from search.optuna_adapter.weights import weigh
 from search.recording import reconcile as reconciling
 from search.recording.outage import OUT_OF_REACH
 from search.worker.callbacks import Cancelled, TimedOut, TrialCallbacks
@@ -23,6 +24,7 @@ from space import cost
 from space.architecture import Architecture
 from space.budget import judge
 from space.errors import DivergedError, ExhaustedError, LeaseLostError
+from space.sampling import prior
 from storage import candidates
 from storage.leases import Claim
 from storage.records import Candidate, Proposal, State
@@ -42,7 +44,8 @@ def run(bench: WorkerContext, claim: Claim) -> State:
     for attempt in range(GIVE_UP_OVER_BUDGET):
         sampler = "random" if repeats >= WIDEN_AFTER else bench.plan.sampler
         seed = (bench.plan.seed, claim.ordinal, attempt)
-        bench.study.sampler = samplers.make_sampler(sampler, *seed, after=bench.study.sampler)
+        made = samplers.make_sampler(sampler, *seed, after=bench.study.sampler)
+        bench.study.sampler = weigh(made, prior(bench.plan.space))
         trial, architecture = ask(bench)
         candidate = bench.patience.insist(partial(enter, bench, claim, trial, architecture))
         if candidate.state == State.RUNNING:
