@@ -15,6 +15,7 @@ from space.random_suggest import RandomSuggest
 from space.sampling import proposal
 from space.space import SearchSpace, Task
 
+DRAWS = 500  # seconds at most; a share of a half is then known to 4 points
 SMALL_MAP = 8  # pixels a side: what is left for the stages of a network that halves too early
 NEARLY_FULL = 0.7  # of the budget: the published 3.5M to 4.9M parameters of 5M
 

@@ -116,7 +116,7 @@ def check(
 ) -> None:
     """Forecast a search of a space FILE (else of the default space) before anything is trained."""
     from search.commands import forecast
-    from space import forecast as forecasts
+    from space import forecast as forecasts, traits
 
     budget, task = asked(facts)
     found = opened(file).for_images(task.image_size)
@@ -125,13 +125,21 @@ def check(
     told = forecasts.forecast(found, budget, task, seed=seed)
     if sampling == "reject":
         forecasts.require_luck(told)
+    seen = traits.traits(found, budget, task, traits.DRAWS, seed)
     time = _time(found, budget, task, trials, **work) if minutes else None
     if form == "json":
-        document = forecast.document(told, trials) | {"time": asdict(time) if time else None}
+        document = forecast.document(told, trials) | {
+            "proposals": asdict(seen),
+            "time": asdict(time) if time else None,
+        }
         click.echo(json.dumps(document, indent=1))
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    for line in [*forecast.lines(told, trials), *(forecast.of_time(time, trials) if time else ())]:
+    for line in [
+        *forecast.lines(told, trials),
+        *forecast.of_proposals(seen),
+        *(forecast.of_time(time, trials) if time else ()),
+    ]:
         click.echo(forecast.wrapped(line, width))
     if told.scarce:
         click.echo(f"warning: {forecast.SCARCE_LINE}", err=True)

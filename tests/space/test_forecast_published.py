@@ -1,4 +1,4 @@
-"""The forecast of the published networks' space against 100,000 networks drawn and counted here, by other means.
+"""The forecast of the published networks' space against 100,000 draws made and counted here, by other means.
 
 Nothing of space/sampling.py, skeleton.py or cost.py is used: the knobs of published.toml are read as TOML,
 and the weights of each layer are counted.
