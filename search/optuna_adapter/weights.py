@@ -65,7 +65,7 @@ def _estimator(weights: Weights) -> type[_ParzenEstimator]:
         def _calculate_categorical_distributions(
             self, observations: Any, param_name: str, search_space: CategoricalDistribution, parameters: Any
         ) -> Any:
-            found = super()._calculate_categorical_distributions(
+            found: Any = super()._calculate_categorical_distributions(
                 observations, param_name, search_space, parameters
             )
             shares = _shares(weights, param_name, search_space)
