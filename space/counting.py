@@ -3,13 +3,17 @@
 Kernels and pools that a map turns into the same one count once, and so do choices that stand twice. Widths
 are counted on their grid, each stage's ratio taken to the rounded width before it; a network of two grains
 counts for each. A dropout without steps counts once. The count is a whole number of any size.
+A knob that all stages must share ([same] without false) counts where it first may be chosen, and once after.
+Called by the forecast; reads and writes nothing.
 """
 
 from collections import Counter
 from collections.abc import Iterator
+from math import prod
 
 from space.architecture import MaxPool, map_after
 from space.domains import Domain, FloatRange, IntRange, maximum, minimum
+from space.same import SHARED, sharing
 from space.skeleton import clamped, pooled, rounded
 from space.space import SearchSpace, StageKnobs, Task
 
@@ -55,7 +59,7 @@ def _common(space: SearchSpace) -> int:
     block, head = space.block, space.head
     forms = sum(size(head.hidden) if form == "hidden" else 1 for form in set(head.form))
     count = forms * size(head.dropout) * size(block.dropout)
-    for choices in (block.convolutions, block.activation, block.squeeze_excitation):
+    for choices in (block.convolutions, block.activation, block.squeeze_excitation, block.preactivation):
         count *= len(set(choices))
     return count
 
@@ -69,18 +73,28 @@ def _shapes(space: SearchSpace, task: Task) -> Iterator[int]:
             after = map_after(task.image_size, stride)
             ways[MaxPool().map_after(after) if pool else after] += kernels
     for i in range(1, int(maximum(space.depth)) + 1):
-        ways = _after(ways, space.knobs(i))
+        ways = _after(ways, space.knobs(i), _bound(space, i))
         yield sum(count * _pools(space, side) for side, count in ways.items())
 
 
-def _after(ways: Counter[int], knobs: StageKnobs) -> Counter[int]:
+def _bound(space: SearchSpace, stage: int) -> set[str]:
+    """The knobs that stages before this one have settled for it."""
+    return {
+        name
+        for name in SHARED
+        if False not in getattr(space.same, name) and stage in sharing(space, name, stage)
+    }
+
+
+def _after(ways: Counter[int], knobs: StageKnobs, bound: set[str]) -> Counter[int]:
     new = Counter[int]()
     for side, count in ways.items():
         for stride in set(knobs.stride):
             after = map_after(side, stride)
             kernels = {clamped(k, knobs.kernel, after) for k in knobs.kernel}
             shortcuts = {clamped(k, knobs.shortcut_kernel, after) for k in knobs.shortcut_kernel}
-            new[after] += count * size(knobs.blocks) * len(kernels) * len(shortcuts)
+            free = {"blocks": size(knobs.blocks), "kernel": len(kernels), "shortcut_kernel": len(shortcuts)}
+            new[after] += count * prod(number for name, number in free.items() if name not in bound)
     return new
 
 
@@ -104,7 +118,8 @@ def _widths(space: SearchSpace, grain: int, most: int) -> Iterator[int]:
         ways[base // grain // coarse] += _reached(space.stem.width_ratio, base, grain)
     yield sum(ways)
     for i in range(2, int(maximum(space.depth)) + 1):
-        ways = _next(ways, space.knobs(i).width_ratio, grain, coarse)
+        if "width_ratio" not in _bound(space, i):
+            ways = _next(ways, space.knobs(i).width_ratio, grain, coarse)
         yield sum(ways)
 
 

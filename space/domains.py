@@ -1,6 +1,9 @@
-"""What a knob may say: a range of numbers, or a list of choices. It knows no network and no sampler.
+"""What a knob may say: a range of numbers, a list of choices, or choices with weights.
 
-A choice that stands twice in a list is drawn twice as often: that is how a space makes a choice rare.
+Types that space/space.py builds its documents of, and questions about a knob (its lowest value, whether it
+holds one) that all of space/ asks. It reads and writes nothing, and knows no network and no sampler. Weights
+stand in space/weights.py; a choice that stands twice in a list is drawn twice as often, as files did before
+weights.
 """
 
 from decimal import Decimal
@@ -10,6 +13,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from space.architecture import MOST_BLOCKS, Kernel, Stride
 from space.document import Document
+from space.weights import Choices
 
 LARGEST = 10**6  # of any number in a range or a list; what it may mean for a network is checked there
 
@@ -74,24 +78,19 @@ class FloatRange(Range):
 
 
 def _is_range(value: object) -> str:
-    return RANGE if isinstance(value, (dict, Range)) else CHOICES
+    """A table is a range where it has a range's field, or nothing at all; else it holds weights."""
+    table = isinstance(value, dict) and (not value or value.keys() & IntRange.model_fields.keys())
+    return RANGE if table or isinstance(value, Range) else CHOICES
 
 
 RANGE, CHOICES = "<range>", "<choices>"  # not shown in messages: they stand in no file
-Ints = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=LARGEST)], ...],
-    Field(min_length=1, max_length=64, strict=False),
-    Tag(CHOICES),
-]
-Floats = Annotated[
-    tuple[Annotated[float, Field(ge=0, le=LARGEST)], ...],
-    Field(min_length=1, max_length=64, strict=False),
-    Tag(CHOICES),
-]
+Ints = Annotated[Choices[Annotated[int, Field(ge=1, le=LARGEST)]], Tag(CHOICES)]
+Floats = Annotated[Choices[Annotated[float, Field(ge=0, le=LARGEST)]], Tag(CHOICES)]
 IntDomain = Annotated[Annotated[IntRange, Tag(RANGE)] | Ints, Discriminator(_is_range)]
 FloatDomain = Annotated[Annotated[FloatRange, Tag(RANGE)] | Floats, Discriminator(_is_range)]
-Kernels = Annotated[tuple[Kernel, ...], Field(min_length=1, max_length=32, strict=False)]
-Strides = Annotated[tuple[Stride, ...], Field(min_length=1, max_length=8, strict=False)]
+Kernels = Choices[Kernel]
+Strides = Choices[Stride]
+Truths = Choices[bool]
 Domain = IntRange | FloatRange | tuple[Any, ...]
 
 

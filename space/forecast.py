@@ -144,15 +144,17 @@ def largest(space: SearchSpace, task: Task) -> Architecture:
     work either way (depth, grain, form, pool, gate) tried each way."""
     depths = sorted({int(minimum(space.depth)), int(maximum(space.depth))})
     ends = (set(space.width.round_to), set(space.head.form), set(space.block.squeeze_excitation))
-    windows = set(space.pool.window)
+    windows = set(space.pool.window), set(space.block.preactivation)
     made = (
         realise(_dearest(space, *chosen), space, space.width.grid(chosen[1])[-1], task)
-        for chosen in product(depths, *ends, windows)
+        for chosen in product(depths, *ends, *windows)
     )
     return max(made, key=cost.total)
 
 
-def _dearest(space: SearchSpace, depth: int, grain: int, form: str, gate: str, window: int) -> Skeleton:
+def _dearest(
+    space: SearchSpace, depth: int, grain: int, form: str, gate: str, window: int, preactivation: bool
+) -> Skeleton:
     stages = tuple(
         StageSkeleton(
             blocks=int(maximum(knobs.blocks)),
@@ -180,4 +182,5 @@ def _dearest(space: SearchSpace, depth: int, grain: int, form: str, gate: str, w
         block_dropout=minimum(space.block.dropout),
         activation=space.block.activation[0],
         squeeze_excitation=gate,  # type: ignore[arg-type]
+        preactivation=preactivation,
     )

@@ -1,5 +1,6 @@
 """An architecture read back as a shape of a space: what `space/skeleton.py` does, undone.
 
+Called by space/membership.py. Reads two documents, and writes nothing.
 What cannot be told apart in the built network (the kernel of a shortcut that is an identity, a window that
 is the whole map) is taken as the space has it. Every answer is proven by making the network again.
 """
@@ -12,6 +13,7 @@ from typing import Any
 from space.architecture import Architecture, MaxPool, TailConvolution, canonical
 from space.document import shown
 from space.domains import Domain, holds, minimum, near, told
+from space.same import unified
 from space.skeleton import TAIL, Gate, PoolKind, Skeleton, StageSkeleton, pooled, realise, rounded
 from space.space import Form, SearchSpace, Task, fits
 
@@ -34,7 +36,9 @@ def _read(space: SearchSpace, architecture: Architecture) -> tuple[Skeleton | No
         reasons.append(f"pool: {architecture.pool.model_dump(exclude_none=True)} is none of the space")
     if reasons or isinstance(widths, str) or pool is None:
         return None, reasons
-    shape = _assembled(space, architecture, widths, pool)
+    shape = unified(space, _assembled(space, architecture, widths, pool), architecture)
+    if isinstance(shape, str):
+        return None, [shape]
     task = Task(**{name: getattr(architecture, name) for name in ("channels", "image_size", "classes")})
     made = realise(shape, space, architecture.stages[0].width, task)
     if made.fingerprint != architecture.fingerprint:
@@ -49,7 +53,6 @@ def _foreign(architecture: Architecture) -> Iterator[str]:
         ("stem.bias", stem.bias, False),
         ("stem.max_pool", stem.max_pool or MaxPool(), MaxPool()),
         ("block.bias", block.bias, False),
-        ("block.preactivation", block.preactivation, False),
         ("block.residual", block.residual, True),
         ("head.bias", head.bias, True),
     ):
@@ -93,6 +96,7 @@ def _outside(space: SearchSpace, architecture: Architecture) -> Iterator[str]:
         ("block.dropout", block.dropout, space.block.dropout),
         ("block.activation", architecture.activation, space.block.activation),
         ("block.squeeze_excitation", _gate(architecture), space.block.squeeze_excitation),
+        ("block.preactivation", block.preactivation, space.block.preactivation),
     ]
     checks += [("head.hidden", width, space.head.hidden) for width in head.hidden]
     sizes = {"stem.kernel": architecture.image_size}
@@ -233,6 +237,7 @@ def _assembled(
         block_dropout=block.dropout,
         activation=architecture.activation,
         squeeze_excitation=_gate(architecture),
+        preactivation=block.preactivation,
     )
 
 

@@ -1,6 +1,6 @@
 """Whether a network lies inside a space, and which suggestions make it: the inverse of `space/sampling.py`.
 
-The inverse serves those who enqueue a known network in a study; it knows no study.
+Called by `search launch --start-from`, which enqueues known networks. It knows no study and reads no file.
 """
 
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from space.architecture import Architecture
 from space.budget import Budget, judge
 from space.domains import near, told
 from space.inverse import shape_of
+from space.same import SHARED, shared_value
 from space.sampling import propose
 from space.skeleton import Skeleton
 from space.space import SearchSpace, Task
@@ -69,7 +70,7 @@ def suggestions_of(
     outside = [f"budget_share: it uses {used:.4f} of the budget, not {told(space.budget_share)}"]
     if share is None:
         return outside
-    answers = Answers(_answers(shape) | {"budget_share": share}, {})
+    answers = Answers(_answers(space, shape) | {"budget_share": share}, {})
     made = propose(space, budget, task, answers)
     if made.fingerprint != architecture.fingerprint:
         if used < space.budget_share.low:
@@ -88,16 +89,20 @@ def _other_task(architecture: Architecture, task: Task) -> Iterator[str]:
             yield f"{name}: {was}, where the data have {wanted}"
 
 
-def _answers(shape: Skeleton) -> dict[str, Any]:
-    own = {
+def _answers(space: SearchSpace, shape: Skeleton) -> dict[str, Any]:
+    own: dict[str, Any] = {
         "depth": len(shape.stages),
         "head_form": shape.form,
         "stem_width_ratio": shape.stem_ratio,
         "stem_max_pool": shape.max_pool,
     }
     same = ("round_to", "stem_kernel", "stem_stride", "pool_kind", "pool_size", "pool_window", "hidden",
-            "dropout", "convolutions", "block_dropout", "activation", "squeeze_excitation")  # fmt: skip
+            "dropout", "convolutions", "block_dropout", "activation", "squeeze_excitation",
+            "preactivation")  # fmt: skip
     own |= {name: getattr(shape, name) for name in same}
     for i, stage in enumerate(shape.stages, start=1):
         own |= {f"{name}_{i}": value for name, value in vars(stage).items()}
+    for name in SHARED:
+        value = shared_value(space, shape, name)
+        own |= {f"same_{name}": value is not None, name: value}
     return own

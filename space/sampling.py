@@ -1,5 +1,6 @@
 """Suggestions to architecture, inside the budget by construction.
 
+Called by search/study/config.py for each trial, by the forecast and by the commands that draw networks.
 The shape is drawn first, then the share of the budget to use, and the width of the first stage follows
 exactly: the widest multiple that fits. A shape too large at its slimmest is shrunk in fixed steps, so that
 every answer of a sampler becomes a network that may be trained. It knows no sampler: `Suggest` is all it
@@ -7,8 +8,8 @@ asks for, and Optuna's Trial is one.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -16,9 +17,11 @@ from space import cost
 from space.architecture import Architecture
 from space.budget import Budget
 from space.domains import Domain, FloatRange, IntRange, minimum, towards_low
+from space.same import SHARED, sharing
 from space.skeleton import Skeleton, StageSkeleton, realise
 from space.smallest import require_smallest as require_smallest, smallest as smallest
 from space.space import SearchSpace, Task
+from space.weights import Weighted
 
 
 class Suggest(Protocol):
@@ -33,19 +36,32 @@ class Suggest(Protocol):
     def suggest_categorical(self, name: str, choices: Any) -> Any: ...
 
 
+@dataclass(frozen=True)
+class Proposal:
+    """`shrunk`: the shape that was drawn exceeds the budget at its slimmest, and a smaller one was taken."""
+
+    architecture: Architecture
+    shrunk: bool
+
+
 def propose(space: SearchSpace, budget: Budget, task: Task, suggest: Suggest) -> Architecture:
     """The network that these suggestions mean; it never exceeds `budget`.
 
     Raises NothingFitsError where even the smallest network of the space does.
     """
+    return proposal(space, budget, task, suggest).architecture
+
+
+def proposal(space: SearchSpace, budget: Budget, task: Task, suggest: Suggest) -> Proposal:
+    """The same, with what had to be done to it. Raises NothingFitsError as `propose` does."""
     shape = draw(space, suggest)
     share = ask(suggest, "budget_share", space.budget_share)
     architecture = widest(shape, space, budget, share, task) or widest(shape, space, budget, 1.0, task)
-    if architecture is None:
-        architecture = next(
-            filter(None, (widest(s, space, budget, 1.0, task) for s in smaller(shape, space))), None
-        )
-    return architecture or require_smallest(space, budget, task)
+    if architecture is not None:
+        return Proposal(architecture, False)
+    made = (widest(each, space, budget, 1.0, task) for each in smaller(shape, space))
+    architecture = next(filter(None, made), None)
+    return Proposal(architecture or require_smallest(space, budget, task), True)
 
 
 def plain(space: SearchSpace, task: Task, suggest: Suggest) -> Architecture:
@@ -66,7 +82,11 @@ def nearest(grid: range, wanted: int) -> int:
 
 
 def ask(suggest: Suggest, name: str, knob: Domain) -> Any:
-    """Ordered choices with one distance become an integer, so that a sampler can use their order."""
+    """Ordered choices with one distance become an integer, so that a sampler can use their order.
+
+    Choices with weights stay choices and reach the sampler as `Weighted`: RandomSuggest draws by it; Optuna
+    keeps no weights, so its samplers are given those of `prior`.
+    """
     if isinstance(knob, (IntRange, FloatRange)) and knob.low == knob.top:
         return knob.low
     if isinstance(knob, IntRange):
@@ -75,7 +95,7 @@ def ask(suggest: Suggest, name: str, knob: Domain) -> Any:
         return suggest.suggest_float(name, knob.low, knob.top, step=knob.step, log=knob.log)
     if len(knob) == 1:
         return knob[0]
-    if all(type(value) is int for value in knob):
+    if not isinstance(knob, Weighted) and all(type(value) is int for value in knob):
         steps = {b - a for a, b in pairwise(knob)}
         if len(steps) == 1 and min(steps) > 0:
             return suggest.suggest_int(name, knob[0], knob[-1], step=steps.pop())
@@ -88,7 +108,7 @@ def draw(space: SearchSpace, suggest: Suggest) -> Skeleton:
     stem, block, head = space.stem, space.block, space.head
     form = ask(suggest, "head_form", head.form)
     return Skeleton(
-        stages=tuple(_draw_stage(space, i, suggest) for i in range(1, depth + 1)),
+        stages=_draw_stages(space, depth, suggest),
         round_to=ask(suggest, "round_to", space.width.round_to),
         stem_ratio=ask(suggest, "stem_width_ratio", stem.width_ratio),
         stem_kernel=ask(suggest, "stem_kernel", stem.kernel),
@@ -104,18 +124,73 @@ def draw(space: SearchSpace, suggest: Suggest) -> Skeleton:
         block_dropout=ask(suggest, "block_dropout", block.dropout),
         activation=ask(suggest, "activation", block.activation),
         squeeze_excitation=ask(suggest, "squeeze_excitation", block.squeeze_excitation),
+        preactivation=ask(suggest, "preactivation", block.preactivation),
     )
 
 
-def _draw_stage(space: SearchSpace, i: int, suggest: Suggest) -> StageSkeleton:
+def _draw_stages(space: SearchSpace, depth: int, suggest: Suggest) -> tuple[StageSkeleton, ...]:
+    """A value that stages share is asked for once, under the knob's own name (`kernel`)."""
+    shared: dict[tuple[str, int], Any] = {}
+    for name in SHARED:
+        stages = sharing(space, name, depth)
+        if stages and ask(suggest, f"same_{name}", getattr(space.same, name)):
+            value = ask(suggest, name, getattr(space.stage, name))
+            shared |= {(name, i): value for i in stages}
+    return tuple(_draw_stage(space, i, suggest, shared) for i in range(1, depth + 1))
+
+
+def _draw_stage(
+    space: SearchSpace, i: int, suggest: Suggest, shared: Mapping[tuple[str, int], Any]
+) -> StageSkeleton:
     knobs = space.knobs(i)
+
+    def chosen(name: str) -> Any:
+        if (name, i) in shared:
+            return shared[name, i]
+        return ask(suggest, f"{name}_{i}", getattr(knobs, name))
+
     return StageSkeleton(
-        blocks=ask(suggest, f"blocks_{i}", knobs.blocks),
-        kernel=ask(suggest, f"kernel_{i}", knobs.kernel),
-        shortcut_kernel=ask(suggest, f"shortcut_kernel_{i}", knobs.shortcut_kernel),
-        width_ratio=ask(suggest, f"width_ratio_{i}", knobs.width_ratio) if i > 1 else 1.0,
-        stride=ask(suggest, f"stride_{i}", knobs.stride),
+        blocks=chosen("blocks"),
+        kernel=chosen("kernel"),
+        shortcut_kernel=chosen("shortcut_kernel"),
+        width_ratio=chosen("width_ratio") if i > 1 else 1.0,
+        stride=chosen("stride"),
     )
+
+
+def prior(space: SearchSpace) -> dict[str, dict[Any, float]]:
+    """How likely each value of each question with weights is, by the question's name; each sums to 1."""
+    found: dict[str, dict[Any, float]] = {}
+    for shared in (True, False):
+        draw(space, _Deepest(found, shared))
+    return found
+
+
+@dataclass(frozen=True)
+class _Deepest:
+    """Answers so that every question of a space is asked, and notes the weights of each."""
+
+    found: dict[str, dict[Any, float]]
+    shared: bool
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        del name, low, step, log
+        return high
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        del name, low, step, log
+        return high
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        if isinstance(choices, Weighted):
+            self.found[name] = choices.shares
+        if name.startswith("same_"):
+            return self.shared
+        if name == "depth":
+            return max(choices)
+        return "hidden" if "hidden" in choices else choices[0]
 
 
 def widest(

@@ -1,6 +1,8 @@
 """A network but for its widths, and what it becomes once the width of its first stage is known.
 
-Kernels and pools larger than their maps become the next choice of the space that fits. It knows no budget.
+`realise` makes the network; space/sampling.py draws skeletons, space/inverse.py reads them back. Kernels and
+pools larger than their maps become the next choice of the space that fits. It reads and writes nothing, and
+knows no budget.
 """
 
 from dataclasses import dataclass
@@ -55,6 +57,7 @@ class Skeleton:
     block_dropout: float
     activation: Activation
     squeeze_excitation: Gate
+    preactivation: bool
 
 
 def realise(shape: Skeleton, space: SearchSpace, base: int, task: Task) -> Architecture:
@@ -90,6 +93,7 @@ def realise(shape: Skeleton, space: SearchSpace, base: int, task: Task) -> Archi
         stages=tuple(stages),
         block=Block(
             convolutions=shape.convolutions,
+            preactivation=shape.preactivation,
             dropout=shape.block_dropout,
             squeeze_excitation=gate if shape.squeeze_excitation == "block" else None,
         ),

@@ -1,6 +1,8 @@
 """The smallest networks of a space: what decides whether anything fits a budget at all.
 
-It knows no sampler. Extremes are found among the knobs' ends, since cost grows with each of them.
+Called by `search launch` before a study is made, by the forecast, and by space/sampling.py where no shape
+fits. It reads and writes nothing, and knows no sampler. Extremes are found among the knobs' ends, since cost
+grows with each of them.
 """
 
 from collections.abc import Iterator
@@ -25,7 +27,10 @@ def _slimmest(space: SearchSpace, task: Task) -> Iterator[Architecture]:
     widths), or a classifier by changing it (depth, form, window), is tried both ways."""
     depths = sorted({int(minimum(space.depth)), int(maximum(space.depth))})
     ends = sorted(set(space.head.form)), sorted({min(space.pool.window), max(space.pool.window)})
-    for depth, grain, form, window in product(depths, sorted(set(space.width.round_to)), *ends):
+    norms = sorted(set(space.block.preactivation))  # as wide as the input of a convolution, or as its output
+    for depth, grain, form, window, before in product(
+        depths, sorted(set(space.width.round_to)), *ends, norms
+    ):
         for stride, ratio, stem_ratio in product((min, max), (minimum, evenest), (minimum, evenest)):
             stages = tuple(
                 StageSkeleton(
@@ -37,7 +42,7 @@ def _slimmest(space: SearchSpace, task: Task) -> Iterator[Architecture]:
                 )
                 for i, knobs in ((i, space.knobs(i)) for i in range(1, depth + 1))
             )
-            shape = _cheapest(space, stages, stem_ratio(space.stem.width_ratio), grain, form, window)
+            shape = _cheapest(space, stages, stem_ratio(space.stem.width_ratio), grain, form, window, before)
             yield realise(shape, space, space.width.grid(grain)[0], task)
 
 
@@ -48,6 +53,7 @@ def _cheapest(
     grain: int,
     form: Form,
     window: int,
+    preactivation: bool,
 ) -> Skeleton:
     return Skeleton(
         stages=stages,
@@ -66,6 +72,7 @@ def _cheapest(
         block_dropout=minimum(space.block.dropout),
         activation=space.block.activation[0],
         squeeze_excitation=max(space.block.squeeze_excitation, key=("block", "stem", "none").index),
+        preactivation=preactivation,
     )
 
 

@@ -1,7 +1,8 @@
-"""The search space as a document people write: which values each knob may take.
+"""The search space as a document people write: which values each knob may take, and how likely each is.
 
-Read from TOML or JSON; `default.toml` beside this file is the documented default. It knows neither the
-budget nor how a value is chosen: that is `space/sampling.py`.
+Reads TOML or JSON; `default.toml` beside this file is the documented default, `published.toml` the space of
+all published networks. Called wherever a space is opened: by the commands, by `search launch` and by the
+study's settings. It knows neither the budget nor how a value is chosen: that is `space/sampling.py`.
 """
 
 import tomllib
@@ -22,15 +23,17 @@ from space.domains import (
     IntRange as IntRange,
     Kernels,
     Strides,
+    Truths,
     maximum,
     minimum,
 )
 from space.errors import SpaceError
+from space.weights import Choices
 
+PACKAGED = ("default", "published")
 Form = Literal["linear", "hidden", "tail", "softmax"]
 Grains = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=1_024)], ...],
-    Field(min_length=1, max_length=32, strict=False),
+    Choices[Annotated[int, Field(ge=1, le=1_024)]],
     BeforeValidator(lambda given: (given,) if isinstance(given, int) else given),
 ]
 
@@ -58,7 +61,7 @@ class StemKnobs(Document):
     width_ratio: FloatDomain = (1.0,)
     kernel: Kernels = (3,)
     stride: Strides = (1,)
-    max_pool: tuple[bool, ...] = Field((False,), min_length=1, max_length=2, strict=False)
+    max_pool: Truths = (False,)
 
 
 class StageKnobs(Document):
@@ -69,6 +72,16 @@ class StageKnobs(Document):
     shortcut_kernel: Kernels = (1,)
     width_ratio: FloatDomain = (2.0,)
     stride: Strides = (2,)
+
+
+class SameKnobs(Document):
+    """Whether all stages share one value of a knob of [stage], drawn once: true, false, or both with weights.
+    Stages with a value of their own in [stages.N] keep it."""
+
+    blocks: Truths = (False,)
+    kernel: Truths = (False,)
+    shortcut_kernel: Truths = (False,)
+    width_ratio: Truths = (False,)
 
 
 class StageOverride(Document):
@@ -92,11 +105,9 @@ class PoolKnobs(Document):
     """Either `size` positions a side of the whole map, or one `window` from the map's upper left corner
     (0: none), which counts where the map holds it once and not twice."""
 
-    kind: tuple[Literal["avg", "max"], ...] = Field(("avg",), min_length=1, max_length=2, strict=False)
-    size: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field((1,), min_length=1, strict=False)
-    window: tuple[Annotated[int, Field(ge=0, le=64)], ...] = Field(
-        (0,), min_length=1, max_length=32, strict=False
-    )
+    kind: Choices[Literal["avg", "max"]] = ("avg",)
+    size: Choices[Annotated[int, Field(ge=1, le=64)]] = (1,)
+    window: Choices[Annotated[int, Field(ge=0, le=64)]] = (0,)
 
 
 class HeadKnobs(Document):
@@ -104,7 +115,7 @@ class HeadKnobs(Document):
     the pool, as wide as the last stage; or a softmax after the classifier, which trains badly."""
 
     dropout: DropoutKnob = (0.0,)
-    form: tuple[Form, ...] = Field(("linear",), min_length=1, max_length=64, strict=False)
+    form: Choices[Form] = ("linear",)
     hidden: IntDomain = (1_024,)
 
     @field_validator("hidden")
@@ -116,12 +127,27 @@ class HeadKnobs(Document):
 
 
 class BlockKnobs(Document):
-    convolutions: tuple[Annotated[int, Field(ge=1, le=8)], ...] = Field((2,), min_length=1, strict=False)
+    """`preactivation`: batch norm and activation before each convolution of a block, not after it."""
+
+    convolutions: Choices[Annotated[int, Field(ge=1, le=8)]] = (2,)
     dropout: DropoutKnob = (0.0,)
-    activation: tuple[Activation, ...] = Field(("relu",), min_length=1, strict=False)
-    squeeze_excitation: tuple[Literal["none", "stem", "block"], ...] = Field(
-        ("none",), min_length=1, strict=False
-    )
+    activation: Choices[Activation] = ("relu",)
+    squeeze_excitation: Choices[Literal["none", "stem", "block"]] = ("none",)
+    preactivation: Truths = (False,)
+
+
+class StemOverride(Document):
+    width_ratio: FloatDomain | None = None
+    kernel: Kernels | None = None
+    stride: Strides | None = None
+    max_pool: Truths | None = None
+
+
+class LargeImages(Document):
+    """What is otherwise for images of more than `above` pixels a side; see `SearchSpace.for_images`."""
+
+    above: int = Field(64, ge=1)
+    stem: StemOverride = StemOverride()
 
 
 class Task(Document):
@@ -139,9 +165,11 @@ class SearchSpace(Document):
     stem: StemKnobs = StemKnobs()
     stage: StageKnobs = StageKnobs()
     stages: dict[str, StageOverride] = Field(default_factory=dict)
+    same: SameKnobs = SameKnobs()
     pool: PoolKnobs = PoolKnobs()
     head: HeadKnobs = HeadKnobs()
     block: BlockKnobs = BlockKnobs()
+    large_images: LargeImages | None = None
 
     @model_validator(mode="after")
     def _speaks_of_stages_that_exist(self) -> Self:
@@ -153,7 +181,20 @@ class SearchSpace(Document):
             raise ValueError(f"{told}: no such stage; depth goes to {maximum(self.depth)}")
         if not 0 < self.budget_share.low <= self.budget_share.high <= 1:
             raise ValueError("budget_share: give a range above 0 and up to 1")
+        own = [i for i, stage in sorted(self.stages.items()) if i != "1" and stage.width_ratio is not None]
+        if own and False not in self.same.width_ratio:
+            raise ValueError(f"same.width_ratio: stages.{own[0]} has its own; leave false possible")
         return self
+
+    def for_images(self, size: int) -> "SearchSpace":
+        """The space for images of this side in pixels: [large_images] taken in or left out, and gone."""
+        if self.large_images is None:
+            return self
+        update: dict[str, Any] = {"large_images": None}
+        if size > self.large_images.above:
+            own = {name: knob for name, knob in self.large_images.stem if knob is not None}
+            update["stem"] = self.stem.model_copy(update=own)
+        return self.model_copy(update=update)
 
     def knobs(self, stage: int) -> StageKnobs:
         """The knobs of stage 1, 2, ...: those of [stage], overridden by [stages.N]. The first stage keeps
@@ -209,11 +250,25 @@ def parse(document: object, source: str = "space") -> SearchSpace:
 
 
 def load(path: Path) -> SearchSpace:
-    """Reads a .toml or .json file. Raises SpaceError: not there, not readable, or not a space."""
+    """Reads a .toml or .json file; `published` and `default`, where no such file is, are the package's own.
+    Raises SpaceError: not there, not readable, or not a space."""
+    if str(path) in PACKAGED and not path.exists():
+        return packaged(str(path))
     document = read(path, "JSON" if path.suffix.lower() == ".json" else "TOML", SpaceError)
     return parse(document, str(path))
 
 
 def default() -> SearchSpace:
     """The space of default.toml."""
-    return parse(tomllib.loads(files("space").joinpath("default.toml").read_text()), "default.toml")
+    return packaged("default")
+
+
+def packaged(name: str) -> SearchSpace:
+    """A space that comes with the package, by one of the names in PACKAGED."""
+    text = files("space").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+    return parse(tomllib.loads(text), f"{name}.toml")
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a space file."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | SearchSpace.model_json_schema()

@@ -15,6 +15,7 @@ from search.study.text import span
 if TYPE_CHECKING:
     from search.study.duration import Estimate
     from space.forecast import Forecast, Share, Spread
+    from space.traits import Traits
 
 SCARCE_LINE = (
     "under 1% of plain draws fit; --sampling fit needs no luck, but proposals are shrunk to fit and alike"
@@ -47,6 +48,18 @@ def lines(found: "Forecast", trials: int) -> Iterator[str]:
     yield _line("MACs of proposals", f"{_spread(found.fit_macs)} (5%, 50%, 95%) by fit")
     if found.plain_macs:
         yield _line("", f"{_spread(found.plain_macs)} by reject")
+
+
+def proposal_lines(seen: "Traits") -> Iterator[str]:
+    """What proposals by fit look like, a share a line, and where their compute is."""
+    for i, (name, share) in enumerate(seen.shares.items()):
+        yield _line("" if i else "proposals by fit", f"{100 * share:.1f}% {name}")
+    yield _line(
+        "",
+        f"MACs: median {_short(seen.macs_median)}, 90% under {_short(seen.macs_p90)}, largest"
+        f" {_short(seen.macs_max)}; the dearest tenth has {100 * seen.dearest_tenth:.0f}% of all",
+    )
+    yield _line("", f"of {seen.draws} proposals")
 
 
 def time_lines(found: "Estimate", trials: int) -> Iterator[str]:

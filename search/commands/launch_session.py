@@ -3,6 +3,7 @@
 Reads flags, writes stderr, stdout, --out and --report. Called by the commands launch and resume.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -19,7 +20,7 @@ from search.machine import devices
 from search.machine.devices import Slot
 from search.machine.signals import Interrupts
 from search.optuna_adapter import study as optuna_study
-from search.study import export as study_export, report as study_report, text
+from search.study import compute_limit, export as study_export, report as study_report, text
 from search.study.config import StudyConfig
 from search.study.console import stderr_console
 from search.study.statistics import wilson
@@ -36,12 +37,13 @@ def launch(
 ) -> int:
     """Runs a search to its end. Returns the exit code. Raises UsageError, and as prepare.prepare() does."""
     slots = devices.slots(gpus, options.worker_count(workers))
+    flags = replace(flags, on_cpu=bool(slots) and all(slot.name.startswith("cpu") for slot in slots))
     for path in filter(None, (out, report)):
         study_export.require_writable(path)
     console = stderr_console()
     if dry_run:
         plan = prepare.make_plan(flags, _stored(flags))
-        _say_plan(console, plan, [slot.name for slot in slots])
+        _say_plan(console, flags, plan, [slot.name for slot in slots])
         _say_starters(console, enqueue.starters(flags.start_from, plan, flags.storage))
         return 0
     interrupts = Interrupts()
@@ -109,7 +111,7 @@ def _stored(flags: Flags) -> StudyConfig | None:
     return StudyConfig.from_record(record.settings) if record else None
 
 
-def _say_plan(console: Console, plan: StudyConfig, slots: list[str]) -> None:
+def _say_plan(console: Console, flags: Flags, plan: StudyConfig, slots: list[str]) -> None:
     data, recipe = plan.data, plan.recipe
     low = cost.total(sampling.smallest(plan.space, plan.task))
     console.print(
@@ -125,10 +127,15 @@ def _say_plan(console: Console, plan: StudyConfig, slots: list[str]) -> None:
     for mistake in checks.of_recipe(recipe):
         console.print(f"warning  recipe: {mistake.reason}")
     console.print(f"slots    {', '.join(slots) or 'none here: workers elsewhere do the work'}")
-    if plan.budget.max_macs is None and any(slot.startswith("cpu") for slot in slots):
-        console.print(
-            "note     without a GPU a large network takes minutes an epoch: bound it, --max-macs 25M"
-        )
+    if flags.max_macs is None:
+        images = data.train_images * recipe.epochs
+        limit = compute_limit.default(plan.task.image_size, images, flags.on_cpu, low.macs)
+        if limit.macs == plan.budget.max_macs:  # a study that exists may have another one
+            console.print(
+                f"note     --max-macs {limit.macs:,} is the default: {limit.reason}; --max-macs none lifts it"
+            )
+    if plan.budget.max_macs is None and flags.on_cpu:
+        console.print("note     without a GPU and without --max-macs a large network takes minutes an epoch")
 
 
 def _say_start(
@@ -137,7 +144,7 @@ def _say_start(
     shown = database.redacted(database.normalise(flags.storage))
     console.print(f"study    {record.name}, to {record.trials} trained networks")
     console.print(f"stored   {shown}")
-    _say_plan(console, plan, slots)
+    _say_plan(console, flags, plan, slots)
     console.print(f"logs     {logs}")
     here = "" if flags.storage == "sqlite:///parsimony.db" else " (with the same --storage)"
     console.print(f"follow   search status {record.name}, or search dashboard{here}")

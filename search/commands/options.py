@@ -48,6 +48,13 @@ class Count(click.ParamType[int]):
         return number
 
 
+class CountOrNone(Count):
+    """A count, or none: 0, which no count is."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return 0 if str(value).strip().lower() == "none" or value == 0 else super().convert(value, param, ctx)
+
+
 class Memory(click.ParamType[int]):
     """An amount of memory in bytes: 800M, 4G or 4GiB, 1.5G; multiples of 1,024."""
 

@@ -62,6 +62,14 @@ def show(file: Path | None, form: str) -> None:
 
 
 @space.command()
+def schema() -> None:
+    """The JSON Schema of a space file, TOML or JSON."""
+    from space.space import schema as document
+
+    click.echo(json.dumps(document(), indent=1))
+
+
+@space.command()
 @FILE
 @task_options
 @click.option("--trials", type=click.IntRange(1), default=200, show_default=True,
@@ -92,21 +100,30 @@ def check(
 ) -> None:
     """Forecast a search of a space FILE (else of the default space) before anything is trained."""
     from search.commands import forecast
-    from space import forecast as forecasts
+    from space import forecast as forecasts, traits
 
-    found, (budget, task) = open_space(file), task_of(facts)
+    budget, task = task_of(facts)
+    found = open_space(file).for_images(task.image_size)
     work = {"data": facts["data"], "workers": workers, "train_images": train_images, "epochs": epochs}
     require_geometry(found, task, file)
     expected = forecasts.forecast(found, budget, task, seed=seed)
     if sampling == "reject":
         forecasts.require_luck(expected)
+    seen = traits.traits(found, budget, task, traits.DRAWS, seed)
     time = _time(found, budget, task, trials, **work) if minutes else None
     if form == "json":
-        document = forecast.document(expected, trials) | {"time": asdict(time) if time else None}
+        document = forecast.document(expected, trials) | {
+            "proposals": asdict(seen),
+            "time": asdict(time) if time else None,
+        }
         click.echo(json.dumps(document, indent=1))
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    for line in [*forecast.lines(expected, trials), *(forecast.time_lines(time, trials) if time else ())]:
+    for line in [
+        *forecast.lines(expected, trials),
+        *forecast.proposal_lines(seen),
+        *(forecast.time_lines(time, trials) if time else ()),
+    ]:
         click.echo(forecast.wrapped(line, width))
     if expected.scarce:
         click.echo(f"warning: {forecast.SCARCE_LINE}", err=True)
@@ -128,8 +145,8 @@ def sample(file: Path | None, number: int, seed: int, out: Path | None, form: st
     from space.random_suggest import RandomSuggest
     from space.sampling import propose, require_smallest
 
-    found = open_space(file)
     budget, task = task_of(facts)
+    found = open_space(file).for_images(task.image_size)
     require_geometry(found, task, file)
     require_smallest(found, budget, task)
     suggest, drawn = RandomSuggest(seed), list[dict[str, Any]]()
@@ -223,12 +240,25 @@ def rows(space: "SearchSpace") -> Iterator[dict[str, Any]]:
         for field, knob in override:
             if knob is not None:
                 yield _row(f"stages.{stage}.{field}", knob)
-    for name in ("pool", "head", "block"):
+    for name in ("same", "pool", "head", "block"):
         for field, knob in getattr(space, name):
             yield _row(f"{name}.{field}", knob)
+    if space.large_images:
+        above = f"over {space.large_images.above} pixels: "
+        for field, knob in space.large_images.stem:
+            if knob is not None:
+                yield _row(f"{above}stem.{field}", knob)
 
 
 def _row(name: str, knob: "Domain") -> dict[str, Any]:
+    from space.weights import Weighted
+
+    if isinstance(knob, Weighted):
+        values = ", ".join(
+            f"{_written(value)} ({weight:g})" for value, weight in zip(knob, knob.weights, strict=True)
+        )
+        drawn = "fixed" if len(knob) == 1 else "one of these, by weight"
+        return {"knob": name, "values": _written(knob[0]) if len(knob) == 1 else values, "drawn": drawn}
     if isinstance(knob, tuple):
         times = Counter(_written(value) for value in knob)
         values = ", ".join(text if n == 1 else f"{text} ({n}x)" for text, n in times.items())

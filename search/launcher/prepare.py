@@ -14,10 +14,10 @@ from sqlalchemy import Engine
 
 from search import settings
 from search.optuna_adapter import study as optuna_study
-from search.study import config as study_config
+from search.study import compute_limit, config as study_config
 from search.study.config import Images, StudyConfig
 from search.study.worker_options import WorkerLimits, WorkerOptions
-from space import forecast, sampling, space as spaces
+from space import cost, forecast, sampling, space as spaces
 from space.budget import Budget
 from space.errors import StorageError, StudyError
 from space.space import Task
@@ -40,7 +40,8 @@ class Flags(WorkerLimits):
     image_size: int | None = None
     train_images: int | None = None
     max_parameters: int | None = None
-    max_macs: int | None = None
+    max_macs: int | None = None  # compute_limit.UNLIMITED: none, where None is the default
+    on_cpu: bool = False  # every worker here: the default of max_macs is then what a core trains
     epochs: int | None = None
     recipe: Path | None = None
     space: Path | None = None
@@ -85,10 +86,12 @@ def make_plan(flags: Flags, stored: StudyConfig | None) -> StudyConfig:
         image_size=images.dataset.image_size,
         classes=len(images.dataset.classes),
     )
+    space = space.for_images(task.image_size)
     space.require_geometry(task.image_size)
+    recipe = _recipe(flags, stored, data)
     budget = Budget(
         flags.max_parameters or (stored.budget.max_parameters if stored else settings.MAX_PARAMETERS),
-        flags.max_macs or (stored.budget.max_macs if stored else None),
+        _max_macs(flags, stored, task, data.train_images * recipe.epochs, space),
     )
     sampling.require_smallest(space, budget, task)
     chosen = flags.sampling or (stored.sampling if stored else "fit")
@@ -98,13 +101,25 @@ def make_plan(flags: Flags, stored: StudyConfig | None) -> StudyConfig:
         space=space,
         budget=budget,
         task=task,
-        recipe=_recipe(flags, stored, data),
+        recipe=recipe,
         data=data,
         sampler=flags.sampler or (stored.sampler if stored else "tpe"),
         sampling=chosen,
         pruner=flags.pruner or (stored.pruner if stored else "median"),
         seed=flags.seed if flags.seed is not None else stored.seed if stored else 0,
     )
+
+
+def _max_macs(
+    flags: Flags, stored: StudyConfig | None, task: Task, images: int, space: spaces.SearchSpace
+) -> int | None:
+    """What was said; else the study's own limit, none included; else the default for these images."""
+    if flags.max_macs is not None:
+        return None if flags.max_macs == compute_limit.UNLIMITED else flags.max_macs
+    if stored:
+        return stored.budget.max_macs
+    least = cost.total(sampling.smallest(space, task)).macs
+    return compute_limit.default(task.image_size, images, flags.on_cpu, least).macs
 
 
 def _recipe(flags: Flags, stored: StudyConfig | None, data: study_config.DataConfig) -> Recipe:

@@ -18,6 +18,7 @@ import optuna
 from optuna.trial import Trial
 
 from search.optuna_adapter import ask as optuna_ask, sampler as samplers, study as optuna_study
+from search.optuna_adapter.weights import weigh
 from search.recording import reconcile as reconciling
 from search.recording.outage import OUT_OF_REACH
 from search.recording.spool import TrialEnd
@@ -27,6 +28,7 @@ from space import cost
 from space.architecture import Architecture
 from space.budget import judge
 from space.errors import DivergedError, ExhaustedError, LeaseLostError
+from space.sampling import prior
 from storage import candidates
 from storage.leases import Claim
 from storage.records import Candidate, Proposal, State
@@ -64,7 +66,8 @@ def propose_new(context: WorkerContext, claim: Claim) -> tuple[Trial, Candidate,
     for attempt in range(GIVE_UP_OVER_BUDGET):
         sampler = "random" if repeats >= WIDEN_AFTER else context.plan.sampler
         seed = (context.plan.seed, claim.ordinal, attempt)
-        context.study.sampler = samplers.make_sampler(sampler, *seed, after=context.study.sampler)
+        made = samplers.make_sampler(sampler, *seed, after=context.study.sampler)
+        context.study.sampler = weigh(made, prior(context.plan.space))
         trial, architecture = propose(context)
         candidate = context.outage.insist(partial(record, context, claim, trial, architecture))
         if candidate.state == State.RUNNING:

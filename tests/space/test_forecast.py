@@ -159,8 +159,8 @@ def test_smallest_and_largest_enclose_every_draw_and_are_reached() -> None:
     assert told.smallest == cost.total(smallest.smallest(SMALL, TASK))
 
 
-def test_the_default_space_has_beyond_all_measure_and_is_forecast_all_the_same() -> None:
-    told = forecast.forecast(spaces.default(), Budget(10**12), Task(), draws=200)
+def test_the_widest_packaged_space_has_beyond_all_measure_and_is_forecast_all_the_same() -> None:
+    told = forecast.forecast(spaces.packaged("published"), Budget(10**12), Task(), draws=200)
     assert told.networks > 10**30 and told.largest.parameters > 10**12
     assert told.fit.value == 1.0 and told.causes == ()
 
@@ -211,7 +211,7 @@ def test_a_value_that_nearly_all_draws_have_is_not_blamed() -> None:
 
 
 def test_where_few_draws_fit_the_values_of_those_that_do_are_told() -> None:
-    told = forecast.forecast(spaces.default(), Budget(40_000), Task())
+    told = forecast.forecast(spaces.packaged("published"), Budget(40_000), Task())
     assert told.fit.value < forecast.RARE
     assert {("depth", "2")} <= {(cause.knob, cause.value) for cause in told.helps}
     assert all(cause.lift > 1 for cause in told.helps)
@@ -240,7 +240,7 @@ def test_a_budget_below_the_smallest_network_is_refused() -> None:
 
 
 def test_where_hardly_a_draw_fits_plain_draws_are_refused_and_construction_is_not() -> None:
-    told = forecast.forecast(spaces.default(), Budget(2_000), Task(), draws=1_500)
+    told = forecast.forecast(spaces.packaged("published"), Budget(2_000), Task(), draws=1_500)
     assert told.scarce and told.fit_macs.low > 0
     with pytest.raises(SpaceError, match=r"under 1%: use --sampling fit"):
         forecast.require_luck(told)

@@ -1,4 +1,5 @@
-"""The default space holds the published networks, and the inverse of a proposal is exact in any space."""
+"""published.toml holds the published networks, default.toml those that are not odd; the inverse of a proposal
+is exact in any space."""
 
 from typing import Any
 
@@ -8,14 +9,15 @@ from examples import examples
 from hypothesis import given, settings, strategies as st
 from space_samples import CALM, TASKS, Dice, architectures, spaces
 
-from space import cost, published, sampling, space as spaces_
+from space import cost, published, sampling, space as spaces_, traits
 from space.architecture import Architecture, Pool, Stage, Stem
 from space.budget import Budget, judge
 from space.errors import NothingFitsError
 from space.membership import contains, suggestions_of
-from space.space import SearchSpace, Task
+from space.random_suggest import RandomSuggest
+from space.space import SameKnobs, SearchSpace, StageKnobs, Task
 
-DEFAULT, BUDGET = spaces_.default(), Budget(5_000_000)
+DEFAULT, PUBLISHED, BUDGET = spaces_.default(), spaces_.packaged("published"), Budget(5_000_000)
 FITTING = [entry.name for entry in published.everything() if judge(entry.architecture, BUDGET).fits]
 
 
@@ -24,21 +26,79 @@ def test_all_published_networks_but_two_fit_the_budget() -> None:
     assert {entry.name for entry in published.everything()} - set(FITTING) == {"000-plain", "001-resnet18"}
 
 
-@pytest.mark.parametrize("name", FITTING)
-def test_a_published_network_lies_inside_the_default_space_and_is_made_exactly_by_suggestions(
-    name: str,
-) -> None:
-    network = published.load(name)
-    assert contains(DEFAULT, network) == []
-    answers = suggestions_of(DEFAULT, BUDGET, Task(), network)
+def assert_made(space: SearchSpace, network: Architecture) -> None:
+    """The suggestions are all that propose() asks for, may be chosen, and make the network."""
+    answers = suggestions_of(space, BUDGET, Task(), network)
     assert isinstance(answers, dict), answers
     trial = optuna.trial.FixedTrial(answers)
-    made = sampling.propose(DEFAULT, BUDGET, Task(), trial)
+    made = sampling.propose(space, BUDGET, Task(), trial)
     assert made.fingerprint == network.fingerprint
     assert cost.total(made) == cost.total(network)
     assert set(answers) == set(trial.params), "an answer to a question that is not asked"
     assert all(trial.distributions[name]._contains(trial.distributions[name].to_internal_repr(value))
                for name, value in answers.items())  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FITTING)
+def test_a_published_network_lies_inside_their_space_and_is_made_exactly_by_suggestions(name: str) -> None:
+    network = published.load(name)
+    assert contains(PUBLISHED, network) == []
+    assert_made(PUBLISHED, network)
+
+
+def test_the_default_space_holds_the_published_networks_that_are_not_odd_and_says_why_not_the_others() -> (
+    None
+):
+    reasons = {name: contains(DEFAULT, published.load(name)) for name in FITTING}
+    inside = {name for name, told in reasons.items() if not told}
+    assert len(inside) == 21
+    assert inside >= {"000-og", "001-final", "003-final", "003-augmix", "004-final", "000-fc1024"}
+    for name in inside:
+        assert_made(DEFAULT, published.load(name))
+    told = {reason.split(":")[0] for name in reasons.keys() - inside for reason in reasons[name]}
+    assert {"pool", "head.form", "depth", "block.activation", "stages.3.width_ratio"} <= told
+
+
+def family(width: int, blocks: int) -> Architecture:
+    """Three halving stages, 3x3 throughout, widths doubling."""
+    stages = [Stage(blocks=blocks, width=width * 2**i, stride=min(2, i + 1)) for i in range(3)]
+    return Architecture(stem=Stem(width=width), stages=tuple(stages))
+
+
+def test_the_default_space_holds_the_family_of_good_networks_and_first_guesses() -> None:
+    network = family(64, 3)
+    assert cost.total(network).parameters == 4_327_754
+    assert_made(DEFAULT, network)
+    answers = suggestions_of(DEFAULT, BUDGET, Task(), network)
+    assert isinstance(answers, dict)
+    assert (answers["same_blocks"], answers["blocks"], answers["kernel"], answers["width_ratio"]) == (
+        True,
+        3,
+        3,
+        2,
+    )
+    for width, blocks in ((12, 3), (16, 2), (20, 1), (80, 2)):
+        assert contains(DEFAULT, family(width, blocks)) == []
+
+
+def test_a_knob_that_all_stages_must_share_is_drawn_once_and_told_where_a_network_does_not() -> None:
+    space = SearchSpace(
+        depth=(3,),
+        stage=StageKnobs(blocks=(1, 2), kernel=(3, 5)),
+        same=SameKnobs(blocks=(True,), kernel=(True,)),
+    )
+    seen = set()
+    for seed in range(40):
+        dice = Dice(seed)
+        network = sampling.propose(space, BUDGET, Task(), dice)
+        assert len({stage.blocks for stage in network.stages}) == 1
+        assert {"blocks", "kernel"} <= set(dice.answers) and "same_blocks" not in dice.answers
+        seen.add((network.stages[0].blocks, network.stages[0].kernel))
+    assert len(seen) == 4
+    mixed = family(64, 2).model_copy(
+        update={"stages": (Stage(blocks=1, width=64), *family(64, 2).stages[1:])}
+    )
+    assert contains(space, mixed) == ["same.blocks: the stages have 1, 2, 2; the space has one value for all"]
 
 
 @settings(CALM, max_examples=examples(300))
@@ -98,8 +158,8 @@ def stages(*changes: dict[str, int]) -> tuple[Stage, ...]:
     ],
 )
 def test_a_network_outside_is_told_the_knob_and_the_value(network: Architecture, reason: str) -> None:
-    assert contains(DEFAULT, network) == [reason]
-    assert suggestions_of(DEFAULT, Budget(10**8), Task(), network) == [reason]
+    assert contains(PUBLISHED, network) == [reason]
+    assert suggestions_of(PUBLISHED, Budget(10**8), Task(), network) == [reason]
 
 
 def test_a_network_over_the_budget_or_of_other_images_has_no_suggestions() -> None:
@@ -111,11 +171,14 @@ def test_a_network_over_the_budget_or_of_other_images_has_no_suggestions() -> No
         "image_size: 32, where the data have 8"
     ]
     answers = suggestions_of(DEFAULT, Budget(100_000_000), Task(), network)
-    assert answers == ["budget_share: it uses 0.0470 of the budget, not 0.25 to 1"]
+    assert answers == ["budget_share: it uses 0.0470 of the budget, not 0.5 to 1"]
 
 
-def test_most_proposals_of_the_default_space_have_a_plain_head_and_multiples_of_8() -> None:
-    made = [sampling.propose(DEFAULT, BUDGET, Task(), Dice(seed)) for seed in range(400)]
-    plain = [n for n in made if not (n.tail or n.head.hidden or n.head.softmax)]
-    even = [n for n in made if all(stage.width % 8 == 0 for stage in n.stages)]
-    assert len(plain) > 300 and len(even) > 300
+def test_most_proposals_of_the_default_space_have_a_plain_head_full_resolution_and_3x3_kernels() -> None:
+    dice = RandomSuggest(1)
+    made = [sampling.propose(DEFAULT, BUDGET, Task(), dice) for _ in range(400)]
+    assert not any(n.tail or n.head.softmax for n in made)
+    assert sum(not n.head.hidden for n in made) > 350
+    assert sum(traits.keeps_resolution(n) for n in made) > 340
+    assert sum(traits.is_3x3(n) for n in made) > 220
+    assert sum(traits.keeps_resolution(n) and traits.is_3x3(n) for n in made) > 200

@@ -24,6 +24,7 @@ from space.space import (
     HeadKnobs,
     IntRange,
     PoolKnobs,
+    SameKnobs,
     SearchSpace,
     StageKnobs,
     StageOverride,
@@ -31,6 +32,7 @@ from space.space import (
     Task,
     WidthKnob,
 )
+from space.weights import Weighted
 
 # A busy machine is no failure: neither a slow draw nor a slow example.
 CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=examples(100))
@@ -153,7 +155,10 @@ def float_knobs(draw: st.DrawFn, least: float, most: float) -> FloatRange | tupl
 
 
 def some(*values: Any) -> st.SearchStrategy[tuple[Any, ...]]:
-    return st.lists(st.sampled_from(values), min_size=1, max_size=len(values), unique=True).map(tuple)
+    """Some of these choices, as a list or with weights."""
+    weights = st.sampled_from((1, 2, 0.5, 7))
+    lists = st.lists(st.sampled_from(values), min_size=1, max_size=len(values), unique=True).map(tuple)
+    return lists | st.dictionaries(st.sampled_from(values), weights, min_size=1).map(Weighted)
 
 
 @st.composite
@@ -173,6 +178,10 @@ def spaces(draw: st.DrawFn, blocks: int = 13, width: int = 512, ratio: float = 4
     deepest = max(depth) if isinstance(depth, tuple) else depth.top
     overrides = st.builds(StageOverride, **{name: st.none() | knob for name, knob in knobs.items()})
     shares = sorted((draw(st.floats(0.01, 1)), draw(st.floats(0.01, 1))))
+    stages = draw(st.dictionaries(st.integers(1, deepest).map(str), overrides, max_size=2))
+    same = {name: draw(some(False, True)) for name in ("blocks", "kernel", "shortcut_kernel")}
+    own = any(stage.width_ratio is not None for stage in stages.values())
+    same["width_ratio"] = (False, True) if own else draw(some(False, True))
     return SearchSpace(
         depth=depth,
         budget_share=FloatRange(low=shares[0], high=shares[1]),
@@ -186,7 +195,8 @@ def spaces(draw: st.DrawFn, blocks: int = 13, width: int = 512, ratio: float = 4
             max_pool=draw(some(False, True)),
         ),
         stage=StageKnobs(**{name: draw(knob) for name, knob in knobs.items()}),
-        stages=draw(st.dictionaries(st.integers(1, deepest).map(str), overrides, max_size=2)),
+        stages=stages,
+        same=SameKnobs(**same),
         pool=PoolKnobs(
             kind=draw(some("avg", "max")), size=draw(some(1, 2, 4)), window=draw(some(0, 1, 3, 5))
         ),
@@ -200,6 +210,7 @@ def spaces(draw: st.DrawFn, blocks: int = 13, width: int = 512, ratio: float = 4
             dropout=draw(float_knobs(0.0, 0.9)),
             activation=draw(some("relu", "gelu")),
             squeeze_excitation=draw(some("none", "stem", "block")),
+            preactivation=draw(some(False, True)),
         ),
     )
 

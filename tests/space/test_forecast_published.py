@@ -1,7 +1,7 @@
-"""The forecast of the default space against 100,000 networks drawn and counted here, by other means.
+"""The forecast of the published networks' space against 100,000 draws made and counted here, by other means.
 
-Nothing of space/sampling.py, shape.py or cost.py is used: the knobs of default.toml are read as TOML, and the
-weights of each layer are counted.
+Nothing of space/sampling.py, skeleton.py or cost.py is used: the knobs of published.toml are read as TOML,
+and the weights of each layer are counted.
 """
 
 import math
@@ -16,7 +16,7 @@ from space import forecast, space as spaces
 from space.budget import Budget
 from space.space import Task
 
-KNOBS = tomllib.loads(Path(spaces.__file__).with_name("default.toml").read_text())
+KNOBS = tomllib.loads(Path(spaces.__file__).with_name("published.toml").read_text())
 DRAWS, LIMIT = 100_000, 5_000_000
 
 
@@ -59,7 +59,7 @@ class Counter:
 
 
 def drawn(dice: random.Random) -> tuple[int, int]:
-    """What one uniform draw of the default space costs on images of 3x32x32."""
+    """What one uniform draw of this space costs on images of 3x32x32."""
     stem, stage, head, block = (KNOBS[name] for name in ("stem", "stage", "head", "block"))
     found, grain = Counter(), pick(dice, KNOBS["width"]["round_to"])
     low, high = KNOBS["width"]["low"], KNOBS["width"]["high"]
@@ -121,7 +121,7 @@ def brute() -> list[tuple[int, int]]:
 def test_shares_extremes_and_operations_are_those_of_100_000_draws(
     brute: list[tuple[int, int]], max_macs: int | None
 ) -> None:
-    told = forecast.forecast(spaces.default(), Budget(LIMIT, max_macs), Task())
+    told = forecast.forecast(spaces.packaged("published"), Budget(LIMIT, max_macs), Task())
     used = [max(p / LIMIT, m / (max_macs or math.inf)) for p, m in brute]
     for share, hits in (
         (told.fit, sum(x <= 1 for x in used)),
