@@ -20,7 +20,7 @@ from typing import Any, Self
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 START_SECONDS = 60
 READY_LINE = 7  # of postmaster.pid
-TEMPLATE = Path("/tmp", f"pg-template-{os.getpid()}")  # short and open to the server's user, as Postgres.base
+TEMPLATES: list[Path] = []  # the cluster that this process initialised, once it has
 
 
 class NoPostgres(Exception):
@@ -122,14 +122,15 @@ class Postgres:
 
     def _initialise(self) -> None:
         """A copy of the empty cluster that this process made first: initdb takes a second of a processor."""
-        with contextlib.suppress(FileExistsError):
-            TEMPLATE.mkdir()
-            atexit.register(shutil.rmtree, TEMPLATE, ignore_errors=True)
+        if not TEMPLATES:
+            made = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+            atexit.register(shutil.rmtree, made, ignore_errors=True)
             if self.user:
-                os.chown(TEMPLATE, self.user["user"], self.user["group"])
+                os.chown(made, self.user["user"], self.user["group"])
             flags = ["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
-            self._run(self.programs / "initdb", "-D", TEMPLATE / "data", *flags)
-        self._run("cp", "-a", TEMPLATE / "data", self.data)
+            self._run(self.programs / "initdb", "-D", made / "data", *flags)
+            TEMPLATES.append(made / "data")
+        self._run("cp", "-a", TEMPLATES[0], self.data)
 
     def _run(self, *command: object) -> None:
         words = list(map(str, command))
