@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "search": {"search", "trainer", "storage", "space"},
 }
 THIRD_PARTIES = {
-    "space": {"pydantic"},
+    "space": {"pydantic", "pydantic_core"},
     "storage": {"sqlalchemy", "alembic", "psycopg"},
     "trainer": {"torch", "torchvision", "numpy", "pydantic", "PIL", "sklearn", "safetensors"},
 }
