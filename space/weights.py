@@ -11,8 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from pydantic import Field, GetJsonSchemaHandler, WrapSerializer, WrapValidator
 
 from space.document import name_of, shown
 
@@ -58,24 +57,13 @@ class Weighted(tuple[Any, ...]):
         return f"Weighted({dict(zip(self, self.weights, strict=True))})"
 
 
-class AllowWeights:
-    """Marks a tuple of choices in a document: a table of weights is read, written and described too."""
+class Described:
+    """Marks choices in a document: its JSON Schema has the list, and the table of weights."""
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        inner = handler(source)
-        return core_schema.no_info_wrap_validator_function(
-            _read,
-            inner,
-            serialization=core_schema.wrap_serializer_function_ser_schema(_written, schema=inner),
-        )
-
-    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         weight = {"type": "number", "exclusiveMinimum": 0, "maximum": HEAVIEST}
         table = {"type": "object", "minProperties": 1, "additionalProperties": weight}
         return {"anyOf": [handler(core), table]}
-
-
-Choices = Annotated[tuple[Value, ...], Field(min_length=1, max_length=64, strict=False), AllowWeights()]
 
 
 def _read(given: Any, validate: Any) -> Any:
@@ -133,3 +121,12 @@ def _written(value: Any, write: Any) -> Any:
 def key_of(value: Any) -> str:
     """A choice as the key of a table."""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+Choices = Annotated[
+    tuple[Value, ...],
+    Field(min_length=1, max_length=64, strict=False),
+    WrapValidator(_read),
+    WrapSerializer(_written),
+    Described(),
+]

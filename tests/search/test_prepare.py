@@ -70,3 +70,14 @@ def test_plain_sampling_of_a_space_in_which_hardly_a_draw_fits_is_refused(tmp_pa
         make_plan(flags(tmp_path, sampling="reject", **few), None)
     assert make_plan(flags(tmp_path, **few), None).sampling == "fit"
     assert make_plan(flags(tmp_path, data="digits", sampling="reject"), None).sampling == "reject"
+
+
+def test_the_limit_of_compute_has_a_default_that_none_lifts_and_a_study_keeps_its_own(tmp_path: Path) -> None:
+    plan = make_plan(flags(tmp_path, data="digits"), None)
+    assert plan.budget.max_macs == 62_000_000, "1G for 32 pixels, by area, for 8"
+    lifted = make_plan(flags(tmp_path, data="digits", max_macs=0), None)
+    assert lifted.budget.max_macs is None
+    assert make_plan(flags(tmp_path), lifted).budget.max_macs is None
+    assert make_plan(flags(tmp_path), plan).budget == plan.budget
+    on_cpu = make_plan(flags(tmp_path, data="digits", on_cpu=True), None)
+    assert on_cpu.budget.max_macs == 58_000_000

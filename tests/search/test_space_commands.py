@@ -46,10 +46,20 @@ def test_every_knob_of_a_space_is_shown_with_its_values_and_how_they_are_drawn(
 def test_the_default_space_is_shown_whole(capsys: Capture) -> None:
     out = run(capsys, "space", "show").out
     default = spaces.default()
-    for section in ("stem", "stage", "pool", "head", "block"):
+    for section in ("stem", "stage", "same", "pool", "head", "block"):
         assert all(f"{section}.{field} " in out for field in type(getattr(default, section)).model_fields)
+    assert "linear (19), hidden (1)" in out and "one of these, by weight" in out
+    assert re.search(r"stages\.2\.stride\W+1 \(1\), 2 \(14\)", out)
+    assert "over 64 pixels: stem.stride" in out
+
+
+def test_the_space_of_published_networks_has_a_name_and_a_repeated_choice_its_count(capsys: Capture) -> None:
+    out = run(capsys, "space", "show", "published").out
     assert "0 to 0.5 in steps of 0.1" in out and "linear (17x)" in out
-    assert re.search(r"stages\.2\.stride\W+1, 2", out)
+
+
+def test_the_json_schema_of_a_space_is_printed(capsys: Capture) -> None:
+    assert "StageKnobs" in json.loads(run(capsys, "space", "schema").out)["$defs"]
 
 
 def test_a_forecast_is_a_block_of_lines(capsys: Capture, small: Path) -> None:
