@@ -9,16 +9,15 @@ first, and the others stay new for ever. Called by search/worker/trial.py for ea
 nothing.
 """
 
-from collections.abc import Mapping
+import logging
+from functools import cache
 from typing import Any
 
-import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers._tpe.parzen_estimator import _ParzenEstimator
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
-Weights = Mapping[str, Mapping[Any, float]]  # parameter, choice, how likely: space.sampling.prior
+from search.optuna_adapter.choice_shares import Weights, shares_of
 
 
 class WeightedRandomSampler(optuna.samplers.RandomSampler):
@@ -35,7 +34,7 @@ class WeightedRandomSampler(optuna.samplers.RandomSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        shares = _shares(self._weights, param_name, param_distribution)
+        shares = shares_of(self._weights, param_name, param_distribution)
         if shares is None:
             return super().sample_independent(study, trial, param_name, param_distribution)
         index = self._rng.rng.choice(len(shares), p=shares)
@@ -50,7 +49,8 @@ def weigh(sampler: optuna.samplers.BaseSampler, weights: Weights) -> optuna.samp
         return WeightedRandomSampler(sampler, weights)
     if isinstance(sampler, optuna.samplers.TPESampler):
         sampler._random_sampler = WeightedRandomSampler(sampler._random_sampler, weights)
-        sampler._parzen_estimator_cls = _estimator(weights)
+        if estimator := _estimator(weights):
+            sampler._parzen_estimator_cls = estimator
     if isinstance(sampler, optuna.samplers.GPSampler):
         first = sampler._independent_sampler
         assert isinstance(first, optuna.samplers.RandomSampler)
@@ -58,34 +58,19 @@ def weigh(sampler: optuna.samplers.BaseSampler, weights: Weights) -> optuna.samp
     return sampler
 
 
-def _estimator(weights: Weights) -> type[_ParzenEstimator]:
-    class WeightedParzenEstimator(_ParzenEstimator):
-        """Optuna's, but for the prior of a choice: its weight times the number of choices, 1 on average."""
-
-        def _calculate_categorical_distributions(
-            self, observations: Any, param_name: str, search_space: CategoricalDistribution, parameters: Any
-        ) -> Any:
-            found: Any = super()._calculate_categorical_distributions(
-                observations, param_name, search_space, parameters
-            )
-            shares = _shares(weights, param_name, search_space)
-            if shares is None:
-                return found
-            kernels, choices = found.weights.shape
-            smooth = parameters.prior_weight / kernels * choices * np.array(shares)
-            table = np.tile(smooth, (kernels, 1))
-            table[np.arange(len(observations)), observations.astype(int)] += 1.0
-            return found._replace(weights=table / table.sum(axis=1, keepdims=True))
-
-    return WeightedParzenEstimator
-
-
-def _shares(weights: Weights, name: str, distribution: BaseDistribution) -> list[float] | None:
-    """How likely each choice is, in the distribution's order; None where nothing is said of all of them."""
-    known = weights.get(name)
-    if known is None or not isinstance(distribution, CategoricalDistribution):
+def _estimator(weights: Weights) -> Any:
+    """Density estimators with these weights; None, and said once, where Optuna has no such class."""
+    try:
+        from search.optuna_adapter.weighted_parzen import WeightedParzenEstimator
+    except ImportError:
+        _say_even_prior()
         return None
-    if any(choice not in known for choice in distribution.choices):
-        return None
-    found = [known[choice] for choice in distribution.choices]
-    return [share / sum(found) for share in found]
+    return type("WeightedParzenEstimator", (WeightedParzenEstimator,), {"choice_weights": weights})
+
+
+@cache
+def _say_even_prior() -> None:
+    logging.getLogger(__name__).warning(
+        "Optuna %s was not tested: TPE starts from an even prior, the first trials from the space's weights",
+        optuna.__version__,
+    )

@@ -151,7 +151,7 @@ def study(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[optuna.S
 def test_without_shortcuts_optuna_is_told_after_the_ledger_has_committed(study: optuna.Study) -> None:
     seen: list[list[Any]] = []
 
-    def write(also: Any = None) -> None:
+    def write(in_transaction: Any = None) -> None:
         assert also is None
         (trial,) = study.get_trials()
         seen.append([trial.state, trial.intermediate_values])
@@ -172,7 +172,7 @@ def test_without_shortcuts_optuna_is_told_after_the_ledger_has_committed(study: 
 
 
 def test_where_the_ledger_refuses_optuna_hears_nothing(study: optuna.Study) -> None:
-    def write(also: Any = None) -> None:
+    def write(in_transaction: Any = None) -> None:
         raise RuntimeError("lost the lease")
 
     with pytest.raises(RuntimeError):
@@ -189,10 +189,10 @@ def test_a_study_that_was_deleted_in_the_dashboard_stops_no_training(
     optuna_study.quiet()
     written: list[bool] = []
 
-    def write(also: Any = None) -> None:
+    def write(in_transaction: Any = None) -> None:
         with storage.engine.begin() as connection:
-            if also:
-                also(connection)
+            if in_transaction:
+                in_transaction(connection)
             written.append(True)
 
     with optuna_storage.open_storage(sqlite_url) as storage:
@@ -212,9 +212,9 @@ def test_an_entry_is_written_in_the_transaction_of_the_ledger(database_url: str)
         study = optuna.create_study(storage=storage, direction="maximize")
         study.ask()
 
-        def write(also: Any = None) -> None:
+        def write(in_transaction: Any = None) -> None:
             with storage.engine.begin() as connection:
-                also(connection)
+                in_transaction(connection)
                 raise RuntimeError("the ledger's part fails after it")
 
         with pytest.raises(RuntimeError):
