@@ -52,7 +52,9 @@ def run(given: argparse.Namespace) -> None:
     from space.errors import DivergedError
     from space.space import Task
     from trainer import loop
+    from trainer.callbacks import TrainingCallbacks
     from trainer.data import dataset as datasets
+    from trainer.outcome import EpochReport
     from trainer.recipe.document import defaults
 
     torch.set_num_threads(1)
@@ -69,9 +71,10 @@ def run(given: argparse.Namespace) -> None:
             if (name, draw) in done:
                 continue
             spent, start = cost.total(found[draw]), time.process_time()
-            reports: list[Any] = []
+            reports: list[EpochReport] = []
+            heard = TrainingCallbacks(on_epoch=reports.append)
             try:
-                loop.fit(found[draw], recipe, dataset, split, seed=SEED + draw, on_epoch=reports.append)
+                loop.fit(found[draw], recipe, dataset, split, seed=SEED + draw, callbacks=heard)
             except DivergedError:
                 reports = []
             row = {

@@ -152,7 +152,7 @@ def test_without_shortcuts_optuna_is_told_after_the_ledger_has_committed(study: 
     seen: list[list[Any]] = []
 
     def write(in_transaction: Any = None) -> None:
-        assert also is None
+        assert in_transaction is None
         (trial,) = study.get_trials()
         seen.append([trial.state, trial.intermediate_values])
 
