@@ -40,7 +40,7 @@ from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 from space.errors import LeaseLostError
 from storage import studies, tables
 from storage.database import clock, now, reading, writing
-from storage.records import Candidate, State
+from storage.row_types import Candidate, State
 from storage.studies import Control
 
 START_OF_POSTGRES = "CAST(extract(epoch FROM pg_postmaster_start_time()) AS double precision)"

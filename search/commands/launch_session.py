@@ -27,7 +27,7 @@ from search.study.statistics import wilson
 from space import cost, sampling
 from space.architecture import Architecture
 from storage import candidates, database
-from storage.records import Candidate
+from storage.row_types import Candidate
 from storage.studies import Control, Study
 from trainer.recipe import checks
 

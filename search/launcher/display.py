@@ -18,7 +18,7 @@ from rich.text import Text
 
 from search.study.text import best_line, counts, percent, span
 from storage.leases import Running
-from storage.records import TRAINED, Candidate, State
+from storage.row_types import TRAINED, Candidate, State
 
 WORKERS_SHOWN = 16  # more lines would not fit a terminal
 

@@ -25,7 +25,7 @@ from search.recording import reconcile as reconciling
 from search.recording.outage import OUT_OF_REACH, Outage, OutageTooLongError
 from search.study.config import StudyConfig
 from storage import candidates, leases, studies
-from storage.records import TRAINED, Candidate, State
+from storage.row_types import TRAINED, Candidate, State
 from storage.studies import Control, Study
 
 POLL_SECONDS = 0.5  # between two looks at workers and study

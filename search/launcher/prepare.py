@@ -22,7 +22,7 @@ from space.budget import Budget
 from space.errors import StorageError, StudyError
 from space.space import Task
 from storage import candidates, database, studies
-from storage.records import TRAINED
+from storage.row_types import TRAINED
 from storage.studies import Study
 from trainer.data import dataset as datasets
 from trainer.recipe.document import Recipe, defaults

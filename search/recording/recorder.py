@@ -22,7 +22,7 @@ from search.recording.writer import Inbox, Message, Posted, Restart, TrialRows, 
 from space.errors import LeaseLostError
 from storage import candidates, leases
 from storage.leases import Claim
-from storage.records import Candidate, Epoch, State, TrainingMetrics
+from storage.row_types import Candidate, Epoch, State, TrainingMetrics
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from search.recording.outage import one_line
 from search.recording.spool import TrialEnd
 from storage import candidates
 from storage.leases import Claim
-from storage.records import Candidate, Epoch
+from storage.row_types import Candidate, Epoch
 
 logger = logging.getLogger(__name__)
 

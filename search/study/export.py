@@ -20,7 +20,7 @@ from space import cost, files
 from space.architecture import Architecture, Document, first_problem
 from space.budget import Budget, judge
 from space.errors import ArchitectureError, EnvironmentProblem, StudyError, UsageError, VerificationError
-from storage.records import Candidate, State
+from storage.row_types import Candidate, State
 from storage.studies import Study
 from storage.trainings import Finished
 from trainer.recipe.document import Recipe

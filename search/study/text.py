@@ -5,7 +5,7 @@ Called by the commands, the live board, the reports and full training. Reads and
 
 from search.study.statistics import wilson
 from space.architecture import Architecture
-from storage.records import Candidate, State
+from storage.row_types import Candidate, State
 
 SHOWN_ALWAYS = (State.COMPLETED, State.PRUNED, State.OVER_BUDGET, State.REPEATED, State.FAILED)
 

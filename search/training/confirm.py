@@ -26,7 +26,7 @@ from search.training.parallel import FinishedProcess, TrainingProcess
 from space.errors import StudyError
 from space.files import replace
 from storage import trainings
-from storage.records import Candidate, State
+from storage.row_types import Candidate, State
 
 Row = TypeVar("Row")
 LOW = 0.5  # a Kendall's tau below it: a pair of networks is in the wrong order more than one time in four

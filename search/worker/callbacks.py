@@ -16,7 +16,7 @@ from search.recording.recorder import TrialRecorder
 from search.worker.context import WorkerContext
 from search.worker.heartbeat import Heartbeat
 from storage.leases import Claim
-from storage.records import Candidate, Epoch, State, TrainingMetrics
+from storage.row_types import Candidate, Epoch, State, TrainingMetrics
 from trainer.outcome import EpochReport, Outcome
 
 logger = logging.getLogger(__name__)

@@ -31,7 +31,7 @@ from space.errors import DivergedError, ExhaustedError, LeaseLostError
 from space.sampling import prior
 from storage import candidates
 from storage.leases import Claim
-from storage.records import Candidate, Proposal, State
+from storage.row_types import Candidate, Proposal, State
 from trainer.callbacks import TrainingCallbacks
 from trainer.outcome import Outcome
 

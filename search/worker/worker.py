@@ -28,7 +28,7 @@ from search.worker.context import WorkerContext, open_context
 from space.errors import ExhaustedError, LeaseLostError, ParsimonyError, StorageError
 from storage import candidates, database, leases, studies
 from storage.leases import NoClaim
-from storage.records import State
+from storage.row_types import State
 from storage.studies import Control, Study
 
 logger = logging.getLogger(__name__)

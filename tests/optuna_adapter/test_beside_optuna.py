@@ -14,7 +14,7 @@ from worker_samples import make_plan
 from search.optuna_adapter import storage as adapter_storage, study as optuna_study
 from storage import candidates, database, migrations
 from storage.database import engine_options
-from storage.records import State
+from storage.row_types import State
 
 TRIALS = 8
 

@@ -26,7 +26,7 @@ from search.optuna_adapter.pruner import Pruning, make_pruner
 from search.recording import reconcile as reconciling
 from space.sampling import propose
 from storage import database
-from storage.records import State, TrainingMetrics
+from storage.row_types import State, TrainingMetrics
 
 PLAN = make_plan()
 

@@ -13,7 +13,7 @@ from search.worker import trial as worker_trial
 from search.worker.callbacks import Cancelled
 from storage import candidates, leases
 from storage.leases import Claim
-from storage.records import Candidate
+from storage.row_types import Candidate
 from storage.studies import Study
 
 

@@ -21,7 +21,7 @@ from search.worker.training_function import make_training_function
 from space.space import Task, parse
 from storage import candidates, invariants, leases
 from storage.leases import Claim
-from storage.records import Candidate, State
+from storage.row_types import Candidate, State
 from trainer import weights
 from trainer.data import dataset as datasets
 from trainer.recipe.document import Recipe

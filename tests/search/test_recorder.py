@@ -22,7 +22,7 @@ from space.architecture import Architecture
 from space.errors import LeaseLostError, StorageError
 from storage import candidates, leases
 from storage.leases import Claim
-from storage.records import Epoch, State, TrainingMetrics
+from storage.row_types import Epoch, State, TrainingMetrics
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from space.architecture import Architecture
 from space.errors import DivergedError, ExhaustedError, LeaseLostError
 from storage import candidates, invariants, leases
 from storage.leases import Claim, NoClaim
-from storage.records import TRAINED, State
+from storage.row_types import TRAINED, State
 from trainer.outcome import EpochReport, Outcome
 
 
