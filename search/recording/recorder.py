@@ -56,8 +56,9 @@ class TrialRecorder:
             target=write_messages, args=(self.rows, self._inbox), name="recorder", daemon=True
         ).start()
 
-    def epoch(self, epoch: Epoch) -> bool:
-        """Enters an epoch. Returns whether the pruner stops the trial; False while nobody can say."""
+    def post_epoch(self, epoch: Epoch) -> bool:
+        """Queues an epoch for the writer, which asks the pruner. Returns whether it stops the trial; False while
+        nobody can say."""
         answer = self._post(epoch)
         try:
             pruned = answer.result(ANSWER_SECONDS)

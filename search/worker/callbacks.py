@@ -71,7 +71,7 @@ class TrialCallbacks:
         self.heartbeat.progress()
         self.reports.append(report)
         entry = Epoch(**{field.name: getattr(report, field.name) for field in fields(Epoch)})
-        return self.recorder.epoch(entry)
+        return self.recorder.post_epoch(entry)
 
     def batch(self, _step: int, _steps: int) -> None:
         """A batch was trained. Raises Cancelled, and TimedOut after --trial-timeout."""

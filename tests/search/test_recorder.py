@@ -150,7 +150,7 @@ def test_what_got_through_is_not_late(
         entries = recorder.TrialRecorder(
             context.engine, context.study, claim, trial, candidate, tmp_path, context.outage
         )
-        entries.epoch(Epoch(1, 1.0, 1.0, 0.5, 0.1, 1.0))
+        entries.post_epoch(Epoch(1, 1.0, 1.0, 0.5, 0.1, 1.0))
         metrics = TrainingMetrics(0.5, 0.5, 1.0, 1, 1.0, 100.0)
         assert not entries._post(spool.TrialEnd(State.COMPLETED, None, metrics)).result()
         entries._keep()
@@ -174,7 +174,7 @@ def test_the_next_worker_tells_optuna_all_that_the_spool_holds(
             context.engine, context.study, claim, trial, candidate, tmp_path, context.outage
         )
         for number, accuracy in ((1, 0.25), (2, 0.5)):
-            entries.epoch(Epoch(number, 1.0, 1.0, accuracy, 0.1, 1.0))
+            entries.post_epoch(Epoch(number, 1.0, 1.0, accuracy, 0.1, 1.0))
         if forget:
             with context.engine.execution_options(writes=True).begin() as connection:
                 connection.execute(text("DELETE FROM search_epochs WHERE epoch = 2"))
