@@ -11,7 +11,7 @@ from rich.console import Console
 from sqlalchemy import Engine
 
 from search.commands import options
-from search.launcher import display, enqueue, gpu_sharing, launcher, prepare
+from search.launcher import display, enqueue, launcher, prepare, workers_per_gpu
 from search.launcher.display import Snapshot
 from search.launcher.enqueue import Starter
 from search.launcher.launcher import End
@@ -73,10 +73,10 @@ def launch(
 
 def _shared(console: Console, plan: StudyConfig, trials: int, gpus: str, slots: list[Slot]) -> list[Slot]:
     """As many slots a GPU as pay, which is measured where that is worth it."""
-    if not gpu_sharing.is_worth_measuring(slots, trials):
+    if not workers_per_gpu.is_worth_measuring(slots, trials):
         return slots
     console.print("measures how many workers share a GPU (--workers N spares that)")
-    found = gpu_sharing.measured_on(plan, slots[0])
+    found = workers_per_gpu.measured_on(plan, slots[0])
     console.print(f"workers  {found}")
     return devices.slots(gpus, found.workers * len(slots))
 

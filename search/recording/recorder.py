@@ -57,8 +57,8 @@ class TrialRecorder:
         ).start()
 
     def post_epoch(self, epoch: Epoch) -> bool:
-        """Queues an epoch for the writer, which asks the pruner. Returns whether it stops the trial; False while
-        nobody can say."""
+        """Queues an epoch for the writer, which asks the pruner. Returns whether that stops the trial; False
+        while nobody can say."""
         answer = self._post(epoch)
         try:
             pruned = answer.result(ANSWER_SECONDS)

@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 from sqlalchemy import Engine
 
-from search.machine import gpu_pinning
+from search.machine import gpu_choice
 from search.machine.device_lock import DeviceLock
 from search.machine.processes import abandon
 from search.machine.signals import ShutdownRequest
@@ -72,7 +72,7 @@ def open_context(
             train_network=train_network,
             spool=options.data_dir / "spool" / this,
             files=StudyFiles(kept_folder(options.data_dir) / this, options.keep_weights),
-            device_lock=DeviceLock(options.data_dir / "slots", gpu_pinning.device_name()),
+            device_lock=DeviceLock(options.data_dir / "slots", gpu_choice.device_name()),
             outage=Outage(options.patience_seconds, shutdown.cancelled),
             device=device,
             versions=installed_versions(),

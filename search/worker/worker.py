@@ -16,7 +16,7 @@ from secrets import token_hex
 
 from sqlalchemy import Engine
 
-from search.machine import gpu_pinning
+from search.machine import gpu_choice
 from search.machine.processes import MADE_ROOM, WORK_DONE, die_with_parent
 from search.machine.signals import ShutdownRequest
 from search.recording import reconcile as reconciling, spool
@@ -59,7 +59,7 @@ def main(options: WorkerOptions) -> int:
         die_with_parent(options.parent)
     else:  # a launcher knows its workers by the names it gave them
         options = replace(options, name="-".join(filter(None, (options.name, unique_name()))))
-    with gpu_pinning.pinned(options.data_dir / "slots"):
+    with gpu_choice.take_least_held_gpu(options.data_dir / "slots"):
         if options.follow:
             _follow(replace(options, patience_seconds=float("inf")), shutdown)
         else:

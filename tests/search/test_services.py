@@ -14,7 +14,7 @@ import pytest
 from command import end, fake_training
 from postgres_server import NoPostgres, Postgres
 
-from search.machine.gpu_pinning import pinned
+from search.machine.gpu_choice import take_least_held_gpu
 from storage import database
 
 SMALL = ("--data", "digits", "--epochs", "1", "--max-macs", "200k")
@@ -91,18 +91,18 @@ def test_workers_beside_each_other_take_one_gpu_each_in_turn(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     first: dict[str, str] = {}
-    with pinned(tmp_path, first) as gpu, pinned(tmp_path, {}) as other:
+    with take_least_held_gpu(tmp_path, first) as gpu, take_least_held_gpu(tmp_path, {}) as other:
         assert (gpu, other) == ("0", "1")
         assert first == {"CUDA_VISIBLE_DEVICES": "0"}
-        with pinned(tmp_path, {}) as shared:
+        with take_least_held_gpu(tmp_path, {}) as shared:
             assert shared == "0"
-    with pinned(tmp_path, {}) as freed:
+    with take_least_held_gpu(tmp_path, {}) as freed:
         assert freed == "0"
 
 
 def test_a_worker_that_was_pinned_stays_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     environment: dict[str, str] = {}
-    with pinned(tmp_path, environment) as gpu:
+    with take_least_held_gpu(tmp_path, environment) as gpu:
         assert gpu is None
     assert environment == {}

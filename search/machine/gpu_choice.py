@@ -1,4 +1,7 @@
-"""Which GPU a worker takes that nobody has pinned: four beside each other on four GPUs take one each.
+"""Chooses a GPU for a worker that was given none: four beside each other on four GPUs take one each.
+
+Workers of a launcher are pinned before they exist, by Slot.environment (search/machine/devices.py); for them
+there is nothing to choose here.
 
 A GPU that is taken is a locked file in DATA_DIR/slots, which the kernel unlocks however its worker ends. The
 workers of a machine share the folder, those in containers too. Called by the worker's main, before torch is
@@ -21,7 +24,9 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 @contextmanager
-def pinned(folder: Path, environment: MutableMapping[str, str] = os.environ) -> Iterator[str | None]:
+def take_least_held_gpu(
+    folder: Path, environment: MutableMapping[str, str] = os.environ
+) -> Iterator[str | None]:
     """Limits this process to the GPU that the fewest workers hold, before torch is loaded.
 
     Writes CUDA_VISIBLE_DEVICES; yields the index, None where there is nothing to choose. Raises DeviceError
