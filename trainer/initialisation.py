@@ -13,7 +13,7 @@ from trainer import model
 from trainer.data.batches import Normalisation
 from trainer.recipe.document import Recipe, Scale
 
-KNOWN = {
+SCALES = {
     "none": Scale(mean=(0.0,), deviation=(1.0,)),
     "cifar10": Scale(mean=(0.4914, 0.4822, 0.4465), deviation=(0.2470, 0.2435, 0.2616)),
     "imagenet": Scale(mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224, 0.225)),
@@ -52,7 +52,7 @@ def normalisation(recipe: Recipe, measured: Normalisation) -> Normalisation:
     """The recipe's, in grey levels. Raises RecipeError where it is for other channels than `measured`."""
     if recipe.normalisation == "measured":
         return measured
-    scale = recipe.normalisation if isinstance(recipe.normalisation, Scale) else KNOWN[recipe.normalisation]
+    scale = recipe.normalisation if isinstance(recipe.normalisation, Scale) else SCALES[recipe.normalisation]
     channels = len(measured.mean)
     if len(scale.mean) not in (1, channels):
         raise RecipeError(

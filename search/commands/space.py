@@ -17,7 +17,7 @@ import click
 
 from search import settings
 from search.commands import options, output
-from trainer.data.catalogue import KNOWN
+from trainer.data.catalogue import DATASETS
 
 if TYPE_CHECKING:
     from search.study.duration import Estimate
@@ -37,7 +37,7 @@ def task_options(command: Any) -> Any:
                      help="Of an image.  [default: by data set]"),
         click.option("--image-size", type=click.IntRange(1, 1_024), metavar="PIXELS",
                      help="Side of an image.  [default: by data set]"),
-        click.option("--data", type=click.Choice(list(KNOWN)), default="cifar10", show_default=True,
+        click.option("--data", type=click.Choice(list(DATASETS)), default="cifar10", show_default=True,
                      help="Whose images these are; say the rest by the flags below."),
         click.option("--max-macs", type=options.Count(), metavar="N",
                      help="Hard limit of multiply-accumulates of one image.  [default: none]"),
@@ -189,7 +189,7 @@ def task_of(facts: dict[str, Any]) -> "tuple[Budget, Task]":
     from space.budget import Budget
     from space.space import Task
 
-    known = KNOWN[facts["data"]]
+    known = DATASETS[facts["data"]]
     task = Task(
         channels=facts["channels"] or known.channels,
         image_size=facts["image_size"] or known.image_size,
@@ -212,7 +212,7 @@ def _time(
     from search.study import duration
     from trainer.recipe.document import defaults
 
-    recipe, whole = defaults(data), KNOWN[data].train_images
+    recipe, whole = defaults(data), DATASETS[data].train_images
     share = settings.SMALL_VALIDATION_SHARE if whole < settings.SMALL else settings.VALIDATION_SHARE
     validated = round(share * whole)  # as a launch splits
     work = duration.Workload(

@@ -13,7 +13,7 @@ from search.study.duration import Point
 from space import architecture, cost, space as spaces
 from space.budget import Budget
 from space.space import Task
-from trainer.data.catalogue import KNOWN, KnownDataset
+from trainer.data.catalogue import DATASETS, KnownDataset
 from trainer.recipe.document import defaults
 
 Capture = pytest.CaptureFixture[str]
@@ -182,7 +182,7 @@ def test_a_count_of_any_size_is_told_in_a_few_characters(count: int, told: str) 
     assert forecast.about(count) == told
 
 
-@pytest.mark.parametrize("known", KNOWN.values(), ids=list(KNOWN))
+@pytest.mark.parametrize("known", DATASETS.values(), ids=list(DATASETS))
 def test_a_data_set_that_is_named_brings_its_channels_size_and_classes(
     capsys: Capture, small: Path, known: KnownDataset
 ) -> None:

@@ -15,7 +15,7 @@ from recipe_samples import recipes
 from space import published
 from space.errors import RecipeError
 from trainer import optimizers
-from trainer.data.catalogue import KNOWN, KnownDataset
+from trainer.data.catalogue import DATASETS, KnownDataset
 from trainer.learning_rate import rate
 from trainer.recipe import checks
 from trainer.recipe.document import Recipe, defaults, full
@@ -85,7 +85,7 @@ def test_pictures_are_mirrored(spec: str) -> None:
     assert defaults(spec).flip is True
 
 
-@pytest.mark.parametrize("known", KNOWN.values(), ids=list(KNOWN))
+@pytest.mark.parametrize("known", DATASETS.values(), ids=list(DATASETS))
 def test_every_data_set_has_a_brief_and_a_full_recipe_that_fit_its_images(known: KnownDataset) -> None:
     for recipe in (defaults(known.name), full(known.name)):
         recipe.require_fit(known.image_size)
