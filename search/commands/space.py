@@ -210,9 +210,9 @@ def _time(
 ) -> "Estimate":
     from search.machine import devices
     from search.study import duration
-    from trainer.recipe.document import defaults
+    from trainer.recipe.document import brief_recipe
 
-    recipe, whole = defaults(data), DATASETS[data].train_images
+    recipe, whole = brief_recipe(data), DATASETS[data].train_images
     share = settings.SMALL_VALIDATION_SHARE if whole < settings.SMALL else settings.VALIDATION_SHARE
     validated = round(share * whole)  # as a launch splits
     work = duration.Workload(

@@ -25,7 +25,7 @@ from storage import candidates, database, studies
 from storage.row_types import TRAINED
 from storage.studies import Study
 from trainer.data import dataset as datasets
-from trainer.recipe.document import Recipe, defaults
+from trainer.recipe.document import Recipe, brief_recipe
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _max_macs(
 
 
 def _recipe(flags: Flags, stored: StudyConfig | None, data: study_config.DataConfig) -> Recipe:
-    recipe = stored.recipe if stored else defaults(data.spec)
+    recipe = stored.recipe if stored else brief_recipe(data.spec)
     if flags.recipe:
         recipe = Recipe.load(flags.recipe, recipe)
         recipe.require_batch(data.train_images)

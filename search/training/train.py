@@ -32,7 +32,7 @@ from storage.trainings import Training
 from trainer.data import dataset as datasets
 from trainer.device import select_device
 from trainer.recipe import checks
-from trainer.recipe.document import Recipe, full
+from trainer.recipe.document import Recipe, full_recipe
 
 EPOCHS = 200  # of a full training, unless it is said
 
@@ -99,7 +99,9 @@ def make(flags: Flags) -> TrainingJob:
 
 
 def _recipe(flags: Flags, found: ResolvedNetwork, data: DataConfig) -> Recipe:
-    base = (found.recipe or full(data.spec)).for_epochs(EPOCHS) if found.data else full(data.spec)
+    base = (
+        (found.recipe or full_recipe(data.spec)).for_epochs(EPOCHS) if found.data else full_recipe(data.spec)
+    )
     recipe = network_reference.load_recipe(flags.recipe, base) if flags.recipe else base
     if flags.epochs:
         recipe = recipe.for_epochs(flags.epochs)

@@ -14,7 +14,7 @@ from space import architecture, cost, space as spaces
 from space.budget import Budget
 from space.space import Task
 from trainer.data.catalogue import DATASETS, KnownDataset
-from trainer.recipe.document import defaults
+from trainer.recipe.document import brief_recipe
 
 Capture = pytest.CaptureFixture[str]
 QUICK = ("--no-minutes", "--data", "digits", "--max-params", "200k")
@@ -81,7 +81,7 @@ def test_the_time_is_estimated_with_what_it_takes_for_granted(capsys: Capture, s
 
 
 def test_minutes_grow_with_trials_and_shrink_with_workers() -> None:
-    work = duration.Workload(defaults("digits"), images=100, validated=30)
+    work = duration.Workload(brief_recipe("digits"), images=100, validated=30)
     space, task = spaces.default(), Task(channels=1, image_size=8)
     found = duration.estimate(space, Budget(100_000, 1_000_000), task, work, trials=60, workers=4)
     assert found.minutes == pytest.approx(found.trial_seconds * 60 / 4 / 60)

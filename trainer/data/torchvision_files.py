@@ -1,7 +1,7 @@
 """CIFAR-10 and -100, SVHN, MNIST and Fashion-MNIST, read by torchvision's own readers.
 
-Finds their files (trainer/data/file_layouts.py), else downloads them into the data folder, checks them, and hands
-them to torchvision; nothing but the data folder is written to. Called by trainer/data/sources.py, once a
+Finds their files (trainer/data/file_layouts.py), else downloads them into the data folder, checks them, and
+hands them to torchvision; nothing but the data folder is written to. Called by trainer/data/sources.py, once a
 data set, when its cache is filled. torchvision, and with it torch, is loaded only then.
 
 torchvision knows the MD5 of every file as it is published. It knows none of an extracted IDX file, nor of one
@@ -195,8 +195,8 @@ def _unreachable(name: str, data_dir: Path, error: BaseException) -> str:
     package = f", or install Debian's package {DEBIAN_PACKAGE}" if name == "fashion-mnist" else ""
     folder = data_dir if LAYOUTS[name].archive or name == "svhn" else data_dir / name
     return (
-        f"cannot download {DATASETS[name].title} ({reason[0].strip('<>.')}){half}; put {LAYOUTS[name].told} into"
-        f" {folder.resolve()}{package}, or use --data digits"
+        f"cannot download {DATASETS[name].title} ({reason[0].strip('<>.')}){half}; put {LAYOUTS[name].told}"
+        f" into {folder.resolve()}{package}, or use --data digits"
     )
 
 
