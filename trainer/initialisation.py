@@ -1,4 +1,4 @@
-"""Builds the network that a recipe starts from (first weights, dropout, normalisation), and clips gradients.
+"""Builds the network that a recipe starts from (first weights, dropout), and its normalisation.
 
 Takes an architecture and a recipe, draws weights from torch's generator. Called by trainer/loop.py and
 trainer/throughput.py.
@@ -65,11 +65,3 @@ def normalisation(recipe: Recipe, measured: Normalisation) -> Normalisation:
 
 def _name(recipe: Recipe) -> str:
     return recipe.normalisation if isinstance(recipe.normalisation, str) else str(recipe.normalisation.mean)
-
-
-def clip(network: nn.Module, recipe: Recipe) -> None:
-    """Bounds the gradients as the recipe says: each value, or the norm of all (arXiv 1211.5063, 2012)."""
-    if recipe.clip_value:
-        nn.utils.clip_grad_value_(network.parameters(), recipe.clip_value)
-    if recipe.clip_norm:
-        nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)

@@ -1,8 +1,8 @@
 """CIFAR-10 and -100, SVHN, MNIST and Fashion-MNIST, read by torchvision's own readers.
 
 Finds their files (trainer/data/file_layouts.py), else downloads them into the data folder, checks them, and
-hands them to torchvision; nothing but the data folder is written to. Called by trainer/data/sources.py, once a
-data set, when its cache is filled. torchvision, and with it torch, is loaded only then.
+hands them to torchvision; nothing but the data folder is written to. Called by trainer/data/sources.py, once
+a data set, when its cache is filled. torchvision, and with it torch, is loaded only then.
 
 torchvision knows the MD5 of every file as it is published. It knows none of an extracted IDX file, nor of one
 that was compressed again, as in Debian's package: CONTENT_MD5 has those of what must be in them.
