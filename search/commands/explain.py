@@ -216,12 +216,12 @@ def _make_folder(out: Path) -> None:
 
 def _save(repair: "Repair", path: Path) -> None:
     """Writes it whole, reads it again, and says which file it replaced."""
-    from search.study import export as study_export
     from space import architecture
     from space.errors import EnvironmentProblem
+    from space.files import write_whole
 
     said = "replaced" if path.exists() else "wrote"
-    study_export.write(json.dumps(repair.architecture.document(), indent=1) + "\n", path)
+    write_whole(json.dumps(repair.architecture.document(), indent=1) + "\n", path)
     if architecture.load(path) != repair.architecture:
         raise EnvironmentProblem(f"{path}: what was read again is not what was written")
     click.echo(f"{said} {path}: {repair.change}, {repair.parameters:,} parameters", err=True)

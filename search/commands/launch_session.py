@@ -26,6 +26,7 @@ from search.study.console import stderr_console
 from search.study.statistics import wilson
 from space import cost, sampling
 from space.architecture import Architecture
+from space.files import require_writable, write_whole
 from storage import candidates, database
 from storage.row_types import Candidate
 from storage.studies import Control, Study
@@ -39,7 +40,7 @@ def launch(
     slots = devices.slots(gpus, options.worker_count(workers))
     flags = replace(flags, on_cpu=bool(slots) and all(slot.name.startswith("cpu") for slot in slots))
     for path in filter(None, (out, report)):
-        study_export.require_writable(path)
+        require_writable(path)
     console = stderr_console()
     if dry_run:
         plan = prepare.make_plan(flags, _stored(flags))
@@ -196,13 +197,11 @@ def _leave(
     _say_best(end.best, plan, end.trained)
     if out:
         document = study_export.export(record, plan, end.best, end.trained)
-        study_export.write(document.model_dump_json(indent=1) + "\n", out)
+        write_whole(document.model_dump_json(indent=1) + "\n", out)
         click.echo(f"wrote {out}: check it with `search verify {out}`")
     else:
         click.echo(f"keep it with `search export {record.name}`")
     if report:
         rows = candidates.candidates(engine, record.id)
-        study_export.write(
-            study_report.page(record, plan, rows, candidates.epochs(engine, record.id)), report
-        )
+        write_whole(study_report.page(record, plan, rows, candidates.epochs(engine, record.id)), report)
         click.echo(f"wrote {report}: open it in a browser")

@@ -99,7 +99,7 @@ def check(
     **facts: Any,
 ) -> None:
     """Forecast a search of a space FILE (else of the default space) before anything is trained."""
-    from search.commands import forecast
+    from search.commands import forecast_text
     from space import forecast as forecasts, traits
 
     budget, task = task_of(facts)
@@ -112,7 +112,7 @@ def check(
     seen = traits.traits(found, budget, task, traits.DRAWS, seed)
     time = _time(found, budget, task, trials, **work) if minutes else None
     if form == "json":
-        document = forecast.document(expected, trials) | {
+        document = forecast_text.document(expected, trials) | {
             "proposals": asdict(seen),
             "time": asdict(time) if time else None,
         }
@@ -120,13 +120,13 @@ def check(
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for line in [
-        *forecast.lines(expected, trials),
-        *forecast.proposal_lines(seen),
-        *(forecast.time_lines(time, trials) if time else ()),
+        *forecast_text.lines(expected, trials),
+        *forecast_text.proposal_lines(seen),
+        *(forecast_text.time_lines(time, trials) if time else ()),
     ]:
-        click.echo(forecast.wrapped(line, width))
+        click.echo(forecast_text.wrapped(line, width))
     if expected.scarce:
-        click.echo(f"warning: {forecast.SCARCE_LINE}", err=True)
+        click.echo(f"warning: {forecast_text.SCARCE_LINE}", err=True)
 
 
 @space.command()

@@ -99,9 +99,8 @@ def make(flags: Flags) -> TrainingJob:
 
 
 def _recipe(flags: Flags, found: ResolvedNetwork, data: DataConfig) -> Recipe:
-    base = (
-        (found.recipe or full_recipe(data.spec)).for_epochs(EPOCHS) if found.data else full_recipe(data.spec)
-    )
+    usual = full_recipe(data.spec)
+    base = (found.recipe or usual).for_epochs(EPOCHS) if found.data else usual
     recipe = network_reference.load_recipe(flags.recipe, base) if flags.recipe else base
     if flags.epochs:
         recipe = recipe.for_epochs(flags.epochs)

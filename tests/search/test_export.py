@@ -13,6 +13,7 @@ from worker_samples import FakeTraining, make_context, make_plan, make_study
 from search.optuna_adapter import study as optuna_study
 from search.study import export as study_export
 from search.worker import trial as worker_trial
+from space.files import write_whole
 from storage import candidates, database, leases
 from storage.leases import Claim
 
@@ -31,7 +32,7 @@ def exported(sqlite_url: str, tmp_path: Path) -> Path:
     document = study_export.export(record, plan, candidates.best(engine, record.id)[0], 2)
     engine.dispose()
     path = tmp_path / "best.json"
-    study_export.write(document.model_dump_json(), path)
+    write_whole(document.model_dump_json(), path)
     return path
 
 
@@ -124,6 +125,6 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, capsys: pytest.Ca
     kept = tmp_path / "best.json"
     kept.write_text("old")
     with pytest.raises(UnicodeEncodeError):
-        study_export.write("new \ud800", kept)  # half way through, what cannot be encoded
+        write_whole("new \ud800", kept)  # half way through, what cannot be encoded
     assert kept.read_text() == "old"
     assert list(tmp_path.iterdir()) == [kept]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from command import run
 
-from search.commands import forecast
+from search.commands import forecast_text
 from search.study import duration
 from search.study.duration import Point
 from space import architecture, cost, space as spaces
@@ -179,7 +179,7 @@ def test_where_hardly_a_draw_fits_reject_is_refused_and_fit_is_warned(capsys: Ca
     ],
 )
 def test_a_count_of_any_size_is_told_in_a_few_characters(count: int, told: str) -> None:
-    assert forecast.about(count) == told
+    assert forecast_text.about(count) == told
 
 
 @pytest.mark.parametrize("known", DATASETS.values(), ids=list(DATASETS))
