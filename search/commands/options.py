@@ -176,11 +176,11 @@ trial_memory: Decorator = click.option(
 
 database_timeout: Decorator = click.option(
     "--database-timeout",
-    "patience_seconds",
+    "database_timeout_seconds",
     cls=RenamedOption,
     was="--database-patience",
     type=Duration(),
-    default=settings.PATIENCE_SECONDS,
+    default=settings.DATABASE_TIMEOUT_SECONDS,
     metavar="TIME",
     help="The database may be away for so long; work goes on meanwhile.  [default: 10m]",
 )

@@ -72,7 +72,7 @@ class Launch:
         self.flags, self.engine, self.record, self.plan, self.optuna = flags, engine, record, plan, opened
         self.make_room = make_room
         self.logs = flags.data_dir / "logs" / record.name
-        self.outage = Outage(flags.patience_seconds)
+        self.outage = Outage(flags.database_timeout_seconds)
         self.ended: int | None = None  # candidates that had ended at the last look
         self.last: Snapshot | None = None
         self.spent: str | None = None
@@ -107,7 +107,7 @@ class Launch:
     def run(self, display: Display, interrupts: Interrupts) -> End:
         """Until the number is reached, nobody works any more, or someone or a limit says stop.
 
-        Raises StorageError when the database stays away for longer than --database-patience.
+        Raises StorageError when the database stays away for longer than --database-timeout.
         """
         self.outage.given_up = lambda: interrupts.count > 1
         try:

@@ -3,7 +3,7 @@
 The training posts messages to a thread of its own (search/recording/writer.py) and waits at most
 ANSWER_SECONDS for an answer, then goes on without one and without pruning. While the database is
 unreachable all messages are kept in the spool file too; the end of the trial is insisted on, up to the
-worker's --database-patience. Called by search/worker/callbacks.py, in the training's thread and in that of
+worker's --database-timeout. Called by search/worker/callbacks.py, in the training's thread and in that of
 the heartbeat.
 """
 

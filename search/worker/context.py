@@ -73,7 +73,7 @@ def open_context(
             spool=options.data_dir / "spool" / this,
             files=StudyFiles(kept_folder(options.data_dir) / this, options.keep_weights),
             device_lock=DeviceLock(options.data_dir / "slots", gpu_choice.device_name()),
-            outage=Outage(options.patience_seconds, shutdown.cancelled),
+            outage=Outage(options.database_timeout_seconds, shutdown.cancelled),
             device=device,
             versions=installed_versions(),
             cancelled=shutdown.cancelled,

@@ -61,7 +61,7 @@ def main(options: WorkerOptions) -> int:
         options = replace(options, name="-".join(filter(None, (options.name, unique_name()))))
     with gpu_choice.take_least_held_gpu(options.data_dir / "slots"):
         if options.follow:
-            _follow(replace(options, patience_seconds=float("inf")), shutdown)
+            _follow(replace(options, database_timeout_seconds=float("inf")), shutdown)
         else:
             _work_once(options, shutdown)
     return WORK_DONE if options.parent is not None else shutdown.code
@@ -75,7 +75,7 @@ def work(options: WorkerOptions, engine: Engine, record: Study, shutdown: Shutdo
     """
     failures = 0
     retries = deque([0], OF_TRIALS + 1)
-    outage = Outage(options.patience_seconds, shutdown.cancelled)
+    outage = Outage(options.database_timeout_seconds, shutdown.cancelled)
     with ExitStack() as stack:
         context = outage.insist(lambda: stack.enter_context(open_context(options, engine, record, shutdown)))
         while not shutdown.draining:
@@ -135,7 +135,7 @@ def paused(context: WorkerContext) -> bool:
 def _work_once(options: WorkerOptions, shutdown: ShutdownRequest) -> None:
     """A launcher's worker waits for a database that its launcher has seen; one started by hand says at once
     that there is none."""
-    outage = Outage(options.patience_seconds, lambda: shutdown.draining)
+    outage = Outage(options.database_timeout_seconds, lambda: shutdown.draining)
     url = options.storage
     engine = _connect(url) if options.parent is None else outage.insist(lambda: _connect(url))
     try:

@@ -24,7 +24,7 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outages, "RETRY_SECONDS", 0.0)
 
 
-def test_what_ran_out_of_patience_is_not_waited_for_again() -> None:
+def test_what_was_away_for_too_long_is_not_waited_for_again() -> None:
     outage = Outage(0.0)
 
     def act() -> None:

@@ -49,14 +49,12 @@ class Stepwise(FakeTraining):
 
 
 @contextmanager
-def context_on(
-    url: str, folder: Path, train: FakeTraining, patience: float = 60.0
-) -> Iterator[WorkerContext]:
+def context_on(url: str, folder: Path, train: FakeTraining, timeout: float = 60.0) -> Iterator[WorkerContext]:
     plan = make_plan(epochs=6)
     engine, record = make_study(url, plan, 3)
     with optuna_study.open_study(url, record.name, plan) as opened:
         context = make_context(opened, engine, record, train, plan, folder)
-        context.outage = Outage(patience)
+        context.outage = Outage(timeout)
         yield context
     engine.dispose()
 
@@ -129,7 +127,7 @@ def test_what_a_worker_could_not_write_is_taken_in_by_the_next(
     server: Postgres, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     train = Stepwise({4: server.stop})
-    with context_on(server.url(), tmp_path, train, patience=0.5) as context:
+    with context_on(server.url(), tmp_path, train, timeout=0.5) as context:
         with pytest.raises(StorageError, match="the database was away for"):
             worker_trial.run(context, take(context))
         assert len(list(tmp_path.glob("*.json"))) == 1
