@@ -63,13 +63,13 @@ class Launch:
         flags: Flags,
         engine: Engine,
         record: Study,
-        plan: StudyConfig,
+        config: StudyConfig,
         opened: optuna.Study,
         slots: list[Slot],
         make_room: bool = False,
     ) -> None:
         """With make_room workers leave a device whose memory is short, as long as one is left there."""
-        self.flags, self.engine, self.record, self.plan, self.optuna = flags, engine, record, plan, opened
+        self.flags, self.engine, self.record, self.config, self.optuna = flags, engine, record, config, opened
         self.make_room = make_room
         self.logs = flags.data_dir / "logs" / record.name
         self.outage = Outage(flags.database_timeout_seconds)
@@ -238,8 +238,8 @@ class Launch:
             running=leases.running(self.engine, self.record.id),
             best=best[0] if best else None,
             finished=self._last(fresh),
-            epochs=self.plan.recipe.epochs,
-            validation_images=self.plan.data.validation_images,
+            epochs=self.config.recipe.epochs,
+            validation_images=self.config.data.validation_images,
         )
         self.ended = ended
         return snapshot

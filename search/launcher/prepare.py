@@ -73,8 +73,9 @@ def existing(flags: Flags) -> Study | None:
         engine.dispose()
 
 
-def make_plan(flags: Flags, stored: StudyConfig | None) -> StudyConfig:
-    """The plan that the flags mean; what they leave open comes from the stored study, else from defaults.
+def make_config(flags: Flags, stored: StudyConfig | None) -> StudyConfig:
+    """The configuration that the flags mean; what they leave open comes from the stored study, else from
+    the defaults of search/settings.py.
 
     Raises UsageError for a file or a budget that is wrong, NothingFitsError for one that no network fits,
     DataError for images.
@@ -134,8 +135,8 @@ def _recipe(flags: Flags, stored: StudyConfig | None, data: study_config.DataCon
 
 
 def _data(flags: Flags, stored: StudyConfig | None) -> tuple[study_config.DataConfig, Images]:
-    """The images, and the plan's words for them: those of the stored study where they are the same images,
-    wherever they lie."""
+    """The images, and the configuration's words for them: those of the stored study where they are the
+    same images, wherever they lie."""
     was = stored.data if stored else None
     if was and (flags.data, flags.image_size, flags.train_images) == (None, None, None):
         return was, study_config.open_images(was, flags.data_dir)
@@ -152,23 +153,23 @@ def _data(flags: Flags, stored: StudyConfig | None) -> tuple[study_config.DataCo
 def prepare(flags: Flags) -> tuple[Engine, Study, StudyConfig]:
     """Everything checked, then the study made, or the one that is there given its new target.
 
-    Raises as make_plan() does, StudyError where the study is another's, StorageError for a store out of
+    Raises as make_config() does, StudyError where the study is another's, StorageError for a store out of
     reach.
     """
     record = existing(flags)
     stored = StudyConfig.from_record(record.settings) if record else None
-    plan = make_plan(flags, stored)
+    config = make_config(flags, stored)
     if record and stored:
-        study_config.require_same(record.name, stored, plan)
+        study_config.require_same(record.name, stored, config)
     engine = database.connect(flags.storage)
     database.prepare(engine)
     if record:
         tally = candidates.tally(engine, record.id)
         studies.set_trials(engine, record.id, max(flags.trials, sum(tally[state] for state in TRAINED)))
         studies.set_control(engine, record.id, studies.Control.RUN)
-        return engine, studies.find(engine, record.name), plan
+        return engine, studies.find(engine, record.name), config
     name = flags.study or settings.study_name(datetime.now())
-    optuna_study.create(flags.storage, name, plan)
+    optuna_study.create(flags.storage, name, config)
     from search.study.versions import installed_versions
 
     try:
@@ -176,13 +177,13 @@ def prepare(flags: Flags) -> tuple[Engine, Study, StudyConfig]:
             engine,
             name,
             trials=flags.trials,
-            max_parameters=plan.budget.max_parameters,
-            max_macs=plan.budget.max_macs,
-            seed=plan.seed,
-            settings=plan.document(),
+            max_parameters=config.budget.max_parameters,
+            max_macs=config.budget.max_macs,
+            seed=config.seed,
+            settings=config.document(),
             versions=installed_versions(),
         )
     except StudyError:
         engine.dispose()
         return prepare(flags)  # another launch came first: go on with its study, or take a later name
-    return engine, record, plan
+    return engine, record, config

@@ -79,22 +79,23 @@ def decide(measure: Measure, memory: int | None, most: int = MOST) -> WorkersPer
     return WorkersPerGpu(best, together, f"{most} is the most that is tried")
 
 
-def networks(plan: StudyConfig) -> list[Architecture]:
+def networks(config: StudyConfig) -> list[Architecture]:
     """Of the space, by multiply-accumulates: one at the lower quartile, the median one, the largest."""
     drawn = [
-        sampling.propose(plan.space, plan.budget, plan.task, RandomSuggest(seed)) for seed in range(DRAWS)
+        sampling.propose(config.space, config.budget, config.task, RandomSuggest(seed))
+        for seed in range(DRAWS)
     ]
     ranked = sorted(drawn, key=lambda network: cost.total(network).macs)
     return [ranked[len(ranked) // 4], ranked[len(ranked) // 2], ranked[-1]]
 
 
 def measured(
-    plan: StudyConfig, device: Mapping[str, str], free: int | None, seconds: float = SECONDS
+    config: StudyConfig, device: Mapping[str, str], free: int | None, seconds: float = SECONDS
 ) -> WorkersPerGpu:
-    """Probes of the plan's networks on a device, which its environment pins."""
+    """Probes of the study's networks on a device, which its environment pins."""
     task = {
-        "networks": [network.document() for network in networks(plan)],
-        "recipe": plan.recipe.model_dump(mode="json"),
+        "networks": [network.document() for network in networks(config)],
+        "recipe": config.recipe.model_dump(mode="json"),
         "seconds": seconds,
     }
     return decide(lambda count: side_by_side(task, device, count), free)
@@ -170,10 +171,10 @@ def is_worth_measuring(slots: Sequence[Slot], trials: int) -> bool:
     return bool(gpus) and all(gpus) and trials >= WORTH_TRIALS * len(gpus)
 
 
-def measured_on(plan: StudyConfig, slot: Slot) -> WorkersPerGpu:
+def measured_on(config: StudyConfig, slot: Slot) -> WorkersPerGpu:
     """Measures on the GPU of a slot; the others are taken to be like it."""
     free = free_memory(slot.environment["CUDA_VISIBLE_DEVICES"])
-    return measured(plan, slot.environment, free)
+    return measured(config, slot.environment, free)
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ class TrialCallbacks:
 
     def __init__(self, context: WorkerContext, claim: Claim, trial: Trial, candidate: Candidate) -> None:
         self.context, self.started = context, monotonic()
-        self.batch_size = context.plan.recipe.batch_size
+        self.batch_size = context.config.recipe.batch_size
         self.reports: list[EpochReport] = []
         self.recorder = TrialRecorder(
             context.engine, context.study, claim, trial, candidate, context.spool, context.outage

@@ -23,7 +23,7 @@ CHECKPOINT_SECONDS = 5.0  # at most so much of a training is lost with its worke
 
 
 class TrainingFunction(Protocol):
-    """Trains a network by the plan's recipe or another, from the checkpoint if there is one.
+    """Trains a network by the study's recipe or another, from the checkpoint if there is one.
 
     From a checkpoint on_continue hears of the epochs done before. on_trained is handed the outcome, and
     what saves the weights to a file. Raises DivergedError, and MemoryError, of whichever device; after it
@@ -42,7 +42,7 @@ class TrainingFunction(Protocol):
 
 
 def make_training_function(
-    plan: StudyConfig,
+    config: StudyConfig,
     images: Images,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     memory: int | None = None,
@@ -78,7 +78,7 @@ def make_training_function(
         with memory_errors():
             return loop.fit(
                 architecture,
-                recipe or plan.recipe,
+                recipe or config.recipe,
                 dataset,
                 images.split,
                 seed=seed,

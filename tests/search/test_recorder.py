@@ -11,7 +11,7 @@ import pytest
 from optuna.trial import TrialState
 from postgres_server import Postgres
 from sqlalchemy import text
-from worker_samples import FakeTraining, make_context, make_plan, make_study
+from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search.optuna_adapter import study as optuna_study
 from search.recording import outage, reconcile as reconciling, recorder, spool
@@ -50,10 +50,10 @@ class Stepwise(FakeTraining):
 
 @contextmanager
 def context_on(url: str, folder: Path, train: FakeTraining, timeout: float = 60.0) -> Iterator[WorkerContext]:
-    plan = make_plan(epochs=6)
-    engine, record = make_study(url, plan, 3)
-    with optuna_study.open_study(url, record.name, plan) as opened:
-        context = make_context(opened, engine, record, train, plan, folder)
+    config = make_config(epochs=6)
+    engine, record = make_study(url, config, 3)
+    with optuna_study.open_study(url, record.name, config) as opened:
+        context = make_context(opened, engine, record, train, config, folder)
         context.outage = Outage(timeout)
         yield context
     engine.dispose()
@@ -144,7 +144,7 @@ def test_what_got_through_is_not_late(
     with context_on(sqlite_url, tmp_path, FakeTraining()) as context:
         claim = take(context)
         trial = context.study.ask()
-        candidate = worker_trial.record(context, claim, trial, context.plan.propose(trial))
+        candidate = worker_trial.record(context, claim, trial, context.config.propose(trial))
         entries = recorder.TrialRecorder(
             context.engine, context.study, claim, trial, candidate, tmp_path, context.outage
         )
@@ -167,7 +167,7 @@ def test_the_next_worker_tells_optuna_all_that_the_spool_holds(
     with context_on(sqlite_url, tmp_path, FakeTraining()) as context:
         claim = take(context)
         trial = context.study.ask()
-        candidate = worker_trial.record(context, claim, trial, context.plan.propose(trial))
+        candidate = worker_trial.record(context, claim, trial, context.config.propose(trial))
         entries = recorder.TrialRecorder(
             context.engine, context.study, claim, trial, candidate, tmp_path, context.outage
         )
@@ -197,7 +197,7 @@ def test_where_optunas_tables_refuse_the_ledger_counts(
     with context_on(sqlite_url, tmp_path, FakeTraining()) as context:
         claim = take(context)
         trial = context.study.ask()
-        candidate = worker_trial.record(context, claim, trial, context.plan.propose(trial))
+        candidate = worker_trial.record(context, claim, trial, context.config.propose(trial))
         entries = recorder.TrialRecorder(
             context.engine, context.study, claim, trial, candidate, tmp_path, context.outage
         )
@@ -231,7 +231,7 @@ def test_a_result_that_comes_late_is_kept_as_late_and_changes_nothing(
     with context_on(sqlite_url, tmp_path, train) as context:
         claim = take(context)
         trial = context.study.ask()
-        candidate = worker_trial.record(context, claim, trial, context.plan.propose(trial))
+        candidate = worker_trial.record(context, claim, trial, context.config.propose(trial))
         entries = recorder.TrialRecorder(
             context.engine, context.study, claim, trial, candidate, tmp_path, context.outage
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 from rich.console import Console
-from worker_samples import make_plan
+from worker_samples import make_config
 
 from search.commands import launch_session, options
 from search.launcher import workers_per_gpu
@@ -61,16 +61,16 @@ def test_no_more_workers_are_taken_than_there_is_memory_for() -> None:
 
 
 def test_networks_of_the_search_itself_are_measured() -> None:
-    plan = make_plan()
-    found = workers_per_gpu.networks(plan)
+    config = make_config()
+    found = workers_per_gpu.networks(config)
     macs = [cost.total(network).macs for network in found]
     assert macs == sorted(macs) and macs[0] < macs[-1]
-    assert all(cost.total(network).parameters <= plan.budget.max_parameters for network in found)
+    assert all(cost.total(network).parameters <= config.budget.max_parameters for network in found)
 
 
 def test_probes_train_side_by_side() -> None:
     """Real ones, on the CPU."""
-    found = workers_per_gpu.measured(make_plan(), {"CUDA_VISIBLE_DEVICES": ""}, None, seconds=0.2)
+    found = workers_per_gpu.measured(make_config(), {"CUDA_VISIBLE_DEVICES": ""}, None, seconds=0.2)
     assert set(found.together) >= {1, 2}
     assert all(rate > 0 for rate in found.together.values())
     (probe,) = workers_per_gpu.side_by_side(task(), {"CUDA_VISIBLE_DEVICES": ""}, 1) or ()
@@ -78,9 +78,9 @@ def test_probes_train_side_by_side() -> None:
 
 
 def task() -> dict[str, object]:
-    plan = make_plan()
-    networks = [network.document() for network in workers_per_gpu.networks(plan)[:1]]
-    return {"networks": networks, "recipe": plan.recipe.model_dump(mode="json"), "seconds": 0.1}
+    config = make_config()
+    networks = [network.document() for network in workers_per_gpu.networks(config)[:1]]
+    return {"networks": networks, "recipe": config.recipe.model_dump(mode="json"), "seconds": 0.1}
 
 
 def test_a_probe_that_fails_is_no_measurement() -> None:
@@ -110,7 +110,7 @@ def test_as_many_workers_are_started_as_pay(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setattr(workers_per_gpu, "measured", lambda *_: WorkersPerGpu(3, {1: 1.0, 3: 2.0}, "enough"))
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    found = launch_session._shared(console, make_plan(), 100, "all", devices.slots("all", None))
+    found = launch_session._shared(console, make_config(), 100, "all", devices.slots("all", None))
     assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in found] == ["0", "1"] * 3
     assert capsys.readouterr().err.endswith("workers  3 a GPU, 2.0 times the throughput of one; enough\n")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from command import ROOT, Result, finish
-from worker_samples import make_plan
+from worker_samples import make_config
 
 from search import settings
 from search.launcher import workers_per_gpu
@@ -68,10 +68,10 @@ def test_a_probe_and_a_full_training_run_the_program_too(
 ) -> None:
     put(tmp_path, *NAMES)
     monkeypatch.chdir(tmp_path)
-    plan = make_plan()
+    config = make_config()
     task = {
-        "networks": [network.document() for network in workers_per_gpu.networks(plan)[:1]],
-        "recipe": plan.recipe.model_dump(mode="json"),
+        "networks": [network.document() for network in workers_per_gpu.networks(config)[:1]],
+        "recipe": config.recipe.model_dump(mode="json"),
         "seconds": 0.1,
     }
     assert workers_per_gpu.side_by_side(task, {"CUDA_VISIBLE_DEVICES": ""}, 1)
