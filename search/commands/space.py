@@ -37,7 +37,7 @@ def task_options(command: Any) -> Any:
                      help="Of an image.  [default: by data set]"),
         click.option("--image-size", type=click.IntRange(1, 1_024), metavar="PIXELS",
                      help="Side of an image.  [default: by data set]"),
-        click.option("--data", type=click.Choice(list(DATASETS)), default="cifar10", show_default=True,
+        click.option("--data", type=click.Choice(list(DATASETS)), default=settings.DATA, show_default=True,
                      help="Whose images these are; say the rest by the flags below."),
         click.option("--max-macs", type=options.Count(), metavar="N",
                      help="Hard limit of multiply-accumulates of one image.  [default: none]"),
@@ -74,8 +74,8 @@ def schema() -> None:
 @task_options
 @click.option("--trials", type=click.IntRange(1), default=200, show_default=True,
               help="Networks that the search would train.")  # fmt: skip
-@click.option("--sampling", type=click.Choice(["fit", "reject"]), default="fit", show_default=True,
-              help="reject: refuse a space where hardly a draw fits.")  # fmt: skip
+@click.option("--sampling", type=click.Choice(["fit", "reject"]), default=settings.SAMPLING,
+              show_default=True, help="reject: refuse a space where hardly a draw fits.")  # fmt: skip
 @click.option("--minutes/--no-minutes", default=True, show_default=True,
               help="Time a few networks here, and say how long the search might take.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(1), metavar="N",

@@ -95,7 +95,7 @@ def make_config(flags: Flags, stored: StudyConfig | None) -> StudyConfig:
         _max_macs(flags, stored, task, data.train_images * recipe.epochs, space),
     )
     sampling.require_smallest(space, budget, task)
-    chosen = flags.sampling or (stored.sampling if stored else "fit")
+    chosen = flags.sampling or (stored.sampling if stored else settings.SAMPLING)
     if chosen == "reject" and not stored:
         forecast.require_luck(forecast.forecast(space, budget, task))
     return StudyConfig(
@@ -104,10 +104,10 @@ def make_config(flags: Flags, stored: StudyConfig | None) -> StudyConfig:
         task=task,
         recipe=recipe,
         data=data,
-        sampler=flags.sampler or (stored.sampler if stored else "tpe"),
+        sampler=flags.sampler or (stored.sampler if stored else settings.SAMPLER),
         sampling=chosen,
-        pruner=flags.pruner or (stored.pruner if stored else "median"),
-        seed=flags.seed if flags.seed is not None else stored.seed if stored else 0,
+        pruner=flags.pruner or (stored.pruner if stored else settings.PRUNER),
+        seed=flags.seed if flags.seed is not None else stored.seed if stored else settings.SEED,
     )
 
 
@@ -140,10 +140,10 @@ def _data(flags: Flags, stored: StudyConfig | None) -> tuple[study_config.DataCo
     was = stored.data if stored else None
     if was and (flags.data, flags.image_size, flags.train_images) == (None, None, None):
         return was, study_config.open_images(was, flags.data_dir)
-    spec = flags.data or (was.spec if was else "cifar10")
+    spec = flags.data or (was.spec if was else settings.DATA)
     limit = flags.train_images or (was.limit if was else None)
     dataset = datasets.load(spec, flags.data_dir, flags.image_size or (was.image_size if was else None))
-    share, seed = (was.validation_share, was.split_seed) if was else (None, flags.seed or 0)
+    share, seed = (was.validation_share, was.split_seed) if was else (None, flags.seed or settings.SEED)
     found, images = study_config.split_images(dataset, limit, share, seed)
     if was and (found.digest, found.split_digest) == (was.digest, was.split_digest):
         return was, images

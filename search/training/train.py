@@ -13,6 +13,7 @@ from rich.console import Console
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from search import settings
 from search.machine import signals
 from search.study import config as study_config, network_reference
 from search.study.config import DataConfig, Images
@@ -117,7 +118,7 @@ def _data(flags: Flags, found: ResolvedNetwork) -> tuple[DataConfig, Images]:
     """The study's images and its validation part where the network is a study's, but all to train on."""
     was = found.data
     dataset = datasets.load(
-        flags.data or (was.spec if was else "cifar10"), flags.data_dir, found.architecture.image_size
+        flags.data or (was.spec if was else settings.DATA), flags.data_dir, found.architecture.image_size
     )
     if was and dataset.digest != was.digest:
         raise DataError(f"{dataset.spec} holds other images than {was.name}, with which the study was made")

@@ -1,15 +1,14 @@
 """The function that trains one network for a worker. Loads torch when it is made.
 
-Made by search/worker/context.py and by `search replay`. Reads OMP_NUM_THREADS and CUDA_VISIBLE_DEVICES;
-writes checkpoints, and weights where it is told to.
+Made by search/worker/context.py and by `search replay`. Writes checkpoints, and weights where it is told to.
 """
 
 import logging
-import os
 import platform
 from pathlib import Path
 from typing import Protocol
 
+from search import settings
 from search.study.config import Images, StudyConfig
 from space.architecture import Architecture
 from space.errors import DeviceError
@@ -58,10 +57,10 @@ def make_training_function(
     from trainer import loop
     from trainer.device import bound_memory, memory_errors
 
-    torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS") or 1)))
+    torch.set_num_threads(settings.threads())
     device = loop.select_device(None)
-    if device.type == "cpu" and os.environ.get("CUDA_VISIBLE_DEVICES"):
-        raise DeviceError(f"GPU {os.environ['CUDA_VISIBLE_DEVICES']} was given, but torch finds none")
+    if device.type == "cpu" and settings.given_gpu():
+        raise DeviceError(f"GPU {settings.given_gpu()} was given, but torch finds none")
     dataset = images.dataset
     if memory is not None:
         bound_memory(device, memory)
