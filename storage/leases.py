@@ -62,7 +62,7 @@ class NoClaim(Enum):
 
     WAIT = "wait"  # others hold what is left; one of them may yet fail
     DONE = "done"
-    STOPPED = "stopped"
+    STOPPED = "stopped"  # the study's control says stop, stop_now or pause
 
 
 @dataclass(frozen=True)

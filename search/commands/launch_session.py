@@ -122,8 +122,8 @@ def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list
     )
     console.print(f"budget   {config.budget}; smallest network of the space {low.parameters:,}")
     console.print(
-        f"training {recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.planned.name.replace('_', '-')}"
-        f" to {recipe.learning_rate:g}; sampler {config.sampler}, pruner {config.pruner}, seed {config.seed}"
+        f"training {text.counted(recipe.epochs, 'epoch')}, batch {recipe.batch_size},"
+        f" {recipe.planned.name.replace('_', '-')} to {recipe.learning_rate:g}; sampler {config.sampler}, pruner {config.pruner}, seed {config.seed}"
     )
     for mistake in checks.of_recipe(recipe):
         console.print(f"warning  recipe: {mistake.reason}")
@@ -183,7 +183,7 @@ def _say_best(best: Candidate, config: StudyConfig, trained: int) -> None:
         f"multiply-accumulates: {best.macs:,}"
         + (f" of {config.budget.max_macs:,}" if config.budget.max_macs else ""),
         f"validation accuracy: {text.percent(accuracy)} (95% interval {wilson(accuracy, images)},"
-        f" {images:,} images of {config.data.name}, {best.epochs} epochs)",
+        f" {images:,} images of {config.data.name}, {text.counted(best.epochs or 0, 'epoch')})",
         f"the best of {trained} by this same score: expect somewhat less on new images",
     ]
     click.echo("\n".join(lines))

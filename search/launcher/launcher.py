@@ -109,7 +109,7 @@ class Launch:
 
         Raises StorageError when the database stays away for longer than --database-timeout.
         """
-        self.outage.given_up = lambda: interrupts.count > 1
+        self.outage.cancelled = lambda: interrupts.count > 1
         try:
             self.outage.insist(self._tidy)
             self.pool.start()
@@ -216,7 +216,9 @@ class Launch:
     def _note(self) -> str:
         notes = [f"{slot.device.name} closed: {slot.closed}" for slot in self.pool.slots if slot.closed]
         if self.signalled:
-            notes.append(f"stopping: {len(self.pool.alive)} workers finish their trial; Ctrl-C ends at once")
+            alive = len(self.pool.alive)
+            finish = "1 worker finishes its trial" if alive == 1 else f"{alive} workers finish their trials"
+            notes.append(f"stopping: {finish}; Ctrl-C ends at once")
         if self.last and self.last.running:
             self.worked = time.monotonic()
         if not self.pool.slots and time.monotonic() - self.worked > self.flags.lease_seconds:

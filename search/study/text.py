@@ -27,6 +27,11 @@ def counts(tally: dict[State, int]) -> str:
     return " · ".join(f"{state.value.replace('_', ' ')} {tally[state]}" for state in shown)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts: 1 epoch, 8 epochs."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def span(seconds: float) -> str:
     """Seconds as 4:05 or 1:04:05."""
     minutes, rest = divmod(int(seconds), 60)

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from search import settings
 from search.machine import signals
-from search.study import config as study_config, network_reference
+from search.study import config as study_config, network_reference, text
 from search.study.config import DataConfig, Images
 from search.study.console import stderr_console
 from search.study.network_reference import ResolvedNetwork
@@ -136,7 +136,7 @@ def _say_job(console: Console, job: TrainingJob) -> None:
         f" {job.data.validation_images:,} validation images"
     )
     console.print(
-        f"training {recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.optimizer},"
+        f"training {text.counted(recipe.epochs, 'epoch')}, batch {recipe.batch_size}, {recipe.optimizer},"
         f" {recipe.planned.name.replace('_', '-')} to {recipe.learning_rate:g}; seeds"
         f" {', '.join(map(str, job.seeds))}; on {job.device}"
     )

@@ -82,7 +82,7 @@ class TrialCallbacks:
             raise TimedOut(f"not done after {limit:.0f} s, --trial-timeout")
 
     def _require_to_go_on(self) -> None:
-        if self.context.cancelled() or self.heartbeat.ordered_to_end:
+        if self.context.cancelled() or self.heartbeat.cancelled:
             raise Cancelled
 
     def stalled(self) -> None:

@@ -42,7 +42,7 @@ def test_what_was_away_for_too_long_is_not_waited_for_again() -> None:
 
 
 def test_who_gives_up_does_not_wait() -> None:
-    outage = Outage(600.0, given_up=lambda: True)
+    outage = Outage(600.0, cancelled=lambda: True)
     with pytest.raises(OutageTooLongError, match="told to end while the database is away"):
         outage.wait(AWAY)
 
