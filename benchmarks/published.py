@@ -107,7 +107,7 @@ def _default(line: Line, out: Path) -> str:
     from trainer.recipe import document as recipe_document
 
     softmax = published.find(line.network).architecture.head.softmax
-    document = recipe_document.full("cifar10").model_dump(mode="json", exclude_defaults=True) | (
+    document = recipe_document.full_recipe("cifar10").model_dump(mode="json", exclude_defaults=True) | (
         {"accept": ["softmax"]} if softmax else {}
     )
     path = out / f"default{'-softmax' if softmax else ''}.json"

@@ -1,44 +1,34 @@
-"""Default values, and the only reads of the environment. Knows no command.
+"""Default values, and the only reads of the environment; options' own variables are read by click.
 
-Read by search/commands/options.py and by whoever starts a process. A flag wins over `SEARCH_...`, that over
-the default: click sees to it, by the names that the options give it.
+Read by search/commands/options.py and by whoever starts a process. Knows no command. A flag wins over
+`SEARCH_...`, that over the default: click sees to it, by the names that the options give it.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
-STORAGE = "sqlite:///parsimony.db"
-
-
-LEASE_SECONDS = 60.0
-
-
-STALL_SECONDS = 300.0
-
-
-PATIENCE_SECONDS = 600.0
-
-
-GRACE_SECONDS = 3600.0
-
-
-KEEP_WEIGHTS = 5
-
-
-MAX_PARAMETERS = 5_000_000
-
-
+# What a search is, where neither a flag nor the stored study says it.
+DATA: Final = "cifar10"
+MAX_PARAMETERS: Final = 5_000_000
+SAMPLER: Final = "tpe"
+SAMPLING: Final = "fit"
+PRUNER: Final = "median"
+SEED: Final = 0
 VALIDATION_SHARE = 0.1
-
-
 SMALL_VALIDATION_SHARE = 0.2  # below SMALL images, where a tenth would leave too wide an interval
-
-
 SMALL = 10_000
 
+# Where it runs, and how long it waits for what.
+STORAGE = "sqlite:///parsimony.db"
+LEASE_SECONDS = 60.0
+STALL_SECONDS = 300.0
+DATABASE_TIMEOUT_SECONDS = 600.0
+GRACE_SECONDS = 3600.0
+KEEP_WEIGHTS = 5
 
 PLAIN_OPTUNA = "SEARCH_PLAIN_OPTUNA"
 
@@ -88,6 +78,21 @@ def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str] | Non
         return None
     listed = [part.strip() for part in value.split(",") if part.strip()]
     return listed[: listed.index("-1")] if "-1" in listed else listed  # as CUDA reads it
+
+
+def given_gpu(environment: Mapping[str, str] = os.environ) -> str:
+    """CUDA_VISIBLE_DEVICES as it was given to this process, "" for nothing or for no GPU."""
+    return environment.get("CUDA_VISIBLE_DEVICES") or ""
+
+
+def pin_to_gpu(gpu: str, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Limits this process to one GPU; before torch is loaded, since it reads that once."""
+    environment["CUDA_VISIBLE_DEVICES"] = gpu
+
+
+def threads(environment: Mapping[str, str] = os.environ) -> int:
+    """Threads that a training on the CPU may use: OMP_NUM_THREADS, else one."""
+    return max(1, int(environment.get("OMP_NUM_THREADS") or 1))
 
 
 def study_name(now: datetime) -> str:

@@ -2,10 +2,11 @@
 
 import os
 import secrets
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from space.errors import EnvironmentProblem
+from space.errors import EnvironmentProblem, UsageError
 
 
 def replace(path: Path, *contents: bytes | memoryview) -> None:
@@ -28,6 +29,28 @@ def replace(path: Path, *contents: bytes | memoryview) -> None:
     finally:
         with suppress(OSError):
             new.unlink(missing_ok=True)
+
+
+def require_writable(path: Path) -> None:
+    """Raises UsageError or EnvironmentProblem where `write_whole` would fail, before hours of work."""
+    if not path.name or path.is_dir():
+        raise UsageError(f"{path}: give the name of a file, not of a folder")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def write_whole(text: str, path: Path) -> None:
+    """Writes the whole file or none: beside its place, then moved.
+
+    Raises UsageError for what is no name of a file, EnvironmentProblem where it cannot be written.
+    """
+    require_writable(path)
+    replace(path, text.encode())
 
 
 def discard(path: Path) -> None:

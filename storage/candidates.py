@@ -37,8 +37,8 @@ from space.errors import StudyError
 from storage import studies, tables
 from storage.database import moment, reading, writing
 from storage.leases import COLUMNS, Claim, candidate, lost, renew_in
-from storage.records import (
-    KNOWN,
+from storage.row_types import (
+    DEDUPLICATED,
     MAX_ATTEMPTS,
     TRAINED,
     Candidate,
@@ -159,7 +159,7 @@ def _next_retry() -> Select[Any]:
         later.c.study_id == bindparam("study"),
         later.c.fingerprint == table.c.fingerprint,
         later.c.id > table.c.id,
-        later.c.state.in_(KNOWN | {State.LOST, State.CANCELLED}),
+        later.c.state.in_(DEDUPLICATED | {State.LOST, State.CANCELLED}),
     )
     query = select(*COLUMNS).where(table.c.study_id == bindparam("study"), broke_off, ~since.exists())
     return query.order_by(table.c.id).limit(1)

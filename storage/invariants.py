@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine, text
 
 from storage.database import reading
-from storage.records import KNOWN, MAX_ATTEMPTS, TRAINED, State
+from storage.row_types import DEDUPLICATED, MAX_ATTEMPTS, TRAINED, State
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ BETWEEN_ROWS = (
     ),
     Rule(
         f"SELECT fingerprint, count(*) AS times, min(number) AS one, max(number) AS other FROM {MINE}"
-        f" AND state IN ({_any_of(KNOWN)}) GROUP BY fingerprint HAVING count(*) > 1",
+        f" AND state IN ({_any_of(DEDUPLICATED)}) GROUP BY fingerprint HAVING count(*) > 1",
         "{times} trials, {one} and {other} among them, ran the network {fingerprint}",
     ),
     Rule(

@@ -40,7 +40,7 @@ from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 from space.errors import LeaseLostError
 from storage import studies, tables
 from storage.database import clock, now, reading, writing
-from storage.records import Candidate, State
+from storage.row_types import Candidate, State
 from storage.studies import Control
 
 START_OF_POSTGRES = "CAST(extract(epoch FROM pg_postmaster_start_time()) AS double precision)"
@@ -62,7 +62,7 @@ class NoClaim(Enum):
 
     WAIT = "wait"  # others hold what is left; one of them may yet fail
     DONE = "done"
-    STOPPED = "stopped"
+    STOPPED = "stopped"  # the study's control says stop, stop_now or pause
 
 
 @dataclass(frozen=True)

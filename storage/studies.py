@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from space.errors import StudyError
 from storage import tables
 from storage.database import moment, reading, writing
-from storage.records import TRAINED
+from storage.row_types import TRAINED
 
 
 class Control(StrEnum):

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 
-class Moment(TypeDecorator[datetime]):
+class UtcDateTime(TypeDecorator[datetime]):
     """A datetime in UTC from every database: SQLite keeps no zone, PostgreSQL answers in the session's."""
 
     impl = DateTime(timezone=True)
@@ -51,7 +51,7 @@ studies = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("name", String(255), nullable=False, unique=True),
-    Column("created_at", Moment, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
     Column("trials", Integer, nullable=False),
     Column("max_parameters", BigInteger, nullable=False),
     Column("max_macs", BigInteger),
@@ -92,8 +92,8 @@ candidates = Table(
     Column("attempt", Integer, nullable=False),
     Column("repeat_of", Integer),  # the number, not the id, of the row that it repeats
     Column("versions", JSON(none_as_null=True)),
-    Column("proposed_at", Moment, nullable=False),
-    Column("finished_at", Moment),
+    Column("proposed_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
     Column("token", Integer, nullable=False),  # of the claim that proposed it, kept after the claim has gone
     Column("batch_size", Integer),
     UniqueConstraint("study_id", "number", name="search_candidates_number"),
@@ -133,7 +133,7 @@ late = Table(
     Column("epochs", Integer),
     Column("seconds", Double),
     Column("images_per_second", Double),
-    Column("arrived_at", Moment, nullable=False),
+    Column("arrived_at", UtcDateTime, nullable=False),
     Column("batch_size", Integer),
 )
 
@@ -180,7 +180,7 @@ trainings = Table(
     Column("device", Text, nullable=False),
     Column("versions", JSON, nullable=False),
     Column("folder", Text, nullable=False),
-    Column("finished_at", Moment, nullable=False),
+    Column("finished_at", UtcDateTime, nullable=False),
     UniqueConstraint("run", "seed", name="search_trainings_run"),
     Index("search_trainings_study", "study", "trial"),
 )

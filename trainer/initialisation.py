@@ -1,4 +1,4 @@
-"""Builds the network that a recipe starts from (first weights, dropout, normalisation), and clips gradients.
+"""Builds the network that a recipe starts from (first weights, dropout), and its normalisation.
 
 Takes an architecture and a recipe, draws weights from torch's generator. Called by trainer/loop.py and
 trainer/throughput.py.
@@ -13,7 +13,7 @@ from trainer import model
 from trainer.data.batches import Normalisation
 from trainer.recipe.document import Recipe, Scale
 
-KNOWN = {
+SCALES = {
     "none": Scale(mean=(0.0,), deviation=(1.0,)),
     "cifar10": Scale(mean=(0.4914, 0.4822, 0.4465), deviation=(0.2470, 0.2435, 0.2616)),
     "imagenet": Scale(mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224, 0.225)),
@@ -52,7 +52,7 @@ def normalisation(recipe: Recipe, measured: Normalisation) -> Normalisation:
     """The recipe's, in grey levels. Raises RecipeError where it is for other channels than `measured`."""
     if recipe.normalisation == "measured":
         return measured
-    scale = recipe.normalisation if isinstance(recipe.normalisation, Scale) else KNOWN[recipe.normalisation]
+    scale = recipe.normalisation if isinstance(recipe.normalisation, Scale) else SCALES[recipe.normalisation]
     channels = len(measured.mean)
     if len(scale.mean) not in (1, channels):
         raise RecipeError(
@@ -65,11 +65,3 @@ def normalisation(recipe: Recipe, measured: Normalisation) -> Normalisation:
 
 def _name(recipe: Recipe) -> str:
     return recipe.normalisation if isinstance(recipe.normalisation, str) else str(recipe.normalisation.mean)
-
-
-def clip(network: nn.Module, recipe: Recipe) -> None:
-    """Bounds the gradients as the recipe says: each value, or the norm of all (arXiv 1211.5063, 2012)."""
-    if recipe.clip_value:
-        nn.utils.clip_grad_value_(network.parameters(), recipe.clip_value)
-    if recipe.clip_norm:
-        nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)

@@ -10,7 +10,7 @@ from trainer.recipe.document import Recipe
 from trainer.recipe.schedules import OneCycle
 
 
-class Moment(NamedTuple):
+class ScheduleTime(NamedTuple):
     """Where a step stands in the units of its schedule; `t` counts from the start of the training."""
 
     t: float
@@ -24,7 +24,7 @@ def rate(recipe: Recipe, step: int, steps: int) -> float:
 
     The warm-up is the gradual one of Goyal et al., 2017 (arXiv 1706.02677); schedules name their own sources.
     """
-    schedule, now = recipe.planned, _moment(recipe, step, steps)
+    schedule, now = recipe.planned, _schedule_time(recipe, step, steps)
     if now.t < now.warm_up:
         rise = schedule.warm_up_from
         return recipe.learning_rate * (rise + (1 - rise) * now.t / now.warm_up)
@@ -33,13 +33,13 @@ def rate(recipe: Recipe, step: int, steps: int) -> float:
 
 def momentum(recipe: Recipe, step: int, steps: int) -> float | None:
     """Momentum (first beta of Adam's kin) of a step; None where it stays as the recipe says."""
-    schedule, now = recipe.planned, _moment(recipe, step, steps)
+    schedule, now = recipe.planned, _schedule_time(recipe, step, steps)
     if not isinstance(schedule, OneCycle) or schedule.momentum is None:
         return None
     return schedule.momentum_at(max(0.0, now.t - now.warm_up), now.total)
 
 
-def _moment(recipe: Recipe, step: int, steps: int) -> Moment:
+def _schedule_time(recipe: Recipe, step: int, steps: int) -> ScheduleTime:
     schedule = recipe.planned
     if schedule.unit == "epoch":
         epoch, run, t = 1.0, recipe.epochs, step * recipe.epochs // steps
@@ -49,4 +49,4 @@ def _moment(recipe: Recipe, step: int, steps: int) -> Moment:
         warm_up = round(schedule.warm_up * epoch)
     length = getattr(schedule, "length", None)
     total = length * epoch if length else run - warm_up
-    return Moment(t, warm_up, max(total, 1e-9), epoch)
+    return ScheduleTime(t, warm_up, max(total, 1e-9), epoch)

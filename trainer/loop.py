@@ -34,7 +34,7 @@ from trainer.ema import Average
 from trainer.evaluation import evaluate
 from trainer.learning_rate import momentum, rate
 from trainer.loss import loss as losses
-from trainer.optimizers import advance, set_rate
+from trainer.optimizers import advance, clip_gradients, set_rate
 from trainer.outcome import EpochReport, Outcome
 from trainer.recipe.document import Recipe
 
@@ -248,7 +248,7 @@ class _Run:
             loss = losses(self.network(x), targets, self.recipe)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        initialisation.clip(self.network, self.recipe)
+        clip_gradients(self.network, self.recipe)
         advance(self.optimizer)
         return loss.detach()
 

@@ -1,4 +1,4 @@
-"""Builds the optimizer of a recipe, sets its rate and steps it.
+"""Builds the optimizer of a recipe, sets its rate, clips gradients and steps it.
 
 Takes a network and a recipe, changes the network's weights. Called by trainer/loop.py and
 trainer/throughput.py. It knows no schedule.
@@ -96,6 +96,14 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float | No
             group["momentum"] = momentum
         if momentum is not None and "betas" in group:
             group["betas"] = (momentum, group["betas"][1])
+
+
+def clip_gradients(network: nn.Module, recipe: Recipe) -> None:
+    """Bounds the gradients as the recipe says: each value, or the norm of all (arXiv 1211.5063, 2012)."""
+    if recipe.clip_value:
+        nn.utils.clip_grad_value_(network.parameters(), recipe.clip_value)
+    if recipe.clip_norm:
+        nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
 
 
 def advance(optimizer: torch.optim.Optimizer) -> None:

@@ -1,8 +1,8 @@
 """Measures how fast training steps go, on noise: it trains as slowly as pictures do, and needs no data.
 
 Takes networks and a recipe, returns seconds and bytes. Called by search/study/duration.py for a forecast and
-by search/launcher/gpu_sharing.py for workers that share a GPU. Augmentation is not timed; nothing is learned
-or kept.
+by search/launcher/workers_per_gpu.py for workers that share a GPU. Augmentation is not timed; nothing is
+learned or kept.
 """
 
 import resource

@@ -53,7 +53,7 @@ from trainer.recipe.document import Recipe
 
 EPOCHS = 8
 PARTS = ("claim", "propose", "epochs", "end")
-PLAN = StudyConfig(
+CONFIG = StudyConfig(
     space=space.default(),
     budget=Budget(5_000_000),
     task=Task(),
@@ -117,21 +117,21 @@ def fill(url: str, name: str, trials: int) -> Engine:
     """A study of so many finished trials, in both books."""
     engine = database.connect(url)
     database.prepare(engine)
-    optuna_study.create(url, name, PLAN)
+    optuna_study.create(url, name, CONFIG)
     record = studies.create(
         engine,
         name,
         trials=10**6,
-        max_parameters=PLAN.budget.max_parameters,
+        max_parameters=CONFIG.budget.max_parameters,
         max_macs=None,
         seed=0,
-        settings=PLAN.document(),
+        settings=CONFIG.document(),
         versions={},
     )
     known, rows = [], []
     for number in range(trials):
         asked = Remembering(number)
-        network = sampling.propose(PLAN.space, PLAN.budget, PLAN.task, asked.trial)
+        network = sampling.propose(CONFIG.space, CONFIG.budget, CONFIG.task, asked.trial)
         scores = curve(network)
         known.append(_known(asked, network, scores))
         rows.append(_row(record.id, number, network, scores[-1]))
@@ -209,7 +209,7 @@ def work(url: str, name: str, worker: str, rounds: int, start: Barrier, answers:
     engine = database.connect(url)
     train = Instant()
     with (
-        optuna_study.open_study(url, name, PLAN) as opened,
+        optuna_study.open_study(url, name, CONFIG) as opened,
         tempfile.TemporaryDirectory() as folder,
     ):
         context = _context(opened, engine, studies.find(engine, name).id, train, Path(folder))
@@ -239,7 +239,7 @@ def _context(
         study=opened,
         engine=engine,
         study_id=study_id,
-        plan=PLAN,
+        config=CONFIG,
         train_network=train,
         options=WorkerOptions(storage=str(engine.url), data_dir=folder),
         spool=folder / "spool",

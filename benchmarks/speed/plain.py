@@ -48,7 +48,7 @@ def work(given: argparse.Namespace, url: str, number: int, ends: float, trials: 
     split = datasets.split(dataset, given.seed, 0.1, given.train_images)
     parts = [(dataset.images[rows], dataset.labels[rows]) for rows in (split.train, split.validation)]
     task = Task(channels=dataset.channels, image_size=dataset.image_size, classes=len(dataset.classes))
-    usual = recipe_document.defaults(given.data)
+    usual = recipe_document.brief_recipe(given.data)
     settings = reference.Settings(
         given.epochs, usual.batch_size, usual.learning_rate, usual.momentum, usual.weight_decay, 0
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from search import settings
 from search.commands import inspect, options, output
 from search.study import network_reference, reader
 
@@ -28,7 +29,8 @@ SHOWN = 8  # repairs in the table; all are written by --repair and --format json
 @click.command()
 @click.argument("network", metavar=network_reference.METAVAR)
 @click.option("--max-params", "max_parameters", type=options.Count(), metavar="N",
-              help="Limit of trainable parameters.  [default: the study's, else 5_000_000]")  # fmt: skip
+              help="Limit of trainable parameters."
+              f"  [default: the study's, else {settings.MAX_PARAMETERS:_}]")  # fmt: skip
 @click.option("--max-macs", type=options.Count(), metavar="N",
               help="Limit of multiply-accumulates of an image.  [default: the study's or none]")  # fmt: skip
 @click.option("--layers", is_flag=True, help="Show every layer as well.")
@@ -70,7 +72,7 @@ def _budget(
     """What was given, over the study's own where the network is a trial."""
     from space.budget import Budget
 
-    own = Budget()
+    own = Budget(settings.MAX_PARAMETERS)
     if found.study:
         with reader.open_study(storage, found.study, whole=True) as view:
             own = view.config.budget
@@ -216,12 +218,12 @@ def _make_folder(out: Path) -> None:
 
 def _save(repair: "Repair", path: Path) -> None:
     """Writes it whole, reads it again, and says which file it replaced."""
-    from search.study import export as study_export
     from space import architecture
     from space.errors import EnvironmentProblem
+    from space.files import write_whole
 
     said = "replaced" if path.exists() else "wrote"
-    study_export.write(json.dumps(repair.architecture.document(), indent=1) + "\n", path)
+    write_whole(json.dumps(repair.architecture.document(), indent=1) + "\n", path)
     if architecture.load(path) != repair.architecture:
         raise EnvironmentProblem(f"{path}: what was read again is not what was written")
     click.echo(f"{said} {path}: {repair.change}, {repair.parameters:,} parameters", err=True)

@@ -33,6 +33,7 @@ from search.study import reader
 def export(study: str | None, storage: str, out: Path, data_dir: Path, weights: Path | None) -> None:
     """Write the best network of a study, or the trial STUDY:137, as JSON that anyone can rebuild."""
     from search.study import export as study_export, files
+    from space.files import write_whole
     from storage import trainings
 
     with reader.open_study(storage, study) as view:
@@ -43,7 +44,7 @@ def export(study: str | None, storage: str, out: Path, data_dir: Path, weights: 
     if weights:
         study_export.copy_weights(kept, candidate.number, weights)
         click.echo(f"wrote {weights}", err=True)
-    study_export.write(document.model_dump_json(indent=1) + "\n", out)
+    write_whole(document.model_dump_json(indent=1) + "\n", out)
     click.echo(
         f"wrote {out}: {document.parameters:,} parameters, fingerprint {document.fingerprint}", err=True
     )
@@ -79,9 +80,10 @@ def verify(file: Path, form: str) -> None:
 )
 def report(study: str | None, storage: str, out: Path) -> None:
     """Write a study as one HTML page to show around."""
-    from search.study import export as study_export, report as study_report
+    from search.study import report as study_report
+    from space.files import write_whole
 
     with reader.open_study(storage, study, whole=True) as view:
         page = study_report.page(view.record, view.config, view.rows(), view.epochs())
-    study_export.write(page, out)
+    write_whole(page, out)
     click.echo(f"wrote {out}", err=True)

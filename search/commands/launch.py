@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from search import settings
 from search.commands import options
 from trainer.data.catalogue import SPECS
 
@@ -21,7 +22,7 @@ from trainer.data.catalogue import SPECS
 @options.storage
 @options.data_dir
 @click.option("--data", envvar="SEARCH_DATA", show_envvar=True, metavar="SPEC",
-              help=f"{SPECS}.  [default: cifar10]")  # fmt: skip
+              help=f"{SPECS}.  [default: {settings.DATA}]")  # fmt: skip
 @click.option(
     "--image-size", type=click.IntRange(4, 512), metavar="PIXELS", help="Side that images are scaled to."
 )
@@ -31,7 +32,7 @@ from trainer.data.catalogue import SPECS
     "max_parameters",
     type=options.Count(),
     metavar="N",
-    help="Hard limit of trainable parameters.  [default: 5_000_000]",
+    help=f"Hard limit of trainable parameters.  [default: {settings.MAX_PARAMETERS:_}]",
 )
 @click.option(
     "--max-macs",
@@ -52,18 +53,23 @@ from trainer.data.catalogue import SPECS
 )
 @click.option("--start-from", multiple=True, metavar="published|FILE|STUDY:TRIAL",
               help="Known networks to try first; may be given again.")  # fmt: skip
-@click.option("--sampler", type=click.Choice(["tpe", "gp", "random"]), help="Who proposes.  [default: tpe]")
+@click.option(
+    "--sampler",
+    type=click.Choice(["tpe", "gp", "random"]),
+    help=f"Who proposes.  [default: {settings.SAMPLER}]",
+)
 @click.option("--sampling", type=click.Choice(["fit", "reject"]),
-              help="Solve widths to fit, or draw them and prune what exceeds.  [default: fit]")  # fmt: skip
+              help="Solve widths to fit, or draw them and prune what exceeds."
+              f"  [default: {settings.SAMPLING}]")  # fmt: skip
 @click.option(
     "--pruner",
     type=click.Choice(["median", "hyperband", "asha", "none"]),
-    help="Who stops the hopeless.  [default: median]",
+    help=f"Who stops the hopeless.  [default: {settings.PRUNER}]",
 )
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1),
-    help="Of split, sampler and trainings.  [default: 0]",
+    help=f"Of split, sampler and trainings.  [default: {settings.SEED}]",
 )
 @click.option(
     "--workers",

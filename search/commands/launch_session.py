@@ -11,7 +11,7 @@ from rich.console import Console
 from sqlalchemy import Engine
 
 from search.commands import options
-from search.launcher import display, enqueue, gpu_sharing, launcher, prepare
+from search.launcher import display, enqueue, launcher, prepare, workers_per_gpu
 from search.launcher.display import Snapshot
 from search.launcher.enqueue import Starter
 from search.launcher.launcher import End
@@ -26,8 +26,9 @@ from search.study.console import stderr_console
 from search.study.statistics import wilson
 from space import cost, sampling
 from space.architecture import Architecture
+from space.files import require_writable, write_whole
 from storage import candidates, database
-from storage.records import Candidate
+from storage.row_types import Candidate
 from storage.studies import Control, Study
 from trainer.recipe import checks
 
@@ -39,44 +40,44 @@ def launch(
     slots = devices.slots(gpus, options.worker_count(workers))
     flags = replace(flags, on_cpu=bool(slots) and all(slot.name.startswith("cpu") for slot in slots))
     for path in filter(None, (out, report)):
-        study_export.require_writable(path)
+        require_writable(path)
     console = stderr_console()
     if dry_run:
-        plan = prepare.make_plan(flags, _stored(flags))
-        _say_plan(console, flags, plan, [slot.name for slot in slots])
-        _say_starters(console, enqueue.starters(flags.start_from, plan, flags.storage))
+        config = prepare.make_config(flags, _stored(flags))
+        _say_config(console, flags, config, [slot.name for slot in slots])
+        _say_starters(console, enqueue.starters(flags.start_from, config, flags.storage))
         return 0
     interrupts = Interrupts()
     optuna_study.quiet()
     if flags.start_from:  # before a study is made: a network that cannot be is a mistake of the flags
-        wanted = prepare.make_plan(flags, _stored(flags))
+        wanted = prepare.make_config(flags, _stored(flags))
         found = enqueue.starters(flags.start_from, wanted, flags.storage)
     else:
         found = []
-    engine, record, plan = prepare.prepare(flags)
+    engine, record, config = prepare.prepare(flags)
     try:
         if workers == "auto":  # while a Ctrl-C still ends the command at once
-            slots = _shared(console, plan, record.trials, gpus, slots)
+            slots = _shared(console, config, record.trials, gpus, slots)
         interrupts.listen()
         if found:
             _say_starters(console, found)
-            enqueue.enqueue(engine, flags.storage, record, plan, found)
+            enqueue.enqueue(engine, flags.storage, record, config, found)
         # What --trial-memory bounds is short in each worker by itself.
         make_room = workers == "auto" and flags.trial_memory is None
-        end = _search(console, flags, engine, record, plan, slots, interrupts, make_room)
+        end = _search(console, flags, engine, record, config, slots, interrupts, make_room)
         _say_end(console, record, end)
-        _leave(engine, record, plan, end.snapshot, out, report)
+        _leave(engine, record, config, end.snapshot, out, report)
         return end.code
     finally:
         engine.dispose()
 
 
-def _shared(console: Console, plan: StudyConfig, trials: int, gpus: str, slots: list[Slot]) -> list[Slot]:
+def _shared(console: Console, config: StudyConfig, trials: int, gpus: str, slots: list[Slot]) -> list[Slot]:
     """As many slots a GPU as pay, which is measured where that is worth it."""
-    if not gpu_sharing.is_worth_measuring(slots, trials):
+    if not workers_per_gpu.is_worth_measuring(slots, trials):
         return slots
     console.print("measures how many workers share a GPU (--workers N spares that)")
-    found = gpu_sharing.measured_on(plan, slots[0])
+    found = workers_per_gpu.measured_on(config, slots[0])
     console.print(f"workers  {found}")
     return devices.slots(gpus, found.workers * len(slots))
 
@@ -91,14 +92,14 @@ def _search(
     flags: Flags,
     engine: Engine,
     record: Study,
-    plan: StudyConfig,
+    config: StudyConfig,
     slots: list[Slot],
     interrupts: Interrupts,
     make_room: bool,
 ) -> End:
-    with optuna_study.open_study(flags.storage, record.name, plan) as opened:
-        run = launcher.Launch(flags, engine, record, plan, opened, slots, make_room)
-        _say_start(console, flags, record, plan, [slot.name for slot in slots], run.logs)
+    with optuna_study.open_study(flags.storage, record.name, config) as opened:
+        run = launcher.Launch(flags, engine, record, config, opened, slots, make_room)
+        _say_start(console, flags, record, config, [slot.name for slot in slots], run.logs)
         shown = display.make_display(console)
         try:
             return run.run(shown, interrupts)
@@ -111,40 +112,40 @@ def _stored(flags: Flags) -> StudyConfig | None:
     return StudyConfig.from_record(record.settings) if record else None
 
 
-def _say_plan(console: Console, flags: Flags, plan: StudyConfig, slots: list[str]) -> None:
-    data, recipe = plan.data, plan.recipe
-    low = cost.total(sampling.smallest(plan.space, plan.task))
+def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list[str]) -> None:
+    data, recipe = config.data, config.recipe
+    low = cost.total(sampling.smallest(config.space, config.task))
     console.print(
         f"data     {data.name}: {data.train_images:,} training and {data.validation_images:,} validation"
-        f" images of {plan.task.channels}x{plan.task.image_size}x{plan.task.image_size},"
-        f" {plan.task.classes} classes; test images stay sealed"
+        f" images of {config.task.channels}x{config.task.image_size}x{config.task.image_size},"
+        f" {config.task.classes} classes; test images stay sealed"
     )
-    console.print(f"budget   {plan.budget}; smallest network of the space {low.parameters:,}")
+    console.print(f"budget   {config.budget}; smallest network of the space {low.parameters:,}")
     console.print(
-        f"training {recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.planned.name.replace('_', '-')}"
-        f" to {recipe.learning_rate:g}; sampler {plan.sampler}, pruner {plan.pruner}, seed {plan.seed}"
+        f"training {text.counted(recipe.epochs, 'epoch')}, batch {recipe.batch_size},"
+        f" {recipe.planned.name.replace('_', '-')} to {recipe.learning_rate:g}; sampler {config.sampler}, pruner {config.pruner}, seed {config.seed}"
     )
     for mistake in checks.of_recipe(recipe):
         console.print(f"warning  recipe: {mistake.reason}")
     console.print(f"slots    {', '.join(slots) or 'none here: workers elsewhere do the work'}")
     if flags.max_macs is None:
         images = data.train_images * recipe.epochs
-        limit = compute_limit.default(plan.task.image_size, images, flags.on_cpu, low.macs)
-        if limit.macs == plan.budget.max_macs:  # a study that exists may have another one
+        limit = compute_limit.default(config.task.image_size, images, flags.on_cpu, low.macs)
+        if limit.macs == config.budget.max_macs:  # a study that exists may have another one
             console.print(
                 f"note     --max-macs {limit.macs:,} is the default: {limit.reason}; --max-macs none lifts it"
             )
-    if plan.budget.max_macs is None and flags.on_cpu:
+    if config.budget.max_macs is None and flags.on_cpu:
         console.print("note     without a GPU and without --max-macs a large network takes minutes an epoch")
 
 
 def _say_start(
-    console: Console, flags: Flags, record: Study, plan: StudyConfig, slots: list[str], logs: Path
+    console: Console, flags: Flags, record: Study, config: StudyConfig, slots: list[str], logs: Path
 ) -> None:
     shown = database.redacted(database.normalise(flags.storage))
     console.print(f"study    {record.name}, to {record.trials} trained networks")
     console.print(f"stored   {shown}")
-    _say_plan(console, flags, plan, slots)
+    _say_config(console, flags, config, slots)
     console.print(f"logs     {logs}")
     here = "" if flags.storage == "sqlite:///parsimony.db" else " (with the same --storage)"
     console.print(f"follow   search status {record.name}, or search dashboard{here}")
@@ -171,38 +172,36 @@ def _say_end(console: Console, record: Study, end: End) -> None:
         console.print(f"go on with `search launch --study {record.name} --trials {snapshot.target}`")
 
 
-def _say_best(best: Candidate, plan: StudyConfig, trained: int) -> None:
-    images = plan.data.validation_images
+def _say_best(best: Candidate, config: StudyConfig, trained: int) -> None:
+    images = config.data.validation_images
     accuracy = best.accuracy or 0.0
     network = Architecture.parse(best.architecture)
     lines = [
         f"best network: trial {best.number}, {text.summary(network)}",
-        f"parameters: {best.parameters:,} of {plan.budget.max_parameters:,}"
-        f" ({100 * best.parameters / plan.budget.max_parameters:.1f}%)",
+        f"parameters: {best.parameters:,} of {config.budget.max_parameters:,}"
+        f" ({100 * best.parameters / config.budget.max_parameters:.1f}%)",
         f"multiply-accumulates: {best.macs:,}"
-        + (f" of {plan.budget.max_macs:,}" if plan.budget.max_macs else ""),
+        + (f" of {config.budget.max_macs:,}" if config.budget.max_macs else ""),
         f"validation accuracy: {text.percent(accuracy)} (95% interval {wilson(accuracy, images)},"
-        f" {images:,} images of {plan.data.name}, {best.epochs} epochs)",
+        f" {images:,} images of {config.data.name}, {text.counted(best.epochs or 0, 'epoch')})",
         f"the best of {trained} by this same score: expect somewhat less on new images",
     ]
     click.echo("\n".join(lines))
 
 
 def _leave(
-    engine: Engine, record: Study, plan: StudyConfig, end: Snapshot, out: Path | None, report: Path | None
+    engine: Engine, record: Study, config: StudyConfig, end: Snapshot, out: Path | None, report: Path | None
 ) -> None:
     if end.best is None:
         return
-    _say_best(end.best, plan, end.trained)
+    _say_best(end.best, config, end.trained)
     if out:
-        document = study_export.export(record, plan, end.best, end.trained)
-        study_export.write(document.model_dump_json(indent=1) + "\n", out)
+        document = study_export.export(record, config, end.best, end.trained)
+        write_whole(document.model_dump_json(indent=1) + "\n", out)
         click.echo(f"wrote {out}: check it with `search verify {out}`")
     else:
         click.echo(f"keep it with `search export {record.name}`")
     if report:
         rows = candidates.candidates(engine, record.id)
-        study_export.write(
-            study_report.page(record, plan, rows, candidates.epochs(engine, record.id)), report
-        )
+        write_whole(study_report.page(record, config, rows, candidates.epochs(engine, record.id)), report)
         click.echo(f"wrote {report}: open it in a browser")

@@ -88,6 +88,19 @@ class Duration(click.ParamType[float]):
         return seconds
 
 
+def in_words(seconds: float) -> str:
+    """A time span as Duration reads it, in the largest unit that divides it."""
+    for unit, length in (("h", 3600), ("m", 60)):
+        if seconds % length == 0:
+            return f"{seconds // length:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
+def default_of(seconds: float) -> str:
+    """The end of a help text."""
+    return f"  [default: {in_words(seconds)}]"
+
+
 class RenamedOption(click.Option):
     """An option that is also known by the name it had before; help shows the new name alone."""
 
@@ -143,7 +156,7 @@ lease: Decorator = click.option(
     type=Duration(),
     default=settings.LEASE_SECONDS,
     metavar="TIME",
-    help="A worker silent for so long is taken for dead.  [default: 60s]",
+    help="A worker silent for so long is taken for dead." + default_of(settings.LEASE_SECONDS),
 )
 
 
@@ -153,7 +166,7 @@ stall: Decorator = click.option(
     type=Duration(),
     default=settings.STALL_SECONDS,
     metavar="TIME",
-    help="A training without a batch for so long hangs, and is ended.  [default: 5m]",
+    help="A training without a batch for so long hangs, and is ended." + default_of(settings.STALL_SECONDS),
 )
 
 
@@ -176,13 +189,14 @@ trial_memory: Decorator = click.option(
 
 database_timeout: Decorator = click.option(
     "--database-timeout",
-    "patience_seconds",
+    "database_timeout_seconds",
     cls=RenamedOption,
     was="--database-patience",
     type=Duration(),
-    default=settings.PATIENCE_SECONDS,
+    default=settings.DATABASE_TIMEOUT_SECONDS,
     metavar="TIME",
-    help="The database may be away for so long; work goes on meanwhile.  [default: 10m]",
+    help="The database may be away for so long; work goes on meanwhile."
+    + default_of(settings.DATABASE_TIMEOUT_SECONDS),
 )
 
 
@@ -190,11 +204,11 @@ grace: Decorator = click.option(
     "--grace",
     "grace_seconds",
     type=Duration(),
-    default="1h",
+    default=settings.GRACE_SECONDS,
     envvar="SEARCH_GRACE",
     show_envvar=True,
     metavar="TIME",
-    help="Once told to end, trials may still run for so long.  [default: 1h]",
+    help="Once told to end, trials may still run for so long." + default_of(settings.GRACE_SECONDS),
 )
 
 

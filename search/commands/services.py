@@ -1,4 +1,9 @@
-"""The commands that tell a study's workers what to do: stop, pause, resume; and ps, who is at what."""
+"""The commands of processes that go on: worker, dashboard; stop, pause and resume for workers; ps, who is at
+what.
+
+Options in, one line out. worker runs search/worker/, resume a launch session; stop and pause write the
+study's control into the ledger, where every worker reads it. search/cli.py adds them.
+"""
 
 import shlex
 import time

@@ -17,7 +17,7 @@ import click
 
 from search import settings
 from search.commands import options, output
-from trainer.data.catalogue import KNOWN
+from trainer.data.catalogue import DATASETS
 
 if TYPE_CHECKING:
     from search.study.duration import Estimate
@@ -37,7 +37,7 @@ def task_options(command: Any) -> Any:
                      help="Of an image.  [default: by data set]"),
         click.option("--image-size", type=click.IntRange(1, 1_024), metavar="PIXELS",
                      help="Side of an image.  [default: by data set]"),
-        click.option("--data", type=click.Choice(list(KNOWN)), default="cifar10", show_default=True,
+        click.option("--data", type=click.Choice(list(DATASETS)), default=settings.DATA, show_default=True,
                      help="Whose images these are; say the rest by the flags below."),
         click.option("--max-macs", type=options.Count(), metavar="N",
                      help="Hard limit of multiply-accumulates of one image.  [default: none]"),
@@ -74,8 +74,8 @@ def schema() -> None:
 @task_options
 @click.option("--trials", type=click.IntRange(1), default=200, show_default=True,
               help="Networks that the search would train.")  # fmt: skip
-@click.option("--sampling", type=click.Choice(["fit", "reject"]), default="fit", show_default=True,
-              help="reject: refuse a space where hardly a draw fits.")  # fmt: skip
+@click.option("--sampling", type=click.Choice(["fit", "reject"]), default=settings.SAMPLING,
+              show_default=True, help="reject: refuse a space where hardly a draw fits.")  # fmt: skip
 @click.option("--minutes/--no-minutes", default=True, show_default=True,
               help="Time a few networks here, and say how long the search might take.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(1), metavar="N",
@@ -99,7 +99,7 @@ def check(
     **facts: Any,
 ) -> None:
     """Forecast a search of a space FILE (else of the default space) before anything is trained."""
-    from search.commands import forecast
+    from search.commands import forecast_text
     from space import forecast as forecasts, traits
 
     budget, task = task_of(facts)
@@ -112,7 +112,7 @@ def check(
     seen = traits.traits(found, budget, task, traits.DRAWS, seed)
     time = _time(found, budget, task, trials, **work) if minutes else None
     if form == "json":
-        document = forecast.document(expected, trials) | {
+        document = forecast_text.document(expected, trials) | {
             "proposals": asdict(seen),
             "time": asdict(time) if time else None,
         }
@@ -120,13 +120,13 @@ def check(
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for line in [
-        *forecast.lines(expected, trials),
-        *forecast.proposal_lines(seen),
-        *(forecast.time_lines(time, trials) if time else ()),
+        *forecast_text.lines(expected, trials),
+        *forecast_text.proposal_lines(seen),
+        *(forecast_text.time_lines(time, trials) if time else ()),
     ]:
-        click.echo(forecast.wrapped(line, width))
+        click.echo(forecast_text.wrapped(line, width))
     if expected.scarce:
-        click.echo(f"warning: {forecast.SCARCE_LINE}", err=True)
+        click.echo(f"warning: {forecast_text.SCARCE_LINE}", err=True)
 
 
 @space.command()
@@ -189,7 +189,7 @@ def task_of(facts: dict[str, Any]) -> "tuple[Budget, Task]":
     from space.budget import Budget
     from space.space import Task
 
-    known = KNOWN[facts["data"]]
+    known = DATASETS[facts["data"]]
     task = Task(
         channels=facts["channels"] or known.channels,
         image_size=facts["image_size"] or known.image_size,
@@ -210,9 +210,9 @@ def _time(
 ) -> "Estimate":
     from search.machine import devices
     from search.study import duration
-    from trainer.recipe.document import defaults
+    from trainer.recipe.document import brief_recipe
 
-    recipe, whole = defaults(data), KNOWN[data].train_images
+    recipe, whole = brief_recipe(data), DATASETS[data].train_images
     share = settings.SMALL_VALIDATION_SHARE if whole < settings.SMALL else settings.VALIDATION_SHARE
     validated = round(share * whole)  # as a launch splits
     work = duration.Workload(

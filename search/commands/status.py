@@ -14,7 +14,7 @@ from search.commands.output import emit
 from search.study.reader import open_store, open_study
 
 if TYPE_CHECKING:
-    from storage.records import Candidate
+    from storage.row_types import Candidate
 
 HALTED = {  # by the order that was given to a study's workers
     "pause": "paused by `search pause`",

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from search import settings
 from search.commands import options, output
 from search.study import reader
 from search.study.network_reference import METAVAR
@@ -35,7 +36,7 @@ from trainer.data.catalogue import SPECS
     "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
     help="Folder of weights, figures and checkpoints.  [default: training-NETWORK]")  # fmt: skip
 @click.option("--data", envvar="SEARCH_DATA", show_envvar=True, metavar="SPEC",
-              help=f"{SPECS}.  [default: the study's, else cifar10]")  # fmt: skip
+              help=f"{SPECS}.  [default: the study's, else {settings.DATA}]")  # fmt: skip
 @click.option("--train-images", type=options.Count(), metavar="N", help="Train on so many images only.")
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N.  [default: the first GPU, else cpu]")
 @click.option("--like", metavar="STUDY", help="Recipe, images and validation part are those of this study.")

@@ -16,9 +16,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from search.study.text import best_line, counts, percent, span
+from search.study.text import best_line, counted, counts, percent, span
 from storage.leases import Running
-from storage.records import TRAINED, Candidate, State
+from storage.row_types import TRAINED, Candidate, State
 
 WORKERS_SHOWN = 16  # more lines would not fit a terminal
 
@@ -141,9 +141,8 @@ class LogDisplay:
     def _line(self, candidate: Candidate, snapshot: Snapshot, eta: str) -> str:
         said = f"{snapshot.trained}/{snapshot.target} trial {candidate.number} {candidate.state.value}"
         if candidate.accuracy is not None:
-            said += (
-                f" {percent(candidate.accuracy)} after {candidate.epochs} epochs, {candidate.seconds:.1f} s"
-            )
+            after = counted(candidate.epochs or 0, "epoch")
+            said += f" {percent(candidate.accuracy)} after {after}, {candidate.seconds:.1f} s"
         said += f", {candidate.parameters:,} parameters"
         if candidate.reason and candidate.state not in TRAINED:
             said += f": {candidate.reason.splitlines()[-1]}"

@@ -35,13 +35,13 @@ class Starter:
     reason: str = ""
 
 
-def starters(sources: Sequence[str], plan: StudyConfig, storage: str) -> list[Starter]:
+def starters(sources: Sequence[str], config: StudyConfig, storage: str) -> list[Starter]:
     """Every network that the sources mean, once. Raises UsageError for one named by itself that cannot be."""
     found: dict[str, Starter] = {}
     for name, architecture, alone in _networks(sources, storage):
         if architecture.fingerprint in found:
             continue
-        starter = _starter(name, architecture, plan)
+        starter = _starter(name, architecture, config)
         if starter.answers is None and alone:
             raise UsageError(f"--start-from {name}: {starter.reason}")
         found[architecture.fingerprint] = starter
@@ -59,14 +59,16 @@ def _networks(sources: Sequence[str], storage: str) -> Iterator[tuple[str, Archi
             yield f"{network_reference.PUBLISHED}{entry.name}", entry.architecture, False
 
 
-def _starter(name: str, architecture: Architecture, plan: StudyConfig) -> Starter:
-    answers = suggestions_of(plan.space, plan.budget, plan.task, architecture)
+def _starter(name: str, architecture: Architecture, config: StudyConfig) -> Starter:
+    answers = suggestions_of(config.space, config.budget, config.task, architecture)
     if isinstance(answers, dict):
         return Starter(name, architecture.fingerprint, answers)
     return Starter(name, architecture.fingerprint, None, answers[0])
 
 
-def enqueue(engine: Engine, storage: str, record: Study, plan: StudyConfig, found: Sequence[Starter]) -> int:
+def enqueue(
+    engine: Engine, storage: str, record: Study, config: StudyConfig, found: Sequence[Starter]
+) -> int:
     """Puts those that can be made before everything else, unless the study has them; returns how many.
 
     Raises StorageError, and Optuna's StorageInternalError, for a database out of reach.
@@ -75,7 +77,7 @@ def enqueue(engine: Engine, storage: str, record: Study, plan: StudyConfig, foun
     fresh = [starter for starter in found if starter.answers and starter.fingerprint not in known]
     if not fresh:
         return 0
-    with optuna_study.open_study(storage, record.name, plan) as study:
+    with optuna_study.open_study(storage, record.name, config) as study:
         before = len(study.get_trials(deepcopy=False))
         for starter in fresh:
             note = {"started_from": starter.name}

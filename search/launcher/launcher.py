@@ -25,7 +25,7 @@ from search.recording import reconcile as reconciling
 from search.recording.outage import OUT_OF_REACH, Outage, OutageTooLongError
 from search.study.config import StudyConfig
 from storage import candidates, leases, studies
-from storage.records import TRAINED, Candidate, State
+from storage.row_types import TRAINED, Candidate, State
 from storage.studies import Control, Study
 
 POLL_SECONDS = 0.5  # between two looks at workers and study
@@ -63,16 +63,16 @@ class Launch:
         flags: Flags,
         engine: Engine,
         record: Study,
-        plan: StudyConfig,
+        config: StudyConfig,
         opened: optuna.Study,
         slots: list[Slot],
         make_room: bool = False,
     ) -> None:
         """With make_room workers leave a device whose memory is short, as long as one is left there."""
-        self.flags, self.engine, self.record, self.plan, self.optuna = flags, engine, record, plan, opened
+        self.flags, self.engine, self.record, self.config, self.optuna = flags, engine, record, config, opened
         self.make_room = make_room
         self.logs = flags.data_dir / "logs" / record.name
-        self.outage = Outage(flags.patience_seconds)
+        self.outage = Outage(flags.database_timeout_seconds)
         self.ended: int | None = None  # candidates that had ended at the last look
         self.last: Snapshot | None = None
         self.spent: str | None = None
@@ -107,9 +107,9 @@ class Launch:
     def run(self, display: Display, interrupts: Interrupts) -> End:
         """Until the number is reached, nobody works any more, or someone or a limit says stop.
 
-        Raises StorageError when the database stays away for longer than --database-patience.
+        Raises StorageError when the database stays away for longer than --database-timeout.
         """
-        self.outage.given_up = lambda: interrupts.count > 1
+        self.outage.cancelled = lambda: interrupts.count > 1
         try:
             self.outage.insist(self._tidy)
             self.pool.start()
@@ -216,7 +216,9 @@ class Launch:
     def _note(self) -> str:
         notes = [f"{slot.device.name} closed: {slot.closed}" for slot in self.pool.slots if slot.closed]
         if self.signalled:
-            notes.append(f"stopping: {len(self.pool.alive)} workers finish their trial; Ctrl-C ends at once")
+            alive = len(self.pool.alive)
+            finish = "1 worker finishes its trial" if alive == 1 else f"{alive} workers finish their trials"
+            notes.append(f"stopping: {finish}; Ctrl-C ends at once")
         if self.last and self.last.running:
             self.worked = time.monotonic()
         if not self.pool.slots and time.monotonic() - self.worked > self.flags.lease_seconds:
@@ -238,8 +240,8 @@ class Launch:
             running=leases.running(self.engine, self.record.id),
             best=best[0] if best else None,
             finished=self._last(fresh),
-            epochs=self.plan.recipe.epochs,
-            validation_images=self.plan.data.validation_images,
+            epochs=self.config.recipe.epochs,
+            validation_images=self.config.data.validation_images,
         )
         self.ended = ended
         return snapshot

@@ -22,10 +22,10 @@ from space.budget import Budget
 from space.errors import StorageError, StudyError
 from space.space import Task
 from storage import candidates, database, studies
-from storage.records import TRAINED
+from storage.row_types import TRAINED
 from storage.studies import Study
 from trainer.data import dataset as datasets
-from trainer.recipe.document import Recipe, defaults
+from trainer.recipe.document import Recipe, brief_recipe
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,9 @@ def existing(flags: Flags) -> Study | None:
         engine.dispose()
 
 
-def make_plan(flags: Flags, stored: StudyConfig | None) -> StudyConfig:
-    """The plan that the flags mean; what they leave open comes from the stored study, else from defaults.
+def make_config(flags: Flags, stored: StudyConfig | None) -> StudyConfig:
+    """The configuration that the flags mean; what they leave open comes from the stored study, else from
+    the defaults of search/settings.py.
 
     Raises UsageError for a file or a budget that is wrong, NothingFitsError for one that no network fits,
     DataError for images.
@@ -94,7 +95,7 @@ def make_plan(flags: Flags, stored: StudyConfig | None) -> StudyConfig:
         _max_macs(flags, stored, task, data.train_images * recipe.epochs, space),
     )
     sampling.require_smallest(space, budget, task)
-    chosen = flags.sampling or (stored.sampling if stored else "fit")
+    chosen = flags.sampling or (stored.sampling if stored else settings.SAMPLING)
     if chosen == "reject" and not stored:
         forecast.require_luck(forecast.forecast(space, budget, task))
     return StudyConfig(
@@ -103,10 +104,10 @@ def make_plan(flags: Flags, stored: StudyConfig | None) -> StudyConfig:
         task=task,
         recipe=recipe,
         data=data,
-        sampler=flags.sampler or (stored.sampler if stored else "tpe"),
+        sampler=flags.sampler or (stored.sampler if stored else settings.SAMPLER),
         sampling=chosen,
-        pruner=flags.pruner or (stored.pruner if stored else "median"),
-        seed=flags.seed if flags.seed is not None else stored.seed if stored else 0,
+        pruner=flags.pruner or (stored.pruner if stored else settings.PRUNER),
+        seed=flags.seed if flags.seed is not None else stored.seed if stored else settings.SEED,
     )
 
 
@@ -123,7 +124,7 @@ def _max_macs(
 
 
 def _recipe(flags: Flags, stored: StudyConfig | None, data: study_config.DataConfig) -> Recipe:
-    recipe = stored.recipe if stored else defaults(data.spec)
+    recipe = stored.recipe if stored else brief_recipe(data.spec)
     if flags.recipe:
         recipe = Recipe.load(flags.recipe, recipe)
         recipe.require_batch(data.train_images)
@@ -134,15 +135,15 @@ def _recipe(flags: Flags, stored: StudyConfig | None, data: study_config.DataCon
 
 
 def _data(flags: Flags, stored: StudyConfig | None) -> tuple[study_config.DataConfig, Images]:
-    """The images, and the plan's words for them: those of the stored study where they are the same images,
-    wherever they lie."""
+    """The images, and the configuration's words for them: those of the stored study where they are the
+    same images, wherever they lie."""
     was = stored.data if stored else None
     if was and (flags.data, flags.image_size, flags.train_images) == (None, None, None):
         return was, study_config.open_images(was, flags.data_dir)
-    spec = flags.data or (was.spec if was else "cifar10")
+    spec = flags.data or (was.spec if was else settings.DATA)
     limit = flags.train_images or (was.limit if was else None)
     dataset = datasets.load(spec, flags.data_dir, flags.image_size or (was.image_size if was else None))
-    share, seed = (was.validation_share, was.split_seed) if was else (None, flags.seed or 0)
+    share, seed = (was.validation_share, was.split_seed) if was else (None, flags.seed or settings.SEED)
     found, images = study_config.split_images(dataset, limit, share, seed)
     if was and (found.digest, found.split_digest) == (was.digest, was.split_digest):
         return was, images
@@ -152,23 +153,23 @@ def _data(flags: Flags, stored: StudyConfig | None) -> tuple[study_config.DataCo
 def prepare(flags: Flags) -> tuple[Engine, Study, StudyConfig]:
     """Everything checked, then the study made, or the one that is there given its new target.
 
-    Raises as make_plan() does, StudyError where the study is another's, StorageError for a store out of
+    Raises as make_config() does, StudyError where the study is another's, StorageError for a store out of
     reach.
     """
     record = existing(flags)
     stored = StudyConfig.from_record(record.settings) if record else None
-    plan = make_plan(flags, stored)
+    config = make_config(flags, stored)
     if record and stored:
-        study_config.require_same(record.name, stored, plan)
+        study_config.require_same(record.name, stored, config)
     engine = database.connect(flags.storage)
     database.prepare(engine)
     if record:
         tally = candidates.tally(engine, record.id)
         studies.set_trials(engine, record.id, max(flags.trials, sum(tally[state] for state in TRAINED)))
         studies.set_control(engine, record.id, studies.Control.RUN)
-        return engine, studies.find(engine, record.name), plan
+        return engine, studies.find(engine, record.name), config
     name = flags.study or settings.study_name(datetime.now())
-    optuna_study.create(flags.storage, name, plan)
+    optuna_study.create(flags.storage, name, config)
     from search.study.versions import installed_versions
 
     try:
@@ -176,13 +177,13 @@ def prepare(flags: Flags) -> tuple[Engine, Study, StudyConfig]:
             engine,
             name,
             trials=flags.trials,
-            max_parameters=plan.budget.max_parameters,
-            max_macs=plan.budget.max_macs,
-            seed=plan.seed,
-            settings=plan.document(),
+            max_parameters=config.budget.max_parameters,
+            max_macs=config.budget.max_macs,
+            seed=config.seed,
+            settings=config.document(),
             versions=installed_versions(),
         )
     except StudyError:
         engine.dispose()
         return prepare(flags)  # another launch came first: go on with its study, or take a later name
-    return engine, record, plan
+    return engine, record, config

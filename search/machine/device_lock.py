@@ -22,7 +22,7 @@ class DeviceLock:
     """The lock of one device. Where no file can be written or locked, nobody is kept out."""
 
     def __init__(self, folder: Path, device: str) -> None:
-        """`device` is part of a file's name: see gpu_pinning.device_name."""
+        """`device` is part of a file's name: see gpu_choice.device_name."""
         self.folder, self.device = folder, device
 
     @contextmanager

@@ -1,7 +1,7 @@
 """Which slots for workers this machine has: a GPU each, or a CPU core each.
 
-Asks nvidia-smi and the operating system. Called by the launcher, `search confirm` and gpu_pinning. Never
-imports torch.
+Asks nvidia-smi and the operating system. Called by the launcher and `search confirm`, whose children are
+pinned by Slot.environment, and by gpu_choice.py for a worker that was started by hand. Never imports torch.
 """
 
 import os

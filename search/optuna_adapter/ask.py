@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from search.optuna_adapter import shortcuts
 from space.sampling import Suggest
-from storage.records import Candidate, State
+from storage.row_types import Candidate, State
 
 Drawn = TypeVar("Drawn")
 

@@ -3,7 +3,7 @@
 write_both() writes an entry beside the ledger's: where shortcuts are on into Optuna's tables in the ledger's
 own transaction, so that no death comes between the two; else by Optuna's public interface once the ledger has
 committed. A death in between is repaired by recording/reconcile.py, since the ledger is what counts. Called
-by recording/recorder.py and recording/spool.py.
+by recording/writer.py and recording/spool.py.
 """
 
 from collections.abc import Callable, Mapping

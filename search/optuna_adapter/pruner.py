@@ -1,6 +1,6 @@
 """Makes the study's pruner, and asks it after each epoch whether it stops a trial.
 
-Reads the study's trials through Optuna; writes nothing itself. study.py makes pruners, recording/recorder.py
+Reads the study's trials through Optuna; writes nothing itself. study.py makes pruners, recording/writer.py
 asks.
 """
 

@@ -24,7 +24,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
-def create(url: str, name: str, plan: StudyConfig) -> None:
+def create(url: str, name: str, config: StudyConfig) -> None:
     """Makes Optuna's study; goes on with it where a launch broke off between its record and ours.
 
     Raises what open_storage() does.
@@ -33,19 +33,19 @@ def create(url: str, name: str, plan: StudyConfig) -> None:
         study = optuna.create_study(
             storage=storage, study_name=name, direction="maximize", load_if_exists=True
         )
-        study.set_user_attr("data", plan.data.name)
-        study.set_user_attr("budget", str(plan.budget))
+        study.set_user_attr("data", config.data.name)
+        study.set_user_attr("budget", str(config.budget))
         study.set_metric_names(["validation accuracy"])
 
 
 @contextmanager
-def open_study(url: str, name: str, plan: StudyConfig) -> Iterator[optuna.Study]:
+def open_study(url: str, name: str, config: StudyConfig) -> Iterator[optuna.Study]:
     """The study with its pruner; the sampler comes with each claim.
 
     Raises StudyError where Optuna's part of it is gone, and what open_storage() does.
     """
     with open_storage(url) as storage:
-        pruner = make_pruner(plan.pruner, plan.recipe.epochs)
+        pruner = make_pruner(config.pruner, config.recipe.epochs)
         try:
             study = optuna.load_study(storage=storage, study_name=name, pruner=pruner)
         except KeyError:

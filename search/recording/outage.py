@@ -45,8 +45,8 @@ class OutageTooLongError(StorageError):
 class Outage:
     """How long the database has been away, and whether that is too long, or nobody wants to wait."""
 
-    def __init__(self, seconds: float, given_up: Callable[[], bool] = lambda: False) -> None:
-        self.seconds, self.given_up = seconds, given_up
+    def __init__(self, seconds: float, cancelled: Callable[[], bool] = lambda: False) -> None:
+        self.seconds, self.cancelled = seconds, cancelled
         self.notice = ""  # the line that was logged last, for a display
         self.since: float | None = None  # when a wait began
         self.missed = False  # an answer, without waiting for it
@@ -60,7 +60,7 @@ class Outage:
         if self.since is None:
             self.since = monotonic()
             self._log(f"the database is away: {line}")
-        if self.given_up():
+        if self.cancelled():
             raise OutageTooLongError(f"told to end while the database is away: {line}") from None
         if monotonic() - self.since > self.seconds:
             raise OutageTooLongError(f"the database was away for {self.seconds:.0f} s: {line}") from None

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import Engine
 
 from storage import candidates, leases
-from storage.records import TRAINED, Candidate, State, TrainingMetrics
+from storage.row_types import TRAINED, Candidate, State, TrainingMetrics
 
 
 def tell_untrained(

@@ -3,7 +3,7 @@
 The training posts messages to a thread of its own (search/recording/writer.py) and waits at most
 ANSWER_SECONDS for an answer, then goes on without one and without pruning. While the database is
 unreachable all messages are kept in the spool file too; the end of the trial is insisted on, up to the
-worker's --database-patience. Called by search/worker/callbacks.py, in the training's thread and in that of
+worker's --database-timeout. Called by search/worker/callbacks.py, in the training's thread and in that of
 the heartbeat.
 """
 
@@ -22,7 +22,7 @@ from search.recording.writer import Inbox, Message, Posted, Restart, TrialRows, 
 from space.errors import LeaseLostError
 from storage import candidates, leases
 from storage.leases import Claim
-from storage.records import Candidate, Epoch, State, TrainingMetrics
+from storage.row_types import Candidate, Epoch, State, TrainingMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +56,9 @@ class TrialRecorder:
             target=write_messages, args=(self.rows, self._inbox), name="recorder", daemon=True
         ).start()
 
-    def epoch(self, epoch: Epoch) -> bool:
-        """Enters an epoch. Returns whether the pruner stops the trial; False while nobody can say."""
+    def post_epoch(self, epoch: Epoch) -> bool:
+        """Queues an epoch for the writer, which asks the pruner. Returns whether that stops the trial; False
+        while nobody can say."""
         answer = self._post(epoch)
         try:
             pruned = answer.result(ANSWER_SECONDS)

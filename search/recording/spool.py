@@ -25,7 +25,7 @@ from search.recording import reconcile as reconciling
 from space.errors import LeaseLostError
 from storage import candidates
 from storage.leases import Claim
-from storage.records import Epoch, State, TrainingMetrics
+from storage.row_types import Epoch, State, TrainingMetrics
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from search.recording.outage import one_line
 from search.recording.spool import TrialEnd
 from storage import candidates
 from storage.leases import Claim
-from storage.records import Candidate, Epoch
+from storage.row_types import Candidate, Epoch
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def write_messages(rows: TrialRows, inbox: Inbox) -> None:
             owed.append(message)
         try:
             while owed:
-                pruned = _write(rows, pruning, owed[0], written, anew)
+                pruned = _write_and_ask_pruner(rows, pruning, owed[0], written, anew)
                 owed.popleft()
         except BaseException as error:
             posted.answer.set_exception(error)
@@ -111,10 +111,10 @@ def write_messages(rows: TrialRows, inbox: Inbox) -> None:
             posted.answer.set_result(pruned)
 
 
-def _write(
+def _write_and_ask_pruner(
     rows: TrialRows, pruning: Pruning, message: Epoch | TrialEnd, written: dict[int, Epoch], anew: bool
 ) -> bool:
-    """One message. Returns whether the pruner stops the trial after it."""
+    """Writes one message, and asks the pruner after an epoch. Returns whether it stops the trial."""
     if isinstance(message, TrialEnd):
         rows.finish(message, written, anew)
         return False

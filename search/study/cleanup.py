@@ -11,14 +11,14 @@ from sqlalchemy import Engine
 
 from search.study.files import StudyFiles
 from storage import candidates
-from storage.records import KNOWN, TRAINED, State
+from storage.row_types import DEDUPLICATED, TRAINED, State
 from storage.studies import Study
 
 
 def stale(engine: Engine, record: Study, folder: Path, best: int) -> list[Path]:
     """The files in the study's folder that may go; `best` is of how many networks the weights stay."""
     rows = candidates.candidates(engine, record.id)
-    over = {row.fingerprint for row in rows if row.state in KNOWN - {State.RUNNING}}
+    over = {row.fingerprint for row in rows if row.state in DEDUPLICATED - {State.RUNNING}}
     started = {row.fingerprint for row in rows if row.state in (State.RUNNING, State.LOST, State.CANCELLED)}
     done = sum(row.state in TRAINED for row in rows) >= record.trials
     leaders = candidates.best(engine, record.id, best) if best else []

@@ -6,7 +6,6 @@ network from the file alone, and loads torch for it.
 """
 
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -19,8 +18,8 @@ from search.study.statistics import Interval, spread, wilson
 from space import cost, files
 from space.architecture import Architecture, Document, first_problem
 from space.budget import Budget, judge
-from space.errors import ArchitectureError, EnvironmentProblem, StudyError, UsageError, VerificationError
-from storage.records import Candidate, State
+from space.errors import ArchitectureError, StudyError, UsageError, VerificationError
+from storage.row_types import Candidate, State
 from storage.studies import Study
 from storage.trainings import Finished
 from trainer.recipe.document import Recipe
@@ -184,25 +183,6 @@ def export(
     )
 
 
-def require_writable(path: Path) -> None:
-    """Raises UsageError or EnvironmentProblem where `write` would fail, before hours of work."""
-    if not path.name or path.is_dir():
-        raise UsageError(f"{path}: give the name of a file, not of a folder")
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: there is no folder {path.parent}")
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise EnvironmentProblem(f"cannot write {path}: {error.strerror or error}") from None
-
-
-def write(text: str, path: Path) -> None:
-    """The whole file or none: written beside its place, then moved. Raises EnvironmentProblem."""
-    require_writable(path)
-    files.replace(path, text.encode())
-
-
 def copy_weights(folder: Path, number: int, out: Path) -> None:
     """Copies what a study's folder keeps of a trial. Raises UsageError where it keeps nothing."""
     kept = StudyFiles(folder, 0).weights(number)
@@ -212,7 +192,7 @@ def copy_weights(folder: Path, number: int, out: Path) -> None:
         raise UsageError(
             f"no weights of trial {number} in {folder}: not one of the best, or trained on another machine"
         ) from None
-    require_writable(out)
+    files.require_writable(out)
     files.replace(out, contents)
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from search.study.config import StudyConfig
-    from storage.records import Candidate, Epoch
+    from storage.row_types import Candidate, Epoch
     from storage.studies import Study
 
 

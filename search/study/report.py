@@ -14,7 +14,7 @@ from search.study.statistics import wilson
 from search.study.text import counts, percent, summary
 from space import cost
 from space.architecture import Architecture
-from storage.records import TRAINED, Candidate, Epoch, State
+from storage.row_types import TRAINED, Candidate, Epoch, State
 from storage.studies import Study
 
 CURVES = 12  # learning curves drawn, the best ones

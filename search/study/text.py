@@ -5,7 +5,7 @@ Called by the commands, the live board, the reports and full training. Reads and
 
 from search.study.statistics import wilson
 from space.architecture import Architecture
-from storage.records import Candidate, State
+from storage.row_types import Candidate, State
 
 SHOWN_ALWAYS = (State.COMPLETED, State.PRUNED, State.OVER_BUDGET, State.REPEATED, State.FAILED)
 
@@ -25,6 +25,11 @@ def counts(tally: dict[State, int]) -> str:
     """The ledger in words, without the states that nobody is in."""
     shown = [state for state in State if state in SHOWN_ALWAYS or tally[state]]
     return " · ".join(f"{state.value.replace('_', ' ')} {tally[state]}" for state in shown)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts: 1 epoch, 8 epochs."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def span(seconds: float) -> str:

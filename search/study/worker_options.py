@@ -25,7 +25,8 @@ class WorkerLimits:
     stall_seconds: float = _flag("--stall-timeout", settings.STALL_SECONDS)  # without a batch: it hangs
     trial_seconds: float | None = _flag("--trial-timeout")  # for a whole trial; None is no limit
     trial_memory: int | None = _flag("--trial-memory")  # bytes of its device's memory; None is no limit
-    patience_seconds: float = _flag("--database-patience", settings.PATIENCE_SECONDS)  # of an outage
+    # That the database may be away.
+    database_timeout_seconds: float = _flag("--database-timeout", settings.DATABASE_TIMEOUT_SECONDS)
     grace_seconds: float = _flag("--grace", settings.GRACE_SECONDS)  # that a trial has once told to end
     keep_weights: int = _flag("--keep-weights", settings.KEEP_WEIGHTS)  # networks, the best of a study
 

@@ -21,12 +21,13 @@ from search.machine import devices
 from search.study import reader
 from search.study.console import stderr_console
 from search.study.statistics import Correlation, Spread, correlation, spread
+from search.study.text import counted
 from search.training import parallel
 from search.training.parallel import FinishedProcess, TrainingProcess
 from space.errors import StudyError
 from space.files import replace
 from storage import trainings
-from storage.records import Candidate, State
+from storage.row_types import Candidate, State
 
 Row = TypeVar("Row")
 LOW = 0.5  # a Kendall's tau below it: a pair of networks is in the wrong order more than one time in four
@@ -76,9 +77,9 @@ def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
     out = flags.out or Path(f"confirm-{name}")
     chosen = contenders(flags, name, completed, out)
     console.print(
-        f"{name}: {sum(not c.sealed for c in chosen)} to confirm, {flags.seeds} seeds each,"
-        f" {sum(c.sealed for c in chosen)} more for the order, one seed each; {flags.epochs} epochs,"
-        f" {len(slots)} at a time"
+        f"{name}: {sum(not c.sealed for c in chosen)} to confirm, {counted(flags.seeds, 'seed')} each,"
+        f" {sum(c.sealed for c in chosen)} more for the order, one seed each;"
+        f" {counted(flags.epochs, 'epoch')}, {len(slots)} at a time"
     )
     for line in _opened_before(flags.storage, name, chosen):
         console.print(line)
@@ -208,7 +209,7 @@ def describe_agreement(tau: Correlation | None, epochs: int) -> list[str]:
     ]
     if tau.tau < LOW or low <= 0:
         lines.append(
-            f"warning: the {epochs} epochs of the study say little of the order of full trainings;"
+            f"warning: trials of {counted(epochs, 'epoch')} say little of the order of full trainings;"
             f" search again with --epochs {2 * epochs} or more"
         )
     return lines

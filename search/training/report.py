@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from search.study.page import draw, html
 from search.study.statistics import Spread
-from search.study.text import percent, span, summary
+from search.study.text import counted, percent, span, summary
 from search.training.run import LearningCurve, TrainingJob
 from search.training.test_set import TestResult
 from space import cost
@@ -92,7 +92,7 @@ def _about(job: TrainingJob) -> str:
         f"<p>{escape(summary(job.architecture))}</p><p class=note>{spent.parameters:,} parameters,"
         f" {spent.macs:,} multiply-accumulates an image · {escape(job.data.name)},"
         f" {job.data.train_images:,} training and {job.data.validation_images:,} validation images ·"
-        f" {job.recipe.epochs} epochs, batches of {job.recipe.batch_size}, {job.recipe.optimizer},"
+        f" {counted(job.recipe.epochs, 'epoch')}, batches of {job.recipe.batch_size}, {job.recipe.optimizer},"
         f" {escape(job.recipe.planned.name.replace('_', '-'))} to {job.recipe.learning_rate:g}</p>"
     )
 

@@ -13,8 +13,9 @@ from rich.console import Console
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from search import settings
 from search.machine import signals
-from search.study import config as study_config, network_reference
+from search.study import config as study_config, network_reference, text
 from search.study.config import DataConfig, Images
 from search.study.console import stderr_console
 from search.study.network_reference import ResolvedNetwork
@@ -32,7 +33,7 @@ from storage.trainings import Training
 from trainer.data import dataset as datasets
 from trainer.device import select_device
 from trainer.recipe import checks
-from trainer.recipe.document import Recipe, full
+from trainer.recipe.document import Recipe, full_recipe
 
 EPOCHS = 200  # of a full training, unless it is said
 
@@ -99,7 +100,8 @@ def make(flags: Flags) -> TrainingJob:
 
 
 def _recipe(flags: Flags, found: ResolvedNetwork, data: DataConfig) -> Recipe:
-    base = (found.recipe or full(data.spec)).for_epochs(EPOCHS) if found.data else full(data.spec)
+    usual = full_recipe(data.spec)
+    base = (found.recipe or usual).for_epochs(EPOCHS) if found.data else usual
     recipe = network_reference.load_recipe(flags.recipe, base) if flags.recipe else base
     if flags.epochs:
         recipe = recipe.for_epochs(flags.epochs)
@@ -116,7 +118,7 @@ def _data(flags: Flags, found: ResolvedNetwork) -> tuple[DataConfig, Images]:
     """The study's images and its validation part where the network is a study's, but all to train on."""
     was = found.data
     dataset = datasets.load(
-        flags.data or (was.spec if was else "cifar10"), flags.data_dir, found.architecture.image_size
+        flags.data or (was.spec if was else settings.DATA), flags.data_dir, found.architecture.image_size
     )
     if was and dataset.digest != was.digest:
         raise DataError(f"{dataset.spec} holds other images than {was.name}, with which the study was made")
@@ -134,7 +136,7 @@ def _say_job(console: Console, job: TrainingJob) -> None:
         f" {job.data.validation_images:,} validation images"
     )
     console.print(
-        f"training {recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.optimizer},"
+        f"training {text.counted(recipe.epochs, 'epoch')}, batch {recipe.batch_size}, {recipe.optimizer},"
         f" {recipe.planned.name.replace('_', '-')} to {recipe.learning_rate:g}; seeds"
         f" {', '.join(map(str, job.seeds))}; on {job.device}"
     )

@@ -16,7 +16,7 @@ from search.recording.recorder import TrialRecorder
 from search.worker.context import WorkerContext
 from search.worker.heartbeat import Heartbeat
 from storage.leases import Claim
-from storage.records import Candidate, Epoch, State, TrainingMetrics
+from storage.row_types import Candidate, Epoch, State, TrainingMetrics
 from trainer.outcome import EpochReport, Outcome
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class TrialCallbacks:
 
     def __init__(self, context: WorkerContext, claim: Claim, trial: Trial, candidate: Candidate) -> None:
         self.context, self.started = context, monotonic()
-        self.batch_size = context.plan.recipe.batch_size
+        self.batch_size = context.config.recipe.batch_size
         self.reports: list[EpochReport] = []
         self.recorder = TrialRecorder(
             context.engine, context.study, claim, trial, candidate, context.spool, context.outage
@@ -71,7 +71,7 @@ class TrialCallbacks:
         self.heartbeat.progress()
         self.reports.append(report)
         entry = Epoch(**{field.name: getattr(report, field.name) for field in fields(Epoch)})
-        return self.recorder.epoch(entry)
+        return self.recorder.post_epoch(entry)
 
     def batch(self, _step: int, _steps: int) -> None:
         """A batch was trained. Raises Cancelled, and TimedOut after --trial-timeout."""
@@ -82,7 +82,7 @@ class TrialCallbacks:
             raise TimedOut(f"not done after {limit:.0f} s, --trial-timeout")
 
     def _require_to_go_on(self) -> None:
-        if self.context.cancelled() or self.heartbeat.ordered_to_end:
+        if self.context.cancelled() or self.heartbeat.cancelled:
             raise Cancelled
 
     def stalled(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 from sqlalchemy import Engine
 
-from search.machine import gpu_pinning
+from search.machine import gpu_choice
 from search.machine.device_lock import DeviceLock
 from search.machine.processes import abandon
 from search.machine.signals import ShutdownRequest
@@ -35,7 +35,7 @@ class WorkerContext:
     study: optuna.Study  # the study in Optuna's tables; its sampler is replaced for each proposal
     engine: Engine  # connections to the database of the ledger, which is Optuna's too
     study_id: int  # the study in the ledger
-    plan: StudyConfig  # the study's stored configuration: space, budget, recipe, data, sampler
+    config: StudyConfig  # the study's stored configuration: space, budget, recipe, data, sampler
     train_network: TrainingFunction  # trains one network on this process's device
     spool: Path  # folder of what was owed to this study while its database was away
     files: StudyFiles  # checkpoints and weights of this study on this machine
@@ -58,22 +58,22 @@ def open_context(
     there, StorageError for a database out of reach.
     """
     optuna_study.quiet()
-    plan = StudyConfig.from_record(record.settings)
-    images = open_images(plan.data, options.data_dir, options.data)
-    device, train_network = make_training_function(plan, images, memory=options.trial_memory)
+    config = StudyConfig.from_record(record.settings)
+    images = open_images(config.data, options.data_dir, options.data)
+    device, train_network = make_training_function(config, images, memory=options.trial_memory)
     this = study_identity(options.storage, record)
-    with optuna_study.open_study(options.storage, record.name, plan) as study:
+    with optuna_study.open_study(options.storage, record.name, config) as study:
         yield WorkerContext(
             options=options,
             study=study,
             engine=engine,
             study_id=record.id,
-            plan=plan,
+            config=config,
             train_network=train_network,
             spool=options.data_dir / "spool" / this,
             files=StudyFiles(kept_folder(options.data_dir) / this, options.keep_weights),
-            device_lock=DeviceLock(options.data_dir / "slots", gpu_pinning.device_name()),
-            outage=Outage(options.patience_seconds, shutdown.cancelled),
+            device_lock=DeviceLock(options.data_dir / "slots", gpu_choice.device_name()),
+            outage=Outage(options.database_timeout_seconds, shutdown.cancelled),
             device=device,
             versions=installed_versions(),
             cancelled=shutdown.cancelled,

@@ -40,7 +40,7 @@ class Heartbeat:
         self.engine, self.claim, self.lease_seconds = engine, claim, lease_seconds
         self.stall_seconds, self.on_stall = stall_seconds, on_stall
         self.lost = False
-        self.ordered_to_end = False
+        self.cancelled = False
         self._moved, self._over = monotonic(), threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -69,7 +69,7 @@ class Heartbeat:
                 return
             try:
                 order = leases.renew(self.engine, self.claim, self.lease_seconds)
-                self.ordered_to_end = order == Control.STOP_NOW
+                self.cancelled = order == Control.STOP_NOW
             except LeaseLostError:
                 self.lost = True
                 return

@@ -21,7 +21,7 @@ class _Enough(Exception):
 def run(
     train: TrainingFunction, architecture: Architecture, seed: int, epochs: int, recipe: Recipe | None = None
 ) -> list[float]:
-    """Validation accuracies (0..1) of so many epochs, by the plan's recipe or another.
+    """Validation accuracies (0..1) of so many epochs, by the study's recipe or another.
 
     Raises as `train` does.
     """

@@ -1,15 +1,14 @@
 """The function that trains one network for a worker. Loads torch when it is made.
 
-Made by search/worker/context.py and by `search replay`. Reads OMP_NUM_THREADS and CUDA_VISIBLE_DEVICES;
-writes checkpoints, and weights where it is told to.
+Made by search/worker/context.py and by `search replay`. Writes checkpoints, and weights where it is told to.
 """
 
 import logging
-import os
 import platform
 from pathlib import Path
 from typing import Protocol
 
+from search import settings
 from search.study.config import Images, StudyConfig
 from space.architecture import Architecture
 from space.errors import DeviceError
@@ -23,7 +22,7 @@ CHECKPOINT_SECONDS = 5.0  # at most so much of a training is lost with its worke
 
 
 class TrainingFunction(Protocol):
-    """Trains a network by the plan's recipe or another, from the checkpoint if there is one.
+    """Trains a network by the study's recipe or another, from the checkpoint if there is one.
 
     From a checkpoint on_continue hears of the epochs done before. on_trained is handed the outcome, and
     what saves the weights to a file. Raises DivergedError, and MemoryError, of whichever device; after it
@@ -42,7 +41,7 @@ class TrainingFunction(Protocol):
 
 
 def make_training_function(
-    plan: StudyConfig,
+    config: StudyConfig,
     images: Images,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     memory: int | None = None,
@@ -58,10 +57,10 @@ def make_training_function(
     from trainer import loop
     from trainer.device import bound_memory, memory_errors
 
-    torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS") or 1)))
+    torch.set_num_threads(settings.threads())
     device = loop.select_device(None)
-    if device.type == "cpu" and os.environ.get("CUDA_VISIBLE_DEVICES"):
-        raise DeviceError(f"GPU {os.environ['CUDA_VISIBLE_DEVICES']} was given, but torch finds none")
+    if device.type == "cpu" and settings.given_gpu():
+        raise DeviceError(f"GPU {settings.given_gpu()} was given, but torch finds none")
     dataset = images.dataset
     if memory is not None:
         bound_memory(device, memory)
@@ -78,7 +77,7 @@ def make_training_function(
         with memory_errors():
             return loop.fit(
                 architecture,
-                recipe or plan.recipe,
+                recipe or config.recipe,
                 dataset,
                 images.split,
                 seed=seed,

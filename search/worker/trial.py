@@ -31,7 +31,7 @@ from space.errors import DivergedError, ExhaustedError, LeaseLostError
 from space.sampling import prior
 from storage import candidates
 from storage.leases import Claim
-from storage.records import Candidate, Proposal, State
+from storage.row_types import Candidate, Proposal, State
 from trainer.callbacks import TrainingCallbacks
 from trainer.outcome import Outcome
 
@@ -64,10 +64,10 @@ def propose_new(context: WorkerContext, claim: Claim) -> tuple[Trial, Candidate,
     """Proposes and records until a network is within the budget and not trained yet. Raises as run() does."""
     repeats = 0
     for attempt in range(GIVE_UP_OVER_BUDGET):
-        sampler = "random" if repeats >= WIDEN_AFTER else context.plan.sampler
-        seed = (context.plan.seed, claim.ordinal, attempt)
+        sampler = "random" if repeats >= WIDEN_AFTER else context.config.sampler
+        seed = (context.config.seed, claim.ordinal, attempt)
         made = samplers.make_sampler(sampler, *seed, after=context.study.sampler)
-        context.study.sampler = weigh(made, prior(context.plan.space))
+        context.study.sampler = weigh(made, prior(context.config.space))
         trial, architecture = propose(context)
         candidate = context.outage.insist(partial(record, context, claim, trial, architecture))
         if candidate.state == State.RUNNING:
@@ -80,7 +80,9 @@ def propose_new(context: WorkerContext, claim: Claim) -> tuple[Trial, Candidate,
         repeats = repeats + 1 if original else 0
         if repeats >= GIVE_UP_AFTER:
             raise ExhaustedError(f"{repeats} proposals in a row were networks that the study already has")
-    raise ExhaustedError(f"of {GIVE_UP_OVER_BUDGET} proposals none was new and within {context.plan.budget}")
+    raise ExhaustedError(
+        f"of {GIVE_UP_OVER_BUDGET} proposals none was new and within {context.config.budget}"
+    )
 
 
 def propose(context: WorkerContext) -> tuple[Trial, Architecture]:
@@ -88,8 +90,8 @@ def propose(context: WorkerContext) -> tuple[Trial, Architecture]:
     broken = candidates.next_retry(context.engine, context.study_id)
     if broken:
         trial = optuna_ask.ask_again(context.study, broken)
-        return trial, context.plan.propose(trial)
-    return optuna_ask.ask(context.study, context.plan.propose, describe)
+        return trial, context.config.propose(trial)
+    return optuna_ask.ask(context.study, context.config.propose, describe)
 
 
 def describe(architecture: Architecture) -> dict[str, int]:
@@ -103,8 +105,8 @@ def record(context: WorkerContext, claim: Claim, trial: Trial, architecture: Arc
 
     Returns the row: RUNNING, OVER_BUDGET or REPEATED. Raises LeaseLostError.
     """
-    plan = context.plan
-    verdict = judge(architecture, plan.budget)
+    config = context.config
+    verdict = judge(architecture, config.budget)
     optuna_study.constrain(trial, verdict)
     fingerprint = architecture.fingerprint
     proposal = Proposal(
@@ -114,7 +116,7 @@ def record(context: WorkerContext, claim: Claim, trial: Trial, architecture: Arc
         parameters=verdict.parameters,
         macs=verdict.macs,
         depth=len(architecture.stages),
-        seed=training_seed(plan.seed, fingerprint),
+        seed=training_seed(config.seed, fingerprint),
         attempt=int(trial.user_attrs.get("attempt", 1)),
         over_budget=verdict.excess,
         device=context.device,
@@ -160,7 +162,7 @@ def _train_within_memory(
     Returns the outcome, and what is to be said of how it came about. Goes on from the checkpoint of an
     attempt that broke off. Raises what the training does, MemoryError where half the batch is too much too.
     """
-    recipe, lock, files = context.plan.recipe, context.device_lock, context.files
+    recipe, lock, files = context.config.recipe, context.device_lock, context.files
     kept = files.has_space(candidate.parameters)
     attempt = partial(
         context.train_network,
@@ -219,9 +221,9 @@ def _remove_files(context: WorkerContext, candidate: Candidate) -> None:
 
 def meaning_of(error: BaseException, callbacks: TrialCallbacks) -> tuple[State, str]:
     """What it means for a trial that its training raised this, and the reason in one line."""
-    plan = callbacks.context.plan
+    config = callbacks.context.config
     if isinstance(error, optuna.TrialPruned):
-        return State.PRUNED, f"{plan.pruner} after epoch {callbacks.epochs} of {plan.recipe.epochs}"
+        return State.PRUNED, f"{config.pruner} after epoch {callbacks.epochs} of {config.recipe.epochs}"
     if isinstance(error, DivergedError):
         return State.DIVERGED, str(error)
     if isinstance(error, TimedOut):

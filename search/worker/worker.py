@@ -16,7 +16,7 @@ from secrets import token_hex
 
 from sqlalchemy import Engine
 
-from search.machine import gpu_pinning
+from search.machine import gpu_choice
 from search.machine.processes import MADE_ROOM, WORK_DONE, die_with_parent
 from search.machine.signals import ShutdownRequest
 from search.recording import reconcile as reconciling, spool
@@ -28,7 +28,7 @@ from search.worker.context import WorkerContext, open_context
 from space.errors import ExhaustedError, LeaseLostError, ParsimonyError, StorageError
 from storage import candidates, database, leases, studies
 from storage.leases import NoClaim
-from storage.records import State
+from storage.row_types import State
 from storage.studies import Control, Study
 
 logger = logging.getLogger(__name__)
@@ -59,9 +59,9 @@ def main(options: WorkerOptions) -> int:
         die_with_parent(options.parent)
     else:  # a launcher knows its workers by the names it gave them
         options = replace(options, name="-".join(filter(None, (options.name, unique_name()))))
-    with gpu_pinning.pinned(options.data_dir / "slots"):
+    with gpu_choice.take_least_held_gpu(options.data_dir / "slots"):
         if options.follow:
-            _follow(replace(options, patience_seconds=float("inf")), shutdown)
+            _follow(replace(options, database_timeout_seconds=float("inf")), shutdown)
         else:
             _work_once(options, shutdown)
     return WORK_DONE if options.parent is not None else shutdown.code
@@ -75,7 +75,7 @@ def work(options: WorkerOptions, engine: Engine, record: Study, shutdown: Shutdo
     """
     failures = 0
     retries = deque([0], OF_TRIALS + 1)
-    outage = Outage(options.patience_seconds, shutdown.cancelled)
+    outage = Outage(options.database_timeout_seconds, shutdown.cancelled)
     with ExitStack() as stack:
         context = outage.insist(lambda: stack.enter_context(open_context(options, engine, record, shutdown)))
         while not shutdown.draining:
@@ -135,7 +135,7 @@ def paused(context: WorkerContext) -> bool:
 def _work_once(options: WorkerOptions, shutdown: ShutdownRequest) -> None:
     """A launcher's worker waits for a database that its launcher has seen; one started by hand says at once
     that there is none."""
-    outage = Outage(options.patience_seconds, lambda: shutdown.draining)
+    outage = Outage(options.database_timeout_seconds, lambda: shutdown.draining)
     url = options.storage
     engine = _connect(url) if options.parent is None else outage.insist(lambda: _connect(url))
     try:

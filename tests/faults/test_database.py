@@ -17,7 +17,7 @@ from faults import Figures, Search, require_equal_results, wait_until
 from postgres_server import NoPostgres, Postgres
 
 from storage import candidates
-from storage.records import State
+from storage.row_types import State
 
 pytestmark = pytest.mark.faults
 

@@ -10,7 +10,7 @@ from fault_killer import Killer
 from faults import Figures, Search, require_equal_results, wait_until
 
 from storage import candidates, leases
-from storage.records import State
+from storage.row_types import State
 
 pytestmark = pytest.mark.faults
 

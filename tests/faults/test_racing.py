@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from storage import candidates, database, invariants, leases
 from storage.leases import Claim, NoClaim
-from storage.records import State
+from storage.row_types import State
 from storage.studies import Study
 
 pytestmark = pytest.mark.faults

@@ -10,7 +10,7 @@ from fault_killer import Killer
 from faults import Figures, Search, wait_until
 
 from storage import candidates
-from storage.records import State
+from storage.row_types import State
 
 pytestmark = pytest.mark.faults
 

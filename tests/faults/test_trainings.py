@@ -9,7 +9,7 @@ from faults import Figures, Search, require_equal_results
 
 from search.machine import devices
 from storage import candidates
-from storage.records import State
+from storage.row_types import State
 
 pytestmark = pytest.mark.faults
 

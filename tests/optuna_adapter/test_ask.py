@@ -5,7 +5,7 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
-from worker_samples import accuracy_of, make_plan
+from worker_samples import accuracy_of, make_config
 
 from search.optuna_adapter import sampler as samplers, storage as optuna_storage, study as optuna_study
 from search.optuna_adapter.ask import PendingTrial, can_draft
@@ -14,11 +14,11 @@ from search.study.config import SamplerName
 from space.architecture import Architecture
 from space.sampling import propose
 
-PLAN = make_plan()
+CONFIG = make_config()
 
 
 def network(suggest: Any) -> Architecture:
-    return propose(PLAN.space, PLAN.budget, PLAN.task, suggest)
+    return propose(CONFIG.space, CONFIG.budget, CONFIG.task, suggest)
 
 
 def run(storage: Any, name: str, sampler: SamplerName, drafted: bool) -> list[FrozenTrial]:

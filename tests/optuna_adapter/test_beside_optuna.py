@@ -9,12 +9,12 @@ import optuna
 from ledger_samples import epoch, make_study, outcome, start
 from optuna.storages import RDBStorage
 from sqlalchemy import Engine, MetaData, inspect, select
-from worker_samples import make_plan
+from worker_samples import make_config
 
 from search.optuna_adapter import storage as adapter_storage, study as optuna_study
 from storage import candidates, database, migrations
 from storage.database import engine_options
-from storage.records import State
+from storage.row_types import State
 
 TRIALS = 8
 
@@ -92,7 +92,7 @@ def test_launchers_that_meet_at_an_empty_database_make_one_study(database_url: s
 
     def launch(_: int) -> None:
         gate.wait(60)
-        optuna_study.create(database_url, "both", make_plan())
+        optuna_study.create(database_url, "both", make_config())
 
     with ThreadPoolExecutor(6) as threads:
         list(threads.map(launch, range(6)))

@@ -11,7 +11,7 @@ import optuna
 import pytest
 from optuna.samplers._tpe.sampler import _split_trials, default_gamma
 from optuna.trial import FrozenTrial, TrialState
-from worker_samples import accuracy_of, make_plan
+from worker_samples import accuracy_of, make_config
 
 from search.optuna_adapter import (
     sampler as samplers,
@@ -26,14 +26,14 @@ from search.optuna_adapter.pruner import Pruning, make_pruner
 from search.recording import reconcile as reconciling
 from space.sampling import propose
 from storage import database
-from storage.records import State, TrainingMetrics
+from storage.row_types import State, TrainingMetrics
 
-PLAN = make_plan()
+CONFIG = make_config()
 
 
 def ask(study: optuna.Study) -> optuna.Trial:
     trial = study.ask()
-    trial.set_user_attr("parameters", propose(PLAN.space, PLAN.budget, PLAN.task, trial).fingerprint)
+    trial.set_user_attr("parameters", propose(CONFIG.space, CONFIG.budget, CONFIG.task, trial).fingerprint)
     return trial
 
 
@@ -49,7 +49,7 @@ def searched(ours: bool, trials: int, kept: bool) -> list[FrozenTrial]:
                 sampler = optuna.samplers.TPESampler(seed=number, n_startup_trials=5)
         study.sampler = sampler
         trial = ask(study)
-        value = accuracy_of(propose(PLAN.space, PLAN.budget, PLAN.task, trial))
+        value = accuracy_of(propose(CONFIG.space, CONFIG.budget, CONFIG.task, trial))
         if number % 7 == 3:
             study.tell(trial, state=TrialState.FAIL)
         elif number % 7 == 4:
@@ -181,7 +181,7 @@ def test_a_trial_that_is_stored_whole_is_what_optuna_would_store(
         for number in range(3):  # from the second on all ranges are known
             study.sampler = samplers.make_sampler("random", number)
             draft = PendingTrial(study, study.get_trials(deepcopy=False))
-            propose(PLAN.space, PLAN.budget, PLAN.task, draft)
+            propose(CONFIG.space, CONFIG.budget, CONFIG.task, draft)
             trial = draft.keep({"parameters": 1, "note": "é"})
             study.tell(trial, 0.5)
         trials.append(theirs.get_all_trials(study._study_id))

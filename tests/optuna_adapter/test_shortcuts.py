@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import TrialState
-from worker_samples import FakeTraining, make_context, make_plan, make_study
+from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search import settings
 from search.optuna_adapter import (
@@ -55,10 +55,12 @@ def some_fail(architecture: Architecture) -> None:
 
 def searched(url: str, folder: Path, pruner: PrunerName) -> tuple[list[Any], list[Any], list[str]]:
     """What Optuna and the ledger hold of a search, and where they disagree."""
-    plan = make_plan(sampler="tpe", pruner=pruner, epochs=6)
-    engine, record = make_study(url, plan, TRIALS)
-    with optuna_study.open_study(url, record.name, plan) as opened:
-        context = make_context(opened, engine, record, FakeTraining(epochs=6, before=some_fail), plan, folder)
+    config = make_config(sampler="tpe", pruner=pruner, epochs=6)
+    engine, record = make_study(url, config, TRIALS)
+    with optuna_study.open_study(url, record.name, config) as opened:
+        context = make_context(
+            opened, engine, record, FakeTraining(epochs=6, before=some_fail), config, folder
+        )
         while isinstance(claim := leases.claim(engine, record.id, "one", 60.0), Claim):
             worker_trial.run(context, claim)
         told = [[getattr(one, name) for name in COMPARED] for one in opened.get_trials()]

@@ -7,7 +7,7 @@ import pytest
 from command import run
 from PIL import Image
 
-from trainer.data import places
+from trainer.data import file_layouts
 from trainer.data.catalogue import SPECS
 
 SPACE = {"depth": [2], "stage": {"blocks": [1], "kernel": [3]}}
@@ -83,7 +83,7 @@ def test_fashion_mnist_that_cannot_be_had_names_the_package(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nothing listens there
-    monkeypatch.setattr(places, "DEBIAN", tmp_path / "not installed")
+    monkeypatch.setattr(file_layouts, "DEBIAN", tmp_path / "not installed")
     result = run(capsys, "launch", "--trials", "3", "--gpus", "none", "--data", "fashion-mnist")
     assert result.code == 5
     assert f"into {tmp_path / 'data' / 'fashion-mnist'}," in result.one_line

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from command import run
 from sqlalchemy import Engine
-from worker_samples import FakeTraining, make_context, make_plan, make_study
+from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search.optuna_adapter import study as optuna_study
 from search.study import files
@@ -13,16 +13,16 @@ from search.worker import trial as worker_trial
 from search.worker.callbacks import Cancelled
 from storage import candidates, leases
 from storage.leases import Claim
-from storage.records import Candidate
+from storage.row_types import Candidate
 from storage.studies import Study
 
 
 def ended(url: str, folder: Path, trained: int, trials: int) -> tuple[Engine, Study, list[Candidate]]:
     """A study with so many trained trials, and one that was cancelled after them."""
-    plan = make_plan()
-    engine, record = make_study(url, plan, trials)
-    with optuna_study.open_study(url, record.name, plan) as opened:
-        own = make_context(opened, engine, record, FakeTraining(), plan, folder)
+    config = make_config()
+    engine, record = make_study(url, config, trials)
+    with optuna_study.open_study(url, record.name, config) as opened:
+        own = make_context(opened, engine, record, FakeTraining(), config, folder)
         for _ in range(trained):
             worker_trial.run(own, take(engine, record))
         if trained < trials:

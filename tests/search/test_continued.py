@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 import pytest
-from worker_samples import make_context, make_plan, make_study
+from worker_samples import make_config, make_context, make_study
 
 from search.optuna_adapter import study as optuna_study
 from search.recording import reconcile as reconciling
@@ -21,7 +21,7 @@ from search.worker.training_function import make_training_function
 from space.space import Task, parse
 from storage import candidates, invariants, leases
 from storage.leases import Claim
-from storage.records import Candidate, State
+from storage.row_types import Candidate, State
 from trainer import weights
 from trainer.data import dataset as datasets
 from trainer.recipe.document import Recipe
@@ -39,8 +39,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
 
 def plan_of(images: Images, space: Any = SLIM) -> StudyConfig:
     recipe = Recipe(epochs=EPOCHS, batch_size=64, crop_padding=1, flip=False, precision="float32")
-    plan = make_plan(space)
-    return plan.model_copy(
+    config = make_config(space)
+    return config.model_copy(
         update={
             "recipe": recipe,
             "task": Task(channels=1, image_size=8, classes=10),
@@ -51,12 +51,12 @@ def plan_of(images: Images, space: Any = SLIM) -> StudyConfig:
 
 @contextmanager
 def context_of(
-    url: str, images: Images, plan: StudyConfig, trials: int, folder: Path
+    url: str, images: Images, config: StudyConfig, trials: int, folder: Path
 ) -> Iterator[WorkerContext]:
-    engine, record = make_study(url, plan, trials)
-    with optuna_study.open_study(url, record.name, plan) as opened:
-        _, train = make_training_function(plan, images, checkpoint_seconds=0.0)
-        context = make_context(opened, engine, record, train, plan, folder)
+    engine, record = make_study(url, config, trials)
+    with optuna_study.open_study(url, record.name, config) as opened:
+        _, train = make_training_function(config, images, checkpoint_seconds=0.0)
+        context = make_context(opened, engine, record, train, config, folder)
         yield replace(context, files=StudyFiles(folder / "kept", 2))
     engine.dispose()
 

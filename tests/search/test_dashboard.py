@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from command import start
-from worker_samples import FakeTraining, make_context, make_plan, make_study
+from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search.optuna_adapter import study as optuna_study
 from search.worker import trial as worker_trial
@@ -20,10 +20,10 @@ TRIALS = 6
 @pytest.fixture
 def address(sqlite_url: str, tmp_path: Path) -> Iterator[str]:
     """A dashboard of a study with six trained networks."""
-    plan = make_plan()
-    engine, record = make_study(sqlite_url, plan, TRIALS, name="shown")
-    with optuna_study.open_study(sqlite_url, record.name, plan) as opened:
-        context = make_context(opened, engine, record, FakeTraining(), plan, tmp_path)
+    config = make_config()
+    engine, record = make_study(sqlite_url, config, TRIALS, name="shown")
+    with optuna_study.open_study(sqlite_url, record.name, config) as opened:
+        context = make_context(opened, engine, record, FakeTraining(), config, tmp_path)
         while isinstance(claim := leases.claim(engine, record.id, "one", 60.0), Claim):
             worker_trial.run(context, claim)
     engine.dispose()

@@ -21,7 +21,7 @@ from sqlalchemy import Engine, text
 from search.optuna_adapter import study as optuna_study
 from search.study.config import StudyConfig
 from storage import candidates, database, leases, studies
-from storage.records import TRAINED, State
+from storage.row_types import TRAINED, State
 
 SMALL = ("--data", "digits", "--train-images", 200, "--max-macs", 300_000, "--gpus", "none")
 

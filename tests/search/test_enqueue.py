@@ -37,30 +37,30 @@ def network(tmp_path: Path) -> Path:
     return path
 
 
-def cifar(plan: StudyConfig, limit: int) -> StudyConfig:
-    """The same plan for colour images of 32 pixels."""
+def cifar(config: StudyConfig, limit: int) -> StudyConfig:
+    """The same configuration for colour images of 32 pixels."""
     task = Task(channels=3, image_size=32, classes=10)
-    return plan.model_copy(update={"task": task, "budget": Budget(limit)})
+    return config.model_copy(update={"task": task, "budget": Budget(limit)})
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_the_first_trial_is_the_network_that_was_named(flags: Flags, network: Path) -> None:
     optuna_study.quiet()
-    engine, record, plan = prepare.prepare(flags)
-    found = enqueue.starters([str(network)], plan, flags.storage)
-    assert enqueue.enqueue(engine, flags.storage, record, plan, found) == 1
-    assert enqueue.enqueue(engine, flags.storage, record, plan, found) == 0, "once is enough"
-    with optuna_study.open_study(flags.storage, record.name, plan) as opened:
+    engine, record, config = prepare.prepare(flags)
+    found = enqueue.starters([str(network)], config, flags.storage)
+    assert enqueue.enqueue(engine, flags.storage, record, config, found) == 1
+    assert enqueue.enqueue(engine, flags.storage, record, config, found) == 0, "once is enough"
+    with optuna_study.open_study(flags.storage, record.name, config) as opened:
         trial = opened.ask()
-        made = propose(plan.space, plan.budget, plan.task, trial)
+        made = propose(config.space, config.budget, config.task, trial)
         assert trial.user_attrs["started_from"] == "net"
     engine.dispose()
     assert made.fingerprint == Architecture.parse(NETWORK).fingerprint
 
 
 def test_published_networks_that_fit_come_first_the_best_of_them_before(flags: Flags) -> None:
-    plan = cifar(prepare.make_plan(flags, None), 5_000_000)
-    found = enqueue.starters(["published"], plan, flags.storage)
+    config = cifar(prepare.make_config(flags, None), 5_000_000)
+    found = enqueue.starters(["published"], config, flags.storage)
     able = [starter for starter in found if starter.answers]
     assert able[0].name == "published:001-final"
     assert len({starter.fingerprint for starter in found}) == len(found)
@@ -76,10 +76,10 @@ def test_published_networks_that_fit_come_first_the_best_of_them_before(flags: F
 
 
 def test_a_network_for_other_images_is_refused_where_it_was_named_itself(flags: Flags) -> None:
-    plan = prepare.make_plan(flags, None)
+    config = prepare.make_config(flags, None)
     with pytest.raises(UsageError, match="--start-from published:001-final: channels: 3"):
-        enqueue.starters(["published:001-final"], plan, flags.storage)
-    assert not any(starter.answers for starter in enqueue.starters(["published"], plan, flags.storage))
+        enqueue.starters(["published:001-final"], config, flags.storage)
+    assert not any(starter.answers for starter in enqueue.starters(["published"], config, flags.storage))
 
 
 def test_a_dry_run_says_what_would_come_first(

@@ -8,7 +8,7 @@ import click
 import pytest
 from command import run
 from ledger_samples import proposal, take
-from worker_samples import make_plan, make_study
+from worker_samples import make_config, make_study
 
 from space import architecture
 from space.budget import Budget, judge
@@ -68,7 +68,7 @@ def test_json_has_parts_that_add_up_and_every_repair_in_full(capsys: Captured) -
 
 def test_a_trial_is_held_to_the_budget_of_its_study(capsys: Captured, sqlite_url: str) -> None:
     network = architecture.Architecture.parse(SMALL)
-    engine, record = make_study(sqlite_url, make_plan(max_parameters=2_000), trials=1)
+    engine, record = make_study(sqlite_url, make_config(max_parameters=2_000), trials=1)
     offered = replace(proposal(0, network.fingerprint), architecture=network.document())
     candidates.propose(engine, take(engine, record), offered)
     engine.dispose()

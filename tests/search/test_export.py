@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from command import run
 from sqlalchemy import text
-from worker_samples import FakeTraining, make_context, make_plan, make_study
+from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search.optuna_adapter import study as optuna_study
 from search.study import export as study_export
 from search.worker import trial as worker_trial
+from space.files import write_whole
 from storage import candidates, database, leases
 from storage.leases import Claim
 
@@ -22,16 +23,16 @@ Document = dict[str, Any]
 @pytest.fixture
 def exported(sqlite_url: str, tmp_path: Path) -> Path:
     """The best of two networks, as a file."""
-    plan = make_plan(max_parameters=100_000)
-    engine, record = make_study(sqlite_url, plan, 2)
-    with optuna_study.open_study(sqlite_url, record.name, plan) as opened:
-        context = make_context(opened, engine, record, FakeTraining(), plan, tmp_path)
+    config = make_config(max_parameters=100_000)
+    engine, record = make_study(sqlite_url, config, 2)
+    with optuna_study.open_study(sqlite_url, record.name, config) as opened:
+        context = make_context(opened, engine, record, FakeTraining(), config, tmp_path)
         while isinstance(claim := leases.claim(engine, record.id, "one", 60.0), Claim):
             worker_trial.run(context, claim)
-    document = study_export.export(record, plan, candidates.best(engine, record.id)[0], 2)
+    document = study_export.export(record, config, candidates.best(engine, record.id)[0], 2)
     engine.dispose()
     path = tmp_path / "best.json"
-    study_export.write(document.model_dump_json(), path)
+    write_whole(document.model_dump_json(), path)
     return path
 
 
@@ -124,6 +125,6 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, capsys: pytest.Ca
     kept = tmp_path / "best.json"
     kept.write_text("old")
     with pytest.raises(UnicodeEncodeError):
-        study_export.write("new \ud800", kept)  # half way through, what cannot be encoded
+        write_whole("new \ud800", kept)  # half way through, what cannot be encoded
     assert kept.read_text() == "old"
     assert list(tmp_path.iterdir()) == [kept]

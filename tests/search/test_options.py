@@ -5,8 +5,10 @@ from typing import Any
 import click
 import pytest
 
+from search import settings
 from search.cli import cli
 from search.commands import options
+from space.budget import Budget
 from space.errors import UsageError
 
 RENAMED = [
@@ -52,3 +54,15 @@ def test_workers_are_a_number_or_auto() -> None:
     for wrong in ("many", "-1", "1.5", ""):
         with pytest.raises(UsageError, match="give a number, or auto"):
             options.worker_count(wrong)
+
+
+def test_a_budget_by_itself_has_the_limit_that_the_commands_have() -> None:
+    assert Budget().max_parameters == settings.MAX_PARAMETERS  # apart, since help must not load pydantic
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(45.0, "45s"), (90.0, "90s"), (60.0, "1m"), (600.0, "10m"), (7200.0, "2h")]
+)
+def test_a_default_time_is_shown_as_it_can_be_given(seconds: float, words: str) -> None:
+    assert options.in_words(seconds) == words
+    assert options.Duration().convert(words, None, None) == seconds

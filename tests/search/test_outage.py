@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from worker_samples import FakeTraining, make_context, make_plan, make_study
+from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search.machine.signals import ShutdownRequest
 from search.optuna_adapter import study as optuna_study
@@ -24,7 +24,7 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outages, "RETRY_SECONDS", 0.0)
 
 
-def test_what_ran_out_of_patience_is_not_waited_for_again() -> None:
+def test_what_was_away_for_too_long_is_not_waited_for_again() -> None:
     outage = Outage(0.0)
 
     def act() -> None:
@@ -42,7 +42,7 @@ def test_what_ran_out_of_patience_is_not_waited_for_again() -> None:
 
 
 def test_who_gives_up_does_not_wait() -> None:
-    outage = Outage(600.0, given_up=lambda: True)
+    outage = Outage(600.0, cancelled=lambda: True)
     with pytest.raises(OutageTooLongError, match="told to end while the database is away"):
         outage.wait(AWAY)
 
@@ -62,16 +62,16 @@ def test_a_disk_that_cannot_take_the_spool_costs_no_trial(
 ) -> None:
     """What is owed is kept in memory, and written into the database once that is back."""
     (tmp_path / "file").touch()  # no folder can be made below it, by root neither
-    plan = make_plan()
-    engine, record = make_study(sqlite_url, plan, 1)
+    config = make_config()
+    engine, record = make_study(sqlite_url, config, 1)
     caplog.set_level("INFO", "search")
-    with optuna_study.open_study(sqlite_url, record.name, plan) as opened:
-        context = make_context(opened, engine, record, FakeTraining(), plan, tmp_path / "file" / "spool")
+    with optuna_study.open_study(sqlite_url, record.name, config) as opened:
+        context = make_context(opened, engine, record, FakeTraining(), config, tmp_path / "file" / "spool")
         context.outage = Outage(600.0)
         claim = leases.claim(engine, record.id, "one", 60.0)
         assert isinstance(claim, Claim)
         trial = opened.ask()
-        candidate = worker_trial.record(context, claim, trial, context.plan.propose(trial))
+        candidate = worker_trial.record(context, claim, trial, context.config.propose(trial))
         entries = recorder.TrialRecorder(
             engine, opened, claim, trial, candidate, context.spool, context.outage
         )

@@ -9,7 +9,7 @@ from command import run
 from PIL import Image
 
 from search.launcher import prepare
-from search.launcher.prepare import Flags, make_plan
+from search.launcher.prepare import Flags, make_config
 from space.errors import SpaceError, StudyError
 from trainer.data.catalogue import SPECS
 
@@ -35,22 +35,22 @@ def test_flags_of_the_data_that_are_left_out_come_from_the_study_one_by_one(
     tmp_path: Path, pictures: Path
 ) -> None:
     spec = f"folder:{pictures}"
-    stored = make_plan(flags(tmp_path, data=spec, image_size=8, train_images=20), None)
+    stored = make_config(flags(tmp_path, data=spec, image_size=8, train_images=20), None)
     for again in ({"data": spec}, {"image_size": 8}, {"train_images": 20}, {}):
-        assert make_plan(flags(tmp_path, **again), stored) == stored
+        assert make_config(flags(tmp_path, **again), stored) == stored
 
 
 def test_images_that_have_moved_are_the_same_images(tmp_path: Path, pictures: Path) -> None:
-    stored = make_plan(flags(tmp_path, data=f"folder:{pictures}", image_size=8), None)
+    stored = make_config(flags(tmp_path, data=f"folder:{pictures}", image_size=8), None)
     shutil.copytree(pictures, tmp_path / "elsewhere")
     shutil.rmtree(pictures)
-    assert make_plan(flags(tmp_path, data=f"folder:{tmp_path / 'elsewhere'}"), stored) == stored
+    assert make_config(flags(tmp_path, data=f"folder:{tmp_path / 'elsewhere'}"), stored) == stored
 
 
 def test_other_images_are_another_study(tmp_path: Path, pictures: Path) -> None:
-    stored = make_plan(flags(tmp_path, data=f"folder:{pictures}", image_size=8), None)
+    stored = make_config(flags(tmp_path, data=f"folder:{pictures}", image_size=8), None)
     (pictures / "train" / "cats" / "7.png").unlink()
-    now = make_plan(flags(tmp_path, data=f"folder:{pictures}"), stored)
+    now = make_config(flags(tmp_path, data=f"folder:{pictures}"), stored)
     with pytest.raises(StudyError, match="another --data"):
         prepare.study_config.require_same("night", stored, now)
 
@@ -67,17 +67,17 @@ def test_an_unknown_data_set_is_a_matter_of_usage(tmp_path: Path, capsys: pytest
 def test_plain_sampling_of_a_space_in_which_hardly_a_draw_fits_is_refused(tmp_path: Path) -> None:
     few = {"data": "digits", "max_parameters": 2_000}
     with pytest.raises(SpaceError, match="use --sampling fit"):
-        make_plan(flags(tmp_path, sampling="reject", **few), None)
-    assert make_plan(flags(tmp_path, **few), None).sampling == "fit"
-    assert make_plan(flags(tmp_path, data="digits", sampling="reject"), None).sampling == "reject"
+        make_config(flags(tmp_path, sampling="reject", **few), None)
+    assert make_config(flags(tmp_path, **few), None).sampling == "fit"
+    assert make_config(flags(tmp_path, data="digits", sampling="reject"), None).sampling == "reject"
 
 
 def test_the_limit_of_compute_has_a_default_that_none_lifts_and_a_study_keeps_its_own(tmp_path: Path) -> None:
-    plan = make_plan(flags(tmp_path, data="digits"), None)
-    assert plan.budget.max_macs == 62_000_000, "1G for 32 pixels, by area, for 8"
-    lifted = make_plan(flags(tmp_path, data="digits", max_macs=0), None)
+    config = make_config(flags(tmp_path, data="digits"), None)
+    assert config.budget.max_macs == 62_000_000, "1G for 32 pixels, by area, for 8"
+    lifted = make_config(flags(tmp_path, data="digits", max_macs=0), None)
     assert lifted.budget.max_macs is None
-    assert make_plan(flags(tmp_path), lifted).budget.max_macs is None
-    assert make_plan(flags(tmp_path), plan).budget == plan.budget
-    on_cpu = make_plan(flags(tmp_path, data="digits", on_cpu=True), None)
+    assert make_config(flags(tmp_path), lifted).budget.max_macs is None
+    assert make_config(flags(tmp_path), config).budget == config.budget
+    on_cpu = make_config(flags(tmp_path, data="digits", on_cpu=True), None)
     assert on_cpu.budget.max_macs == 58_000_000

@@ -11,7 +11,7 @@ import pytest
 from optuna.trial import TrialState
 from postgres_server import Postgres
 from sqlalchemy import text
-from worker_samples import FakeTraining, make_context, make_plan, make_study
+from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search.optuna_adapter import study as optuna_study
 from search.recording import outage, reconcile as reconciling, recorder, spool
@@ -22,7 +22,7 @@ from space.architecture import Architecture
 from space.errors import LeaseLostError, StorageError
 from storage import candidates, leases
 from storage.leases import Claim
-from storage.records import Epoch, State, TrainingMetrics
+from storage.row_types import Epoch, State, TrainingMetrics
 
 
 @pytest.fixture(autouse=True)
@@ -49,14 +49,12 @@ class Stepwise(FakeTraining):
 
 
 @contextmanager
-def context_on(
-    url: str, folder: Path, train: FakeTraining, patience: float = 60.0
-) -> Iterator[WorkerContext]:
-    plan = make_plan(epochs=6)
-    engine, record = make_study(url, plan, 3)
-    with optuna_study.open_study(url, record.name, plan) as opened:
-        context = make_context(opened, engine, record, train, plan, folder)
-        context.outage = Outage(patience)
+def context_on(url: str, folder: Path, train: FakeTraining, timeout: float = 60.0) -> Iterator[WorkerContext]:
+    config = make_config(epochs=6)
+    engine, record = make_study(url, config, 3)
+    with optuna_study.open_study(url, record.name, config) as opened:
+        context = make_context(opened, engine, record, train, config, folder)
+        context.outage = Outage(timeout)
         yield context
     engine.dispose()
 
@@ -129,7 +127,7 @@ def test_what_a_worker_could_not_write_is_taken_in_by_the_next(
     server: Postgres, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     train = Stepwise({4: server.stop})
-    with context_on(server.url(), tmp_path, train, patience=0.5) as context:
+    with context_on(server.url(), tmp_path, train, timeout=0.5) as context:
         with pytest.raises(StorageError, match="the database was away for"):
             worker_trial.run(context, take(context))
         assert len(list(tmp_path.glob("*.json"))) == 1
@@ -146,11 +144,11 @@ def test_what_got_through_is_not_late(
     with context_on(sqlite_url, tmp_path, FakeTraining()) as context:
         claim = take(context)
         trial = context.study.ask()
-        candidate = worker_trial.record(context, claim, trial, context.plan.propose(trial))
+        candidate = worker_trial.record(context, claim, trial, context.config.propose(trial))
         entries = recorder.TrialRecorder(
             context.engine, context.study, claim, trial, candidate, tmp_path, context.outage
         )
-        entries.epoch(Epoch(1, 1.0, 1.0, 0.5, 0.1, 1.0))
+        entries.post_epoch(Epoch(1, 1.0, 1.0, 0.5, 0.1, 1.0))
         metrics = TrainingMetrics(0.5, 0.5, 1.0, 1, 1.0, 100.0)
         assert not entries._post(spool.TrialEnd(State.COMPLETED, None, metrics)).result()
         entries._keep()
@@ -169,12 +167,12 @@ def test_the_next_worker_tells_optuna_all_that_the_spool_holds(
     with context_on(sqlite_url, tmp_path, FakeTraining()) as context:
         claim = take(context)
         trial = context.study.ask()
-        candidate = worker_trial.record(context, claim, trial, context.plan.propose(trial))
+        candidate = worker_trial.record(context, claim, trial, context.config.propose(trial))
         entries = recorder.TrialRecorder(
             context.engine, context.study, claim, trial, candidate, tmp_path, context.outage
         )
         for number, accuracy in ((1, 0.25), (2, 0.5)):
-            entries.epoch(Epoch(number, 1.0, 1.0, accuracy, 0.1, 1.0))
+            entries.post_epoch(Epoch(number, 1.0, 1.0, accuracy, 0.1, 1.0))
         if forget:
             with context.engine.execution_options(writes=True).begin() as connection:
                 connection.execute(text("DELETE FROM search_epochs WHERE epoch = 2"))
@@ -199,7 +197,7 @@ def test_where_optunas_tables_refuse_the_ledger_counts(
     with context_on(sqlite_url, tmp_path, FakeTraining()) as context:
         claim = take(context)
         trial = context.study.ask()
-        candidate = worker_trial.record(context, claim, trial, context.plan.propose(trial))
+        candidate = worker_trial.record(context, claim, trial, context.config.propose(trial))
         entries = recorder.TrialRecorder(
             context.engine, context.study, claim, trial, candidate, tmp_path, context.outage
         )
@@ -233,7 +231,7 @@ def test_a_result_that_comes_late_is_kept_as_late_and_changes_nothing(
     with context_on(sqlite_url, tmp_path, train) as context:
         claim = take(context)
         trial = context.study.ask()
-        candidate = worker_trial.record(context, claim, trial, context.plan.propose(trial))
+        candidate = worker_trial.record(context, claim, trial, context.config.propose(trial))
         entries = recorder.TrialRecorder(
             context.engine, context.study, claim, trial, candidate, tmp_path, context.outage
         )

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -14,7 +15,7 @@ import pytest
 from command import end, fake_training
 from postgres_server import NoPostgres, Postgres
 
-from search.machine.gpu_pinning import pinned
+from search.machine.gpu_choice import take_least_held_gpu
 from storage import database
 
 SMALL = ("--data", "digits", "--epochs", "1", "--max-macs", "200k")
@@ -90,19 +91,20 @@ def test_workers_beside_each_other_take_one_gpu_each_in_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    first: dict[str, str] = {}
-    with pinned(tmp_path, first) as gpu, pinned(tmp_path, {}) as other:
+    pinned: list[str] = []
+    take = partial(take_least_held_gpu, tmp_path, pinned.append)
+    with take() as gpu, take() as other:
         assert (gpu, other) == ("0", "1")
-        assert first == {"CUDA_VISIBLE_DEVICES": "0"}
-        with pinned(tmp_path, {}) as shared:
+        assert pinned == ["0", "1"]
+        with take() as shared:
             assert shared == "0"
-    with pinned(tmp_path, {}) as freed:
+    with take() as freed:
         assert freed == "0"
 
 
 def test_a_worker_that_was_pinned_stays_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    environment: dict[str, str] = {}
-    with pinned(tmp_path, environment) as gpu:
+    pinned: list[str] = []
+    with take_least_held_gpu(tmp_path, pinned.append) as gpu:
         assert gpu is None
-    assert environment == {}
+    assert pinned == []

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from command import run
 
-from search.commands import forecast
+from search.commands import forecast_text
 from search.study import duration
 from search.study.duration import Point
 from space import architecture, cost, space as spaces
 from space.budget import Budget
 from space.space import Task
-from trainer.data.catalogue import KNOWN, KnownDataset
-from trainer.recipe.document import defaults
+from trainer.data.catalogue import DATASETS, KnownDataset
+from trainer.recipe.document import brief_recipe
 
 Capture = pytest.CaptureFixture[str]
 QUICK = ("--no-minutes", "--data", "digits", "--max-params", "200k")
@@ -91,7 +91,7 @@ def test_the_time_is_estimated_with_what_it_takes_for_granted(capsys: Capture, s
 
 
 def test_minutes_grow_with_trials_and_shrink_with_workers() -> None:
-    work = duration.Workload(defaults("digits"), images=100, validated=30)
+    work = duration.Workload(brief_recipe("digits"), images=100, validated=30)
     space, task = spaces.default(), Task(channels=1, image_size=8)
     found = duration.estimate(space, Budget(100_000, 1_000_000), task, work, trials=60, workers=4)
     assert found.minutes == pytest.approx(found.trial_seconds * 60 / 4 / 60)
@@ -189,10 +189,10 @@ def test_where_hardly_a_draw_fits_reject_is_refused_and_fit_is_warned(capsys: Ca
     ],
 )
 def test_a_count_of_any_size_is_told_in_a_few_characters(count: int, told: str) -> None:
-    assert forecast.about(count) == told
+    assert forecast_text.about(count) == told
 
 
-@pytest.mark.parametrize("known", KNOWN.values(), ids=list(KNOWN))
+@pytest.mark.parametrize("known", DATASETS.values(), ids=list(DATASETS))
 def test_a_data_set_that_is_named_brings_its_channels_size_and_classes(
     capsys: Capture, small: Path, known: KnownDataset
 ) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 from command import run
-from worker_samples import make_plan, make_study
+from worker_samples import make_config, make_study
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from worker_samples import make_plan, make_study
 def test_status_names_the_command_that_halted_a_study_and_the_one_that_goes_on(
     sqlite_url: str, capsys: pytest.CaptureFixture[str], command: list[str], words: str
 ) -> None:
-    engine, _ = make_study(sqlite_url, make_plan(), 3)
+    engine, _ = make_study(sqlite_url, make_config(), 3)
     engine.dispose()
     store = ("--storage", sqlite_url)
     assert "goes on" not in run(capsys, "status", *store).out

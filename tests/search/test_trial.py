@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy import Engine, text
-from worker_samples import FakeTraining, make_context, make_plan, make_study
+from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search.machine.device_lock import DeviceLock
 from search.optuna_adapter import study as optuna_study
@@ -24,15 +24,15 @@ from space.architecture import Architecture
 from space.errors import DivergedError, ExhaustedError, LeaseLostError
 from storage import candidates, invariants, leases
 from storage.leases import Claim, NoClaim
-from storage.records import TRAINED, State
+from storage.row_types import TRAINED, State
 from trainer.outcome import EpochReport, Outcome
 
 
 @contextmanager
-def context_of(url: str, train: FakeTraining, plan: StudyConfig, trials: int) -> Iterator[WorkerContext]:
-    engine, record = make_study(url, plan, trials)
-    with optuna_study.open_study(url, record.name, plan) as opened, TemporaryDirectory() as folder:
-        yield make_context(opened, engine, record, train, plan, Path(folder))
+def context_of(url: str, train: FakeTraining, config: StudyConfig, trials: int) -> Iterator[WorkerContext]:
+    engine, record = make_study(url, config, trials)
+    with optuna_study.open_study(url, record.name, config) as opened, TemporaryDirectory() as folder:
+        yield make_context(opened, engine, record, train, config, Path(folder))
     engine.dispose()
 
 
@@ -50,7 +50,7 @@ def run_all(context: WorkerContext) -> list[State]:
 
 
 def test_every_trained_trial_is_in_both_books_with_its_cost(database_url: str) -> None:
-    with context_of(database_url, FakeTraining(), make_plan(), 5) as context:
+    with context_of(database_url, FakeTraining(), make_config(), 5) as context:
         assert run_all(context) == [State.COMPLETED] * 5
         rows = candidates.candidates(context.engine, context.study_id)
         trials = context.study.get_trials(deepcopy=False)
@@ -70,14 +70,14 @@ def test_parameters_and_macs_are_there_from_the_moment_of_the_proposal(sqlite_ur
         running = context.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         seen.append(sorted(running[0].user_attrs))
 
-    with context_of(sqlite_url, FakeTraining(before=look), make_plan(), 1) as context:
+    with context_of(sqlite_url, FakeTraining(before=look), make_config(), 1) as context:
         run_all(context)
     assert seen == [["macs", "parameters"]]
 
 
 def test_an_oversized_candidate_is_never_trained(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The guard does not trust the sampling: here it is told to propose something too large once."""
-    train, plan, real = FakeTraining(), make_plan(max_parameters=100_000), sampling.propose
+    train, config, real = FakeTraining(), make_config(max_parameters=100_000), sampling.propose
     asked = iter([10_000_000])
 
     def too_large_once(space, budget, task, suggest):  # type: ignore[no-untyped-def]
@@ -85,7 +85,7 @@ def test_an_oversized_candidate_is_never_trained(sqlite_url: str, monkeypatch: p
         return real(space, replace(budget, max_parameters=larger) if larger else budget, task, suggest)
 
     monkeypatch.setattr(sampling, "propose", too_large_once)
-    with context_of(sqlite_url, train, plan, 1) as context:
+    with context_of(sqlite_url, train, config, 1) as context:
         context.study.enqueue_trial({"budget_share": 1.0})
         assert run_all(context) == [State.COMPLETED]
         first, second = candidates.candidates(context.engine, context.study_id)
@@ -111,7 +111,7 @@ TWO_NETWORKS = {
 
 def test_a_repeated_network_is_answered_from_the_ledger(sqlite_url: str) -> None:
     train = FakeTraining()
-    with context_of(sqlite_url, train, make_plan(spaces.parse(TWO_NETWORKS)), 2) as context:
+    with context_of(sqlite_url, train, make_config(spaces.parse(TWO_NETWORKS)), 2) as context:
         run_all(context)
         rows = candidates.candidates(context.engine, context.study_id)
         repeats = [row for row in rows if row.state == State.REPEATED]
@@ -125,8 +125,8 @@ def test_a_repeated_network_is_answered_from_the_ledger(sqlite_url: str) -> None
 
 
 def test_plain_sampling_prunes_what_exceeds_and_reaches_its_number(sqlite_url: str) -> None:
-    plan = make_plan(max_parameters=1_000_000).model_copy(update={"sampling": "reject"})
-    with context_of(sqlite_url, FakeTraining(), plan, 5) as context:
+    config = make_config(max_parameters=1_000_000).model_copy(update={"sampling": "reject"})
+    with context_of(sqlite_url, FakeTraining(), config, 5) as context:
         assert run_all(context) == [State.COMPLETED] * 5
         tally = candidates.tally(context.engine, context.study_id)
         assert tally[State.OVER_BUDGET] > 0
@@ -144,8 +144,8 @@ def test_plain_sampling_that_never_fits_ends_the_search(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_trial, "GIVE_UP_OVER_BUDGET", 30)
-    plan = make_plan(max_parameters=1_000).model_copy(update={"sampling": "reject"})
-    with context_of(sqlite_url, FakeTraining(), plan, 1) as context:
+    config = make_config(max_parameters=1_000).model_copy(update={"sampling": "reject"})
+    with context_of(sqlite_url, FakeTraining(), config, 1) as context:
         with pytest.raises(ExhaustedError, match="of 30 proposals none was new and within 1,000 parameters"):
             run_all(context)
         assert candidates.tally(context.engine, context.study_id)[State.OVER_BUDGET] == 30
@@ -155,7 +155,7 @@ def test_an_exhausted_space_ends_the_search_and_says_so(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_trial, "GIVE_UP_AFTER", 30)
-    with context_of(sqlite_url, FakeTraining(), make_plan(spaces.parse(TWO_NETWORKS)), 3) as context:
+    with context_of(sqlite_url, FakeTraining(), make_config(spaces.parse(TWO_NETWORKS)), 3) as context:
         with pytest.raises(ExhaustedError, match="30 proposals in a row"):
             run_all(context)
         tally = candidates.tally(context.engine, context.study_id)
@@ -179,7 +179,7 @@ def test_a_training_that_ends_badly_is_written_down_and_does_not_count(
         if problem := next(errors, None):
             raise problem
 
-    with context_of(sqlite_url, FakeTraining(before=fail_once), make_plan(), 2) as context:
+    with context_of(sqlite_url, FakeTraining(before=fail_once), make_config(), 2) as context:
         assert run_all(context) == [state, State.COMPLETED, State.COMPLETED]
         first = candidates.candidates(context.engine, context.study_id)[0]
         assert str(error) in str(first.reason)
@@ -187,7 +187,7 @@ def test_a_training_that_ends_badly_is_written_down_and_does_not_count(
 
 
 def test_a_trial_without_enough_memory_is_trained_once_more_alone_at_half_the_batch(sqlite_url: str) -> None:
-    with context_of(sqlite_url, Hungry(128), make_plan(), 1) as context:
+    with context_of(sqlite_url, Hungry(128), make_config(), 1) as context:
         context.train_network.context = context
         assert run_all(context) == [State.COMPLETED]
         first = candidates.candidates(context.engine, context.study_id)[0]
@@ -199,7 +199,7 @@ def test_a_trial_without_enough_memory_is_trained_once_more_alone_at_half_the_ba
 
 
 def test_a_shortage_of_memory_is_the_neighbours_only_where_there_are_some(sqlite_url: str) -> None:
-    with context_of(sqlite_url, Hungry(128), make_plan(), 2) as context:
+    with context_of(sqlite_url, Hungry(128), make_config(), 2) as context:
         context.train_network.context = context
         assert worker_trial.run(context, take(context)) == State.COMPLETED
         assert context.out_of_memory_beside_others == 0
@@ -211,7 +211,7 @@ def test_a_shortage_of_memory_is_the_neighbours_only_where_there_are_some(sqlite
 
 
 def test_a_trial_that_half_the_batch_is_too_much_for_ends_out_of_memory(sqlite_url: str) -> None:
-    with context_of(sqlite_url, Hungry(64), make_plan(), 1) as context:
+    with context_of(sqlite_url, Hungry(64), make_config(), 1) as context:
         context.train_network.context = context
         assert worker_trial.run(context, take(context)) == State.OUT_OF_MEMORY
         first = candidates.candidates(context.engine, context.study_id)[0]
@@ -233,7 +233,7 @@ def test_epochs_before_a_shortage_of_memory_do_not_count(database_url: str) -> N
                     raise DivergedError("enough")
             raise MemoryError("no more")
 
-    with context_of(database_url, Late(), make_plan(), 1) as context:
+    with context_of(database_url, Late(), make_config(), 1) as context:
         assert worker_trial.run(context, take(context)) == State.DIVERGED
         (stored,) = candidates.epochs(context.engine, context.study_id).values()
         assert [(epoch.epoch, epoch.validation_accuracy) for epoch in stored] == [(1, 0.6)]
@@ -268,7 +268,7 @@ class Hungry(FakeTraining):
 
 
 def test_a_worker_told_to_end_leaves_no_running_trial(sqlite_url: str) -> None:
-    with context_of(sqlite_url, FakeTraining(), make_plan(), 2) as context:
+    with context_of(sqlite_url, FakeTraining(), make_config(), 2) as context:
         context.cancelled = lambda: True
         with pytest.raises(worker_trial.Cancelled):
             worker_trial.run(context, take(context))
@@ -279,7 +279,7 @@ def test_a_worker_told_to_end_leaves_no_running_trial(sqlite_url: str) -> None:
 
 
 def test_a_cancelled_trial_is_the_next_to_be_trained(sqlite_url: str) -> None:
-    with context_of(sqlite_url, FakeTraining(), make_plan(), 2) as context:
+    with context_of(sqlite_url, FakeTraining(), make_config(), 2) as context:
         context.cancelled = lambda: True
         with pytest.raises(worker_trial.Cancelled):
             worker_trial.run(context, take(context))
@@ -297,7 +297,7 @@ def test_a_cancelled_trial_is_the_next_to_be_trained(sqlite_url: str) -> None:
 def test_a_pruned_trial_says_when_and_keeps_its_epochs(sqlite_url: str) -> None:
     scores = iter([0.9] * 10 + [0.1])
     train = FakeTraining(epochs=6, accuracy=lambda _: next(scores))
-    with context_of(sqlite_url, train, make_plan(pruner="median", epochs=6), 11) as context:
+    with context_of(sqlite_url, train, make_config(pruner="median", epochs=6), 11) as context:
         states = run_all(context)
         assert states == [State.COMPLETED] * 10 + [State.PRUNED]
         last = candidates.candidates(context.engine, context.study_id)[-1]
@@ -315,7 +315,7 @@ def test_a_late_worker_changes_nothing_and_its_trial_is_run_again(database_url: 
             reap_as_another(context.engine, context)
 
     train = FakeTraining(before=expire)
-    with context_of(database_url, train, make_plan(), 1) as context:
+    with context_of(database_url, train, make_config(), 1) as context:
         with pytest.raises(LeaseLostError):
             worker_trial.run(context, take(context))
         assert run_all(context) == [State.COMPLETED]
@@ -341,7 +341,7 @@ def test_one_seed_and_one_worker_give_the_same_sequence(tmp_path_factory: pytest
     for _ in range(2):
         url = f"sqlite:///{tmp_path_factory.mktemp('same') / 'search.db'}"
         train = FakeTraining()
-        with context_of(url, train, make_plan(sampler="tpe"), 16) as context:
+        with context_of(url, train, make_config(sampler="tpe"), 16) as context:
             run_all(context)
         sequences.append(train.asked)
     assert sequences[0] == sequences[1]
@@ -358,16 +358,16 @@ def test_the_number_is_exact_with_workers_that_race_and_fail(database_url: str, 
         if broken:
             raise RuntimeError("every fifth training breaks")
 
-    plan = make_plan()
-    engine, record = make_study(database_url, plan, 20)
-    given = (database_url, engine, record, plan, sometimes, tmp_path)
+    config = make_config()
+    engine, record = make_study(database_url, config, 20)
+    given = (database_url, engine, record, config, sometimes, tmp_path)
     threads = [threading.Thread(target=race, args=(*given, i)) for i in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     tally = candidates.tally(engine, record.id)
-    with optuna_study.open_study(database_url, record.name, plan) as opened:
+    with optuna_study.open_study(database_url, record.name, config) as opened:
         known = len(opened.get_trials(deepcopy=False))
     assert sum(tally[state] for state in TRAINED) == 20
     assert tally[State.FAILED] >= 4
@@ -376,9 +376,9 @@ def test_the_number_is_exact_with_workers_that_race_and_fail(database_url: str, 
     engine.dispose()
 
 
-def race(url, engine, record, plan, sometimes, folder, i):  # type: ignore[no-untyped-def]
-    with optuna_study.open_study(url, record.name, plan) as opened:
-        context = make_context(opened, engine, record, FakeTraining(before=sometimes), plan, folder)
+def race(url, engine, record, config, sometimes, folder, i):  # type: ignore[no-untyped-def]
+    with optuna_study.open_study(url, record.name, config) as opened:
+        context = make_context(opened, engine, record, FakeTraining(before=sometimes), config, folder)
         while (answer := leases.claim(engine, record.id, f"worker-{i}", 60.0)) is not NoClaim.DONE:
             if isinstance(answer, Claim):
                 worker_trial.run(context, answer)
@@ -393,7 +393,7 @@ def test_a_training_that_hangs_is_written_down_and_given_up(sqlite_url: str) -> 
             hung.append(True)
             assert let_go.wait(60)
 
-    with context_of(sqlite_url, FakeTraining(before=hang), make_plan(), 1) as context:
+    with context_of(sqlite_url, FakeTraining(before=hang), make_config(), 1) as context:
         plain, context.abandon = context.options, let_go.set
         context.options = replace(plain, stall_seconds=0.2)
         with pytest.raises(LeaseLostError):
@@ -406,7 +406,7 @@ def test_a_training_that_hangs_is_written_down_and_given_up(sqlite_url: str) -> 
 
 
 def test_a_trial_may_not_take_longer_than_it_may(sqlite_url: str) -> None:
-    with context_of(sqlite_url, FakeTraining(), make_plan(), 1) as context:
+    with context_of(sqlite_url, FakeTraining(), make_config(), 1) as context:
         context.options = replace(context.options, trial_seconds=0.0)
         assert worker_trial.run(context, take(context)) == State.TIMED_OUT
         assert "--trial-timeout" in str(candidates.candidates(context.engine, context.study_id)[0].reason)
@@ -414,7 +414,7 @@ def test_a_trial_may_not_take_longer_than_it_may(sqlite_url: str) -> None:
 
 def test_a_slow_training_keeps_its_lease(sqlite_url: str) -> None:
     """Between two batches the lease is renewed, often enough for the shortest of leases."""
-    with context_of(sqlite_url, FakeTraining(), make_plan(), 1) as context:
+    with context_of(sqlite_url, FakeTraining(), make_config(), 1) as context:
         renewals, renewed = [], threading.Event()
         context.options = replace(context.options, lease_seconds=0.4)
         real = leases.renew
@@ -438,10 +438,10 @@ def assert_(condition: bool) -> None:
 
 def test_a_retry_whose_worker_dies_before_it_enters_it_is_still_owed(sqlite_url: str) -> None:
     """Between Optuna's answer and our row nobody knows of it: the ledger still says what is to be done."""
-    with context_of(sqlite_url, FakeTraining(), make_plan(), 2) as context:
+    with context_of(sqlite_url, FakeTraining(), make_config(), 2) as context:
         claim = take(context)
         trial = context.study.ask()
-        lost = worker_trial.record(context, claim, trial, context.plan.propose(trial))
+        lost = worker_trial.record(context, claim, trial, context.config.propose(trial))
         reconciling.tell_lost(context.study, leases.evict(context.engine, context.study_id, "one"))
         assert (
             worker_trial.propose(context)[0].user_attrs["retry_of"] == lost.number

@@ -24,7 +24,7 @@ FULL = WorkerOptions(
     stall_seconds=600.0,
     trial_seconds=90.5,
     trial_memory=3 << 30,
-    patience_seconds=0.1,
+    database_timeout_seconds=0.1,
     grace_seconds=7200.0,
     keep_weights=0,
 )

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from command import ROOT, Result, finish
-from worker_samples import make_plan
+from worker_samples import make_config
 
 from search import settings
-from search.launcher import gpu_sharing
+from search.launcher import workers_per_gpu
 from search.machine.devices import Slot
 from search.machine.processes import python_module
 from search.training import parallel
@@ -68,13 +68,13 @@ def test_a_probe_and_a_full_training_run_the_program_too(
 ) -> None:
     put(tmp_path, *NAMES)
     monkeypatch.chdir(tmp_path)
-    plan = make_plan()
+    config = make_config()
     task = {
-        "networks": [network.document() for network in gpu_sharing.networks(plan)[:1]],
-        "recipe": plan.recipe.model_dump(mode="json"),
+        "networks": [network.document() for network in workers_per_gpu.networks(config)[:1]],
+        "recipe": config.recipe.model_dump(mode="json"),
         "seconds": 0.1,
     }
-    assert gpu_sharing.side_by_side(task, {"CUDA_VISIBLE_DEVICES": ""}, 1)
+    assert workers_per_gpu.side_by_side(task, {"CUDA_VISIBLE_DEVICES": ""}, 1)
     ended: list[FinishedProcess] = []
     work = TrainingProcess("one", ("--help",), tmp_path / "one.log")
     parallel.run([work], [Slot("cpu0", {})], "sqlite:///s.db", ended.append)

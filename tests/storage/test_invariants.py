@@ -5,7 +5,7 @@ from ledger_samples import epoch, expire, make_study, outcome, proposal, start, 
 from sqlalchemy import Engine, text
 
 from storage import candidates, database, invariants, leases
-from storage.records import State
+from storage.row_types import State
 from storage.studies import Study
 
 # One trial of each kind, in this order.

@@ -4,7 +4,7 @@ from sqlalchemy import Engine, text
 
 from space.errors import StudyError
 from storage import candidates, database, leases
-from storage.records import Late, State, TrainingMetrics
+from storage.row_types import Late, State, TrainingMetrics
 
 
 def test_a_late_result_is_kept_once_and_changes_nothing(engine: Engine) -> None:

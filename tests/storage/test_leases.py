@@ -20,7 +20,7 @@ from sqlalchemy import Engine, Row, select, text
 from space.errors import LeaseLostError, StudyError
 from storage import candidates, database, leases, studies, tables
 from storage.leases import Claim, NoClaim
-from storage.records import State
+from storage.row_types import State
 from storage.studies import Control, Study
 
 

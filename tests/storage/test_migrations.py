@@ -9,7 +9,7 @@ from sqlalchemy import Engine, inspect, text
 
 from space.errors import StorageError
 from storage import database, migrations, tables
-from storage.records import KNOWN
+from storage.row_types import DEDUPLICATED
 
 VERSIONS = Path(migrations.__file__).parent / "versions"
 
@@ -80,4 +80,4 @@ def test_tables_of_a_newer_version_are_refused(engine: Engine) -> None:
 
 
 def test_the_index_that_keeps_networks_apart_names_the_known_states() -> None:
-    assert set(re.findall(r"'(\w+)'", tables.DEDUPLICATED)) == KNOWN
+    assert set(re.findall(r"'(\w+)'", tables.DEDUPLICATED)) == DEDUPLICATED

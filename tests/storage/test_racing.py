@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 from space.errors import LeaseLostError
 from storage import candidates, invariants, leases, studies
 from storage.leases import Claim, NoClaim
-from storage.records import KNOWN, Candidate, State
+from storage.row_types import DEDUPLICATED, Candidate, State
 from storage.studies import Study
 
 THREADS = 16
@@ -43,7 +43,7 @@ def assert_exact(engine: Engine, study: Study, abandoned: int) -> None:
     assert states[State.COMPLETED] == study.trials
     assert states[State.LOST] == abandoned
     assert states[State.RUNNING] == 0
-    trained = Counter(row.fingerprint for row in rows if row.state in KNOWN)
+    trained = Counter(row.fingerprint for row in rows if row.state in DEDUPLICATED)
     assert max(trained.values()) == 1
     assert leases.running(engine, study.id) == []
     assert invariants.check(engine, study.id) == []

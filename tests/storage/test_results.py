@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 
 from space.errors import StudyError
 from storage import candidates, database, leases, tables
-from storage.records import KNOWN, MAX_ATTEMPTS, Epoch, State, TrainingMetrics
+from storage.row_types import DEDUPLICATED, MAX_ATTEMPTS, Epoch, State, TrainingMetrics
 from storage.studies import Study
 
 
@@ -202,7 +202,7 @@ def owed(engine: Engine, study: Study) -> tuple[State, int]:
 
 
 def test_an_earlier_network_is_found_by_the_index_of_its_states(sqlite_url: str) -> None:
-    assert set(re.findall(r"'(\w+)'", tables.DEDUPLICATED)) == set(KNOWN)
+    assert set(re.findall(r"'(\w+)'", tables.DEDUPLICATED)) == set(DEDUPLICATED)
     engine = database.connect(sqlite_url)
     database.prepare(engine)
     statement = candidates._twin().compile(engine, compile_kwargs={"render_postcompile": True})

@@ -9,7 +9,7 @@ from pathlib import Path
 from faults import Search, Started, wait_until
 
 from storage import candidates
-from storage.records import TRAINED
+from storage.row_types import TRAINED
 
 SPARED_AFTER = 2  # deaths of a slot without a finished trial: a third would close it, as it should
 

@@ -22,7 +22,7 @@ from command import ROOT
 from sqlalchemy import Engine
 
 from storage import candidates, database, leases, studies
-from storage.records import KNOWN, MAX_ATTEMPTS, TRAINED, Candidate, State
+from storage.row_types import DEDUPLICATED, MAX_ATTEMPTS, TRAINED, Candidate, State
 
 MARK = "FAULT_MARK"
 SMALL = ("--data", "digits", "--train-images", 200, "--max-macs", 300_000, "--gpus", "none")
@@ -210,7 +210,9 @@ def lost_for_good(row: Candidate, rows: list[Candidate]) -> bool:
     if row.state != State.LOST or row.attempt >= MAX_ATTEMPTS:
         return False
     return not any(
-        other.fingerprint == row.fingerprint and other.id > row.id and other.state in KNOWN | {State.LOST}
+        other.fingerprint == row.fingerprint
+        and other.id > row.id
+        and other.state in DEDUPLICATED | {State.LOST}
         for other in rows
     )
 

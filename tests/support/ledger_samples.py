@@ -4,7 +4,7 @@ from sqlalchemy import Engine, text
 
 from storage import candidates, database, leases, studies
 from storage.leases import Claim
-from storage.records import Candidate, Epoch, Proposal, State, TrainingMetrics
+from storage.row_types import Candidate, Epoch, Proposal, State, TrainingMetrics
 from storage.studies import Study
 
 LEASE_SECONDS = 600.0

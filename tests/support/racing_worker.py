@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from storage import candidates, database, leases
 from storage.leases import Claim, NoClaim
-from storage.records import State
+from storage.row_types import State
 
 
 def work(engine: Engine, study_id: int, name: str, dies: bool) -> None:

@@ -78,7 +78,7 @@ class FakeTraining:
         return Outcome(final, final, 1.0, self.epochs, 1.5, 100.0, 100)
 
 
-def make_plan(
+def make_config(
     space: SearchSpace | None = None,
     max_parameters: int = 5_000_000,
     sampler: SamplerName = "random",
@@ -110,34 +110,34 @@ def empty_database() -> Path:
         return path
 
 
-def make_study(url: str, plan: StudyConfig, trials: int, name: str = "bench") -> tuple[Engine, Study]:
+def make_study(url: str, config: StudyConfig, trials: int, name: str = "bench") -> tuple[Engine, Study]:
     optuna_study.quiet()
     if database.absent(url):
         shutil.copyfile(empty_database(), make_url(url).database or "")
     engine = database.connect(url)
     database.prepare(engine)
-    optuna_study.create(url, name, plan)
+    optuna_study.create(url, name, config)
     record = studies.create(
         engine,
         name,
         trials=trials,
-        max_parameters=plan.budget.max_parameters,
-        max_macs=plan.budget.max_macs,
-        seed=plan.seed,
-        settings=plan.document(),
+        max_parameters=config.budget.max_parameters,
+        max_macs=config.budget.max_macs,
+        seed=config.seed,
+        settings=config.document(),
         versions={},
     )
     return engine, record
 
 
 def make_context(
-    study: optuna.Study, engine: Engine, record: Study, train: FakeTraining, plan: StudyConfig, spool: Path
+    study: optuna.Study, engine: Engine, record: Study, train: FakeTraining, config: StudyConfig, spool: Path
 ) -> WorkerContext:
     return WorkerContext(
         study=study,
         engine=engine,
         study_id=record.id,
-        plan=plan,
+        config=config,
         train_network=train,
         options=WorkerOptions(storage=str(engine.url), data_dir=spool, name="one"),
         spool=spool,

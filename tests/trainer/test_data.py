@@ -10,7 +10,7 @@ from PIL import Image
 
 from space.errors import DataError, UsageError
 from trainer.data import dataset as datasets
-from trainer.data.catalogue import KNOWN, SPECS
+from trainer.data.catalogue import DATASETS, SPECS
 
 
 def paint(path: Path, size: tuple[int, int], colour: int | tuple[int, int, int], mode: str = "RGB") -> None:
@@ -245,7 +245,7 @@ def test_an_image_size_out_of_range_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_catalogue_has_the_facts_of_digits(digits: datasets.Dataset) -> None:
-    known = KNOWN["digits"]
+    known = DATASETS["digits"]
     assert digits.images.shape == (known.train_images, known.image_size, known.image_size, known.channels)
     assert (len(digits.open_test()[1]), len(digits.classes)) == (known.test_images, known.classes)
 

@@ -15,7 +15,7 @@ from trainer import device, loop, model, optimizers, weights
 from trainer.callbacks import SaveWeights, TrainingCallbacks
 from trainer.data import batches as image_batches, dataset as datasets
 from trainer.outcome import EpochReport, Outcome
-from trainer.recipe.document import Recipe, defaults
+from trainer.recipe.document import Recipe, brief_recipe
 
 ROOT = Path(__file__).parents[2]
 BRIEF = Recipe(epochs=2, batch_size=64, learning_rate=0.2, crop_padding=1, flip=False, precision="float32")
@@ -50,7 +50,7 @@ class Stop(Exception):
 def test_a_brief_training_learns_to_read_digits(
     precision: str, digits: datasets.Dataset, split: datasets.Split
 ) -> None:
-    recipe = defaults("digits").model_copy(update={"precision": precision})
+    recipe = brief_recipe("digits").model_copy(update={"precision": precision})
     reports: list[EpochReport] = []
     outcome = loop.fit(
         network(), recipe, digits, split, seed=1, callbacks=TrainingCallbacks(on_epoch=reports.append)
@@ -232,7 +232,7 @@ def test_float32_and_bfloat16_are_taken_at_their_word() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_learns_to_read_digits_too(digits: datasets.Dataset, split: datasets.Split) -> None:
-    outcome = loop.fit(network(), defaults("digits"), digits, split, seed=1, device=None).outcome
+    outcome = loop.fit(network(), brief_recipe("digits"), digits, split, seed=1, device=None).outcome
     assert outcome.accuracy > 0.85
 
 
@@ -260,11 +260,11 @@ from pathlib import Path
 from space.architecture import Architecture, Stage, Stem
 from trainer import loop
 from trainer.data import dataset as data
-from trainer.recipe.document import defaults
+from trainer.recipe.document import brief_recipe
 digits = data.load("digits", Path(tempfile.mkdtemp()))
 few = data.split(digits, 0, limit=192)
 small = Architecture(channels=1, image_size=8, stem=Stem(width=4), stages=(Stage(blocks=1, width=4),))
-loop.fit(small, defaults("digits").for_epochs(1), digits, few, seed=0)
+loop.fit(small, brief_recipe("digits").for_epochs(1), digits, few, seed=0)
 print(sorted({name for name in sys.modules if name in ("torch._dynamo", "torch._inductor", "sympy")}))
 """
     done = subprocess.run(

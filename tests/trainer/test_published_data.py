@@ -13,7 +13,7 @@ from published_data import CIFAR, IDX, NAMES, pack_cifar, write_cifar, write_idx
 from torchvision import datasets as readers
 
 from space.errors import DataError
-from trainer.data import catalogue, dataset as datasets, places
+from trainer.data import catalogue, dataset as datasets, file_layouts
 
 SHAPES = {
     "mnist": (20, 28, 28, 1),
@@ -22,7 +22,7 @@ SHAPES = {
     "cifar100": (10, 32, 32, 3),
     "svhn": (20, 32, 32, 3),
 }
-DEBIAN = places.DEBIAN
+DEBIAN = file_layouts.DEBIAN
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing listens at the proxy, and no package of the system has a data set."""
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    monkeypatch.setattr(places, "DEBIAN", tmp_path / "no package")
+    monkeypatch.setattr(file_layouts, "DEBIAN", tmp_path / "no package")
 
 
 def refused(name: str, data_dir: Path) -> str:
@@ -47,10 +47,10 @@ def test_a_data_set_is_read_from_its_archives_in_the_data_folder(
     write_published(name, tmp_path, monkeypatch)
     before = sorted(tmp_path.iterdir())
     dataset = datasets.load(name, tmp_path)
-    assert (dataset.name, dataset.spec) == (catalogue.KNOWN[name].title, name)
+    assert (dataset.name, dataset.spec) == (catalogue.DATASETS[name].title, name)
     assert dataset.images.shape == SHAPES[name]
     assert dataset.images.dtype == np.uint8 and dataset.labels.dtype == np.int64
-    assert len(dataset.classes) == catalogue.KNOWN[name].classes
+    assert len(dataset.classes) == catalogue.DATASETS[name].classes
     assert dataset.open_test()[0].shape == (10, *SHAPES[name][1:])
     assert sorted(path for path in tmp_path.iterdir() if path.name != "cache") == before
     assert [path.suffix for path in (tmp_path / "cache").glob(f"{name}.*")] == [".lock"], "nothing extracted"
@@ -145,7 +145,7 @@ def test_a_damaged_archive_is_named_with_what_to_do(
     harmed = {"cut short": bytes(content[:-20]), "one byte": bytes(content), "empty": b""}[harm]
     (folder / file).write_bytes(harmed)
     message = refused(name, tmp_path)
-    title = catalogue.KNOWN[name].title
+    title = catalogue.DATASETS[name].title
     assert message.startswith(f"{folder / file} is damaged: its content is not that of {title}")
     assert "delete it, and it is downloaded again, or put a whole one there" in message
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock", ".lock"], (
@@ -197,7 +197,7 @@ PUT = {
 @pytest.mark.parametrize("name", NAMES)
 def test_without_a_network_one_line_says_where_the_files_may_be_put(name: str, tmp_path: Path) -> None:
     message = refused(name, tmp_path)
-    assert message.startswith(f"cannot download {catalogue.KNOWN[name].title} (")
+    assert message.startswith(f"cannot download {catalogue.DATASETS[name].title} (")
     assert "Connection refused" in message
     assert PUT[name] in message
     assert str(tmp_path) in message
@@ -280,7 +280,7 @@ def test_a_download_that_arrives_damaged_is_refused_and_not_kept(
     write_published(name, tmp_path / "mirror", monkeypatch)
     (tmp_path / "mirror" / file).write_bytes(b"<html>Log in to the wireless network</html>")
     message = refused(name, tmp_path / "data")
-    assert f"cannot download {catalogue.KNOWN[name].title} (File not found or corrupted);" in message
+    assert f"cannot download {catalogue.DATASETS[name].title} (File not found or corrupted);" in message
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["cache"]
 
 
@@ -297,10 +297,10 @@ def test_a_download_completes_what_is_there_by_halves(
 def test_debians_package_is_fashion_mnist_whole_and_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(places, "DEBIAN", DEBIAN)
+    monkeypatch.setattr(file_layouts, "DEBIAN", DEBIAN)
     dataset = datasets.load("fashion-mnist", tmp_path)
     images, labels = dataset.open_test()
-    known = catalogue.KNOWN["fashion-mnist"]
+    known = catalogue.DATASETS["fashion-mnist"]
     assert dataset.images.shape == (known.train_images, 28, 28, 1)
     assert images.shape == (known.test_images, 28, 28, 1)
     assert np.bincount(dataset.labels).tolist() == [6000] * 10 and np.bincount(labels).tolist() == [1000] * 10
@@ -317,7 +317,7 @@ def test_a_damaged_package_is_to_be_installed_again(tmp_path: Path, monkeypatch:
     folder = tmp_path / "package"
     write_idx("fashion-mnist", folder, monkeypatch)
     (folder / "t10k-images-idx3-ubyte.gz").write_bytes(b"")
-    monkeypatch.setattr(places, "DEBIAN", folder)
+    monkeypatch.setattr(file_layouts, "DEBIAN", folder)
     message = refused("fashion-mnist", tmp_path / "data")
     assert message.startswith(f"{folder / 't10k-images-idx3-ubyte.gz'} is damaged")
     assert message.endswith("install the package dataset-fashion-mnist again")

@@ -15,10 +15,10 @@ from recipe_samples import recipes
 from space import published
 from space.errors import RecipeError
 from trainer import optimizers
-from trainer.data.catalogue import KNOWN, KnownDataset
+from trainer.data.catalogue import DATASETS, KnownDataset
 from trainer.learning_rate import rate
 from trainer.recipe import checks
-from trainer.recipe.document import Recipe, defaults, full
+from trainer.recipe.document import Recipe, brief_recipe, full_recipe
 from trainer.recipe.optimizer_defaults import OPTIMIZER_DEFAULTS
 
 
@@ -40,7 +40,7 @@ def test_a_recipe_survives_toml_and_json(tmp_path: Path) -> None:
 
 def test_what_a_file_leaves_out_comes_from_the_base(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("epochs = 3")
-    base = defaults("digits")
+    base = brief_recipe("digits")
     assert Recipe.load(tmp_path / "a.toml", base) == base.model_copy(update={"epochs": 3})
 
 
@@ -77,22 +77,22 @@ def test_a_file_may_begin_with_the_mark_of_an_editor(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spec", ["digits", "mnist", "svhn"])
 def test_digits_are_never_mirrored(spec: str) -> None:
-    assert defaults(spec).flip is False
+    assert brief_recipe(spec).flip is False
 
 
 @pytest.mark.parametrize("spec", ["cifar10", "cifar100", "fashion-mnist", "folder:somewhere"])
 def test_pictures_are_mirrored(spec: str) -> None:
-    assert defaults(spec).flip is True
+    assert brief_recipe(spec).flip is True
 
 
-@pytest.mark.parametrize("known", KNOWN.values(), ids=list(KNOWN))
+@pytest.mark.parametrize("known", DATASETS.values(), ids=list(DATASETS))
 def test_every_data_set_has_a_brief_and_a_full_recipe_that_fit_its_images(known: KnownDataset) -> None:
-    for recipe in (defaults(known.name), full(known.name)):
+    for recipe in (brief_recipe(known.name), full_recipe(known.name)):
         recipe.require_fit(known.image_size)
         recipe.require_batch(known.train_images)
         assert recipe.normalisation == "measured"
-    assert defaults(known.name).epochs <= 8
-    assert full(known.name).epochs == 200
+    assert brief_recipe(known.name).epochs <= 8
+    assert full_recipe(known.name).epochs == 200
 
 
 steps = st.integers(1, 500).flatmap(lambda total: st.tuples(st.integers(0, total - 1), st.just(total)))
@@ -144,7 +144,7 @@ def test_each_optimizer_has_a_rate_and_a_decay_of_its_own(tmp_path: Path) -> Non
     assert (adamw.learning_rate, adamw.weight_decay, adamw.momentum, adamw.nesterov) == (1e-3, 0.05, 0, False)
     assert Recipe(optimizer="adadelta").learning_rate == 1.0
     (tmp_path / "a.toml").write_text('optimizer = "adam"')
-    assert Recipe.load(tmp_path / "a.toml", defaults("digits")) == defaults("digits").model_copy(
+    assert Recipe.load(tmp_path / "a.toml", brief_recipe("digits")) == brief_recipe("digits").model_copy(
         update={
             "optimizer": "adam",
             "learning_rate": 1e-3,
@@ -241,7 +241,12 @@ def test_what_may_be_meant_is_only_told(fields: dict[str, Any], expected: str) -
 
 
 def test_ordinary_recipes_hear_of_no_mistake() -> None:
-    for recipe in (Recipe(), defaults("digits"), defaults("cifar10"), Recipe(schedule="cosine", epochs=200)):
+    for recipe in (
+        Recipe(),
+        brief_recipe("digits"),
+        brief_recipe("cifar10"),
+        Recipe(schedule="cosine", epochs=200),
+    ):
         assert checks.of_recipe(recipe) == []
 
 
@@ -260,7 +265,7 @@ def test_a_recipe_that_was_stored_before_there_were_optimizers_still_loads() -> 
         "flip": True,
         "precision": "auto",
     }
-    assert Recipe.model_validate_json(json.dumps(stored)) == defaults("cifar10")
+    assert Recipe.model_validate_json(json.dumps(stored)) == brief_recipe("cifar10")
 
 
 def test_any_recipe_survives_json() -> None:

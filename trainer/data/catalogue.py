@@ -20,7 +20,7 @@ class KnownDataset:
     test_images: int
 
 
-KNOWN = {
+DATASETS = {
     known.name: known
     for known in (
         KnownDataset("cifar10", "CIFAR-10", 3, 32, 10, 50_000, 10_000),
@@ -32,4 +32,4 @@ KNOWN = {
         KnownDataset("digits", "digits", 1, 8, 10, 1_438, 359),
     )
 }
-SPECS = f"{', '.join(KNOWN)} or folder:PATH"  # what --data takes, for help texts and errors
+SPECS = f"{', '.join(DATASETS)} or folder:PATH"  # what --data takes, for help texts and errors

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from space.errors import DataError, UsageError
 from trainer.data import images as image_files, torchvision_files
-from trainer.data.catalogue import KNOWN, SPECS
+from trainer.data.catalogue import DATASETS, SPECS
 from trainer.data.contents import Contents, Part
 
 DIGITS_TEST_SHARE = 0.2
@@ -43,7 +43,7 @@ def find(spec: str, data_dir: Path, image_size: int | None) -> Source:
     kind, _, rest = spec.partition(":")
     if kind == "folder" and rest:
         return _folder(Path(rest).expanduser().resolve(), image_size)
-    known = KNOWN.get(spec)
+    known = DATASETS.get(spec)
     if known is None:
         raise UsageError(f"unknown data set {spec!r}; use {SPECS}")
     size = image_size or known.image_size

@@ -1,8 +1,8 @@
 """CIFAR-10 and -100, SVHN, MNIST and Fashion-MNIST, read by torchvision's own readers.
 
-Finds their files (trainer/data/places.py), else downloads them into the data folder, checks them, and hands
-them to torchvision; nothing but the data folder is written to. Called by trainer/data/sources.py, once a
-data set, when its cache is filled. torchvision, and with it torch, is loaded only then.
+Finds their files (trainer/data/file_layouts.py), else downloads them into the data folder, checks them, and
+hands them to torchvision; nothing but the data folder is written to. Called by trainer/data/sources.py, once
+a data set, when its cache is filled. torchvision, and with it torch, is loaded only then.
 
 torchvision knows the MD5 of every file as it is published. It knows none of an extracted IDX file, nor of one
 that was compressed again, as in Debian's package: CONTENT_MD5 has those of what must be in them.
@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 
 from space.errors import DataError
-from trainer.data import places
-from trainer.data.catalogue import KNOWN
+from trainer.data import file_layouts
+from trainer.data.catalogue import DATASETS
 from trainer.data.contents import Contents, Part
+from trainer.data.file_layouts import DEBIAN_PACKAGE, LAYOUTS, Place
 from trainer.data.file_lock import locked
-from trainer.data.places import DEBIAN_PACKAGE, LAYOUTS, Place
 
 # Of the extracted files. Those of Fashion-MNIST were proven from the published MD5 of the compressed ones.
 CONTENT_MD5 = {
@@ -67,7 +67,7 @@ def read(name: str, data_dir: Path) -> Contents:
                 download(name, data_dir, work)
                 place = found(name, data_dir)
             if place is None:
-                raise DataError(f"{KNOWN[name].title} was downloaded, but not into {data_dir}; try again")
+                raise DataError(f"{DATASETS[name].title} was downloaded, but not into {data_dir}; try again")
             stage(name, place, work)
             return _contents(name, work)
         finally:
@@ -76,7 +76,7 @@ def read(name: str, data_dir: Path) -> Contents:
 
 def found(name: str, data_dir: Path) -> Place | None:
     """The first place that has all files of a data set; its files may still be damaged."""
-    complete = (place for place in places.places(name, data_dir) if place.complete)
+    complete = (place for place in file_layouts.places(name, data_dir) if place.complete)
     return next((place for place in complete if not place.ambiguous or _is_ours(name, place)), None)
 
 
@@ -138,10 +138,10 @@ def _damage(name: str, path: Path) -> Iterator[None]:
         yield
     except (gzip.BadGzipFile, EOFError, zlib.error, ValueError, tarfile.TarError) as error:
         advice = "delete it, and it is downloaded again, or put a whole one there"
-        if path.parent == places.DEBIAN:
+        if path.parent == file_layouts.DEBIAN:
             advice = f"install the package {DEBIAN_PACKAGE} again"
         raise DataError(
-            f"{path} is damaged: its content is not that of {KNOWN[name].title} as published; {advice}"
+            f"{path} is damaged: its content is not that of {DATASETS[name].title} as published; {advice}"
         ) from error
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}; make it readable") from error
@@ -188,13 +188,15 @@ def download(name: str, data_dir: Path, work: Path) -> None:
 def _unreachable(name: str, data_dir: Path, error: BaseException) -> str:
     """One line: what failed, what is there by halves, and what to do instead."""
     reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-    halves = (place for place in places.places(name, data_dir) if place.missing() and not place.ambiguous)
+    halves = (
+        place for place in file_layouts.places(name, data_dir) if place.missing() and not place.ambiguous
+    )
     half = next((f"; {place.folder} lacks {place.missing()}" for place in halves), "")
     package = f", or install Debian's package {DEBIAN_PACKAGE}" if name == "fashion-mnist" else ""
     folder = data_dir if LAYOUTS[name].archive or name == "svhn" else data_dir / name
     return (
-        f"cannot download {KNOWN[name].title} ({reason[0].strip('<>.')}){half}; put {LAYOUTS[name].told} into"
-        f" {folder.resolve()}{package}, or use --data digits"
+        f"cannot download {DATASETS[name].title} ({reason[0].strip('<>.')}){half}; put {LAYOUTS[name].told}"
+        f" into {folder.resolve()}{package}, or use --data digits"
     )
 
 

@@ -221,7 +221,7 @@ class Recipe(RecipePart):
 OF_OPTIMIZER = (*BY_OPTIMIZER, "betas", "epsilon")
 
 
-def defaults(data_kind: str) -> Recipe:
+def brief_recipe(data_spec: str) -> Recipe:
     """The brief recipe for a data set: a name of trainer/data/catalogue.py, or a spec like folder:PATH.
 
     Each differs from CIFAR-10's by what the data set needs. Colour or grey, images are normalised by what is
@@ -229,14 +229,14 @@ def defaults(data_kind: str) -> Recipe:
     how published residual networks are trained on both (in the table of the Fashion-MNIST authors' README,
     WRN-40-4 so reaches 96.7%, WRN-28-10 with erasing 96.3%).
     """
-    if data_kind == "digits":
+    if data_spec == "digits":
         # 1,150 images, three networks of 0.4-1.6 million MACs, three splits each: 96.7% in 1.1 s, one thread.
         # Peak 0.2: 94.6%; 0.1: 84.7%; batch 32 at 0.2: 96.9% in 1.7 s; 4 epochs: 92.1%; 8 epochs: 96.6%.
         return Recipe(epochs=6, batch_size=64, learning_rate=0.4, crop_padding=1, flip=False)
-    if data_kind == "mnist":
+    if data_spec == "mnist":
         # A mirrored digit is another sign. Shifts of up to 2 pixels alone: Sabour et al., arXiv 1710.09829.
         return Recipe(learning_rate=0.4, crop_padding=2, flip=False)
-    if data_kind == "svhn":
+    if data_spec == "svhn":
         # Not mirrored, and not shifted, as wide residual networks and DenseNets are trained on it (arXiv
         # 1605.07146, 1608.06993): house numbers have neighbours, which a shift brings in. 65,931 images: 6
         # epochs are as many steps as 8 on CIFAR-10.
@@ -246,13 +246,13 @@ def defaults(data_kind: str) -> Recipe:
     return Recipe(learning_rate=0.4)
 
 
-def full(data_kind: str) -> Recipe:
+def full_recipe(data_spec: str) -> Recipe:
     """The recipe of a full training: the brief one over 200 epochs.
 
     On 001's network, in short trainings on a CPU, three seeds each, clearly ahead of the five published ones
     on test images, and of four of them on validation images: docs/published.md. Not compared at 200 epochs.
     """
-    return defaults(data_kind).for_epochs(200)
+    return brief_recipe(data_spec).for_epochs(200)
 
 
 def schema() -> dict[str, Any]:

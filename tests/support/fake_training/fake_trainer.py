@@ -31,9 +31,9 @@ def accuracy_of(fingerprint: str, seed: int) -> float:
     return 0.3 + 0.6 * int.from_bytes(digest[:6], "big") / 2**48
 
 
-def make_training_function(plan: Any, *_images: Any, **_more: Any) -> tuple[str, Any]:
+def make_training_function(config: Any, *_images: Any, **_more: Any) -> tuple[str, Any]:
     """In place of search.worker.training_function.make_training_function: no torch, no device."""
-    return "fake", Training(Path(os.environ["FAKE_TRAINING"]), plan.recipe.epochs)
+    return "fake", Training(Path(os.environ["FAKE_TRAINING"]), config.recipe.epochs)
 
 
 class Training:

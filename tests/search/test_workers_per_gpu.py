@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 import pytest
 from rich.console import Console
-from worker_samples import make_plan
+from worker_samples import make_config
 
 from search.commands import launch_session, options
-from search.launcher import gpu_sharing
-from search.launcher.gpu_sharing import Packing, Probe
+from search.launcher import workers_per_gpu
+from search.launcher.workers_per_gpu import Probe, WorkersPerGpu
 from search.machine import devices
 from search.machine.devices import Slot
 from space import cost
@@ -22,7 +22,7 @@ GIB = 1 << 30
 GPU = {"CUDA_VISIBLE_DEVICES": "0"}
 
 
-def side_by_side(together: dict[int, float], memory: int = GIB) -> gpu_sharing.Measure:
+def side_by_side(together: dict[int, float], memory: int = GIB) -> workers_per_gpu.Measure:
     """Probes that reach so many images a second in all; none where nothing is said of their number."""
 
     def measure(count: int) -> list[Probe] | None:
@@ -44,7 +44,7 @@ def side_by_side(together: dict[int, float], memory: int = GIB) -> gpu_sharing.M
 def test_more_workers_are_taken_while_they_train_more(
     together: dict[int, float], workers: int, why: str
 ) -> None:
-    found = gpu_sharing.decide(side_by_side(together), None)
+    found = workers_per_gpu.decide(side_by_side(together), None)
     assert (found.workers, found.reason) == (workers, why)
 
 
@@ -55,60 +55,62 @@ def test_no_more_workers_are_taken_than_there_is_memory_for() -> None:
         tried.append(count)
         return [Probe(100.0, 10 * GIB)] * count
 
-    found = gpu_sharing.decide(measure, 30 * GIB)
+    found = workers_per_gpu.decide(measure, 30 * GIB)
     assert (found.workers, tried) == (2, [1, 2])
     assert str(found) == "2 a GPU, 2.0 times the throughput of one; 4 would need 40 of 30 GiB"
 
 
 def test_networks_of_the_search_itself_are_measured() -> None:
-    plan = make_plan()
-    found = gpu_sharing.networks(plan)
+    config = make_config()
+    found = workers_per_gpu.networks(config)
     macs = [cost.total(network).macs for network in found]
     assert macs == sorted(macs) and macs[0] < macs[-1]
-    assert all(cost.total(network).parameters <= plan.budget.max_parameters for network in found)
+    assert all(cost.total(network).parameters <= config.budget.max_parameters for network in found)
 
 
 def test_probes_train_side_by_side() -> None:
     """Real ones, on the CPU."""
-    found = gpu_sharing.measured(make_plan(), {"CUDA_VISIBLE_DEVICES": ""}, None, seconds=0.2)
+    found = workers_per_gpu.measured(make_config(), {"CUDA_VISIBLE_DEVICES": ""}, None, seconds=0.2)
     assert set(found.together) >= {1, 2}
     assert all(rate > 0 for rate in found.together.values())
-    (probe,) = gpu_sharing.side_by_side(task(), {"CUDA_VISIBLE_DEVICES": ""}, 1) or ()
+    (probe,) = workers_per_gpu.side_by_side(task(), {"CUDA_VISIBLE_DEVICES": ""}, 1) or ()
     assert 50 << 20 < probe.memory < 4 * GIB
 
 
 def task() -> dict[str, object]:
-    plan = make_plan()
-    networks = [network.document() for network in gpu_sharing.networks(plan)[:1]]
-    return {"networks": networks, "recipe": plan.recipe.model_dump(mode="json"), "seconds": 0.1}
+    config = make_config()
+    networks = [network.document() for network in workers_per_gpu.networks(config)[:1]]
+    return {"networks": networks, "recipe": config.recipe.model_dump(mode="json"), "seconds": 0.1}
 
 
 def test_a_probe_that_fails_is_no_measurement() -> None:
-    assert gpu_sharing.side_by_side(task() | {"networks": [{"stages": "none"}]}, {}, 2) is None
+    assert workers_per_gpu.side_by_side(task() | {"networks": [{"stages": "none"}]}, {}, 2) is None
 
 
 def test_a_probe_that_hangs_is_no_measurement_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_sharing, "GIVE_UP_SECONDS", 1.0)
+    monkeypatch.setattr(workers_per_gpu, "GIVE_UP_SECONDS", 1.0)
     began = time.monotonic()
-    assert gpu_sharing.side_by_side(task() | {"seconds": 3_600.0}, {"CUDA_VISIBLE_DEVICES": ""}, 2) is None
+    assert (
+        workers_per_gpu.side_by_side(task() | {"seconds": 3_600.0}, {"CUDA_VISIBLE_DEVICES": ""}, 2) is None
+    )
     assert time.monotonic() - began < 60
 
 
 def test_nothing_is_measured_without_a_gpu_or_for_few_trials() -> None:
     gpus = [Slot("gpu0", GPU), Slot("gpu1", GPU)]
-    assert not gpu_sharing.is_worth_measuring(devices.slots("none", 2), 1_000)
-    assert not gpu_sharing.is_worth_measuring([], 1_000)
-    assert not gpu_sharing.is_worth_measuring(gpus, 99)
-    assert gpu_sharing.is_worth_measuring(gpus, 100)
+    assert not workers_per_gpu.is_worth_measuring(devices.slots("none", 2), 1_000)
+    assert not workers_per_gpu.is_worth_measuring([], 1_000)
+    assert not workers_per_gpu.is_worth_measuring(gpus, 99)
+    assert workers_per_gpu.is_worth_measuring(gpus, 100)
 
 
 def test_as_many_workers_are_started_as_pay(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    monkeypatch.setattr(gpu_sharing, "measured", lambda *_: Packing(3, {1: 1.0, 3: 2.0}, "enough"))
+    monkeypatch.setattr(workers_per_gpu, "measured", lambda *_: WorkersPerGpu(3, {1: 1.0, 3: 2.0}, "enough"))
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    found = launch_session._shared(console, make_plan(), 100, "all", devices.slots("all", None))
+    found = launch_session._shared(console, make_config(), 100, "all", devices.slots("all", None))
     assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in found] == ["0", "1"] * 3
     assert capsys.readouterr().err.endswith("workers  3 a GPU, 2.0 times the throughput of one; enough\n")
 

@@ -1,17 +1,20 @@
-"""Which GPU a worker takes that nobody has pinned: four beside each other on four GPUs take one each.
+"""Chooses a GPU for a worker that was given none: four beside each other on four GPUs take one each.
+
+Workers of a launcher are pinned before they exist, by Slot.environment (search/machine/devices.py); for them
+there is nothing to choose here.
 
 A GPU that is taken is a locked file in DATA_DIR/slots, which the kernel unlocks however its worker ends. The
 workers of a machine share the folder, those in containers too. Called by the worker's main, before torch is
 loaded. Never imports torch.
 """
 
-import os
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import IO
 
+from search import settings
 from search.machine import devices
 from search.machine.device_lock import try_lock
 from space.errors import DeviceError
@@ -21,11 +24,13 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 @contextmanager
-def pinned(folder: Path, environment: MutableMapping[str, str] = os.environ) -> Iterator[str | None]:
+def take_least_held_gpu(
+    folder: Path, pin: Callable[[str], None] = settings.pin_to_gpu
+) -> Iterator[str | None]:
     """Limits this process to the GPU that the fewest workers hold, before torch is loaded.
 
-    Writes CUDA_VISIBLE_DEVICES; yields the index, None where there is nothing to choose. Raises DeviceError
-    where no file can be locked.
+    `pin` writes CUDA_VISIBLE_DEVICES; yields the index, None where there is nothing to choose. Raises
+    DeviceError where no file can be locked.
     """
     there = devices.gpus()
     if len(there) < 2:
@@ -38,7 +43,7 @@ def pinned(folder: Path, environment: MutableMapping[str, str] = os.environ) -> 
             f"cannot lock files in {folder}: {error.strerror}; choose another --data-dir"
         ) from None
     with held:
-        environment["CUDA_VISIBLE_DEVICES"] = gpu
+        pin(gpu)
         yield gpu
 
 
@@ -53,9 +58,9 @@ def _take(there: Sequence[str], folder: Path) -> tuple[str, IO[str]]:
     raise AssertionError("count() does not end")
 
 
-def device_name(environment: Mapping[str, str] = os.environ) -> str:
+def device_name() -> str:
     """A name, fit for a file, of the device of this process and its machine."""
-    device = "".join(c if c.isalnum() else "-" for c in environment.get("CUDA_VISIBLE_DEVICES") or "any")
+    device = "".join(c if c.isalnum() else "-" for c in settings.given_gpu() or "any")
     return f"{_machine()}-{device}"
 
 

@@ -1,4 +1,4 @@
-"""A forecast of a search, as lines to read and as a JSON document; computes nothing.
+"""Formats a forecast of a search, as lines to read and as a JSON document; computes nothing.
 
 Reads the records that space/forecast.py and search/study/duration.py return. Called by
 search/commands/space.py.

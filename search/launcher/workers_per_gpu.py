@@ -44,7 +44,7 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Packing:
+class WorkersPerGpu:
     """Workers a device; images a second of so many together, by their number; why not more."""
 
     workers: int
@@ -60,41 +60,42 @@ class Packing:
 Measure = Callable[[int], Sequence[Probe] | None]  # so many at a time; None where one of them could not
 
 
-def decide(measure: Measure, memory: int | None, most: int = MOST) -> Packing:
+def decide(measure: Measure, memory: int | None, most: int = MOST) -> WorkersPerGpu:
     """How many workers a device should have. memory is what is free of it in bytes, None if nobody knows."""
     best, together, count = 1, dict[int, float](), 1
     while count <= most:
         probes = measure(count)
         if not probes:
-            return Packing(best, together, f"{count} at a time did not run")
+            return WorkersPerGpu(best, together, f"{count} at a time did not run")
         together[count] = sum(probe.images_per_second for probe in probes)
         if count > 1 and together[count] < GAIN * together[best]:
-            return Packing(best, together, f"{count} train no more in all")
+            return WorkersPerGpu(best, together, f"{count} train no more in all")
         best = count
         need = 2 * count * max(probe.memory for probe in probes)
         if memory is not None and need > SHARE * memory and 2 * count <= most:
             short = f"{2 * count} would need {need / 2**30:.0f} of {memory / 2**30:.0f} GiB"
-            return Packing(best, together, short)
+            return WorkersPerGpu(best, together, short)
         count *= 2
-    return Packing(best, together, f"{most} is the most that is tried")
+    return WorkersPerGpu(best, together, f"{most} is the most that is tried")
 
 
-def networks(plan: StudyConfig) -> list[Architecture]:
+def networks(config: StudyConfig) -> list[Architecture]:
     """Of the space, by multiply-accumulates: one at the lower quartile, the median one, the largest."""
     drawn = [
-        sampling.propose(plan.space, plan.budget, plan.task, RandomSuggest(seed)) for seed in range(DRAWS)
+        sampling.propose(config.space, config.budget, config.task, RandomSuggest(seed))
+        for seed in range(DRAWS)
     ]
     ranked = sorted(drawn, key=lambda network: cost.total(network).macs)
     return [ranked[len(ranked) // 4], ranked[len(ranked) // 2], ranked[-1]]
 
 
 def measured(
-    plan: StudyConfig, device: Mapping[str, str], free: int | None, seconds: float = SECONDS
-) -> Packing:
-    """Probes of the plan's networks on a device, which its environment pins."""
+    config: StudyConfig, device: Mapping[str, str], free: int | None, seconds: float = SECONDS
+) -> WorkersPerGpu:
+    """Probes of the study's networks on a device, which its environment pins."""
     task = {
-        "networks": [network.document() for network in networks(plan)],
-        "recipe": plan.recipe.model_dump(mode="json"),
+        "networks": [network.document() for network in networks(config)],
+        "recipe": config.recipe.model_dump(mode="json"),
         "seconds": seconds,
     }
     return decide(lambda count: side_by_side(task, device, count), free)
@@ -103,7 +104,7 @@ def measured(
 def side_by_side(task: dict[str, Any], device: Mapping[str, str], count: int) -> list[Probe] | None:
     """So many probes at a time, which start together once all are warm. None where one of them failed."""
     environment = settings.child_environment("", device)
-    command = python_module("search.launcher.gpu_sharing")
+    command = python_module("search.launcher.workers_per_gpu")
     probes: list[subprocess.Popen[str]] = []
 
     def give_up() -> None:
@@ -170,10 +171,10 @@ def is_worth_measuring(slots: Sequence[Slot], trials: int) -> bool:
     return bool(gpus) and all(gpus) and trials >= WORTH_TRIALS * len(gpus)
 
 
-def measured_on(plan: StudyConfig, slot: Slot) -> Packing:
+def measured_on(config: StudyConfig, slot: Slot) -> WorkersPerGpu:
     """Measures on the GPU of a slot; the others are taken to be like it."""
     free = free_memory(slot.environment["CUDA_VISIBLE_DEVICES"])
-    return measured(plan, slot.environment, free)
+    return measured(config, slot.environment, free)
 
 
 def main() -> None:

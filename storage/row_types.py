@@ -1,6 +1,7 @@
-"""The records that storage/ hands out and takes in, frozen, and the states of a candidate.
+"""The types of the rows that storage/ hands out and takes in, frozen, and the states of a candidate.
 
 Plain values: this module reads and writes nothing, and knows no SQL. Used by storage/ and all of search/.
+A trial is written down by search/recording/.
 """
 
 from collections.abc import Mapping
@@ -28,8 +29,15 @@ class State(StrEnum):
 
 TRAINED = frozenset({State.COMPLETED, State.PRUNED})  # the states that count towards the target
 
-# A network in one of these states is not trained again; a lost or cancelled one may be.
-KNOWN = TRAINED | {State.RUNNING, State.DIVERGED, State.OUT_OF_MEMORY, State.TIMED_OUT, State.FAILED}
+# A network in one of these states is not trained again; a lost or cancelled one may be. The database sees to
+# it by the index whose condition tables.DEDUPLICATED is.
+DEDUPLICATED = TRAINED | {
+    State.RUNNING,
+    State.DIVERGED,
+    State.OUT_OF_MEMORY,
+    State.TIMED_OUT,
+    State.FAILED,
+}
 
 MAX_ATTEMPTS = 3  # at one network, where its worker is lost
 
