@@ -34,7 +34,7 @@ LAUNCH = ("launch", "--trials", "3", "--data", "digits", "--gpus", "none")
         (("--storage", "no url"), 5, "not a database URL"),
         (("--data", "imagenet"), 2, f"use {SPECS}"),
         (("--data", "folder:/nowhere"), 5, "no folder /nowhere"),
-        (("--max-params", "100"), 3, "nothing fits 100 parameters: the smallest network"),
+        (("--max-params", "100"), 3, "nothing fits 100 parameters and"),
         (("--max-params", "lots"), 2, "'lots' is not a number"),
         (("--max-params", "0"), 2, "not a positive number"),
         (("--gpus", "7"), 5, "there is no GPU 7"),

@@ -12,7 +12,7 @@ from worker_samples import make_config, make_context, make_study
 
 from search.optuna_adapter import study as optuna_study
 from search.recording import reconcile as reconciling
-from search.study.config import Images, StudyConfig, describe
+from search.study.config import Images, StudyConfig, split_images
 from search.study.files import StudyFiles
 from search.worker import trial as worker_trial
 from search.worker.callbacks import Cancelled
@@ -44,7 +44,7 @@ def plan_of(images: Images, space: Any = SLIM) -> StudyConfig:
         update={
             "recipe": recipe,
             "task": Task(channels=1, image_size=8, classes=10),
-            "data": describe("digits", images, 256, 0.1, 0),
+            "data": split_images(images.dataset, 256, 0.1, 0)[0],
         }
     )
 

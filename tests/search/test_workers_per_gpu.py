@@ -70,7 +70,9 @@ def test_networks_of_the_search_itself_are_measured() -> None:
 
 def test_probes_train_side_by_side() -> None:
     """Real ones, on the CPU."""
-    found = workers_per_gpu.measured(make_config(), {"CUDA_VISIBLE_DEVICES": ""}, None, seconds=0.2)
+    found = workers_per_gpu.measured(
+        make_config(max_parameters=20_000), {"CUDA_VISIBLE_DEVICES": ""}, None, seconds=0.2
+    )
     assert set(found.together) >= {1, 2}
     assert all(rate > 0 for rate in found.together.values())
     (probe,) = workers_per_gpu.side_by_side(task(), {"CUDA_VISIBLE_DEVICES": ""}, 1) or ()
@@ -78,7 +80,7 @@ def test_probes_train_side_by_side() -> None:
 
 
 def task() -> dict[str, object]:
-    config = make_config()
+    config = make_config(max_parameters=20_000)  # a step takes milliseconds
     networks = [network.document() for network in workers_per_gpu.networks(config)[:1]]
     return {"networks": networks, "recipe": config.recipe.model_dump(mode="json"), "seconds": 0.1}
 
