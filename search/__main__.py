@@ -1,4 +1,4 @@
-"""`python -m search` is the command `search`."""
+"""The command `search` as a module, for `python -m search`."""
 
 from search.cli import main
 

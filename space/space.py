@@ -259,12 +259,15 @@ def load(path: Path) -> SearchSpace:
 
 
 def default() -> SearchSpace:
-    """The space of default.toml."""
+    """The space of default.toml. Raises SpaceError where it was changed into none."""
     return packaged("default")
 
 
 def packaged(name: str) -> SearchSpace:
-    """A space that comes with the package, by one of the names in PACKAGED."""
+    """A space that comes with the package, by one of the names in PACKAGED.
+
+    Raises SpaceError where its file was changed into none.
+    """
     text = files("space").joinpath(f"{name}.toml").read_text(encoding="utf-8")
     return parse(tomllib.loads(text), f"{name}.toml")
 

@@ -83,3 +83,19 @@ def test_the_rooms_of_the_design_are_those_of_the_package() -> None:
     rooms = re.findall(r"^\| `(\w+)/` \|", section.split("\n#")[0], flags=re.MULTILINE)
     assert sorted(rooms) == sorted(path.parent.name for path in (ROOT / "search").glob("*/__init__.py"))
     assert len(steps_of_a_trial()) > 15, "else the test above reads nothing"
+
+
+def walked() -> list[tuple[str, str]]:
+    """Each file of the walk by names, with the function that is named after it."""
+    section = DESIGN.split("## A walk by names\n")[1].split("\n## ")[0]
+    return re.findall(r"`([\w/]+\.py)`(?: `(\w+)`)?", section)
+
+
+@pytest.mark.parametrize(("path", "name"), walked())
+def test_each_answer_of_the_walk_is_where_the_design_says(path: str, name: str) -> None:
+    tree = ast.parse((ROOT / path).read_text())
+    assert not name or name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def test_the_walk_answers_its_five_questions() -> None:
+    assert len({path for path, name in walked() if name}) >= 5, "else the test above reads nothing"

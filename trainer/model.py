@@ -3,8 +3,8 @@
 Reads an architecture document, writes nothing. Called by `trainer/initialisation.py` (networks to train),
 `trainer/weights.py` (trained ones) and `search verify`. Knows nothing of training, data or budgets.
 
-Tensors are float32, or bfloat16 under autocast; maps have the shape (N, channels, side, side). Which layers a
-block has, in which order and from which papers, stands in `space/blocks.py`.
+Tensors are float32, or bfloat16 under autocast, as each `forward` says; maps have the shape (N, channels,
+side, side). Which layers a block has, in which order and from which papers, stands in `space/blocks.py`.
 """
 
 import math
@@ -61,6 +61,7 @@ class Convolution(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, C, H, W) to (N, K, H', W'), float32 or bfloat16."""
         stride = min(self.stride[0], x.shape[2])
         few = self.in_channels // self.groups < 8
         if stride > 1 and self.kernel_size[0] == 1 and few and x.device.type == "cpu":
@@ -88,6 +89,7 @@ class Squeeze(nn.Module):
         self.expand = nn.Conv2d(hidden, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, C, H, W), float32 or bfloat16, to the same."""
         gate: Tensor = self.expand(self.reduce(x.mean((2, 3), keepdim=True)).relu())
         return x * gate.sigmoid()
 
@@ -105,6 +107,7 @@ class Stem(nn.Module):
         self.pool = nn.MaxPool2d(pool.kernel, pool.stride, pool.padding) if pool else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images (N, C, S, S) to the first maps (N, width, T, T), float32 or bfloat16."""
         x = self.activation(self.norm(self.conv(x)))
         y: Tensor = self.pool(self.squeeze(x))
         return y
@@ -119,7 +122,7 @@ class Projection(nn.Module):
         self.norm = nn.BatchNorm2d(width) if normalised else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, S, S) to (N, width, ceil(S / stride), the same)."""
+        """(N, inputs, S, S) to (N, width, ceil(S / stride), the same), float32 or bfloat16."""
         y: Tensor = self.norm(self.conv(x))
         return y
 
@@ -134,7 +137,7 @@ class Padding(nn.Module):
         self.more = width - inputs  # below 0: so many channels less
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, S, S) to (N, width, ceil(S / stride), the same)."""
+        """(N, inputs, S, S) to (N, width, ceil(S / stride), the same), float32 or bfloat16."""
         return functional.pad(self.pool(x), (0, 0, 0, 0, 0, self.more))
 
 
@@ -171,10 +174,11 @@ class Block(nn.Module):
             nn.init.zeros_(last.get_parameter("weight"))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, S, S) to (N, width, ceil(S / stride), the same)."""
+        """(N, inputs, S, S) to (N, width, ceil(S / stride), the same), float32 or bfloat16."""
         return self._preactivated(x) if self.preactivation else self._postactivated(x)
 
     def _postactivated(self, x: Tensor) -> Tensor:
+        """As forward(): maps (N, inputs, S, S) to (N, width, T, T), float32 or bfloat16."""
         y = x
         for i in range(1, self.depth + 1):
             y = self.squeeze(y) if self.gate_inside and i == self.depth else y
@@ -188,6 +192,7 @@ class Block(nn.Module):
         return z
 
     def _preactivated(self, x: Tensor) -> Tensor:
+        """As forward(): maps (N, inputs, S, S) to (N, width, T, T), float32 or bfloat16."""
         y, shortcut = x, x
         if isinstance(self.shortcut, Padding):
             shortcut = self.shortcut(x)
@@ -245,6 +250,7 @@ class TailConvolution(nn.Module):
         self.norm = nn.BatchNorm2d(tail.width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, S, S) to (N, width, ceil(S / stride), the same), float32 or bfloat16."""
         y: Tensor = self.norm(self.conv(x))
         return y
 
@@ -262,6 +268,7 @@ class Head(nn.Module):
         self.softmax = nn.Softmax(1) if whole.head.softmax else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, C, P, P) to scores (N, classes), float32 or bfloat16."""
         x = self.dropout(x.flatten(1))
         for layer in self.hidden:
             x = self.activation(layer(x))
@@ -287,7 +294,10 @@ class Network(nn.Module):
         self.head = Head(whole, widths[-1] * whole.pool.map_after(whole.maps[-1]) ** 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised images (N, C, S, S) to scores (N, classes), no shares unless the head says so."""
+        """Normalised images (N, C, S, S) to scores (N, classes), float32 or bfloat16.
+
+        No shares unless the head says so.
+        """
         x = self.stem(x)
         for stage in self.stages:
             x = stage(x)

@@ -123,8 +123,8 @@ def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list
     console.print(f"budget   {config.budget}; smallest network of the space {low.parameters:,}")
     console.print(
         f"training {text.counted(recipe.epochs, 'epoch')}, batch {recipe.batch_size},"
-        f" {recipe.planned.name.replace('_', '-')} to {recipe.learning_rate:g}; sampler {config.sampler},"
-        f" pruner {config.pruner}, seed {config.seed}"
+        f" {recipe.planned.name.replace('_', '-')} to {recipe.learning_rate:g};"
+        f" sampler {config.sampler}, pruner {config.pruner}, seed {config.seed}"
     )
     for mistake in checks.of_recipe(recipe):
         console.print(f"warning  recipe: {mistake.reason}")

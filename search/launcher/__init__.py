@@ -1,1 +1,1 @@
-"""`search launch` behind its command: prepares a study, and runs and watches worker processes."""
+"""What `search launch` does behind its command: prepares a study, and runs and watches worker processes."""

@@ -71,7 +71,7 @@ def enqueue(
 ) -> int:
     """Puts those that can be made before everything else, unless the study has them; returns how many.
 
-    Raises StorageError, and Optuna's StorageInternalError, for a database out of reach.
+    Raises StorageError, and optuna.exceptions.StorageInternalError, for a database out of reach.
     """
     known = {row.fingerprint for row in candidates.candidates(engine, record.id)}
     fresh = [starter for starter in found if starter.answers and starter.fingerprint not in known]

@@ -77,7 +77,7 @@ class Launch:
         self.last: Snapshot | None = None
         self.spent: str | None = None
         self.device_seconds = 0.0
-        self.signalled = 0  # words that the workers were told: 1 drains, 2 ends
+        self.signalled = 0  # signals sent to the workers: 1 drains them, 2 cancels their trials
         self.worked = time.monotonic()  # when somebody was last seen at work
         self.pool = WorkerPool(
             slots,

@@ -1,4 +1,4 @@
-"""optuna-dashboard, served for this store. It has no login and accepts deletions: it stays on loopback.
+"""Serves optuna-dashboard for this store. It has no login and accepts deletions: it stays on loopback.
 
 It reads Optuna's tables, and writes what a user changes in the browser. Called by `search dashboard`. The
 database's URL is handed over inside this process, never by argv, where every user could read a password.

@@ -21,8 +21,8 @@ CREATE_ATTEMPTS = 8
 def open_storage(url: str) -> Iterator[PlainStorage]:
     """Optuna's tables in the same database, under the same time limits; made where they are not there.
 
-    Raises StorageError for what is no URL, and SQLAlchemy's DBAPIError or Optuna's StorageInternalError where
-    the database cannot be used.
+    Raises StorageError for what is no URL, and sqlalchemy.exc.DBAPIError or
+    optuna.exceptions.StorageInternalError where the database cannot be used.
     """
     storage = _created(url)
     try:

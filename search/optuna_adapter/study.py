@@ -56,7 +56,7 @@ def open_study(url: str, name: str, config: StudyConfig) -> Iterator[optuna.Stud
 def constrain(trial: Trial, verdict: Verdict) -> None:
     """Tells Optuna by how much a network exceeds the budget, if it does.
 
-    Raises Optuna's UpdateFinishedTrialError where the trial has ended, and what the storage does.
+    Raises optuna.exceptions.UpdateFinishedTrialError where the trial has ended, and what the storage does.
     """
     if not verdict.fits:
         for name, violation in verdict.violations.items():

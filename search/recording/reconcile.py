@@ -37,7 +37,8 @@ def tell_untrained(
 def tell_lost(study: optuna.Study, lost: Iterable[Candidate]) -> None:
     """Tells Optuna that these trials ended with their workers; that they are owed is in the ledger.
 
-    Raises Optuna's StorageInternalError where the database is away, as all that tells Optuna does here.
+    Raises optuna.exceptions.StorageInternalError where the database is away, as all that tells
+    Optuna does here.
     """
     for candidate in lost:
         _tell(study, candidate.number, TrialState.FAIL)

@@ -61,7 +61,7 @@ class StudyConfig(BaseModel):
 
     @classmethod
     def from_record(cls, settings: dict[str, Any]) -> Self:
-        """The configuration from the settings of a study's row; pydantic's ValidationError for others."""
+        """The configuration from the settings of a study's row; pydantic.ValidationError for others."""
         return cls.model_validate_json(json.dumps(settings))
 
     def document(self) -> dict[str, Any]:

@@ -209,7 +209,8 @@ def read(path: Path) -> Any:
 def verify(path: Path) -> tuple[Export, list[str]]:
     """Checks schema, count, budget, fingerprint and a forward pass, in this order.
 
-    Returns the document and one line for each check. Raises VerificationError that names the one that fails.
+    Returns the document and one line for each check. Raises VerificationError that names the one that fails,
+    UsageError where there is no file.
     """
     document = read(path)
     try:

@@ -9,7 +9,7 @@ from html import escape
 import plotly.graph_objects as go
 
 from search.study.config import StudyConfig
-from search.study.page import draw, html
+from search.study.page_parts import draw, html
 from search.study.statistics import wilson
 from search.study.text import counts, percent, summary
 from space import cost

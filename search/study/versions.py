@@ -12,5 +12,8 @@ OF_SEARCH = ("parsimony", "torch", "torchvision", "optuna", "numpy")
 
 
 def installed_versions(packages: Sequence[str] = OF_SEARCH) -> dict[str, str]:
-    """Python's version and that of each package. Raises PackageNotFoundError where one is not installed."""
+    """Python's version and that of each package.
+
+    Raises importlib.metadata.PackageNotFoundError where one is not installed.
+    """
     return {"python": platform.python_version()} | {name: version(name) for name in packages}

@@ -1,5 +1,5 @@
-"""`search confirm`: trains the best networks of a study to the end and ranks them by mean validation
-accuracy.
+"""Trains the best networks of a study to the end and ranks them by mean validation accuracy, for `search
+confirm`.
 
 Reads a study; starts one `search train` for each network (search/training/parallel.py) and reads the
 result.json that it leaves; writes confirm.json. The test images of the best are opened once for each seed,

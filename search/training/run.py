@@ -123,7 +123,8 @@ def _documents(job: TrainingJob) -> dict[str, Any]:
 def train(job: TrainingJob, seed: int, callbacks: JobCallbacks) -> LearningCurve:
     """One seed, from where its checkpoint is; at once where it is done.
 
-    Raises CheckpointError: the checkpoint is damaged, or of another training, and is left as it is.
+    Raises CheckpointError: the checkpoint is damaged, or of another training, and is left as it is;
+    UsageError for figures of a seed that cannot be read.
     """
     done = _done(job, seed)
     if done:

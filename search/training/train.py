@@ -1,4 +1,4 @@
-"""`search train`: from flags to a folder of weights, results and a page, and to rows of the store.
+"""Does what `search train` is for: from flags to a folder of weights, results and a page, and to rows.
 
 Resolves network, recipe and images, calls run.py, test_set.py and report.py, and stores one row for each
 seed. Called by search/commands/training.py. Everything that can be wrong is found before the first step;
@@ -61,8 +61,8 @@ class Flags:
 def train_network(flags: Flags) -> int:
     """Trains every seed, then opens the test set. Returns the exit code.
 
-    Raises what `make` raises, CheckpointError for a checkpoint of something else, and EnvironmentProblem
-    where the files are written but the store does not take the rows.
+    Raises what `make` raises, DataError and RecipeError among it; CheckpointError for a checkpoint of
+    something else, and EnvironmentProblem where the files are written but the store does not take the rows.
     """
     console = stderr_console()
     job = make(flags)

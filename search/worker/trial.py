@@ -61,7 +61,10 @@ def run(context: WorkerContext, claim: Claim) -> State:
 
 
 def propose_new(context: WorkerContext, claim: Claim) -> tuple[Trial, Candidate, Architecture]:
-    """Proposes and records until a network is within the budget and not trained yet. Raises as run() does."""
+    """Proposes and records until a network is within the budget and not trained yet.
+
+    Raises ExhaustedError where it does not come to that, else as run() does.
+    """
     repeats = 0
     for attempt in range(GIVE_UP_OVER_BUDGET):
         sampler = "random" if repeats >= WIDEN_AFTER else context.config.sampler

@@ -49,8 +49,9 @@ def unique_name() -> str:
 def main(options: WorkerOptions) -> int:
     """The command `search worker`: one study, or with `follow` whatever is launched until told to end.
 
-    Returns the exit code: WORK_DONE for a launcher, else that of the signal or 0. Raises as work() does,
-    StudyError for a study that is not there, and SystemExit(MADE_ROOM).
+    Returns the exit code: WORK_DONE for a launcher, else that of the signal or 0. Raises as work() does, a
+    ParsimonyError after failed trials among it, StudyError for a study that is not there, and
+    SystemExit(MADE_ROOM).
     """
     log.configure()
     shutdown = ShutdownRequest(options.grace_seconds, options.parent)

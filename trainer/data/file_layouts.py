@@ -35,7 +35,7 @@ class Layout:
     gzipped: bool = False
 
     @property
-    def told(self) -> str:
+    def asked_for(self) -> str:
         """What a person is asked for."""
         if self.archive:
             return f"{self.archive}, or the folder {self.folder} out of it,"
