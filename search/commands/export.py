@@ -79,9 +79,11 @@ def verify(file: Path, form: str) -> None:
 )
 def report(study: str | None, storage: str, out: Path) -> None:
     """Write a study as one HTML page to show around."""
+    from search.optuna_adapter import differing
     from search.study import export as study_export, report as study_report
 
     with reader.open_study(storage, study, whole=True) as view:
-        page = study_report.page(view.record, view.config, view.rows(), view.epochs())
+        differ = differing.count(view.engine, view.record.name)
+        page = study_report.page(view.record, view.config, view.rows(), view.epochs(), differ)
     study_export.write(page, out)
     click.echo(f"wrote {out}", err=True)

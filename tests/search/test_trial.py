@@ -72,19 +72,19 @@ def test_parameters_and_macs_are_there_from_the_moment_of_the_proposal(sqlite_ur
 
     with context_of(sqlite_url, FakeTraining(before=look), make_plan(), 1) as context:
         run_all(context)
-    assert seen == [["macs", "parameters"]]
+    assert seen == [["fingerprint", "macs", "parameters"]]
 
 
 def test_an_oversized_candidate_is_never_trained(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The guard does not trust the sampling: here it is told to propose something too large once."""
-    train, plan, real = FakeTraining(), make_plan(max_parameters=100_000), sampling.propose
+    train, plan, real = FakeTraining(), make_plan(max_parameters=100_000), sampling.proposal
     asked = iter([10_000_000])
 
     def too_large_once(space, budget, task, suggest):  # type: ignore[no-untyped-def]
         larger = next(asked, None)
         return real(space, replace(budget, max_parameters=larger) if larger else budget, task, suggest)
 
-    monkeypatch.setattr(sampling, "propose", too_large_once)
+    monkeypatch.setattr(sampling, "proposal", too_large_once)
     with context_of(sqlite_url, train, plan, 1) as context:
         context.study.enqueue_trial({"budget_share": 1.0})
         assert run_all(context) == [State.COMPLETED]
