@@ -38,7 +38,7 @@ class Effective:
 def effective(
     space: SearchSpace, budget: Budget, task: Task, drawn: Mapping[str, Any], made: Proposal
 ) -> Effective:
-    """What to store of a proposal that was made of these answers, in the order in which they are asked for."""
+    """What to store of a proposal that was made of these answers, in the order of the questions."""
     used = _used(made.architecture, budget)
     wanted, differs = _wanted(space, made, drawn)
     again = partial(proposal, space, budget, task)

@@ -1,9 +1,9 @@
 """Asks Optuna for the parameters of a network in one transaction, not in one for each of thirty parameters.
 
-Reads the study's trials once and writes one running trial. The sampler answers for a draft of it, in memory;
-once all is chosen the trial is stored at once, and no other worker ever sees half of it. The answers are
-those of study.ask(), which a test holds and which is asked where shortcuts are off. What is stored is not what
-was drawn but what was made of it, so that the sampler, importances and the dashboard learn from networks that
+Reads the study's trials once and writes one running trial. The sampler answers for a draft, in memory; once
+all is chosen the trial is stored at once, and no other worker ever sees half of it. The answers are those of
+study.ask(), which a test holds and which is asked where shortcuts are off. What is stored is not what was
+drawn but what was made of it, so that the sampler, importances and the dashboard learn from networks that
 were trained. Called by worker/trial.py.
 """
 
@@ -101,6 +101,7 @@ class GivenSuggestions(Suggestions):
         self.given = given
 
     def _choose(self, name: str, distribution: BaseDistribution) -> Any:
+        del distribution
         return self.given[name]
 
 
@@ -184,7 +185,7 @@ def ask(
 def _ask_optuna(
     study: optuna.Study, proposer: Proposer[Drawn], describe: Callable[[Drawn, Any], Mapping[str, Any]]
 ) -> tuple[Trial, Drawn]:
-    """The same by study.ask(), for all that a draft is not for; parameters are stored one by one at the end."""
+    """The same by study.ask(), where there is no draft; parameters are stored one by one at the end."""
     storage: Any = UnstoredParameters(study._storage)
     aside = optuna.Study(study.study_name, storage, sampler=study.sampler, pruner=study.pruner).ask()
     drawn = proposer.draw(aside)

@@ -59,8 +59,8 @@ def page(
     parts += ["<h2>Where every proposal went</h2>", f"<p>{escape(counts(tally))}</p>"]
     if differing:
         parts.append(
-            f"<p class=note>Of {differing} of {len(rows)} proposals Optuna holds a parameter that says something"
-            " else than the network is; their user attribute <code>differs</code> names it.</p>"
+            f"<p class=note>Of {differing} of {len(rows)} proposals Optuna holds a parameter that says"
+            " something else than the network is; their user attribute <code>differs</code> names it.</p>"
         )
     return html(escape(record.name), parts)
 

@@ -63,7 +63,7 @@ def check(space: SearchSpace, budget: Budget, task: Task, made: Proposal, found:
     assert effective(space, budget, task, found.answers, again) == found
 
 
-@settings(CALM, max_examples=examples(400))
+@settings(CALM, max_examples=examples(200))
 @given(
     spaces(), TASKS, st.integers(10**3, 10**7), st.none() | st.integers(10**4, 10**9), st.integers(0, 2**32)
 )
