@@ -70,7 +70,7 @@ def suggestions_of(
     outside = [f"budget_share: it uses {used:.4f} of the budget, not {told(space.budget_share)}"]
     if share is None:
         return outside
-    answers = Answers(_answers(space, shape) | {"budget_share": share}, {})
+    answers = Answers(answers_of(space, shape) | {"budget_share": share}, {})
     made = propose(space, budget, task, answers)
     if made.fingerprint != architecture.fingerprint:
         if used < space.budget_share.low:
@@ -89,7 +89,8 @@ def _other_task(architecture: Architecture, task: Task) -> Iterator[str]:
             yield f"{name}: {was}, where the data have {wanted}"
 
 
-def _answers(space: SearchSpace, shape: Skeleton) -> dict[str, Any]:
+def answers_of(space: SearchSpace, shape: Skeleton) -> dict[str, Any]:
+    """The answer to every question that a draw of this shape may ask, and to some that it does not."""
     own: dict[str, Any] = {
         "depth": len(shape.stages),
         "head_form": shape.form,

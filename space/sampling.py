@@ -38,10 +38,17 @@ class Suggest(Protocol):
 
 @dataclass(frozen=True)
 class Proposal:
-    """`shrunk`: the shape that was drawn exceeds the budget at its slimmest, and a smaller one was taken."""
+    """A network, the shape that was drawn for it, and the shape that was made: None where no shape fits and
+    the smallest network of the space was taken."""
 
     architecture: Architecture
-    shrunk: bool
+    drawn: Skeleton
+    made: Skeleton | None
+
+    @property
+    def shrunk(self) -> bool:
+        """Whether the drawn shape exceeds the budget at its slimmest, and a smaller one was taken."""
+        return self.made is not self.drawn
 
 
 def propose(space: SearchSpace, budget: Budget, task: Task, suggest: Suggest) -> Architecture:
@@ -55,13 +62,15 @@ def propose(space: SearchSpace, budget: Budget, task: Task, suggest: Suggest) ->
 def proposal(space: SearchSpace, budget: Budget, task: Task, suggest: Suggest) -> Proposal:
     """The same, with what had to be done to it. Raises NothingFitsError as `propose` does."""
     shape = draw(space, suggest)
-    share = ask(suggest, "budget_share", space.budget_share)
+    share = ask_share(space, suggest)
     architecture = widest(shape, space, budget, share, task) or widest(shape, space, budget, 1.0, task)
     if architecture is not None:
-        return Proposal(architecture, False)
-    made = (widest(each, space, budget, 1.0, task) for each in smaller(shape, space))
-    architecture = next(filter(None, made), None)
-    return Proposal(architecture or require_smallest(space, budget, task), True)
+        return Proposal(architecture, shape, shape)
+    for less in smaller(shape, space):
+        architecture = widest(less, space, budget, 1.0, task)
+        if architecture is not None:
+            return Proposal(architecture, shape, less)
+    return Proposal(require_smallest(space, budget, task), shape, None)
 
 
 def plain(space: SearchSpace, task: Task, suggest: Suggest) -> Architecture:
@@ -70,9 +79,24 @@ def plain(space: SearchSpace, task: Task, suggest: Suggest) -> Architecture:
     The width is asked for in channels on a log scale, whatever its grain, so that all proposals of a study
     share one parameter; the nearest width of the grid is taken.
     """
+    return plain_proposal(space, task, suggest).architecture
+
+
+def plain_proposal(space: SearchSpace, task: Task, suggest: Suggest) -> Proposal:
+    """The same, with its shape."""
     shape = draw(space, suggest)
-    asked = ask(suggest, "width", IntRange(low=space.width.low, high=space.width.high, log=True))
-    return realise(shape, space, nearest(space.width.grid(shape.round_to), asked), task)
+    base = nearest(space.width.grid(shape.round_to), ask_width(space, suggest))
+    return Proposal(realise(shape, space, base, task), shape, shape)
+
+
+def ask_share(space: SearchSpace, suggest: Suggest) -> float:
+    """The share of the budget to use, after all else was asked."""
+    return float(ask(suggest, "budget_share", space.budget_share))
+
+
+def ask_width(space: SearchSpace, suggest: Suggest) -> int:
+    """The first stage's width, where no budget gives it."""
+    return int(ask(suggest, "width", IntRange(low=space.width.low, high=space.width.high, log=True)))
 
 
 def nearest(grid: range, wanted: int) -> int:

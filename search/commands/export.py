@@ -80,10 +80,12 @@ def verify(file: Path, form: str) -> None:
 )
 def report(study: str | None, storage: str, out: Path) -> None:
     """Write a study as one HTML page to show around."""
+    from search.optuna_adapter import differing
     from search.study import report as study_report
     from space.files import write_whole
 
     with reader.open_study(storage, study, whole=True) as view:
-        page = study_report.page(view.record, view.config, view.rows(), view.epochs())
+        differ = differing.count(view.engine, view.record.name)
+        page = study_report.page(view.record, view.config, view.rows(), view.epochs(), differ)
     write_whole(page, out)
     click.echo(f"wrote {out}", err=True)

@@ -19,7 +19,7 @@ from search.launcher.prepare import Flags
 from search.machine import devices
 from search.machine.devices import Slot
 from search.machine.signals import Interrupts
-from search.optuna_adapter import study as optuna_study
+from search.optuna_adapter import differing, study as optuna_study
 from search.study import compute_limit, export as study_export, report as study_report, text
 from search.study.config import StudyConfig
 from search.study.console import stderr_console
@@ -31,6 +31,8 @@ from storage import candidates, database
 from storage.row_types import Candidate
 from storage.studies import Control, Study
 from trainer.recipe import checks
+
+SETTLED = 50  # proposals at random that are looked at for what no parameter can say; a quarter of a second
 
 
 def launch(
@@ -128,6 +130,12 @@ def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list
     )
     for mistake in checks.of_recipe(recipe):
         console.print(f"warning  recipe: {mistake.reason}")
+    if differ := config.expected_to_differ(SETTLED):
+        names = ", ".join(f"{name} ({count} of {SETTLED})" for name, count in differ.most_common())
+        console.print(
+            f"note     no choice of the space says what some networks are: {names} proposals will show Optuna"
+            " another value than was trained"
+        )
     console.print(f"slots    {', '.join(slots) or 'none here: workers elsewhere do the work'}")
     if flags.max_macs is None:
         images = data.train_images * recipe.epochs
@@ -203,6 +211,7 @@ def _leave(
     else:
         click.echo(f"keep it with `search export {record.name}`")
     if report:
-        rows = candidates.candidates(engine, record.id)
-        write_whole(study_report.page(record, config, rows, candidates.epochs(engine, record.id)), report)
+        rows, epochs = candidates.candidates(engine, record.id), candidates.epochs(engine, record.id)
+        differ = differing.count(engine, record.name)
+        write_whole(study_report.page(record, config, rows, epochs, differ), report)
         click.echo(f"wrote {report}: open it in a browser")

@@ -1,14 +1,15 @@
 """Asks Optuna for the parameters of a network in one transaction, not in one for each of thirty parameters.
 
-Reads the study's trials once and writes one running trial. The sampler answers for a draft of it, in memory;
-once all is chosen the trial is stored at once, and no other worker ever sees half of it. The answers are
-those of study.ask(), which a test holds and which is asked where shortcuts are off. Called by
-worker/trial.py.
+Reads the study's trials once and writes one running trial. The sampler answers for a draft, in memory; once
+all is chosen the trial is stored at once, and no other worker ever sees half of it. The answers are those of
+study.ask(), which a test holds and which is asked where shortcuts are off. What is stored is not what was
+drawn but what was made of it, so that the sampler, importances and the dashboard learn from networks that
+were trained. Called by worker/trial.py.
 """
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import optuna
 from optuna.distributions import (
@@ -20,11 +21,14 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from search.optuna_adapter import shortcuts
+from search.optuna_adapter.differing import DIFFERS
 from space.sampling import Suggest
 from storage.row_types import Candidate, State
 
 Drawn = TypeVar("Drawn")
 
+
+REMEMBERED = ("fingerprint", DIFFERS)  # user attributes that a trial which is begun again has of the first
 
 DRAFT = -1  # number and id of a trial that is not stored yet
 
@@ -62,17 +66,11 @@ class CachedTrials:
             self._storage.set_trial_system_attr(trial_id, key, value)
 
 
-class PendingTrial:
-    """A trial whose parameters are being chosen, after these trials; suggests as optuna.Trial does."""
+class Suggestions:
+    """Parameters as they are asked for, and their ranges; suggests as optuna.Trial does."""
 
-    def __init__(self, study: optuna.Study, trials: list[FrozenTrial]) -> None:
-        aside: Any = CachedTrials(study._storage, study._study_id, trials)
-        self.study = optuna.Study(study.study_name, aside, sampler=study.sampler)
-        self.kept = study
+    def __init__(self) -> None:
         self.trial = _empty()
-        study.sampler.before_trial(self.study, self.trial)
-        self.space = study.sampler.infer_relative_search_space(self.study, self.trial)
-        self.relative = study.sampler.sample_relative(self.study, self.trial, self.space)
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         return int(self._suggest(name, IntDistribution(low, high, log, step)))
@@ -92,6 +90,34 @@ class PendingTrial:
         return self.trial.params[name]
 
     def _choose(self, name: str, distribution: BaseDistribution) -> Any:
+        raise NotImplementedError
+
+
+class GivenSuggestions(Suggestions):
+    """Suggests what is given."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.given = given
+
+    def _choose(self, name: str, distribution: BaseDistribution) -> Any:
+        del distribution
+        return self.given[name]
+
+
+class PendingTrial(Suggestions):
+    """A trial whose parameters are being chosen, after these trials."""
+
+    def __init__(self, study: optuna.Study, trials: list[FrozenTrial]) -> None:
+        super().__init__()
+        aside: Any = CachedTrials(study._storage, study._study_id, trials)
+        self.study = optuna.Study(study.study_name, aside, sampler=study.sampler)
+        self.kept = study
+        study.sampler.before_trial(self.study, self.trial)
+        self.space = study.sampler.infer_relative_search_space(self.study, self.trial)
+        self.relative = study.sampler.sample_relative(self.study, self.trial, self.space)
+
+    def _choose(self, name: str, distribution: BaseDistribution) -> Any:
         if name in self.relative:
             value = self.relative[name]
             if distribution._contains(distribution.to_internal_repr(value)):
@@ -100,36 +126,89 @@ class PendingTrial:
             return distribution.to_external_repr(_only(distribution))
         return self.study.sampler.sample_independent(self.study, self.trial, name, distribution)
 
-    def keep(self, attributes: Mapping[str, Any]) -> Trial:
-        """Stores it, running, with these user attributes, and returns the trial that it is now."""
-        template = _empty()
-        template.params, template.distributions = self.trial.params, self.trial.distributions
+    def keep(self, attributes: Mapping[str, Any], settled: Suggestions | None = None) -> Trial:
+        """Stores it, running, with these user attributes, and returns the trial that it is now. Its
+        parameters are those of `settled`, else those that were chosen."""
+        template, chosen = _empty(), (settled or self).trial
+        template.params, template.distributions = chosen.params, chosen.distributions
         template.user_attrs = dict(attributes)
         storage, study_id = self.kept._storage, self.kept._study_id
         return Trial(self.kept, storage.create_new_trial(study_id, template_trial=template))
 
 
+class UnstoredParameters:
+    """A storage that is written through, but for parameters: optuna.Trial remembers them itself."""
+
+    def __init__(self, storage: Any) -> None:
+        self._storage = storage
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def set_trial_param(self, *_: Any) -> None:
+        """A stored parameter could not be changed any more."""
+
+
+class Proposer(Protocol[Drawn]):
+    """What is proposed, by parameters of Optuna; search/study/config.py is one. All raise what they like."""
+
+    def draw(self, suggest: Suggest) -> Drawn:
+        """Asks for the parameters, and makes something of them."""
+
+    def settle(self, parameters: Mapping[str, Any], drawn: Drawn) -> tuple[Mapping[str, Any], Any]:
+        """The parameters to store for what was made of these, and what is still to be said of them."""
+
+    def ask(self, suggest: Suggest) -> None:
+        """Asks for the parameters and makes nothing."""
+
+
 def ask(
-    study: optuna.Study, draw: Callable[[Suggest], Drawn], describe: Callable[[Drawn], Mapping[str, Any]]
+    study: optuna.Study, proposer: Proposer[Drawn], describe: Callable[[Drawn, Any], Mapping[str, Any]]
 ) -> tuple[Trial, Drawn]:
     """The next trial, with all of its parameters, and what they mean: one that is queued, else what the
     sampler chooses.
 
-    draw(suggest) asks for the parameters, and describe(drawn) returns the attributes of the trial. Raises
-    what they and the storage do; ValueError where a categorical parameter has other choices than in the
-    study.
+    Parameters are stored as the proposer settles them. describe(drawn, said) returns the attributes of the
+    trial, of what was drawn and what the proposer says of it. Raises what they and the storage do; ValueError
+    where a categorical parameter has other choices than in the study.
     """
     trials = study.get_trials(deepcopy=False)
     waiting = any(trial.state == TrialState.WAITING for trial in trials)  # its parameters are fixed
     if waiting or not can_draft(study):
-        trial = study.ask()
-        drawn = draw(trial)
-        for name, value in describe(drawn).items():
-            trial.set_user_attr(name, value)
-        return trial, drawn
+        return _ask_optuna(study, proposer, describe)
     draft = PendingTrial(study, trials)
-    drawn = draw(draft)
-    return draft.keep(describe(drawn)), drawn
+    drawn = proposer.draw(draft)
+    settled, said = _settled(proposer, draft.trial.params, drawn)
+    return draft.keep(describe(drawn, said), settled), drawn
+
+
+def _ask_optuna(
+    study: optuna.Study, proposer: Proposer[Drawn], describe: Callable[[Drawn, Any], Mapping[str, Any]]
+) -> tuple[Trial, Drawn]:
+    """The same by study.ask(), where there is no draft; parameters are stored one by one at the end."""
+    storage: Any = UnstoredParameters(study._storage)
+    aside = optuna.Study(study.study_name, storage, sampler=study.sampler, pruner=study.pruner).ask()
+    drawn = proposer.draw(aside)
+    settled, said = _settled(proposer, aside.params, drawn)
+    for name, value in settled.trial.params.items():
+        distribution = settled.trial.distributions[name]
+        study._storage.set_trial_param(
+            aside._trial_id, name, distribution.to_internal_repr(value), distribution
+        )
+    trial = Trial(study, aside._trial_id)
+    for name, value in describe(drawn, said).items():
+        trial.set_user_attr(name, value)
+    return trial, drawn
+
+
+def _settled(
+    proposer: Proposer[Drawn], parameters: Mapping[str, Any], drawn: Drawn
+) -> tuple[Suggestions, Any]:
+    """The parameters to store, with their ranges."""
+    answers, said = proposer.settle(parameters, drawn)
+    settled = GivenSuggestions(answers)
+    proposer.ask(settled)
+    return settled, said
 
 
 def can_draft(study: optuna.Study) -> bool:
@@ -172,6 +251,7 @@ def ask_again(study: optuna.Study, broken: Candidate) -> Trial:
         params=dead.params,
         distributions=dead.distributions,
         user_attrs={
+            **{name: dead.user_attrs[name] for name in REMEMBERED if name in dead.user_attrs},
             "parameters": broken.parameters,
             "macs": broken.macs,
             "retry_of": broken.number,

@@ -6,6 +6,8 @@ sampler.
 """
 
 import json
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -13,11 +15,12 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from search import settings
-from space import sampling
+from space import effective, sampling
 from space.architecture import Architecture
 from space.budget import Budget
 from space.errors import DataError, StudyError
-from space.sampling import Suggest
+from space.random_suggest import RandomSuggest
+from space.sampling import Proposal, Suggest
 from space.space import SearchSpace, Task
 from trainer.data.dataset import Dataset, Split, load, split
 from trainer.recipe.document import Recipe
@@ -73,9 +76,45 @@ class StudyConfig(BaseModel):
 
         Raises NothingFitsError where no width fits.
         """
+        return self.draw(suggest).architecture
+
+    def draw(self, suggest: Suggest) -> Proposal:
+        """The same, with what had to be done to it."""
         if self.sampling == "reject":
-            return sampling.plain(self.space, self.task, suggest)
-        return sampling.propose(self.space, self.budget, self.task, suggest)
+            return sampling.plain_proposal(self.space, self.task, suggest)
+        return sampling.proposal(self.space, self.budget, self.task, suggest)
+
+    def settle(
+        self, parameters: Mapping[str, Any], drawn: Proposal
+    ) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+        """The parameters that say what the network is which was made of these, and the names of those that
+        still say something else: space/effective.py."""
+        if self.sampling == "reject":
+            found = effective.plain_effective(self.space, self.task, parameters, drawn)
+        else:
+            found = effective.effective(self.space, self.budget, self.task, parameters, drawn)
+        return found.answers, found.differs
+
+    def expected_to_differ(self, draws: int) -> Counter[str]:
+        """Of so many proposals at random, how many are stored with a parameter that says something else than
+        the network is, by the parameter's name; empty in most spaces.
+
+        Raises NothingFitsError where nothing fits the budget.
+        """
+        dice, found = RandomSuggest(self.seed), Counter[str]()
+        for _ in range(draws):
+            dice.clear()
+            drawn = self.draw(dice)
+            found.update(self.settle(dice.answers, drawn)[1])
+        return found
+
+    def ask(self, suggest: Suggest) -> None:
+        """Asks all questions that `draw` asks, and makes no network."""
+        sampling.draw(self.space, suggest)
+        if self.sampling == "reject":
+            sampling.ask_width(self.space, suggest)
+        else:
+            sampling.ask_share(self.space, suggest)
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,13 @@ COLOURS = {State.COMPLETED: "#2563eb", State.PRUNED: "#9ca3af"}
 
 
 def page(
-    record: Study, config: StudyConfig, rows: Sequence[Candidate], epochs: Mapping[int, list[Epoch]]
+    record: Study,
+    config: StudyConfig,
+    rows: Sequence[Candidate],
+    epochs: Mapping[int, list[Epoch]],
+    differing: int = 0,
 ) -> str:
-    """The page as text."""
+    """The page as text. `differing`: trials of which Optuna holds a parameter that is not the network's."""
     tally = {state: sum(row.state == state for row in rows) for state in State}
     trained = [row for row in rows if row.state in TRAINED and row.accuracy is not None]
     leaders = sorted(
@@ -53,6 +57,11 @@ def page(
     else:
         parts.append("<p>No network was trained to the end yet.</p>")
     parts += ["<h2>Where every proposal went</h2>", f"<p>{escape(counts(tally))}</p>"]
+    if differing:
+        parts.append(
+            f"<p class=note>Of {differing} of {len(rows)} proposals Optuna holds a parameter that says"
+            " something else than the network is; their user attribute <code>differs</code> names it.</p>"
+        )
     return html(escape(record.name), parts)
 
 

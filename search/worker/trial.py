@@ -13,11 +13,13 @@ from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.trial import Trial
 
 from search.optuna_adapter import ask as optuna_ask, sampler as samplers, study as optuna_study
+from search.optuna_adapter.differing import DIFFERS
 from search.optuna_adapter.weights import weigh
 from search.recording import reconcile as reconciling
 from search.recording.outage import OUT_OF_REACH
@@ -28,7 +30,7 @@ from space import cost
 from space.architecture import Architecture
 from space.budget import judge
 from space.errors import DivergedError, ExhaustedError, LeaseLostError
-from space.sampling import prior
+from space.sampling import Proposal as Drawn, prior
 from storage import candidates
 from storage.leases import Claim
 from storage.row_types import Candidate, Proposal, State
@@ -94,13 +96,17 @@ def propose(context: WorkerContext) -> tuple[Trial, Architecture]:
     if broken:
         trial = optuna_ask.ask_again(context.study, broken)
         return trial, context.config.propose(trial)
-    return optuna_ask.ask(context.study, context.config.propose, describe)
+    trial, drawn = optuna_ask.ask(context.study, context.config, describe)
+    return trial, drawn.architecture
 
 
-def describe(architecture: Architecture) -> dict[str, int]:
-    """What everyone who reads the study with Optuna alone should see of a network."""
-    spent = cost.total(architecture)
-    return {"parameters": spent.parameters, "macs": spent.macs}
+def describe(drawn: Drawn, differs: tuple[str, ...]) -> dict[str, Any]:
+    """What everyone who reads the study with Optuna alone should see of a network; with the names of stored
+    parameters that say something else than it is, where there are any."""
+    network = drawn.architecture
+    spent = cost.total(network)
+    said = {"parameters": spent.parameters, "macs": spent.macs, "fingerprint": network.fingerprint}
+    return said | ({DIFFERS: list(differs)} if differs else {})
 
 
 def record(context: WorkerContext, claim: Claim, trial: Trial, architecture: Architecture) -> Candidate:

@@ -9,20 +9,24 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import FixedTrial, TrialState
 from sqlalchemy import Engine, text
 from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search.machine.device_lock import DeviceLock
-from search.optuna_adapter import study as optuna_study
+from search.optuna_adapter import differing, study as optuna_study
 from search.recording import reconcile as reconciling
+from search.study import report
 from search.study.config import StudyConfig
 from search.worker import trial as worker_trial
 from search.worker.context import WorkerContext
 from space import sampling, space as spaces
 from space.architecture import Architecture
+from space.budget import Budget
 from space.errors import DivergedError, ExhaustedError, LeaseLostError
-from storage import candidates, invariants, leases
+from space.random_suggest import RandomSuggest
+from space.space import Task
+from storage import candidates, invariants, leases, studies
 from storage.leases import Claim, NoClaim
 from storage.row_types import TRAINED, State
 from trainer.outcome import EpochReport, Outcome
@@ -72,19 +76,19 @@ def test_parameters_and_macs_are_there_from_the_moment_of_the_proposal(sqlite_ur
 
     with context_of(sqlite_url, FakeTraining(before=look), make_config(), 1) as context:
         run_all(context)
-    assert seen == [["macs", "parameters"]]
+    assert seen == [["fingerprint", "macs", "parameters"]]
 
 
 def test_an_oversized_candidate_is_never_trained(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The guard does not trust the sampling: here it is told to propose something too large once."""
-    train, config, real = FakeTraining(), make_config(max_parameters=100_000), sampling.propose
+    train, config, real = FakeTraining(), make_config(max_parameters=100_000), sampling.proposal
     asked = iter([10_000_000])
 
     def too_large_once(space, budget, task, suggest):  # type: ignore[no-untyped-def]
         larger = next(asked, None)
         return real(space, replace(budget, max_parameters=larger) if larger else budget, task, suggest)
 
-    monkeypatch.setattr(sampling, "propose", too_large_once)
+    monkeypatch.setattr(sampling, "proposal", too_large_once)
     with context_of(sqlite_url, train, config, 1) as context:
         context.study.enqueue_trial({"budget_share": 1.0})
         assert run_all(context) == [State.COMPLETED]
@@ -122,6 +126,88 @@ def test_a_repeated_network_is_answered_from_the_ledger(sqlite_url: str) -> None
             assert row.repeat_of is not None
             assert trials[row.number].value == trials[row.repeat_of].value
             assert trials[row.number].user_attrs["repeat_of"] == row.repeat_of
+
+
+DIGITS = Task(channels=1, image_size=8, classes=10)
+
+
+def digits(**changes: Any) -> StudyConfig:
+    """The README's own search: most of its draws have a kernel that is larger than a map."""
+    update = {"task": DIGITS, "budget": Budget(5_000_000, 4_000_000), **changes}
+    return make_config(sampler="tpe").model_copy(update=update)
+
+
+def assert_stored_as_trained(context: WorkerContext) -> None:
+    """The parameters of every trial make the network in the ledger, and settled again stay as they are."""
+    rows = candidates.candidates(context.engine, context.study_id)
+    trials = context.study.get_trials(deepcopy=False)
+    assert len(rows) == len(trials)
+    for row, trial in zip(rows, trials, strict=True):
+        fixed = FixedTrial(trial.params)
+        drawn = context.config.draw(fixed)
+        assert drawn.architecture.fingerprint == row.fingerprint == trial.user_attrs["fingerprint"]
+        assert fixed.distributions == trial.distributions
+        assert context.config.settle(trial.params, drawn) == (trial.params, ())
+        assert "differs" not in trial.user_attrs
+        for i, stage in enumerate(Architecture.parse(row.architecture).stages, start=1):
+            assert trial.params.get(f"kernel_{i}", trial.params.get("kernel")) == stage.kernel
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["shortcuts", "plain-optuna"])
+def test_what_is_stored_is_what_was_trained(
+    plain: bool, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the sampler's random start, of two enqueued trials too: one whole, one that says little."""
+    if plain:
+        monkeypatch.setenv("SEARCH_PLAIN_OPTUNA", "1")
+    config = digits()
+    with context_of(database_url, FakeTraining(), config, 16) as context:
+        dice = RandomSuggest(3)
+        config.propose(dice)
+        context.study.enqueue_trial(dice.answers | {"same_kernel": True, "kernel": 7})
+        context.study.enqueue_trial({"same_kernel": True, "kernel": 5})
+        run_all(context)
+        assert_stored_as_trained(context)
+        assert differing.count(context.engine, "bench") == 0
+
+
+def test_a_trial_that_is_begun_again_is_stored_as_it_was(sqlite_url: str) -> None:
+    with context_of(sqlite_url, FakeTraining(), digits(), 3) as context:
+        claim = take(context)
+        trial, _, _ = worker_trial.propose_new(context, claim)
+        reconciling.tell_lost(context.study, leases.evict(context.engine, context.study_id, "one"))
+        run_all(context)
+        first, again = context.study.get_trials(deepcopy=False)[:2]
+        assert again.user_attrs["retry_of"] == first.number == trial.number
+        assert (again.params, again.distributions) == (first.params, first.distributions)
+        assert again.user_attrs["fingerprint"] == first.user_attrs["fingerprint"]
+
+
+def test_a_plain_draw_is_stored_with_the_width_that_it_got(sqlite_url: str) -> None:
+    with context_of(sqlite_url, FakeTraining(), digits(sampling="reject"), 4) as context:
+        run_all(context)
+        assert_stored_as_trained(context)
+        rows = candidates.candidates(context.engine, context.study_id)
+        widths = [Architecture.parse(row.architecture).stages[0].width for row in rows]
+        assert [trial.params["width"] for trial in context.study.get_trials(deepcopy=False)] == widths
+
+
+def test_what_no_parameter_can_say_is_an_attribute_and_counted(sqlite_url: str) -> None:
+    space = spaces.parse({"depth": [3], "stage": {"kernel": [3, 5]}, "same": {"kernel": [True]}})
+    config = digits(space=space)
+    assert set(config.expected_to_differ(20)) == {"kernel"}
+    with context_of(sqlite_url, FakeTraining(), config, 4) as context:
+        context.study.enqueue_trial({"kernel": 5})
+        run_all(context)
+        trials = context.study.get_trials(deepcopy=False)
+        assert trials[0].user_attrs["differs"] == ["kernel"]
+        for trial in trials:
+            assert trial.user_attrs.get("differs", []) == ["kernel"] * (trial.params["kernel"] == 5)
+        count = differing.count(context.engine, "bench")
+        assert count == sum("differs" in trial.user_attrs for trial in trials) >= 1
+        record, rows = studies.find(context.engine, "bench"), candidates.candidates(context.engine, 1)
+        assert f"Of {count} of {len(rows)} proposals" in report.page(record, config, rows, {}, count)
+        assert "something else" not in report.page(record, config, rows, {})
 
 
 def test_plain_sampling_prunes_what_exceeds_and_reaches_its_number(sqlite_url: str) -> None:
