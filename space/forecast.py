@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from itertools import product
 from math import sqrt
 
-from space import cost, counting, lift
+from space import branches, cost, counting, lift
 from space.architecture import Architecture
+from space.blocks import Growth
 from space.budget import Budget
 from space.cost import Cost
 from space.domains import maximum, minimum
 from space.errors import SpaceError
 from space.random_suggest import RandomSuggest
 from space.sampling import plain, propose
-from space.skeleton import Skeleton, StageSkeleton, realise
+from space.skeleton import BranchSkeleton, Skeleton, StageSkeleton, realise
 from space.smallest import require_smallest
 from space.space import SearchSpace, Task
 
@@ -141,19 +142,29 @@ def _spread(macs: list[int]) -> Spread | None:
 
 def largest(space: SearchSpace, task: Task) -> Architecture:
     """The network of most parameters among the space's extremes: every knob at its dearest, those that may
-    work either way (depth, grain, form, pool, gate) tried each way."""
+    work either way (depth, grain, form, pool, gate, kind and groups of blocks, growth) tried each way."""
     depths = sorted({int(minimum(space.depth)), int(maximum(space.depth))})
     ends = (set(space.width.round_to), set(space.head.form), set(space.block.squeeze_excitation))
     windows = set(space.pool.window), set(space.block.preactivation)
-    made = (
-        realise(_dearest(space, *chosen), space, space.width.grid(chosen[1])[-1], task)
-        for chosen in product(depths, *ends, *windows)
+    growths: tuple[Growth, ...] = ("step", "linear")
+    shapes = dict.fromkeys(
+        _dearest(space, *chosen)
+        for chosen in product(depths, *ends, *windows, branches.dearest(space.block), growths)
     )
+    made = (realise(shape, space, space.width.grid(shape.round_to)[-1], task) for shape in shapes)
     return max(made, key=cost.total)
 
 
 def _dearest(
-    space: SearchSpace, depth: int, grain: int, form: str, gate: str, window: int, preactivation: bool
+    space: SearchSpace,
+    depth: int,
+    grain: int,
+    form: str,
+    gate: str,
+    window: int,
+    preactivation: bool,
+    branch: BranchSkeleton,
+    growth: Growth,
 ) -> Skeleton:
     stages = tuple(
         StageSkeleton(
@@ -162,6 +173,7 @@ def _dearest(
             shortcut_kernel=max(knobs.shortcut_kernel),
             width_ratio=maximum(knobs.width_ratio) if i > 1 else 1.0,
             stride=min(knobs.stride),
+            growth=branches.growth(knobs, growth),
         )
         for i, knobs in ((i, space.knobs(i)) for i in range(1, depth + 1))
     )
@@ -178,7 +190,8 @@ def _dearest(
         form=form,  # type: ignore[arg-type]
         hidden=int(maximum(space.head.hidden)),
         dropout=minimum(space.head.dropout),
-        convolutions=max(space.block.convolutions),
+        branch=branch,
+        shortcut=branches.dearest_shortcut(space.block),
         block_dropout=minimum(space.block.dropout),
         activation=space.block.activation[0],
         squeeze_excitation=gate,  # type: ignore[arg-type]
