@@ -45,7 +45,7 @@ def traits(space: SearchSpace, budget: Budget, task: Task, draws: int, seed: int
     shares = {name: _share([holds(network) for network in networks]) for name, holds in KINDS.items()}
     shares["in the upper half of the budget"] = _share([share > 0.5 for share in used])
     family = [_is_plain_family(n) and share >= NEARLY_FULL for n, share in zip(networks, used, strict=True)]
-    shares["three halving 3x3 stages, over 70% of it"] = _share(family)
+    shares["three halving 3x3 stages of basic blocks, over 70% of it"] = _share(family)
     shares["shrunk to fit"] = _share([each.shrunk for each in found])
     return Traits(
         draws=draws,
