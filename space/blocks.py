@@ -43,6 +43,7 @@ THREE = 3  # convolutions of a bottleneck and of an inverted block
 EXPANSION = {"basic": 1, "bottleneck": 4, "inverted": 6}  # of the two papers, where a document says none
 BlockKind = Literal["basic", "bottleneck", "inverted"]
 ShortcutKind = Literal["projection", "padding", "identity"]
+Growth = Literal["step", "linear"]
 
 
 def _odd(kernel: int) -> int:
@@ -55,6 +56,8 @@ Kernel = Annotated[int, Field(ge=1, le=63), AfterValidator(_odd)]
 Width = Annotated[int, Field(ge=1, le=65_536)]
 Stride = Annotated[int, Field(ge=1, le=8)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
+Expansion = Annotated[int, Field(ge=LEAST_EXPANSION, le=MOST_EXPANSION)]
+Groups = Annotated[int, Field(ge=1, le=1_024)]
 
 
 class SqueezeExcitation(Document):
@@ -83,7 +86,7 @@ class Stage(Document):
     kernel: Kernel = 3
     stride: Stride = 1
     shortcut_kernel: Kernel = 1
-    growth: Literal["step", "linear"] = "step"
+    growth: Growth = "step"
 
     def __str__(self) -> str:
         """Blocks, width and kernel, for tables: 3x64/k3, or 3x..64/k3 where every block grows."""
@@ -129,8 +132,8 @@ class Block(Document):
 
     kind: BlockKind = "basic"
     convolutions: int = Field(2, ge=1, le=8)
-    expansion: int | None = Field(None, ge=LEAST_EXPANSION, le=MOST_EXPANSION)
-    groups: int = Field(1, ge=1, le=1_024)
+    expansion: Expansion | None = None
+    groups: Groups = 1
     preactivation: bool = False
     residual: bool = True
     shortcut: ShortcutKind = "projection"

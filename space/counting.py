@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Iterator
 from math import prod
 
+from space import branches
 from space.architecture import MaxPool, map_after
-from space.domains import Domain, FloatRange, IntRange, maximum, minimum
+from space.domains import Domain, FloatRange, IntRange, holds, maximum, minimum
 from space.same import SHARED, sharing
 from space.skeleton import clamped, pooled, rounded
 from space.space import SearchSpace, StageKnobs, Task
@@ -23,14 +24,15 @@ CELLS = 8_192  # of a grid of widths, for all grains together; a finer grid is c
 
 def networks(space: SearchSpace, task: Task) -> int:
     """The number of documents that `realise` can give; networks that differ in no more than an unused
-    field (the kernel of a shortcut that is an identity) count as two."""
+    field (the kernel of a shortcut that is an identity, the growth of a stage that keeps the width) count as
+    two."""
     grains = sorted(set(space.width.round_to))
     chains = [_widths(space, grain, CELLS // len(grains)) for grain in grains]
-    shapes = _shapes(space, task)
+    shortcuts = [_shapes(space, task, kind == "projection") for kind in set(space.block.shortcut)]
     deepest, depths = int(maximum(space.depth)), set(values(space.depth) or ())
     total = 0
     for depth in range(1, deepest + 1):
-        widths, ways = sum(next(chain) for chain in chains), next(shapes)
+        widths, ways = (sum(next(each) for each in many) for many in (chains, shortcuts))
         total += widths * ways if depth in depths else 0
     return total * _common(space)
 
@@ -58,14 +60,15 @@ def _common(space: SearchSpace) -> int:
     """What is chosen once for a network and bears on no other choice."""
     block, head = space.block, space.head
     forms = sum(size(head.hidden) if form == "hidden" else 1 for form in set(head.form))
-    count = forms * size(head.dropout) * size(block.dropout)
-    for choices in (block.convolutions, block.activation, block.squeeze_excitation, block.preactivation):
+    count = forms * size(head.dropout) * size(block.dropout) * branches.count(block)
+    for choices in (block.activation, block.squeeze_excitation, block.preactivation):
         count *= len(set(choices))
     return count
 
 
-def _shapes(space: SearchSpace, task: Task) -> Iterator[int]:
-    """Ways to choose stem, blocks, kernels, strides and pool, for 1, 2, ... stages."""
+def _shapes(space: SearchSpace, task: Task, projects: bool) -> Iterator[int]:
+    """Ways to choose stem, blocks, kernels, strides and pool, for 1, 2, ... stages. Kernels of shortcuts are
+    chosen where these are projections."""
     ways = Counter[int]()  # by the size of the map so far
     kernels = len({clamped(k, space.stem.kernel, task.image_size) for k in space.stem.kernel})
     for stride in set(space.stem.stride):
@@ -73,7 +76,8 @@ def _shapes(space: SearchSpace, task: Task) -> Iterator[int]:
             after = map_after(task.image_size, stride)
             ways[MaxPool().map_after(after) if pool else after] += kernels
     for i in range(1, int(maximum(space.depth)) + 1):
-        ways = _after(ways, space.knobs(i), _bound(space, i))
+        bound = _bound(space, i) | (set() if projects else {"shortcut_kernel"})
+        ways = _after(ways, space.knobs(i), bound)
         yield sum(count * _pools(space, side) for side, count in ways.items())
 
 
@@ -93,9 +97,21 @@ def _after(ways: Counter[int], knobs: StageKnobs, bound: set[str]) -> Counter[in
             after = map_after(side, stride)
             kernels = {clamped(k, knobs.kernel, after) for k in knobs.kernel}
             shortcuts = {clamped(k, knobs.shortcut_kernel, after) for k in knobs.shortcut_kernel}
-            free = {"blocks": size(knobs.blocks), "kernel": len(kernels), "shortcut_kernel": len(shortcuts)}
-            new[after] += count * prod(number for name, number in free.items() if name not in bound)
+            free = {"kernel": len(kernels), "shortcut_kernel": len(shortcuts)}
+            new[after] += (
+                count
+                * _runs(knobs, bound)
+                * prod(number for name, number in free.items() if name not in bound)
+            )
     return new
+
+
+def _runs(knobs: StageKnobs, bound: set[str]) -> int:
+    """Ways to choose the number of blocks and how they grow, which one block alone does in one way."""
+    blocks = 1 if "blocks" in bound else size(knobs.blocks)
+    growths = 1 if "growth" in bound else len(set(knobs.growth))
+    single = "blocks" not in bound and holds(knobs.blocks, 1)
+    return blocks * growths - (growths - 1 if single else 0)
 
 
 def _pools(space: SearchSpace, side: int) -> int:

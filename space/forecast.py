@@ -6,21 +6,23 @@ them. It trains nothing and knows no sampler; seconds are not its business.
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import sqrt
+from typing import get_args
 
-from space import cost, counting, lift
+from space import branches, cost, counting, lift
 from space.architecture import Architecture
+from space.blocks import Growth
 from space.budget import Budget
 from space.cost import Cost
 from space.domains import maximum, minimum
 from space.errors import SpaceError
 from space.random_suggest import RandomSuggest
 from space.sampling import plain, propose
-from space.skeleton import Skeleton, StageSkeleton, realise
+from space.skeleton import BranchSkeleton, Gate, Skeleton, StageSkeleton, realise
 from space.smallest import require_smallest
-from space.space import SearchSpace, Task
+from space.space import Form, SearchSpace, Task
 
 DRAWS = 4_000  # of a space of five stages or so, in about a second; of fewer the more stages there are
 PROPOSALS = 150  # a fifth of it where few draws fit: shrinking a shape takes ten times as long
@@ -141,19 +143,35 @@ def _spread(macs: list[int]) -> Spread | None:
 
 def largest(space: SearchSpace, task: Task) -> Architecture:
     """The network of most parameters among the space's extremes: every knob at its dearest, those that may
-    work either way (depth, grain, form, pool, gate) tried each way."""
-    depths = sorted({int(minimum(space.depth)), int(maximum(space.depth))})
-    ends = (set(space.width.round_to), set(space.head.form), set(space.block.squeeze_excitation))
-    windows = set(space.pool.window), set(space.block.preactivation)
-    made = (
-        realise(_dearest(space, *chosen), space, space.width.grid(chosen[1])[-1], task)
-        for chosen in product(depths, *ends, *windows)
-    )
-    return max(made, key=cost.total)
+    work either way (depth, grain, form, pool, gate, kind and groups of blocks, growth) tried each way."""
+    depths = {int(minimum(space.depth)), int(maximum(space.depth))}
+    growths: tuple[Growth, ...] = get_args(Growth)
+    ends = [*product(set(space.head.form), set(space.pool.window))]
+    bodies = [*product(set(space.block.squeeze_excitation), set(space.block.preactivation),
+                       branches.dearest(space.block), growths)]  # fmt: skip
+
+    def spent(shape: Skeleton) -> Cost:
+        return cost.total(realise(shape, space, space.width.grid(shape.round_to)[-1], task))
+
+    found = list[Skeleton]()
+    for depth, grain in product(sorted(depths), sorted(set(space.width.round_to))):
+        shapes = dict.fromkeys(_dearest(space, depth, grain, *ends[0], *body) for body in bodies)
+        body = max(shapes, key=spent)  # it costs the same before any head
+        found += [replace(body, form=form, pool_window=window) for form, window in ends]
+    shape = max(found, key=spent)
+    return realise(shape, space, space.width.grid(shape.round_to)[-1], task)
 
 
 def _dearest(
-    space: SearchSpace, depth: int, grain: int, form: str, gate: str, window: int, preactivation: bool
+    space: SearchSpace,
+    depth: int,
+    grain: int,
+    form: Form,
+    window: int,
+    gate: Gate,
+    preactivation: bool,
+    branch: BranchSkeleton,
+    growth: Growth,
 ) -> Skeleton:
     stages = tuple(
         StageSkeleton(
@@ -162,6 +180,7 @@ def _dearest(
             shortcut_kernel=max(knobs.shortcut_kernel),
             width_ratio=maximum(knobs.width_ratio) if i > 1 else 1.0,
             stride=min(knobs.stride),
+            growth=branches.growth(knobs, growth),
         )
         for i, knobs in ((i, space.knobs(i)) for i in range(1, depth + 1))
     )
@@ -175,12 +194,13 @@ def _dearest(
         pool_kind=space.pool.kind[0],
         pool_size=max(space.pool.size),
         pool_window=window,
-        form=form,  # type: ignore[arg-type]
+        form=form,
         hidden=int(maximum(space.head.hidden)),
         dropout=minimum(space.head.dropout),
-        convolutions=max(space.block.convolutions),
+        branch=branch,
+        shortcut=branches.dearest_shortcut(space.block),
         block_dropout=minimum(space.block.dropout),
         activation=space.block.activation[0],
-        squeeze_excitation=gate,  # type: ignore[arg-type]
+        squeeze_excitation=gate,
         preactivation=preactivation,
     )

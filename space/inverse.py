@@ -6,24 +6,49 @@ is the whole map) is taken as the space has it. Every answer is proven by making
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 from space.architecture import Architecture, MaxPool, TailConvolution, canonical
+from space.blocks import EXPANSION, Growth, ShortcutKind
 from space.document import shown
 from space.domains import Domain, holds, minimum, near, told
-from space.same import unified
-from space.skeleton import TAIL, Gate, PoolKind, Skeleton, StageSkeleton, pooled, realise, rounded
+from space.same import growths, has_projection, reshapes, unified
+from space.skeleton import (
+    TAIL,
+    BranchSkeleton,
+    Gate,
+    PoolKind,
+    Skeleton,
+    StageSkeleton,
+    pooled,
+    realise,
+    rounded,
+)
 from space.space import Form, SearchSpace, Task, fits
 
 
 def shape_of(space: SearchSpace, architecture: Architecture) -> tuple[Skeleton | None, list[str]]:
     """The shape that the space gives this network, or the reasons why it has none."""
     shape, reasons = _read(space, architecture)
-    if shape is None and (again := canonical(architecture)) != architecture:
+    for again in _spelled(architecture) if shape is None else ():
         shape, _ = _read(space, again)
+        if shape:
+            break
     return shape, [] if shape else reasons
+
+
+def _spelled(architecture: Architecture) -> Iterator[Architecture]:
+    """Other documents of the same network."""
+    plain = canonical(architecture)
+    if plain != architecture:
+        yield plain
+    if not plain.block.residual:  # every block may change the shape, where only identities are added
+        update = {"residual": True, "shortcut": "identity"}
+        again = architecture.model_copy(update={"block": architecture.block.model_copy(update=update)})
+        if again.fingerprint == architecture.fingerprint:
+            yield again
 
 
 def _read(space: SearchSpace, architecture: Architecture) -> tuple[Skeleton | None, list[str]]:
@@ -85,6 +110,7 @@ def _gate(architecture: Architecture) -> Gate:
 def _outside(space: SearchSpace, architecture: Architecture) -> Iterator[str]:
     """Every value that its knob does not have."""
     stem, block, head, stages = (getattr(architecture, x) for x in ("stem", "block", "head", "stages"))
+    branch = _branch(space, architecture)
     checks: list[tuple[str, Any, Domain]] = [
         ("depth", len(stages), space.depth),
         ("stem.kernel", stem.kernel, space.stem.kernel),
@@ -92,28 +118,59 @@ def _outside(space: SearchSpace, architecture: Architecture) -> Iterator[str]:
         ("stem.max_pool", stem.max_pool is not None, space.stem.max_pool),
         ("head.form", _forms(architecture)[0], space.head.form),
         ("head.dropout", head.dropout, space.head.dropout),
-        ("block.convolutions", block.convolutions, space.block.convolutions),
+        ("block.kind", block.kind, space.block.kind),
+        ("block.shortcut", _shortcut(space, architecture), space.block.shortcut),
         ("block.dropout", block.dropout, space.block.dropout),
         ("block.activation", architecture.activation, space.block.activation),
         ("block.squeeze_excitation", _gate(architecture), space.block.squeeze_excitation),
         ("block.preactivation", block.preactivation, space.block.preactivation),
     ]
+    fields = {"basic": ["convolutions"], "bottleneck": ["expansion", "groups"], "inverted": ["expansion"]}
+    checks += [
+        (f"block.{name}", getattr(branch, name), getattr(space.block, name)) for name in fields[block.kind]
+    ]
     checks += [("head.hidden", width, space.head.hidden) for width in head.hidden]
     sizes = {"stem.kernel": architecture.image_size}
-    before = stem.width
     for i, stage in enumerate(stages, start=1):
         knobs = space.knobs(i)
         names = ["blocks", "stride", "kernel"]
-        if stage.stride != 1 or stage.width != before:
+        if has_projection(architecture, i):
             names.append("shortcut_kernel")
         checks += [(f"stages.{i}.{name}", getattr(stage, name), getattr(knobs, name)) for name in names]
         sizes |= {f"stages.{i}.{name}": architecture.maps[i] for name in names[2:]}
-        before = stage.width
+        checks.append((f"stages.{i}.growth", _growth(space, architecture, i), knobs.growth))
     for place, found, knob in checks:
         if not holds(knob, found):
             yield f"{place}: {found}, not {told(knob)}"
         elif place in sizes and not fits(found, sizes[place]) and found > minimum(knob):
             yield f"{place}: {found} is larger than its feature map, {sizes[place]}x{sizes[place]}"
+
+
+def _branch(space: SearchSpace, architecture: Architecture) -> BranchSkeleton:
+    """The main branch, with an expansion of the space where one makes the same network."""
+    block = architecture.block
+    read = BranchSkeleton(block.kind, block.convolutions, None, block.groups)
+    if block.kind == "basic":
+        return read
+    said, wanted = block.expansion or EXPANSION[block.kind], canonical(architecture).block.expansion
+    for expansion in sorted(set(space.block.expansion), key=lambda value: value != said):
+        again = block.model_copy(update={"expansion": expansion})
+        if canonical(architecture.model_copy(update={"block": again})).block.expansion == wanted:
+            return replace(read, expansion=expansion)
+    return replace(read, expansion=said)
+
+
+def _shortcut(space: SearchSpace, architecture: Architecture) -> ShortcutKind:
+    """The network's, or any of the space where no block has one that is no identity."""
+    said = architecture.block.shortcut
+    asked = any(reshapes(architecture, i + 1) for i in range(len(architecture.stages)))
+    return said if asked or said in space.block.shortcut else space.block.shortcut[0]
+
+
+def _growth(space: SearchSpace, architecture: Architecture, i: int) -> Growth:
+    """The stage's, or the other of the space where both make the same blocks."""
+    made = growths(architecture, i)
+    return next((growth for growth in made if growth in space.knobs(i).growth), made[0])
 
 
 def _pool(space: SearchSpace, architecture: Architecture) -> tuple[PoolKind, int, int] | None:
@@ -213,13 +270,13 @@ def _assembled(
     space: SearchSpace, architecture: Architecture, widths: Widths, pool: tuple[PoolKind, int, int]
 ) -> Skeleton:
     stem, block, head = architecture.stem, architecture.block, architecture.head
-    before, stages = stem.width, list[StageSkeleton]()
+    stages = list[StageSkeleton]()
     for i, (stage, ratio) in enumerate(zip(architecture.stages, (1.0, *widths.ratios), strict=True), start=1):
         shortcut = stage.shortcut_kernel
-        if stage.stride == 1 and stage.width == before:
+        if not has_projection(architecture, i):
             shortcut = min(space.knobs(i).shortcut_kernel)
-        stages.append(StageSkeleton(stage.blocks, stage.kernel, shortcut, ratio, stage.stride))
-        before = stage.width
+        growth = _growth(space, architecture, i)
+        stages.append(StageSkeleton(stage.blocks, stage.kernel, shortcut, ratio, stage.stride, growth))
     return Skeleton(
         stages=tuple(stages),
         round_to=widths.round_to,
@@ -233,7 +290,8 @@ def _assembled(
         form=_forms(architecture)[0],
         hidden=head.hidden[0] if head.hidden else int(minimum(space.head.hidden)),
         dropout=head.dropout,
-        convolutions=block.convolutions,
+        branch=_branch(space, architecture),
+        shortcut=_shortcut(space, architecture),
         block_dropout=block.dropout,
         activation=architecture.activation,
         squeeze_excitation=_gate(architecture),

@@ -96,9 +96,10 @@ def answers_of(space: SearchSpace, shape: Skeleton) -> dict[str, Any]:
         "head_form": shape.form,
         "stem_width_ratio": shape.stem_ratio,
         "stem_max_pool": shape.max_pool,
+        **vars(shape.branch),
     }
     same = ("round_to", "stem_kernel", "stem_stride", "pool_kind", "pool_size", "pool_window", "hidden",
-            "dropout", "convolutions", "block_dropout", "activation", "squeeze_excitation",
+            "dropout", "shortcut", "block_dropout", "activation", "squeeze_excitation",
             "preactivation")  # fmt: skip
     own |= {name: getattr(shape, name) for name in same}
     for i, stage in enumerate(shape.stages, start=1):

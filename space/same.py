@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import Any, Literal, get_args
 
 from space.architecture import Architecture
+from space.blocks import Growth
 from space.domains import Domain, near
 from space.skeleton import Skeleton, clamped, rounded
 from space.space import SearchSpace
 
-Shared = Literal["blocks", "kernel", "shortcut_kernel", "width_ratio"]
+Shared = Literal["blocks", "kernel", "shortcut_kernel", "width_ratio", "growth"]
 SHARED: tuple[Shared, ...] = get_args(Shared)
 
 
@@ -66,22 +67,45 @@ def _with(shape: Skeleton, name: Shared, stages: Sequence[int], value: Any) -> S
 def _common(
     space: SearchSpace, shape: Skeleton, architecture: Architecture, name: Shared, stages: Sequence[int]
 ) -> Iterator[Any]:
-    """Values that, in all of these stages, make this network. An identity shortcut has no kernel."""
+    """Values that, in all of these stages, make this network. Shortcuts have a kernel where they are
+    projections; a stage may have either growth where both give its blocks the same widths."""
     if name == "shortcut_kernel":
-        stages = [i for i in stages if _reshapes(architecture, i)]
+        stages = [i for i in stages if has_projection(architecture, i)]
     values = [getattr(shape.stages[i - 1], name) for i in stages]
     if name == "width_ratio":
         yield from _ratios(space, shape, architecture, stages)
     elif name == "blocks":
         yield from values[:1] if len(set(values)) == 1 else ()
+    elif name == "growth":
+        made = [growths(architecture, i) for i in stages]
+        yield from (value for value in space.stage.growth if all(value in each for each in made))
     else:
         yield from _kernels(getattr(space.stage, name), values, [architecture.maps[i] for i in stages])
 
 
-def _reshapes(architecture: Architecture, i: int) -> bool:
+def before(architecture: Architecture, i: int) -> int:
+    """Channels that stage 1, 2, ... gets."""
+    return architecture.stages[i - 2].width if i > 1 else architecture.stem.width
+
+
+def reshapes(architecture: Architecture, i: int) -> bool:
+    """Whether a block of stage 1, 2, ... changes the map or the width."""
     stage = architecture.stages[i - 1]
-    before = architecture.stages[i - 2].width if i > 1 else architecture.stem.width
-    return stage.stride > 1 or stage.width != before
+    return stage.stride > 1 or stage.width != before(architecture, i)
+
+
+def has_projection(architecture: Architecture, i: int) -> bool:
+    """Whether stage 1, 2, ... has a shortcut with a kernel."""
+    return architecture.block.shortcut == "projection" and reshapes(architecture, i)
+
+
+def growths(architecture: Architecture, i: int) -> list[Growth]:
+    """What stage 1, 2, ... may say as its growth and have the same blocks: its own first."""
+    stage = architecture.stages[i - 1]
+    other: Growth = "linear" if stage.growth == "step" else "step"
+    again = stage.model_copy(update={"growth": other})
+    inputs = before(architecture, i)
+    return [stage.growth, other] if again.widths(inputs) == stage.widths(inputs) else [stage.growth]
 
 
 def _kernels(choices: Sequence[int], values: Sequence[int], maps: Sequence[int]) -> Iterator[int]:

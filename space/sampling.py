@@ -10,15 +10,16 @@ asks for, and Optuna's Trial is one.
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, Protocol
 
-from space import cost
+from space import branches, cost
 from space.architecture import Architecture
+from space.blocks import BlockKind
 from space.budget import Budget
 from space.domains import Domain, FloatRange, IntRange, minimum, towards_low
 from space.same import SHARED, sharing
-from space.skeleton import Skeleton, StageSkeleton, realise
+from space.skeleton import BASIC, BranchSkeleton, Skeleton, StageSkeleton, realise
 from space.smallest import require_smallest as require_smallest, smallest as smallest
 from space.space import SearchSpace, Task
 from space.weights import Weighted
@@ -131,8 +132,9 @@ def draw(space: SearchSpace, suggest: Suggest) -> Skeleton:
     depth = ask(suggest, "depth", space.depth)
     stem, block, head = space.stem, space.block, space.head
     form = ask(suggest, "head_form", head.form)
+    shortcut = ask(suggest, "shortcut", block.shortcut)
     return Skeleton(
-        stages=_draw_stages(space, depth, suggest),
+        stages=_draw_stages(space, depth, shortcut == "projection", suggest),
         round_to=ask(suggest, "round_to", space.width.round_to),
         stem_ratio=ask(suggest, "stem_width_ratio", stem.width_ratio),
         stem_kernel=ask(suggest, "stem_kernel", stem.kernel),
@@ -144,7 +146,8 @@ def draw(space: SearchSpace, suggest: Suggest) -> Skeleton:
         form=form,
         hidden=ask(suggest, "hidden", head.hidden) if form == "hidden" else int(minimum(head.hidden)),
         dropout=ask(suggest, "dropout", head.dropout),
-        convolutions=ask(suggest, "convolutions", block.convolutions),
+        branch=_draw_branch(space, suggest),
+        shortcut=shortcut,
         block_dropout=ask(suggest, "block_dropout", block.dropout),
         activation=ask(suggest, "activation", block.activation),
         squeeze_excitation=ask(suggest, "squeeze_excitation", block.squeeze_excitation),
@@ -152,10 +155,31 @@ def draw(space: SearchSpace, suggest: Suggest) -> Skeleton:
     )
 
 
-def _draw_stages(space: SearchSpace, depth: int, suggest: Suggest) -> tuple[StageSkeleton, ...]:
-    """A value that stages share is asked for once, under the knob's own name (`kernel`)."""
+def _draw_branch(space: SearchSpace, suggest: Suggest) -> BranchSkeleton:
+    """The kind, and what goes with it."""
+    block = space.block
+    kind = ask(suggest, "block_kind", block.kind)
+    if kind == "basic":
+        return replace(BASIC, convolutions=ask(suggest, "convolutions", block.convolutions))
+    return BranchSkeleton(
+        kind,
+        BASIC.convolutions,
+        expansion=ask(suggest, "expansion", block.expansion),
+        groups=ask(suggest, "groups", block.groups) if kind == "bottleneck" else BASIC.groups,
+    )
+
+
+def _draw_stages(
+    space: SearchSpace, depth: int, projects: bool, suggest: Suggest
+) -> tuple[StageSkeleton, ...]:
+    """A value that stages share is asked for once, under the knob's own name (`kernel`). Kernels of shortcuts
+    are asked for where these are projections."""
     shared: dict[tuple[str, int], Any] = {}
+    if not projects:
+        shared = {("shortcut_kernel", i): min(space.knobs(i).shortcut_kernel) for i in range(1, depth + 1)}
     for name in SHARED:
+        if name == "shortcut_kernel" and not projects:
+            continue
         stages = sharing(space, name, depth)
         if stages and ask(suggest, f"same_{name}", getattr(space.same, name)):
             value = ask(suggest, name, getattr(space.stage, name))
@@ -173,20 +197,22 @@ def _draw_stage(
             return shared[name, i]
         return ask(suggest, f"{name}_{i}", getattr(knobs, name))
 
-    return StageSkeleton(
+    stage = StageSkeleton(
         blocks=chosen("blocks"),
         kernel=chosen("kernel"),
         shortcut_kernel=chosen("shortcut_kernel"),
         width_ratio=chosen("width_ratio") if i > 1 else 1.0,
         stride=chosen("stride"),
+        growth=branches.growth(knobs, "step"),
     )
+    return replace(stage, growth=chosen("growth")) if stage.blocks > 1 else stage
 
 
 def prior(space: SearchSpace) -> dict[str, dict[Any, float]]:
     """How likely each value of each question with weights is, by the question's name; each sums to 1."""
     found: dict[str, dict[Any, float]] = {}
-    for shared in (True, False):
-        draw(space, _Deepest(found, shared))
+    for shared, kind in product((True, False), space.block.kind):
+        draw(space, _Deepest(found, shared, kind))
     return found
 
 
@@ -196,6 +222,7 @@ class _Deepest:
 
     found: dict[str, dict[Any, float]]
     shared: bool
+    kind: BlockKind
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         del name, low, step, log
@@ -212,9 +239,11 @@ class _Deepest:
             self.found[name] = choices.shares
         if name.startswith("same_"):
             return self.shared
-        if name == "depth":
+        if name == "block_kind":
+            return self.kind
+        if name == "depth" or name.startswith("blocks"):
             return max(choices)
-        return "hidden" if "hidden" in choices else choices[0]
+        return next((value for value in ("hidden", "projection") if value in choices), choices[0])
 
 
 def widest(
@@ -236,20 +265,21 @@ def widest(
 
 def smaller(shape: Skeleton, space: SearchSpace) -> Iterator[Skeleton]:
     """Ever smaller shapes of the space: first flatter widths, then fewer blocks, then no more than a plain
-    head, blocks of fewest convolutions and the smallest kernels."""
+    head, the cheapest blocks of their kind and the smallest kernels."""
     for left in (0.75, 0.5, 0.25, 0.0):
         yield _scaled(shape, space, ratio=left)
     for left in (0.5, 0.25, 0.1, 0.0):
         yield _scaled(shape, space, ratio=0.0, blocks=left)
     flat = _scaled(shape, space, ratio=0.0, blocks=0.0)
     form = min(space.head.form, key=("linear", "softmax", "tail", "hidden").index)
-    plain = replace(flat, form=form, convolutions=min(space.block.convolutions))
-    yield plain
+    shortcut, ends = branches.cheapest_shortcut(space.block), branches.cheaper(space.block, shape.branch)
+    plain = [replace(flat, form=form, shortcut=shortcut, branch=branch) for branch in ends]
+    yield from plain
     stages = tuple(
         replace(s, kernel=min(space.knobs(i).kernel), shortcut_kernel=min(space.knobs(i).shortcut_kernel))
-        for i, s in enumerate(plain.stages, start=1)
+        for i, s in enumerate(flat.stages, start=1)
     )
-    yield replace(plain, stages=stages)
+    yield from (replace(each, stages=stages) for each in plain)
 
 
 def _scaled(shape: Skeleton, space: SearchSpace, ratio: float, blocks: float = 1.0) -> Skeleton:

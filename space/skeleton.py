@@ -21,6 +21,7 @@ from space.architecture import (
     TailConvolution,
     map_after,
 )
+from space.blocks import BlockKind, Growth, ShortcutKind
 from space.space import Form, SearchSpace, Task, fits
 
 PoolKind = Literal["avg", "max"]
@@ -35,6 +36,21 @@ class StageSkeleton:
     shortcut_kernel: int
     width_ratio: float
     stride: int
+    growth: Growth
+
+
+@dataclass(frozen=True)
+class BranchSkeleton:
+    """What stands on the main branch of all blocks; fields that do not go with the kind have the values of
+    `BASIC`, as the document wants it."""
+
+    block_kind: BlockKind
+    convolutions: int
+    expansion: int | None
+    groups: int
+
+
+BASIC = BranchSkeleton("basic", convolutions=2, expansion=None, groups=1)
 
 
 @dataclass(frozen=True)
@@ -53,7 +69,8 @@ class Skeleton:
     form: Form
     hidden: int
     dropout: float
-    convolutions: int
+    branch: BranchSkeleton
+    shortcut: ShortcutKind
     block_dropout: float
     activation: Activation
     squeeze_excitation: Gate
@@ -82,6 +99,7 @@ def realise(shape: Skeleton, space: SearchSpace, base: int, task: Task) -> Archi
                 kernel=clamped(stage.kernel, knobs.kernel, size),
                 stride=stage.stride,
                 shortcut_kernel=clamped(stage.shortcut_kernel, knobs.shortcut_kernel, size),
+                growth=stage.growth,
             )
         )
     return Architecture(
@@ -92,7 +110,11 @@ def realise(shape: Skeleton, space: SearchSpace, base: int, task: Task) -> Archi
         stem=stem,
         stages=tuple(stages),
         block=Block(
-            convolutions=shape.convolutions,
+            kind=shape.branch.block_kind,
+            convolutions=shape.branch.convolutions,
+            expansion=shape.branch.expansion,
+            groups=shape.branch.groups,
+            shortcut=shape.shortcut,
             preactivation=shape.preactivation,
             dropout=shape.block_dropout,
             squeeze_excitation=gate if shape.squeeze_excitation == "block" else None,

@@ -8,12 +8,13 @@ grows with each of them.
 from collections.abc import Iterator
 from itertools import product
 
-from space import cost
+from space import branches, cost
 from space.architecture import Architecture
+from space.blocks import Growth
 from space.budget import Budget
 from space.domains import Domain, maximum, minimum, towards_low
 from space.errors import NothingFitsError
-from space.skeleton import Skeleton, StageSkeleton, realise
+from space.skeleton import BranchSkeleton, Skeleton, StageSkeleton, realise
 from space.space import Form, SearchSpace, Task
 
 
@@ -28,22 +29,32 @@ def _slimmest(space: SearchSpace, task: Task) -> Iterator[Architecture]:
     depths = sorted({int(minimum(space.depth)), int(maximum(space.depth))})
     ends = sorted(set(space.head.form)), sorted({min(space.pool.window), max(space.pool.window)})
     norms = sorted(set(space.block.preactivation))  # as wide as the input of a convolution, or as its output
-    for depth, grain, form, window, before in product(
-        depths, sorted(set(space.width.round_to)), *ends, norms
-    ):
-        for stride, ratio, stem_ratio in product((min, max), (minimum, evenest), (minimum, evenest)):
-            stages = tuple(
-                StageSkeleton(
-                    blocks=int(minimum(knobs.blocks)),
-                    kernel=min(knobs.kernel),
-                    shortcut_kernel=min(knobs.shortcut_kernel),
-                    width_ratio=ratio(knobs.width_ratio) if i > 1 else 1.0,
-                    stride=stride(knobs.stride),
-                )
-                for i, knobs in ((i, space.knobs(i)) for i in range(1, depth + 1))
+    shapes = dict.fromkeys(
+        _cheapest(space, stages, stem_ratio(space.stem.width_ratio), grain, form, window, before, branch)
+        for depth, grain, form, window, before, branch in product(
+            depths, sorted(set(space.width.round_to)), *ends, norms, branches.cheapest(space.block)
+        )
+        for stages, stem_ratio in product(_stages(space, depth), (minimum, evenest))
+    )
+    for shape in shapes:
+        yield realise(shape, space, space.width.grid(shape.round_to)[0], task)
+
+
+def _stages(space: SearchSpace, depth: int) -> Iterator[tuple[StageSkeleton, ...]]:
+    numbered = [(i, space.knobs(i)) for i in range(1, depth + 1)]
+    growths: tuple[Growth, ...] = ("step", "linear")
+    for stride, ratio, growth in product((min, max), (minimum, evenest), growths):
+        yield tuple(
+            StageSkeleton(
+                blocks=int(minimum(knobs.blocks)),
+                kernel=min(knobs.kernel),
+                shortcut_kernel=min(knobs.shortcut_kernel),
+                width_ratio=ratio(knobs.width_ratio) if i > 1 else 1.0,
+                stride=stride(knobs.stride),
+                growth=branches.growth(knobs, growth if minimum(knobs.blocks) > 1 else "step"),
             )
-            shape = _cheapest(space, stages, stem_ratio(space.stem.width_ratio), grain, form, window, before)
-            yield realise(shape, space, space.width.grid(grain)[0], task)
+            for i, knobs in numbered
+        )
 
 
 def _cheapest(
@@ -54,6 +65,7 @@ def _cheapest(
     form: Form,
     window: int,
     preactivation: bool,
+    branch: BranchSkeleton,
 ) -> Skeleton:
     return Skeleton(
         stages=stages,
@@ -68,7 +80,8 @@ def _cheapest(
         form=form,
         hidden=int(minimum(space.head.hidden)),
         dropout=minimum(space.head.dropout),
-        convolutions=min(space.block.convolutions),
+        branch=branch,
+        shortcut=branches.cheapest_shortcut(space.block),
         block_dropout=minimum(space.block.dropout),
         activation=space.block.activation[0],
         squeeze_excitation=max(space.block.squeeze_excitation, key=("block", "stem", "none").index),

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from space.architecture import MOST_STAGES, Activation, MaxPool, map_after
+from space.blocks import BlockKind, Expansion, Groups, Growth, ShortcutKind
 from space.document import Document, first_problem, name_of, read
 from space.domains import (
     BlocksDomain,
@@ -65,13 +66,15 @@ class StemKnobs(Document):
 
 
 class StageKnobs(Document):
-    """Knobs of a stage; the width ratio is to the stage before and counts from the second one on."""
+    """Knobs of a stage; the width ratio is to the stage before and counts from the second one on. The growth
+    counts in stages of two blocks and more."""
 
     blocks: BlocksDomain = IntRange(low=1, high=4)
     kernel: Kernels = (3,)
     shortcut_kernel: Kernels = (1,)
     width_ratio: FloatDomain = (2.0,)
     stride: Strides = (2,)
+    growth: Choices[Growth] = ("step",)
 
 
 class SameKnobs(Document):
@@ -82,6 +85,7 @@ class SameKnobs(Document):
     kernel: Truths = (False,)
     shortcut_kernel: Truths = (False,)
     width_ratio: Truths = (False,)
+    growth: Truths = (False,)
 
 
 class StageOverride(Document):
@@ -90,6 +94,7 @@ class StageOverride(Document):
     shortcut_kernel: Kernels | None = None
     width_ratio: FloatDomain | None = None
     stride: Strides | None = None
+    growth: Choices[Growth] | None = None
 
 
 def _leaves_something(knob: Knob) -> Knob:
@@ -127,13 +132,22 @@ class HeadKnobs(Document):
 
 
 class BlockKnobs(Document):
-    """`preactivation`: batch norm and activation before each convolution of a block, not after it."""
+    """`preactivation`: batch norm and activation before each convolution of a block, not after it.
+
+    `convolutions` are those of basic blocks; `expansion` is of bottleneck and inverted ones, `groups` of
+    bottlenecks, as space/blocks.py has them; they count in these alone. `shortcut` is what a block has that
+    changes the map or the width; kernels of shortcuts count where it is a projection.
+    """
 
     convolutions: Choices[Annotated[int, Field(ge=1, le=8)]] = (2,)
     dropout: DropoutKnob = (0.0,)
     activation: Choices[Activation] = ("relu",)
     squeeze_excitation: Choices[Literal["none", "stem", "block"]] = ("none",)
     preactivation: Truths = (False,)
+    kind: Choices[BlockKind] = ("basic",)
+    expansion: Choices[Expansion] = (4,)
+    groups: Choices[Groups] = (1,)
+    shortcut: Choices[ShortcutKind] = ("projection",)
 
 
 class StemOverride(Document):

@@ -45,7 +45,7 @@ def traits(space: SearchSpace, budget: Budget, task: Task, draws: int, seed: int
     shares = {name: _share([holds(network) for network in networks]) for name, holds in KINDS.items()}
     shares["in the upper half of the budget"] = _share([share > 0.5 for share in used])
     family = [_is_plain_family(n) and share >= NEARLY_FULL for n, share in zip(networks, used, strict=True)]
-    shares["three halving 3x3 stages, over 70% of it"] = _share(family)
+    shares["three halving 3x3 stages of basic blocks, over 70% of it"] = _share(family)
     shares["shrunk to fit"] = _share([each.shrunk for each in found])
     return Traits(
         draws=draws,
@@ -68,9 +68,10 @@ def is_3x3(network: Architecture) -> bool:
 
 
 def _is_plain_family(network: Architecture) -> bool:
-    """Three stages that halve, 3x3, from the full resolution, with a head that trains."""
+    """Three stages of basic blocks that halve, 3x3, from the full resolution, with a head that trains."""
     strides = [stage.stride for stage in network.stages]
-    return keeps_resolution(network) and is_3x3(network) and strides == [1, 2, 2] and not network.head.softmax
+    plain = network.block.kind == "basic" and not network.head.softmax
+    return plain and keeps_resolution(network) and is_3x3(network) and strides == [1, 2, 2]
 
 
 KINDS: dict[str, Callable[[Architecture], bool]] = {
@@ -79,6 +80,7 @@ KINDS: dict[str, Callable[[Architecture], bool]] = {
     "both, and no softmax at the end": lambda network: (
         keeps_resolution(network) and is_3x3(network) and not network.head.softmax
     ),
+    "bottleneck or inverted blocks": lambda network: network.block.kind != "basic",
     "softmax at the end": lambda network: network.head.softmax,
     f"stages begin at {SMALL_MAP}x{SMALL_MAP} or less": lambda network: network.maps[0] <= SMALL_MAP,
 }

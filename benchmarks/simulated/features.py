@@ -24,7 +24,7 @@ def features(architecture: Architecture, parameters: int, macs: int) -> NDArray[
         math.log(macs),
         len(stages),
         blocks,
-        blocks * block.convolutions,
+        blocks * block.depth,
         sum(stage.kernel * stage.blocks for stage in stages) / blocks,
         sizes[-1],
         sum(size * stage.blocks for size, stage in zip(sizes, stages, strict=True)) / blocks,

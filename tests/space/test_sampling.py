@@ -61,6 +61,7 @@ def test_a_proposal_stays_inside_the_ranges_of_the_space_and_its_kernels_fit_the
         assert holds(knobs.blocks, stage.blocks) and stage.stride in knobs.stride
         assert_fits(stage.kernel, knobs.kernel, architecture.maps[i])
         assert_fits(stage.shortcut_kernel, knobs.shortcut_kernel, architecture.maps[i])
+        assert stage.growth in knobs.growth
     assert pool.kind in space.pool.kind
     last = architecture.maps[-1]
     if pool.kernel:
@@ -74,7 +75,10 @@ def test_a_proposal_stays_inside_the_ranges_of_the_space_and_its_kernels_fit_the
     assert {form for form, there in forms.items() if there} <= set(space.head.form)
     assert any(forms.values()) or "linear" in space.head.form
     assert all(holds(space.head.hidden, width) for width in head.hidden)
-    assert block.convolutions in space.block.convolutions
+    assert block.kind in space.block.kind and block.shortcut in space.block.shortcut
+    assert block.kind != "basic" or block.convolutions in space.block.convolutions
+    assert block.kind == "basic" or block.expansion in space.block.expansion
+    assert block.kind != "bottleneck" or block.groups in space.block.groups
     assert architecture.activation in space.block.activation
     gates = {(False, False): "none", (True, False): "stem", (False, True): "block"}
     gate = gates[bool(stem.squeeze_excitation), bool(block.squeeze_excitation)]

@@ -23,7 +23,9 @@ def test_a_space_of_one_kind_has_all_of_its_proposals_so() -> None:
     plain = SearchSpace(depth=(3,), stage=StageKnobs(blocks=(3,)))
     seen = traits.traits(plain, Budget(), Task(), 20)
     assert seen.shares["both, and no softmax at the end"] == 1 and seen.shares["softmax at the end"] == 0
-    assert 0 < seen.shares["three halving 3x3 stages, over 70% of it"] < 1, "by the share of the budget"
+    assert 0 < seen.shares["three halving 3x3 stages of basic blocks, over 70% of it"] < 1, (
+        "by the share of the budget"
+    )
     early = SearchSpace(depth=(2,), stem=StemKnobs(stride=(2,), max_pool=(True,)))
     assert traits.traits(early, Budget(), Task(), 5).shares["stages begin at 8x8 or less"] == 1
 
@@ -46,6 +48,6 @@ def test_the_default_space_proposes_what_works_and_the_space_before_it_did_not()
     new = traits.traits(spaces.default(), Budget(), Task(), 300).shares
     old = traits.traits(spaces.packaged("published"), Budget(), Task(), 300).shares
     assert new["both, and no softmax at the end"] > 0.55 > 0.05 > old["both, and no softmax at the end"]
-    assert new["three halving 3x3 stages, over 70% of it"] > 0.15
-    assert old["three halving 3x3 stages, over 70% of it"] < 0.02
+    assert new["three halving 3x3 stages of basic blocks, over 70% of it"] > 0.15
+    assert old["three halving 3x3 stages of basic blocks, over 70% of it"] < 0.02
     assert new["softmax at the end"] == 0 and new["stages begin at 8x8 or less"] < 0.02

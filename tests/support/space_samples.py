@@ -171,6 +171,7 @@ def spaces(draw: st.DrawFn, blocks: int = 13, width: int = 512, ratio: float = 4
         "shortcut_kernel": some(1, 3),
         "width_ratio": ratios,
         "stride": some(1, 2, 3),
+        "growth": some("step", "linear"),
     }
     grains = draw(st.lists(st.sampled_from((1, 3, 8, 16)), min_size=1, max_size=3))
     low = draw(st.integers(1, width))
@@ -179,7 +180,7 @@ def spaces(draw: st.DrawFn, blocks: int = 13, width: int = 512, ratio: float = 4
     overrides = st.builds(StageOverride, **{name: st.none() | knob for name, knob in knobs.items()})
     shares = sorted((draw(st.floats(0.01, 1)), draw(st.floats(0.01, 1))))
     stages = draw(st.dictionaries(st.integers(1, deepest).map(str), overrides, max_size=2))
-    same = {name: draw(some(False, True)) for name in ("blocks", "kernel", "shortcut_kernel")}
+    same = {name: draw(some(False, True)) for name in ("blocks", "kernel", "shortcut_kernel", "growth")}
     own = any(stage.width_ratio is not None for stage in stages.values())
     same["width_ratio"] = (False, True) if own else draw(some(False, True))
     return SearchSpace(
@@ -211,6 +212,10 @@ def spaces(draw: st.DrawFn, blocks: int = 13, width: int = 512, ratio: float = 4
             activation=draw(some("relu", "gelu")),
             squeeze_excitation=draw(some("none", "stem", "block")),
             preactivation=draw(some(False, True)),
+            kind=draw(some("basic", "bottleneck", "inverted")),
+            expansion=draw(some(2, 3, 4, 6, 16)),
+            groups=draw(some(1, 2, 3, 32)),
+            shortcut=draw(some("projection", "padding", "identity")),
         ),
     )
 
