@@ -26,6 +26,9 @@ from storage.records import Candidate, State
 Drawn = TypeVar("Drawn")
 
 
+# User attributes of a trial that say what its network is: the next attempt at it has them too.
+KEPT = ("fingerprint", "network", "baseline", "started_from")
+
 DRAFT = -1  # number and id of a trial that is not stored yet
 
 
@@ -176,7 +179,8 @@ def ask_again(study: optuna.Study, broken: Candidate) -> Trial:
             "macs": broken.macs,
             "retry_of": broken.number,
             "attempt": attempt,
-        },
+        }
+        | {name: dead.user_attrs[name] for name in KEPT if name in dead.user_attrs},
     )
     # Study.add_trial does this and keeps the id to itself.
     return Trial(study, study._storage.create_new_trial(study._study_id, template_trial=again))

@@ -22,6 +22,7 @@ from search.optuna_adapter.weights import weigh
 from search.recording import reconcile as reconciling
 from search.recording.outage import OUT_OF_REACH
 from search.recording.spool import TrialEnd
+from search.study.short_form import short_form
 from search.worker.callbacks import Cancelled, TimedOut, TrialCallbacks
 from search.worker.context import WorkerContext
 from space import cost
@@ -92,10 +93,15 @@ def propose(context: WorkerContext) -> tuple[Trial, Architecture]:
     return optuna_ask.ask(context.study, context.plan.propose, describe)
 
 
-def describe(architecture: Architecture) -> dict[str, int]:
+def describe(architecture: Architecture) -> dict[str, int | str]:
     """What everyone who reads the study with Optuna alone should see of a network."""
-    spent = cost.total(architecture)
-    return {"parameters": spent.parameters, "macs": spent.macs}
+    spent, network = cost.total(architecture), short_form(architecture)
+    return {
+        "parameters": spent.parameters,
+        "macs": spent.macs,
+        "fingerprint": architecture.fingerprint,
+        "network": network,
+    }
 
 
 def record(context: WorkerContext, claim: Claim, trial: Trial, architecture: Architecture) -> Candidate:
@@ -119,6 +125,7 @@ def record(context: WorkerContext, claim: Claim, trial: Trial, architecture: Arc
         over_budget=verdict.excess,
         device=context.device,
         versions=context.versions,
+        baseline=trial.user_attrs.get("baseline"),
     )
     return candidates.propose(context.engine, claim, proposal)
 
