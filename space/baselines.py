@@ -19,27 +19,33 @@ NAMES = {1.0: "full budget", 0.5: "half the budget"}
 
 @dataclass(frozen=True)
 class Baseline:
-    """A first guess by name: "[3,3,3] at full budget"."""
+    """A first guess by name: "[3,3,3] at full budget". With a `reason`, it is too large at its narrowest."""
 
     name: str
     architecture: Architecture
+    reason: str = ""
 
 
 def baselines(space: SearchSpace, budget: Budget, task: Task) -> list[Baseline]:
     """The plain networks of the space's table, each as wide as its share of the budget lets it be, in order.
 
     Stages of 3x3 basic blocks (He et al., arXiv 1512.03385, section 4.2): the first keeps the resolution of
-    the image, each later one halves the map and doubles the width; global average pool, linear head. One
-    that no width of the space lets fit is left out. A network that stands there twice has its first name.
+    the image, each later one halves the map and doubles the width; global average pool, linear head. A
+    network that fits for two of them has the name of the first.
     """
-    found = dict[str, Baseline]()
+    found, too_large = dict[str, Baseline](), list[Baseline]()
     for share, blocks in _wanted(space):
+        shape = f"[{','.join(map(str, blocks))}]"
+        name = f"{shape} at {NAMES.get(share, f'{100 * share:g}% of the budget')}"
         architecture = _solved(space, budget, task, share, blocks)
         if architecture is not None:
-            shape = f"[{','.join(map(str, blocks))}]"
-            name = f"{shape} at {NAMES.get(share, f'{100 * share:g}% of the budget')}"
             found.setdefault(architecture.fingerprint, Baseline(name, architecture))
-    return list(found.values())
+        else:
+            width = min(space.width.grid(grain)[0] for grain in space.width.round_to)
+            least = plain(task, width, blocks)
+            used = f"{100 * budget.used(cost.total(least)):.0f}% of the budget"
+            too_large.append(Baseline(name, least, f"even {width} channels wide it uses {used}"))
+    return [*found.values(), *too_large]
 
 
 def _wanted(space: SearchSpace) -> Iterator[tuple[float, tuple[int, ...]]]:

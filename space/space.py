@@ -152,8 +152,8 @@ class LargeImages(Document):
 
 
 class Baselines(Document):
-    """The first guesses that a search begins with (space/baselines.py): the blocks of each stage, and the shares
-    of the budget that each is solved for. Where a search has few trials, those that stand first are taken."""
+    """The first guesses that a search begins with (space/baselines.py): the blocks of each stage, and the
+    shares of the budget that each is solved for. Of few trials those that stand first are taken."""
 
     blocks: Annotated[
         tuple[Annotated[tuple[Blocks, ...], Field(min_length=1, max_length=8, strict=False)], ...],

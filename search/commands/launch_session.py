@@ -47,7 +47,7 @@ def launch(
         plan = prepare.make_plan(flags, _stored(flags))
         _say_plan(console, flags, plan, [slot.name for slot in slots])
         found = enqueue.starters(flags.start_from, plan, flags.storage)
-        _say_starters(console, _starters(flags, plan, prepare.existing(flags), found))
+        _say_starters(console, first_trials(flags, plan, prepare.existing(flags), found))
         return 0
     interrupts = Interrupts()
     optuna_study.quiet()
@@ -61,7 +61,7 @@ def launch(
         if workers == "auto":  # while a Ctrl-C still ends the command at once
             slots = _shared(console, plan, record.trials, gpus, slots)
         interrupts.listen()
-        starters = _starters(flags, plan, record, found)
+        starters = first_trials(flags, plan, record, found)
         _say_starters(console, starters)
         enqueue.enqueue(engine, flags.storage, record, plan, starters.found)
         # What --trial-memory bounds is short in each worker by itself.
@@ -84,7 +84,7 @@ def _shared(console: Console, plan: StudyConfig, trials: int, gpus: str, slots: 
     return devices.slots(gpus, found.workers * len(slots))
 
 
-def _starters(flags: Flags, plan: StudyConfig, record: Study | None, found: list[Starter]) -> Starters:
+def first_trials(flags: Flags, plan: StudyConfig, record: Study | None, found: list[Starter]) -> Starters:
     """The networks of --start-from; after them, in a study that has no proposal yet, its baselines."""
     if not flags.baselines or (record and _has_proposals(flags.storage, record)):
         return Starters(found)

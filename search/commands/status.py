@@ -48,7 +48,7 @@ def brief(row: "Candidate") -> dict[str, Any]:
 
 
 def emit_networks(rows: list[dict[str, Any]], form: str) -> None:
-    """Rows with a short form of their network; a table has its legend below, and baselines if there are any."""
+    """Rows with a short form of their network; a table has its legend below, and baselines if it has any."""
     from search.study.short_form import LEGEND
 
     if form == "table" and not any(row["baseline"] for row in rows):

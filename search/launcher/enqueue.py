@@ -87,22 +87,27 @@ def with_baselines(found: Sequence[Starter], plan: StudyConfig, trials: int) -> 
     A baseline that is among the known ones is marked there. One that the space cannot make is kept with its
     reason, as with starters().
     """
-    all_, added, spared = {starter.fingerprint: starter for starter in found}, 0, 0
+    known = {starter.fingerprint: starter for starter in found}
+    able, left_out = list[Starter](), list[Starter]()
     for baseline in first_guesses.baselines(plan.space, plan.budget, plan.task):
-        known = all_.get(baseline.architecture.fingerprint)
-        starter = known or _baseline(baseline, plan)
-        if starter.answers and added >= trials // SHARE:
-            spared += 1
-            continue
-        added += starter.answers is not None
-        all_[starter.fingerprint] = replace(starter, baseline=baseline.name)
-    return Starters(list(all_.values()), spared)
+        starter = _baseline(baseline, plan)
+        if starter.answers is None:
+            left_out.append(starter)
+        elif same := known.get(starter.fingerprint):
+            known[starter.fingerprint] = replace(same, baseline=baseline.name)
+        else:
+            able.append(starter)
+    most = trials // SHARE
+    return Starters([*known.values(), *able[:most], *left_out], len(able[most:]))
 
 
 def _baseline(baseline: first_guesses.Baseline, plan: StudyConfig) -> Starter:
     network = baseline.architecture
     size = f"width {network.stages[0].width}, {cost.total(network).parameters:,} parameters"
-    return replace(_starter(baseline.name, network, plan), known=False, size=size)
+    if baseline.reason:
+        return Starter(baseline.name, network.fingerprint, None, baseline.reason, known=False)
+    starter = _starter(baseline.name, network, plan)
+    return replace(starter, known=False, baseline=baseline.name, size=size)
 
 
 def enqueue(engine: Engine, storage: str, record: Study, plan: StudyConfig, found: Sequence[Starter]) -> int:
@@ -145,8 +150,6 @@ def summary_of(starters: Starters) -> list[str]:
 def _baselines_line(guesses: Sequence[str], spared: int) -> str:
     kept = f"; {spared} more would be over a third of the trials" if spared else ""
     if not guesses:
-        return f"no baseline is tried: one would be over a third of the trials (there are {spared})"
-    return (
-        f"{len(guesses)} baselines, trained to the end (--no-baselines leaves them out):"
-        f" {', '.join(guesses)}{kept}"
-    )
+        return f"no baseline: of so few trials one would be over a third (there are {spared})"
+    listed = ", ".join(guesses)
+    return f"baselines are trained first, to the end (--no-baselines leaves them out): {listed}{kept}"

@@ -92,8 +92,8 @@ def _against_baselines(found: Baselines, rows: Sequence[Candidate], config: Stud
         f"<p>{escape(line[0].upper() + line[1:])}.</p>",
         _networks(guesses, config),
         "<p class=note>Baselines are plain networks that a person would try first, as wide as the budget lets"
-        " them be; no pruner stops them. Both scores are of the same validation images; the interval takes them"
-        " for independent (Newcombe 1998), which is on the safe side.</p>",
+        " them be; no pruner stops them. Both scores are of the same validation images; the interval takes"
+        " them for independent (Newcombe 1998), which is on the safe side.</p>",
     ]
 
 
@@ -172,7 +172,7 @@ def _networks(rows: Sequence[Candidate], config: StudyConfig) -> str:
 
 
 def _named(row: Candidate) -> str:
-    """The network in one line, with the name of a baseline before it and what kept it from its end after it."""
+    """The network in one line, between the name of a baseline and what kept it from its end."""
     name = f"{row.baseline}: " if row.baseline else ""
     ended = "" if row.state in TRAINED else f" ({row.state.value.replace('_', ' ')})"
     return f"{name}{summary(Architecture.parse(row.architecture))}{ended}"

@@ -11,9 +11,9 @@ from space.architecture import Architecture, Head, Pool, Stem
 from space.blocks import EXPANSION, Block, SqueezeExcitation, Stage
 
 LEGEND = (
-    "network: stem WIDTH, stages BLOCKSxWIDTH ..., then what is not as usual. /k kernel (3), /s stride (1, from"
-    " the second stage on 2), /p kernel of the shortcuts (1), se squeeze-and-excitation, ..WIDTH grows by block."
-    " Usual: basic blocks of 2 convolutions, relu, global average pool, linear head"
+    "network: stem WIDTH, stages BLOCKSxWIDTH ..., then what is not as usual. /k kernel (3), /s stride (1,"
+    " from the second stage on 2), /p kernel of the shortcuts (1), se squeeze-and-excitation, ..WIDTH grows"
+    " by block. Usual: basic blocks of 2 convolutions, relu, global average pool, linear head"
 )
 
 

@@ -52,10 +52,10 @@ class Difference(NamedTuple):
 def difference(one: float, other: float, images: int) -> Difference:
     """`one` less `other`, two accuracies measured once on `images` images, with its 95% interval.
 
-    Newcombe (1998), method 10: the distances to the ends of both Wilson intervals, by Pythagoras. It takes the
-    two for independent. Measured on the same images they are not: what is hard for one network is hard for the
-    other, so the true interval is narrower, and this one is on the safe side. As that of wilson(), it holds
-    the luck of the images only.
+    Newcombe (1998), method 10: the distances to the ends of both Wilson intervals, by Pythagoras. It takes
+    the two for independent. Measured on the same images they are not: what is hard for one network is hard
+    for the other, so the true interval is narrower, and this one is on the safe side. As that of wilson(),
+    it holds the luck of the images only.
     """
     first, second = wilson(one, images), wilson(other, images)
     apart = one - other
