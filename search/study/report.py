@@ -168,7 +168,7 @@ def _networks(rows: Sequence[Candidate], config: StudyConfig) -> str:
         for row in rows
     ]
     head = "<tr><th>trial<th>accuracy<th>95% interval<th>parameters<th>MACs<th class=text>network"
-    return f"<table>{head}{''.join(lines)}</table>"
+    return f"<div class=wide><table>{head}{''.join(lines)}</table></div>"
 
 
 def _named(row: Candidate) -> str:
@@ -185,4 +185,5 @@ def _layers(best: Candidate) -> str:
         for row in cost.layers(Architecture.parse(best.architecture))
     ]
     head = "<tr><th>layer<th class=text>kind<th>output<th>parameters<th>MACs"
-    return f"<details><summary>{len(lines)} layers</summary><table>{head}{''.join(lines)}</table></details>"
+    table = f"<div class=wide><table>{head}{''.join(lines)}</table></div>"
+    return f"<details><summary>{len(lines)} layers</summary>{table}</details>"
