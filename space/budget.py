@@ -28,6 +28,11 @@ class Budget:
         limits = ((spent.parameters, self.max_parameters), (spent.macs, self.max_macs))
         return all(limit is None or (x <= limit and x / limit <= share) for x, limit in limits)
 
+    def used(self, spent: cost.Cost) -> float:
+        """The share of the limit that `spent` comes nearest to: the smallest that allows() it, to the bit."""
+        limits = ((spent.parameters, self.max_parameters), (spent.macs, self.max_macs))
+        return max(x / limit for x, limit in limits if limit is not None)
+
     def __str__(self) -> str:
         macs = f" and {self.max_macs:,} multiply-accumulates" if self.max_macs else ""
         return f"{self.max_parameters:,} parameters{macs}"

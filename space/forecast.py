@@ -155,7 +155,10 @@ def largest(space: SearchSpace, task: Task) -> Architecture:
 
     found = list[Skeleton]()
     for depth, grain in product(sorted(depths), sorted(set(space.width.round_to))):
-        shapes = dict.fromkeys(_dearest(space, depth, grain, *ends[0], *body) for body in bodies)
+        shapes = dict.fromkeys(
+            _dearest(space, depth, grain, *ends[0], gate, before, branch, growth)
+            for gate, before, branch, growth in bodies
+        )
         body = max(shapes, key=spent)  # it costs the same before any head
         found += [replace(body, form=form, pool_window=window) for form, window in ends]
     shape = max(found, key=spent)

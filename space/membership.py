@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from space import cost
 from space.architecture import Architecture
 from space.budget import Budget, judge
 from space.domains import near, told
@@ -65,7 +66,7 @@ def suggestions_of(
     verdict = judge(architecture, budget)
     if verdict.excess:
         return [verdict.excess]
-    used = max(1 + excess for excess in verdict.violations.values())
+    used = budget.used(cost.total(architecture))
     share = next((s for s in sorted(near(space.budget_share, used)) if s >= used * (1 - 1e-12)), None)
     outside = [f"budget_share: it uses {used:.4f} of the budget, not {told(space.budget_share)}"]
     if share is None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from space.architecture import MOST_STAGES, Activation, MaxPool, map_after
+from space.architecture import MOST_BLOCKS, MOST_STAGES, Activation, MaxPool, map_after
 from space.blocks import BlockKind, Expansion, Groups, Growth, ShortcutKind
 from space.document import Document, first_problem, name_of, read
 from space.domains import (
@@ -32,6 +32,7 @@ from space.errors import SpaceError
 from space.weights import Choices
 
 PACKAGED = ("default", "published")
+Blocks = Annotated[int, Field(ge=1, le=MOST_BLOCKS)]
 Form = Literal["linear", "hidden", "tail", "softmax"]
 Grains = Annotated[
     Choices[Annotated[int, Field(ge=1, le=1_024)]],
@@ -164,6 +165,20 @@ class LargeImages(Document):
     stem: StemOverride = StemOverride()
 
 
+class Baselines(Document):
+    """The first guesses that a search begins with (space/baselines.py): the blocks of each stage, and the
+    shares of the budget that each is solved for. Of few trials those that stand first are taken."""
+
+    blocks: Annotated[
+        tuple[Annotated[tuple[Blocks, ...], Field(min_length=1, max_length=8, strict=False)], ...],
+        Field(min_length=1, max_length=16, strict=False),
+    ] = ((3, 3, 3), (2, 2, 2), (1, 1, 1))
+    budget: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=1, strict=False)], ...],
+        Field(min_length=1, max_length=4, strict=False),
+    ] = (1.0, 0.5)
+
+
 class Task(Document):
     """What the data dictate: channels of the input, side of its square images in pixels, classes."""
 
@@ -184,6 +199,7 @@ class SearchSpace(Document):
     head: HeadKnobs = HeadKnobs()
     block: BlockKnobs = BlockKnobs()
     large_images: LargeImages | None = None
+    baselines: Baselines | None = None
 
     @model_validator(mode="after")
     def _speaks_of_stages_that_exist(self) -> Self:

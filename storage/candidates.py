@@ -68,6 +68,7 @@ __all__ = [
     "propose",
     "save_epoch",
     "tally",
+    "yardstick",
 ]
 
 TransactionStep = Callable[[Connection], object]
@@ -323,6 +324,28 @@ def best(engine: Engine, study_id: int, top: int = 1) -> list[Candidate]:
         .where(table.c.study_id == study_id, table.c.state == State.COMPLETED, table.c.accuracy.is_not(None))
         .order_by(table.c.accuracy.desc(), table.c.parameters, table.c.number)
         .limit(top)
+    )
+    with reading(engine) as connection:
+        return [candidate(row) for row in connection.execute(query)]
+
+
+def yardstick(engine: Engine, study_id: int) -> list[Candidate]:
+    """Return what tells how far a search is ahead of its baselines: all of these, whatever became of them,
+    and the most accurate of the others that were trained to the end."""
+    table = tables.candidates
+    mine = table.c.study_id == study_id
+    proposed = (
+        select(table.c.id)
+        .where(
+            mine, table.c.state == State.COMPLETED, table.c.accuracy.is_not(None), table.c.baseline.is_(None)
+        )
+        .order_by(table.c.accuracy.desc(), table.c.parameters, table.c.number)
+        .limit(1)
+    )
+    query = (
+        select(*COLUMNS)
+        .where(mine, or_(table.c.baseline.is_not(None), table.c.id.in_(proposed.scalar_subquery())))
+        .order_by(table.c.number)
     )
     with reading(engine) as connection:
         return [candidate(row) for row in connection.execute(query)]

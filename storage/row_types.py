@@ -57,6 +57,7 @@ class Proposal:
     over_budget: str | None = None
     device: str | None = None
     versions: Mapping[str, Any] | None = None
+    baseline: str | None = None  # the first guess that it is (space/baselines.py): "[3,3,3] at full budget"
 
 
 @dataclass(frozen=True)
@@ -131,3 +132,4 @@ class Candidate:
     proposed_at: datetime
     finished_at: datetime | None
     batch_size: int | None = None
+    baseline: str | None = None  # the first guess that it is, as in Proposal

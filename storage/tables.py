@@ -96,6 +96,7 @@ candidates = Table(
     Column("finished_at", UtcDateTime),
     Column("token", Integer, nullable=False),  # of the claim that proposed it, kept after the claim has gone
     Column("batch_size", Integer),
+    Column("baseline", String(255)),  # what first guess it is: it is trained to the end, whatever its score
     UniqueConstraint("study_id", "number", name="search_candidates_number"),
     Index("search_candidates_state", "study_id", "state"),
     Index(

@@ -32,14 +32,17 @@ from search.study import reader
 )
 def export(study: str | None, storage: str, out: Path, data_dir: Path, weights: Path | None) -> None:
     """Write the best network of a study, or the trial STUDY:137, as JSON that anyone can rebuild."""
-    from search.study import export as study_export, files
+    from search.study import export as study_export, files, standing
     from space.files import write_whole
     from storage import trainings
 
     with reader.open_study(storage, study) as view:
         candidate = view.candidate()
         confirmed = study_export.confirmation(trainings.of_study(view.engine, view.record.name), candidate)
-        document = study_export.export(view.record, view.config, candidate, view.trained, confirmed)
+        baselines = view.baselines()
+        document = study_export.export(
+            view.record, view.config, candidate, view.trained, confirmed, baselines
+        )
         kept = files.kept_folder(data_dir) / files.study_identity(storage, view.record)
     if weights:
         study_export.copy_weights(kept, candidate.number, weights)
@@ -48,6 +51,8 @@ def export(study: str | None, storage: str, out: Path, data_dir: Path, weights: 
     click.echo(
         f"wrote {out}: {document.parameters:,} parameters, fingerprint {document.fingerprint}", err=True
     )
+    if line := standing.describe(baselines):
+        click.echo(line, err=True)
     brief = f"brief score only: `search confirm {document.origin.study}` trains the best to the end"
     click.echo(confirmed or brief, err=True)
 

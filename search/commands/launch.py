@@ -53,6 +53,8 @@ from trainer.data.catalogue import SPECS
 )
 @click.option("--start-from", multiple=True, metavar="published|FILE|STUDY:TRIAL",
               help="Known networks to try first; may be given again.")  # fmt: skip
+@click.option("--baselines/--no-baselines", default=True, show_default=True,
+              help="Try the space's baselines first in a new study: plain networks.")  # fmt: skip
 @click.option(
     "--sampler",
     type=click.Choice(["tpe", "gp", "random"]),

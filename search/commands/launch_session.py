@@ -13,16 +13,18 @@ from sqlalchemy import Engine
 from search.commands import options
 from search.launcher import display, enqueue, launcher, prepare, workers_per_gpu
 from search.launcher.display import Snapshot
-from search.launcher.enqueue import Starter
+from search.launcher.enqueue import Starter, Starters
 from search.launcher.launcher import End
 from search.launcher.prepare import Flags
 from search.machine import devices
 from search.machine.devices import Slot
 from search.machine.signals import Interrupts
 from search.optuna_adapter import differing, study as optuna_study
-from search.study import compute_limit, export as study_export, report as study_report, text
+from search.study import compute_limit, export as study_export, reader, report as study_report, text
 from search.study.config import StudyConfig
 from search.study.console import stderr_console
+from search.study.short_form import summary
+from search.study.standing import Baselines, describe
 from search.study.statistics import wilson
 from space import cost, sampling
 from space.architecture import Architecture
@@ -47,7 +49,8 @@ def launch(
     if dry_run:
         config = prepare.make_config(flags, _stored(flags))
         _say_config(console, flags, config, [slot.name for slot in slots])
-        _say_starters(console, enqueue.starters(flags.start_from, config, flags.storage))
+        found = enqueue.starters(flags.start_from, config, flags.storage)
+        _say_starters(console, first_trials(flags, config, prepare.existing(flags), found))
         return 0
     interrupts = Interrupts()
     optuna_study.quiet()
@@ -61,9 +64,9 @@ def launch(
         if workers == "auto":  # while a Ctrl-C still ends the command at once
             slots = _shared(console, config, record.trials, gpus, slots)
         interrupts.listen()
-        if found:
-            _say_starters(console, found)
-            enqueue.enqueue(engine, flags.storage, record, config, found)
+        starters = first_trials(flags, config, record, found)
+        _say_starters(console, starters)
+        enqueue.enqueue(engine, flags.storage, record, config, starters.found)
         # What --trial-memory bounds is short in each worker by itself.
         make_room = workers == "auto" and flags.trial_memory is None
         end = _search(console, flags, engine, record, config, slots, interrupts, make_room)
@@ -84,9 +87,21 @@ def _shared(console: Console, config: StudyConfig, trials: int, gpus: str, slots
     return devices.slots(gpus, found.workers * len(slots))
 
 
-def _say_starters(console: Console, found: list[Starter]) -> None:
-    for line in enqueue.summary_of(found):
-        console.print(f"start    {line}")
+def first_trials(flags: Flags, config: StudyConfig, record: Study | None, found: list[Starter]) -> Starters:
+    """The networks of --start-from; after them, in a study that has no proposal yet, its baselines."""
+    if not flags.baselines or (record and _has_proposals(flags.storage, record)):
+        return Starters(found)
+    return enqueue.with_baselines(found, config, flags.trials)
+
+
+def _has_proposals(storage: str, record: Study) -> bool:
+    with reader.open_store(storage) as engine:
+        return any(candidates.tally(engine, record.id).values())
+
+
+def _say_starters(console: Console, starters: Starters) -> None:
+    for line in enqueue.summary_of(starters):
+        console.print(f"start    {line}", highlight=False, markup=False)
 
 
 def _search(
@@ -181,12 +196,12 @@ def _say_end(console: Console, record: Study, end: End) -> None:
         console.print(f"go on with `search launch --study {record.name} --trials {snapshot.target}`")
 
 
-def _say_best(best: Candidate, config: StudyConfig, trained: int) -> None:
+def _say_best(best: Candidate, config: StudyConfig, trained: int, baselines: Baselines) -> None:
     images = config.data.validation_images
     accuracy = best.accuracy or 0.0
     network = Architecture.parse(best.architecture)
     lines = [
-        f"best network: trial {best.number}, {text.summary(network)}",
+        f"best network: trial {best.number}, {summary(network)}",
         f"parameters: {best.parameters:,} of {config.budget.max_parameters:,}"
         f" ({100 * best.parameters / config.budget.max_parameters:.1f}%)",
         f"multiply-accumulates: {best.macs:,}"
@@ -195,6 +210,8 @@ def _say_best(best: Candidate, config: StudyConfig, trained: int) -> None:
         f" {images:,} images of {config.data.name}, {text.counted(best.epochs or 0, 'epoch')})",
         f"the best of {trained} by this same score: expect somewhat less on new images",
     ]
+    if against := describe(baselines):
+        lines.append(against)
     click.echo("\n".join(lines))
 
 
@@ -203,9 +220,9 @@ def _leave(
 ) -> None:
     if end.best is None:
         return
-    _say_best(end.best, config, end.trained)
+    _say_best(end.best, config, end.trained, end.baselines)
     if out:
-        document = study_export.export(record, config, end.best, end.trained)
+        document = study_export.export(record, config, end.best, end.trained, baselines=end.baselines)
         write_whole(document.model_dump_json(indent=1) + "\n", out)
         click.echo(f"wrote {out}: check it with `search verify {out}`")
     else:

@@ -140,7 +140,7 @@ def check(
 @options.table_or_json
 def sample(file: Path | None, number: int, seed: int, out: Path | None, form: str, **facts: Any) -> None:
     """Draw networks of a space FILE (else of the default space), as a search proposes them at first."""
-    from search.study.text import summary
+    from search.study.short_form import summary
     from space import cost, files
     from space.random_suggest import RandomSuggest
     from space.sampling import propose, require_smallest
@@ -243,6 +243,9 @@ def rows(space: "SearchSpace") -> Iterator[dict[str, Any]]:
     for name in ("same", "pool", "head", "block"):
         for field, knob in getattr(space, name):
             yield _row(f"{name}.{field}", knob)
+    for field, values in space.baselines or ():
+        text = ", ".join(str(list(value)) if isinstance(value, tuple) else f"{value:g}" for value in values)
+        yield {"knob": f"baselines.{field}", "values": text, "drawn": "all, before anything is drawn"}
     if space.large_images:
         above = f"over {space.large_images.above} pixels: "
         for field, knob in space.large_images.stem:

@@ -14,8 +14,10 @@ from search.commands.output import emit
 from search.study.reader import open_store, open_study
 
 if TYPE_CHECKING:
+    from search.study.standing import Baselines
     from storage.row_types import Candidate
 
+NETWORK_FIELDS = ("trial", "parameters", "macs", "epochs", "network", "fingerprint", "baseline")
 HALTED = {  # by the order that was given to a study's workers
     "pause": "paused by `search pause`",
     "stop": "stopped by `search stop`",
@@ -25,7 +27,7 @@ HALTED = {  # by the order that was given to a study's workers
 
 def brief(row: "Candidate") -> dict[str, Any]:
     """What a list shows of a candidate."""
-    from search.study.text import summary
+    from search.study.short_form import summary
     from space.architecture import Architecture
 
     reason = row.reason.splitlines()[-1] if row.reason else None
@@ -39,9 +41,21 @@ def brief(row: "Candidate") -> dict[str, Any]:
         "seconds": row.seconds,
         "network": summary(Architecture.parse(row.architecture)),
         "fingerprint": row.fingerprint,
+        "baseline": row.baseline,
         "worker": row.worker,
         "reason": reason,
     }
+
+
+def emit_networks(rows: list[dict[str, Any]], form: str) -> None:
+    """Rows with a short form of their network; a table has its legend below, and baselines if it has any."""
+    from search.study.short_form import LEGEND
+
+    if form == "table" and not any(row["baseline"] for row in rows):
+        rows = [{name: value for name, value in row.items() if name != "baseline"} for row in rows]
+    emit(rows, form)
+    if form == "table" and rows:
+        click.echo(LEGEND)
 
 
 @click.command()
@@ -51,6 +65,8 @@ def brief(row: "Candidate") -> dict[str, Any]:
 def status(study: str | None, storage: str, form: str) -> None:
     """What a study has done, what runs, and what leads."""
     from search.recording import recovery
+    from search.study.short_form import LEGEND
+    from search.study.standing import describe
     from search.study.text import best_line, counts
     from storage import candidates, leases
 
@@ -59,13 +75,13 @@ def status(study: str | None, storage: str, form: str) -> None:
         tally = candidates.tally(view.engine, view.record.id)
         running = leases.running(view.engine, view.record.id)
         best_ = candidates.best(view.engine, view.record.id)
-        config = view.config
+        config, baselines = view.config, view.baselines()
     trained = sum(tally[state] for state in candidates.TRAINED)
     if form != "table":
         row: dict[str, Any] = {"study": view.record.name, "trials": view.record.trials, "trained": trained}
         row |= {state.value: count for state, count in tally.items()}
         row |= {"best": best_[0].number if best_ else None, "accuracy": best_[0].accuracy if best_ else None}
-        emit([row], form)
+        emit([row | _against(baselines)], form)
         return
     click.echo(
         f"{view.record.name}: {trained} of {view.record.trials} trained on {config.data.name},"
@@ -73,6 +89,10 @@ def status(study: str | None, storage: str, form: str) -> None:
     )
     click.echo(counts(tally))
     click.echo(best_line(best_[0] if best_ else None, config.data.validation_images))
+    if line := describe(baselines):
+        click.echo(line)
+    if best_:
+        click.echo(LEGEND)
     if view.record.order in HALTED:
         resume = f"search resume {shlex.quote(view.record.name)}"
         click.echo(f"{HALTED[view.record.order]}: `{resume}` goes on")
@@ -88,6 +108,20 @@ def status(study: str | None, storage: str, form: str) -> None:
             for r in running
         ]
         emit(rows, form)
+
+
+def _against(baselines: "Baselines") -> dict[str, Any]:
+    """The best baseline and how far the best other network is ahead, for programs."""
+    here = baselines.standing
+    ahead = here.ahead if here else None
+    return {
+        "baselines": baselines.number,
+        "best_baseline": here.baseline.baseline if here else None,
+        "baseline_accuracy": here.baseline.accuracy if here else None,
+        "ahead": ahead.points if ahead else None,
+        "ahead_low": ahead.low if ahead else None,
+        "ahead_high": ahead.high if ahead else None,
+    }
 
 
 @click.command("list")
@@ -140,7 +174,7 @@ def trials(study: str | None, storage: str, form: str, sort: str, limit: int | N
         rows = candidates.candidates(
             view.engine, view.record.id, sort=field, descending=descending, limit=limit
         )
-    emit([brief(row) for row in rows], form)
+    emit_networks([brief(row) for row in rows], form)
 
 
 @click.command()
@@ -163,11 +197,9 @@ def best(study: str | None, storage: str, form: str, top: int) -> None:
     for row in found:
         low, high = wilson(row.accuracy or 0.0, images)
         shown = brief(row)
-        picked = {
-            key: shown[key] for key in ("trial", "parameters", "macs", "epochs", "network", "fingerprint")
-        }
+        picked = {key: shown[key] for key in NETWORK_FIELDS}
         rows.append(
             {"trial": row.number, "accuracy": row.accuracy, "low_accuracy": low, "high_accuracy": high}
             | picked
         )
-    emit(rows, form)
+    emit_networks(rows, form)

@@ -109,6 +109,8 @@ def predict(weights: Path, images: tuple[Path, ...], top: int, form: str) -> Non
     help="Networks, best to worst, on which brief and full scores are compared; 0: do not.")  # fmt: skip
 @click.option("--also", multiple=True, metavar="FILE|published:NAME", cls=options.RenamedOption,
               was="--beside", help="Train this one too, for scale.")  # fmt: skip
+@click.option("--baseline/--no-baseline", default=True, show_default=True,
+              help="Train the study's best baseline too, whatever its rank.")  # fmt: skip
 @options.elsewhere
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Folder for all; what is done is not done again.  [default: confirm-STUDY]")  # fmt: skip

@@ -16,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from search.study.standing import NO_BASELINES, Baselines, describe
 from search.study.text import best_line, counted, counts, percent, span
 from storage.leases import Running
 from storage.row_types import TRAINED, Candidate, State
@@ -35,6 +36,7 @@ class Snapshot:
     finished: Sequence[Candidate]  # since the snapshot before
     epochs: int
     validation_images: int
+    baselines: Baselines = NO_BASELINES
     note: str = ""  # what is out of the ordinary: closed slots, a database that is away
 
     @property
@@ -92,10 +94,17 @@ class LiveDisplay:
         )
         lines: list[RenderableType] = [head, Text(counts(snapshot.tally), style="dim")]
         lines.append(Text(best_line(snapshot.best, snapshot.validation_images), style="green"))
+        if against := describe(snapshot.baselines):
+            lines.append(Text(against, style="green" if _is_ahead(snapshot) else "yellow"))
         lines.append(_workers(snapshot))
         if snapshot.note:
             lines.append(Text(snapshot.note, style="yellow"))
         return Group(*lines)
+
+
+def _is_ahead(snapshot: Snapshot) -> bool:
+    here = snapshot.baselines.standing
+    return here is not None and here.is_ahead
 
 
 def _workers(snapshot: Snapshot) -> Table:
@@ -144,6 +153,8 @@ class LogDisplay:
             after = counted(candidate.epochs or 0, "epoch")
             said += f" {percent(candidate.accuracy)} after {after}, {candidate.seconds:.1f} s"
         said += f", {candidate.parameters:,} parameters"
+        if candidate.baseline:
+            said += f", baseline {candidate.baseline}"
         if candidate.reason and candidate.state not in TRAINED:
             said += f": {candidate.reason.splitlines()[-1]}"
         best = f"; best {percent(snapshot.best.accuracy)}" if snapshot.best else ""

@@ -1,4 +1,4 @@
-"""Known networks as the first trials of a search: `search launch --start-from`.
+"""Networks as the first trials of a search: those of `search launch --start-from`, then the baselines.
 
 Reads published networks, files and trials; writes WAITING trials into Optuna's study. Each network is
 turned into the answers that a sampler would have to give, so that the sampler learns from it as from its
@@ -6,7 +6,7 @@ own. It trains nothing. Called by search/commands/launch_session.py.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Engine
@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from search.optuna_adapter import study as optuna_study
 from search.study import network_reference
 from search.study.config import StudyConfig
-from space import published
+from space import baselines as first_guesses, cost, published
 from space.architecture import Architecture
 from space.errors import UsageError
 from space.membership import suggestions_of
@@ -23,6 +23,7 @@ from storage.studies import Study
 
 ALL = "published"  # --start-from published: every network of space/published
 SHOWN = 3  # networks that are named for one reason to leave them out
+SHARE = 3  # one trial in so many may be a baseline: a search of few trials is still a search
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class Starter:
     fingerprint: str
     answers: dict[str, Any] | None
     reason: str = ""
+    known: bool = True  # one of --start-from
+    baseline: str | None = None  # the first guess that it is; known ones may be one too
+    size: str = ""  # of a baseline, in words
 
 
 def starters(sources: Sequence[str], config: StudyConfig, storage: str) -> list[Starter]:
@@ -61,9 +65,49 @@ def _networks(sources: Sequence[str], storage: str) -> Iterator[tuple[str, Archi
 
 def _starter(name: str, architecture: Architecture, config: StudyConfig) -> Starter:
     answers = suggestions_of(config.space, config.budget, config.task, architecture)
-    if isinstance(answers, dict):
-        return Starter(name, architecture.fingerprint, answers)
-    return Starter(name, architecture.fingerprint, None, answers[0])
+    if not isinstance(answers, dict):
+        return Starter(name, architecture.fingerprint, None, answers[0])
+    if config.sampling == "reject":  # the width is one of the suggestions there
+        del answers["budget_share"]
+        answers["width"] = architecture.stages[0].width
+    return Starter(name, architecture.fingerprint, answers)
+
+
+@dataclass(frozen=True)
+class Starters:
+    """What comes first in a search, in order. `spared`: baselines for which it has too few trials."""
+
+    found: Sequence[Starter] = ()
+    spared: int = 0
+
+
+def with_baselines(found: Sequence[Starter], config: StudyConfig, trials: int) -> Starters:
+    """The known networks, then the baselines of the space: in a search of so many trials a third at most.
+
+    A baseline that is among the known ones is marked there. One that the space cannot make is kept with its
+    reason, as with starters().
+    """
+    known = {starter.fingerprint: starter for starter in found}
+    able, left_out = list[Starter](), list[Starter]()
+    for baseline in first_guesses.baselines(config.space, config.budget, config.task):
+        starter = _baseline(baseline, config)
+        if starter.answers is None:
+            left_out.append(starter)
+        elif same := known.get(starter.fingerprint):
+            known[starter.fingerprint] = replace(same, baseline=baseline.name)
+        else:
+            able.append(starter)
+    most = trials // SHARE
+    return Starters([*known.values(), *able[:most], *left_out], len(able[most:]))
+
+
+def _baseline(baseline: first_guesses.Baseline, config: StudyConfig) -> Starter:
+    network = baseline.architecture
+    size = f"width {network.stages[0].width}, {cost.total(network).parameters:,} parameters"
+    if baseline.reason:
+        return Starter(baseline.name, network.fingerprint, None, baseline.reason, known=False)
+    starter = _starter(baseline.name, network, config)
+    return replace(starter, known=False, baseline=baseline.name, size=size)
 
 
 def enqueue(
@@ -80,20 +124,34 @@ def enqueue(
     with optuna_study.open_study(storage, record.name, config) as study:
         before = len(study.get_trials(deepcopy=False))
         for starter in fresh:
-            note = {"started_from": starter.name}
-            study.enqueue_trial(starter.answers or {}, user_attrs=note, skip_if_exists=True)
+            notes = {"started_from": starter.name if starter.known else None, "baseline": starter.baseline}
+            notes = {name: value for name, value in notes.items() if value is not None}
+            study.enqueue_trial(starter.answers or {}, user_attrs=notes, skip_if_exists=True)
         return len(study.get_trials(deepcopy=False)) - before
 
 
-def summary_of(found: Sequence[Starter]) -> list[str]:
+def summary_of(starters: Starters) -> list[str]:
     """Lines that say what will be tried first and what cannot be."""
-    able = [starter.name for starter in found if starter.answers]
+    known = [starter for starter in starters.found if starter.known]
+    plain = [starter for starter in starters.found if not starter.known]
+    able = [starter.name for starter in known if starter.answers]
     lines = [f"{len(able)} known networks come first: {', '.join(able)}"] if able else []
+    guesses = [f"{starter.name} ({starter.size})" for starter in plain if starter.answers]
+    if guesses or starters.spared:
+        lines.append(_baselines_line(guesses, starters.spared))
     reasons: dict[str, list[str]] = {}
-    for starter in found:
+    for starter in starters.found:
         if not starter.answers:
             reasons.setdefault(starter.reason, []).append(starter.name)
     for reason, names in reasons.items():
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         lines.append(f"left out {', '.join(names[:SHOWN])}{more}: {reason}")
     return lines
+
+
+def _baselines_line(guesses: Sequence[str], spared: int) -> str:
+    kept = f"; {spared} more would be over a third of the trials" if spared else ""
+    if not guesses:
+        return f"no baseline: of so few trials one would be over a third (there are {spared})"
+    listed = ", ".join(guesses)
+    return f"baselines are trained first, to the end (--no-baselines leaves them out): {listed}{kept}"

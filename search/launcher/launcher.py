@@ -24,6 +24,7 @@ from search.machine.signals import Interrupts
 from search.recording import reconcile as reconciling
 from search.recording.outage import OUT_OF_REACH, Outage, OutageTooLongError
 from search.study.config import StudyConfig
+from search.study.standing import Baselines, standing
 from storage import candidates, leases, studies
 from storage.row_types import TRAINED, Candidate, State
 from storage.studies import Control, Study
@@ -242,9 +243,14 @@ class Launch:
             finished=self._last(fresh),
             epochs=self.config.recipe.epochs,
             validation_images=self.config.data.validation_images,
+            baselines=self._baselines(),
         )
         self.ended = ended
         return snapshot
+
+    def _baselines(self) -> Baselines:
+        rows = candidates.yardstick(self.engine, self.record.id)
+        return standing(rows, self.config.data.validation_images)
 
     def _last(self, count: int) -> list[Candidate]:
         if not count:

@@ -52,6 +52,7 @@ class Flags(WorkerLimits):
     timeout: float | None = None
     max_gpu_hours: float | None = None
     start_from: tuple[str, ...] = ()
+    baselines: bool = True  # those of the space come first in a new study
 
     @property
     def worker(self) -> WorkerOptions:

@@ -28,7 +28,8 @@ from storage.row_types import Candidate, State
 Drawn = TypeVar("Drawn")
 
 
-REMEMBERED = ("fingerprint", DIFFERS)  # user attributes that a trial which is begun again has of the first
+# User attributes of a trial that say what its network is: the next attempt at it has them too.
+KEPT = ("fingerprint", "network", "baseline", "started_from", DIFFERS)
 
 DRAFT = -1  # number and id of a trial that is not stored yet
 
@@ -251,12 +252,12 @@ def ask_again(study: optuna.Study, broken: Candidate) -> Trial:
         params=dead.params,
         distributions=dead.distributions,
         user_attrs={
-            **{name: dead.user_attrs[name] for name in REMEMBERED if name in dead.user_attrs},
             "parameters": broken.parameters,
             "macs": broken.macs,
             "retry_of": broken.number,
             "attempt": attempt,
-        },
+        }
+        | {name: dead.user_attrs[name] for name in KEPT if name in dead.user_attrs},
     )
     # Study.add_trial does this and keeps the id to itself.
     return Trial(study, study._storage.create_new_trial(study._study_id, template_trial=again))

@@ -14,7 +14,8 @@ from pydantic import ValidationError, model_validator
 
 from search.study.config import DataConfig, StudyConfig
 from search.study.files import StudyFiles
-from search.study.statistics import Interval, spread, wilson
+from search.study.standing import Baselines
+from search.study.statistics import Interval, difference, spread, wilson
 from space import cost, files
 from space.architecture import Architecture, Document, first_problem
 from space.budget import Budget, judge
@@ -47,6 +48,21 @@ class Metrics(Document):
     validation_loss: float | None
     measured_on: str
     standing: Literal["brief score only", "confirmed"]
+
+    model_config = Document.model_config | {"strict": False}
+
+
+class Against(Document):
+    """The best baseline of the study, a plain network of the same budget, and how far this network is ahead.
+
+    Brief scores on the same validation images; the interval is Newcombe's of two independent proportions.
+    """
+
+    baseline: str
+    trial: int
+    validation_accuracy: float
+    ahead: float
+    ahead_interval_95: tuple[float, float]
 
     model_config = Document.model_config | {"strict": False}
 
@@ -101,6 +117,7 @@ class Export(Document):
     architecture: Architecture
     layers: tuple[LayerRow, ...]
     metrics: Metrics
+    against: Against | None = None  # None without baselines, and in documents of before
     confirmation: Confirmation | None = None
     recipe: Recipe
     data: DataConfig
@@ -141,6 +158,7 @@ def export(
     candidate: Candidate,
     trained: int,
     confirmed: Confirmation | None = None,
+    baselines: Baselines | None = None,
 ) -> Export:
     """The document of a candidate that was trained to the end. Raises StudyError for any other."""
     if candidate.state != State.COMPLETED or candidate.accuracy is None:
@@ -167,6 +185,7 @@ def export(
             f" chosen among {trained} trained networks by this score; test images not read",
             standing="confirmed" if confirmed else "brief score only",
         ),
+        against=against(candidate, baselines, images),
         confirmation=confirmed,
         recipe=config.recipe,
         data=config.data,
@@ -180,6 +199,21 @@ def export(
             device=candidate.device,
             versions=candidate.versions or {},
         ),
+    )
+
+
+def against(candidate: Candidate, baselines: Baselines | None, images: int) -> Against | None:
+    """The network beside the study's best baseline, be it that one itself; None where there is none."""
+    if baselines is None or baselines.standing is None:
+        return None
+    best = baselines.standing.baseline
+    ahead = difference(candidate.accuracy or 0.0, best.accuracy or 0.0, images)
+    return Against(
+        baseline=best.baseline or "",
+        trial=best.number,
+        validation_accuracy=best.accuracy or 0.0,
+        ahead=ahead.points,
+        ahead_interval_95=(ahead.low, ahead.high),
     )
 
 

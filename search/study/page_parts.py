@@ -15,15 +15,20 @@ h1 { font-size: 1.6rem; margin-bottom: .2rem } h2 { font-size: 1.15rem; margin-t
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
 th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid #e5e7eb }
 th:first-child, td:first-child, td.text, th.text { text-align: left }
+.wide { overflow-x: auto } .wide td { white-space: nowrap }
+.wide td.text { white-space: normal; min-width: 15rem }
 .figures { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1rem 0 }
 .figure { background: #f3f4f6; border-radius: 8px; padding: .7rem 1.1rem }
 .figure b { display: block; font-size: 1.4rem } .note { color: #6b7280 }
 """
 
 
+VIEWPORT = '<meta name=viewport content="width=device-width, initial-scale=1">'  # as wide as a phone is
+
+
 def html(title: str, parts: Sequence[str]) -> str:
     """The whole page; `title` and `parts` are HTML already."""
-    head = f"<meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
+    head = f"<meta charset=utf-8>{VIEWPORT}<title>{title}</title><style>{STYLE}</style>"
     script = f"<script>{get_plotlyjs()}</script>"
     body = "\n".join(parts)
     return f"<!doctype html><html lang=en><head>{head}{script}</head><body>{body}</body></html>\n"

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from search.study.config import StudyConfig
+    from search.study.standing import Baselines
     from storage.row_types import Candidate, Epoch
     from storage.studies import Study
 
@@ -50,6 +51,14 @@ class StudyView:
         from storage import candidates
 
         return candidates.epochs(self.engine, self.record.id)
+
+    def baselines(self) -> "Baselines":
+        """How far the winner is ahead of the best baseline."""
+        from search.study.standing import standing
+        from storage import candidates
+
+        rows = candidates.yardstick(self.engine, self.record.id)
+        return standing(rows, self.config.data.validation_images)
 
     def candidate(self) -> "Candidate":
         """The trial that was named, else the best. Raises StudyError where there is none."""

@@ -10,8 +10,10 @@ import plotly.graph_objects as go
 
 from search.study.config import StudyConfig
 from search.study.page_parts import draw, html
+from search.study.short_form import LEGEND, summary
+from search.study.standing import Baselines, Standing, describe, standing
 from search.study.statistics import wilson
-from search.study.text import counts, percent, summary
+from search.study.text import counts, percent
 from space import cost
 from space.architecture import Architecture
 from storage.row_types import TRAINED, Candidate, Epoch, State
@@ -37,6 +39,7 @@ def page(
         (row for row in trained if row.state == State.COMPLETED),
         key=lambda row: (-(row.accuracy or 0), row.parameters),
     )
+    found = standing(rows, config.data.validation_images)
     parts = [
         f"<h1>{escape(record.name)}</h1>",
         f"<p class=note>{record.created_at:%Y-%m-%d %H:%M} UTC · {escape(config.data.name)},"
@@ -47,12 +50,14 @@ def page(
     if leaders:
         parts += [
             _winner(leaders[0], config, len(trained)),
+            *_against_baselines(found, rows, config),
             "<h2>The search</h2>",
-            draw(_history(trained), HEIGHT),
+            draw(_history(trained, found.standing), HEIGHT),
         ]
         parts += ["<h2>Accuracy against size</h2>", draw(_against(trained, config), HEIGHT)]
         parts += ["<h2>Learning curves of the best</h2>", draw(_curves(leaders[:CURVES], epochs), HEIGHT)]
-        parts += [f"<h2>The best {min(LEADERS, len(leaders))}</h2>", _leaders(leaders[:LEADERS], config)]
+        parts += [f"<h2>The best {min(LEADERS, len(leaders))}</h2>", _networks(leaders[:LEADERS], config)]
+        parts.append(f"<p class=note>{escape(LEGEND)}</p>")
         parts += ["<h2>The best network, layer by layer</h2>", _layers(leaders[0])]
     else:
         parts.append("<p>No network was trained to the end yet.</p>")
@@ -82,10 +87,29 @@ def _winner(best: Candidate, config: StudyConfig, trained: int) -> str:
     )
 
 
+def _against_baselines(found: Baselines, rows: Sequence[Candidate], config: StudyConfig) -> list[str]:
+    """The line, and the baselines in a table; nothing for a study without any."""
+    line = describe(found)
+    if line is None:
+        return []
+    guesses = sorted(
+        (row for row in rows if row.baseline and row.state != State.REPEATED),
+        key=lambda row: -(row.accuracy or 0),
+    )
+    return [
+        "<h2>Against a first guess</h2>",
+        f"<p>{escape(line[0].upper() + line[1:])}.</p>",
+        _networks(guesses, config),
+        "<p class=note>Baselines are plain networks that a person would try first, as wide as the budget lets"
+        " them be; no pruner stops them. Both scores are of the same validation images; the interval takes"
+        " them for independent (Newcombe 1998), which is on the safe side.</p>",
+    ]
+
+
 def _hover(rows: Iterable[Candidate]) -> list[str]:
     return [
         f"trial {row.number}, {row.state.value}<br>{percent(row.accuracy)} after {row.epochs} epochs<br>"
-        f"{row.parameters:,} parameters, {row.macs:,} MACs<br>{summary(Architecture.parse(row.architecture))}"
+        f"{row.parameters:,} parameters, {row.macs:,} MACs<br>{_named(row)}"
         for row in rows
     ]
 
@@ -103,7 +127,7 @@ def _points(rows: Sequence[Candidate], x: Sequence[int], state: State) -> go.Sca
     )
 
 
-def _history(trained: Sequence[Candidate]) -> go.Figure:
+def _history(trained: Sequence[Candidate], against: Standing | None) -> go.Figure:
     figure = go.Figure([_points(trained, [row.number for row in trained], state) for state in COLOURS])
     best, line = 0.0, list[float]()
     for row in trained:
@@ -116,6 +140,12 @@ def _history(trained: Sequence[Candidate]) -> go.Figure:
         line={"color": "#dc2626", "shape": "hv"},
         name="best so far",
     )
+    if against:
+        best = against.baseline.accuracy or 0
+        figure.add_hline(
+            y=100 * best, line={"color": "#059669", "dash": "dash"},
+            annotation_text=f"best baseline, {against.baseline.baseline}", annotation_position="bottom right",
+        )  # fmt: skip
     return figure.update_xaxes(title="trial").update_yaxes(title="validation accuracy, %")
 
 
@@ -139,16 +169,22 @@ def _curves(leaders: Sequence[Candidate], epochs: Mapping[int, list[Epoch]]) -> 
     return figure.update_xaxes(title="epoch", dtick=1).update_yaxes(title="validation accuracy, %")
 
 
-def _leaders(leaders: Sequence[Candidate], config: StudyConfig) -> str:
+def _networks(rows: Sequence[Candidate], config: StudyConfig) -> str:
     lines = [
         f"<tr><td>{row.number}<td>{percent(row.accuracy)}"
-        f"<td>{wilson(row.accuracy or 0, config.data.validation_images)}"
-        f"<td>{row.parameters:,}<td>{row.macs:,}"
-        f"<td class=text>{escape(summary(Architecture.parse(row.architecture)))}"
-        for row in leaders
+        f"<td>{'-' if row.accuracy is None else wilson(row.accuracy, config.data.validation_images)}"
+        f"<td>{row.parameters:,}<td>{row.macs:,}<td class=text>{escape(_named(row))}"
+        for row in rows
     ]
     head = "<tr><th>trial<th>accuracy<th>95% interval<th>parameters<th>MACs<th class=text>network"
-    return f"<table>{head}{''.join(lines)}</table>"
+    return f"<div class=wide><table>{head}{''.join(lines)}</table></div>"
+
+
+def _named(row: Candidate) -> str:
+    """The network in one line, between the name of a baseline and what kept it from its end."""
+    name = f"{row.baseline}: " if row.baseline else ""
+    ended = "" if row.state in TRAINED else f" ({row.state.value.replace('_', ' ')})"
+    return f"{name}{summary(Architecture.parse(row.architecture))}{ended}"
 
 
 def _layers(best: Candidate) -> str:
@@ -158,4 +194,5 @@ def _layers(best: Candidate) -> str:
         for row in cost.layers(Architecture.parse(best.architecture))
     ]
     head = "<tr><th>layer<th class=text>kind<th>output<th>parameters<th>MACs"
-    return f"<details><summary>{len(lines)} layers</summary><table>{head}{''.join(lines)}</table></details>"
+    table = f"<div class=wide><table>{head}{''.join(lines)}</table></div>"
+    return f"<details><summary>{len(lines)} layers</summary>{table}</details>"

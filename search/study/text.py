@@ -1,8 +1,9 @@
-"""Values of a search as text: percentages, a network in one line, counts of states, time spans.
+"""Values of a search as text: percentages, counts of states, time spans, the best of a study.
 
 Called by the commands, the live board, the reports and full training. Reads and writes nothing.
 """
 
+from search.study.short_form import summary
 from search.study.statistics import wilson
 from space.architecture import Architecture
 from storage.row_types import Candidate, State
@@ -13,12 +14,6 @@ SHOWN_ALWAYS = (State.COMPLETED, State.PRUNED, State.OVER_BUDGET, State.REPEATED
 def percent(accuracy: float | None) -> str:
     """An accuracy of 0..1 for people."""
     return "-" if accuracy is None else f"{100 * accuracy:.2f}%"
-
-
-def summary(architecture: Architecture) -> str:
-    """A network in one line: stem, blocks x width of each stage with its kernel, the kind of blocks."""
-    stages = " ".join(str(stage).removesuffix("/k3") for stage in architecture.stages)
-    return f"stem {architecture.stem.width}, stages {stages} {architecture.block}".rstrip()
 
 
 def counts(tally: dict[State, int]) -> str:

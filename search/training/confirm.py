@@ -49,6 +49,7 @@ class Flags:
     out: Path | None
     workers: int | None
     gpus: str
+    baseline: bool = True  # the best of the study's baselines is trained too
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Contender:
     brief: float | None
     sealed: bool
     seeds: int
+    baseline: str | None = None
 
 
 def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
@@ -127,14 +129,19 @@ def _completed(rows: Sequence[Candidate], name: str) -> list[Candidate]:
 
 
 def contenders(flags: Flags, name: str, completed: Sequence[Candidate], out: Path) -> list[Contender]:
-    """The best, those of --also, and of the rest those at --rank-sample evenly spaced ranks."""
-    best = [_of_study(name, row, out, False, flags.seeds) for row in completed[: flags.top]]
+    """The best, among them the best baseline whatever its rank, those of --also, and of the rest those at
+    --rank-sample evenly spaced ranks."""
+    top = list(completed[: flags.top])
+    baseline = next((row for row in completed if row.baseline), None)
+    if flags.baseline and baseline and not any(row.baseline for row in top):
+        top.append(baseline)
+    best = [_of_study(name, row, out, False, flags.seeds) for row in top]
     beside = [
         Contender(reference, reference, out / Path(reference).stem.replace(":", "-"), None, False,
                   flags.seeds)
         for reference in flags.also
     ]  # fmt: skip
-    rest = [row for row in spaced(completed, flags.rank_sample) if row not in completed[: flags.top]]
+    rest = [row for row in spaced(completed, flags.rank_sample) if row not in top]
     return best + beside + [_of_study(name, row, out, True, 1) for row in rest]
 
 
@@ -147,7 +154,8 @@ def spaced(rows: Sequence[Row], count: int) -> list[Row]:
 
 def _of_study(name: str, row: Candidate, out: Path, sealed: bool, seeds: int) -> Contender:
     reference = f"{name}:{row.number}"
-    return Contender(reference, reference, out / f"trial-{row.number}", row.accuracy, sealed, seeds)
+    folder = out / f"trial-{row.number}"
+    return Contender(reference, reference, folder, row.accuracy, sealed, seeds, row.baseline)
 
 
 def _work(contender: Contender, flags: Flags, study: str) -> TrainingProcess:
@@ -171,6 +179,7 @@ def _row(contender: Contender) -> dict[str, Any]:
     tested = spread(tests) if tests else None
     return {
         "network": contender.name,
+        "baseline": contender.baseline,
         "brief_accuracy": contender.brief,
         "full_accuracy": full.mean,
         "full_interval": _interval(full),

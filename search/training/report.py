@@ -12,8 +12,9 @@ from typing import Any
 import plotly.graph_objects as go
 
 from search.study.page_parts import draw, html
+from search.study.short_form import summary
 from search.study.statistics import Spread
-from search.study.text import counted, percent, span, summary
+from search.study.text import counted, percent, span
 from search.training.run import LearningCurve, TrainingJob
 from search.training.test_set import TestResult
 from space import cost

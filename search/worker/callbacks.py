@@ -37,6 +37,7 @@ class TrialCallbacks:
         self.context, self.started = context, monotonic()
         self.batch_size = context.config.recipe.batch_size
         self.reports: list[EpochReport] = []
+        self.prunable = candidate.baseline is None  # a baseline is what the others are measured by
         self.recorder = TrialRecorder(
             context.engine, context.study, claim, trial, candidate, context.spool, context.outage
         )
@@ -63,8 +64,9 @@ class TrialCallbacks:
         logger.info("goes on after epoch %d, from a checkpoint", self.epochs)
 
     def epoch(self, report: EpochReport) -> None:
-        """An epoch was trained and validated. Raises TrialPruned where the pruner stops the trial."""
-        if self._record(report) and report.epoch < report.epochs:
+        """An epoch was trained and validated. Raises TrialPruned where the pruner stops the trial, which may
+        be no baseline."""
+        if self._record(report) and report.epoch < report.epochs and self.prunable:
             raise optuna.TrialPruned
 
     def _record(self, report: EpochReport) -> bool:

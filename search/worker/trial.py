@@ -24,6 +24,7 @@ from search.optuna_adapter.weights import weigh
 from search.recording import reconcile as reconciling
 from search.recording.outage import OUT_OF_REACH
 from search.recording.spool import TrialEnd
+from search.study.short_form import short_form
 from search.worker.callbacks import Cancelled, TimedOut, TrialCallbacks
 from search.worker.context import WorkerContext
 from space import cost
@@ -105,7 +106,12 @@ def describe(drawn: Drawn, differs: tuple[str, ...]) -> dict[str, Any]:
     parameters that say something else than it is, where there are any."""
     network = drawn.architecture
     spent = cost.total(network)
-    said = {"parameters": spent.parameters, "macs": spent.macs, "fingerprint": network.fingerprint}
+    said = {
+        "parameters": spent.parameters,
+        "macs": spent.macs,
+        "fingerprint": network.fingerprint,
+        "network": short_form(network),
+    }
     return said | ({DIFFERS: list(differs)} if differs else {})
 
 
@@ -130,6 +136,7 @@ def record(context: WorkerContext, claim: Claim, trial: Trial, architecture: Arc
         over_budget=verdict.excess,
         device=context.device,
         versions=context.versions,
+        baseline=trial.user_attrs.get("baseline"),
     )
     return candidates.propose(context.engine, claim, proposal)
 

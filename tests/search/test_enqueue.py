@@ -1,21 +1,26 @@
 """Known networks come first in a search, exactly as they are, and only those that the search may have."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from command import run
+from ledger_samples import proposal
 
+from search.commands import launch_session
 from search.launcher import enqueue, prepare
+from search.launcher.enqueue import Starters
 from search.launcher.prepare import Flags
 from search.optuna_adapter import study as optuna_study
-from search.study.config import StudyConfig
-from space import published
+from search.study.config import SamplingName, StudyConfig
+from space import baselines, published
 from space.architecture import Architecture
 from space.budget import Budget
 from space.errors import UsageError
 from space.sampling import propose
 from space.space import Task
+from storage import candidates, leases
 
 NETWORK = {
     "channels": 1,
@@ -71,7 +76,8 @@ def test_published_networks_that_fit_come_first_the_best_of_them_before(flags: F
     left = {starter.name: starter.reason for starter in found if not starter.answers}
     assert "6,173,962 over 5,000,000" in left["published:001-resnet18"]
     assert any(
-        line.startswith("left out published:001-resnet18: 11,173,962") for line in enqueue.summary_of(found)
+        line.startswith("left out published:001-resnet18: 11,173,962")
+        for line in enqueue.summary_of(Starters(found))
     )
 
 
@@ -92,3 +98,78 @@ def test_a_dry_run_says_what_would_come_first(
     assert "start    1 known networks come first: net" in result.err
     assert "more: channels: 3, where the data have 1" in result.err
     assert not (tmp_path / "search.db").exists()
+
+
+def first_guesses(plan: StudyConfig, trials: int) -> list[str | None]:
+    starters = enqueue.with_baselines([], plan, trials)
+    return [starter.baseline for starter in starters.found if starter.answers]
+
+
+SMALL_ONES = ["[3,3,3] at full budget", "[2,2,2] at full budget", "[1,1,1] at full budget",
+              "[2,2,2] at half the budget", "[1,1,1] at half the budget"]  # fmt: skip
+
+
+def test_at_most_a_third_of_the_trials_are_baselines_those_of_the_full_budget_first(flags: Flags) -> None:
+    plan = prepare.make_config(replace(flags, max_parameters=100_000), None)
+    assert first_guesses(plan, 100) == SMALL_ONES
+    for trials in (2, 3, 5, 6, 9, 14, 15):
+        assert first_guesses(plan, trials) == SMALL_ONES[: trials // 3]
+
+
+def test_the_opening_lines_say_which_baselines_there_are_and_which_there_are_not(flags: Flags) -> None:
+    plan = prepare.make_config(flags, None)
+    assert enqueue.summary_of(enqueue.with_baselines([], plan, 6)) == [
+        "baselines are trained first, to the end (--no-baselines leaves them out): [2,2,2] at full budget"
+        " (width 8, 44,226 parameters), [1,1,1] at full budget (width 12, 44,014 parameters); 1 more would be"
+        " over a third of the trials",
+        "left out [3,3,3] at full budget, [3,3,3] at half the budget: even 8 channels wide it uses 137% of"
+        " the budget",
+        "left out [2,2,2] at half the budget: even 8 channels wide it uses 88% of the budget",
+    ]
+    assert enqueue.summary_of(enqueue.with_baselines([], plan, 2))[0] == (
+        "no baseline: of so few trials one would be over a third (there are 3)"
+    )
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("sampling", ["fit", "reject"])
+def test_a_baseline_is_proposed_exactly_and_marked(flags: Flags, sampling: SamplingName) -> None:
+    optuna_study.quiet()
+    engine, record, plan = prepare.prepare(replace(flags, sampling=sampling))
+    starters = enqueue.with_baselines([], plan, 9)
+    assert enqueue.enqueue(engine, flags.storage, record, plan, starters.found) == 3
+    assert enqueue.enqueue(engine, flags.storage, record, plan, starters.found) == 0
+    with optuna_study.open_study(flags.storage, record.name, plan) as opened:
+        for starter in starters.found[:3]:
+            trial = opened.ask()
+            assert trial.user_attrs == {"baseline": starter.baseline}
+            assert plan.propose(trial).fingerprint == starter.fingerprint
+    engine.dispose()
+
+
+def test_a_known_network_that_is_a_baseline_is_tried_once_and_is_both(flags: Flags, tmp_path: Path) -> None:
+    plan = prepare.make_config(flags, None)
+    guess = baselines.baselines(plan.space, plan.budget, plan.task)[0]
+    (tmp_path / "mine.json").write_text(json.dumps(guess.architecture.document()))
+    known = enqueue.starters([str(tmp_path / "mine.json")], plan, flags.storage)
+    found = enqueue.with_baselines(known, plan, 3).found
+    assert [(one.name, one.known, one.baseline) for one in found if one.answers] == [
+        ("mine", True, "[2,2,2] at full budget"),
+        ("[1,1,1] at full budget", False, "[1,1,1] at full budget"),
+    ]
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_new_study_has_its_baselines_and_one_that_was_begun_gets_none(flags: Flags) -> None:
+    optuna_study.quiet()
+    engine, record, plan = prepare.prepare(flags)
+    assert not any(one.baseline for one in launch_session.first_trials(
+        replace(flags, baselines=False), plan, record, []).found)  # fmt: skip
+    starters = launch_session.first_trials(flags, plan, record, [])
+    enqueue.enqueue(engine, flags.storage, record, plan, starters.found)
+    assert launch_session.first_trials(flags, plan, record, []) == starters, "nothing was proposed so far"
+    claim = leases.claim(engine, record.id, "one", 60.0)
+    assert isinstance(claim, leases.Claim)
+    candidates.propose(engine, claim, proposal(0))
+    assert launch_session.first_trials(flags, plan, record, []) == Starters([])
+    engine.dispose()

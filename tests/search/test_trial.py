@@ -17,7 +17,8 @@ from search.machine.device_lock import DeviceLock
 from search.optuna_adapter import differing, study as optuna_study
 from search.recording import reconcile as reconciling
 from search.study import report
-from search.study.config import StudyConfig
+from search.study.config import PrunerName, StudyConfig
+from search.study.short_form import short_form
 from search.worker import trial as worker_trial
 from search.worker.context import WorkerContext
 from space import sampling, space as spaces
@@ -28,7 +29,7 @@ from space.random_suggest import RandomSuggest
 from space.space import Task
 from storage import candidates, invariants, leases, studies
 from storage.leases import Claim, NoClaim
-from storage.row_types import TRAINED, State
+from storage.row_types import TRAINED, Candidate, State
 from trainer.outcome import EpochReport, Outcome
 
 
@@ -76,7 +77,55 @@ def test_parameters_and_macs_are_there_from_the_moment_of_the_proposal(sqlite_ur
 
     with context_of(sqlite_url, FakeTraining(before=look), make_config(), 1) as context:
         run_all(context)
-    assert seen == [["fingerprint", "macs", "parameters"]]
+    assert seen == [["fingerprint", "macs", "network", "parameters"]]
+
+
+def test_optuna_alone_says_which_network_a_trial_is(sqlite_url: str) -> None:
+    with context_of(sqlite_url, FakeTraining(), make_config(), 2) as context:
+        run_all(context)
+        for row, trial in zip(rows_of(context), context.study.get_trials(deepcopy=False), strict=True):
+            assert trial.user_attrs["fingerprint"] == row.fingerprint
+            assert trial.user_attrs["network"] == short_form(Architecture.parse(row.architecture))
+
+
+GUESS = "[3,3,3] at full budget"
+
+
+def rows_of(context: WorkerContext) -> list[Candidate]:
+    return candidates.candidates(context.engine, context.study_id)
+
+
+def enqueue_baseline(context: WorkerContext) -> None:
+    context.study.enqueue_trial({"depth": 3}, user_attrs={"baseline": GUESS})
+
+
+@pytest.mark.parametrize("pruner", ["median", "asha", "hyperband"])
+def test_a_baseline_is_trained_to_the_end_where_any_other_network_is_pruned(
+    sqlite_url: str, pruner: PrunerName
+) -> None:
+    train = FakeTraining(epochs=9, accuracy=lambda _: next(scores))
+    scores = iter([0.9] * 12 + [0.1, 0.1])
+    with context_of(sqlite_url, train, make_config(pruner=pruner, epochs=9), 14) as context:
+        for _ in range(12):
+            worker_trial.run(context, take(context))
+        enqueue_baseline(context)
+        states = run_all(context)
+        guess, other = rows_of(context)[-2:]
+        assert (states, guess.epochs, guess.baseline) == ([State.COMPLETED, State.PRUNED], 9, GUESS)
+        assert other.baseline is None
+        assert context.study.get_trials(deepcopy=False)[guess.number].value == 0.1
+
+
+def test_the_next_attempt_at_a_baseline_is_one_too(sqlite_url: str) -> None:
+    with context_of(sqlite_url, FakeTraining(), make_config(), 1) as context:
+        enqueue_baseline(context)
+        trial, candidate, _ = worker_trial.propose_new(context, take(context))
+        reconciling.tell_lost(context.study, leases.evict(context.engine, context.study_id, "one"))
+        assert run_all(context) == [State.COMPLETED]
+        lost, again = rows_of(context)
+        assert (lost.number, lost.baseline, again.baseline) == (candidate.number, GUESS, GUESS)
+        kept = context.study.get_trials(deepcopy=False)[again.number].user_attrs
+        assert {name: kept[name] for name in trial.user_attrs} == trial.user_attrs
 
 
 def test_an_oversized_candidate_is_never_trained(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,11 @@ def make_study(engine: Engine, trials: int = 3, name: str = "digits") -> Study:
 
 
 def proposal(
-    number: int, fingerprint: str | None = None, depth: int = 3, over_budget: str | None = None
+    number: int,
+    fingerprint: str | None = None,
+    depth: int = 3,
+    over_budget: str | None = None,
+    baseline: str | None = None,
 ) -> Proposal:
     return Proposal(
         number=number,
@@ -37,6 +41,7 @@ def proposal(
         over_budget=over_budget,
         device="cpu",
         versions={"torch": "2.15"},
+        baseline=baseline,
     )
 
 

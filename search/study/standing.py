@@ -1,0 +1,78 @@
+"""How far the winner of a study is ahead of its best baseline, or that it is not.
+
+Reads rows of the ledger; writes nothing. Called by status, the live board, the end of a launch, the report
+and the export. What a baseline is stands in space/baselines.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from search.study.statistics import Difference, difference
+from search.study.text import percent
+from storage.row_types import Candidate, State
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The best baseline that was trained to the end, and the best network that the search proposed itself.
+
+    `ahead` is the winner's accuracy less the baseline's, with its 95% interval; the winner is `proposed`.
+    """
+
+    baseline: Candidate
+    proposed: Candidate | None
+    ahead: Difference | None  # None without a network that was proposed
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the winner has the higher score, be it by luck."""
+        return self.ahead is not None and self.ahead.points > 0
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """How many a study has, and how it stands where one of them was trained to the end."""
+
+    standing: Standing | None
+    number: int
+
+
+NO_BASELINES = Baselines(None, 0)
+
+
+def standing(rows: Sequence[Candidate], images: int) -> Baselines:
+    """Of these rows, the baselines of a study and its best networks, judged on so many validation images."""
+    completed = [row for row in rows if row.state == State.COMPLETED and row.accuracy is not None]
+    completed.sort(key=lambda row: (-(row.accuracy or 0.0), row.parameters, row.number))
+    guesses = [row for row in completed if row.baseline is not None]
+    number = len({row.fingerprint for row in rows if row.baseline is not None})
+    if not guesses:
+        return Baselines(None, number)
+    proposed = next((row for row in completed if row.baseline is None), None)
+    return Baselines(compared(proposed, guesses[0], images), number)
+
+
+def compared(proposed: Candidate | None, baseline: Candidate, images: int) -> Standing:
+    """A network beside a baseline."""
+    if proposed is None or proposed.accuracy is None:
+        return Standing(baseline, None, None)
+    return Standing(baseline, proposed, difference(proposed.accuracy, baseline.accuracy or 0.0, images))
+
+
+def describe(found: Baselines) -> str | None:
+    """One line for people; None for a study without baselines."""
+    if not found.number:
+        return None
+    here = found.standing
+    if here is None:
+        return f"of {found.number} baselines none was trained to the end yet"
+    best = f"the best baseline {here.baseline.baseline}: {percent(here.baseline.accuracy)}"
+    if here.ahead is None:
+        return f"{best}; no other network was trained to the end yet"
+    interval = f"95% interval {here.ahead}"
+    points = f"{100 * abs(here.ahead.points):.1f} points"
+    if not here.is_ahead:
+        behind = f"{points} behind" if here.ahead.points < 0 else "level"
+        return f"{best}; the search is not ahead: the best network that it proposed is {behind} ({interval})"
+    luck = "" if here.ahead.low > 0 else "; that may be luck"
+    return f"{best}; the winner is {points} ahead ({interval}{luck})"

@@ -1,0 +1,75 @@
+"""How far a winner is ahead of the best baseline, with the interval of the difference."""
+
+import pytest
+from ledger_samples import make_study, outcome, proposal, take
+from sqlalchemy import Engine
+
+from search.study import standing
+from search.study.statistics import difference
+from storage import candidates
+from storage.row_types import Candidate, State
+
+GUESS = "[3,3,3] at full budget"
+
+
+def trained(engine: Engine, scores: list[tuple[float, str | None]]) -> list[Candidate]:
+    """The rows of a study in which these were trained to the end, and one baseline diverged."""
+    study = make_study(engine, len(scores) + 1)
+    ends = [(State.COMPLETED, *score) for score in scores] + [
+        (State.DIVERGED, 0.99, "[1,1,1] at full budget")
+    ]
+    for number, (state, accuracy, baseline) in enumerate(ends):
+        claim = take(engine, study)
+        row = candidates.propose(engine, claim, proposal(number, baseline=baseline))
+        candidates.finish(engine, claim, row.id, state, outcome=outcome(accuracy))
+    return candidates.yardstick(engine, study.id)
+
+
+def said(engine: Engine, scores: list[tuple[float, str | None]], images: int = 3_000) -> str | None:
+    return standing.describe(standing.standing(trained(engine, scores), images))
+
+
+def test_the_interval_of_a_difference_is_newcombes() -> None:
+    """Table II of his paper, method 10: 9/10 less 3/10, 6/7 less 2/7, and 10/10 less 0/10."""
+    for one, other, images, low, high in (
+        (0.9, 0.3, 10, 0.1705, 0.8090),
+        (6 / 7, 2 / 7, 7, 0.0582, 0.8062),
+        (1.0, 0.0, 10, 0.6075, 1.0),
+    ):
+        found = difference(one, other, images)
+        assert (round(found.low, 4), round(found.high, 4)) == (low, high)
+        back = difference(other, one, images)
+        assert (back.points, back.low, back.high) == pytest.approx((-found.points, -found.high, -found.low))
+
+
+def test_a_winner_that_is_ahead_is_said_to_be_with_the_interval(engine: Engine) -> None:
+    scores = [(0.85, "[2,2,2] at full budget"), (0.889, GUESS), (0.91, None), (0.8, None)]
+    assert said(engine, scores) == (
+        "the best baseline [3,3,3] at full budget: 88.90%; the winner is 2.1 points ahead"
+        " (95% interval 0.6 to 3.6)"
+    )
+
+
+def test_a_lead_within_its_interval_may_be_luck(engine: Engine) -> None:
+    assert said(engine, [(0.889, GUESS), (0.895, None)]) == (
+        "the best baseline [3,3,3] at full budget: 88.90%; the winner is 0.6 points ahead"
+        " (95% interval -1.0 to 2.2; that may be luck)"
+    )
+
+
+def test_a_search_that_is_behind_is_said_to_be(engine: Engine) -> None:
+    assert said(engine, [(0.906, GUESS), (0.889, None)]) == (
+        "the best baseline [3,3,3] at full budget: 90.60%; the search is not ahead: the best network that it"
+        " proposed is 1.7 points behind (95% interval -3.2 to -0.2)"
+    )
+
+
+def test_without_a_baseline_that_was_trained_to_the_end_nothing_is_compared(engine: Engine) -> None:
+    assert said(engine, [(0.9, None)]) == "of 1 baselines none was trained to the end yet"
+    assert standing.describe(standing.NO_BASELINES) is None
+
+
+def test_a_baseline_alone_is_no_yardstick_yet(engine: Engine) -> None:
+    assert said(engine, [(0.9, GUESS)]) == (
+        "the best baseline [3,3,3] at full budget: 90.00%; no other network was trained to the end yet"
+    )
