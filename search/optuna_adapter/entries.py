@@ -68,8 +68,8 @@ class EndEntry:
         for epoch, value in self.epochs.items():
             if stored.intermediate_values.get(epoch) != value and not stored.state.is_finished():
                 study._storage.set_trial_intermediate_value(trial_id, epoch, value)
-        value = self.value if self.state == TrialState.COMPLETE else None
-        study.tell(self.number, value, state=self.state, skip_if_finished=True)
+        final = self.value if self.state == TrialState.COMPLETE else None
+        study.tell(self.number, final, state=self.state, skip_if_finished=True)
 
 
 Entry = EpochEntry | EndEntry
