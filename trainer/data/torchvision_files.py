@@ -195,8 +195,8 @@ def _unreachable(name: str, data_dir: Path, error: BaseException) -> str:
     package = f", or install Debian's package {DEBIAN_PACKAGE}" if name == "fashion-mnist" else ""
     folder = data_dir if LAYOUTS[name].archive or name == "svhn" else data_dir / name
     return (
-        f"cannot download {DATASETS[name].title} ({reason[0].strip('<>.')}){half};"
-        f" put {LAYOUTS[name].asked_for} into {folder.resolve()}{package}, or use --data digits"
+        f"cannot download {DATASETS[name].title} ({reason[0].strip('<>.')}){half}; put"
+        f" {LAYOUTS[name].asked_for} into {folder.resolve()}{package}, or use --data digits"
     )
 
 
