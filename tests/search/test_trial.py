@@ -204,13 +204,13 @@ def assert_stored_as_trained(context: WorkerContext) -> None:
 
 @pytest.mark.parametrize("plain", [False, True], ids=["shortcuts", "plain-optuna"])
 def test_what_is_stored_is_what_was_trained(
-    plain: bool, database_url: str, monkeypatch: pytest.MonkeyPatch
+    plain: bool, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond the sampler's random start, of two enqueued trials too: one whole, one that says little."""
     if plain:
         monkeypatch.setenv("SEARCH_PLAIN_OPTUNA", "1")
     config = digits()
-    with context_of(database_url, FakeTraining(), config, 16) as context:
+    with context_of(sqlite_url, FakeTraining(), config, 13) as context:
         dice = RandomSuggest(3)
         config.propose(dice)
         context.study.enqueue_trial(dice.answers | {"same_kernel": True, "kernel": 7})
