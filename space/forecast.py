@@ -147,7 +147,6 @@ def largest(space: SearchSpace, task: Task) -> Architecture:
     depths = {int(minimum(space.depth)), int(maximum(space.depth))}
     growths: tuple[Growth, ...] = get_args(Growth)
     ends = [*product(set(space.head.form), set(space.pool.window))]
-    form, window = ends[0]
     bodies = [*product(set(space.block.squeeze_excitation), set(space.block.preactivation),
                        branches.dearest(space.block), growths)]  # fmt: skip
 
@@ -156,9 +155,12 @@ def largest(space: SearchSpace, task: Task) -> Architecture:
 
     found = list[Skeleton]()
     for depth, grain in product(sorted(depths), sorted(set(space.width.round_to))):
-        shapes = dict.fromkeys(_dearest(space, depth, grain, form, window, *body) for body in bodies)
+        shapes = dict.fromkeys(
+            _dearest(space, depth, grain, *ends[0], gate, before, branch, growth)
+            for gate, before, branch, growth in bodies
+        )
         body = max(shapes, key=spent)  # it costs the same before any head
-        found += [replace(body, form=end, pool_window=size) for end, size in ends]
+        found += [replace(body, form=form, pool_window=window) for form, window in ends]
     shape = max(found, key=spent)
     return realise(shape, space, space.width.grid(shape.round_to)[-1], task)
 
