@@ -6,6 +6,7 @@ same spaces and functions as a real search.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,8 @@ from space import sampling
 from space.architecture import Architecture
 from space.budget import Budget, judge
 from space.space import SearchSpace, Task
+
+MOST = ("depth", "blocks")  # stages, and blocks of them: with more of these, more knobs are asked for
 
 
 class Source(Protocol):
@@ -28,13 +31,16 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Deepest:
-    """Answers as a trial does, but every space looks as deep as it can be: all knobs are asked for."""
+    """Asks a trial, but answers so that a space looks as deep as it can be and more is asked for; over all
+    kinds of blocks, shared or not, every knob is."""
 
     trial: optuna.Trial
+    kind: str
+    shared: bool
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         value = self.trial.suggest_int(name, low, high, step=step, log=log)
-        return high if name == "depth" else value
+        return high if name.startswith(MOST) else value
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
@@ -42,7 +48,14 @@ class Deepest:
         return self.trial.suggest_float(name, low, high, step=step, log=log)
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
-        return self.trial.suggest_categorical(name, choices)
+        value = self.trial.suggest_categorical(name, choices)
+        if name == "block_kind":
+            return self.kind
+        if name.startswith("same_"):
+            return self.shared
+        if name.startswith(MOST):
+            return max(choices)
+        return "projection" if name == "shortcut" and "projection" in choices else value
 
 
 def candidate(architecture: Architecture, budget: Budget) -> Candidate:
@@ -68,7 +81,8 @@ class Fitting:
 
     def propose(self, trial: optuna.Trial) -> Candidate | None:
         if self.flat:
-            sampling.draw(self.space, Deepest(trial))
+            for kind, shared in product(self.space.block.kind, (True, False)):
+                sampling.draw(self.space, Deepest(trial, kind, shared))
         return candidate(sampling.propose(self.space, self.budget, self.task, trial), self.budget)
 
 
