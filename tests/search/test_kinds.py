@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 from command import run
-from worker_samples import FakeTraining, make_context, make_plan, make_study
+from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search.optuna_adapter import study as optuna_study
 from search.study import export as study_export
 from search.worker import trial as worker_trial
 from space import architecture, space as spaces
 from space.budget import Budget, judge
+from space.files import write_whole
 from space.membership import contains
 from storage import candidates, leases
 from storage.leases import Claim
@@ -33,21 +34,21 @@ def test_a_kind_is_proposed_built_exported_verified_explained_and_repaired(
     space = spaces.parse(
         {"depth": [2], "stage": {"blocks": [2, 3], "growth": [growth]}, "block": KINDS[kind]}
     )
-    plan = make_plan(space=space, max_parameters=60_000)
-    engine, record = make_study(sqlite_url, plan, 3)
-    with optuna_study.open_study(sqlite_url, record.name, plan) as opened:
-        context = make_context(opened, engine, record, FakeTraining(), plan, tmp_path)
+    config = make_config(space=space, max_parameters=60_000)
+    engine, record = make_study(sqlite_url, config, 3)
+    with optuna_study.open_study(sqlite_url, record.name, config) as opened:
+        context = make_context(opened, engine, record, FakeTraining(), config, tmp_path)
         while isinstance(claim := leases.claim(engine, record.id, "one", 60.0), Claim):
             worker_trial.run(context, claim)
     best = candidates.best(engine, record.id)[0]
-    document = study_export.export(record, plan, best, 3)
+    document = study_export.export(record, config, best, 3)
     engine.dispose()
     network = architecture.Architecture.parse(best.architecture)
     assert network.block.kind == kind and {stage.growth for stage in network.stages} == {growth}
     assert contains(space, network) == []
 
     path = tmp_path / "best.json"
-    study_export.write(document.model_dump_json(), path)
+    write_whole(document.model_dump_json(), path)
     checks = json.loads(run(capsys, "verify", path, "--format", "json").out)
     assert [row["check"] for row in checks] == ["schema", "count", "budget", "fingerprint", "forward pass"]
 
