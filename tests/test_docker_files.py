@@ -80,7 +80,8 @@ def test_the_override_takes_the_gpu_from_every_service_that_reserves_one() -> No
 
 def test_the_image_is_given_every_package_and_nothing_else_of_the_folder() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    packages = {name.partition(".")[0] for name in project["tool"]["setuptools"]["packages"]}
+    patterns = project["tool"]["setuptools"]["packages"]["find"]["include"]
+    packages = {pattern.removesuffix("*") for pattern in patterns}
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert lines[0] == "*"
     kept = {line.removeprefix("!") for line in lines if line.startswith("!")}
