@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(module: str, *words: object, timeout: float = 300) -> str:
-    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, words)]
+    full = "benchmarks.brief" if module == "brief" else f"benchmarks.speed.{module}"
+    command = [sys.executable, "-m", full, *map(str, words)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
