@@ -52,7 +52,11 @@ class CountOrNone(Count):
     """A count, or none: 0, which no count is."""
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        return 0 if str(value).strip().lower() == "none" or value == 0 else super().convert(value, param, ctx)
+        if str(value).strip().lower() == "none" or value == 0:
+            return 0
+        if not any(character.isdigit() for character in str(value)):
+            self.fail(f"{value!r} is not a number like 25M, and not none", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Memory(click.ParamType[int]):

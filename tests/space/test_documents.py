@@ -11,7 +11,10 @@ from space_samples import CALM, spaces
 
 from space import architecture, space
 from space.architecture import Architecture, Stage, Stem
+from space.budget import Budget, judge
 from space.errors import ArchitectureError, SpaceError, UsageError
+from space.random_suggest import RandomSuggest
+from space.sampling import propose
 from space.space import SearchSpace
 
 ROOT = Path(__file__).parents[2]
@@ -307,4 +310,7 @@ def test_a_space_is_the_same_from_toml_and_from_json(tmp_path: Path) -> None:
 
 def test_the_default_space_can_be_proposed_from_for_small_and_large_images() -> None:
     for size in (8, 28, 32, 64, 224):
-        space.default().require_geometry(size)
+        found, task = space.default().for_images(size), space.Task(channels=1, image_size=size, classes=10)
+        found.require_geometry(size)
+        network = propose(found, Budget(1_000_000), task, RandomSuggest(size))
+        assert network.image_size == size and judge(network, Budget(1_000_000)).fits
