@@ -32,7 +32,10 @@ def sharing(space: SearchSpace, name: Shared, depth: int) -> range | tuple[int, 
 
 def shared_value(space: SearchSpace, shape: Skeleton, name: Shared) -> Any | None:
     """The one value of all stages that may share it; None where they differ or the space lets none share."""
-    values = {getattr(shape.stages[i - 1], name) for i in sharing(space, name, len(shape.stages))}
+    stages = [shape.stages[i - 1] for i in sharing(space, name, len(shape.stages))]
+    if name == "growth":  # of a single block it says nothing, and is not kept
+        stages = [stage for stage in stages if stage.blocks > 1] or stages
+    values = {getattr(stage, name) for stage in stages}
     return values.pop() if len(values) == 1 and True in getattr(space.same, name) else None
 
 

@@ -1,5 +1,6 @@
 """Trains networks of the default space and writes their learning curves, one row each in a file.
 
+    python -m benchmarks.simulated.curves train fashion-mnist --rows fashion.jsonl --data-dir DIR
     python -m benchmarks.simulated.curves train digits --rows digits.jsonl --data-dir DIR
     python -m benchmarks.simulated.curves train cifar10-jpeg --rows cifar.jsonl --data-dir DIR --folder DIR
     python -m benchmarks.simulated.curves pack digits.jsonl benchmarks/curves/digits.json.gz
@@ -27,6 +28,9 @@ import optuna
 import torch
 
 from benchmarks.simulated.machine import machine
+from benchmarks.simulated.proposals import Proposer
+from search.optuna_adapter import ask as optuna_ask
+from search.optuna_adapter.weights import weigh
 from space import cost, membership, published, sampling, space
 from space.architecture import Architecture
 from space.budget import Budget
@@ -70,6 +74,9 @@ class Setting:
 
 SETTINGS = {
     "digits": Setting("digits", 8, 12, Budget(200_000, 1_500_000), 0.2),
+    "fashion-mnist": Setting(
+        "Fashion-MNIST", 14, 8, Budget(200_000, 1_500_000), 1 / 30, 3_000, searched=80
+    ),
     "cifar10-jpeg": Setting("CIFAR-10 (JPEG)", 16, 8, Budget(200_000, 1_200_000), 0.02, 2_000),
 }
 
@@ -123,8 +130,10 @@ def more(on: Ground, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     draw = max(draws, default=FIRST_FURTHER - 1)
     while len(had) < on.setting.networks:
         draw += 1
-        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=draw))
-        row = entry(on, draw, study.ask())
+        trial, architecture = asked(on, draw, optuna.create_study())
+        if architecture.fingerprint in had:
+            continue
+        row = entry(on, draw, trial.params, architecture)
         had.add(Architecture.parse(row["architecture"]).fingerprint)
         yield row
 
@@ -143,18 +152,26 @@ def measured(on: Ground, architecture: Architecture, seed: int) -> dict[str, Any
         "seed": seed,
         "accuracy": [report.validation_accuracy for report in epochs],
         "loss": [report.validation_loss for report in epochs],
+        "training_loss": [report.train_loss for report in epochs],
         "seconds": [report.seconds for report in epochs],
         "truth": truth,
     }
 
 
-def entry(on: Ground, draw: int, suggest: Any) -> dict[str, Any]:
-    """One network as `suggest` (a trial, or given answers) wants it, trained: a row of the file."""
-    architecture = sampling.propose(on.space, on.setting.budget, on.task, suggest)
+def asked(on: Ground, draw: int, study: optuna.Study) -> tuple[optuna.Trial, Architecture]:
+    """The next trial as a real search asks for it: choices by their weights, and stored as trained."""
+    study.sampler = weigh(sampler(on, draw), sampling.prior(on.space))
+    proposer = Proposer(on.space, on.setting.budget, on.task)
+    trial, made = optuna_ask.ask(study, proposer, lambda *_: {})
+    return trial, made.architecture
+
+
+def entry(on: Ground, draw: int, params: dict[str, Any], architecture: Architecture) -> dict[str, Any]:
+    """This network, of these answers, trained: a row of the file."""
     spent = cost.total(architecture)
     return {
         "draw": draw,
-        "params": suggest.asked if isinstance(suggest, membership.Answers) else suggest.params,
+        "params": params,
         "architecture": architecture.document(),
         "parameters": spent.parameters,
         "macs": spent.macs,
@@ -163,8 +180,9 @@ def entry(on: Ground, draw: int, suggest: Any) -> dict[str, Any]:
 
 
 def sampler(on: Ground, draw: int) -> optuna.samplers.BaseSampler:
-    """Uniform first, then a search: seeded by the draw, so that a broken-off run goes on as it would have."""
-    if draw < on.setting.uniform:
+    """Plain draws first, then a search, then plain again: seeded by the draw, so that a broken-off run goes on
+    as it would have."""
+    if not on.setting.uniform <= draw < on.setting.draws:
         return optuna.samplers.RandomSampler(seed=draw)
     return optuna.samplers.TPESampler(seed=draw)
 
@@ -180,9 +198,8 @@ def train(on: Ground, rows: Path) -> None:
         sampling.propose(on.space, on.setting.budget, on.task, trial)
         study.tell(trial, row["accuracy"][-1] if row["accuracy"] else 0.1)
     for draw in range(len(firsts), on.setting.draws):
-        study.sampler = sampler(on, draw)
-        trial = study.ask()
-        row = entry(on, draw, trial)
+        trial, architecture = asked(on, draw, study)
+        row = entry(on, draw, trial.params, architecture)
         study.tell(trial, row["accuracy"][-1] if row["accuracy"] else 0.1)
         append(rows, row)
     for row in again(on, read(rows)):
@@ -205,7 +222,8 @@ def known(on: Ground, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         found = membership.suggestions_of(on.space, Budget(), Task(), published.load(name))
         if draw not in had and isinstance(found, dict):
             answers = membership.Answers(found | {"budget_share": 1.0}, {})
-            yield entry(on, draw, answers) | {"published": name}
+            architecture = sampling.propose(on.space, on.setting.budget, on.task, answers)
+            yield entry(on, draw, answers.asked, architecture) | {"published": name}
 
 
 def again(on: Ground, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

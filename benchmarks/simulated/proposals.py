@@ -4,7 +4,7 @@ A simulated search asks one for its next network (simulator.py); suite.py choose
 same spaces and functions as a real search.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Protocol
@@ -13,9 +13,10 @@ import numpy as np
 import optuna
 
 from benchmarks.simulated.worlds import Candidate
-from space import sampling
+from space import effective, sampling
 from space.architecture import Architecture
 from space.budget import Budget, judge
+from space.sampling import Proposal, Suggest
 from space.space import SearchSpace, Task
 
 MOST = ("depth", "blocks")  # stages, and blocks of them: with more of these, more knobs are asked for
@@ -63,6 +64,29 @@ def candidate(architecture: Architecture, budget: Budget) -> Candidate:
     return Candidate(
         architecture, architecture.fingerprint, verdict.parameters, verdict.macs, verdict.violations
     )
+
+
+@dataclass(frozen=True)
+class Proposer:
+    """What search/optuna_adapter/ask.py asks of a study's plan: how a network is drawn, and what is stored of
+    it."""
+
+    space: SearchSpace
+    budget: Budget
+    task: Task
+
+    def draw(self, suggest: Suggest) -> Proposal:
+        return sampling.proposal(self.space, self.budget, self.task, suggest)
+
+    def settle(
+        self, parameters: Mapping[str, Any], drawn: Proposal
+    ) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+        found = effective.effective(self.space, self.budget, self.task, parameters, drawn)
+        return found.answers, found.differs
+
+    def ask(self, suggest: Suggest) -> None:
+        sampling.draw(self.space, suggest)
+        sampling.ask_share(self.space, suggest)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,12 @@ BUDGETS = st.tuples(SHARES, st.sampled_from(("parameters", "macs", "both")))
 
 
 def single(found: list[Repair]) -> list[Repair]:
-    return [repair for repair in found if re.fullmatch(SINGLE, repair.name)]
+    """Those of one change. "The first stage alone" takes away several stages at once and is none."""
+    return [
+        repair
+        for repair in found
+        if re.fullmatch(SINGLE, repair.name) and not repair.change.startswith("the first stage alone")
+    ]
 
 
 SINGLE = (
