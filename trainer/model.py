@@ -165,6 +165,7 @@ class Block(nn.Module):
             self.squeeze = _squeeze(common, width)
         kind = common.shortcut_of(inputs, width, stride)
         self.residual = kind is not None
+        self.drop_path: nn.Module = nn.Identity()  # a recipe's, set by trainer/initialisation.py
         self.shortcut = _shortcut(kind, stage, inputs, width, stride, not common.preactivation)
 
     def start_as_identity(self) -> None:
@@ -187,7 +188,7 @@ class Block(nn.Module):
             y = self.activation(y) if i < self.depth else y
         y = y if self.gate_inside else self.squeeze(y)
         if self.residual:
-            y = y + (self.shortcut(x) if self.shortcut else x)
+            y = self.drop_path(y) + (self.shortcut(x) if self.shortcut else x)
         z: Tensor = y if self.linear else self.activation(y)
         return z
 
@@ -204,7 +205,7 @@ class Block(nn.Module):
             y = self.squeeze(y) if self.gate_inside and i == self.depth else y
             y = getattr(self, f"conv{i}")(y)
         y = y if self.gate_inside else self.squeeze(y)
-        z: Tensor = y + shortcut if self.residual else y
+        z: Tensor = self.drop_path(y) + shortcut if self.residual else y
         return z
 
 

@@ -70,7 +70,7 @@ def recipes(draw: st.DrawFn, size: int, channels: int) -> Recipe:
 
 def _of_optimizer(optimizer: str) -> st.SearchStrategy[dict[str, Any]]:
     options: dict[str, st.SearchStrategy[Any]] = {"ema": st.sampled_from((0.0, 0.9, 0.999))}
-    options |= {"initial": st.sampled_from(("residual", "torch"))}
+    options |= {"initial": st.sampled_from(("residual", "torch")), "drop_path": SHARES}
     options |= {"dropout": st.fixed_dictionaries({}, optional={"block_end": SHARES, "head": SHARES})}
     if optimizer in WITH_MOMENTUM:
         momenta = st.sampled_from((0.5, 0.9))
@@ -88,6 +88,7 @@ def _of_images(size: int, channels: int) -> st.SearchStrategy[dict[str, Any]]:
         "crop_edge": st.just("zero"),
         "rotation": st.sampled_from((0.0, 20.0)),
         "cutout": st.integers(0, size),
+        "random_erasing": st.sampled_from((0.0, 0.25, 1.0)),
         "normalisation": st.sampled_from(("none", "measured")),
     }
     if size >= 4:

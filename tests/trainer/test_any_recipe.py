@@ -48,6 +48,7 @@ def test_two_steps_of_any_recipe_leave_the_loss_of_any_network_finite(
 
 VARIED: list[dict[str, Any]] = [
     {"ema": 0.9, "policy": "trivialaugment", "cutout": 3},
+    {"drop_path": 0.3, "random_erasing": 0.5},
     {"optimizer": "adamw", "mixup": 0.2, "cutmix": 1.0, "clip_norm": 1.0},
     {"policy": "augmix", "jensen_shannon": 12, "dropout": {"block_end": 0.1}, "normalisation": "none"},
     {"optimizer": "adam", "schedule": {"name": "one_cycle", "momentum": [0.85, 0.95]}, "rotation": 20},
@@ -100,6 +101,36 @@ def test_dropout_of_the_recipe_replaces_that_of_the_architecture() -> None:
     x = torch.randn(4, 3, 32, 32)
     assert not torch.equal(noisy.train()(x), noisy(x))
     assert torch.equal(noisy.eval()(x), noisy(x))
+
+
+@pytest.mark.parametrize("preactivation", [False, True])
+def test_drop_path_leaves_out_whole_branches_more_often_towards_the_end(preactivation: bool) -> None:
+    plain = Architecture(
+        stem=Stem(width=4),
+        stages=(Stage(blocks=4, width=4),),
+        block={"preactivation": preactivation},  # type: ignore[arg-type]
+    )
+    network = initialisation.network(plain, Recipe(drop_path=0.4, initial="torch"))
+    blocks = [module for module in network.modules() if isinstance(module, model.Block)]
+    assert [block.drop_path.p for block in blocks] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert network.state_dict().keys() == initialisation.network(plain, Recipe()).state_dict().keys()
+    torch.manual_seed(0)
+    branch = torch.ones(10_000, 4, 1, 1)
+    kept = blocks[-1].train().drop_path(branch)
+    assert kept.unique().tolist() == pytest.approx([0.0, 1 / 0.6])
+    assert abs(float((kept == 0).float().mean()) - 0.4) < 0.02, "for an image as a whole"
+    x = torch.randn(4, 3, 32, 32)
+    assert torch.equal(network.eval()(x), network(x)), "none is left out when it is used"
+
+
+def test_a_block_that_is_skipped_is_its_shortcut() -> None:
+    plain = Architecture(stem=Stem(width=4), stages=(Stage(blocks=1, width=4),))
+    network = initialisation.network(plain, Recipe(drop_path=0.75, initial="torch"))
+    (block,) = (module for module in network.modules() if isinstance(module, model.Block))
+    x = torch.rand(400, 4, 8, 8)  # not negative: the activation after the sum changes nothing
+    torch.manual_seed(0)
+    skipped = (block.train()(x) == x).flatten(1).all(1)
+    assert 270 < int(skipped.sum()) < 330
 
 
 def test_normalisations_are_in_grey_levels_and_fit_the_channels() -> None:

@@ -123,6 +123,29 @@ def test_cutout_blanks_a_square_that_may_lie_over_the_edge() -> None:
     assert gone.min() >= 4
 
 
+def test_random_erasing_blanks_a_rectangle_inside_some_images() -> None:
+    x = torch.ones(2_000, 2, 20, 30)
+    y = crop_flip.random_erasing(x, 0.25, torch.Generator().manual_seed(0))
+    gone = y[:, 0] == 0
+    assert torch.equal(gone, y[:, 1] == 0), "in all channels alike"
+    hit = gone.flatten(1).any(1)
+    assert 400 < int(hit.sum()) < 600
+    rows, columns = gone[hit].any(2).sum(1), gone[hit].any(1).sum(1)
+    assert torch.equal(gone[hit].flatten(1).sum(1), rows * columns), "one rectangle, nowhere cut off"
+    share = rows * columns / (20 * 30)
+    assert float(share.min()) < 0.04 and 0.3 < float(share.max()) < 0.36
+    assert abs(float(share.mean()) - (0.02 + 0.33) / 2) < 0.02
+    tall = (rows / columns).log().mean()
+    assert abs(float(tall)) < 0.1, "as often upright as lying"
+
+
+def test_random_erasing_spares_all_or_none() -> None:
+    x = torch.ones(50, 1, 8, 8)
+    generator = torch.Generator().manual_seed(0)
+    assert (crop_flip.random_erasing(x, 1.0, generator) == 0).flatten(1).any(1).all()
+    assert torch.equal(crop_flip.random_erasing(x, 0.0, generator), x)
+
+
 def test_a_vertical_flip_turns_half_of_the_images() -> None:
     x = images(400)
     y = crop_flip.flip_vertical(x, torch.Generator().manual_seed(0))

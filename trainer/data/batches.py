@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from trainer.augmentation import affine
-from trainer.augmentation.crop_flip import augment, cutout, flip_vertical
+from trainer.augmentation.crop_flip import augment, cutout, flip_vertical, random_erasing
 from trainer.augmentation.policy import apply_policy
 from trainer.data.dataset import Dataset, Split
 from trainer.recipe.document import Recipe
@@ -73,7 +73,9 @@ class DeviceDataset:
     def _finished(self, pixels: Tensor, recipe: Recipe, generator: Generator) -> Tensor:
         """(N, C, H, W) uint8 to (N, C, H, W) float32."""
         x = self.normalisation.apply(pixels)
-        return cutout(x, recipe.cutout, generator) if recipe.cutout else x
+        if recipe.cutout:
+            x = cutout(x, recipe.cutout, generator)
+        return random_erasing(x, recipe.random_erasing, generator) if recipe.random_erasing else x
 
     def _chunk(self, batch_size: int) -> int:
         """Images to augment at once: whole batches, and few enough to stay in a cache."""

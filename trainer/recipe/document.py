@@ -78,6 +78,9 @@ class Recipe(RecipePart):
     clip_norm: float | None = Field(None, gt=0, le=1e6, description="largest norm of all gradients together")
     ema: Share = Field(0.0, description="decay of the average of the weights that is evaluated; 0: none")
     dropout: Dropout | None = None
+    drop_path: Share = Field(
+        0.0, description="share of images that skip the last block, growing evenly from the first block on"
+    )
     initial: Literal["residual", "torch"] = Field(
         "residual", description="first weights: He's, each block an identity; or torch's own"
     )
@@ -90,6 +93,9 @@ class Recipe(RecipePart):
     flip_vertical: bool = Field(False, description="mirror half of the images, top to bottom")
     rotation: float = Field(0.0, ge=0, le=180, description="degrees, to either side")
     cutout: int = Field(0, ge=0, le=512, description="side in pixels of a square that is blanked; 0: none")
+    random_erasing: float = Field(
+        0.0, ge=0, le=1, description="how likely a rectangle of an image is blanked; 0: never"
+    )
     policy: PolicyField | None = None
     mixup: float = Field(0.0, ge=0, le=100, description="alpha of MixUp; 0: none")
     cutmix: float = Field(0.0, ge=0, le=100, description="alpha of CutMix; 0: none; with mixup by turns")
