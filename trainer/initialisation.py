@@ -40,17 +40,12 @@ def network(architecture: Architecture, recipe: Recipe) -> nn.Module:
 
 
 def _drop_paths(network: nn.Module, last: float) -> None:
-    """Stochastic depth: the share of images whose residual branch is left out grows evenly over the blocks,
-    from almost none to that of the last one, and a branch is scaled up by what is kept.
-
-    Huang et al., 2016 (arXiv 1603.09382), section 3.
-    """
-    from torchvision.ops import StochasticDepth  # half a second, which other recipes are spared
-
+    """Stochastic depth: the share of images that skip a block's residual branch grows evenly over the blocks,
+    from almost none to that of the last one (Huang et al., 2016, arXiv 1603.09382, section 3)."""
     blocks = [module for module in network.modules() if isinstance(module, model.Block)]
     for number, block in enumerate(blocks, start=1):
         if block.residual:
-            block.drop_path = StochasticDepth(last * number / len(blocks), "row")
+            block.drop_path = model.DropPath(last * number / len(blocks))
 
 
 def _with_dropout(architecture: Architecture, recipe: Recipe) -> Architecture:

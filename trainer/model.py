@@ -141,6 +141,21 @@ class Padding(nn.Module):
         return functional.pad(self.pool(x), (0, 0, 0, 0, 0, self.more))
 
 
+class DropPath(nn.Module):
+    """While training, all of an image's maps are zero with probability `share`, else divided by what is kept.
+
+    torchvision.ops.StochasticDepth does so too; to load it loads torch's compiler, seconds in each process.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, C, H, W), float32 or bfloat16, to the same."""
+        return x * functional.dropout(x.new_ones(len(x), 1, 1, 1), self.share, self.training)
+
+
 class Block(nn.Module):
     """One residual block of any kind: convolutions with their norms, and the shortcut around them."""
 

@@ -112,7 +112,7 @@ def test_drop_path_leaves_out_whole_branches_more_often_towards_the_end(preactiv
     )
     network = initialisation.network(plain, Recipe(drop_path=0.4, initial="torch"))
     blocks = [module for module in network.modules() if isinstance(module, model.Block)]
-    assert [block.drop_path.p for block in blocks] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert [block.drop_path.share for block in blocks] == pytest.approx([0.1, 0.2, 0.3, 0.4])
     assert network.state_dict().keys() == initialisation.network(plain, Recipe()).state_dict().keys()
     torch.manual_seed(0)
     branch = torch.ones(10_000, 4, 1, 1)
