@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from faults import Figures, Search, require_equal_results, wait_until
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.thorough]
 
 DAY = 86_400
 
@@ -65,7 +65,6 @@ def test_a_worker_whose_clock_jumps_loses_no_trial(
     keep(search.settle(check, "a worker's clock jumps by days", asked))
 
 
-@pytest.mark.thorough
 def test_a_machine_whose_clock_jumps_still_reaches_the_number(
     clock: tuple[Path, dict[str, str]],
     sqlite_url: str,

@@ -84,6 +84,7 @@ def test_a_server_killed_and_started_again_costs_nothing(
     keep(search.settle(check, "PostgreSQL killed (-9) and started again", asked))
 
 
+@pytest.mark.thorough
 def test_a_frozen_server_costs_nothing(
     server: Postgres,
     search_on: Callable[..., Search],
@@ -220,6 +221,7 @@ class Inside:
         assert not failed, "setns"
 
 
+@pytest.mark.thorough
 def test_a_cable_cut_between_two_hosts_costs_nothing(
     two_hosts: Callable[..., None],
     search_on: Callable[..., Search],

@@ -14,7 +14,7 @@ import pytest
 from faults import Figures, Search, wait_until
 from postgres_server import Postgres
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.thorough]
 
 SIZE = 48 << 20  # bytes of the small disk
 BLOCK = 1 << 16
@@ -89,7 +89,6 @@ def test_a_full_disk_under_sqlite_is_waited_for(
     keep(search.settle(check, "disk full under the database, then free again", asked))
 
 
-@pytest.mark.thorough
 def test_a_disk_that_stays_full_ends_the_search_and_the_next_goes_on(
     small_disk: Path,
     search_on: Callable[..., Search],
@@ -110,7 +109,6 @@ def test_a_disk_that_stays_full_ends_the_search_and_the_next_goes_on(
     keep(search.settle(check, "disk full under the database, for longer than the timeout", 10))
 
 
-@pytest.mark.thorough
 def test_a_full_disk_under_postgresql_is_waited_for(
     small_disk: Path,
     server: Postgres,
@@ -139,7 +137,6 @@ def test_a_full_disk_under_postgresql_is_waited_for(
     keep(search.settle(check, "disk full under the database, then free again", asked))
 
 
-@pytest.mark.thorough
 def test_a_full_disk_under_logs_checkpoints_and_spool_costs_no_trial(
     small_disk: Path,
     server: Postgres,

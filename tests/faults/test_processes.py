@@ -63,6 +63,7 @@ def test_a_launcher_killed_and_launched_again_reaches_the_number(
     keep(search.settle(check, "SIGKILL of the launcher, then launched again", asked))
 
 
+@pytest.mark.thorough
 def test_a_sigterm_to_every_process_lets_trials_finish(
     faulty_url: str,
     search_on: Callable[..., Search],
@@ -85,7 +86,8 @@ def test_a_sigterm_to_every_process_lets_trials_finish(
     search.settle(check, "", asked)
 
 
-@pytest.mark.parametrize("told", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_long_trainings_at_once(
     told: signal.Signals,
     sqlite_url: str,
@@ -107,6 +109,7 @@ def test_a_second_signal_ends_long_trainings_at_once(
     keep(search.settle(check, f"a second {told.name}", 10, done=False))
 
 
+@pytest.mark.thorough
 def test_two_launchers_of_one_study_share_the_number(
     faulty_url: str,
     search_on: Callable[..., Search],

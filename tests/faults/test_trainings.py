@@ -100,7 +100,7 @@ def test_workers_leave_a_device_whose_memory_is_short_until_one_is_left(
 @pytest.mark.parametrize(
     ("act", "fault"),
     [
-        ("crash", "an interpreter that crashes (SIGSEGV)"),
+        thorough("crash", "an interpreter that crashes (SIGSEGV)"),
         thorough("killed", "a worker killed as by the kernel, out of memory"),
     ],
 )

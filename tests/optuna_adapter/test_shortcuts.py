@@ -71,7 +71,7 @@ def searched(url: str, folder: Path, pruner: PrunerName) -> tuple[list[Any], lis
     return told, kept, wrong
 
 
-@pytest.mark.parametrize("pruner", ["median", "asha"])
+@pytest.mark.parametrize("pruner", ["median", pytest.param("asha", marks=pytest.mark.thorough)])
 def test_a_search_without_shortcuts_is_the_same_search(
     pruner: PrunerName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,9 +72,9 @@ def require_books_agree(url: str, trials: int) -> dict[State, int]:
 
 @pytest.mark.slow
 def test_a_search_finds_keeps_shows_and_exports(
-    place: Path, database_url: str, capsys: pytest.CaptureFixture[str]
+    place: Path, faulty_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = ("--storage", database_url)
+    store = ("--storage", faulty_url)
     leave = ("--out", "best.json", "--report", "report.html")
     launched = finish(
         start(
@@ -99,9 +99,9 @@ def test_a_search_finds_keeps_shows_and_exports(
     assert "95% interval" in launched.out
     for said in ("first, to 6", "stop     Ctrl-C", "resume   search launch --study first", "cpu0, cpu1"):
         assert said in launched.err
-    assert sum(require_books_agree(database_url, 6).values()) >= 6
+    assert sum(require_books_agree(faulty_url, 6).values()) >= 6
     require_views(place, store, capsys)
-    require_plain_sql(database_url)
+    require_plain_sql(faulty_url)
     page = (place / "report.html").read_text()
     assert "Where every proposal went" in page
     assert "<script src" not in page, "the page must stand alone"
@@ -168,6 +168,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@pytest.mark.thorough  # tests/faults/test_torch.py kills them too
 @pytest.mark.slow
 def test_a_killed_worker_costs_no_trial(place: Path, faulty_url: str) -> None:
     launcher = start(

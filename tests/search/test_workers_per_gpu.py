@@ -70,13 +70,18 @@ def test_networks_of_the_search_itself_are_measured() -> None:
 
 def test_probes_train_side_by_side() -> None:
     """Real ones, on the CPU."""
+    probes = workers_per_gpu.side_by_side(task(), {"CUDA_VISIBLE_DEVICES": ""}, 2)
+    assert probes and len(probes) == 2
+    assert all(probe.images_per_second > 0 and 50 << 20 < probe.memory < 4 * GIB for probe in probes)
+
+
+@pytest.mark.thorough
+def test_probes_decide_how_many_workers_there_are() -> None:
     found = workers_per_gpu.measured(
         make_config(max_parameters=20_000), {"CUDA_VISIBLE_DEVICES": ""}, None, seconds=0.2
     )
     assert set(found.together) >= {1, 2}
     assert all(rate > 0 for rate in found.together.values())
-    (probe,) = workers_per_gpu.side_by_side(task(), {"CUDA_VISIBLE_DEVICES": ""}, 1) or ()
-    assert 50 << 20 < probe.memory < 4 * GIB
 
 
 def task() -> dict[str, object]:

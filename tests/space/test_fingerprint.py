@@ -271,6 +271,7 @@ def answers(architecture: Architecture) -> Tensor:
 DRAWN = 3_000  # the kinds of blocks make repeats rarer than when 1,500 had 200
 
 
+@pytest.mark.thorough
 def test_networks_that_answer_alike_have_one_fingerprint() -> None:
     """The other way round, over 3,000 tiny networks: no two documents of one network are told apart."""
     dice, prints = random.Random(1), dict[object, set[str]]()

@@ -117,6 +117,7 @@ def brute() -> list[tuple[int, int]]:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("max_macs", [None, 100_000_000])
 def test_shares_extremes_and_operations_are_those_of_100_000_draws(
     brute: list[tuple[int, int]], max_macs: int | None
@@ -141,6 +142,7 @@ def test_shares_extremes_and_operations_are_those_of_100_000_draws(
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_the_intervals_of_95_percent_hold_the_truth_about_as_often(brute: list[tuple[int, int]]) -> None:
     """Of 50 intervals, each of 2,000 draws, 2 or 3 may miss; more than 9 would in one case of 6,000."""
     true = sum(p <= LIMIT for p, _ in brute) / DRAWS

@@ -152,6 +152,7 @@ def test_the_widest_network_of_a_shape_fits_its_share_and_the_next_width_exceeds
         assert not budget.allows(cost.total(sampling.realise(shape, space, grid[at + 1], task)), share)
 
 
+@pytest.mark.thorough
 @MANY
 @given(spaces(blocks=1_000, width=32_000, ratio=10.0**6), TASKS, st.integers(6, 40), SEEDS)
 def test_ranges_and_counts_beyond_all_measure_neither_overflow_nor_hang(
