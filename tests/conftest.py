@@ -4,6 +4,7 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything loads torch or numpy
 
+import gc
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -33,6 +34,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     examples.THOROUGH = is_thorough(config)
+
+
+def pytest_collection_finish() -> None:
+    """What is there by now stays: nobody need look through it again (postgres_url collects often)."""
+    gc.collect()
+    gc.freeze()
 
 
 def is_thorough(config: pytest.Config) -> bool:
@@ -84,12 +91,14 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def postgres_url(postgres: Postgres) -> str:
-    """A fresh database."""
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """A fresh database. A connection to it that is left open fails the test that left it, and not whichever
+    runs when it is collected."""
     name = f"test_{uuid4().hex}"
     with psycopg.connect(postgres.url(), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-    return postgres.url(name)
+    yield postgres.url(name)
+    gc.collect()
 
 
 @pytest.fixture

@@ -130,7 +130,7 @@ def test_a_folder_of_another_training_is_left_alone(
 
 
 def interrupted(network: Path, data_dir: Path, code: int = signal.SIGINT) -> Result:
-    """A training that is told to end soon after its second epoch: of so many that a busy machine is in time."""
+    """A training that is told to end after its second epoch, of so many that a busy machine is in time."""
     more = ("--recipe", recipe_file(network), "--seeds", 1)
     process = start(*arguments(network, data_dir, *more), cwd=network.parent)
     assert process.stderr
