@@ -74,9 +74,7 @@ class Setting:
 
 SETTINGS = {
     "digits": Setting("digits", 8, 12, Budget(200_000, 1_500_000), 0.2),
-    "fashion-mnist": Setting(
-        "Fashion-MNIST", 14, 8, Budget(200_000, 1_500_000), 1 / 30, 3_000, searched=80
-    ),
+    "fashion-mnist": Setting("Fashion-MNIST", 14, 8, Budget(200_000, 1_500_000), 1 / 30, 3_000, searched=80),
     "cifar10-jpeg": Setting("CIFAR-10 (JPEG)", 16, 8, Budget(200_000, 1_200_000), 0.02, 2_000),
 }
 
@@ -180,8 +178,8 @@ def entry(on: Ground, draw: int, params: dict[str, Any], architecture: Architect
 
 
 def sampler(on: Ground, draw: int) -> optuna.samplers.BaseSampler:
-    """Plain draws first, then a search, then plain again: seeded by the draw, so that a broken-off run goes on
-    as it would have."""
+    """Plain draws first, then a search, then plain again: by the draw, so that a broken-off run goes on as it
+    would have."""
     if not on.setting.uniform <= draw < on.setting.draws:
         return optuna.samplers.RandomSampler(seed=draw)
     return optuna.samplers.TPESampler(seed=draw)

@@ -15,7 +15,11 @@ from functools import cache, lru_cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from optuna.distributions import BaseDistribution, json_to_distribution
+from optuna.distributions import (
+    BaseDistribution,
+    check_distribution_compatibility,
+    json_to_distribution,
+)
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
@@ -55,11 +59,23 @@ class FastStorage(PlainStorage):
         return found
 
     def _is_usual(self, study_id: int, template: FrozenTrial) -> bool:
-        """Whether the study is known to have its parameters with these ranges, and the trial is to run."""
-        known = all(
-            self._known.get((study_id, name)) == kind for name, kind in template.distributions.items()
-        )
-        return known and template.state == TrialState.RUNNING and not template.system_attrs
+        """Whether the trial is to run, and the study has its parameters with these ranges or none of them.
+
+        Raises ValueError, as Optuna does, for a parameter that the study has with an incompatible range.
+        """
+        if template.state != TrialState.RUNNING or template.system_attrs:
+            return False
+        unknown = {
+            name: kind
+            for name, kind in template.distributions.items()
+            if self._known.get((study_id, name)) != kind
+        }
+        if unknown:
+            with _create_scoped_session(self.scoped_session) as session:
+                asked = {"study": study_id, "names": list(unknown)}
+                for row in session.connection().execute(statements.ranges(), asked):
+                    check_distribution_compatibility(_range(row.distribution_json), unknown[row.param_name])
+        return True
 
     def _create_usual(self, study_id: int, template: FrozenTrial) -> FrozenTrial:
         """All of it in one transaction, which writes from its start. Numbers are given under a lock."""
@@ -116,9 +132,12 @@ class FastStorage(PlainStorage):
             return []
         ids = select(table.c.trial_id).where(wanted) if len(rows) > MANY else [row.trial_id for row in rows]
         parts = {name: _by_trial(session, model, ids) for name, model in PARTS.items()}
-        return [
+        trials = [
             self._frozen(row, {name: found[row.trial_id] for name, found in parts.items()}) for row in rows
         ]
+        for row, trial in zip(rows, trials, strict=True):
+            self._known |= {(row.study_id, name): kind for name, kind in trial.distributions.items()}
+        return trials
 
     def _frozen(self, row: Row[Any], parts: dict[str, list[Row[Any]]]) -> FrozenTrial:
         """Optuna's own reading of a trial, but for its parameters' ranges: there are few, read very often."""

@@ -73,6 +73,19 @@ def lock_study() -> Any:
 
 
 @cache
+def ranges() -> Any:
+    """The ranges that a study has for parameters of these names."""
+    trials, table = models.TrialModel.__table__, PARTS["params"].__table__
+    return (
+        select(table.c.param_name, table.c.distribution_json)
+        .join(trials, trials.c.trial_id == table.c.trial_id)
+        .where(trials.c.study_id == bindparam("study"))
+        .where(table.c.param_name.in_(bindparam("names", expanding=True)))
+        .distinct()
+    )
+
+
+@cache
 def insert_trial() -> Any:
     """A running trial, whose number is how many there are; no row where there is no study."""
     studies, trials = models.StudyModel.__table__, models.TrialModel.__table__

@@ -9,8 +9,10 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.samplers._tpe.sampler import _split_trials, default_gamma
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import event
 from worker_samples import accuracy_of, make_config
 
 from search.optuna_adapter import (
@@ -300,3 +302,39 @@ def test_trials_rank_as_optuna_sorts_them(direction: str) -> None:
             seen = [*trials, running]
             finished = len(trials)
             assert ranking.split(seen) == _split_trials(study, seen, default_gamma(finished))
+
+
+def template(**ranges: optuna.distributions.BaseDistribution) -> FrozenTrial:
+    """A running trial whose parameters have the lowest value, or the first choice, of these ranges."""
+    params = {name: kind.to_external_repr(getattr(kind, "low", 0)) for name, kind in ranges.items()}
+    return create_trial(state=TrialState.RUNNING, params=params, distributions=ranges)
+
+
+def test_a_worker_stores_its_first_trial_in_few_statements_too(database_url: str) -> None:
+    """Whatever others have stored before: also parameters that it never saw, or that nobody has."""
+    optuna_study.quiet()
+    depth, width = IntDistribution(1, 4), IntDistribution(8, 64)
+    kinds = {f"kernel_{i}": CategoricalDistribution((1, 3, 5)) for i in range(30)}
+    with optuna_storage.open_storage(database_url) as first:
+        study_id = optuna.create_study(storage=first)._study_id
+        first.create_new_trial(study_id, template(depth=depth))
+        with optuna_storage.open_storage(database_url) as second:
+            assert isinstance(second, FastStorage)
+            said: list[str] = []
+            event.listen(second.engine, "before_cursor_execute", lambda *told: said.append(told[2]))
+            made = second.create_new_trial(study_id, template(depth=depth, width=width, **kinds))
+            assert len([words for words in said if "BEGIN" not in words and "PRAGMA" not in words]) <= 4
+            trial = first.get_trial(made)
+            assert trial.number == 1
+            assert trial.distributions == {"depth": depth, "width": width, **kinds}
+
+
+def test_a_first_trial_with_another_kind_of_range_is_refused_as_by_optuna(database_url: str) -> None:
+    optuna_study.quiet()
+    with optuna_storage.open_storage(database_url) as first:
+        study_id = optuna.create_study(storage=first)._study_id
+        first.create_new_trial(study_id, template(depth=IntDistribution(1, 4)))
+    with optuna_storage.open_storage(database_url) as second:
+        with pytest.raises(ValueError, match="distribution kind"):
+            second.create_new_trial(study_id, template(depth=CategoricalDistribution((1, 2))))
+        assert len(second.get_all_trials(study_id)) == 1

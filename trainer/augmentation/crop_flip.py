@@ -1,4 +1,4 @@
-"""Random crops, mirror images, cutout and random erasing of a whole batch at once, on the device where the batch is.
+"""Random crops, mirror images, cutout and random erasing, of a whole batch at once and on its device.
 
 Takes and returns images (N, C, H, W); channels-last in memory is fast, and what comes back is channels-last.
 Every draw comes from the generator that is given, so a seed fixes it. Called by trainer/data/batches.py.
@@ -103,7 +103,7 @@ def cutout(x: Tensor, side: int, generator: Generator) -> Tensor:
 def random_erasing(x: Tensor, likely: float, generator: Generator) -> Tensor:
     """Blanks a rectangle inside of each image, with this probability: 2 to 33% of its area, 3:10 to 10:3.
 
-    x (N, C, H, W) float32, normalised, so that 0 is the mean grey. Zhong et al., 2017 (arXiv 1708.04896), with
+    x (N, C, H, W) float32, normalised, so that 0 is the mean grey. Zhong et al., 2017 (arXiv 1708.04896), in
     the ranges of torchvision.transforms.v2.RandomErasing. A side that the image does not hold is cut to the
     image instead of drawn again, so that no device is waited for.
     """
