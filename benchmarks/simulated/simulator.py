@@ -16,7 +16,9 @@ from optuna.trial import TrialState, create_trial
 
 from benchmarks.simulated.proposals import Source
 from benchmarks.simulated.strategies import Strategy
+from benchmarks.simulated.weighing import weighed
 from benchmarks.simulated.worlds import Candidate, Learning, World
+from space import sampling
 
 WIDEN_AFTER, GIVE_UP_AFTER = 20, 400  # as in search/worker/trial.py
 MOST_TRIALS = 4  # times the trials asked for: then a search ends, whatever it has spent
@@ -65,20 +67,22 @@ class Search:
     paused: dict[int, list[Paused]] = field(default_factory=dict)
     rung_values: dict[int, list[float]] = field(default_factory=dict)
     promoted: int = 0
+    spared: int = 0
     time: float = 0.0
     time_at_trials: float | None = None
     cost_at_trials: float | None = None
 
     def run(self) -> "Search":
+        weights = sampling.prior(self.world.space) if self.strategy.weighted else {}
         self.study = optuna.create_study(
             direction="maximize",
-            sampler=self.strategy.sampler(self.seed),
+            sampler=weighed(self.strategy.sampler(self.seed), weights),
             pruner=self.strategy.pruner(self.world.epochs),
             study_name=f"search-{self.seed}",  # Hyperband picks a bracket by the name
         )
         self.usual = self.study.sampler
-        self.wide = optuna.samplers.RandomSampler(seed=self.seed + 1_000_003)
-        self.source.begin(self.study)
+        self.wide = weighed(optuna.samplers.RandomSampler(seed=self.seed + 1_000_003), weights)
+        self.spared = self.source.begin(self.study)
         queue: list[tuple[float, int, Iterator[float]]] = []
         for number in range(self.workers):
             self._advance(queue, 0.0, number, self._worker())
@@ -146,8 +150,7 @@ class Search:
 
     def _ask(self) -> tuple[optuna.Trial, Candidate | None]:
         self.tally["asks"] += 1
-        trial = self.study.ask()
-        return trial, self.source.propose(trial)
+        return self.source.ask(self.study)
 
     def _refuse(self, trial: optuna.Trial, candidate: Candidate) -> None:
         self.tally["over"] += 1
@@ -183,7 +186,7 @@ class Search:
             if epoch in rungs:
                 self._pause(job, epoch, again)
                 return
-            if not again and job.trial.should_prune():
+            if not again and job.trial.number >= self.spared and job.trial.should_prune():
                 self.study.tell(job.trial, state=TrialState.PRUNED)
                 self._count(pruned=True)
                 return
