@@ -10,7 +10,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from benchmarks.simulated import measure, strategies, suite, table
+from benchmarks.simulated import measure, ranking, strategies, suite, table
 from benchmarks.simulated.document import RESULTS, rendered
 from benchmarks.simulated.features import features
 from benchmarks.simulated.proposals import Deck, candidate, first_guesses, fitting, rejecting
@@ -367,9 +367,9 @@ def test_a_small_run_goes_from_searches_to_tables_and_plots(tmp_path: Path) -> N
 
 
 def test_the_page_holds_what_was_measured() -> None:
-    document = json.loads((ROOT / RESULTS).read_text())
+    document, ranked = (json.loads((ROOT / path).read_text()) for path in (RESULTS, ranking.RESULTS))
     page = (ROOT / "docs" / "search.md").read_text()
-    assert rendered(page, document) == page
+    assert rendered(page, document, ranked) == page
 
 
 def test_the_command_tells_what_it_takes() -> None:
