@@ -1,6 +1,6 @@
 """Runs thousands of simulated searches: which sampler, which pruner, which way to fit the budget.
 
-    python -m benchmarks.simulated [--quick] [--seeds 30] [--trials 200] [--rows FILE] [--out FILE]
+    python -m benchmarks.simulated [--quick] [--seeds 30] [--trials 100] [--rows FILE] [--out FILE]
                                    [--optunahub DIR]
 
 One process, one core. What the file of rows already holds is not run again, so that a run that was broken
@@ -22,7 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="3 seeds of 40 trials: two minutes")
     parser.add_argument("--seeds", type=int, default=30)
-    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--trials", type=int, default=100, help="a table of 300 networks tells of no more")
     parser.add_argument("--rows", type=Path, help="one line a search; goes on where it ends")
     parser.add_argument("--out", type=Path, help="where the results are written, as JSON")
     parser.add_argument("--only", action="append", default=[], help="a stage by name; again for more")

@@ -20,7 +20,9 @@ from benchmarks.simulated.weighing import weighed
 from benchmarks.simulated.worlds import Candidate, Learning, World
 from space import sampling
 
-WIDEN_AFTER, GIVE_UP_AFTER = 20, 400  # as in search/worker/trial.py
+# As in search/worker/trial.py: repeats in a row until proposals are random, and until a search ends; and
+# proposals for one training.
+WIDEN_AFTER, GIVE_UP_AFTER, GIVE_UP_OVER_BUDGET = 20, 400, 4_000
 MOST_TRIALS = 4  # times the trials asked for: then a search ends, whatever it has spent
 
 
@@ -120,16 +122,20 @@ class Search:
         return True
 
     def _begin(self) -> Paused | None:
-        """Asks until a network is worth training. None: nothing new is proposed any more."""
-        for attempt in range(GIVE_UP_AFTER):
-            self.study.sampler = self.wide if attempt >= WIDEN_AFTER else self.usual
+        """Asks until a network is worth training. None: nothing new, or nothing that fits, is proposed any
+        more."""
+        repeats = 0
+        for _ in range(GIVE_UP_OVER_BUDGET):
+            self.study.sampler = self.wide if repeats >= WIDEN_AFTER else self.usual
             trial, candidate = self._proposal()
-            if candidate is None:
+            if candidate is None or repeats >= GIVE_UP_AFTER:
                 return None
             if not candidate.fits:
                 self._refuse(trial, candidate)
+                repeats = 0
             elif candidate.fingerprint in self.known:
                 self._answer(trial, self.known[candidate.fingerprint])
+                repeats += 1
             else:
                 self.known[candidate.fingerprint] = trial
                 return Paused(trial, candidate, self.world.learn(candidate, self.seed), [])

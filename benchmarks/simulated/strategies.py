@@ -228,7 +228,6 @@ CORE = (  # where a search is slow to simulate, and no landscape is better known
     "tpe, even prior",
     "tpe, as drawn",
     "tpe, 30 start-up",
-    "tpe, univariate",
     "tpe, flat",
     "nsga-ii, population 20",
     "optunahub union tpe",

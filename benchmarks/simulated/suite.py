@@ -41,7 +41,7 @@ class Stage:
     arms: tuple[Strategy, ...]
     baseline: str
     seeds: int
-    trials: int = 200
+    trials: int = 100
     equal_cost: float = 0.5
     cards: tuple[Candidate, ...] = ()
     published: tuple[dict[str, Any], ...] = ()
@@ -84,7 +84,7 @@ class Stage:
 
 
 def stages(
-    seeds: int = 30, trials: int = 200, curves: Path = CURVES, hub: strategies.Modules | None = None
+    seeds: int = 30, trials: int = 100, curves: Path = CURVES, hub: strategies.Modules | None = None
 ) -> list[Stage]:
     """Everything that is compared, with samplers of OptunaHub where they are there. Worlds whose table of
     curves is not there are left out."""
@@ -92,11 +92,9 @@ def stages(
     found: list[Stage] = []
     if (path := curves / f"{TABLE}.json.gz").exists():
         newest = table.load(path)
-        # A table of some 300 networks tells no more than so many trials can ask.
-        most = min(trials, 100)
         usual = tuple(arms if newest.published else [arm for arm in arms if arm.first != "published"])
         found += [
-            Stage(TABLE, Replay(newest), usual, "tpe", seeds, most, published=newest.published),
+            Stage(TABLE, Replay(newest), usual, "tpe", seeds, trials, published=newest.published),
             Stage(
                 f"{TABLE}, few seeds",
                 Replay(newest),
@@ -109,7 +107,10 @@ def stages(
         ]
     formula = Formula(spaces.default(), Budget(5_000_000, 1_000_000_000))
     core = tuple(arm for arm in arms if arm.name in strategies.CORE)
-    found.append(Stage("formula", formula, core, "tpe", seeds, trials))
+    found += [
+        Stage("formula", formula, core, "tpe", seeds, trials),
+        Stage("formula, few seeds", formula, few(hub or {}), "tpe", max(2, seeds // 4), min(trials, 60)),
+    ]
     for key in OLD_TABLES:
         if (path := curves / f"{key}.json.gz").exists():
             found.append(dealt(key, table.load(path), seeds, trials))
@@ -136,7 +137,7 @@ def dealt(key: str, curves: table.Table, seeds: int, trials: int) -> Stage:
     """A table's own networks, dealt in random order: half of them, as the other half is for those who stop
     early, at equal cost."""
     cards = tuple(candidate(entry.architecture, curves.budget) for entry in curves.entries)
-    half = min(trials, len(cards) // 2)
+    half = min(2 * trials, len(cards) // 2)
     arms = tuple(strategies.deck_arms())
     return Stage(f"{key}, dealt", Dealt(curves), arms, "none", 2 * seeds, half, 0.2, cards)
 

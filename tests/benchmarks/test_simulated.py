@@ -201,6 +201,30 @@ def made_of(params: dict[str, object], world: Formula) -> str:
     return sampling.propose(world.space, world.budget, world.task, answers).fingerprint
 
 
+@dataclass
+class Scripted:
+    """Deals these, and notes who would have proposed each."""
+
+    cards: Sequence[Candidate]
+    usual: list[bool] = field(default_factory=list)
+
+    def begin(self, study: optuna.Study) -> int:
+        return 0
+
+    def ask(self, study: optuna.Study) -> tuple[optuna.Trial, Candidate | None]:
+        self.usual.append(isinstance(study.sampler, optuna.samplers.TPESampler))
+        return study.ask(), self.cards[len(self.usual) - 1]
+
+
+def test_repeats_in_a_row_make_a_search_propose_at_random_and_refusals_do_not(cards: list[Candidate]) -> None:
+    over = replace(cards[0], fingerprint="over", violations={"parameters": 1.0})
+    repeated, refused = [cards[0], *[cards[0]] * 25, cards[1]], [cards[0], *[over] * 25, cards[1]]
+    for dealt_, usual in ((repeated, 1 + 20), (refused, 1 + 26)):
+        source = Scripted(dealt_)
+        Search(Slow(cards), BASE, source, seed=1, trials=2, cost=0.0, workers=1).run()
+        assert source.usual == [True] * usual + [False] * (27 - usual)
+
+
 @pytest.mark.parametrize("flat", [False, True])
 def test_what_a_simulated_trial_stores_is_the_network_that_was_trained(flat: bool) -> None:
     world = Formula(spaces.default(), Budget(60_000, 20_000_000))  # so little that shapes are shrunk
