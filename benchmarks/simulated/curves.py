@@ -44,6 +44,7 @@ from trainer.recipe.document import Recipe, brief_recipe
 
 PACKAGES = ("torch", "torchvision", "numpy", "optuna", "scikit-learn")
 SIGNIFICANT = 4  # digits of what is packed
+CURVES = ("accuracy", "loss", "training_loss", "seconds", "truth")  # what a training is kept of
 FIRST_FURTHER = 400  # draws from here on are uniform again
 FURTHER = 10_000  # training seeds from here on are repetitions
 PUBLISHED = ("000-res-512-d", "001-final", "002-final", "003-final", "004-final")
@@ -143,7 +144,8 @@ def measured(on: Ground, architecture: Architecture, seed: int) -> dict[str, Any
         callbacks = loop.TrainingCallbacks(on_epoch=epochs.append)
         fitted = loop.fit(architecture, on.recipe, on.dataset, on.split, seed=seed, callbacks=callbacks)
     except DivergedError as error:
-        return {"seed": seed, "diverged": str(error), "accuracy": [], "loss": [], "seconds": [], "truth": 0.1}
+        empty: dict[str, Any] = {name: [] for name in CURVES}
+        return {"seed": seed, "diverged": str(error), **empty, "truth": 0.1}
     images, labels = (torch.from_numpy(part) for part in on.dataset.open_test())
     _, truth = loop.evaluate(fitted.model, images, labels, fitted.normalisation)
     return {
@@ -178,8 +180,8 @@ def entry(on: Ground, draw: int, params: dict[str, Any], architecture: Architect
 
 
 def sampler(on: Ground, draw: int) -> optuna.samplers.BaseSampler:
-    """Plain draws first, then a search, then plain again: by the draw, so that a broken-off run goes on as it
-    would have."""
+    """Plain draws first, then a search, then plain again: seeded by the draw, so that a broken-off run goes
+    on as it would have."""
     if not on.setting.uniform <= draw < on.setting.draws:
         return optuna.samplers.RandomSampler(seed=draw)
     return optuna.samplers.TPESampler(seed=draw)
@@ -265,10 +267,11 @@ def pack(rows: Path, target: Path) -> dict[str, Any]:
     conditions = next(json.loads(line)["conditions"] for line in lines if "conditions" in line[:16])
     found = read(rows)
     firsts = [row for row in found if row["seed"] < FURTHER]
-    curves = ("accuracy", "loss", "seconds", "truth")
-    networks = [{**row, **{key: rounded(row[key]) for key in curves}} for row in firsts]
+    networks = [{**row, **{key: rounded(row[key]) for key in CURVES if key in row}} for row in firsts]
     repeats = [
-        {k: rounded(row[k]) for k in ("draw", "seed", *curves)} for row in found if row["seed"] >= FURTHER
+        {key: rounded(row[key]) for key in ("draw", "seed", *CURVES) if key in row}
+        for row in found
+        if row["seed"] >= FURTHER
     ]
     packed = {"conditions": conditions, "networks": networks, "repeats": repeats}
     text = json.dumps(packed, separators=(",", ":"))

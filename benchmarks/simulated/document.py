@@ -1,6 +1,7 @@
 """Writes the tables of docs/search.md and their plots from the results: every table between two marks anew.
 
-    python -m benchmarks.simulated.document [--results benchmarks/results/search.json] [--check]
+    python -m benchmarks.simulated.document [--results benchmarks/results/search.json]
+                                            [--ranking benchmarks/results/ranking.json] [--check]
 
 The text around the marks is written by hand and holds no figure of its own.
 """
@@ -10,9 +11,11 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.simulated import ranking
 from benchmarks.simulated.plots import differences, lines
 
 Document = dict[str, Any]
@@ -108,19 +111,22 @@ def summary(document: Document) -> str:
     return "\n".join(parts)
 
 
-def blocks(document: Document) -> dict[str, Callable[[], str]]:
+def blocks(document: Document, ranked: Document) -> dict[str, Callable[[], str]]:
     """What may stand between marks, by name."""
     found: dict[str, Callable[[], str]] = {"conditions": lambda: conditions(document)}
     for key, stage in document["stages"].items():
         found[f"table {key}"] = lambda stage=stage: table(stage)  # type: ignore[misc]
         if stage["facts"]:
             found[f"world {key}"] = lambda stage=stage: world(stage)  # type: ignore[misc]
+    for key, one in ranked.get("tables", {}).items():
+        for group in ("all", "best half"):
+            found[f"ranking {key}, {group}"] = partial(ranking.rendered, one[group], ranked["shares"])
     return found
 
 
-def rendered(page: str, document: Document) -> str:
+def rendered(page: str, document: Document, ranked: Document) -> str:
     """The page with everything between `<!-- NAME -->` and `<!-- end -->` written anew."""
-    known = blocks(document)
+    known = blocks(document, ranked)
 
     def written(match: re.Match[str]) -> str:
         name = match.group(1)
@@ -143,13 +149,16 @@ def images(document: Document) -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--ranking", type=Path, default=ranking.RESULTS)
     parser.add_argument("--check", action="store_true", help="write nothing; fail where the page is stale")
     arguments = parser.parse_args()
     document = json.loads(arguments.results.read_text(encoding="utf-8"))
+    ranked = json.loads(arguments.ranking.read_text(encoding="utf-8"))
     page = PAGE.read_text(encoding="utf-8")
+    anew = rendered(page, document, ranked)
     if arguments.check:
-        sys.exit(None if rendered(page, document) == page else f"{PAGE} is stale: run {__spec__.name}")
-    PAGE.write_text(rendered(page, document), encoding="utf-8")
+        sys.exit(None if anew == page else f"{PAGE} is stale: run {__spec__.name}")
+    PAGE.write_text(anew, encoding="utf-8")
     IMAGES.mkdir(parents=True, exist_ok=True)
     for name, text in images(document).items():
         (IMAGES / name).write_text(text, encoding="utf-8")

@@ -16,9 +16,13 @@ from optuna.trial import TrialState, create_trial
 
 from benchmarks.simulated.proposals import Source
 from benchmarks.simulated.strategies import Strategy
+from benchmarks.simulated.weighing import weighed
 from benchmarks.simulated.worlds import Candidate, Learning, World
+from space import sampling
 
-WIDEN_AFTER, GIVE_UP_AFTER = 20, 400  # as in search/worker/trial.py
+# As in search/worker/trial.py: repeats in a row until proposals are random, and until a search ends; and
+# proposals for one training.
+WIDEN_AFTER, GIVE_UP_AFTER, GIVE_UP_OVER_BUDGET = 20, 400, 4_000
 MOST_TRIALS = 4  # times the trials asked for: then a search ends, whatever it has spent
 
 
@@ -65,20 +69,22 @@ class Search:
     paused: dict[int, list[Paused]] = field(default_factory=dict)
     rung_values: dict[int, list[float]] = field(default_factory=dict)
     promoted: int = 0
+    spared: int = 0
     time: float = 0.0
     time_at_trials: float | None = None
     cost_at_trials: float | None = None
 
     def run(self) -> "Search":
+        weights = sampling.prior(self.world.space) if self.strategy.weighted else {}
         self.study = optuna.create_study(
             direction="maximize",
-            sampler=self.strategy.sampler(self.seed),
+            sampler=weighed(self.strategy.sampler(self.seed), weights),
             pruner=self.strategy.pruner(self.world.epochs),
             study_name=f"search-{self.seed}",  # Hyperband picks a bracket by the name
         )
         self.usual = self.study.sampler
-        self.wide = optuna.samplers.RandomSampler(seed=self.seed + 1_000_003)
-        self.source.begin(self.study)
+        self.wide = weighed(optuna.samplers.RandomSampler(seed=self.seed + 1_000_003), weights)
+        self.spared = self.source.begin(self.study)
         queue: list[tuple[float, int, Iterator[float]]] = []
         for number in range(self.workers):
             self._advance(queue, 0.0, number, self._worker())
@@ -116,16 +122,20 @@ class Search:
         return True
 
     def _begin(self) -> Paused | None:
-        """Asks until a network is worth training. None: nothing new is proposed any more."""
-        for attempt in range(GIVE_UP_AFTER):
-            self.study.sampler = self.wide if attempt >= WIDEN_AFTER else self.usual
+        """Asks until a network is worth training. None: nothing new, or nothing that fits, is proposed any
+        more."""
+        repeats = 0
+        for _ in range(GIVE_UP_OVER_BUDGET):
+            self.study.sampler = self.wide if repeats >= WIDEN_AFTER else self.usual
             trial, candidate = self._proposal()
-            if candidate is None:
+            if candidate is None or repeats >= GIVE_UP_AFTER:
                 return None
             if not candidate.fits:
                 self._refuse(trial, candidate)
+                repeats = 0
             elif candidate.fingerprint in self.known:
                 self._answer(trial, self.known[candidate.fingerprint])
+                repeats += 1
             else:
                 self.known[candidate.fingerprint] = trial
                 return Paused(trial, candidate, self.world.learn(candidate, self.seed), [])
@@ -146,8 +156,7 @@ class Search:
 
     def _ask(self) -> tuple[optuna.Trial, Candidate | None]:
         self.tally["asks"] += 1
-        trial = self.study.ask()
-        return trial, self.source.propose(trial)
+        return self.source.ask(self.study)
 
     def _refuse(self, trial: optuna.Trial, candidate: Candidate) -> None:
         self.tally["over"] += 1
@@ -183,7 +192,7 @@ class Search:
             if epoch in rungs:
                 self._pause(job, epoch, again)
                 return
-            if not again and job.trial.should_prune():
+            if not again and job.trial.number >= self.spared and job.trial.should_prune():
                 self.study.tell(job.trial, state=TrialState.PRUNED)
                 self._count(pruned=True)
                 return

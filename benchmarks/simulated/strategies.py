@@ -3,13 +3,17 @@
 Frozen records over Optuna's samplers and pruners, in lists by question. Read by suite.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from types import ModuleType
 from typing import Any, Literal
 
 import optuna
 from optuna import pruners, samplers
+
+from benchmarks.simulated import hub
+from search.optuna_adapter.cached_tpe import CachedTPESampler
 
 Sampler = Callable[[int], samplers.BaseSampler]
 Pruner = Callable[[int], pruners.BasePruner]
@@ -44,20 +48,27 @@ class Screen:
 @dataclass(frozen=True)
 class Strategy:
     """`flat`: knobs of all stages are asked for at any depth, so that every trial has the same parameters.
-    `repeats`: what Optuna hears of a network that the study already has."""
+    `weighted`: the space's weights of choices are its prior. `settled`: what is stored is what was trained.
+    `repeats`: what Optuna hears of a network that the study already has. `first`: what a search begins with;
+    baselines are trained to the end, whatever the pruner says."""
 
     name: str
     sampler: Sampler
     pruner: Pruner
     sampling: Literal["fit", "reject", "deck"] = "fit"
     flat: bool = False
+    weighted: bool = True
+    settled: bool = True
     repeats: Literal["value", "pruned"] = "value"
     rungs: Rungs | None = None
     screen: Screen | None = None
-    published: bool = False
+    first: Literal["nothing", "published", "baselines"] = "nothing"
 
 
 def tpe(seed: int, **options: Any) -> samplers.BaseSampler:
+    """A search's own where nothing is said: the answers of Optuna's, sooner."""
+    if not options:
+        return CachedTPESampler(seed=seed, n_startup_trials=10)
     return samplers.TPESampler(seed=seed, **{"n_startup_trials": 10, **options})
 
 
@@ -100,15 +111,23 @@ def wilcoxon(epochs: int, *, warm_up: float) -> pruners.BasePruner:
     return pruners.WilcoxonPruner(p_threshold=0.1, n_startup_steps=int(epochs * warm_up) + 1)
 
 
+# Packages of OptunaHub, for spaces in which one answer decides what else is asked.
+HUB = HIERARCHICAL, UNION = "samplers/hierarchical_tpe", "samplers/tpe_union_multivariate"
+Modules = Mapping[str, ModuleType]  # those that are there, by these names: benchmarks/simulated/hub.py
+
 BASE = Strategy("tpe", tpe, never)
 THIRD = 1 / 3
 
 
 def sampler_arms() -> list[Strategy]:
-    """Samplers and ways to sample, without pruning."""
+    """Samplers, and what they are told and start from, without pruning."""
     return [
         Strategy("random", uniform, never),
+        Strategy("random, even prior", uniform, never, weighted=False),
         BASE,
+        replace(BASE, name="tpe, even prior", weighted=False),
+        replace(BASE, name="tpe, as drawn", settled=False),
+        replace(BASE, name="tpe, even prior, as drawn", weighted=False, settled=False),
         replace(BASE, name="tpe, 30 start-up", sampler=partial(tpe, n_startup_trials=30)),
         replace(BASE, name="tpe, univariate", sampler=partial(tpe, multivariate=False)),
         replace(BASE, name="tpe, group", sampler=partial(tpe, group=True)),
@@ -127,16 +146,24 @@ def sampler_arms() -> list[Strategy]:
     ]
 
 
-def slow_arms() -> list[Strategy]:
-    """The Gaussian process: seconds for a proposal."""
-    return [
-        Strategy(
-            "gp, flat",
-            lambda s: samplers.GPSampler(seed=s, n_startup_trials=10, warn_independent_sampling=False),
-            never,
-            flat=True,
-        )
-    ]
+def hub_arms(modules: Modules) -> list[Strategy]:
+    """OptunaHub's TPE over the union of all trials' parameters, where it is there."""
+    package = modules.get(UNION)
+    return [Strategy("optunahub union tpe", partial(hub.union, package), never)] if package else []
+
+
+def slow_arms(modules: Modules) -> list[Strategy]:
+    """The Gaussian process, and OptunaHub's hierarchical TPE where it is there: seconds for a proposal."""
+    gaussian = Strategy(
+        "gp, flat",
+        lambda s: samplers.GPSampler(seed=s, n_startup_trials=10, warn_independent_sampling=False),
+        never,
+        flat=True,
+    )
+    package = modules.get(HIERARCHICAL)
+    if package is None:
+        return [gaussian]
+    return [gaussian, Strategy("optunahub hierarchical tpe", partial(hub.hierarchical, package), never)]
 
 
 def way_arms() -> list[Strategy]:
@@ -147,12 +174,13 @@ def way_arms() -> list[Strategy]:
         replace(BASE, name="tpe, reject", sampling="reject"),
         replace(BASE, name="tpe, repeats told PRUNED", repeats="pruned"),
         replace(BASE, name="tpe, pre-screen of 2 by MACs", screen=macs),
-        replace(BASE, name="random, pre-screen of 4 by MACs", sampler=uniform, screen=Screen(4, "macs")),
+        replace(BASE, name="tpe, published first", first="published"),
+        replace(BASE, name="tpe, baselines first", first="baselines"),
         replace(
             BASE,
-            name="random, pre-screen of 4 by parameters",
-            sampler=uniform,
-            screen=Screen(4, "parameters"),
+            name="tpe, baselines first + median, third, 10 start-up",
+            pruner=partial(median, start_up=10, warm_up=THIRD),
+            first="baselines",
         ),
     ]
 
@@ -186,20 +214,28 @@ def pruner_arms() -> list[Strategy]:
     ]
 
 
-SOME = ("median, third, 10 start-up", "asha, third", "promotion, third")
-CORE = (  # where a forest makes each search slower still
+SOME = (
+    "median, third, 10 start-up",
+    "median, half, 10 start-up",
+    "median, no warm-up, 5 start-up",
+    "asha, third",
+    "promotion, third",
+)
+CORE = (  # where a search is slow to simulate, and no landscape is better known than to others
     "random",
+    "random, even prior",
     "tpe",
+    "tpe, even prior",
+    "tpe, as drawn",
     "tpe, 30 start-up",
-    "tpe, univariate",
     "tpe, flat",
     "nsga-ii, population 20",
-    "tpe, pre-screen of 2 by MACs",
+    "optunahub union tpe",
+    "tpe, reject",
+    "tpe, baselines first",
     "tpe + median, third, 10 start-up",
     "tpe + asha, third",
-    "tpe + promotion, third",
 )
-FEWER = ("random", "tpe", "tpe, univariate", "tpe, pre-screen of 2 by MACs")
 
 
 def some_pruner_arms() -> list[Strategy]:

@@ -6,7 +6,7 @@ by __main__.py.
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import mean
@@ -16,15 +16,19 @@ import optuna
 
 from benchmarks.simulated import strategies, table
 from benchmarks.simulated.measure import figures_of
-from benchmarks.simulated.proposals import Deck, Fitting, Rejecting, Source, candidate
+from benchmarks.simulated.proposals import Deck, Source, candidate, first_guesses, fitting, rejecting
 from benchmarks.simulated.simulator import Search
 from benchmarks.simulated.strategies import Strategy
 from benchmarks.simulated.swift import hastened
 from benchmarks.simulated.worlds import Candidate, Dealt, Formula, Replay, World
-from space import space as spaces
+from search.optuna_adapter.weights import weigh
+from space import sampling, space as spaces
+from space.budget import Budget
 
 CURVES = Path(__file__).parent.parent / "curves"
-TABLES = ("cifar10-jpeg", "digits")
+TABLE = "fashion-mnist"  # of the default space
+OLD_TABLES = ("cifar10-jpeg", "digits")  # of the default space until November 2026: no weights, basic blocks
+FIRST_SHARE = 3  # one trial in so many may be a baseline, as in search/launcher/enqueue.py
 
 
 @dataclass(frozen=True)
@@ -37,31 +41,39 @@ class Stage:
     arms: tuple[Strategy, ...]
     baseline: str
     seeds: int
-    trials: int = 200
+    trials: int = 100
     equal_cost: float = 0.5
     cards: tuple[Candidate, ...] = ()
-    start: tuple[dict[str, Any], ...] = ()
+    published: tuple[dict[str, Any], ...] = ()
 
     @cached_property
     def reference(self) -> float:
-        """Seconds of training that `trials` uniform networks cost, trained to the end."""
+        """Seconds of training that `trials` draws of the space cost, trained to the end."""
         if self.cards:
             seconds = [self.world.learn(card, 0).seconds for card in self.cards]
         else:
-            source = Fitting(self.world.space, self.world.budget, self.world.task)
-            study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-            drawn = [source.propose(study.ask()) for _ in range(200)]
+            space = self.world.space
+            source = fitting(space, self.world.budget, self.world.task)
+            random = weigh(optuna.samplers.RandomSampler(seed=0), sampling.prior(space))
+            study = optuna.create_study(sampler=random)
+            drawn = [source.ask(study)[1] for _ in range(200)]
             seconds = [self.world.learn(one, 0).seconds for one in drawn if one]
         return mean(seconds) * self.world.epochs * self.trials
 
     def source(self, arm: Strategy, seed: int) -> Source:
         world = self.world
+        where = (world.space, world.budget, world.task)
         if arm.sampling == "deck":
             return Deck(self.cards, seed)
         if arm.sampling == "reject":
-            return Rejecting(world.space, world.budget, world.task)
-        start = self.start if arm.published else ()
-        return Fitting(world.space, world.budget, world.task, arm.flat, start)
+            return rejecting(*where)
+        start: tuple[dict[str, Any], ...] = ()
+        if arm.first == "published":
+            start = self.published
+        elif arm.first == "baselines":
+            start = first_guesses(*where)[: self.trials // FIRST_SHARE]
+        spared = arm.first == "baselines"
+        return fitting(*where, flat=arm.flat, settled=arm.settled, start=start, spared=spared)
 
     def run(self, arm: Strategy, seed: int) -> dict[str, Any]:
         cost = self.equal_cost * self.reference
@@ -71,48 +83,63 @@ class Stage:
         return {"stage": self.key, "arm": arm.name, **figures_of(search, self.reference).document()}
 
 
-def stages(seeds: int = 30, trials: int = 200, curves: Path = CURVES) -> list[Stage]:
-    """Everything that is compared. Worlds whose table of curves is not there are left out."""
-    formula = Formula(spaces.default())
-    found = [
-        Stage(
-            "formula",
-            formula,
-            (*strategies.sampler_arms(), *strategies.way_arms(), *strategies.some_pruner_arms()),
-            "tpe",
-            seeds,
-            trials,
-        ),
-        Stage("formula, few seeds", formula, few(), "tpe", max(2, seeds // 5), min(trials, 60)),
+def stages(
+    seeds: int = 30, trials: int = 100, curves: Path = CURVES, hub: strategies.Modules | None = None
+) -> list[Stage]:
+    """Everything that is compared, with samplers of OptunaHub where they are there. Worlds whose table of
+    curves is not there are left out."""
+    arms = every(hub or {})
+    found: list[Stage] = []
+    if (path := curves / f"{TABLE}.json.gz").exists():
+        newest = table.load(path)
+        usual = tuple(arms if newest.published else [arm for arm in arms if arm.first != "published"])
+        found += [
+            Stage(TABLE, Replay(newest), usual, "tpe", seeds, trials, published=newest.published),
+            Stage(
+                f"{TABLE}, few seeds",
+                Replay(newest),
+                few(hub or {}),
+                "tpe",
+                max(2, seeds // 4),
+                min(trials, 60),
+            ),
+            dealt(TABLE, newest, seeds, trials),
+        ]
+    formula = Formula(spaces.default(), Budget(5_000_000, 1_000_000_000))
+    core = tuple(arm for arm in arms if arm.name in strategies.CORE)
+    found += [
+        Stage("formula", formula, core, "tpe", seeds, trials),
+        Stage("formula, few seeds", formula, few(hub or {}), "tpe", max(2, seeds // 4), min(trials, 60)),
     ]
-    for key in TABLES:
-        path = curves / f"{key}.json.gz"
-        if path.exists():
-            found += list(replayed(key, table.load(path), seeds, trials))
+    for key in OLD_TABLES:
+        if (path := curves / f"{key}.json.gz").exists():
+            found.append(dealt(key, table.load(path), seeds, trials))
     return found
 
 
-def few() -> tuple[Strategy, ...]:
+def every(hub: strategies.Modules) -> list[Strategy]:
+    """Samplers, ways to fit, first trials, and ways to stop under TPE."""
+    return [
+        *strategies.sampler_arms(),
+        *strategies.hub_arms(hub),
+        *strategies.way_arms(),
+        *strategies.some_pruner_arms(),
+    ]
+
+
+def few(hub: strategies.Modules) -> tuple[Strategy, ...]:
     """The samplers that cost seconds a proposal, beside two that they are compared with."""
     others = [arm for arm in strategies.sampler_arms() if arm.name in ("random", "tpe")]
-    return (*others, *strategies.slow_arms())
+    return (*others, *strategies.slow_arms(hub))
 
 
-def replayed(key: str, curves: table.Table, seeds: int, trials: int) -> Iterator[Stage]:
-    """A table's own networks, dealt; and the surrogate that continues it to the whole space."""
-    dealt = Dealt(curves)
+def dealt(key: str, curves: table.Table, seeds: int, trials: int) -> Stage:
+    """A table's own networks, dealt in random order: half of them, as the other half is for those who stop
+    early, at equal cost."""
     cards = tuple(candidate(entry.architecture, curves.budget) for entry in curves.entries)
-    half = min(trials, len(cards) // 2)  # the other half is for those who stop early, at equal cost
-    yield Stage(f"{key}, dealt", dealt, tuple(strategies.deck_arms()), "none", 2 * seeds, half, 0.2, cards)
-    every = [*strategies.sampler_arms(), *strategies.way_arms(), *strategies.pruner_arms()]
-    chosen = strategies.CORE if key == TABLES[0] else strategies.FEWER
-    arms = [arm for arm in every if arm.name in chosen]
-    if curves.published:
-        arms.append(replace(strategies.BASE, name="tpe, published first", published=True))
-    # A table of some 300 networks tells no more than so many trials can ask; and half of them take a quarter
-    # of the time.
-    world = Replay(curves)
-    yield Stage(key, world, tuple(arms), "tpe", seeds, min(trials, 100), start=curves.published)
+    half = min(2 * trials, len(cards) // 2)
+    arms = tuple(strategies.deck_arms())
+    return Stage(f"{key}, dealt", Dealt(curves), arms, "none", 2 * seeds, half, 0.2, cards)
 
 
 def run(stage: Stage, rows: Path, only: Sequence[str] = ()) -> Iterator[dict[str, Any]]:

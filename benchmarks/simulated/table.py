@@ -26,7 +26,9 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Entry:
-    """One network as it was trained: `curve` and `truth` are of its first seed, `truths` of all its seeds."""
+    """One network as it was trained: `curve` is of its first seed, `truths` of all its seeds and `truth`
+    their mean. `loss` of the validation images and `training_loss` are of the first seed too, one value an
+    epoch; empty where a training diverged, or the file has none."""
 
     architecture: Architecture
     parameters: int
@@ -34,6 +36,8 @@ class Entry:
     curve: tuple[float, ...]
     seconds: float
     truths: tuple[float, ...]
+    loss: tuple[float, ...] = ()
+    training_loss: tuple[float, ...] = ()
 
     @property
     def truth(self) -> float:
@@ -156,4 +160,6 @@ def _entry(row: dict[str, Any], epochs: int, further: list[float]) -> Entry:
         curve=_row(row, epochs)[:-1],
         seconds=float(np.median(row["seconds"])) if row["seconds"] else 1.0,
         truths=(row["truth"], *further),
+        loss=tuple(row["loss"]),
+        training_loss=tuple(row.get("training_loss", ())),
     )

@@ -81,6 +81,11 @@ class Formula:
     Each seed draws its own landscape (which depth, kernels, ratios and extras are best, and how much each
     matters), so that no one shape of the formula decides. Deep networks start slowly; the final noise of 0.3
     points is that of five runs of one CIFAR-10 recipe.
+
+    A block of any kind is as many layers as its main branch has convolutions, and its kernel is that of the
+    stage: the 1x1 convolutions of a bottleneck are not held against it. Which kind, shortcut, growth and
+    order of layers is best is an extra of the landscape like others; expansion and groups count by nothing
+    but the exact costs, which the width makes up for. Nothing is best because a space weights it so.
     """
 
     space: SearchSpace
@@ -95,7 +100,7 @@ class Formula:
         architecture, name = candidate.architecture, candidate.fingerprint
         truth = max(0.2, self.best - self._deficit(candidate, seed))
         luck = generator("luck", seed, name)
-        layers = sum(stage.blocks * architecture.block.convolutions for stage in architecture.stages)
+        layers = sum(stage.blocks for stage in architecture.stages) * architecture.block.depth
         rate = 3.5 / (1 + layers / 40) * math.exp(0.25 * generator("rate", name).normal())
         progress = np.arange(1, self.epochs + 1) / self.epochs
         # One cycle: what is left to learn shrinks steadily, and the last third, at low rates, brings most.
@@ -115,7 +120,7 @@ class Formula:
         extras = {name: abs(land.normal(0, 0.35)) for name in EXTRAS}
         best = [land.choice(options) for options in EXTRAS.values()]
         stages = architecture.stages
-        layers = sum(stage.blocks * architecture.block.convolutions for stage in stages)
+        layers = sum(stage.blocks for stage in stages) * architecture.block.depth
         ratios = [b.width / a.width for a, b in pairwise(stages)]
         blocks = sum(stage.blocks for stage in stages)
         mean_kernel = sum((kernels[stage.kernel] - floor) * stage.blocks for stage in stages) / blocks
@@ -144,6 +149,10 @@ EXTRAS = {
     "shortcut": (1, 3),
     "dropout": (0.0, 0.1, 0.2),
     "convolutions": (2, 3),
+    "kind": ("basic", "bottleneck", "inverted"),
+    "reshaping": ("projection", "padding", "identity"),
+    "growth": ("step", "linear"),
+    "preactivation": (False, True),
 }
 
 
@@ -158,7 +167,11 @@ def chosen(architecture: Architecture) -> tuple[object, ...]:
         architecture.stem.kernel,
         architecture.stages[-1].shortcut_kernel,
         architecture.head.dropout,
-        architecture.block.convolutions,
+        architecture.block.depth,
+        architecture.block.kind,
+        architecture.block.shortcut,
+        "linear" if any(stage.growth == "linear" for stage in architecture.stages) else "step",
+        architecture.block.preactivation,
     )
 
 
