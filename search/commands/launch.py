@@ -7,7 +7,7 @@ import click
 
 from search import settings
 from search.commands import options
-from trainer.data.catalogue import SPECS
+from trainer.data.catalogue import FOLDER_NOTE, SPECS
 
 
 @click.command()
@@ -22,7 +22,7 @@ from trainer.data.catalogue import SPECS
 @options.storage
 @options.data_dir
 @click.option("--data", envvar="SEARCH_DATA", show_envvar=True, metavar="SPEC",
-              help=f"{SPECS}.  [default: {settings.DATA}]")  # fmt: skip
+              help=f"{SPECS}. {FOLDER_NOTE}  [default: {settings.DATA}]")  # fmt: skip
 @click.option(
     "--image-size", type=click.IntRange(4, 512), metavar="PIXELS", help="Side that images are scaled to."
 )

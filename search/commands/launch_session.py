@@ -32,7 +32,7 @@ from space.files import require_writable, write_whole
 from storage import candidates, database
 from storage.row_types import Candidate
 from storage.studies import Control, Study
-from trainer.recipe import checks
+from trainer.recipe import augmentations, checks
 
 SETTLED = 50  # proposals at random that are looked at for what no parameter can say; a quarter of a second
 
@@ -143,6 +143,7 @@ def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list
         f" {recipe.planned.name.replace('_', '-')} to {recipe.learning_rate:g};"
         f" sampler {config.sampler}, pruner {config.pruner}, seed {config.seed}"
     )
+    console.print(f"augment  {augmentations.described(recipe)}", highlight=False, markup=False)
     for mistake in checks.of_recipe(recipe):
         console.print(f"warning  recipe: {mistake.reason}")
     if differ := config.expected_to_differ(SETTLED):

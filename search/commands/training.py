@@ -13,7 +13,7 @@ from search import settings
 from search.commands import options, output
 from search.study import reader
 from search.study.network_reference import METAVAR
-from trainer.data.catalogue import SPECS
+from trainer.data.catalogue import FOLDER_NOTE, SPECS
 
 
 @click.command()
@@ -36,7 +36,7 @@ from trainer.data.catalogue import SPECS
     "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
     help="Folder of weights, figures and checkpoints.  [default: training-NETWORK]")  # fmt: skip
 @click.option("--data", envvar="SEARCH_DATA", show_envvar=True, metavar="SPEC",
-              help=f"{SPECS}.  [default: the study's, else {settings.DATA}]")  # fmt: skip
+              help=f"{SPECS}. {FOLDER_NOTE}  [default: the study's, else {settings.DATA}]")  # fmt: skip
 @click.option("--train-images", type=options.Count(), metavar="N", help="Train on so many images only.")
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N.  [default: the first GPU, else cpu]")
 @click.option("--like", metavar="STUDY", help="Recipe, images and validation part are those of this study.")

@@ -32,7 +32,7 @@ from storage import database, trainings
 from storage.trainings import Training
 from trainer.data import dataset as datasets
 from trainer.device import select_device
-from trainer.recipe import checks
+from trainer.recipe import augmentations, checks
 from trainer.recipe.document import Recipe, full_recipe
 
 EPOCHS = 200  # of a full training, unless it is said
@@ -140,6 +140,7 @@ def _say_job(console: Console, job: TrainingJob) -> None:
         f" {recipe.planned.name.replace('_', '-')} to {recipe.learning_rate:g}; seeds"
         f" {', '.join(map(str, job.seeds))}; on {job.device}"
     )
+    console.print(f"augment  {augmentations.described(recipe)}", highlight=False, markup=False)
     for mistake in checks.of_training(recipe, job.architecture):
         console.print(f"warning  {mistake.reason}")
 
