@@ -21,7 +21,7 @@ from trainer.data import sources
 from trainer.data.contents import Contents, Part
 from trainer.data.file_lock import locked
 
-LAYOUT = 1  # part of the cache key: raise it when the files or the decoding change
+LAYOUT = 1  # part of the cache key of every data set: raise it when the files of the cache change
 
 
 @dataclass(frozen=True)

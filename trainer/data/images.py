@@ -6,8 +6,10 @@ nor torch.
 
 import os
 import struct
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 LARGEST_DEFAULT = 64
+QUARTER_TURNS = range(5, 9)  # EXIF orientations whose width is the height of what is stored
 
 
 @dataclass(frozen=True)
@@ -88,13 +91,11 @@ def common_size(pictures: Sequence[Picture]) -> int:
 
     Raises DataError for a file that is no image.
     """
-    from PIL import Image
-
     sides: Counter[int] = Counter()
     for picture in pictures:
         try:
-            with Image.open(picture.path) as image:
-                sides[min(image.size)] += 1
+            with opened(picture.path) as image:
+                sides[min(upright_size(image))] += 1
         except _broken() as error:
             raise unreadable(picture.path, error) from error
     commonest = max(sides, key=lambda side: (sides[side], -side))
@@ -102,22 +103,57 @@ def common_size(pictures: Sequence[Picture]) -> int:
 
 
 def decoded(pictures: Sequence[Picture], size: int, mode: str) -> NDArray[np.uint8]:
-    """The pictures as (N, size, size, 3 or 1) uint8 for mode "RGB" or "L".
+    """The pictures, upright, as (N, size, size, 3 or 1) uint8 for mode "RGB" or "L".
 
     The shorter side is scaled, the centre cut out. Raises DataError for a file that is no image.
     """
-    from PIL import Image
-
     images = np.empty((len(pictures), size, size, 3 if mode == "RGB" else 1), np.uint8)
     for row, picture in zip(images, pictures, strict=True):
         try:
-            with Image.open(picture.path) as image:
+            with opened(picture.path) as image:
                 # A JPEG decoder can shrink while it decodes, which saves most of the time on photographs.
                 image.draft(mode, (size, size))
-                row[...] = np.asarray(fitted(image, size, mode)).reshape(row.shape)
+                row[...] = np.asarray(fitted(upright(image), size, mode)).reshape(row.shape)
         except _broken() as error:
             raise unreadable(picture.path, error) from error
     return images
+
+
+@contextmanager
+def opened(path: str) -> "Iterator[Image.Image]":
+    """A picture as Pillow opens it, not decoded yet; what Pillow only warns of (damaged EXIF) is not said."""
+    from PIL import Image
+
+    with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+        yield image
+
+
+def upright_size(image: "Image.Image") -> tuple[int, int]:
+    """Width and height of an opened image once it is turned as its EXIF says, without decoding it."""
+    turned = image.format != "TIFF" and _orientation(image) in QUARTER_TURNS  # Pillow turns TIFF itself
+    return image.size[::-1] if turned else image.size
+
+
+def upright(image: "Image.Image") -> "Image.Image":
+    """The image turned and mirrored as its EXIF orientation (tag 0x0112) says, as viewers show it."""
+    from PIL import ImageOps
+
+    image.load()
+    if _orientation(image) in range(2, 9):
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+def _orientation(image: "Image.Image") -> int:
+    """EXIF's 1 to 8; 1, upright, where there is none or none that can be read."""
+    from PIL import ExifTags
+
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except (TypeError, KeyError):
+        return 1
+    except _broken():
+        return 1
 
 
 def fitted(image: "Image.Image", size: int, mode: str) -> "Image.Image":

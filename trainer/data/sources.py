@@ -20,6 +20,7 @@ from trainer.data.contents import Contents, Part
 
 DIGITS_TEST_SHARE = 0.2
 DIGITS_SEED = 20
+DECODING = 2  # part of the cache key of a folder: raise it when its files are read in another way
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _check(part: Path, classes: tuple[str, ...], train: list[image_files.Picture
 def _key(
     root: Path, image_size: int | None, classes: tuple[str, ...], files: list[image_files.Picture]
 ) -> str:
-    digest = hashlib.sha256(repr((image_size, classes)).encode())
+    digest = hashlib.sha256(repr((DECODING, image_size, classes)).encode())
     start = len(str(root / "x")) - 1
     for file in files:
         name = file.path[start:]
