@@ -37,6 +37,8 @@ from trainer.data.catalogue import FOLDER_NOTE, SPECS
     help="Folder of weights, figures and checkpoints.  [default: training-NETWORK]")  # fmt: skip
 @click.option("--data", envvar="SEARCH_DATA", show_envvar=True, metavar="SPEC",
               help=f"{SPECS}. {FOLDER_NOTE}  [default: the study's, else {settings.DATA}]")  # fmt: skip
+@options.fit
+@options.skip_damaged
 @click.option("--train-images", type=options.Count(), metavar="N", help="Train on so many images only.")
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N.  [default: the first GPU, else cpu]")
 @click.option("--like", metavar="STUDY", help="Recipe, images and validation part are those of this study.")

@@ -27,7 +27,10 @@ def classify(path: Path, images: Sequence[Path], top: int) -> list[dict[str, Any
     if channels not in (1, 3):
         raise ArchitectureError(f"{path} is for images of {channels} channels; pictures have 1 or 3")
     decoded = image_files.decoded(
-        [Picture(str(image), 0, 0, 0) for image in images], side, "L" if channels == 1 else "RGB"
+        [Picture(str(image), 0, 0, 0) for image in images],
+        side,
+        "L" if channels == 1 else "RGB",
+        found.scaling,
     )
     given = scores(found.network(), torch.from_numpy(decoded), found.normalisation)
     shares = given if found.architecture.head.softmax else given.softmax(1)

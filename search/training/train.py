@@ -31,6 +31,7 @@ from space.files import replace
 from storage import database, trainings
 from storage.trainings import Training
 from trainer.data import dataset as datasets
+from trainer.data.images import Fit
 from trainer.device import select_device
 from trainer.recipe import augmentations, checks
 from trainer.recipe.document import Recipe, full_recipe
@@ -52,6 +53,8 @@ class Flags:
     out: Path | None = None
     data: str | None = None
     train_images: int | None = None
+    fit: Fit | None = None
+    skip_damaged: bool = False
     device: str | None = None
     resume: bool = False
     like: str | None = None
@@ -118,7 +121,11 @@ def _data(flags: Flags, found: ResolvedNetwork) -> tuple[DataConfig, Images]:
     """The study's images and its validation part where the network is a study's, but all to train on."""
     was = found.data
     dataset = datasets.load(
-        flags.data or (was.spec if was else settings.DATA), flags.data_dir, found.architecture.image_size
+        flags.data or (was.spec if was else settings.DATA),
+        flags.data_dir,
+        found.architecture.image_size,
+        flags.fit or (was.fit if was else settings.FIT),
+        flags.skip_damaged or bool(was and was.skip_damaged),
     )
     if was and dataset.digest != was.digest:
         raise DataError(f"{dataset.spec} holds other images than {was.name}, with which the study was made")
