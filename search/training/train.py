@@ -30,7 +30,7 @@ from space.errors import DataError, EnvironmentProblem, RecipeError, StorageErro
 from space.files import replace
 from storage import database, trainings
 from storage.trainings import Training
-from trainer.data import dataset as datasets
+from trainer.data import dataset as datasets, survey_text
 from trainer.data.images import Fit
 from trainer.device import select_device
 from trainer.recipe import augmentations, checks
@@ -142,6 +142,8 @@ def _say_job(console: Console, job: TrainingJob) -> None:
         f"data     {job.data.name}: {job.data.train_images:,} training and"
         f" {job.data.validation_images:,} validation images"
     )
+    for word, line in survey_text.lines(job.images.dataset, job.images.split):
+        console.print(f"{word:8} {line}", highlight=False, markup=False)
     console.print(
         f"training {text.counted(recipe.epochs, 'epoch')}, batch {recipe.batch_size}, {recipe.optimizer},"
         f" {recipe.planned.name.replace('_', '-')} to {recipe.learning_rate:g}; seeds"
