@@ -86,15 +86,32 @@ def trainings(study: str | None, storage: str, form: str) -> None:
 
 
 @click.command()
-@click.argument("weights", type=click.Path(path_type=Path))
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
+@click.argument("weights", metavar="WEIGHTS|DIR|STUDY:TRIAL|best.json")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE|DIR...")
 @click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="Classes to name for each.")
+@options.storage
+@options.data_dir
 @options.format_
-def predict(weights: Path, images: tuple[Path, ...], top: int, form: str) -> None:
-    """Classify pictures with the WEIGHTS that search train or search export have left."""
-    from search.training import predict as training_predict
+def predict(weights: str, images: tuple[Path, ...], top: int, storage: str, data_dir: Path, form: str) -> int:
+    """Classify pictures, or all of a folder, with weights that search train or a search have left.
 
-    output.emit(training_predict.classify(weights, images, top), form)
+    Weights are a file, the folder of a training (its first seed), a trial whose weights are kept, or what
+    search export wrote. Of a folder of class folders the accuracy is said.
+    """
+    from search.study.text import percent
+    from search.training import predict as training_predict, weights_reference
+
+    found = training_predict.classify(weights_reference.find(weights, storage, data_dir), images, top)
+    rows = found.rows
+    if form == "table":
+        rows = [{**row, "probability": percent(row["probability"])} for row in rows]
+    if rows or form != "table":
+        output.emit(rows, form)
+    for line in found.failures:
+        click.echo(f"search: {line}", err=True)
+    if found.accuracy:
+        click.echo(found.accuracy, err=True)
+    return 5 if found.failures else 0
 
 
 @click.command()
