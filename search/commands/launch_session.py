@@ -155,6 +155,8 @@ def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list
         f" sampler {config.sampler}, pruner {config.pruner}, seed {config.seed}"
     )
     console.print(f"augment  {augmentations.described(recipe)}", highlight=False, markup=False)
+    for line in checks.of_images(recipe, data.train_images):
+        console.print(f"note     {line}", highlight=False, markup=False)
     for mistake in checks.of_recipe(recipe):
         console.print(f"warning  recipe: {mistake.reason}")
     if differ := config.expected_to_differ(SETTLED):

@@ -26,7 +26,7 @@ from storage.row_types import TRAINED
 from storage.studies import Study
 from trainer.data import dataset as datasets
 from trainer.data.images import Fit
-from trainer.recipe.document import Recipe, brief_recipe
+from trainer.recipe.document import Recipe, brief_recipe, read_document
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,8 @@ def _recipe(flags: Flags, stored: StudyConfig | None, data: study_config.DataCon
     recipe = stored.recipe if stored else brief_recipe(data.spec)
     if flags.recipe:
         recipe = Recipe.load(flags.recipe, recipe)
-        recipe.require_batch(data.train_images)
+        if "batch_size" in read_document(flags.recipe):  # one that nobody wrote is cut to the images
+            recipe.require_batch(data.train_images)
     if flags.epochs:
         recipe = recipe.for_epochs(flags.epochs)
     recipe.require_fit(data.image_size)

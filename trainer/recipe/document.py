@@ -159,7 +159,7 @@ class Recipe(RecipePart):
         A file that names another optimizer takes nothing from base that is tuned to base's. Raises
         RecipeError, which names the bad field.
         """
-        return cls.parse(_document(path), str(path), base)
+        return cls.parse(read_document(path), str(path), base)
 
     @classmethod
     def parse(cls, given: dict[str, Any], where: str, base: "Recipe | None" = None) -> "Recipe":
@@ -264,7 +264,8 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Recipe.model_json_schema()
 
 
-def _document(path: Path) -> dict[str, Any]:
+def read_document(path: Path) -> dict[str, Any]:
+    """What a .toml or .json file says, unchecked. Raises RecipeError for another file."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         document = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
