@@ -13,6 +13,7 @@ from typing import Final
 
 # What a search is, where neither a flag nor the stored study says it.
 DATA: Final = "cifar10"
+FIT: Final = "pad"  # of pictures that are not square; nothing of a picture is lost
 MAX_PARAMETERS: Final = 5_000_000
 SAMPLER: Final = "tpe"
 SAMPLING: Final = "fit"

@@ -105,7 +105,7 @@ def fit(
     fitted = Fitted(run.judged, run.feed.normalisation, outcome)
     if callbacks.on_trained:
         written = (fitted.model, architecture, dataset.classes, fitted.normalisation)
-        callbacks.on_trained(outcome, lambda path: weights.save(path, *written))
+        callbacks.on_trained(outcome, lambda path: weights.save(path, *written, scaling=dataset.scaling))
     return fitted
 
 

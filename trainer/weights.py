@@ -1,13 +1,13 @@
 """Writes and reads files of trained weights: safetensors, with the network they belong to beside them.
 
-The header holds the architecture, the names of the classes and what the images were normalised with, so one
-file is enough to classify with. Written by trainer/loop.py for on_trained and by search/training/run.py,
+The header holds the architecture, the names of the classes, and how the images were scaled and normalised, so
+one file is enough to classify with. Written by trainer/loop.py for on_trained and by search/training/run.py,
 read by search/training/. A file from elsewhere cannot run code. It knows no training.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from space.errors import CheckpointError, ParsimonyError
 from space.files import replace
 from trainer import model as networks
 from trainer.data.batches import Normalisation
+from trainer.data.images import AS_BEFORE, Scaling
 from trainer.messages import one_line
 
 FORMAT = "parsimony weights 1"
@@ -34,6 +35,7 @@ class Weights:
     normalisation: Normalisation
     about: Mapping[str, Any]
     state: Mapping[str, Tensor]
+    scaling: Scaling = AS_BEFORE  # how pictures became squares
 
     def network(self) -> nn.Module:
         """The network on the CPU, in evaluation mode. Raises CheckpointError for weights of another."""
@@ -54,6 +56,7 @@ def save(
     classes: Sequence[str],
     normalisation: Normalisation,
     about: Mapping[str, Any] | None = None,
+    scaling: Scaling = AS_BEFORE,
 ) -> None:
     """Writes the file whole or not at all. Raises EnvironmentProblem where it cannot be written."""
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
@@ -63,6 +66,7 @@ def save(
         "classes": json.dumps(list(classes)),
         "normalisation": json.dumps({"mean": normalisation.mean, "deviation": normalisation.deviation}),
         "about": json.dumps(dict(about or {})),
+        "scaling": json.dumps(asdict(scaling)),
     }
     replace(path, serialised(state, header))
 
@@ -85,6 +89,7 @@ def load(path: Path) -> Weights:
             normalisation=Normalisation(tuple(normalisation["mean"]), tuple(normalisation["deviation"])),
             about=json.loads(header["about"]),
             state=state,
+            scaling=Scaling(**json.loads(header.get("scaling", "{}"))),
         )
     except (ParsimonyError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: the header is damaged: {error}") from error

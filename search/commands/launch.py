@@ -7,7 +7,7 @@ import click
 
 from search import settings
 from search.commands import options
-from trainer.data.catalogue import SPECS
+from trainer.data.catalogue import FOLDER_NOTE, SPECS
 
 
 @click.command()
@@ -22,10 +22,16 @@ from trainer.data.catalogue import SPECS
 @options.storage
 @options.data_dir
 @click.option("--data", envvar="SEARCH_DATA", show_envvar=True, metavar="SPEC",
-              help=f"{SPECS}.  [default: {settings.DATA}]")  # fmt: skip
+              help=f"{SPECS}. {FOLDER_NOTE}  [default: {settings.DATA}]")  # fmt: skip
 @click.option(
-    "--image-size", type=click.IntRange(4, 512), metavar="PIXELS", help="Side that images are scaled to."
+    "--image-size",
+    type=click.IntRange(4, 512),
+    metavar="PIXELS",
+    help="Side that images are scaled to.  [default: the data set's; of a folder of mixed sizes the median,"
+    " rounded to 32, 48, 64, 96, 128...]",
 )
+@options.fit
+@options.skip_damaged
 @click.option("--train-images", type=options.Count(), metavar="N", help="Train on so many images only.")
 @click.option(
     "--max-params",

@@ -20,7 +20,14 @@ from search.machine import devices
 from search.machine.devices import Slot
 from search.machine.signals import Interrupts
 from search.optuna_adapter import differing, study as optuna_study
-from search.study import compute_limit, export as study_export, reader, report as study_report, text
+from search.study import (
+    compute_limit,
+    config as study_config,
+    export as study_export,
+    reader,
+    report as study_report,
+    text,
+)
 from search.study.config import StudyConfig
 from search.study.console import stderr_console
 from search.study.short_form import summary
@@ -32,7 +39,8 @@ from space.files import require_writable, write_whole
 from storage import candidates, database
 from storage.row_types import Candidate
 from storage.studies import Control, Study
-from trainer.recipe import checks
+from trainer.data import survey_text
+from trainer.recipe import augmentations, checks
 
 SETTLED = 50  # proposals at random that are looked at for what no parameter can say; a quarter of a second
 
@@ -137,12 +145,18 @@ def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list
         f" images of {config.task.channels}x{config.task.image_size}x{config.task.image_size},"
         f" {config.task.classes} classes; test images stay sealed"
     )
+    images = study_config.open_images(data, flags.data_dir, flags.data)
+    for word, line in survey_text.lines(images.dataset, images.split):
+        console.print(f"{word:8} {line}", highlight=False, markup=False)
     console.print(f"budget   {config.budget}; smallest network of the space {low.parameters:,}")
     console.print(
         f"training {text.counted(recipe.epochs, 'epoch')}, batch {recipe.batch_size},"
         f" {recipe.planned.name.replace('_', '-')} to {recipe.learning_rate:g};"
         f" sampler {config.sampler}, pruner {config.pruner}, seed {config.seed}"
     )
+    console.print(f"augment  {augmentations.described(recipe)}", highlight=False, markup=False)
+    for line in checks.of_images(recipe, data.train_images):
+        console.print(f"note     {line}", highlight=False, markup=False)
     for mistake in checks.of_recipe(recipe):
         console.print(f"warning  recipe: {mistake.reason}")
     if differ := config.expected_to_differ(SETTLED):
@@ -153,8 +167,8 @@ def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list
         )
     console.print(f"slots    {', '.join(slots) or 'none here: workers elsewhere do the work'}")
     if flags.max_macs is None:
-        images = data.train_images * recipe.epochs
-        limit = compute_limit.default(config.task.image_size, images, flags.on_cpu, low.macs)
+        seen = data.train_images * recipe.epochs
+        limit = compute_limit.default(config.task.image_size, seen, flags.on_cpu, low.macs)
         if limit.macs == config.budget.max_macs:  # a study that exists may have another one
             console.print(
                 f"note     --max-macs {limit.macs:,} is the default: {limit.reason}; --max-macs none lifts it"

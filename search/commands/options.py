@@ -226,6 +226,19 @@ keep_weights: Decorator = click.option(
 )
 
 
+fit: Decorator = click.option(
+    "--fit",
+    type=click.Choice(["pad", "crop", "stretch"]),
+    help="How pictures of a folder become square: whole, with their edges repeated; their middle alone; bent."
+    f"  [default: the study's, else {settings.FIT}]",
+)
+
+
+skip_damaged: Decorator = click.option(
+    "--skip-damaged", is_flag=True, help="Go on without the pictures of a folder that cannot be read."
+)
+
+
 format_: Decorator = click.option(
     "--format",
     "form",

@@ -13,7 +13,7 @@ from search import settings
 from search.commands import options, output
 from search.study import reader
 from search.study.network_reference import METAVAR
-from trainer.data.catalogue import SPECS
+from trainer.data.catalogue import FOLDER_NOTE, SPECS
 
 
 @click.command()
@@ -36,7 +36,9 @@ from trainer.data.catalogue import SPECS
     "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
     help="Folder of weights, figures and checkpoints.  [default: training-NETWORK]")  # fmt: skip
 @click.option("--data", envvar="SEARCH_DATA", show_envvar=True, metavar="SPEC",
-              help=f"{SPECS}.  [default: the study's, else {settings.DATA}]")  # fmt: skip
+              help=f"{SPECS}. {FOLDER_NOTE}  [default: the study's, else {settings.DATA}]")  # fmt: skip
+@options.fit
+@options.skip_damaged
 @click.option("--train-images", type=options.Count(), metavar="N", help="Train on so many images only.")
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N.  [default: the first GPU, else cpu]")
 @click.option("--like", metavar="STUDY", help="Recipe, images and validation part are those of this study.")
@@ -84,15 +86,32 @@ def trainings(study: str | None, storage: str, form: str) -> None:
 
 
 @click.command()
-@click.argument("weights", type=click.Path(path_type=Path))
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
+@click.argument("weights", metavar="WEIGHTS|DIR|STUDY:TRIAL|best.json")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE|DIR...")
 @click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="Classes to name for each.")
+@options.storage
+@options.data_dir
 @options.format_
-def predict(weights: Path, images: tuple[Path, ...], top: int, form: str) -> None:
-    """Classify pictures with the WEIGHTS that search train or search export have left."""
-    from search.training import predict as training_predict
+def predict(weights: str, images: tuple[Path, ...], top: int, storage: str, data_dir: Path, form: str) -> int:
+    """Classify pictures, or all of a folder, with weights that search train or a search have left.
 
-    output.emit(training_predict.classify(weights, images, top), form)
+    Weights are a file, the folder of a training (its first seed), a trial whose weights are kept, or what
+    search export wrote. Of a folder of class folders the accuracy is said.
+    """
+    from search.study.text import percent
+    from search.training import predict as training_predict, weights_reference
+
+    found = training_predict.classify(weights_reference.find(weights, storage, data_dir), images, top)
+    rows = found.rows
+    if form == "table":
+        rows = [{**row, "probability": percent(row["probability"])} for row in rows]
+    if rows or form != "table":
+        output.emit(rows, form)
+    for line in found.failures:
+        click.echo(f"search: {line}", err=True)
+    if found.accuracy:
+        click.echo(found.accuracy, err=True)
+    return 5 if found.failures else 0
 
 
 @click.command()

@@ -25,7 +25,8 @@ from storage import candidates, database, studies
 from storage.row_types import TRAINED
 from storage.studies import Study
 from trainer.data import dataset as datasets
-from trainer.recipe.document import Recipe, brief_recipe
+from trainer.data.images import Fit
+from trainer.recipe.document import Recipe, brief_recipe, read_document
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Flags(WorkerLimits):
     data: str | None = None
     image_size: int | None = None
     train_images: int | None = None
+    fit: Fit | None = None
+    skip_damaged: bool = False
     max_parameters: int | None = None
     max_macs: int | None = None  # compute_limit.UNLIMITED: none, where None is the default
     on_cpu: bool = False  # every worker here: the default of max_macs is then what a core trains
@@ -128,7 +131,8 @@ def _recipe(flags: Flags, stored: StudyConfig | None, data: study_config.DataCon
     recipe = stored.recipe if stored else brief_recipe(data.spec)
     if flags.recipe:
         recipe = Recipe.load(flags.recipe, recipe)
-        recipe.require_batch(data.train_images)
+        if "batch_size" in read_document(flags.recipe):  # one that nobody wrote is cut to the images
+            recipe.require_batch(data.train_images)
     if flags.epochs:
         recipe = recipe.for_epochs(flags.epochs)
     recipe.require_fit(data.image_size)
@@ -139,11 +143,18 @@ def _data(flags: Flags, stored: StudyConfig | None) -> tuple[study_config.DataCo
     """The images, and the configuration's words for them: those of the stored study where they are the
     same images, wherever they lie."""
     was = stored.data if stored else None
-    if was and (flags.data, flags.image_size, flags.train_images) == (None, None, None):
+    said = (flags.data, flags.image_size, flags.train_images, flags.fit, flags.skip_damaged or None)
+    if was and said == (None,) * 5:
         return was, study_config.open_images(was, flags.data_dir)
     spec = flags.data or (was.spec if was else settings.DATA)
     limit = flags.train_images or (was.limit if was else None)
-    dataset = datasets.load(spec, flags.data_dir, flags.image_size or (was.image_size if was else None))
+    dataset = datasets.load(
+        spec,
+        flags.data_dir,
+        flags.image_size or (was.image_size if was else None),
+        flags.fit or (was.fit if was else settings.FIT),
+        flags.skip_damaged or bool(was and was.skip_damaged),
+    )
     share, seed = (was.validation_share, was.split_seed) if was else (None, flags.seed or settings.SEED)
     found, images = study_config.split_images(dataset, limit, share, seed)
     if was and (found.digest, found.split_digest) == (was.digest, was.split_digest):

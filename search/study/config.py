@@ -23,6 +23,7 @@ from space.random_suggest import RandomSuggest
 from space.sampling import Proposal, Suggest
 from space.space import SearchSpace, Task
 from trainer.data.dataset import Dataset, Split, load, split
+from trainer.data.images import Fit
 from trainer.recipe.document import Recipe
 
 SamplerName = Literal["tpe", "gp", "random"]
@@ -45,6 +46,8 @@ class DataConfig(BaseModel):
     validation_images: int
     digest: str
     split_digest: str
+    fit: Fit = "crop"  # of a study made before there was a choice
+    skip_damaged: bool = False
 
 
 class StudyConfig(BaseModel):
@@ -148,6 +151,8 @@ def split_images(
         validation_images=len(parts.validation),
         digest=dataset.digest,
         split_digest=parts.digest,
+        fit=dataset.scaling.fit,
+        skip_damaged=bool(dataset.survey and dataset.survey.damaged),
     )
     return config, Images(dataset, parts)
 
@@ -157,7 +162,7 @@ def open_images(data: DataConfig, data_dir: Path, spec: str | None = None) -> Im
 
     Raises DataError where they are not there, or not those that the study was made with.
     """
-    dataset = load(spec or data.spec, data_dir, data.image_size)
+    dataset = load(spec or data.spec, data_dir, data.image_size, data.fit, data.skip_damaged)
     parts = split(dataset, data.split_seed, data.validation_share, data.limit)
     if (dataset.digest, parts.digest) != (data.digest, data.split_digest):
         raise DataError(f"{dataset.spec} holds other images than {data.name}, with which the study was made")

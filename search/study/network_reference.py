@@ -54,6 +54,26 @@ def like(found: ResolvedNetwork, study: str, storage: str) -> ResolvedNetwork:
         return replace(found, recipe=view.config.recipe, data=view.config.data)
 
 
+def with_export(found: ResolvedNetwork, path: Path) -> ResolvedNetwork:
+    """The same network with the recipe and data that a file of `search export` names; any other as it is."""
+    from pydantic import ValidationError
+
+    from search.study import export
+
+    try:
+        document = export.Export.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, ValueError):
+        return found
+    return replace(found, recipe=document.recipe, data=document.data)
+
+
+def writes_batch(source: str) -> bool:
+    """Whether a recipe FILE says its batch size; a published recipe was written for other images."""
+    from trainer.recipe.document import read_document
+
+    return not is_published(source) and "batch_size" in read_document(Path(source))
+
+
 def is_published(reference: str) -> bool:
     """Whether it begins as a published name does; `published:7` is a trial of a study of that name."""
     return reference.startswith(PUBLISHED) and not reference.removeprefix(PUBLISHED).isdigit()

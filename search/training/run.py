@@ -165,9 +165,9 @@ def _keep(job: TrainingJob, curve: LearningCurve, fitted: loop.Fitted) -> None:
         "validation_accuracy": curve.outcome.accuracy,
         "recipe": job.recipe.model_dump(mode="json"),
     }
-    classes = job.images.dataset.classes
-    path = job.path(curve.seed, "safetensors")
-    weights.save(path, fitted.model, job.architecture, classes, fitted.normalisation, about)
+    dataset, path = job.images.dataset, job.path(curve.seed, "safetensors")
+    written = (fitted.model, job.architecture, dataset.classes, fitted.normalisation)
+    weights.save(path, *written, about, dataset.scaling)
     document = {
         "seed": curve.seed,
         "outcome": asdict(curve.outcome),

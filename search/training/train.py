@@ -6,7 +6,7 @@ files are written before rows, so that a store out of reach loses nothing.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace as replace_fields
 from pathlib import Path
 
 from rich.console import Console
@@ -30,9 +30,11 @@ from space.errors import DataError, EnvironmentProblem, RecipeError, StorageErro
 from space.files import replace
 from storage import database, trainings
 from storage.trainings import Training
-from trainer.data import dataset as datasets
+from trainer.data import dataset as datasets, survey_text
+from trainer.data.dataset import Dataset
+from trainer.data.images import Fit
 from trainer.device import select_device
-from trainer.recipe import checks
+from trainer.recipe import augmentations, checks
 from trainer.recipe.document import Recipe, full_recipe
 
 EPOCHS = 200  # of a full training, unless it is said
@@ -52,6 +54,8 @@ class Flags:
     out: Path | None = None
     data: str | None = None
     train_images: int | None = None
+    fit: Fit | None = None
+    skip_damaged: bool = False
     device: str | None = None
     resume: bool = False
     like: str | None = None
@@ -90,8 +94,10 @@ def make(flags: Flags) -> TrainingJob:
     found = network_reference.resolve(flags.network, flags.storage)
     if flags.like:
         found = network_reference.like(found, flags.like, flags.storage)
+    elif network_reference.is_file(flags.network):
+        found = network_reference.with_export(found, Path(flags.network))
     device = select_device(flags.device)
-    data, images = _data(flags, found)
+    found, data, images = _data(flags, found)
     recipe = _recipe(flags, found, data)
     name = found.name.removeprefix(network_reference.PUBLISHED).replace(":", "-")
     seeds = tuple(range(flags.first_seed, flags.first_seed + flags.seeds))
@@ -107,23 +113,52 @@ def _recipe(flags: Flags, found: ResolvedNetwork, data: DataConfig) -> Recipe:
         recipe = recipe.for_epochs(flags.epochs)
     recipe = Recipe.parse(recipe.model_dump(), flags.recipe or "recipe")  # another length may be a mistake
     recipe.require_fit(data.image_size)
-    recipe.require_batch(data.train_images)
+    if flags.recipe and network_reference.writes_batch(flags.recipe):  # else it is cut, as a search cuts it
+        recipe.require_batch(data.train_images)
     for mistake in checks.of_training(recipe, found.architecture):
         if mistake.name and mistake.name not in recipe.accept:
             raise RecipeError(mistake.refusal)
     return recipe
 
 
-def _data(flags: Flags, found: ResolvedNetwork) -> tuple[DataConfig, Images]:
-    """The study's images and its validation part where the network is a study's, but all to train on."""
-    was = found.data
-    dataset = datasets.load(
-        flags.data or (was.spec if was else settings.DATA), flags.data_dir, found.architecture.image_size
-    )
+def _data(flags: Flags, found: ResolvedNetwork) -> tuple[ResolvedNetwork, DataConfig, Images]:
+    """The study's images and its validation part where the network is a study's, but all to train on.
+
+    A file that is to be trained on other images than its own is a network alone.
+    """
+    was, of_file = found.data, found.study is None and not flags.like
+    try:
+        dataset = _open(flags, found)
+    except DataError as error:
+        if not (was and of_file and flags.data is None):
+            raise
+        raise DataError(
+            f"{flags.network} was trained on {was.spec} ({error}); say by --data where its images lie"
+        ) from error
     if was and dataset.digest != was.digest:
-        raise DataError(f"{dataset.spec} holds other images than {was.name}, with which the study was made")
+        if not of_file:
+            raise DataError(
+                f"{dataset.spec} holds other images than {was.name}, with which the study was made"
+            )
+        if flags.data is None:
+            raise DataError(
+                f"{was.spec} no longer holds the images that {flags.network} was trained on;"
+                " say by --data where they lie, or what else to train on"
+            )
+        found, was = replace_fields(found, recipe=None, data=None), None
     share, seed = (was.validation_share, was.split_seed) if was else (None, 0)
-    return study_config.split_images(dataset, flags.train_images, share, seed)
+    return found, *study_config.split_images(dataset, flags.train_images, share, seed)
+
+
+def _open(flags: Flags, found: ResolvedNetwork) -> Dataset:
+    was = found.data
+    return datasets.load(
+        flags.data or (was.spec if was else settings.DATA),
+        flags.data_dir,
+        found.architecture.image_size,
+        flags.fit or (was.fit if was else settings.FIT),
+        flags.skip_damaged or bool(was and was.skip_damaged),
+    )
 
 
 def _say_job(console: Console, job: TrainingJob) -> None:
@@ -135,11 +170,16 @@ def _say_job(console: Console, job: TrainingJob) -> None:
         f"data     {job.data.name}: {job.data.train_images:,} training and"
         f" {job.data.validation_images:,} validation images"
     )
+    for word, line in survey_text.lines(job.images.dataset, job.images.split):
+        console.print(f"{word:8} {line}", highlight=False, markup=False)
     console.print(
         f"training {text.counted(recipe.epochs, 'epoch')}, batch {recipe.batch_size}, {recipe.optimizer},"
         f" {recipe.planned.name.replace('_', '-')} to {recipe.learning_rate:g}; seeds"
         f" {', '.join(map(str, job.seeds))}; on {job.device}"
     )
+    for line in checks.of_images(recipe, job.data.train_images):
+        console.print(f"note     {line}", highlight=False, markup=False)
+    console.print(f"augment  {augmentations.described(recipe)}", highlight=False, markup=False)
     for mistake in checks.of_training(recipe, job.architecture):
         console.print(f"warning  {mistake.reason}")
 

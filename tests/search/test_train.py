@@ -89,7 +89,7 @@ def test_the_weights_are_those_that_were_tested(trained: Result, tmp_path: Path)
     for i in range(40):
         paths.append(tmp_path / f"{i}.png")
         Image.fromarray(images[i, ..., 0]).save(paths[-1])
-    rows = classify(tmp_path / "out" / "seed-0.safetensors", paths, 1)
+    rows = classify(tmp_path / "out" / "seed-0.safetensors", paths, 1).rows
     confusion = np.array(result_of(tmp_path)["seeds"][0]["test"]["confusion"])
     hits = sum(row["class"] == str(label) for row, label in zip(rows, labels, strict=False))
     assert hits / 40 == pytest.approx(confusion.trace() / 359, abs=0.25)

@@ -10,6 +10,7 @@ from space.architecture import Architecture, Block, SqueezeExcitation, Stage, St
 from space.errors import CheckpointError, EnvironmentProblem
 from trainer import loop, model, weights
 from trainer.data.batches import Normalisation
+from trainer.data.images import Scaling
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,13 @@ def test_a_network_read_from_its_file_answers_as_the_one_that_was_trained(
     fitted.model.eval()
     with torch.inference_mode():
         assert torch.equal(found.network()(x), fitted.model(x))
+
+
+def test_how_pictures_were_scaled_is_kept_with_the_weights(path: Path, fitted: loop.Fitted) -> None:
+    assert weights.load(path).scaling == Scaling("crop", 16), "where nothing is said, as before"
+    written = (fitted.model, NETWORK, "0123456789", fitted.normalisation, {}, Scaling("stretch", 12))
+    weights.save(path, *written)
+    assert weights.load(path).scaling == Scaling("stretch", 12)
 
 
 def test_weights_of_every_kind_of_block_are_read_again(tmp_path: Path) -> None:

@@ -32,4 +32,5 @@ DATASETS = {
         KnownDataset("digits", "digits", 1, 8, 10, 1_438, 359),
     )
 }
+FOLDER_NOTE = "Pictures of a folder are not mirrored unless a --recipe says flip = true."  # for help texts
 SPECS = f"{', '.join(DATASETS)} or folder:PATH"  # what --data takes, for help texts and errors

@@ -1,13 +1,17 @@
-"""A data set in memory, between the code that reads its files and the cache that keeps it.
+"""A data set that can be read, and one in memory: between the code that reads files and the cache.
 
-Made by trainer/data/sources.py and trainer/data/torchvision_files.py, written to the cache by
-trainer/data/dataset.py. Knows no files.
+Made by trainer/data/sources.py, trainer/data/picture_folder.py and trainer/data/torchvision_files.py, written
+to the cache by trainer/data/dataset.py. Knows no files.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from trainer.data.images import Scaling
+from trainer.data.survey import Survey
 
 
 @dataclass(frozen=True)
@@ -20,8 +24,26 @@ class Part:
 
 @dataclass(frozen=True)
 class Contents:
-    """A whole data set; test is None where a folder has no test/."""
+    """A whole data set; test is None where a folder has no test/, validation where it has no val/.
+
+    groups, (N,) int64 over training and validation images, has the same number for images that are copies of
+    each other; None where there are none. survey is what a folder was found to hold.
+    """
 
     classes: tuple[str, ...]
     train: Part
     test: Part | None
+    validation: Part | None = None
+    groups: NDArray[np.int64] | None = None
+    scaling: Scaling = field(default_factory=Scaling)
+    survey: Survey | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that can be read: spec is canonical, key names its state, read() does the slow work."""
+
+    spec: str
+    name: str
+    key: str
+    read: Callable[[], Contents]

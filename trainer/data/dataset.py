@@ -1,15 +1,16 @@
 """A data set as memory-mapped arrays, its cache, and its split into training and validation images.
 
 Reads what trainer/data/sources.py finds and writes it, once, to DATA_DIR/cache/KEY: images and labels as .npy
-files, those of the test set apart, and facts.json. Called by launcher and workers (through
-search/study/config.py), by full training and by the benchmarks. Knows nothing of torch, of augmentation or of
-how images are decoded.
+files, those of the test set apart, and facts.json. A folder's own validation images (val/) lie behind its
+training images; groups.npy says which images are copies of each other. Called by launcher and workers
+(through search/study/config.py), by full training and by the benchmarks. Knows nothing of torch, of
+augmentation or of how images are decoded.
 """
 
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,22 @@ from numpy.typing import NDArray
 
 from space.errors import DataError, UsageError
 from trainer.data import sources
-from trainer.data.contents import Contents, Part
+from trainer.data.contents import Contents, Part, Source
 from trainer.data.file_lock import locked
+from trainer.data.images import Fit, Scaling
+from trainer.data.picture_folder import Wanted
+from trainer.data.survey import Survey
 
-LAYOUT = 1  # part of the cache key: raise it when the files or the decoding change
+LAYOUT = 1  # part of the cache key of every data set: raise it when the files of the cache change
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training images (N, H, W, C) uint8 and labels (N,) int64, mapped from files; equal by digest."""
+    """Training images (N, H, W, C) uint8 and labels (N,) int64, mapped from files; equal by digest.
+
+    The last `own_validation` of them are the validation images that a folder brings. groups, (N,) int64, is
+    the same for images that are copies of each other; None where there are none.
+    """
 
     spec: str
     name: str
@@ -37,6 +45,10 @@ class Dataset:
     images: NDArray[np.uint8] = field(compare=False, repr=False)
     labels: NDArray[np.int64] = field(compare=False, repr=False)
     cache: Path = field(compare=False)
+    own_validation: int = 0
+    groups: NDArray[np.int64] | None = field(default=None, compare=False, repr=False)
+    scaling: Scaling = field(default_factory=Scaling, compare=False)
+    survey: Survey | None = field(default=None, compare=False, repr=False)
 
     def open_test(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """The sealed test images (N, H, W, C) uint8 and labels (N,) int64, mapped from files.
@@ -60,14 +72,20 @@ class Split:
     validation: NDArray[np.int64] = field(compare=False, repr=False)
 
 
-def load(spec: str, data_dir: Path, image_size: int | None = None) -> Dataset:
+def load(
+    spec: str,
+    data_dir: Path,
+    image_size: int | None = None,
+    fit: Fit = "pad",
+    skip_damaged: bool = False,
+) -> Dataset:
     """Open what a spec names (catalogue.SPECS); the first caller converts it, others wait and then map it.
 
-    image_size is the side in pixels to scale to; None keeps the data set's own (for a folder the commonest
-    shorter side, at most 64). Raises UsageError for an unknown spec or a size out of range; DataError, in one
-    line, for whatever is wrong with the data or with writing the cache.
+    image_size is the side in pixels to scale to; None keeps the data set's own (for a folder of mixed sizes
+    survey.usual_side). fit and skip_damaged are of folders. Raises UsageError for an unknown spec or a size
+    out of range; DataError, in one line, for whatever is wrong with the data or with writing the cache.
     """
-    source = sources.find(spec, data_dir, image_size)
+    source = sources.find(spec, data_dir, Wanted(image_size, fit, skip_damaged))
     cache = data_dir / "cache" / f"{source.key}-v{LAYOUT}"
     if not cache.is_dir():
         try:
@@ -82,21 +100,38 @@ def load(spec: str, data_dir: Path, image_size: int | None = None) -> Dataset:
 def split(dataset: Dataset, seed: int, validation_share: float = 0.1, limit: int | None = None) -> Split:
     """Stratified validation images, the same for any limit; training is the rest, cut to `limit` if given.
 
+    Where a folder brings validation images, these are they. Copies of one image are never on both sides.
     Raises UsageError for a share outside (0, 1) or a limit below the number of classes; DataError where no
     class has an image to spare.
     """
     if not 0 < validation_share < 1:
         raise UsageError(f"validation share {validation_share} is not between 0 and 1")
     labels = np.asarray(dataset.labels)
-    held = sources.stratified(labels, round(validation_share * len(labels)), seed)
+    held = _held(dataset, labels, validation_share, seed)
     train = np.setdiff1d(np.arange(len(labels), dtype=np.int64), held)
+    if dataset.groups is not None:  # of a folder's own validation images there may be copies in train/
+        train = train[~np.isin(dataset.groups[train], dataset.groups[held])]
     if limit is not None and limit < len(train):
         if limit < len(dataset.classes):
             raise UsageError(f"limit {limit} is below the {len(dataset.classes)} classes of {dataset.name}")
         train = train[sources.stratified(labels[train], limit, seed)]
     if not len(held):
         raise DataError(f"{dataset.name} has one image in each class; nothing is left to validate on")
+    if not len(train):
+        raise DataError(f"every training image of {dataset.name} is a validation image too; take some away")
     return Split(hashlib.sha256(train.tobytes() + b"|" + held.tobytes()).hexdigest(), train, held)
+
+
+def _held(dataset: Dataset, labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.int64]:
+    """Sorted indices (M,) int64 of the validation images; of copies (`groups`) all or none."""
+    if dataset.own_validation:
+        return np.arange(len(labels) - dataset.own_validation, len(labels), dtype=np.int64)
+    groups = dataset.groups
+    if groups is None:
+        return sources.stratified(labels, round(share * len(labels)), seed)
+    single = np.unique(groups, return_index=True)[1]
+    chosen = single[sources.stratified(labels[single], round(share * len(single)), seed)]
+    return np.flatnonzero(np.isin(groups, groups[chosen])).astype(np.int64)
 
 
 def _mapped(path: Path) -> NDArray[Any]:
@@ -106,11 +141,14 @@ def _mapped(path: Path) -> NDArray[Any]:
     return array
 
 
-def _opened(source: sources.Source, cache: Path) -> Dataset:
+def _opened(source: Source, cache: Path) -> Dataset:
     try:
         facts = json.loads((cache / "facts.json").read_text(encoding="utf-8"))
         images, labels = _mapped(cache / "train-images.npy"), _mapped(cache / "train-labels.npy")
-    except (OSError, ValueError) as error:
+        groups = _mapped(cache / "groups.npy") if facts.get("copies") else None
+        survey = Survey.from_document(facts["survey"]) if facts.get("survey") else None
+        scaling = Scaling(**facts.get("scaling", {}))
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"the cache {cache} is damaged ({error}); delete it") from error
     return Dataset(
         spec=source.spec,
@@ -122,10 +160,14 @@ def _opened(source: sources.Source, cache: Path) -> Dataset:
         images=images,
         labels=labels,
         cache=cache,
+        own_validation=facts.get("own_validation", 0),
+        groups=groups,
+        scaling=scaling,
+        survey=survey,
     )
 
 
-def _fill(cache: Path, source: sources.Source) -> None:
+def _fill(cache: Path, source: Source) -> None:
     cache.parent.mkdir(parents=True, exist_ok=True)
     with locked(cache.with_name(f"{cache.name}.lock")):
         if cache.is_dir():  # another process was first
@@ -142,12 +184,30 @@ def _fill(cache: Path, source: sources.Source) -> None:
 
 
 def _write(folder: Path, contents: Contents) -> None:
-    for name, part in {"train": contents.train, "test": contents.test}.items():
+    train = _joined(contents.train, contents.validation)
+    for name, part in {"train": train, "test": contents.test}.items():
         if part is not None:
             np.save(folder / f"{name}-images.npy", part.images)
             np.save(folder / f"{name}-labels.npy", part.labels)
-    facts = {"classes": contents.classes, "digest": _digest(contents.train)}
+    if contents.groups is not None:
+        np.save(folder / "groups.npy", contents.groups)
+    facts = {
+        "classes": contents.classes,
+        "digest": _digest(train),
+        "own_validation": len(contents.validation.labels) if contents.validation else 0,
+        "copies": contents.groups is not None,
+        "scaling": asdict(contents.scaling),
+        "survey": contents.survey.document() if contents.survey else None,
+    }
     (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+def _joined(train: Part, validation: Part | None) -> Part:
+    if validation is None:
+        return train
+    return Part(
+        np.concatenate([train.images, validation.images]), np.concatenate([train.labels, validation.labels])
+    )
 
 
 def _digest(part: Part) -> str:

@@ -1,16 +1,16 @@
-"""Image files: lists those of a folder, opens them, makes squares of them, as arrays of 8-bit grey or colour.
+"""One image file at a time: opened, turned upright, laid on white, brought to 8 bits and to a square.
 
-Writes nothing. Called by trainer/data/sources.py, and by `search predict`. Knows neither caches nor splits
-nor torch.
+Reads files, writes none. Called by trainer/data/picture_folder.py through trainer/data/survey.py for whole
+folders, by trainer/data/sources.py for arrays, and by `search predict`. Knows neither folders nor caches nor
+torch.
 """
 
-import os
 import struct
-from collections import Counter
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,28 @@ from space.errors import DataError
 if TYPE_CHECKING:
     from PIL import Image
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
-LARGEST_DEFAULT = 64
+Fit = Literal["pad", "crop", "stretch"]
+FITS: tuple[Fit, ...] = get_args(Fit)
+FITTED: dict[Fit, str] = {"pad": "padded", "crop": "cut", "stretch": "stretched"}  # for messages
+QUARTER_TURNS = range(5, 9)  # EXIF orientations whose width is the height of what is stored
+GROUND = "white"  # what a transparent picture is laid on
+DEEPEST = 16  # bits of a grey level, unless the training pictures say otherwise
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How pictures of a data set become squares of bytes; kept with the weights, for `search predict`.
+
+    fit: pad keeps the whole picture and repeats its outermost pixels, crop cuts the ends of the longer side
+    off, stretch bends it. bits: grey levels of more than 8 bits are divided by 2 ** (bits - 8), one number
+    for the whole data set.
+    """
+
+    fit: Fit = "crop"  # what was done before there was a choice
+    bits: int = DEEPEST
+
+
+AS_BEFORE = Scaling()
 
 
 @dataclass(frozen=True)
@@ -34,104 +54,161 @@ class Picture:
     modified_ns: int
 
 
-def class_names(part: Path) -> tuple[str, ...]:
-    """The sub-folders of train/ or test/, sorted; hidden ones are left out. Raises OSError."""
-    return tuple(sorted(entry.name for entry in os.scandir(part) if entry.is_dir() and entry.name[0] != "."))
-
-
-def listed(part: Path, classes: Sequence[str]) -> list[Picture]:
-    """Every image file below part/<class>/, in the order of the classes and then of the paths.
-
-    Raises OSError for a folder that cannot be listed, DataError for a file that is gone meanwhile.
-    """
-    return [picture for label, name in enumerate(classes) for picture in _of_class(part / name, label)]
-
-
-def _of_class(folder: Path, label: int) -> list[Picture]:
-    found = []
-    for directory, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
-        folders[:] = [name for name in folders if name[0] != "."]
-        images = (name for name in names if name[0] != "." and os.path.splitext(name)[1].lower() in SUFFIXES)
-        found += [os.path.join(directory, name) for name in images]
-    return [_picture(path, label) for path in sorted(found, key=_parts)]
-
-
-def _parts(path: str) -> list[str]:
-    """What paths are sorted by: folder by folder, as pathlib does it."""
-    return path.split(os.sep)
-
-
-def _picture(path: str, label: int) -> Picture:
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    return Picture(path, label, status.st_size, status.st_mtime_ns)
-
-
-def _refuse(error: OSError) -> None:
-    raise error
-
-
-def unreadable(path: str, error: Exception) -> DataError:
-    """The one line that names a file that is no image."""
+def reason(error: Exception) -> str:
+    """Why a file is no image, on one line."""
     from PIL import UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):
         error = ValueError("its content is of no known image format")
-    reason = str(getattr(error, "strerror", None) or error).partition("\n")[0] or type(error).__name__
-    return DataError(f"cannot read the image {path}: {reason}; replace it or take it away")
+    return str(getattr(error, "strerror", None) or error).partition("\n")[0] or type(error).__name__
 
 
-def common_size(pictures: Sequence[Picture]) -> int:
-    """The commonest shorter side in pixels, at most 64 (the smaller one of equals).
+def unreadable(path: str, why: str) -> DataError:
+    """The one line that names a file that is no image."""
+    return DataError(f"cannot read the image {path}: {why}; replace it or take it away")
 
-    Raises DataError for a file that is no image.
+
+def decoded(
+    pictures: Sequence[Picture], size: int, mode: str, scaling: Scaling = AS_BEFORE
+) -> NDArray[np.uint8]:
+    """The pictures, upright, as (N, size, size, 3 or 1) uint8 for mode "RGB" or "L".
+
+    Raises DataError for the first file that is no image.
     """
-    from PIL import Image
-
-    sides: Counter[int] = Counter()
-    for picture in pictures:
-        try:
-            with Image.open(picture.path) as image:
-                sides[min(image.size)] += 1
-        except _broken() as error:
-            raise unreadable(picture.path, error) from error
-    commonest = max(sides, key=lambda side: (sides[side], -side))
-    return min(commonest, LARGEST_DEFAULT)
-
-
-def decoded(pictures: Sequence[Picture], size: int, mode: str) -> NDArray[np.uint8]:
-    """The pictures as (N, size, size, 3 or 1) uint8 for mode "RGB" or "L".
-
-    The shorter side is scaled, the centre cut out. Raises DataError for a file that is no image.
-    """
-    from PIL import Image
-
-    images = np.empty((len(pictures), size, size, 3 if mode == "RGB" else 1), np.uint8)
-    for row, picture in zip(images, pictures, strict=True):
-        try:
-            with Image.open(picture.path) as image:
-                # A JPEG decoder can shrink while it decodes, which saves most of the time on photographs.
-                image.draft(mode, (size, size))
-                row[...] = np.asarray(fitted(image, size, mode)).reshape(row.shape)
-        except _broken() as error:
-            raise unreadable(picture.path, error) from error
+    images, failures = decode_part([picture.path for picture in pictures], size, mode, scaling)
+    for row, why in failures.items():
+        raise unreadable(pictures[row].path, why)
     return images
 
 
-def fitted(image: "Image.Image", size: int, mode: str) -> "Image.Image":
-    """One image of any size and mode as a square of 8-bit grey ("L") or colour ("RGB")."""
+def decode_part(
+    paths: Sequence[str], size: int, mode: str, scaling: Scaling
+) -> tuple[NDArray[np.uint8], dict[int, str]]:
+    """The pictures as (N, size, size, 3 or 1) uint8, and why some could not be read, by their row."""
+    images = np.zeros((len(paths), size, size, 3 if mode == "RGB" else 1), np.uint8)
+    failures = dict[int, str]()
+    for row, path in enumerate(paths):
+        try:
+            with opened(path) as image:
+                # A JPEG decoder can shrink while it decodes, which saves most of the time on photographs.
+                image.draft(mode, (size, size))
+                images[row] = np.asarray(fitted(upright(image), size, mode, scaling)).reshape(
+                    images[row].shape
+                )
+        except broken() as error:
+            failures[row] = reason(error)
+    return images, failures
+
+
+@contextmanager
+def opened(path: str | BinaryIO) -> "Iterator[Image.Image]":
+    """A picture as Pillow opens it, not decoded yet; what Pillow only warns of (damaged EXIF) is not said."""
+    from PIL import Image
+
+    with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+        yield image
+
+
+def upright_size(image: "Image.Image") -> tuple[int, int]:
+    """Width and height of an opened image once it is turned as its EXIF says, without decoding it."""
+    turned = image.format != "TIFF" and _orientation(image) in QUARTER_TURNS  # Pillow turns TIFF itself
+    return image.size[::-1] if turned else image.size
+
+
+def upright(image: "Image.Image") -> "Image.Image":
+    """The image turned and mirrored as its EXIF orientation (tag 0x0112) says, as viewers show it."""
+    from PIL import ImageOps
+
+    image.load()
+    if _orientation(image) in range(2, 9):
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+def _orientation(image: "Image.Image") -> int:
+    """EXIF's 1 to 8; 1, upright, where there is none or none that can be read."""
+    from PIL import ExifTags
+
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except (TypeError, KeyError):
+        return 1
+    except broken():
+        return 1
+
+
+def fitted(image: "Image.Image", size: int, mode: str, scaling: Scaling = AS_BEFORE) -> "Image.Image":
+    """One image of any size and mode as a square of 8-bit grey ("L") or colour ("RGB").
+
+    Raises ValueError for pixels that are floating-point or negative numbers.
+    """
+    image = on_ground(shallow(image, scaling.bits)).convert(mode)
+    return image if image.size == (size, size) else _squared(image, size, scaling.fit)
+
+
+def depth(image: "Image.Image") -> int | None:
+    """Bits that the largest grey level of a picture needs; None for pictures of 8 bits. Decodes deep ones.
+
+    Raises ValueError for levels that cannot be scaled: floating-point numbers, negative ones, and colours of
+    16 bits that use so few of them that Pillow, which keeps the upper 8, makes them black.
+    """
+    if image.mode.startswith(("I", "F")):
+        return int(_levels(image).max()).bit_length()
+    if any("16" in str(tile[3]) for tile in getattr(image, "tile", ())) and np.asarray(image).max() < 32:
+        raise ValueError("its colours of 16 bits use the lowest few alone; save it with 8 bits a colour")
+    return None
+
+
+def shallow(image: "Image.Image", bits: int) -> "Image.Image":
+    """Grey levels of more than 8 bits as 8 bits, clipped where they need more than `bits`; else the image.
+
+    Raises ValueError for floating-point and negative levels.
+    """
+    from PIL import Image
+
+    if not image.mode.startswith(("I", "F")):
+        return image
+    levels = _levels(image) >> max(0, bits - 8)
+    return Image.fromarray(levels.clip(0, 255).astype(np.uint8))
+
+
+def _levels(image: "Image.Image") -> NDArray[np.int64]:
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits a pixel")
+    levels: NDArray[np.int64] = np.asarray(image).astype(np.int64)
+    if levels.size and levels.min() < 0:
+        raise ValueError("it has negative pixels; save it with 8 or 16 bits a pixel")
+    return levels
+
+
+def transparent(image: "Image.Image") -> bool:
+    """Whether a picture may let the ground through: RGBA, LA, or a palette or colour that is transparent."""
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+
+
+def on_ground(image: "Image.Image") -> "Image.Image":
+    """A transparent picture laid on white, so that what nobody sees is not trained; others as they are."""
+    from PIL import Image
+
+    if not transparent(image):
+        return image
+    image = image.convert("LA") if image.mode == "La" else image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, GROUND), image).convert("RGB")
+
+
+def _squared(image: "Image.Image", size: int, fit: Fit) -> "Image.Image":
     from PIL import Image, ImageOps
 
-    if image.mode.startswith("I"):  # 16-bit grey: Pillow would clip at 255 and not scale
-        image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
-    image = image.convert(mode)
-    if image.size == (size, size):
-        return image
-    return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    if fit == "crop":
+        return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    if fit == "stretch":
+        return image.resize((size, size), Image.Resampling.BICUBIC)
+    longest = max(image.size)
+    width, height = (max(1, round(side * size / longest)) for side in image.size)
+    inside = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+    beside = [((size - side) // 2, size - side - (size - side) // 2) for side in (height, width)]
+    return Image.fromarray(np.pad(inside, [*beside, (0, 0)][: inside.ndim], mode="edge"))
 
 
 def resized(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -150,7 +227,7 @@ def grey(images: NDArray[np.uint8]) -> bool:
     return all(bool((x == x[..., :1]).all()) for x in images)
 
 
-def _broken() -> tuple[type[Exception], ...]:
+def broken() -> tuple[type[Exception], ...]:
     """What Pillow raises for files that are cut off, empty, mislabelled or absurdly large."""
     from PIL import Image
 

@@ -5,44 +5,33 @@ nothing itself (a data set that is downloaded is kept in the data folder). Calle
 whose cache keeps the result.
 """
 
-import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from space.errors import DataError, UsageError
-from trainer.data import images as image_files, torchvision_files
+from space.errors import UsageError
+from trainer.data import images as image_files, picture_folder, torchvision_files
 from trainer.data.catalogue import DATASETS, SPECS
-from trainer.data.contents import Contents, Part
+from trainer.data.contents import Contents, Part, Source
+from trainer.data.picture_folder import Wanted
 
 DIGITS_TEST_SHARE = 0.2
 DIGITS_SEED = 20
 
 
-@dataclass(frozen=True)
-class Source:
-    """A data set that can be read: spec is canonical, key names its state, read() does the slow work."""
-
-    spec: str
-    name: str
-    key: str
-    read: Callable[[], Contents]
-
-
-def find(spec: str, data_dir: Path, image_size: int | None) -> Source:
-    """The source that a spec names, not read yet.
+def find(spec: str, data_dir: Path, wanted: Wanted) -> Source:
+    """The source that a spec names, not read yet; of a data set with a name only the size can be wanted.
 
     Raises UsageError for an unknown spec or a size outside 4..512, DataError for a folder that cannot be
     used.
     """
+    image_size = wanted.image_size
     if image_size is not None and not 4 <= image_size <= 512:
         raise UsageError(f"image size {image_size} is outside 4..512; choose another")
     kind, _, rest = spec.partition(":")
     if kind == "folder" and rest:
-        return _folder(Path(rest).expanduser().resolve(), image_size)
+        return picture_folder.source(Path(rest).expanduser().resolve(), wanted)
     known = DATASETS.get(spec)
     if known is None:
         raise UsageError(f"unknown data set {spec!r}; use {SPECS}")
@@ -91,78 +80,3 @@ def _published(name: str, data_dir: Path, size: int) -> Contents:
     assert whole.test is not None  # every one of them has test images
     train, test = (Part(image_files.resized(x.images, size), x.labels) for x in (whole.train, whole.test))
     return Contents(whole.classes, train, test)
-
-
-def _folder(root: Path, image_size: int | None) -> Source:
-    if not root.is_dir():
-        raise DataError(f"there is no folder {root}; give --data folder:PATH with train/<class>/ in it")
-    if not (root / "train").is_dir():
-        raise DataError(f"{root} has no train/ folder; put the images into train/<class>/")
-    try:
-        classes = image_files.class_names(root / "train")
-        train = image_files.listed(root / "train", classes)
-        test = _test_pictures(root / "test", classes)
-    except OSError as error:
-        raise DataError(f"cannot list {error.filename or root}: {error.strerror}") from error
-    _check(root / "train", classes, train)
-    key = _key(root, image_size, classes, [*train, *test])
-    spec = f"folder:{root}"
-    return Source(spec, root.name, key, lambda: _read_folder(classes, train, test, image_size))
-
-
-def _test_pictures(part: Path, classes: tuple[str, ...]) -> list[image_files.Picture]:
-    if not part.is_dir():
-        return []
-    unknown = sorted(set(image_files.class_names(part)) - set(classes))
-    if unknown:
-        raise DataError(
-            f"{part / unknown[0]} is a class that train/ does not have; rename it or take it away"
-        )
-    return image_files.listed(part, [name for name in classes if (part / name).is_dir()])
-
-
-def _check(part: Path, classes: tuple[str, ...], train: list[image_files.Picture]) -> None:
-    if not train:
-        kinds = " ".join(sorted(suffix[1:] for suffix in image_files.SUFFIXES))
-        raise DataError(f"no images in {part}/<class>/; put files there that end in one of: {kinds}")
-    if len(classes) == 1:
-        raise DataError(f"{part} has one class, {classes[0]!r}; at least two are needed")
-    empty = set(range(len(classes))) - {picture.label for picture in train}
-    if empty:
-        raise DataError(
-            f"the class folder {part / classes[min(empty)]} has no images; fill it or take it away"
-        )
-
-
-def _key(
-    root: Path, image_size: int | None, classes: tuple[str, ...], files: list[image_files.Picture]
-) -> str:
-    digest = hashlib.sha256(repr((image_size, classes)).encode())
-    start = len(str(root / "x")) - 1
-    for file in files:
-        name = file.path[start:]
-        digest.update(f"{name}\0{file.size}\0{file.modified_ns}\n".encode(errors="surrogateescape"))
-    return f"folder-{digest.hexdigest()[:24]}"
-
-
-def _read_folder(
-    classes: tuple[str, ...],
-    train: list[image_files.Picture],
-    test: list[image_files.Picture],
-    image_size: int | None,
-) -> Contents:
-    """Images (N, size, size, 1) uint8 where all training images are grey, else (N, size, size, 3).
-
-    Raises DataError for an image that cannot be read.
-    """
-    size = image_size or image_files.common_size(train)
-    images = image_files.decoded(train, size, "RGB")
-    mode = "L" if image_files.grey(images) else "RGB"
-    images = np.ascontiguousarray(images[..., :1]) if mode == "L" else images
-    held_out = Part(image_files.decoded(test, size, mode), _labels(test)) if test else None
-    return Contents(classes, Part(images, _labels(train)), held_out)
-
-
-def _labels(files: list[image_files.Picture]) -> NDArray[np.int64]:
-    """(N,), in the order of the files."""
-    return np.asarray([file.label for file in files], np.int64)

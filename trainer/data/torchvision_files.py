@@ -202,9 +202,9 @@ def _unreachable(name: str, data_dir: Path, error: BaseException) -> str:
 
 def _contents(name: str, root: Path) -> Contents:
     reader = _reader(name)
-    parts = [reader(str(root), **_part(name, train)) for train in (True, False)]
-    classes = DIGITS if name in TEN_DIGITS else tuple(parts[0].classes)
-    return Contents(classes, *(_arrays(name, part) for part in parts))
+    train, test = (reader(str(root), **_part(name, train)) for train in (True, False))
+    classes = DIGITS if name in TEN_DIGITS else tuple(train.classes)
+    return Contents(classes, _arrays(name, train), _arrays(name, test))
 
 
 def _arrays(name: str, part: Any) -> Part:

@@ -22,6 +22,8 @@ class Training(Protocol):
     @property
     def epochs(self) -> int: ...
     @property
+    def batch_size(self) -> int: ...
+    @property
     def optimizer(self) -> str: ...
     @property
     def learning_rate(self) -> float: ...
@@ -73,6 +75,13 @@ def of_training(recipe: Training, architecture: Architecture) -> list[RecipeWarn
         f" fall below {_floor(architecture.classes):.2f}",
     )
     return [softmax, *of_recipe(recipe)]
+
+
+def of_images(recipe: Training, images: int) -> list[str]:
+    """What becomes of a recipe where there are so few training images; nothing where there are enough."""
+    if recipe.batch_size <= images:
+        return []
+    return [f"batch_size {recipe.batch_size} is cut to the {images:,} training images: an epoch is one step"]
 
 
 def _floor(classes: int) -> float:

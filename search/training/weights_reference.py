@@ -1,0 +1,69 @@
+"""Finds the file of weights that an argument means: a FILE, a training's folder, STUDY:TRIAL or best.json.
+
+Looks at files and, for a trial, into the store and the folder of kept weights; reads no weights. Called by
+search/training/predict.py.
+"""
+
+import re
+from pathlib import Path
+
+from search.study import export as study_export, files, reader
+from space.errors import CheckpointError, ParsimonyError, UsageError
+
+METAVAR = "WEIGHTS|DIR|STUDY:TRIAL|best.json"
+
+
+def find(reference: str, storage: str, data_dir: Path) -> Path:
+    """The file of weights; of a training's folder that of its first seed.
+
+    Raises CheckpointError for a folder or document that has none here, UsageError for a file that is not
+    there, VerificationError for JSON that is no export, and StudyError and StorageError for a trial.
+    """
+    path = Path(reference)
+    if path.is_dir():
+        return _of_folder(path)
+    if path.suffix == ".json":
+        return _of_export(path, storage, data_dir)
+    if path.is_file() or path.suffix == ".safetensors" or len(path.parts) > 1:
+        return path
+    return _of_trial(reference, storage, data_dir)
+
+
+def _of_folder(folder: Path) -> Path:
+    seeds = {int(match[1]): path for path in folder.glob("seed-*.safetensors")
+             if (match := re.fullmatch(r"seed-(\d+)", path.stem))}  # fmt: skip
+    if not seeds:
+        raise CheckpointError(f"{folder} holds no seed-N.safetensors; name the folder of a finished training")
+    return seeds[min(seeds)]
+
+
+def _of_export(path: Path, storage: str, data_dir: Path) -> Path:
+    beside = path.with_suffix(".safetensors")
+    document = study_export.read(path)
+    origin = document.get("origin") if isinstance(document, dict) else None
+    if not isinstance(origin, dict):
+        raise CheckpointError(f"{path} is not what search export writes; name a file of weights")
+    if beside.is_file():
+        return beside
+    trial = f"{origin.get('study')}:{origin.get('trial')}"
+    try:
+        return _of_trial(trial, storage, data_dir)
+    except ParsimonyError as error:
+        raise CheckpointError(
+            f"{path} has no weights: neither {beside} is there nor are those of trial {trial} kept here"
+            f" ({error}); search export --weights writes them"
+        ) from error
+
+
+def _of_trial(reference: str, storage: str, data_dir: Path) -> Path:
+    with reader.open_study(storage, reference) as view:
+        number = view.candidate().number
+        folder = files.kept_folder(data_dir) / files.study_identity(storage, view.record)
+        name = f"{view.record.name}:{number}"
+    path = files.StudyFiles(folder, 0).weights(number)
+    if not path.is_file():
+        raise UsageError(
+            f"no weights of trial {name} in {folder}: not one of the best, or trained on another machine;"
+            f" search train {name} makes some"
+        )
+    return path

@@ -1,0 +1,169 @@
+"""`search predict`: whatever holds weights or pictures; the good ones are never lost for a bad one."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from command import Result, run
+from picture_samples import noise
+from PIL import Image
+
+from search.training import weights_reference
+from search.training.predict import Predictions
+from space.errors import CheckpointError
+
+NETWORK = {
+    "channels": 3,
+    "image_size": 12,
+    "classes": 2,
+    "stem": {"width": 4},
+    "stages": [{"blocks": 1, "width": 4}, {"blocks": 1, "width": 8, "stride": 2}],
+}
+
+
+def shade(path: Path, level: int, size: tuple[int, int] = (12, 12)) -> Path:
+    """A picture that is dark or bright all over, and a little coloured."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (level, level, level + 5)).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of dark and bright pictures, and a training on it."""
+    from search.training import train as training_train
+
+    root = tmp_path_factory.mktemp("made")
+    for part, count in (("train", 30), ("test", 5)):
+        for i in range(count):
+            shade(root / "shades" / part / "dark" / f"{i:02}.png", i + (part == "test") * 40)
+            shade(root / "shades" / part / "light" / f"{i:02}.png", 245 - i - (part == "test") * 40)
+    (root / "net.json").write_text(json.dumps(NETWORK))
+    (root / "recipe.toml").write_text("epochs = 8\nbatch_size = 8")
+    flags = training_train.Flags(
+        network=str(root / "net.json"),
+        storage=f"sqlite:///{root / 's.db'}",
+        data_dir=root / "data",
+        data=f"folder:{root / 'shades'}",
+        recipe=str(root / "recipe.toml"),
+        seeds=1,
+        out=root / "out",
+        device="cpu",
+    )
+    assert training_train.train_network(flags) == 0
+    return root
+
+
+def rows(capsys: pytest.CaptureFixture[str], *given: object) -> list[dict[str, object]]:
+    result = run(capsys, "predict", *given, "--format", "json")
+    assert result.code == 0, result.err
+    found: list[dict[str, object]] = json.loads(result.out)
+    return found
+
+
+def test_the_folder_of_a_training_stands_for_its_first_seed(
+    capsys: pytest.CaptureFixture[str], made: Path
+) -> None:
+    picture = made / "shades/test/dark/00.png"
+    by_file = rows(capsys, made / "out/seed-0.safetensors", picture)
+    assert rows(capsys, made / "out", picture) == by_file
+    assert by_file[0]["class"] == "dark"
+
+
+def test_of_a_folder_of_class_folders_the_accuracy_is_said(
+    capsys: pytest.CaptureFixture[str], made: Path
+) -> None:
+    result = run(capsys, "predict", made / "out", made / "shades" / "test")
+    assert result.code == 0
+    assert "accuracy 100.00% of 10 pictures, balanced over 2 classes 100.00%" in result.err
+    assert result.out.count(".png") == 10
+
+
+def test_a_folder_of_pictures_without_classes_is_classified(
+    capsys: pytest.CaptureFixture[str], made: Path, tmp_path: Path
+) -> None:
+    for i in range(3):
+        shade(tmp_path / f"{i}.png", 20 * i)
+    (tmp_path / "notes.txt").write_text("no picture")
+    found = run(capsys, "predict", made / "out", tmp_path, "--format", "json")
+    assert [Path(row["image"]).name for row in json.loads(found.out)] == ["0.png", "1.png", "2.png"]
+    assert "accuracy" not in found.err
+
+
+def test_percentages_have_two_digits(capsys: pytest.CaptureFixture[str], made: Path, tmp_path: Path) -> None:
+    picture = noise(tmp_path / "a.png", 5)
+    exact = rows(capsys, made / "out", picture, "--top", 2)
+    table = run(capsys, "predict", made / "out", picture, "--top", 2).out
+    for row in exact:
+        assert f"{100 * float(str(row['probability'])):.2f}%" in table
+
+
+def test_bad_pictures_among_good_ones_are_a_line_each(
+    capsys: pytest.CaptureFixture[str], made: Path, tmp_path: Path
+) -> None:
+    good = [shade(tmp_path / name, level) for name, level in (("a.png", 10), ("c.png", 240))]
+    (tmp_path / "b.png").write_text("no picture")
+    result = run(
+        capsys, "predict", made / "out", good[0], tmp_path / "b.png", tmp_path / "absent.png", good[1]
+    )
+    assert result.code == 5
+    assert "a.png" in result.out and "c.png" in result.out
+    assert result.err.splitlines() == [
+        f"search: cannot read the image {tmp_path / 'b.png'}: its content is of no known image format;"
+        " replace it or take it away",
+        f"search: cannot read the image {tmp_path / 'absent.png'}: No such file or directory;"
+        " replace it or take it away",
+    ]
+
+
+def test_what_is_classified_is_scaled_as_what_was_trained(
+    capsys: pytest.CaptureFixture[str], made: Path, tmp_path: Path
+) -> None:
+    wide = Image.new("RGB", (120, 12), (10, 10, 15))
+    wide.paste((250, 250, 255), (50, 0, 70, 12))
+    wide.save(tmp_path / "wide.png")
+    assert rows(capsys, made / "out", tmp_path / "wide.png")[0]["class"] == "dark", (
+        "whole, and not its middle"
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "code", "words"),
+    [
+        ("absent.safetensors", 2, "cannot read weights from absent.safetensors"),
+        ("empty", 2, "empty holds no seed-N.safetensors; name the folder of a finished training"),
+        ("net.json", 2, "net.json is not what search export writes"),
+        ("nowhere:3", 5, "search launch"),
+    ],
+)
+def test_what_holds_no_weights_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+    made: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    argument: str,
+    code: int,
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    shutil.copy(made / "net.json", "net.json")
+    picture = shade(tmp_path / "a.png", 10)
+    result: Result = run(capsys, "predict", argument, picture)
+    assert (result.code, words in result.one_line) == (code, True), result.err
+
+
+def test_an_exported_file_stands_for_the_weights_beside_it(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "best.json").write_text(json.dumps({"origin": {"study": "night", "trial": 7}}))
+    store = f"sqlite:///{tmp_path / 'none.db'}"
+    with pytest.raises(CheckpointError, match=r"those of trial night:7 kept here .*search export --weights"):
+        weights_reference.find(str(tmp_path / "best.json"), store, tmp_path)
+    beside = shutil.copy(made / "out/seed-0.safetensors", tmp_path / "best.safetensors")
+    assert weights_reference.find(str(tmp_path / "best.json"), store, tmp_path) == beside
+
+
+def test_accuracy_is_of_all_and_of_classes_alike() -> None:
+    found = Predictions([], [], [("a", "a")] * 8 + [("b", "a")] * 1 + [("b", "b")] * 1)
+    assert found.accuracy == "accuracy 90.00% of 10 pictures, balanced over 2 classes 75.00%"
+    assert Predictions([], [], []).accuracy is None

@@ -1,0 +1,151 @@
+"""Full training on few pictures, and of a file that says itself what it was trained on."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import Result, run
+from picture_samples import folder_of
+
+from search.launcher.prepare import Flags, make_config
+from search.study import config as study_config
+from space import cost
+from space.architecture import Architecture
+from space.errors import RecipeError
+from trainer.data import dataset as datasets
+from trainer.recipe.document import Recipe
+
+NETWORK = {
+    "channels": 3,
+    "image_size": 12,
+    "classes": 2,
+    "stem": {"width": 4},
+    "stages": [{"blocks": 1, "width": 4}, {"blocks": 1, "width": 8, "stride": 2}],
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return folder_of(tmp_path / "pets", 20)
+
+
+def trained(capsys: pytest.CaptureFixture[str], tmp_path: Path, network: Path, *more: object) -> Result:
+    store = (
+        "--storage",
+        f"sqlite:///{tmp_path / 's.db'}",
+        "--data-dir",
+        tmp_path / "data",
+        "--device",
+        "cpu",
+    )
+    return run(capsys, "train", network, "--seeds", 1, "--out", tmp_path / "out", *store, *more)
+
+
+def job(tmp_path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((tmp_path / "out" / "training.json").read_text())
+    return found
+
+
+def test_a_default_batch_is_cut_to_few_pictures_as_a_search_cuts_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, folder: Path
+) -> None:
+    (tmp_path / "net.json").write_text(json.dumps(NETWORK))
+    result = trained(capsys, tmp_path, tmp_path / "net.json", "--data", f"folder:{folder}", "--epochs", 1)
+    assert result.code == 0, result.err
+    assert "note     batch_size 128 is cut to the 32 training images: an epoch is one step" in result.err
+
+
+def test_only_a_batch_that_somebody_wrote_is_refused(tmp_path: Path, folder: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    flags = Flags(
+        storage=f"sqlite:///{tmp_path / 's.db'}",
+        data_dir=tmp_path / "data",
+        trials=3,
+        data=f"folder:{folder}",
+        recipe=recipe,
+    )
+    recipe.write_text("epochs = 2")
+    assert make_config(flags, None).recipe.batch_size == 128
+    recipe.write_text("batch_size = 128")
+    with pytest.raises(RecipeError, match="batch_size 128 is more than the 32 training images; lower it"):
+        make_config(flags, None)
+
+
+@pytest.fixture
+def exported(tmp_path: Path, folder: Path) -> Path:
+    """A network as search export leaves it, found by a search of the folder."""
+    dataset = datasets.load(f"folder:{folder}", tmp_path / "data")
+    data, _ = study_config.split_images(dataset, None, 0.25, 7)
+    network = Architecture.parse(NETWORK)
+    spent, recipe = cost.total(network), Recipe(epochs=2, batch_size=16, learning_rate=0.05, flip=False)
+    document = {
+        "format": "parsimony.export/1",
+        "fingerprint": network.fingerprint,
+        "parameters": spent.parameters,
+        "macs": spent.macs,
+        "budget": {"max_parameters": 5_000_000, "max_macs": None},
+        "architecture": network.document(),
+        "layers": [row._asdict() for row in cost.layers(network)],
+        "metrics": {
+            "validation_accuracy": 0.9,
+            "interval_95": [0.8, 0.95],
+            "best_epoch_accuracy": 0.9,
+            "validation_loss": 0.3,
+            "measured_on": "10 images",
+            "standing": "brief score only",
+        },
+        "recipe": recipe.model_dump(mode="json"),
+        "data": data.model_dump(mode="json"),
+        "origin": {
+            "study": "night",
+            "trial": 7,
+            "trained": 20,
+            "seed": 1,
+            "epochs": 2,
+            "seconds": 1.0,
+            "device": "cpu",
+            "versions": {},
+        },
+    }
+    path = tmp_path / "best.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_an_exported_network_is_trained_on_its_own_images_split_and_recipe(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, exported: Path
+) -> None:
+    result = trained(capsys, tmp_path, exported, "--epochs", 1)
+    assert result.code == 0, result.err
+    own, was = job(tmp_path), json.loads(exported.read_text())
+    assert own["data"] == was["data"]
+    assert own["recipe"] == was["recipe"] | {"epochs": 1}
+
+
+def test_images_that_have_moved_need_a_flag_which_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, folder: Path, exported: Path
+) -> None:
+    shutil.move(folder, tmp_path / "elsewhere")
+    result = trained(capsys, tmp_path, exported, "--epochs", 1)
+    assert result.code == 5
+    assert result.one_line.startswith(
+        f"search: {exported} was trained on folder:{folder} (there is no folder"
+    )
+    assert result.one_line.endswith("; say by --data where its images lie")
+    moved = trained(capsys, tmp_path, exported, "--epochs", 1, "--data", f"folder:{tmp_path / 'elsewhere'}")
+    assert moved.code == 0, moved.err
+    assert job(tmp_path)["recipe"]["learning_rate"] == 0.05
+
+
+def test_images_that_have_changed_are_not_taken_for_its_own(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, folder: Path, exported: Path
+) -> None:
+    (folder / "train/cat/00.png").unlink()
+    result = trained(capsys, tmp_path, exported, "--epochs", 1)
+    assert result.code == 5
+    assert "no longer holds the images that" in result.one_line and "--data" in result.one_line
+    asked = trained(capsys, tmp_path, exported, "--epochs", 1, "--data", f"folder:{folder}")
+    assert asked.code == 0, asked.err
+    assert job(tmp_path)["recipe"]["learning_rate"] == 0.4, "other images, and their usual recipe"

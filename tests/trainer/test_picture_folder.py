@@ -1,0 +1,224 @@
+"""Folders of pictures: nothing counts twice, nothing is left out in silence, all that is damaged is named."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from picture_samples import folder_of, noise
+
+from space.errors import DataError
+from trainer.data import dataset as datasets, process_pool
+from trainer.data.dataset import Dataset
+from trainer.data.survey import Survey
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return folder_of(tmp_path / "pets")
+
+
+def load(folder: Path, size: int | None = None, **given: object) -> Dataset:
+    return datasets.load(f"folder:{folder}", folder.parent / "data", size, **given)  # type: ignore[arg-type]
+
+
+def survey_of(folder: Path) -> Survey:
+    found = load(folder).survey
+    assert found is not None
+    return found
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_link_that_leads_back_up_is_refused_by_name(folder: Path) -> None:
+    (folder / "train" / "cat" / "again").symlink_to(".")
+    assert (
+        f"{folder}/train/cat/again and {folder}/train/cat are one folder, whose pictures would count twice"
+        in refused(folder)
+    )
+
+
+def test_a_link_to_the_whole_folder_is_refused(folder: Path) -> None:
+    (folder / "train" / "cat" / "all").symlink_to(folder)
+    assert "are one folder" in refused(folder)
+
+
+def test_two_classes_that_are_one_folder_are_refused(folder: Path) -> None:
+    (folder / "train" / "tomcat").symlink_to("cat")
+    assert f"{folder}/train/tomcat and {folder}/train/cat are one folder" in refused(folder)
+
+
+def test_a_link_to_pictures_elsewhere_is_followed(folder: Path, tmp_path: Path) -> None:
+    shutil.move(folder / "train" / "cat", tmp_path / "cats")
+    (folder / "train" / "cat").symlink_to(tmp_path / "cats")
+    assert len(load(folder).labels) == 20
+
+
+def test_copies_are_counted_where_they_mislead(folder: Path) -> None:
+    train, test = folder / "train", folder / "test"
+    for i in range(3):
+        shutil.copy(train / "cat" / f"{i:02}.png", test / "cat")
+    shutil.copy(train / "cat" / "05.png", train / "cat" / "copy.png")
+    shutil.copy(train / "cat" / "06.png", train / "dog" / "stray.png")
+    found = survey_of(folder)
+    assert found.copies == 2
+    assert found.across_classes == (("train/cat/06.png", "train/dog/stray.png"),)
+    assert found.seen_before == {"validation": 0, "test": 3}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_copies_never_straddle_training_and_validation(folder: Path, seed: int) -> None:
+    for i in range(10):
+        for again in range(3):
+            shutil.copy(folder / "train/cat" / f"{i:02}.png", folder / "train/cat" / f"{i:02}-{again}.png")
+    dataset = load(folder)
+    split = datasets.split(dataset, seed, 0.2)
+    parts = [{dataset.images[row].tobytes() for row in rows} for rows in (split.train, split.validation)]
+    assert parts[0].isdisjoint(parts[1])
+    assert len(split.train) + len(split.validation) == 50
+    assert np.bincount(dataset.labels[split.validation]).tolist() == [8, 2], "two of ten, with their copies"
+
+
+def test_a_split_without_copies_is_the_one_it_was(folder: Path) -> None:
+    dataset = load(folder)
+    assert dataset.groups is None
+    assert datasets.split(dataset, 0).validation.tolist() == [2, 13]
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_validation_images_of_the_folder_are_used(folder: Path, name: str) -> None:
+    for i in range(4):
+        noise(folder / name / "cat" / f"{i}.png", 1000 + i)
+        noise(folder / name / "dog" / f"{i}.png", 2000 + i)
+    dataset = load(folder)
+    split = datasets.split(dataset, 0, 0.5)
+    assert split.train.tolist() == list(range(20))
+    assert split.validation.tolist() == list(range(20, 28))
+    assert dataset.labels[split.validation].tolist() == [0] * 4 + [1] * 4
+    assert split == datasets.split(dataset, 7), "nothing is drawn"
+
+
+def test_training_pictures_that_are_also_validation_pictures_are_not_trained(folder: Path) -> None:
+    (folder / "val/cat").mkdir(parents=True)
+    for i in range(3):
+        shutil.copy(folder / "train/cat" / f"{i:02}.png", folder / "val/cat")
+    dataset = load(folder)
+    split = datasets.split(dataset, 0)
+    assert split.train.tolist() == list(range(3, 20))
+    assert survey_of(folder).seen_before == {"validation": 3, "test": 0}
+
+
+def test_two_folders_of_validation_images_are_refused(folder: Path) -> None:
+    for name in ("val", "valid"):
+        noise(folder / name / "cat" / "0.png", 5)
+    assert "has val/ and valid/; keep one of them" in refused(folder)
+
+
+def test_all_that_pillow_reads_is_read(folder: Path) -> None:
+    for i, suffix in enumerate(("jfif", "jpe", "TIF", "tga", "ico", "jp2", "ppm", "webp")):
+        noise(folder / "train" / "cat" / f"more.{suffix}", 500 + i, 16, 16)
+    found = survey_of(folder)
+    assert found.counts["train"] == {"cat": 18, "dog": 10}
+    assert found.left_out == {}
+
+
+def test_what_is_left_out_is_counted_by_its_ending(folder: Path) -> None:
+    for i in range(10):
+        (folder / "train" / "cat" / f"{i}.TXT").write_text("notes")
+    (folder / "train" / "dog" / "README").write_text("notes")
+    (folder / "train" / "dog" / "._0.png").write_text("of a Mac")
+    (folder / "train" / "list.csv").write_text("notes")
+    noise(folder / "extra" / "cat" / "0.png", 1)
+    found = survey_of(folder)
+    assert found.left_out == {".txt": 10, "without an ending": 1, "hidden": 1, "outside of class folders": 1}
+    assert found.folders == ("extra",)
+
+
+def test_damaged_pictures_are_named_all_at_once(folder: Path) -> None:
+    for i in range(6):
+        (folder / "train" / "cat" / f"bad{i}.png").write_text("no picture")
+    for i in range(6):
+        whole = noise(folder / "train" / "dog" / f"cut{i}.png", 100 + i)
+        whole.write_bytes(whole.read_bytes()[:200])
+    told = refused(folder)
+    assert told.startswith(f"cannot read 12 pictures of {folder}: train/cat/bad0.png (its content is of no")
+    assert told.count(".png (") == 10
+    assert "train/dog/cut3.png (" in told
+    assert told.endswith(" and 2 more; replace or remove them, or leave them out by --skip-damaged")
+
+
+def test_damaged_pictures_are_left_out_if_asked(folder: Path) -> None:
+    (folder / "train" / "cat" / "03.png").write_text("no picture")
+    cut = folder / "test" / "dog" / "01.png"
+    cut.write_bytes(cut.read_bytes()[:200])
+    dataset = load(folder, skip_damaged=True)
+    assert (len(dataset.labels), len(dataset.open_test()[1])) == (19, 5)
+    assert dataset.survey and [path for path, _ in dataset.survey.damaged] == [
+        "train/cat/03.png",
+        "test/dog/01.png",
+    ]
+    assert "cannot read 2 pictures" in refused(folder), "another cache"
+
+
+def test_a_class_of_damaged_pictures_is_refused_even_then(folder: Path) -> None:
+    for path in (folder / "train" / "cat").iterdir():
+        path.write_text("no picture")
+    with pytest.raises(DataError, match="no picture of the class 'cat' can be read: cannot read 10 pictures"):
+        load(folder, skip_damaged=True)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "side"),
+    [
+        ([(28, 28)], 28),
+        ([(24, 24), (90, 70), (30, 40)], 32),
+        ([(100, 90), (100, 80), (90, 70)], 64),
+        ([(100, 96), (120, 96), (96, 96)], 96),
+        ([(4000, 3000), (3000, 4000)], 128),
+        ([(5, 9)], 8),
+    ],
+)
+def test_the_side_is_the_median_of_the_shorter_ones_rounded(
+    sizes: list[tuple[int, int]], side: int, tmp_path: Path
+) -> None:
+    for i, (width, height) in enumerate(sizes):
+        for name in ("a", "b"):
+            noise(tmp_path / "p" / "train" / name / f"{i}.png", 10 * i + (name == "a"), width, height)
+    found = survey_of(tmp_path / "p")
+    assert load(tmp_path / "p").image_size == found.side == side
+    assert found.smallest == (min(w for w, _ in sizes), min(h for _, h in sizes))
+    assert found.largest == (max(w for w, _ in sizes), max(h for _, h in sizes))
+
+
+def test_a_survey_comes_back_from_the_cache_as_it_was(folder: Path) -> None:
+    shutil.copy(folder / "train/cat/06.png", folder / "train/dog/stray.png")
+    first = survey_of(folder)
+    assert survey_of(folder) == first
+
+
+def test_a_picture_that_was_exchanged_is_noticed(folder: Path) -> None:
+    path, before = folder / "train" / "cat" / "00.png", load(folder)
+    os.utime(path, ns=(1, 1))
+    assert load(folder).cache != before.cache, "its time"
+    noise(path, 9999, 13)
+    os.utime(path, ns=(1, 1))
+    assert load(folder).digest != before.digest, "its size"
+
+
+def test_many_pictures_are_read_by_several_processes_to_the_same_bytes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = load(folder, 16)
+    monkeypatch.setattr(process_pool, "WORTH_PROCESSES", 2)
+    monkeypatch.setattr(process_pool, "PART", 3)
+    monkeypatch.setattr(process_pool, "SILENT_SECONDS", 0)
+    monkeypatch.setattr(process_pool, "cores", lambda: 2)
+    together = datasets.load(f"folder:{folder}", folder.parent / "elsewhere", 16)
+    assert together.digest == alone.digest
+    assert "scaling pictures: 20 of 20" in capsys.readouterr().err

@@ -1,0 +1,177 @@
+"""Lists a folder of pictures: train/<class>/, val/<class>/ and test/<class>/, and what is left out of it.
+
+Looks at names, sizes and times; opens no file and writes nothing. Called by trainer/data/picture_folder.py.
+Follows links, but takes no folder twice.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from space.errors import DataError
+from trainer.data.images import Picture
+
+VALIDATION = ("val", "valid", "validation")  # what a folder of validation pictures may be called
+# What Pillow opens by another program, or not at all unless somebody adds a reader: no pictures to train on.
+NOT_READ = frozenset({"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF", "PDF"})
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The pictures of a folder, in the order of classes and then of paths; validation is empty without val/.
+
+    left_out counts files that are no pictures, by their ending; folders are those beside train/ that nothing
+    is read from.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    train: list[Picture]
+    validation: list[Picture]
+    test: list[Picture]
+    left_out: Counter[str]
+    folders: tuple[str, ...]
+
+    @property
+    def parts(self) -> dict[str, list[Picture]]:
+        """The pictures by the part of the data set that they belong to."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+@lru_cache
+def suffixes() -> frozenset[str]:
+    """The endings of the files that Pillow reads as pictures, in small letters, with their dot."""
+    from PIL import Image
+
+    Image.init()
+    every = Image.registered_extensions().items()
+    return frozenset(name for name, kind in every if kind in Image.OPEN and kind not in NOT_READ)
+
+
+def list_folder(root: Path) -> Listing:
+    """Every picture of a folder.
+
+    Raises DataError, in one line, for a folder that cannot be trained on: no train/, no pictures, one class,
+    one without pictures or that train/ lacks, a folder that would count twice, one that cannot be listed.
+    """
+    if not root.is_dir():
+        raise DataError(f"there is no folder {root}; give --data folder:PATH with train/<class>/ in it")
+    if not (root / "train").is_dir():
+        raise DataError(f"{root} has no train/ folder; put the images into train/<class>/")
+    try:
+        return _listed(root)
+    except OSError as error:
+        raise DataError(f"cannot list {error.filename or root}: {error.strerror}") from error
+
+
+def _listed(root: Path) -> Listing:
+    left_out = Counter[str]()
+    classes = class_names(root / "train")
+    train = _part(root / "train", classes, left_out)
+    _check(root / "train", classes, train)
+    there = [name for name in VALIDATION if (root / name).is_dir()]
+    if len(there) > 1:
+        raise DataError(f"{root} has {there[0]}/ and {there[1]}/; keep one of them for validation")
+    validation = _other_part(root / there[0], classes, left_out) if there else []
+    test = _other_part(root / "test", classes, left_out)
+    taken = {"train", "test", *there}
+    others = tuple(name for name in class_names(root) if name not in taken)
+    return Listing(root, classes, train, validation, test, left_out, others)
+
+
+def class_names(part: Path) -> tuple[str, ...]:
+    """The sub-folders of train/ or test/, sorted; hidden ones are left out. Raises OSError."""
+    return tuple(sorted(entry.name for entry in os.scandir(part) if entry.is_dir() and entry.name[0] != "."))
+
+
+def _other_part(part: Path, classes: tuple[str, ...], left_out: Counter[str]) -> list[Picture]:
+    if not part.is_dir():
+        return []
+    unknown = sorted(set(class_names(part)) - set(classes))
+    if unknown:
+        raise DataError(
+            f"{part / unknown[0]} is a class that train/ does not have; rename it or take it away"
+        )
+    return _part(part, classes, left_out)
+
+
+def _part(part: Path, classes: Sequence[str], left_out: Counter[str]) -> list[Picture]:
+    """The pictures of the classes that the part has."""
+    walk = _Walk(left_out)
+    walk.enter(os.fspath(part))
+    for entry in os.scandir(part):
+        if not entry.is_dir():
+            left_out["outside of class folders"] += 1
+    return [
+        picture
+        for label, name in enumerate(classes)
+        if (part / name).is_dir()
+        for picture in walk.pictures(os.fspath(part / name), label)
+    ]
+
+
+def _check(part: Path, classes: tuple[str, ...], train: list[Picture]) -> None:
+    if not train:
+        kinds = "png jpg jpeg jfif gif bmp webp tif"
+        raise DataError(
+            f"no images in {part}/<class>/; put files there that Pillow reads, with their ending: {kinds}..."
+        )
+    if len(classes) == 1:
+        raise DataError(f"{part} has one class, {classes[0]!r}; at least two are needed")
+    empty = set(range(len(classes))) - {picture.label for picture in train}
+    if empty:
+        raise DataError(
+            f"the class folder {part / classes[min(empty)]} has no images; fill it or take it away"
+        )
+
+
+@dataclass
+class _Walk:
+    """A way through one part; `seen` has every folder on it by device and inode, with the path it had."""
+
+    left_out: Counter[str]
+    seen: dict[tuple[int, int], str] = field(default_factory=dict)
+
+    def enter(self, folder: str) -> None:
+        status = os.stat(folder)
+        key = (status.st_dev, status.st_ino)
+        if key in self.seen:
+            raise DataError(
+                f"{folder} and {self.seen[key]} are one folder, whose pictures would count twice;"
+                " take one of the links away"
+            )
+        self.seen[key] = folder
+
+    def pictures(self, folder: str, label: int) -> list[Picture]:
+        found = sorted(self._paths(folder), key=_parts)
+        return [_picture(path, label) for path in found]
+
+    def _paths(self, folder: str) -> Iterator[str]:
+        self.enter(folder)
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            if entry.name[0] == ".":
+                self.left_out["hidden"] += 1
+            elif entry.is_dir():
+                yield from self._paths(entry.path)
+            elif (suffix := os.path.splitext(entry.name)[1].lower()) in suffixes():
+                yield entry.path
+            else:
+                self.left_out[suffix or "without an ending"] += 1
+
+
+def _parts(path: str) -> list[str]:
+    """What paths are sorted by: folder by folder, as pathlib does it."""
+    return path.split(os.sep)
+
+
+def _picture(path: str, label: int) -> Picture:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise DataError(
+            f"cannot read the image {path}: {error.strerror}; replace it or take it away"
+        ) from error
+    return Picture(path, label, status.st_size, status.st_mtime_ns)

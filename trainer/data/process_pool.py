@@ -1,0 +1,91 @@
+"""Runs a function over parts of a long list, on all cores where there is much to do, and says how far it is.
+
+Starts processes and ends them; writes progress to stderr. Called by trainer/data/survey.py and
+trainer/data/picture_folder.py, which read pictures in parts.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from space.errors import DataError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+PART = 250  # items that a process is handed at a time
+WORTH_PROCESSES = 2_000  # items; below, the start of processes takes longer than the work
+SILENT_SECONDS = 2.0  # work that is shorter says nothing
+LOG_SECONDS = 10.0  # between two lines where there is no terminal
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def parts(items: Sequence[Item]) -> list[Sequence[Item]]:
+    """The items in parts of PART, in their order."""
+    return [items[i : i + PART] for i in range(0, len(items), PART)]
+
+
+def over_parts(
+    function: Callable[[Sequence[Item]], Result], items: Sequence[Item], doing: str
+) -> Iterator[Result]:
+    """What the function, which is sent to other processes, makes of each part, in order.
+
+    Raises what the function raises, and DataError where a process was killed.
+    """
+    progress = _Progress(doing, len(items))
+    in_parts = parts(items)
+    if len(items) < WORTH_PROCESSES or cores() == 1 or multiprocessing.current_process().daemon:
+        results: Iterator[Result] = map(function, in_parts)
+        yield from progress.over(results)
+        return
+    # Fresh interpreters: a fork of a process that runs threads, as torch does, can hang.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(cores(), mp_context=context, initializer=_leave_interrupts_to_the_parent)
+    try:
+        yield from progress.over(pool.map(function, in_parts))
+    except BrokenProcessPool as error:
+        raise DataError(f"{doing}: a process was killed, perhaps for lack of memory; try again") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class _Progress:
+    """How much is done, on stderr: one line that changes on a terminal, else a line now and then."""
+
+    def __init__(self, doing: str, total: int) -> None:
+        self.doing, self.total = doing, total
+        self.started = self.said = time.monotonic()
+        self.terminal = sys.stderr.isatty()
+
+    def over(self, results: Iterator[Result]) -> Iterator[Result]:
+        done = 0
+        for result in results:
+            yield result
+            done = min(done + PART, self.total)
+            self._say(done)
+        if self.said > self.started and self.terminal:
+            sys.stderr.write("\n")
+
+    def _say(self, done: int) -> None:
+        now = time.monotonic()
+        pause = SILENT_SECONDS if self.terminal else LOG_SECONDS
+        if now - self.started < SILENT_SECONDS or (now - self.said < pause and done < self.total):
+            return
+        self.said = now
+        line = f"{self.doing}: {done:,} of {self.total:,} ({now - self.started:.0f} s)"
+        sys.stderr.write(f"\r{line}" if self.terminal else f"{line}\n")
+        sys.stderr.flush()

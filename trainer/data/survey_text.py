@@ -1,0 +1,109 @@
+"""Says in lines what a folder of pictures holds, how it is split, and what of it may mislead.
+
+Takes a data set and its split, returns text. Called for the plan of `search launch`, the opening lines of
+`search train` and `search data`. Reads the labels, no image.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from trainer.data.dataset import Dataset, Split
+from trainer.data.images import FITTED, GROUND
+from trainer.data.survey import NAMED, Survey
+
+FEW_TO_VALIDATE = 5  # validation images of a class; with fewer its accuracy is hardly a number
+UNEVEN = 3  # times as many pictures in the largest class as in the smallest
+
+
+def lines(dataset: Dataset, split: Split) -> list[tuple[str, str]]:
+    """A word and a line for each thing worth saying; nothing is said of what is as it should be."""
+    found = list(_of_classes(dataset, split))
+    if dataset.survey is None:
+        return found
+    return [*_of_pictures(dataset.survey, dataset.channels), *found, *_of_copies(dataset)]
+
+
+def _of_pictures(survey: Survey, channels: int) -> Iterable[tuple[str, str]]:
+    low, high = (f"{width}x{height}" for width, height in (survey.smallest, survey.largest))
+    sizes = low if low == high else f"{low} to {high}"
+    square = low == high and survey.smallest[0] == survey.smallest[1]
+    scaled = f", scaled to {survey.side}" if not (square and survey.smallest[0] == survey.side) else ""
+    how = "" if square else f", {FITTED[survey.fit]} (--fit)"
+    yield "images", f"{sizes}{scaled}{how}; {'grey' if channels == 1 else 'colour'}"
+    if survey.transparent:
+        yield "images", f"{_pictures(survey.transparent)} with transparency, laid on {GROUND}"
+    if survey.deep:
+        yield (
+            "images",
+            f"{_pictures(survey.deep)} of more than 8 bits, all scaled alike: {1 << survey.bits:,} is white",
+        )
+    if survey.damaged:
+        names = _some(path for path, _ in survey.damaged)
+        yield "warning", f"skipped {_pictures(len(survey.damaged))} that cannot be read: {names}"
+    if survey.left_out:
+        kinds = ", ".join(f"{ending} {count}" for ending, count in survey.left_out.items())
+        count = sum(survey.left_out.values())
+        yield "note", f"left out {count:,} file{'s' * (count != 1)}: {kinds}"
+    if survey.folders:
+        yield "note", f"left out the folders {_some(survey.folders)}: train/, val/ and test/ are read"
+
+
+def _of_classes(dataset: Dataset, split: Split) -> Iterable[tuple[str, str]]:
+    trained = counts(dataset, split.train)
+    validated = counts(dataset, split.validation)
+    few = {name: count for name, count in validated.items() if count < FEW_TO_VALIDATE}
+    if few:
+        names = _some(f"{name} ({count} of {count + trained[name]})" for name, count in few.items())
+        yield (
+            "warning",
+            f"{len(few)} of {len(validated)} classes have fewer than {FEW_TO_VALIDATE} validation images:"
+            f" {names}",
+        )
+    untrained = [name for name, count in trained.items() if not count]
+    if untrained:
+        yield "warning", f"no image to train on in {_some(untrained)}: all are copies of validation images"
+    most, least = max(trained, key=trained.__getitem__), min(trained, key=trained.__getitem__)
+    if trained[most] >= UNEVEN * max(1, trained[least]):
+        yield (
+            "warning",
+            f"uneven classes: {trained[most]:,} training images of {most}, {trained[least]:,} of {least}",
+        )
+
+
+def counts(dataset: Dataset, rows: np.ndarray) -> Mapping[str, int]:
+    """How many of the rows, (N,) int64, each class has."""
+    found = np.bincount(dataset.labels[rows], minlength=len(dataset.classes)).tolist()
+    return dict(zip(dataset.classes, found, strict=True))
+
+
+def _of_copies(dataset: Dataset) -> Iterable[tuple[str, str]]:
+    survey = dataset.survey
+    assert survey is not None
+    seen, own = survey.seen_before or {}, dataset.own_validation
+    if survey.copies:
+        yield (
+            "note",
+            f"{_pictures(survey.copies)} in train/ are copies of others; they stay on one side of the split",
+        )
+    if survey.across_classes:
+        pairs = _some(f"{second} is {first}" for first, second in survey.across_classes)
+        yield "warning", f"{_pictures(len(survey.across_classes))} in two classes: {pairs}"
+    tests = sum(survey.counts.get("test", {}).values())
+    if seen.get("test"):
+        yield "warning", f"{seen['test']:,} of {tests:,} test images are also training images"
+    if own:
+        yield "note", f"val/ is the validation part: {own:,} images"
+        if twice := seen.get("validation"):
+            yield "warning", f"{twice:,} of {own:,} validation images are also in train/, and left out there"
+
+
+def _pictures(count: int) -> str:
+    return f"{count:,} picture{'s' * (count != 1)}"
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first ten, and how many more there are."""
+    every = list(names)
+    more = f" and {len(every) - NAMED:,} more" if len(every) > NAMED else ""
+    return ", ".join(every[:NAMED]) + more
