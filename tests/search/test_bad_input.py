@@ -29,6 +29,7 @@ LAUNCH = ("launch", "--trials", "3", "--data", "digits", "--gpus", "none")
     ("arguments", "code", "words"),
     [
         (("--storage", "postgresql://me:secret@127.0.0.1:1/x"), 5, "Connection refused"),
+        (("--storage", "postgresql://me:se@cret@h/x"), 5, "percent-encode the password (@ is %40"),
         (("--storage", "mysql://me:secret@host/x"), 5, "unknown kind of database 'mysql'"),
         (("--storage", "sqlite:////proc/nothing.db"), 5, "unable to open"),
         (("--storage", "no url"), 5, "not a database URL"),
