@@ -30,8 +30,9 @@ from space.blocks import (
     Stride as Stride,
     Width as Width,
 )
-from space.document import Document as Document, first_problem as first_problem, read
+from space.document import Document as Document, first_problem as first_problem
 from space.errors import ArchitectureError
+from space.parser import read
 
 MOST_STAGES = 16
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh"]
@@ -161,7 +162,7 @@ class Architecture(Document):
         try:
             return cls.model_validate(document)
         except ValidationError as error:
-            raise ArchitectureError(f"{source}: {first_problem(error)}") from None
+            raise ArchitectureError(f"{source}: {first_problem(error, cls)}") from None
 
 
 def map_after(size: int, stride: int) -> int:

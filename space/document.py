@@ -1,18 +1,18 @@
-"""What all documents that people write have in common: strictness, reading a file, one line for a problem.
+"""What all documents that people write have in common: strictness, and one line for a problem.
 
-It knows no document in particular; each says with which error it is refused.
+Reads and writes nothing (space/parser.py reads the files), and knows no document in particular. Extended by
+the documents of space/, trainer/recipe/ and search/study/export.py.
 """
 
-import json
-import tomllib
-from pathlib import Path
-from typing import Any, Literal
+from difflib import get_close_matches
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from space.errors import UsageError
+from space.parser import one_line
 
 LONGEST = 60  # characters of a value in a message
+LONGEST_MESSAGE = 400  # of what is wrong: some of our own give reasons, a library's may quote a whole file
 
 
 class Document(BaseModel):
@@ -21,28 +21,37 @@ class Document(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-def read(path: Path, form: Literal["JSON", "TOML"], refuse: type[UsageError]) -> Any:
-    """The values of a file, unchecked. Raises `refuse`: not there, not readable, not of this form."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        return json.loads(text) if form == "JSON" else tomllib.loads(text)
-    except OSError as error:
-        raise refuse(f"{path}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise refuse(f"{path}: not {form}: {error}") from None
-
-
-def first_problem(error: ValidationError) -> str:
-    """One line for a person: where, what is wrong, what was found."""
+def first_problem(error: ValidationError, model: type[BaseModel] | None = None) -> str:
+    """One line for a person: where, what is wrong, what was found; of a `model`, what may have been meant."""
     problem = error.errors(include_url=False, include_context=False)[0]
     place = ".".join(name_of(part) for part in problem["loc"] if not str(part).startswith("<"))
     more = f"; {error.error_count() - 1} more" if error.error_count() > 1 else ""
     if problem["type"] == "extra_forbidden":
-        return f"{place}: unknown field{more}"
-    message = problem["msg"].removeprefix("Value error, ")
+        meant = _meant(model, problem["loc"]) if model else None
+        return f"{place}: unknown field{f'; did you mean {meant}?' if meant else ''}{more}"
+    message = one_line(problem["msg"].removeprefix("Value error, "), LONGEST_MESSAGE)
     found = problem["input"]
     told = f" (found {shown(found)})" if isinstance(found, (str, int, float)) else ""
     return f"{place}: {message}{told}{more}" if place else f"{message}{told}{more}"
+
+
+def _meant(model: type[BaseModel], place: tuple[int | str, ...]) -> str | None:
+    """The field that an unknown one is most like: by its letters, its first letters (lr) or its beginning."""
+    models, wrong = {model}, str(place[-1]).lower()
+    for part in place[:-1]:
+        inside = [one.model_fields[str(part)] for one in models if part in one.model_fields]
+        models = set().union(*(_models_in(field.annotation) for field in inside)) or models
+    known = {name: None for one in models for name in one.model_fields}
+    initials = [name for name in known if "_" in name and wrong == "".join(w[:1] for w in name.split("_"))]
+    begun = [name for name in known if len(wrong) > 2 and name.startswith(wrong)]
+    return next(iter([*initials, *begun, *get_close_matches(wrong[:LONGEST], known, 1)]), None)
+
+
+def _models_in(annotation: object) -> set[type[BaseModel]]:
+    """The documents that a field may hold, however they are wrapped."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {annotation}
+    return set().union(*map(_models_in, get_args(annotation)))
 
 
 def shown(value: object) -> str:

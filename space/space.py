@@ -5,16 +5,16 @@ all published networks. Called wherever a space is opened: by the commands, by `
 study's settings. It knows neither the budget nor how a value is chosen: that is `space/sampling.py`.
 """
 
-import tomllib
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
+from space import parser
 from space.architecture import MOST_BLOCKS, MOST_STAGES, Activation, MaxPool, map_after
 from space.blocks import BlockKind, Expansion, Groups, Growth, ShortcutKind
-from space.document import Document, first_problem, name_of, read
+from space.document import Document, first_problem, name_of
 from space.domains import (
     BlocksDomain,
     Domain as Knob,
@@ -276,7 +276,7 @@ def parse(document: object, source: str = "space") -> SearchSpace:
     try:
         return SearchSpace.model_validate(document)
     except ValidationError as error:
-        raise SpaceError(f"{source}: {first_problem(error)}") from None
+        raise SpaceError(f"{source}: {first_problem(error, SearchSpace)}") from None
 
 
 def load(path: Path) -> SearchSpace:
@@ -284,8 +284,7 @@ def load(path: Path) -> SearchSpace:
     Raises SpaceError: not there, not readable, or not a space."""
     if str(path) in PACKAGED and not path.exists():
         return packaged(str(path))
-    document = read(path, "JSON" if path.suffix.lower() == ".json" else "TOML", SpaceError)
-    return parse(document, str(path))
+    return parse(parser.read(path, parser.form_of(path), SpaceError), str(path))
 
 
 def default() -> SearchSpace:
@@ -298,8 +297,8 @@ def packaged(name: str) -> SearchSpace:
 
     Raises SpaceError where its file was changed into none.
     """
-    text = files("space").joinpath(f"{name}.toml").read_text(encoding="utf-8")
-    return parse(tomllib.loads(text), f"{name}.toml")
+    text = files("space").joinpath(f"{name}.toml").read_bytes()
+    return parse(parser.parse(text, "TOML", f"{name}.toml", SpaceError), f"{name}.toml")
 
 
 def schema() -> dict[str, Any]:

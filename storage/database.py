@@ -7,7 +7,6 @@ SQLite runs under SQLAlchemy's documented recipe: sqlite3's own transaction cont
 BEGIN, because a deferred transaction that turns into a writing one fails at once ("database is locked").
 """
 
-import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -27,69 +26,19 @@ from sqlalchemy import (
     create_engine,
     event,
     literal_column,
-    make_url,
     select,
     text,
 )
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import DBAPIError
 
 from space.errors import StorageError
 from storage import migrations
+from storage.url import is_sqlite, masked, normalise as normalise, parse, redacted as redacted
 
-KINDS = {
-    "postgres": "postgresql+psycopg",
-    "postgresql": "postgresql+psycopg",
-    "postgresql+psycopg": "postgresql+psycopg",
-    "sqlite": "sqlite",
-    "sqlite+pysqlite": "sqlite",
-}
-FILE_ENDINGS = (".db", ".sqlite", ".sqlite3")
 SQLITE_WAIT_SECONDS = 60
 SECONDS_OF_SQLITE = "(julianday('now') - 2440587.5) * 86400.0"
 SECONDS_OF_POSTGRES = "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
 MIGRATION_LOCK = 0x5EA2C4  # any constant, the same in every version
-
-
-def normalise(url: str) -> str:
-    """Return the URL with the driver that we use; a bare path ending in .db or .sqlite means a SQLite file.
-
-    Raises StorageError for what is no URL, an unknown kind, and a SQLite database without a file.
-    """
-    return _parse(url).render_as_string(hide_password=False)
-
-
-def _parse(url: str) -> URL:
-    if "://" not in url and url.endswith(FILE_ENDINGS):
-        return URL.create("sqlite", database=url)
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        raise StorageError(
-            f"not a database URL: {redacted(url)!r}; give postgresql://user@host/name or sqlite:///file.db"
-        ) from None
-    if parsed.drivername not in KINDS:
-        raise StorageError(
-            f"unknown kind of database {parsed.drivername!r} in {redacted(url)!r}; "
-            "give postgresql://user@host/name or sqlite:///file.db"
-        )
-    parsed = parsed.set(drivername=KINDS[parsed.drivername])
-    if _is_sqlite(parsed) and (
-        parsed.database in (None, "", ":memory:") or parsed.query.get("mode") == "memory"
-    ):
-        raise StorageError(
-            f"{url!r} is in memory, where no worker can see it; name a file: sqlite:///search.db"
-        )
-    return parsed
-
-
-def _is_sqlite(url: URL) -> bool:
-    return url.get_backend_name() == "sqlite"
-
-
-def redacted(url: str) -> str:
-    """Return the URL with its password masked, also when it cannot be parsed."""
-    masked = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url, flags=re.DOTALL)
-    return re.sub(r"(password=)[^&\s]*", r"\1***", masked)
 
 
 def engine_options(url: str) -> dict[str, Any]:
@@ -98,8 +47,8 @@ def engine_options(url: str) -> dict[str, Any]:
     They bound every wait: to connect, for a lock, for a statement, for an answer over a cut cable. What the
     URL itself sets wins. Raises StorageError for a URL that `normalise` refuses.
     """
-    parsed = _parse(url)
-    if _is_sqlite(parsed):
+    parsed = parse(url)
+    if is_sqlite(parsed):
         return {"connect_args": {"timeout": SQLITE_WAIT_SECONDS}}
     arguments: dict[str, Any] = {
         "connect_timeout": 10,  # seconds, as the keepalives
@@ -140,17 +89,17 @@ def connect(url: str, *, create: bool = True) -> Engine:
 
     Raises StorageError, one line without the password, where it cannot be reached.
     """
-    parsed = _parse(url)
-    if _is_sqlite(parsed):
+    parsed = parse(url)
+    if is_sqlite(parsed):
         _check_file(parsed, create)
     engine = create_engine(parsed, **engine_options(url))
-    if _is_sqlite(parsed):
+    if is_sqlite(parsed):
         event.listen(engine, "connect", _open_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     try:
         with translated(engine), engine.connect() as connection:
             connection.execute(select(1))
-            if _is_sqlite(parsed):
+            if is_sqlite(parsed):
                 _write_ahead(connection)
     except StorageError:
         engine.dispose()
@@ -160,9 +109,9 @@ def connect(url: str, *, create: bool = True) -> Engine:
 
 def absent(url: str) -> bool:
     """Whether this is a SQLite file that is still to be made. Raises StorageError as `normalise` does."""
-    parsed = _parse(url)
+    parsed = parse(url)
     file = str(parsed.database)
-    return _is_sqlite(parsed) and not file.startswith("file:") and not Path(file).exists()
+    return is_sqlite(parsed) and not file.startswith("file:") and not Path(file).exists()
 
 
 def _check_file(url: URL, create: bool) -> None:
@@ -216,9 +165,7 @@ def translated(engine: Engine) -> Iterator[None]:
     except DBAPIError as error:
         cause = error.orig or error
         line = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-        if password := engine.url.password:
-            line = line.replace(str(password), "***")
-        raise StorageError(f"cannot use {_name(engine)}: {redacted(line)}") from None
+        raise StorageError(f"cannot use {_name(engine)}: {masked(line, engine.url)}") from None
 
 
 def _name(engine: Engine) -> str:

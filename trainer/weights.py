@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
+from space import cost, parser
 from space.architecture import Architecture
 from space.errors import CheckpointError, ParsimonyError
 from space.files import replace
@@ -24,6 +25,7 @@ from trainer.data.images import AS_BEFORE, Scaling
 from trainer.messages import one_line
 
 FORMAT = "parsimony weights 1"
+PARTS = ("architecture", "classes", "normalisation", "about")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class Weights:
 
     def network(self) -> nn.Module:
         """The network on the CPU, in evaluation mode. Raises CheckpointError for weights of another."""
+        held, wanted = sum(x.numel() for x in self.state.values()), cost.total(self.architecture).parameters
+        if held < wanted:  # before anything of that size is built
+            raise CheckpointError(f"the weights are {held:,} values, their architecture has {wanted:,}")
         built = networks.build(self.architecture)
         try:
             built.load_state_dict(dict(self.state))
@@ -82,14 +87,19 @@ def load(path: Path) -> Weights:
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{path} holds no weights of this version; export them again")
     try:
-        normalisation = json.loads(header["normalisation"])
+        parts = {name: _read(header[name], name) for name in PARTS}
+        normalisation = parts["normalisation"]
         return Weights(
-            architecture=Architecture.parse(json.loads(header["architecture"])),
-            classes=tuple(json.loads(header["classes"])),
+            architecture=Architecture.parse(parts["architecture"]),
+            classes=tuple(parts["classes"]),
             normalisation=Normalisation(tuple(normalisation["mean"]), tuple(normalisation["deviation"])),
-            about=json.loads(header["about"]),
+            about=parts["about"],
             state=state,
             scaling=Scaling(**json.loads(header.get("scaling", "{}"))),
         )
     except (ParsimonyError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: the header is damaged: {error}") from error
+
+
+def _read(text: str, name: str) -> Any:
+    return parser.parse(text.encode(), "JSON", name, CheckpointError)

@@ -62,9 +62,9 @@ def export(study: str | None, storage: str, out: Path, data_dir: Path, weights: 
 @options.format_
 def verify(file: Path, form: str) -> None:
     """Rebuild the network of an exported FILE: schema, count, budget, fingerprint, forward pass."""
-    from search.study import export as study_export
+    from search.study import verification
 
-    _, checks = study_export.verify(file)
+    _, checks = verification.verify(file)
     if form == "table":
         for line in checks:
             click.echo(f"ok  {line}")

@@ -1,25 +1,23 @@
-"""The exported JSON document of one network, and its verification.
+"""The exported JSON document of one network.
 
-Reads a study's row and a candidate; writes a file whole or not at all. Called by the commands export and
-verify and at the end of a launch. `verify` believes nothing: it parses, counts, rebuilds and runs the
-network from the file alone, and loads torch for it.
+Reads a study's row and a candidate, and copies kept weights; whoever asks writes the document. Called by the
+command export and at the end of a launch; search/study/verification.py checks what came of it.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import ValidationError, model_validator
+from pydantic import model_validator
 
 from search.study.config import DataConfig, StudyConfig
 from search.study.files import StudyFiles
 from search.study.standing import Baselines
 from search.study.statistics import Interval, difference, spread, wilson
 from space import cost, files
-from space.architecture import Architecture, Document, first_problem
-from space.budget import Budget, judge
-from space.errors import ArchitectureError, StudyError, UsageError, VerificationError
+from space.architecture import Architecture, Document
+from space.budget import Budget
+from space.errors import StudyError, UsageError
 from storage.row_types import Candidate, State
 from storage.studies import Study
 from storage.trainings import Finished
@@ -228,91 +226,3 @@ def copy_weights(folder: Path, number: int, out: Path) -> None:
         ) from None
     files.require_writable(out)
     files.replace(out, contents)
-
-
-def read(path: Path) -> Any:
-    """The JSON of a file. Raises UsageError where there is none, VerificationError for other text."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise VerificationError(f"schema: {path} is not JSON: {error}") from None
-
-
-def verify(path: Path) -> tuple[Export, list[str]]:
-    """Checks schema, count, budget, fingerprint and a forward pass, in this order.
-
-    Returns the document and one line for each check. Raises VerificationError that names the one that fails,
-    UsageError where there is no file.
-    """
-    document = read(path)
-    try:
-        found = Export.model_validate_json(json.dumps(document))
-    except ValidationError as error:
-        raise VerificationError(f"schema: {first_problem(error)}") from None
-    checks = [_count, _budget, _fingerprint, _forward]
-    return found, [f"schema: {FORMAT}", *(check(found) for check in checks)]
-
-
-def _count(found: Export) -> str:
-    spent = cost.total(found.architecture)
-    rows = tuple(LayerRow(**row._asdict()) for row in cost.layers(found.architecture))
-    stated = (found.parameters, found.macs)
-    if stated != spent:
-        raise VerificationError(
-            f"count: the file says {stated[0]:,} parameters and {stated[1]:,} multiply-accumulates,"
-            f" its architecture has {spent.parameters:,} and {spent.macs:,}"
-        )
-    if rows != found.layers:
-        raise VerificationError("count: the layer table is not that of the architecture")
-    return f"count: {spent.parameters:,} parameters, {spent.macs:,} multiply-accumulates"
-
-
-def _budget(found: Export) -> str:
-    verdict = judge(found.architecture, found.budget)
-    if verdict.excess:
-        raise VerificationError(f"budget: {verdict.excess}")
-    return f"budget: within {found.budget}"
-
-
-def _fingerprint(found: Export) -> str:
-    if found.architecture.fingerprint != found.fingerprint:
-        raise VerificationError(
-            f"fingerprint: the file says {found.fingerprint},"
-            f" its architecture has {found.architecture.fingerprint}"
-        )
-    return f"fingerprint: {found.fingerprint}"
-
-
-def _forward(found: Export) -> str:
-    architecture = found.architecture
-    try:
-        built, shape = forward(architecture)
-    except (RuntimeError, ArchitectureError, MemoryError) as error:
-        raise VerificationError(f"forward pass: {str(error).splitlines()[0]}") from None
-    if built != found.parameters:
-        raise VerificationError(f"forward pass: the built network has {built:,} parameters")
-    if shape != (2, architecture.classes):
-        raise VerificationError(f"forward pass: the output has shape {shape}")
-    return (
-        f"forward pass: 2 images in, scores of {architecture.classes} classes out, {built:,} parameters built"
-    )
-
-
-def forward(architecture: Architecture) -> tuple[int, tuple[int, ...]]:
-    """Builds the network and runs two images of noise through it: parameters, shape of the output.
-
-    Raises VerificationError for an output that is not finite, and what torch raises where it cannot be built.
-    """
-    import torch
-
-    from trainer import model
-
-    network = model.build(architecture).eval()
-    side = architecture.image_size
-    with torch.inference_mode():
-        scores = network(torch.randn(2, architecture.channels, side, side))
-    if not bool(torch.isfinite(scores).all()):
-        raise VerificationError("forward pass: the output is not finite")
-    return model.count(network), tuple(scores.shape)

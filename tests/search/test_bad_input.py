@@ -29,6 +29,7 @@ LAUNCH = ("launch", "--trials", "3", "--data", "digits", "--gpus", "none")
     ("arguments", "code", "words"),
     [
         (("--storage", "postgresql://me:secret@127.0.0.1:1/x"), 5, "Connection refused"),
+        (("--storage", "postgresql://me:se@cret@h/x"), 5, "percent-encode the password (@ is %40"),
         (("--storage", "mysql://me:secret@host/x"), 5, "unknown kind of database 'mysql'"),
         (("--storage", "sqlite:////proc/nothing.db"), 5, "unable to open"),
         (("--storage", "no url"), 5, "not a database URL"),
@@ -155,6 +156,91 @@ def test_a_wrong_architecture_names_the_place(
     result = run(capsys, "show", "network.json")
     assert result.code == 2
     assert words in result.one_line
+
+
+STRANGE: dict[str, tuple[str, str, str]] = {
+    "a hexadecimal number without end": (
+        "a.toml", "epochs = 0x" + "f" * 5_000, "a number or name of 5,002 characters, 100 at most"),
+    "brackets without end": ("a.toml", "epochs = " + "[" * 900, "nested more than 32 deep"),
+    "brackets of JSON without end": ("a.json", "[" * 100_000, "nested more than 32 deep"),
+    "a dotted key without end": ("a.toml", "a." * 2_000 + "b = 1", "nested more than 32 deep"),
+    "a dotted table without end": ("a.toml", "[" + "a . " * 2_000 + "b]", "nested more than 32 deep"),
+    "a key that stands twice": ("a.json", '{"stem": 1, "stem": 2}', "'stem' stands twice"),
+    "not a number": ("a.json", '{"learning_rate": NaN}', "NaN is no number of JSON"),
+    "a file without end": ("a.toml", "#" * 300_000, "more than the 256 kB"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [("recipe", "check"), ("space", "show"), ("show",), ("verify",)])
+@pytest.mark.parametrize(("name", "text", "words"), STRANGE.values(), ids=STRANGE)
+def test_a_strangers_document_is_refused_in_one_short_line_whatever_reads_it(
+    capsys: pytest.CaptureFixture[str], command: tuple[str, ...], name: str, text: str, words: str
+) -> None:
+    if command[0] in ("show", "verify") and name.endswith(".toml"):  # which read JSON alone
+        return
+    Path(name).write_text(text)
+    result = run(capsys, *command, name)
+    assert result.code == (6 if command == ("verify",) else 2)
+    assert words in result.one_line
+    assert len(result.one_line) < 300
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({"x" * 5_000: 1}, "xxx...: unknown field"),
+        ({"schedule": {"name": "x" * 5_000}}, "schedule: name should be one_cycle"),
+        ({"optimizer": "x" * 5_000}, "optimizer: Input should be 'sgd'"),
+    ],
+)
+def test_a_value_without_end_is_shown_shortened(
+    capsys: pytest.CaptureFixture[str], document: object, words: str
+) -> None:
+    Path("a.json").write_text(json.dumps(document))
+    result = run(capsys, "recipe", "check", "a.json")
+    assert result.code == 2
+    assert words in result.one_line
+    assert len(result.one_line) < 300
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "text"),
+    [
+        (("recipe", "check"), "a.toml", "epochs = 3"),
+        (("recipe", "check"), "a.json", '{"epochs": 3}'),
+        (("space", "show"), "a.toml", "depth = [2]"),
+        (("show",), "a.json", json.dumps(ARCHITECTURE)),
+    ],
+)
+def test_a_document_may_begin_with_the_mark_of_an_editor(
+    capsys: pytest.CaptureFixture[str], command: tuple[str, ...], name: str, text: str
+) -> None:
+    Path(name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert run(capsys, *command, name).code == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "document", "words"),
+    [
+        (("recipe", "check"), {"lr": 0.1}, "lr: unknown field; did you mean learning_rate?"),
+        (("recipe", "check"), {"optimiser": "sgd"}, "unknown field; did you mean optimizer?"),
+        (("recipe", "check"), {"schedule": {"name": "cosine", "min": 0}}, "did you mean minimum?"),
+        (
+            ("space", "show"),
+            {"stage": {"kernels": [3]}},
+            "stage.kernels: unknown field; did you mean kernel?",
+        ),
+        (("show",), ARCHITECTURE | {"stem": {"width": 8, "strides": 2}}, "did you mean stride?"),
+        (("show",), ARCHITECTURE | {"flavour": 1}, "flavour: unknown field"),
+    ],
+)
+def test_an_unknown_field_is_answered_by_the_one_that_was_meant(
+    capsys: pytest.CaptureFixture[str], command: tuple[str, ...], document: object, words: str
+) -> None:
+    Path("a.json").write_text(json.dumps(document))
+    result = run(capsys, *command, "a.json")
+    assert result.code == 2
+    assert result.one_line.endswith(words)
 
 
 def picture(path: Path, colour: int = 0) -> None:

@@ -11,8 +11,10 @@ from sqlalchemy import text
 from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search.optuna_adapter import study as optuna_study
-from search.study import export as study_export
+from search.study import export as study_export, verification
 from search.worker import trial as worker_trial
+from space import cost
+from space.architecture import Architecture
 from space.files import write_whole
 from storage import candidates, database, leases
 from storage.leases import Claim
@@ -101,10 +103,53 @@ def test_a_spoiled_file_fails_and_says_in_what(
 def test_a_network_that_cannot_run_fails_the_forward_pass(
     exported: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study_export, "forward", lambda _: (1, (2, 10)))
+    monkeypatch.setattr(verification, "shapes", lambda _: (1, (2, 10)))
     result = run(capsys, "verify", exported)
     assert result.code == 6
     assert "forward pass: the built network has 1 parameters" in result.one_line
+
+
+def rewritten(path: Path, **changes: int) -> None:
+    """The same file of a wider network, true in every figure."""
+    document = json.loads(path.read_text())
+    document["architecture"]["stages"][0].update(changes)
+    network = Architecture.parse(document["architecture"])
+    spent, rows = cost.total(network), cost.layers(network)
+    layers = [row._asdict() for row in rows]
+    document |= {"fingerprint": network.fingerprint, "layers": layers, **spent._asdict()}
+    document["budget"] = {"max_parameters": spent.parameters, "max_macs": None}
+    path.write_text(json.dumps(document))
+
+
+def test_a_network_of_billions_of_parameters_is_verified_without_the_memory_for_them(
+    exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewritten(exported, width=65_536)
+    result = run(capsys, "verify", exported)
+    assert result.code == 0, result.err
+    last = result.out.splitlines()[-1]
+    assert "parameters built; of shapes alone, not of values: " in last
+    assert "over 100,000,000" in last
+
+
+def test_a_network_within_the_bound_is_run_on_values(
+    exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewritten(exported, width=24)
+    last = run(capsys, "verify", exported).out.splitlines()[-1]
+    assert last.startswith("ok  forward pass: 2 images in, scores of 10 classes out, ")
+    assert last.endswith("parameters built")
+
+
+def test_verify_says_of_an_architecture_file_what_it_is(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "net.json"
+    path.write_text('{"stem": {"width": 8}, "stages": [{"blocks": 1, "width": 8}]}')
+    result = run(capsys, "verify", path)
+    assert result.code == 6
+    assert f"{path} is an architecture file, which states no figures to verify" in result.one_line
+    assert f"`search show {path}` counts it" in result.one_line
 
 
 def test_books_that_were_tampered_with_are_named(

@@ -10,7 +10,7 @@ from command import run
 from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search.optuna_adapter import study as optuna_study
-from search.study import export as study_export
+from search.study import export as study_export, verification
 from search.worker import trial as worker_trial
 from space import architecture, space as spaces
 from space.budget import Budget, judge
@@ -58,4 +58,4 @@ def test_a_kind_is_proposed_built_exported_verified_explained_and_repaired(
     assert run(capsys, "explain", path, "--max-params", "30000", "--repair", out).code == 0
     repaired = architecture.load(out)
     assert repaired.block.kind == kind
-    assert judge(repaired, Budget(30_000)).fits and study_export.forward(repaired)[0] <= 30_000
+    assert judge(repaired, Budget(30_000)).fits and verification.shapes(repaired)[0] <= 30_000

@@ -5,10 +5,11 @@ from pathlib import Path
 import psycopg
 import pytest
 from postgres_server import Postgres, free_port
-from sqlalchemy import Engine, text
+from sqlalchemy import URL, Engine, make_url, text
 
 from space.errors import StorageError
 from storage import database
+from storage.url import masked
 
 SECRET = "s3cret@:/"
 
@@ -73,6 +74,51 @@ def test_a_url_that_is_no_use_is_refused_in_one_line(url: str) -> None:
 )
 def test_a_password_is_masked(url: str, shown: str) -> None:
     assert database.redacted(url) == shown
+
+
+@pytest.mark.parametrize(
+    "secret", ["s3cret@x", "s3c/s3cret", "s3c?s3cret", "s3c#s3cret", "@s3cret", "s3cret?a=1@"]
+)
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg", "mysql"])
+def test_a_password_that_is_not_percent_encoded_is_refused_before_connecting(
+    scheme: str, secret: str
+) -> None:
+    line = refusal(f"{scheme}://me:{secret}@db.example/x")
+    assert line.startswith(f"{scheme}://me:***: percent-encode the password (@ is %40, ")
+    assert not any(word in line for word in ("s3c", "example"))
+
+
+@pytest.mark.parametrize(
+    ("url", "password"),
+    [
+        ("postgresql://me:s3%40c%2F%3F%23@h:5432/d?sslmode=require", "s3@c/?#"),
+        ("postgresql://me@corp:secret@h/d", "secret"),
+        ("postgresql://me:a:b@h/d", "a:b"),
+        ("postgresql://h:5432/d?user=me%40corp", None),
+        ("postgresql://me@h:5432/d", None),
+        ("postgresql:///d?host=/tmp/a:b@c", None),
+    ],
+)
+def test_a_password_that_can_be_read_in_one_way_alone_is_taken(url: str, password: str | None) -> None:
+    assert make_url(database.normalise(url)).password == password
+
+
+@pytest.mark.parametrize("url", ["postgres//me:s3cret@h/d", "me:s3cret@h", "postgresql:/me:s3cret@h/d"])
+def test_what_is_no_url_is_shown_without_what_may_be_a_password(url: str) -> None:
+    assert "not a database URL" in refusal(url)
+
+
+@pytest.mark.parametrize(
+    ("password", "line", "shown"),
+    [
+        ("s", "connection is bad: s is wrong", "connection is bad: *** is wrong"),
+        ("host", "unknown host 'host', hosts differ", "unknown *** '***', hosts differ"),
+        ("p@ss", "failed for p@ss.", "failed for ***."),
+        ("x", 'no "ssl"', 'no "ssl"'),
+    ],
+)
+def test_masking_a_password_leaves_the_insides_of_words(password: str, line: str, shown: str) -> None:
+    assert masked(line, URL.create("postgresql", "me", password, "h")) == shown
 
 
 def test_an_unreachable_server_is_one_line_without_the_password() -> None:

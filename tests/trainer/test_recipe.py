@@ -47,8 +47,8 @@ def test_what_a_file_leaves_out_comes_from_the_base(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("document", "expected"),
     [
-        ({"epochs": 0}, "epochs: Input should be greater than or equal to 1 (got 0)"),
-        ({"epoch": 5}, "epoch: Extra inputs are not permitted (got 5)"),
+        ({"epochs": 0}, "epochs: Input should be greater than or equal to 1 (found 0)"),
+        ({"epoch": 5}, "epoch: unknown field; did you mean epochs?"),
         ({"learning_rate": "fast"}, "learning_rate: Input should be a valid number"),
         ({"precision": "float16"}, "precision: Input should be 'auto', 'float32' or 'bfloat16'"),
         ({"momentum": 0.0}, "nesterov needs a momentum above 0"),
@@ -60,14 +60,14 @@ def test_a_bad_field_is_named_with_its_value(tmp_path: Path, document: object, e
 
 
 def test_a_file_that_is_no_document_is_refused(tmp_path: Path) -> None:
-    assert "is not a TOML or JSON document" in refused(tmp_path / "a.toml", "epochs = = 3")
-    assert "is not a TOML or JSON document" in refused(tmp_path / "a.json", "epochs = 3")
-    with pytest.raises(RecipeError, match=r"cannot read the recipe .*: No such file"):
+    assert "a.toml: not TOML: " in refused(tmp_path / "a.toml", "epochs = = 3")
+    assert "a.json: not JSON: " in refused(tmp_path / "a.json", "epochs = 3")
+    with pytest.raises(RecipeError, match=r"absent.toml: No such file"):
         Recipe.load(tmp_path / "absent.toml")
 
 
 def test_a_file_that_is_nested_too_deeply_is_refused_in_one_line(tmp_path: Path) -> None:
-    assert "is not a TOML or JSON document" in refused(tmp_path / "a.json", "[" * 100_000)
+    assert "nested more than 32 deep" in refused(tmp_path / "a.json", "[" * 100_000)
 
 
 def test_a_file_may_begin_with_the_mark_of_an_editor(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_an_optimizer_is_torchs_with_the_settings_of_the_recipe(name: str) -> No
 @pytest.mark.parametrize(
     ("document", "expected"),
     [
-        ({"learning_rate": -1}, "learning_rate: Input should be greater than 0 (got -1)"),
+        ({"learning_rate": -1}, "learning_rate: Input should be greater than 0 (found -1)"),
         ({"jensen_shannon": 12}, 'jensen_shannon 12 needs AugMix: add policy = "augmix"'),
         ({"policy": "randaugment", "jensen_shannon": 12}, "jensen_shannon 12 needs AugMix"),
         ({"optimizer": "adam", "nesterov": True}, "nesterov is of sgd, not of adam"),
@@ -176,7 +176,7 @@ def test_an_optimizer_is_torchs_with_the_settings_of_the_recipe(name: str) -> No
         ({"schedule": {"name": "cosin"}}, "schedule: name should be one_cycle, cosine, cosine_restarts"),
         (
             {"schedule": {"name": "cosine", "T_max": 3}},
-            "schedule.cosine.T_max: Extra inputs are not permitted",
+            "schedule.cosine.T_max: unknown field",
         ),
         ({"schedule": {"name": "step"}}, "schedule.step: give either milestones or every"),
         ({"schedule": {"name": "step", "milestones": [9, 3]}}, "milestones must rise"),

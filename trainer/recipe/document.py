@@ -4,16 +4,15 @@ Reads TOML and JSON files, writes none. Called by search/study/ and the commands
 by all of trainer/. Free of torch.
 """
 
-import json
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
-from space.document import shown
+from space import parser
+from space.document import first_problem
 from space.errors import RecipeError
-from trainer.recipe import checks
+from trainer.recipe import checks, part
 from trainer.recipe.optimizer_defaults import OPTIMIZER_DEFAULTS, WITH_BETAS, WITH_MOMENTUM, OptimizerName
 from trainer.recipe.part import RecipePart
 from trainer.recipe.policies import POLICIES, AugMix, Policy, PolicyField
@@ -37,9 +36,9 @@ class Scale(RecipePart):
 
 
 NormalisationField = Annotated[
-    Annotated[Literal["measured", "none", "cifar10", "imagenet"], Tag("short")]
-    | Annotated[Scale, Tag("table")],
-    Discriminator(lambda value: "table" if isinstance(value, (dict, Scale)) else "short"),
+    Annotated[Literal["measured", "none", "cifar10", "imagenet"], Tag(part.SHORT)]
+    | Annotated[Scale, Tag(part.TABLE)],
+    Discriminator(lambda value: part.TABLE if isinstance(value, (dict, Scale)) else part.SHORT),
 ]
 
 
@@ -168,15 +167,17 @@ class Recipe(RecipePart):
         return cls.parse(read_document(path), str(path), base)
 
     @classmethod
-    def parse(cls, given: dict[str, Any], where: str, base: "Recipe | None" = None) -> "Recipe":
+    def parse(cls, given: Any, where: str, base: "Recipe | None" = None) -> "Recipe":
         """The same from values at hand; `where` names them in an error. Raises RecipeError."""
+        if not isinstance(given, dict):
+            raise RecipeError(f"{where}: a recipe is a table of fields, not a {type(given).__name__}")
         known = base.model_dump() if base else {}
         if base and given.get("optimizer", base.optimizer) != base.optimizer:
             known = {name: value for name, value in known.items() if name not in OF_OPTIMIZER}
         try:
             return cls.model_validate({**known, **given})
         except ValidationError as error:
-            raise RecipeError(f"{where}: {_problem(error)}") from error
+            raise RecipeError(f"{where}: {first_problem(error, cls)}") from None
 
     def for_epochs(self, epochs: int) -> "Recipe":
         """The same over another number of epochs: a schedule of fixed length is stretched with it."""
@@ -270,24 +271,6 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Recipe.model_json_schema()
 
 
-def read_document(path: Path) -> dict[str, Any]:
+def read_document(path: Path) -> Any:
     """What a .toml or .json file says, unchecked. Raises RecipeError for another file."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        document = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise RecipeError(f"{path} is not a TOML or JSON document: {str(error).splitlines()[0]}") from error
-    if not isinstance(document, dict):
-        raise RecipeError(f"{path}: a recipe is a table of fields, not a {type(document).__name__}")
-    return document
-
-
-def _problem(error: ValidationError) -> str:
-    """One line: the field, what is wrong with it, what was found."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part not in ("short", "table")) or "recipe"
-    found = "" if isinstance(first["input"], dict) and first["type"] == "value_error" else first["input"]
-    told = f" (got {shown(found)})" if found != "" else ""
-    return f"{where}: {first['msg'].removeprefix('Value error, ')}{told}"
+    return parser.read(path, parser.form_of(path), RecipeError)

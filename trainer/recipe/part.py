@@ -19,8 +19,11 @@ class RecipePart(Document):
     model_config = ConfigDict(strict=False, allow_inf_nan=False)
 
 
+SHORT, TABLE = "<short>", "<table>"  # not shown in messages: they stand in no file
+
+
 def tag(value: Any) -> str:
-    """Which part a value is: the name in a table or a part, "short" for what is given by its name alone."""
+    """Which part a value is: the name in a table or a part, SHORT for what is given by its name alone."""
     if isinstance(value, dict):
         return str(value.get("name"))
-    return str(value.name) if isinstance(value, RecipePart) and hasattr(value, "name") else "short"
+    return str(value.name) if isinstance(value, RecipePart) and hasattr(value, "name") else SHORT

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from trainer.recipe import part
 from trainer.recipe.part import RecipePart, tag
 
 
@@ -52,7 +53,7 @@ POLICIES: dict[str, type[Policy]] = {
 
 
 PolicyField = Annotated[
-    Annotated[PolicyName, Tag("short")]
+    Annotated[PolicyName, Tag(part.SHORT)]
     | Annotated[RandAugment, Tag("randaugment")]
     | Annotated[TrivialAugment, Tag("trivialaugment")]
     | Annotated[AutoAugment, Tag("autoaugment")]

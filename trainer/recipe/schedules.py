@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from trainer.recipe import part
 from trainer.recipe.part import RecipePart, tag
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -180,7 +181,7 @@ ShortName = Literal["one_cycle", "cosine", "cosine_restarts", "linear", "polynom
 
 
 ScheduleField = Annotated[
-    Annotated[ShortName, Tag("short")]
+    Annotated[ShortName, Tag(part.SHORT)]
     | Annotated[OneCycle, Tag("one_cycle")]
     | Annotated[Cosine, Tag("cosine")]
     | Annotated[CosineRestarts, Tag("cosine_restarts")]

@@ -1,0 +1,141 @@
+"""The checks of an exported file, which believe nothing: `search verify`.
+
+Reads the file alone; writes nothing. Parses, counts, rebuilds and runs the network, and loads torch for it.
+Called by search/commands/export.py; the document is search/study/export.py's.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from search.study.export import FORMAT, Export, LayerRow
+from space import cost, parser
+from space.architecture import Architecture
+from space.budget import Budget, judge
+from space.document import first_problem
+from space.errors import ArchitectureError, UsageError, VerificationError
+
+# A stranger's file may ask for any network. Up to here it is built and run on two images: 0.4 GB of weights,
+# 0.5 GB a map, some seconds of a core. A larger one is built on torch's meta device, which has shapes alone.
+RUN = Budget(100_000_000, 20_000_000_000)
+LARGEST_MAP = 64 << 20  # values of one layer's output, for one image
+MOST_LAYERS = 10_000
+
+
+def verify(path: Path) -> tuple[Export, list[str]]:
+    """Checks schema, count, budget, fingerprint and a forward pass, in this order.
+
+    Returns the document and one line for each check. Raises VerificationError that names the one that fails,
+    UsageError where there is no file.
+    """
+    given = parser.contents(path, UsageError)
+    document = parser.parse(given, "JSON", f"schema: {path}", VerificationError)
+    _require_export(document, path)
+    try:
+        found = Export.model_validate_json(json.dumps(document))
+    except ValidationError as error:
+        raise VerificationError(f"schema: {first_problem(error, Export)}") from None
+    checks = [_count, _budget, _fingerprint, _forward]
+    return found, [f"schema: {FORMAT}", *(check(found) for check in checks)]
+
+
+def _require_export(document: Any, path: Path) -> None:
+    """Tells a network by itself, which states nothing that could be wrong, from a file that was exported."""
+    if isinstance(document, dict) and "stages" in document and "architecture" not in document:
+        raise VerificationError(
+            f"schema: {path} is an architecture file, which states no figures to verify;"
+            f" `search show {path}` counts it, and `search export` writes what is verified"
+        )
+
+
+def _count(found: Export) -> str:
+    spent = cost.total(found.architecture)
+    rows = tuple(LayerRow(**row._asdict()) for row in cost.layers(found.architecture))
+    stated = (found.parameters, found.macs)
+    if stated != spent:
+        raise VerificationError(
+            f"count: the file says {stated[0]:,} parameters and {stated[1]:,} multiply-accumulates,"
+            f" its architecture has {spent.parameters:,} and {spent.macs:,}"
+        )
+    if rows != found.layers:
+        raise VerificationError("count: the layer table is not that of the architecture")
+    return f"count: {spent.parameters:,} parameters, {spent.macs:,} multiply-accumulates"
+
+
+def _budget(found: Export) -> str:
+    verdict = judge(found.architecture, found.budget)
+    if verdict.excess:
+        raise VerificationError(f"budget: {verdict.excess}")
+    return f"budget: within {found.budget}"
+
+
+def _fingerprint(found: Export) -> str:
+    if found.architecture.fingerprint != found.fingerprint:
+        raise VerificationError(
+            f"fingerprint: the file says {found.fingerprint},"
+            f" its architecture has {found.architecture.fingerprint}"
+        )
+    return f"fingerprint: {found.fingerprint}"
+
+
+def _forward(found: Export) -> str:
+    architecture = found.architecture
+    if len(found.layers) > MOST_LAYERS:
+        many = f"{len(found.layers):,} layers are more than the {MOST_LAYERS:,} that are built here"
+        return f"forward pass: left out, {many}"
+    try:
+        built, shape = shapes(architecture)
+        if built != found.parameters:
+            raise VerificationError(f"forward pass: the built network has {built:,} parameters")
+        if shape != (2, architecture.classes):
+            raise VerificationError(f"forward pass: the output has shape {shape}")
+        excess = excess_of(found)
+        if not excess:
+            run(architecture)
+    except (RuntimeError, ArchitectureError, MemoryError) as error:
+        raise VerificationError(f"forward pass: {parser.one_line(error)}") from None
+    done = f"2 images in, scores of {architecture.classes} classes out, {built:,} parameters built"
+    return f"forward pass: {done}" + (f"; of shapes alone, not of values: {excess}" if excess else "")
+
+
+def excess_of(found: Export) -> str | None:
+    """Why a network is not run on values, in words; None for one that is."""
+    if over := judge(found.architecture, RUN).excess:
+        return over
+    largest = max(row.channels * row.size**2 for row in found.layers)
+    return f"a map of {largest:,} values, {LARGEST_MAP:,} at most" if largest > LARGEST_MAP else None
+
+
+def shapes(architecture: Architecture) -> tuple[int, tuple[int, ...]]:
+    """Builds the network without values and runs two images through it: parameters, shape of the output.
+
+    It takes no memory to speak of, however large the network. Raises what torch does where none can be built.
+    """
+    import torch
+
+    from trainer import model
+
+    side = architecture.image_size
+    with torch.device("meta"), torch.inference_mode():
+        network = model.build(architecture).eval()
+        scores = network(torch.empty(2, architecture.channels, side, side))
+    return model.count(network), tuple(scores.shape)
+
+
+def run(architecture: Architecture) -> None:
+    """Builds the network with values and runs two images of noise through it.
+
+    Raises VerificationError for an output that is not finite, and what torch raises where there is no memory.
+    """
+    import torch
+
+    from trainer import model
+
+    network = model.build(architecture).eval()
+    side = architecture.image_size
+    with torch.inference_mode():
+        scores = network(torch.randn(2, architecture.channels, side, side))
+    if not bool(torch.isfinite(scores).all()):
+        raise VerificationError("forward pass: the output is not finite")

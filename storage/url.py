@@ -1,0 +1,98 @@
+"""Reads the URL of a database: which kind, with which driver, and what of it may be shown.
+
+Reads and writes nothing. Called by storage/database.py, which opens what is named here, and by whoever prints
+a URL or a message in which one may stand.
+
+A password with `@`, `/`, `?` or `#` in it must be percent-encoded. One that is not reads as another host,
+whose name the driver prints when it cannot be found: the password would stand in a terminal and in logs. It
+is refused before anything connects.
+"""
+
+import re
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from space.errors import StorageError
+
+KINDS = {
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
+    "sqlite": "sqlite",
+    "sqlite+pysqlite": "sqlite",
+}
+FILE_ENDINGS = (".db", ".sqlite", ".sqlite3")
+GIVE = "give postgresql://user@host/name or sqlite:///file.db"
+
+
+def normalise(url: str) -> str:
+    """Return the URL with the driver that we use; a bare path ending in .db or .sqlite means a SQLite file.
+
+    Raises StorageError for what is no URL, an unknown kind, a password that is not percent-encoded, and a
+    SQLite database without a file.
+    """
+    return parse(url).render_as_string(hide_password=False)
+
+
+def parse(url: str) -> URL:
+    """Return the same as a record. Raises StorageError as `normalise` does."""
+    if "://" not in url and url.endswith(FILE_ENDINGS):
+        return URL.create("sqlite", database=url)
+    _require_encoded(url)
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise StorageError(f"not a database URL: {_shortened(url)!r}; {GIVE}") from None
+    if parsed.drivername not in KINDS:
+        raise StorageError(f"unknown kind of database {parsed.drivername!r} in {redacted(url)!r}; {GIVE}")
+    parsed = parsed.set(drivername=KINDS[parsed.drivername])
+    if is_sqlite(parsed) and (
+        parsed.database in (None, "", ":memory:") or parsed.query.get("mode") == "memory"
+    ):
+        raise StorageError(
+            f"{url!r} is in memory, where no worker can see it; name a file: sqlite:///search.db"
+        )
+    return parsed
+
+
+def is_sqlite(url: URL) -> bool:
+    """Whether it names a file of SQLite."""
+    return url.get_backend_name() == "sqlite"
+
+
+def _require_encoded(url: str) -> None:
+    """Raises StorageError, which shows scheme and user alone, where a password can be read in two ways."""
+    scheme, separator, rest = url.partition("://")
+    user, colon, tail = rest.partition(":")
+    if not (separator and colon) or scheme.startswith("sqlite") or re.search(r"[/?#]", user):
+        return  # a colon further on is in the path or in the query
+    if "@" not in tail:
+        return  # a port
+    password, _, after = tail.partition("@")
+    if re.search(r"[/?#]", password) or "@" in after:
+        raise StorageError(
+            f"{scheme}://{user}:***: percent-encode the password (@ is %40, / is %2F, ? is %3F, # is %23)"
+        )
+
+
+def _shortened(url: str) -> str:
+    """What is no URL, without what may be a password in it."""
+    return f"{url.partition(':')[0]}:***" if "@" in url and "://" not in url else redacted(url)
+
+
+def redacted(text: str) -> str:
+    """Return a URL, or a line with one in it, with the password masked, also when it cannot be parsed."""
+    masked = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text, flags=re.DOTALL)
+    return re.sub(r"(password=)[^&\s]*", r"\1***", masked)
+
+
+def masked(line: str, url: URL) -> str:
+    """Return a library's message without the URL's password, wherever it stands as a word of its own.
+
+    In the middle of a word it is no password: one of a single letter would else be told by the holes.
+    """
+    password = str(url.password or "")
+    if password:
+        line = re.sub(rf"(?<!\w){re.escape(password)}(?!\w)", "***", line)
+    return redacted(line)
