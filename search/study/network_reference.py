@@ -4,6 +4,7 @@ Reads the file, the store or the packaged systems; returns the network with reci
 known. Called by every command that takes a network.
 """
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,10 +60,13 @@ def with_export(found: ResolvedNetwork, path: Path) -> ResolvedNetwork:
     from pydantic import ValidationError
 
     from search.study import export
+    from space import parser
+    from space.errors import ArchitectureError
 
+    given = parser.read(path, parser.form_of(path), ArchitectureError)
     try:
-        document = export.Export.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, ValueError):
+        document = export.Export.model_validate_json(json.dumps(given))
+    except ValidationError:
         return found
     return replace(found, recipe=document.recipe, data=document.data)
 

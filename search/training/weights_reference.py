@@ -7,7 +7,8 @@ search/training/predict.py.
 import re
 from pathlib import Path
 
-from search.study import export as study_export, files, reader
+from search.study import files, reader
+from space import parser
 from space.errors import CheckpointError, ParsimonyError, UsageError
 
 METAVAR = "WEIGHTS|DIR|STUDY:TRIAL|best.json"
@@ -17,7 +18,7 @@ def find(reference: str, storage: str, data_dir: Path) -> Path:
     """The file of weights; of a training's folder that of its first seed.
 
     Raises CheckpointError for a folder or document that has none here, UsageError for a file that is not
-    there, VerificationError for JSON that is no export, and StudyError and StorageError for a trial.
+    there, and StudyError and StorageError for a trial.
     """
     path = Path(reference)
     if path.is_dir():
@@ -39,7 +40,7 @@ def _of_folder(folder: Path) -> Path:
 
 def _of_export(path: Path, storage: str, data_dir: Path) -> Path:
     beside = path.with_suffix(".safetensors")
-    document = study_export.read(path)
+    document = parser.read(path, "JSON", CheckpointError)
     origin = document.get("origin") if isinstance(document, dict) else None
     if not isinstance(origin, dict):
         raise CheckpointError(f"{path} is not what search export writes; name a file of weights")
