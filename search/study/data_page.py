@@ -19,7 +19,7 @@ from trainer.data import survey_text
 from trainer.data.dataset import Dataset, Split
 from trainer.recipe.document import Recipe
 
-SHOWN = 8  # images of a class
+SHOWN = 6  # images of a class
 CLASSES_SHOWN = 200
 GAP = 2  # pixels between two images
 HEIGHT = 48  # of an image on the page

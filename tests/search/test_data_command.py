@@ -57,15 +57,15 @@ def test_the_page_has_the_images_plain_augmented_and_their_mean(
 ) -> None:
     assert run(capsys, "data", f"folder:{folder}", "--image-size", 12).code == 0
     plain, augmented, mean = images_of(Path("data.html").read_text())[:3]
-    assert plain.shape == augmented.shape == (12, 8 * (12 + data_page.GAP), 3)
+    assert plain.shape == augmented.shape == (12, data_page.SHOWN * (12 + data_page.GAP), 3)
     assert mean.shape == (12, 12, 3)
     trained = {
         np.asarray(Image.open(path)).tobytes()
         for path in (folder / "train/cat").iterdir()
         if path.name != "bad.png"
     }
-    tiles = [plain[:, i * 14 : i * 14 + 12].tobytes() for i in range(8)]
-    assert set(tiles) <= trained and len(set(tiles)) == 8
+    tiles = [plain[:, i * 14 : i * 14 + 12].tobytes() for i in range(data_page.SHOWN)]
+    assert set(tiles) <= trained and len(set(tiles)) == data_page.SHOWN
     assert not np.array_equal(plain, augmented), "shifted"
     Path("none.toml").write_text("crop_padding = 0")
     assert run(capsys, "data", f"folder:{folder}", "--recipe", "none.toml", "--out", "b.html").code == 0
