@@ -174,9 +174,10 @@ def _say_job(console: Console, job: TrainingJob) -> None:
     )
     for word, line in survey_text.lines(job.images.dataset, job.images.split):
         console.print(f"{word:8} {line}", highlight=False, markup=False)
+    weighed = "" if recipe.class_weights == "none" else ", class weights balanced"
     console.print(
         f"training {text.counted(recipe.epochs, 'epoch')}, batch {recipe.batch_size}, {recipe.optimizer},"
-        f" {recipe.planned.name.replace('_', '-')} to {recipe.learning_rate:g}; seeds"
+        f" {recipe.planned.name.replace('_', '-')} to {recipe.learning_rate:g}{weighed}; seeds"
         f" {', '.join(map(str, job.seeds))}; on {job.device}"
     )
     for line in checks.of_images(recipe, job.data.train_images):

@@ -91,13 +91,16 @@ def _look_at_one(path: str) -> Look:
     try:
         content = Path(path).read_bytes()
         with image_files.opened(io.BytesIO(content)) as image:
+            bits = image_files.depth(
+                image
+            )  # first: finding the EXIF of a PNG decodes it, and loses this
             width, height = image_files.upright_size(image)
             return Look(
                 width,
                 height,
                 image.mode,
                 image_files.transparent(image),
-                image_files.depth(image),
+                bits,
                 hashlib.blake2b(content, digest_size=16).digest(),
             )
     except image_files.broken() as error:
