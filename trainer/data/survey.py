@@ -91,9 +91,8 @@ def _look_at_one(path: str) -> Look:
     try:
         content = Path(path).read_bytes()
         with image_files.opened(io.BytesIO(content)) as image:
-            bits = image_files.depth(
-                image
-            )  # first: finding the EXIF of a PNG decodes it, and loses this
+            # First the depth: finding the EXIF of a PNG decodes it, and loses how many bits it had.
+            bits = image_files.depth(image)
             width, height = image_files.upright_size(image)
             return Look(
                 width,
