@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from search.commands import (
+    data,
     explain,
     export,
     inspect,
@@ -83,7 +84,15 @@ def cli() -> None:
 
 
 for command in (
-    *(launch.launch, services.worker, export.export, export.verify, export.report, services.dashboard),
+    *(
+        data.data,
+        launch.launch,
+        services.worker,
+        export.export,
+        export.verify,
+        export.report,
+        services.dashboard,
+    ),
     *(status.status, status.list_, status.trials, status.best),
     *(inspect.show, explain.explain, inspect.published, inspect.recipe),
     *(services.stop, services.pause, services.resume, services.ps),

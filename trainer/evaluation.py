@@ -6,15 +6,25 @@ a result does not depend on that of the training. It knows no training and no da
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainer.class_scores import ClassScores, class_scores
 from trainer.data.batches import Normalisation
 from trainer.device import autocast
 
 EVALUATION_BATCH = {"cpu": 250, "cuda": 2000}
+
+
+class Evaluation(NamedTuple):
+    """Mean cross-entropy in nats, accuracy 0..1, and the scores that count each class the same."""
+
+    loss: float
+    accuracy: float
+    by_class: ClassScores
 
 
 def evaluate(
@@ -28,7 +38,35 @@ def evaluate(
     training: bool = False,
     precision: torch.dtype = torch.float32,
 ) -> tuple[float, float]:
-    """Mean cross-entropy (nats, no label smoothing) and accuracy 0..1, in evaluation mode.
+    """Mean cross-entropy (nats, no label smoothing) and accuracy 0..1: those of evaluate_classes.
+
+    images (N, H, W, C) bytes and labels (N,) int64 are on the network's device; chosen are indices (n,).
+    """
+    found = evaluate_classes(
+        network,
+        images,
+        labels,
+        normalisation,
+        chosen,
+        on_part,
+        training=training,
+        precision=precision,
+    )
+    return found.loss, found.accuracy
+
+
+def evaluate_classes(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    normalisation: Normalisation,
+    chosen: Tensor | None = None,
+    on_part: Callable[[], None] | None = None,
+    *,
+    training: bool = False,
+    precision: torch.dtype = torch.float32,
+) -> Evaluation:
+    """Loss without label smoothing and accuracies, in evaluation mode.
 
     images (N, H, W, C) bytes and labels (N,) int64 are on the network's device; chosen are indices (n,)
     int64, None is all. on_part is called between batches: an evaluation may take minutes. `training` is a
@@ -37,7 +75,7 @@ def evaluate(
     if chosen is None:
         chosen = torch.arange(len(labels), device=labels.device)
     network.train(training)
-    loss, correct = torch.zeros((), device=images.device), torch.zeros((), device=images.device)
+    loss, guesses = torch.zeros((), device=images.device), list[Tensor]()
     with torch.inference_mode():
         for i, part in enumerate(torch.split(chosen, EVALUATION_BATCH[images.device.type])):
             if i and on_part:
@@ -46,8 +84,12 @@ def evaluate(
             with autocast(images.device, precision):
                 scores = network(x).float()
             loss += functional.cross_entropy(scores, labels[part], reduction="sum")
-            correct += (scores.argmax(1) == labels[part]).sum()
-    return loss.item() / len(chosen), correct.item() / len(chosen)
+            guesses.append(scores.argmax(1))
+        guess, truth = torch.cat(guesses), labels[chosen]
+        classes = int(torch.maximum(guess.max(), truth.max())) + 1
+        right = guess == truth
+        counts = [torch.bincount(x, minlength=classes).tolist() for x in (truth[right], truth, guess)]
+    return Evaluation(loss.item() / len(chosen), right.sum().item() / len(chosen), class_scores(*counts))
 
 
 def scores(

@@ -31,7 +31,7 @@ from trainer.data.batches import DeviceDataset, Normalisation, feed
 from trainer.data.dataset import Dataset, Split
 from trainer.device import autocast, cudnn_autotuning, select_device, training_type
 from trainer.ema import Average
-from trainer.evaluation import evaluate
+from trainer.evaluation import evaluate, evaluate_classes
 from trainer.learning_rate import momentum, rate
 from trainer.loss import loss as losses
 from trainer.optimizers import advance, clip_gradients, set_rate
@@ -142,6 +142,7 @@ class _Run:
         self.average = Average(network, recipe.ema) if recipe.ema else None
         self.generator = torch.Generator(device).manual_seed(seed)
         self.precision = training_type(recipe, device)
+        self.class_weights = feed.balance() if recipe.class_weights == "balanced" else None
         self.step, self.steps = 0, recipe.epochs * feed.steps(recipe.batch_size)
         self.learning_rate = 0.0
         self.reports: list[EpochReport] = []
@@ -187,6 +188,8 @@ class _Run:
             seconds=self._seconds,
             images_per_second=len(reports) * self._images / training,
             validation_images=len(self.feed.validation),
+            balanced_accuracy=reports[-1].balanced_accuracy,
+            macro_f1=reports[-1].macro_f1,
         )
 
     @property
@@ -200,7 +203,7 @@ class _Run:
         trained = time.perf_counter()
         _require_finite(train_loss, "training", epoch)
         feed = self.feed
-        loss, accuracy = evaluate(
+        loss, accuracy, by_class = evaluate_classes(
             self.judged,
             feed.images,
             feed.labels,
@@ -220,6 +223,8 @@ class _Run:
             learning_rate=self.learning_rate,
             seconds=time.perf_counter() - started,
             images_per_second=self._images / (trained - started),
+            balanced_accuracy=by_class.balanced_accuracy,
+            macro_f1=by_class.macro_f1,
         )
 
     def _train(self) -> float:
@@ -245,7 +250,7 @@ class _Run:
         set_rate(self.optimizer, self.learning_rate, momentum(self.recipe, self.step, self.steps))
         x, targets = mixed(x, labels, self.recipe, self.generator)
         with autocast(self.device, self.precision):
-            loss = losses(self.network(x), targets, self.recipe)
+            loss = losses(self.network(x), targets, self.recipe, self.class_weights)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         clip_gradients(self.network, self.recipe)

@@ -12,18 +12,19 @@ from trainer.augmentation.mixup import Targets
 from trainer.recipe.document import Recipe
 
 
-def loss(scores: Tensor, targets: Targets, recipe: Recipe) -> Tensor:
+def loss(scores: Tensor, targets: Targets, recipe: Recipe, weights: Tensor | None = None) -> Tensor:
     """Mean cross-entropy in nats, () float32, with what the recipe adds to it.
 
-    scores (N, classes) float32 or bfloat16. With jensen_shannon they are (3N, classes), of three views of
+    scores (N, classes) float32 or bfloat16. weights (classes,) float32 is what an image of each class counts;
+    None: all the same. With jensen_shannon they are (3N, classes), of three views of
     each image, one after another, and the cross-entropy is of the first (Hendrycks et al., 2019, arXiv
     1912.02781). Label smoothing: Szegedy et al., 2015 (arXiv 1512.00567).
     """
     views = scores.chunk(3) if recipe.jensen_shannon else (scores,)
     smoothing = recipe.label_smoothing
-    entropy = functional.cross_entropy(views[0], targets.labels, label_smoothing=smoothing)
+    entropy = functional.cross_entropy(views[0], targets.labels, weights, label_smoothing=smoothing)
     if targets.others is not None:
-        other = functional.cross_entropy(views[0], targets.others, label_smoothing=smoothing)
+        other = functional.cross_entropy(views[0], targets.others, weights, label_smoothing=smoothing)
         entropy = targets.share * entropy + (1 - targets.share) * other
     if len(views) == 3:
         entropy = entropy + recipe.jensen_shannon * jensen_shannon(views)

@@ -21,11 +21,16 @@ class EpochReport:
     learning_rate: float
     seconds: float
     images_per_second: float
+    balanced_accuracy: float | None = None  # of validation images, as macro_f1; None in records of before
+    macro_f1: float | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished training: last-epoch validation accuracy and loss, and the best accuracy of any epoch."""
+    """A finished training: last-epoch validation accuracy and loss, and the best accuracy of any epoch.
+
+    balanced_accuracy and macro_f1 are of the last epoch; None in records of before.
+    """
 
     accuracy: float
     best_accuracy: float
@@ -34,3 +39,5 @@ class Outcome:
     seconds: float
     images_per_second: float
     validation_images: int
+    balanced_accuracy: float | None = None
+    macro_f1: float | None = None

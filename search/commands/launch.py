@@ -32,6 +32,7 @@ from trainer.data.catalogue import FOLDER_NOTE, SPECS
 )
 @options.fit
 @options.skip_damaged
+@options.class_weights
 @click.option("--train-images", type=options.Count(), metavar="N", help="Train on so many images only.")
 @click.option(
     "--max-params",

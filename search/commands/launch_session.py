@@ -149,9 +149,10 @@ def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list
     for word, line in survey_text.lines(images.dataset, images.split):
         console.print(f"{word:8} {line}", highlight=False, markup=False)
     console.print(f"budget   {config.budget}; smallest network of the space {low.parameters:,}")
+    weighed = "" if recipe.class_weights == "none" else ", class weights balanced"
     console.print(
         f"training {text.counted(recipe.epochs, 'epoch')}, batch {recipe.batch_size},"
-        f" {recipe.planned.name.replace('_', '-')} to {recipe.learning_rate:g};"
+        f" {recipe.planned.name.replace('_', '-')} to {recipe.learning_rate:g}{weighed};"
         f" sampler {config.sampler}, pruner {config.pruner}, seed {config.seed}"
     )
     console.print(f"augment  {augmentations.described(recipe)}", highlight=False, markup=False)

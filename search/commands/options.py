@@ -239,6 +239,13 @@ skip_damaged: Decorator = click.option(
 )
 
 
+class_weights: Decorator = click.option(
+    "--class-weights",
+    type=click.Choice(["none", "balanced"]),
+    help="balanced: in the loss rare classes count as much as common ones.  [default: the recipe's]",
+)
+
+
 format_: Decorator = click.option(
     "--format",
     "form",

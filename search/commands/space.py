@@ -17,7 +17,7 @@ import click
 
 from search import settings
 from search.commands import options, output
-from trainer.data.catalogue import DATASETS
+from trainer.data.catalogue import DATASETS, SPECS, KnownDataset
 
 if TYPE_CHECKING:
     from search.study.duration import Estimate
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from space.space import SearchSpace, Task
 
 FILE = click.argument("file", type=click.Path(path_type=Path), required=False)
+
+
+def _known(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """The value, where it names images."""
+    if value not in DATASETS and not value.startswith("folder:"):
+        raise click.BadParameter(f"unknown data set {value!r}; use {SPECS}")
+    return value
 
 
 def task_options(command: Any) -> Any:
@@ -37,8 +44,9 @@ def task_options(command: Any) -> Any:
                      help="Of an image.  [default: by data set]"),
         click.option("--image-size", type=click.IntRange(1, 1_024), metavar="PIXELS",
                      help="Side of an image.  [default: by data set]"),
-        click.option("--data", type=click.Choice(list(DATASETS)), default=settings.DATA, show_default=True,
-                     help="Whose images these are; say the rest by the flags below."),
+        click.option("--data", default=settings.DATA, show_default=True, metavar="SPEC", callback=_known,
+                     help=f"Whose images these are: {SPECS}."),
+        options.data_dir,
         click.option("--max-macs", type=options.Count(), metavar="N",
                      help="Hard limit of multiply-accumulates of one image.  [default: none]"),
         click.option("--max-params", "max_parameters", type=options.Count(), default=settings.MAX_PARAMETERS,
@@ -110,7 +118,7 @@ def check(
     if sampling == "reject":
         forecasts.require_luck(expected)
     seen = traits.traits(found, budget, task, traits.DRAWS, seed)
-    time = _time(found, budget, task, trials, **work) if minutes else None
+    time = _time(found, budget, task, trials, facts["data_dir"], **work) if minutes else None
     if form == "json":
         document = forecast_text.document(expected, trials) | {
             "proposals": asdict(seen),
@@ -189,7 +197,7 @@ def task_of(facts: dict[str, Any]) -> "tuple[Budget, Task]":
     from space.budget import Budget
     from space.space import Task
 
-    known = DATASETS[facts["data"]]
+    known = known_dataset(facts["data"], facts["data_dir"], facts["image_size"])
     task = Task(
         channels=facts["channels"] or known.channels,
         image_size=facts["image_size"] or known.image_size,
@@ -198,11 +206,24 @@ def task_of(facts: dict[str, Any]) -> "tuple[Budget, Task]":
     return Budget(facts["max_parameters"], facts["max_macs"]), task
 
 
+def known_dataset(spec: str, data_dir: Path, image_size: int | None) -> KnownDataset:
+    """The facts of a data set; a folder is read for them, as a launch reads it."""
+    if spec in DATASETS:
+        return DATASETS[spec]
+    from trainer.data import dataset as datasets
+
+    found = datasets.load(spec, data_dir, image_size)
+    return KnownDataset(
+        found.spec, found.name, found.channels, found.image_size, len(found.classes), len(found.labels), 0
+    )
+
+
 def _time(
     space: "SearchSpace",
     budget: "Budget",
     task: "Task",
     trials: int,
+    data_dir: Path,
     data: str,
     workers: int | None,
     train_images: int | None,
@@ -212,7 +233,8 @@ def _time(
     from search.study import duration
     from trainer.recipe.document import brief_recipe
 
-    recipe, whole = brief_recipe(data), DATASETS[data].train_images
+    recipe = brief_recipe(data)
+    whole = known_dataset(data, data_dir, task.image_size).train_images
     share = settings.SMALL_VALIDATION_SHARE if whole < settings.SMALL else settings.VALIDATION_SHARE
     validated = round(share * whole)  # as a launch splits
     work = duration.Workload(

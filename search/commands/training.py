@@ -39,6 +39,7 @@ from trainer.data.catalogue import FOLDER_NOTE, SPECS
               help=f"{SPECS}. {FOLDER_NOTE}  [default: the study's, else {settings.DATA}]")  # fmt: skip
 @options.fit
 @options.skip_damaged
+@options.class_weights
 @click.option("--train-images", type=options.Count(), metavar="N", help="Train on so many images only.")
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N.  [default: the first GPU, else cpu]")
 @click.option("--like", metavar="STUDY", help="Recipe, images and validation part are those of this study.")

@@ -26,7 +26,7 @@ from storage.row_types import TRAINED
 from storage.studies import Study
 from trainer.data import dataset as datasets
 from trainer.data.images import Fit
-from trainer.recipe.document import Recipe, brief_recipe, read_document
+from trainer.recipe.document import ClassWeights, Recipe, brief_recipe, read_document
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Flags(WorkerLimits):
     train_images: int | None = None
     fit: Fit | None = None
     skip_damaged: bool = False
+    class_weights: ClassWeights | None = None
     max_parameters: int | None = None
     max_macs: int | None = None  # compute_limit.UNLIMITED: none, where None is the default
     on_cpu: bool = False  # every worker here: the default of max_macs is then what a core trains
@@ -135,6 +136,7 @@ def _recipe(flags: Flags, stored: StudyConfig | None, data: study_config.DataCon
             recipe.require_batch(data.train_images)
     if flags.epochs:
         recipe = recipe.for_epochs(flags.epochs)
+    recipe = recipe.weighing(flags.class_weights)
     recipe.require_fit(data.image_size)
     return recipe
 

@@ -140,6 +140,8 @@ def split_images(
         small = len(dataset.labels) < settings.SMALL
         share = settings.SMALL_VALIDATION_SHARE if small else settings.VALIDATION_SHARE
     parts = split(dataset, seed, share, limit)
+    if dataset.own_validation:  # nothing was drawn
+        share = dataset.own_validation / len(dataset.labels)
     config = DataConfig(
         spec=dataset.spec,
         name=dataset.name,
@@ -172,8 +174,8 @@ def open_images(data: DataConfig, data_dir: Path, spec: str | None = None) -> Im
 FLAGS = {
     "space": "--space",
     "budget": "--max-params or --max-macs",
-    "recipe": "--recipe or --epochs",
-    "data": "--data",
+    "recipe": "--recipe, --epochs or --class-weights",
+    "data": "--data, --image-size or --fit",
     "sampler": "--sampler",
     "sampling": "--sampling",
     "pruner": "--pruner",

@@ -1,6 +1,7 @@
 """Parts of a self-contained HTML page: its style, its frame with Plotly's script inside, and a figure.
 
-Called by search/study/report.py (a study) and search/training/report.py (a full training). Writes no file.
+Called by search/study/report.py (a study), search/study/data_page.py (a data set) and
+search/training/report.py (a full training). Writes no file.
 """
 
 from collections.abc import Sequence
@@ -26,10 +27,10 @@ th:first-child, td:first-child, td.text, th.text { text-align: left }
 VIEWPORT = '<meta name=viewport content="width=device-width, initial-scale=1">'  # as wide as a phone is
 
 
-def html(title: str, parts: Sequence[str]) -> str:
-    """The whole page; `title` and `parts` are HTML already."""
+def html(title: str, parts: Sequence[str], figures: bool = True) -> str:
+    """The whole page; `title` and `parts` are HTML already. Without `figures` it needs no Plotly."""
     head = f"<meta charset=utf-8>{VIEWPORT}<title>{title}</title><style>{STYLE}</style>"
-    script = f"<script>{get_plotlyjs()}</script>"
+    script = f"<script>{get_plotlyjs()}</script>" if figures else ""
     body = "\n".join(parts)
     return f"<!doctype html><html lang=en><head>{head}{script}</head><body>{body}</body></html>\n"
 

@@ -7,12 +7,14 @@ database, and never reads a test image.
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import torch
+from pydantic import BaseModel
 
 from search.study.config import DataConfig, Images
 from search.study.network_reference import ResolvedNetwork
@@ -101,13 +103,23 @@ def open_folder(job: TrainingJob, resume: bool) -> TrainingJob:
         return job
     if not resume:
         raise UsageError(f"{job.folder} holds a training; go on with it by --resume, or name another --out")
-    there = _read(path)
+    there = _with_defaults(_read(path))
     was, now = ({key: table.get(key) for key in LISTED} for table in (there, job.document()))
     for field, one, other in differences(was, now):
         raise UsageError(
             f"{path}: {field} is {shortened(one, 60)}, here {shortened(other, 60)}; name another --out"
         )
     return _with_run(job, str(there["run"]))
+
+
+def _with_defaults(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with the fields of recipe and data that there were not yet when it was written."""
+    found = dict(document)
+    models: dict[str, type[BaseModel]] = {"recipe": Recipe, "data": DataConfig}
+    for name, model in models.items():
+        with suppress(ValueError):  # what cannot be read is told as a difference
+            found[name] = model.model_validate(found.get(name)).model_dump(mode="json")
+    return found
 
 
 def _documents(job: TrainingJob) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from search.study.statistics import Spread, spread
 from search.training.run import LearningCurve, TrainingJob
 from space.errors import CheckpointError, DataError
 from trainer import initialisation, weights
+from trainer.class_scores import class_scores
 from trainer.evaluation import scores
 
 
@@ -27,6 +28,8 @@ class TestResult:
     images: int
     by_class: tuple[float | None, ...]
     confusion: tuple[tuple[int, ...], ...]
+    balanced_accuracy: float | None = None  # None in results of before, as macro_f1
+    macro_f1: float | None = None
 
 
 def open_test_set(job: TrainingJob) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -55,6 +58,7 @@ def evaluate(job: TrainingJob, seed: int, images: torch.Tensor, labels: torch.Te
     taken = torch.bincount(labels * classes + given.argmax(1), minlength=classes**2)
     confusion = taken.view(classes, classes)
     totals, hits = confusion.sum(1).tolist(), confusion.diagonal().tolist()
+    by_class = class_scores(hits, totals, confusion.sum(0).tolist())
     return TestResult(
         seed=seed,
         accuracy=sum(hits) / len(labels),
@@ -62,15 +66,25 @@ def evaluate(job: TrainingJob, seed: int, images: torch.Tensor, labels: torch.Te
         images=len(labels),
         by_class=tuple(hit / total if total else None for hit, total in zip(hits, totals, strict=True)),
         confusion=tuple(map(tuple, confusion.tolist())),
+        balanced_accuracy=by_class.balanced_accuracy,
+        macro_f1=by_class.macro_f1,
     )
 
 
 def summarise(curves: Sequence[LearningCurve], tests: Sequence[TestResult]) -> dict[str, Spread]:
-    """Over the seeds: last and best validation accuracy, and test accuracy where there is one."""
+    """Over the seeds: accuracies on validation images, and on test images where there are some.
+
+    Beside accuracy stand balanced accuracy and macro F1, which count each class the same.
+    """
     found = {
         "validation accuracy, last epoch": spread([curve.outcome.accuracy for curve in curves]),
         "validation accuracy, best epoch": spread([curve.outcome.best_accuracy for curve in curves]),
     }
     if tests:
         found["test accuracy"] = spread([test.accuracy for test in tests])
+    for name in ("balanced_accuracy", "macro_f1"):
+        for part, records in (("validation", [curve.outcome for curve in curves]), ("test", tests)):
+            values = [value for record in records if (value := getattr(record, name)) is not None]
+            if values and len(values) == len(records):
+                found[f"{part} {name.replace('_', ' ').replace('f1', 'F1')}"] = spread(values)
     return found

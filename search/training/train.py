@@ -35,7 +35,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.images import Fit
 from trainer.device import select_device
 from trainer.recipe import augmentations, checks
-from trainer.recipe.document import Recipe, full_recipe
+from trainer.recipe.document import ClassWeights, Recipe, full_recipe
 
 EPOCHS = 200  # of a full training, unless it is said
 
@@ -56,6 +56,7 @@ class Flags:
     train_images: int | None = None
     fit: Fit | None = None
     skip_damaged: bool = False
+    class_weights: ClassWeights | None = None
     device: str | None = None
     resume: bool = False
     like: str | None = None
@@ -111,6 +112,7 @@ def _recipe(flags: Flags, found: ResolvedNetwork, data: DataConfig) -> Recipe:
     recipe = network_reference.load_recipe(flags.recipe, base) if flags.recipe else base
     if flags.epochs:
         recipe = recipe.for_epochs(flags.epochs)
+    recipe = recipe.weighing(flags.class_weights)
     recipe = Recipe.parse(recipe.model_dump(), flags.recipe or "recipe")  # another length may be a mistake
     recipe.require_fit(data.image_size)
     if flags.recipe and network_reference.writes_batch(flags.recipe):  # else it is cut, as a search cuts it
@@ -172,9 +174,10 @@ def _say_job(console: Console, job: TrainingJob) -> None:
     )
     for word, line in survey_text.lines(job.images.dataset, job.images.split):
         console.print(f"{word:8} {line}", highlight=False, markup=False)
+    weighed = "" if recipe.class_weights == "none" else ", class weights balanced"
     console.print(
         f"training {text.counted(recipe.epochs, 'epoch')}, batch {recipe.batch_size}, {recipe.optimizer},"
-        f" {recipe.planned.name.replace('_', '-')} to {recipe.learning_rate:g}; seeds"
+        f" {recipe.planned.name.replace('_', '-')} to {recipe.learning_rate:g}{weighed}; seeds"
         f" {', '.join(map(str, job.seeds))}; on {job.device}"
     )
     for line in checks.of_images(recipe, job.data.train_images):

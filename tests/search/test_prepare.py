@@ -10,6 +10,7 @@ from PIL import Image
 
 from search.launcher import prepare
 from search.launcher.prepare import Flags, make_config
+from search.study.config import StudyConfig
 from space.errors import SpaceError, StudyError
 from trainer.data.catalogue import SPECS
 
@@ -51,7 +52,7 @@ def test_other_images_are_another_study(tmp_path: Path, pictures: Path) -> None:
     stored = make_config(flags(tmp_path, data=f"folder:{pictures}", image_size=8), None)
     (pictures / "train" / "cats" / "7.png").unlink()
     now = make_config(flags(tmp_path, data=f"folder:{pictures}"), stored)
-    with pytest.raises(StudyError, match="another --data"):
+    with pytest.raises(StudyError, match="another --data, --image-size or --fit; "):
         prepare.study_config.require_same("night", stored, now)
 
 
@@ -81,3 +82,38 @@ def test_the_limit_of_compute_has_a_default_that_none_lifts_and_a_study_keeps_it
     assert make_config(flags(tmp_path), config).budget == config.budget
     on_cpu = make_config(flags(tmp_path, data="digits", on_cpu=True), None)
     assert on_cpu.budget.max_macs == 58_000_000
+
+
+def test_how_pictures_are_read_stays_that_of_the_study(tmp_path: Path, pictures: Path) -> None:
+    picture = pictures / "train" / "cats" / "7.png"
+    Image.fromarray(np.random.default_rng(9).integers(0, 256, (16, 40, 3), dtype=np.uint8)).save(picture)
+    (pictures / "train" / "dogs" / "3.png").write_text("no picture")
+    asked = {"data": f"folder:{pictures}", "image_size": 16, "skip_damaged": True}
+    stored = {fit: make_config(flags(tmp_path, fit=fit, **asked), None) for fit in ("pad", "crop")}
+    assert len({config.data.digest for config in stored.values()}) == 2
+    for fit, config in stored.items():
+        assert (config.data.fit, config.data.skip_damaged) == (fit, True)
+        assert make_config(flags(tmp_path), config) == config
+        assert make_config(flags(tmp_path, image_size=16), config) == config
+    before = stored["crop"].document()
+    del before["data"]["fit"]
+    assert StudyConfig.from_record(before) == stored["crop"], "one that was made before there was a choice"
+
+
+def test_class_weights_are_of_the_recipe(tmp_path: Path, pictures: Path) -> None:
+    spec = f"folder:{pictures}"
+    config = make_config(flags(tmp_path, data=spec, class_weights="balanced"), None)
+    assert config.recipe.class_weights == "balanced"
+    assert make_config(flags(tmp_path), config) == config
+    other = make_config(flags(tmp_path, class_weights="none"), config)
+    with pytest.raises(StudyError, match="another --recipe, --epochs or --class-weights"):
+        prepare.study_config.require_same("night", config, other)
+
+
+def test_a_folders_own_validation_images_make_the_split(tmp_path: Path, pictures: Path) -> None:
+    for name in ("cats", "dogs"):
+        (pictures / "val" / name).mkdir(parents=True)
+        for i in range(5):
+            shutil.move(pictures / "train" / name / f"{i}.png", pictures / "val" / name)
+    data = make_config(flags(tmp_path, data=f"folder:{pictures}"), None).data
+    assert (data.train_images, data.validation_images, data.validation_share) == (30, 10, 0.25)

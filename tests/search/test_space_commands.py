@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from command import run
+from picture_samples import folder_of
 
 from search.commands import forecast_text
 from search.study import duration
@@ -200,3 +201,25 @@ def test_a_data_set_that_is_named_brings_its_channels_size_and_classes(
     network = json.loads(out)[0]["architecture"]
     facts = (known.channels, known.image_size, known.classes)
     assert (network["channels"], network["image_size"], network["classes"]) == facts
+
+
+def test_a_folder_brings_its_channels_size_and_classes_too(
+    capsys: Capture, small: Path, tmp_path: Path
+) -> None:
+    folder = folder_of(tmp_path / "pets", 10, classes=("cat", "dog", "emu"))
+    images = ("--data", f"folder:{folder}", "--data-dir", tmp_path / "data")
+    out = run(capsys, "space", "sample", small, *images, "-n", "1", "--format", "json").out
+    network = json.loads(out)[0]["architecture"]
+    assert (network["channels"], network["image_size"], network["classes"]) == (3, 12, 3)
+    checked = run(capsys, "space", "check", small, *images, "--no-minutes", "--max-params", "200k")
+    assert checked.code == 0, checked.err
+
+
+@pytest.mark.parametrize(
+    ("spec", "code", "words"), [("folder:nowhere", 5, "no folder"), ("cats", 2, "use cifar10")]
+)
+def test_what_is_no_data_set_is_one_line(
+    capsys: Capture, small: Path, spec: str, code: int, words: str
+) -> None:
+    result = run(capsys, "space", "sample", small, "--data", spec)
+    assert (result.code, words in result.one_line) == (code, True), result.err

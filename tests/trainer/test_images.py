@@ -1,5 +1,7 @@
 """Image files as they are trained: upright, on one ground, of one depth, in a square."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +171,40 @@ def test_what_cannot_be_scaled_is_refused_by_name(levels: np.ndarray, why: str, 
     deep(tmp_path / "train" / "b" / "1.tif", levels)
     with pytest.raises(DataError, match=rf"train/b/1\.tif \({why}; save it with 8 or 16 bits"):
         datasets.load(f"folder:{tmp_path}", tmp_path / "data")
+
+
+def png_of_16_bits(path: Path, level: int) -> None:
+    """8x8 pixels of three colours of 16 bits, which Pillow does not write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = (b"\0" + struct.pack(">H", level) * 24) * 8
+    header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+
+
+def test_colours_of_16_bits_are_taken_by_their_upper_8_or_refused_where_these_are_black(
+    tmp_path: Path,
+) -> None:
+    for name in ("a", "b"):
+        for i in range(2):
+            png_of_16_bits(tmp_path / "train" / name / f"{i}.png", (200 << 8) + i)
+    assert (datasets.load(f"folder:{tmp_path}", tmp_path / "data").images == 200).all()
+    png_of_16_bits(tmp_path / "train" / "b" / "dark.png", 4095)
+    with pytest.raises(DataError, match=r"train/b/dark\.png \(its colours of 16 bits are all but black"):
+        datasets.load(f"folder:{tmp_path}", tmp_path / "data")
+
+
+def test_a_dark_picture_of_8_bits_is_none_of_these(tmp_path: Path) -> None:
+    for suffix in ("png", "bmp", "tif", "jpg", "ppm"):
+        Image.new("RGB", (160, 16), (3, 3, 3)).save(tmp_path / f"a.{suffix}")
+        with Image.open(tmp_path / f"a.{suffix}") as image:
+            assert image_files.depth(image) is None
 
 
 def test_cmyk_is_colour(tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ def test_many_pictures_are_read_by_several_processes_to_the_same_bytes(
     alone = load(folder, 16)
     monkeypatch.setattr(process_pool, "WORTH_PROCESSES", 2)
     monkeypatch.setattr(process_pool, "PART", 3)
-    monkeypatch.setattr(process_pool, "SILENT_SECONDS", 0)
+    monkeypatch.setattr(process_pool, "LOG_SECONDS", 0)
     monkeypatch.setattr(process_pool, "cores", lambda: 2)
     together = datasets.load(f"folder:{folder}", folder.parent / "elsewhere", 16)
     assert together.digest == alone.digest

@@ -51,7 +51,8 @@ def test_what_misleads_is_told_with_numbers(folder: Path) -> None:
         "images: 12x12; colour",
         "note: left out 1 file: .txt 1",
         "warning: 2 of 4 classes have fewer than 5 validation images: emu (1 of 6), gnu (0 of 1)",
-        "warning: uneven classes: 33 training images of cat, 1 of gnu",
+        "warning: uneven classes: 33 training images of cat, 1 of gnu;"
+        " --class-weights balanced lets them count alike",
         "note: 2 pictures in train/ are copies of others; they stay on one side of the split",
         "warning: 1 picture in two classes: train/dog/zz.png is train/cat/04.png",
         "warning: 40 of 43 test images are also training images",

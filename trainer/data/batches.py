@@ -54,6 +54,11 @@ class DeviceDataset:
         """Batches in an epoch: the last one is dropped when it is not full, unless it is the only one."""
         return max(1, len(self.train) // batch_size)
 
+    def balance(self) -> Tensor:
+        """What an image of each class counts so that all classes count alike, (classes,) float32, mean 1."""
+        counts = torch.bincount(self.labels[self.train], minlength=int(self.labels.max()) + 1)
+        return len(self.train) / (len(counts) * counts.clamp(min=1)).float()
+
     def epoch(self, recipe: Recipe, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """One pass in random order: images (B, C, H, W) float32, channels last, and labels (B,) int64.
 
@@ -99,6 +104,15 @@ def _views(pixels: Tensor, recipe: Recipe, generator: Generator) -> list[Tensor]
     if recipe.jensen_shannon:
         return [x, apply_policy(x, policy, generator), apply_policy(x, policy, generator)]
     return [apply_policy(x, policy, generator)]
+
+
+def augmented(pixels: Tensor, recipe: Recipe, generator: Generator) -> Tensor:
+    """Images (N, C, H, W) uint8 to the same, as a training has them, cutout included, to be looked at."""
+    x = _views(pixels, recipe, generator)[0]
+    if not recipe.cutout:
+        return x
+    mean = x.float().mean((0, 2, 3), keepdim=True)
+    return cutout(x.float() - mean, recipe.cutout, generator).add(mean).round().clamp(0, 255).byte()
 
 
 @lru_cache(maxsize=1)

@@ -5,6 +5,7 @@ folders, by trainer/data/sources.py for arrays, and by `search predict`. Knows n
 torch.
 """
 
+import re
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ FITS: tuple[Fit, ...] = get_args(Fit)
 FITTED: dict[Fit, str] = {"pad": "padded", "crop": "cut", "stretch": "stretched"}  # for messages
 QUARTER_TURNS = range(5, 9)  # EXIF orientations whose width is the height of what is stored
 GROUND = "white"  # what a transparent picture is laid on
+DARKEST = 32  # of 256: the brightest level below which colours of 16 bits are taken for others of fewer bits
 DEEPEST = 16  # bits of a grey level, unless the training pictures say otherwise
 
 
@@ -154,8 +156,9 @@ def depth(image: "Image.Image") -> int | None:
     """
     if image.mode.startswith(("I", "F")):
         return int(_levels(image).max()).bit_length()
-    if any("16" in str(tile[3]) for tile in getattr(image, "tile", ())) and np.asarray(image).max() < 32:
-        raise ValueError("its colours of 16 bits use the lowest few alone; save it with 8 bits a colour")
+    deep = any(re.search(r";16[BLN]", str(tile[3])) for tile in getattr(image, "tile", ()))
+    if deep and np.asarray(image).max() < DARKEST:
+        raise ValueError("its colours of 16 bits are all but black; save it with 8 bits a colour")
     return None
 
 

@@ -21,8 +21,8 @@ Result = TypeVar("Result")
 
 PART = 250  # items that a process is handed at a time
 WORTH_PROCESSES = 2_000  # items; below, the start of processes takes longer than the work
-SILENT_SECONDS = 2.0  # work that is shorter says nothing
-LOG_SECONDS = 10.0  # between two lines where there is no terminal
+TERMINAL_SECONDS = 2.0  # after which a terminal is told, and told again
+LOG_SECONDS = 10.0  # the same where there is none; work that is shorter says nothing
 
 
 def cores() -> int:
@@ -82,8 +82,8 @@ class _Progress:
 
     def _say(self, done: int) -> None:
         now = time.monotonic()
-        pause = SILENT_SECONDS if self.terminal else LOG_SECONDS
-        if now - self.started < SILENT_SECONDS or (now - self.said < pause and done < self.total):
+        pause = TERMINAL_SECONDS if self.terminal else LOG_SECONDS
+        if now - self.started < pause or (now - self.said < pause and done < self.total):
             return
         self.said = now
         line = f"{self.doing}: {done:,} of {self.total:,} ({now - self.started:.0f} s)"

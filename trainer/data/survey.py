@@ -91,13 +91,15 @@ def _look_at_one(path: str) -> Look:
     try:
         content = Path(path).read_bytes()
         with image_files.opened(io.BytesIO(content)) as image:
+            # First the depth: finding the EXIF of a PNG decodes it, and loses how many bits it had.
+            bits = image_files.depth(image)
             width, height = image_files.upright_size(image)
             return Look(
                 width,
                 height,
                 image.mode,
                 image_files.transparent(image),
-                image_files.depth(image),
+                bits,
                 hashlib.blake2b(content, digest_size=16).digest(),
             )
     except image_files.broken() as error:

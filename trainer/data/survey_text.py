@@ -67,7 +67,8 @@ def _of_classes(dataset: Dataset, split: Split) -> Iterable[tuple[str, str]]:
     if trained[most] >= UNEVEN * max(1, trained[least]):
         yield (
             "warning",
-            f"uneven classes: {trained[most]:,} training images of {most}, {trained[least]:,} of {least}",
+            f"uneven classes: {trained[most]:,} training images of {most}, {trained[least]:,} of {least};"
+            " --class-weights balanced lets them count alike",
         )
 
 

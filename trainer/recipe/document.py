@@ -19,6 +19,7 @@ from trainer.recipe.policies import POLICIES, AugMix, Policy, PolicyField
 from trainer.recipe.schedules import SHORT, Base, Cosine, OneCycle, ScheduleField, Share
 
 Deviation = Annotated[float, Field(gt=0, le=10)]
+ClassWeights = Literal["none", "balanced"]
 BY_OPTIMIZER = ("learning_rate", "weight_decay", "momentum", "nesterov")
 
 
@@ -70,6 +71,9 @@ class Recipe(RecipePart):
     schedule: ScheduleField = Field("one_cycle", description="a name, or a table that begins with one")
     warm_up: Share = Field(0.25, description='share of the steps that schedule = "one_cycle" rises over')
     label_smoothing: Share = 0.1
+    class_weights: ClassWeights = Field(
+        "none", description="balanced: in the loss rare classes count as much as common ones"
+    )
     jensen_shannon: float = Field(
         0.0, ge=0, le=1000, description="weight of the divergence between an image and two AugMix views of it"
     )
@@ -185,6 +189,10 @@ class Recipe(RecipePart):
         if not isinstance(self.schedule, str):
             update["schedule"] = self.schedule.stretched(epochs / self.epochs)
         return self.model_copy(update=update)
+
+    def weighing(self, class_weights: ClassWeights | None) -> "Recipe":
+        """The same with other class weights; the same recipe for None."""
+        return self.model_copy(update={"class_weights": class_weights}) if class_weights else self
 
     def halved(self) -> "Recipe":
         """Half the batch, for where the whole one does not fit into memory; never fewer than 2 images.

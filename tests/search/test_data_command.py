@@ -1,0 +1,108 @@
+"""`search data`: what would be trained is shown before any search, by number and as the network sees it."""
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import run
+from picture_samples import folder_of, noise
+from PIL import Image
+
+from search.study import data_page
+from trainer.recipe.document import Recipe
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEARCH_DATA_DIR", str(tmp_path / "data"))
+    root = folder_of(tmp_path / "pets", 20)
+    (root / "train/cat/bad.png").write_text("no picture")
+    return root
+
+
+def images_of(page: str) -> list[np.ndarray]:
+    found = re.findall(r"base64,([^\"]+)", page)
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(text)))) for text in found]
+
+
+def test_counts_lines_and_a_page_come_of_a_folder(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    result = run(capsys, "data", f"folder:{folder}", "--format", "json")
+    assert result.code == 0, result.err
+    assert json.loads(result.out) == [
+        {"class": "cat", "train": 16, "validation": 4, "test": 3},
+        {"class": "dog", "train": 16, "validation": 4, "test": 3},
+    ]
+    assert result.err.splitlines() == [
+        "data     pets: 32 training and 8 validation images of 3x12x12, 2 classes",
+        "images   12x12; colour",
+        "warning  skipped 1 picture that cannot be read: train/cat/bad.png",
+        "warning  2 of 2 classes have fewer than 5 validation images: cat (4 of 20), dog (4 of 20)",
+        "augment  shifted by up to 4 pixels (off: crop_padding = 0); not mirrored (on: flip = true);"
+        " fields of a --recipe FILE",
+        "warning  a launch refuses damaged pictures; with --skip-damaged it goes on without",
+        "wrote data.html: open it in a browser",
+    ]
+    page = Path("data.html").read_text()
+    assert "<script" not in page and "http" not in page, "it needs nothing from elsewhere"
+    assert "skipped 1 picture" in page
+
+
+def test_the_page_has_the_images_plain_augmented_and_their_mean(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    assert run(capsys, "data", f"folder:{folder}", "--image-size", 12).code == 0
+    plain, augmented, mean = images_of(Path("data.html").read_text())[:3]
+    assert plain.shape == augmented.shape == (12, data_page.SHOWN * (12 + data_page.GAP), 3)
+    assert mean.shape == (12, 12, 3)
+    trained = {
+        np.asarray(Image.open(path)).tobytes()
+        for path in (folder / "train/cat").iterdir()
+        if path.name != "bad.png"
+    }
+    tiles = [plain[:, i * 14 : i * 14 + 12].tobytes() for i in range(data_page.SHOWN)]
+    assert set(tiles) <= trained and len(set(tiles)) == data_page.SHOWN
+    assert not np.array_equal(plain, augmented), "shifted"
+    Path("none.toml").write_text("crop_padding = 0")
+    assert run(capsys, "data", f"folder:{folder}", "--recipe", "none.toml", "--out", "b.html").code == 0
+    plain, augmented, _ = images_of(Path("b.html").read_text())[:3]
+    assert np.array_equal(plain, augmented)
+
+
+def test_the_mean_is_of_the_class(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3000, 4, 4, 1), np.uint8)
+    rows = np.arange(0, 3000, 2)
+    assert np.array_equal(data_page.mean_image(images, rows), np.rint(images[rows].mean(0)).astype(np.uint8))
+
+
+def test_cutout_is_shown_in_the_mean_colour() -> None:
+    import torch
+
+    from trainer.data.batches import augmented
+
+    x = torch.full((4, 1, 8, 8), 100, dtype=torch.uint8)
+    x[:, :, :, 4:] = 200
+    recipe = Recipe(crop_padding=0, flip=False, cutout=4)
+    found = augmented(x, recipe, torch.Generator().manual_seed(0))
+    assert found.dtype == torch.uint8
+    assert set(found.unique().tolist()) == {100, 150, 200}
+
+
+def test_a_named_data_set_is_shown_too(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    result = run(capsys, "data", "digits", "--train-images", 100)
+    assert result.code == 0
+    assert result.err.startswith(
+        "data     digits: 100 training and 288 validation images of 1x8x8, 10 classes"
+    )
+    assert len(images_of(Path("data.html").read_text())) == 30
+
+
+def test_what_is_no_data_set_leaves_no_page(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    noise(folder / "train" / "cat" / "x.png", 1)
+    assert run(capsys, "data", "folder:nowhere").code == 5
+    assert run(capsys, "data", "imagenet").code == 2
+    assert not Path("data.html").exists()
