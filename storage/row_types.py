@@ -184,6 +184,11 @@ class RungTraining:
         return self.state not in (None, State.RUNNING)
 
     @property
+    def key(self) -> str:
+        """Its name among all trainings of the study, for files: 12-finals-200-1."""
+        return f"{self.number}-{self.stage.value}-{self.epochs}-{self.seed}"
+
+    @property
     def entry(self) -> RungEntry:
         """What was asked for."""
         return RungEntry(self.candidate_id, self.stage, self.epochs, self.seed)

@@ -15,6 +15,13 @@ from sqlalchemy import Connection, Engine, delete, insert, select
 from storage import tables
 from storage.database import moment, reading, writing
 
+OF_FINALS = "finals-"  # how the runs of a search's own finals begin
+
+
+def run_of_finals(study_id: int, number: int, epochs: int) -> str:
+    """Return the run of the seeds that a trial's network has in the finals of its search."""
+    return f"{OF_FINALS}{study_id}-{number}-{epochs}"
+
 
 @dataclass(frozen=True)
 class Training:

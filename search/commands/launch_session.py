@@ -20,16 +20,25 @@ from search.machine import devices
 from search.machine.devices import Slot
 from search.machine.signals import Interrupts
 from search.optuna_adapter import differing, study as optuna_study
-from search.study import compute_limit, export as study_export, reader, report as study_report, text
+from search.study import (
+    compute_limit,
+    export as study_export,
+    finish_plan,
+    reader,
+    report as study_report,
+    second_stage,
+    text,
+)
 from search.study.config import StudyConfig
 from search.study.console import stderr_console
+from search.study.finish_plan import FinishPlan
 from search.study.short_form import summary
-from search.study.standing import Baselines, describe
+from search.study.standing import describe
 from search.study.statistics import wilson
 from space import cost, sampling
 from space.architecture import Architecture
 from space.files import require_writable, write_whole
-from storage import candidates, database
+from storage import candidates, database, trainings
 from storage.row_types import Candidate
 from storage.studies import Control, Study
 from trainer.recipe import checks
@@ -48,9 +57,14 @@ def launch(
     console = stderr_console()
     if dry_run:
         config = prepare.make_config(flags, _stored(flags))
+        record = prepare.existing(flags)
+        plan = prepare.plan_of(flags, record, config)
         _say_config(console, flags, config, [slot.name for slot in slots])
+        _say_plan(
+            console, plan, config, max(flags.trials, record.trials if record else 0), _rows(flags, record)
+        )
         found = enqueue.starters(flags.start_from, config, flags.storage)
-        _say_starters(console, first_trials(flags, config, prepare.existing(flags), found))
+        _say_starters(console, first_trials(flags, config, record, found))
         return 0
     interrupts = Interrupts()
     optuna_study.quiet()
@@ -97,6 +111,22 @@ def first_trials(flags: Flags, config: StudyConfig, record: Study | None, found:
 def _has_proposals(storage: str, record: Study) -> bool:
     with reader.open_store(storage) as engine:
         return any(candidates.tally(engine, record.id).values())
+
+
+def _rows(flags: Flags, record: Study | None) -> list[Candidate]:
+    """The trials of a study that may not be there yet."""
+    if record is None:
+        return []
+    with reader.open_store(flags.storage) as engine:
+        return candidates.candidates(engine, record.id)
+
+
+def _say_plan(
+    console: Console, plan: FinishPlan | None, config: StudyConfig, trials: int, rows: list[Candidate]
+) -> None:
+    if plan is not None:
+        console.print(f"finish   {finish_plan.describe(plan)}", highlight=False)
+        console.print(f"         {finish_plan.describe_cost(plan, config, trials, rows)}", highlight=False)
 
 
 def _say_starters(console: Console, starters: Starters) -> None:
@@ -170,6 +200,8 @@ def _say_start(
     console.print(f"study    {record.name}, to {record.trials} trained networks")
     console.print(f"stored   {shown}")
     _say_config(console, flags, config, slots)
+    plan = FinishPlan.from_record(record.finish)
+    _say_plan(console, plan, config, record.trials, _rows(flags, record))
     console.print(f"logs     {logs}")
     here = "" if flags.storage == "sqlite:///parsimony.db" else " (with the same --storage)"
     console.print(f"follow   search status {record.name}, or search dashboard{here}")
@@ -192,11 +224,13 @@ def _say_end(console: Console, record: Study, end: End) -> None:
         console.print(f"the order was {end.order}: `search resume {record.name}` goes on", style="yellow")
     console.print(f"\n{record.name}: {snapshot.trained} of {snapshot.target} trained")
     console.print(text.counts(snapshot.tally))
-    if snapshot.trained < snapshot.target:
+    if end.snapshot.second and not end.snapshot.second.is_over:
+        console.print(second_stage.progress(end.snapshot.second))
+    if not snapshot.is_done:
         console.print(f"go on with `search launch --study {record.name} --trials {snapshot.target}`")
 
 
-def _say_best(best: Candidate, config: StudyConfig, trained: int, baselines: Baselines) -> None:
+def _say_best(best: Candidate, config: StudyConfig, end: Snapshot) -> None:
     images = config.data.validation_images
     accuracy = best.accuracy or 0.0
     network = Architecture.parse(best.architecture)
@@ -208,21 +242,27 @@ def _say_best(best: Candidate, config: StudyConfig, trained: int, baselines: Bas
         + (f" of {config.budget.max_macs:,}" if config.budget.max_macs else ""),
         f"validation accuracy: {text.percent(accuracy)} (95% interval {wilson(accuracy, images)},"
         f" {images:,} images of {config.data.name}, {text.counted(best.epochs or 0, 'epoch')})",
-        f"the best of {trained} by this same score: expect somewhat less on new images",
     ]
-    if against := describe(baselines):
+    confirmed = bool(end.second and end.second.winner)
+    if not confirmed:
+        lines.append(f"the best of {end.trained} by this same score: expect somewhat less on new images")
+    if against := describe(end.baselines, confirmed=confirmed):
         lines.append(against)
+    if end.second and end.second.is_over:
+        lines += second_stage.lines(end.second)
     click.echo("\n".join(lines))
 
 
 def _leave(
     engine: Engine, record: Study, config: StudyConfig, end: Snapshot, out: Path | None, report: Path | None
 ) -> None:
-    if end.best is None:
+    best = (end.second and end.second.winner) or end.best
+    if best is None:
         return
-    _say_best(end.best, config, end.trained, end.baselines)
+    _say_best(best, config, end)
     if out:
-        document = study_export.export(record, config, end.best, end.trained, baselines=end.baselines)
+        confirmed = study_export.confirmation(trainings.of_study(engine, record.name), best)
+        document = study_export.export(record, config, best, end.trained, confirmed, end.baselines)
         write_whole(document.model_dump_json(indent=1) + "\n", out)
         click.echo(f"wrote {out}: check it with `search verify {out}`")
     else:
@@ -230,5 +270,6 @@ def _leave(
     if report:
         rows, epochs = candidates.candidates(engine, record.id), candidates.epochs(engine, record.id)
         differ = differing.count(engine, record.name)
-        write_whole(study_report.page(record, config, rows, epochs, differ), report)
+        page = study_report.page(record, config, rows, epochs, differ, end.second)
+        write_whole(page, report)
         click.echo(f"wrote {report}: open it in a browser")

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from search import settings
 from search.study import full_training
 from search.study.config import StudyConfig
 from search.study.text import counted
@@ -25,8 +26,6 @@ from trainer.recipe.document import Recipe
 
 FIRST = 16  # networks that go on from the brief trials
 FACTOR = 4  # of epochs from rung to rung, and of networks that are dropped
-FINALISTS = 2  # beside the best baseline
-SEEDS = 3
 
 
 class Rung(BaseModel):
@@ -98,8 +97,8 @@ def make_plan(
             f"--final-epochs {recipe.epochs}: finals are longer than the {counted(brief, 'epoch')} of a trial"
         )
     finals = Finals(
-        networks=finalists or (was.networks if was else FINALISTS),
-        seeds=seeds or (was.seeds if was else SEEDS),
+        networks=finalists or (was.networks if was else settings.FINALISTS),
+        seeds=seeds or (was.seeds if was else settings.FINAL_SEEDS),
         recipe=recipe,
     )
     return FinishPlan(rungs=_rungs(brief, finals), finals=finals)
