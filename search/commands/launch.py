@@ -61,7 +61,7 @@ from trainer.data.catalogue import SPECS
 @click.option("--finalists", type=click.IntRange(1, 100), metavar="K",
               help=f"In the finals, beside the best baseline.  [default: {settings.FINALISTS}]")  # fmt: skip
 @click.option("--final-epochs", type=click.IntRange(2, 10_000), metavar="N",
-              help="Epochs of the finals.  [default: 200]")  # fmt: skip
+              help=f"Epochs of the finals.  [default: {settings.FULL_EPOCHS}]")  # fmt: skip
 @click.option("--final-seeds", type=click.IntRange(1, 100), metavar="N",
               help=f"Trainings of each finalist.  [default: {settings.FINAL_SEEDS}]")  # fmt: skip
 @click.option(

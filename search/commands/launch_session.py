@@ -226,6 +226,8 @@ def _say_end(console: Console, record: Study, end: End) -> None:
     console.print(text.counts(snapshot.tally))
     if end.snapshot.second and not end.snapshot.second.is_over:
         console.print(second_stage.progress(end.snapshot.second))
+    if end.exhausted and record.finish and snapshot.trained:
+        console.print(f"`search launch --study {record.name} --trials 1` goes on to halving and finals")
     if not snapshot.is_done:
         console.print(f"go on with `search launch --study {record.name} --trials {snapshot.target}`")
 

@@ -71,9 +71,10 @@ def shrinkage(rungs: Sequence[ReachedRung]) -> Shrinkage | None:
     first = rungs[0] if rungs else None
     if first is None or not first.is_over or first.stage != Stage.HALVING or len(first.scores) < FEWEST:
         return None
-    again = first.scores
-    brief = {entrant.number: score(entrant) for entrant in first.entrants if entrant.number in again}
-    best = sorted(brief, key=lambda number: -brief[number])[: max(1, len(brief) // FEWEST)]
+    again = first.accuracies
+    through = [entrant for entrant in first.entrants if entrant.number in again]
+    best = [row.number for row in sorted(through, key=score, reverse=True)][: max(1, len(through) // FEWEST)]
+    brief = {row.number: row.accuracy or 0.0 for row in through}
     return Shrinkage(
         best=len(best),
         networks=len(brief),

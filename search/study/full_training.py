@@ -4,11 +4,10 @@ finals of a search.
 Called by search/training/train.py and search/study/finish_plan.py. Reads and writes nothing.
 """
 
+from search import settings
 from trainer.recipe.document import Recipe, full_recipe
-
-EPOCHS = 200  # unless it is said
 
 
 def default_recipe(data_spec: str, of_study: Recipe | None) -> Recipe:
-    """The study's own over EPOCHS where the network is one of a study, else that of the data set."""
-    return of_study.for_epochs(EPOCHS) if of_study else full_recipe(data_spec)
+    """The study's own over 200 epochs where the network is one of a study, else that of the data set."""
+    return of_study.for_epochs(settings.FULL_EPOCHS) if of_study else full_recipe(data_spec)

@@ -77,6 +77,12 @@ class ReachedRung:
         return {number: fmean(map(score, trained)) for number, trained in found.items() if trained}
 
     @property
+    def accuracies(self) -> dict[int, float]:
+        """The same of validation accuracy, for people, whatever chooses."""
+        found = {entrant.number: self.completed(entrant) for entrant in self.entrants}
+        return {n: fmean(one.accuracy or 0.0 for one in trained) for n, trained in found.items() if trained}
+
+    @property
     def ranked(self) -> list[Candidate]:
         """Those with a score, the best first; of equals the smaller."""
         through = [entrant for entrant in self.entrants if entrant.number in self.scores]

@@ -95,7 +95,7 @@ class SecondStage:
             candidate=candidate,
             seeds=len(completed),
             of=len(finals.seeds),
-            validation=spread([halving.score(one) for one in completed]),
+            validation=spread([one.accuracy or 0.0 for one in completed]),
             test=spread(tests) if tests else None,
             test_images=next((one.test_images for one in full if one.test_images), None),
         )
