@@ -56,15 +56,7 @@ def launch(
         require_writable(path)
     console = stderr_console()
     if dry_run:
-        config = prepare.make_config(flags, _stored(flags))
-        record = prepare.existing(flags)
-        plan = prepare.plan_of(flags, record, config)
-        _say_config(console, flags, config, [slot.name for slot in slots])
-        _say_plan(
-            console, plan, config, max(flags.trials, record.trials if record else 0), _rows(flags, record)
-        )
-        found = enqueue.starters(flags.start_from, config, flags.storage)
-        _say_starters(console, first_trials(flags, config, record, found))
+        _show_plan(console, flags, [slot.name for slot in slots])
         return 0
     interrupts = Interrupts()
     optuna_study.quiet()
@@ -89,6 +81,18 @@ def launch(
         return end.code
     finally:
         engine.dispose()
+
+
+def _show_plan(console: Console, flags: Flags, slots: list[str]) -> None:
+    """All that can be said before anything is started or stored."""
+    record = prepare.existing(flags)
+    config = prepare.make_config(flags, _stored(flags))
+    plan = prepare.plan_of(flags, record, config)
+    _say_config(console, flags, config, slots)
+    trials = max(flags.trials, record.trials if record else 0)
+    _say_plan(console, plan, config, trials, _rows(flags, record))
+    found = enqueue.starters(flags.start_from, config, flags.storage)
+    _say_starters(console, first_trials(flags, config, record, found))
 
 
 def _shared(console: Console, config: StudyConfig, trials: int, gpus: str, slots: list[Slot]) -> list[Slot]:
