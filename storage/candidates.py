@@ -188,7 +188,7 @@ def save_epoch(
 
 def _store_epochs(connection: Connection, candidate_id: int, epochs: Collection[Epoch]) -> None:
     mine = {"candidate_id": candidate_id}
-    rows = [mine | {key: _finite(value) for key, value in asdict(epoch).items()} for epoch in epochs]
+    rows = [mine | {key: finite(value) for key, value in asdict(epoch).items()} for epoch in epochs]
     if rows:
         connection.execute(_upsert_epoch(connection.dialect.name), rows)
 
@@ -207,8 +207,8 @@ def _count_epochs() -> Select[Any]:
     return select(func.count()).select_from(table).where(table.c.candidate_id == bindparam("candidate"))
 
 
-def _finite(value: float | None) -> float | None:
-    """NULL for what is no number: SQLite would make it of NaN by itself, PostgreSQL would keep the NaN."""
+def finite(value: float | None) -> float | None:
+    """Return NULL for what is no number: SQLite would make it of NaN by itself, PostgreSQL keep the NaN."""
     return value if value is not None and math.isfinite(value) else None
 
 
@@ -233,7 +233,7 @@ def finish(
     mine = {"candidate": candidate_id, "held": claim.token}
     with writing(engine) as connection:
         studies.lock(connection, claim.study_id)
-        if connection.execute(_give_back(), mine).rowcount == 0:
+        if not give_back(connection, claim):
             if connection.execute(_state(), mine).scalar() == state:
                 return  # the call before this one got through, only its answer did not
             raise lost(claim)
@@ -246,6 +246,11 @@ def finish(
             _store_epochs(connection, candidate_id, epochs)
         if in_transaction:
             in_transaction(connection)
+
+
+def give_back(connection: Connection, claim: Claim) -> bool:
+    """End a claim, inside the transaction that writes its result. Returns whether it was still held."""
+    return connection.execute(_give_back(), {"held": claim.token}).rowcount > 0
 
 
 @cache
@@ -300,7 +305,7 @@ def keep_late(
 
 
 def _columns(outcome: TrainingMetrics | None) -> dict[str, float | None]:
-    return {key: _finite(value) for key, value in asdict(outcome).items()} if outcome else {}
+    return {key: finite(value) for key, value in asdict(outcome).items()} if outcome else {}
 
 
 def late(engine: Engine, study_id: int) -> list[Late]:

@@ -39,7 +39,7 @@ def _any_of(states: frozenset[State]) -> str:
 
 MINE = "search_candidates AS c WHERE c.study_id = :study"
 TRAINED_OF_STUDY = f"(SELECT count(*) FROM {MINE} AND c.state IN ({_any_of(TRAINED)}))"
-CLAIMS_OF_STUDY = "(SELECT count(*) FROM search_claims WHERE study_id = :study)"
+CLAIMS_OF_STUDY = "(SELECT count(*) FROM search_claims WHERE study_id = :study AND rung_training_id IS NULL)"
 
 TARGET = (
     Rule(
@@ -135,4 +135,40 @@ BETWEEN_ROWS = (
     ),
 )
 
-RULES = TARGET + ROWS + CLAIMS + BETWEEN_ROWS
+OF_RUNGS = (
+    "search_rung_trainings AS r JOIN search_candidates AS c ON c.id = r.candidate_id"
+    " WHERE r.study_id = :study"
+)
+NAMED = "c.number, r.stage, r.epochs, r.seed"
+ONE = "the training of {epochs} epochs, seed {seed}, of trial {number} in the {stage}"
+
+SECOND_STAGE = (
+    Rule(
+        f"SELECT {NAMED} FROM {OF_RUNGS} AND (c.study_id <> r.study_id OR c.state <> 'completed')",
+        f"{ONE} is of a network that was not trained to the end in this study",
+    ),
+    Rule(
+        f"SELECT {NAMED}, r.state FROM {OF_RUNGS} AND r.state IS NOT NULL AND r.state <> 'running'"
+        " AND r.finished_at IS NULL",
+        f"{ONE} is {{state}} and has no finished_at",
+    ),
+    Rule(
+        f"SELECT {NAMED}, r.epoch FROM {OF_RUNGS} AND r.state = 'completed'"
+        " AND (r.accuracy IS NULL OR r.epoch IS NULL OR r.epoch <> r.epochs)",
+        f"{ONE} is completed without an accuracy after its last epoch",
+    ),
+    Rule(
+        f"SELECT {NAMED}, r.attempt FROM {OF_RUNGS} AND r.attempt NOT BETWEEN 1 AND {MAX_ATTEMPTS}",
+        f"{ONE} is attempt {{attempt}}, and there are {MAX_ATTEMPTS} at most",
+    ),
+    Rule(
+        f"SELECT {NAMED}, held.claims FROM (SELECT r.id, count(l.token) AS claims"
+        " FROM search_rung_trainings AS r LEFT JOIN search_claims AS l ON l.rung_training_id = r.id"
+        " GROUP BY r.id) AS held JOIN search_rung_trainings AS r ON r.id = held.id"
+        " JOIN search_candidates AS c ON c.id = r.candidate_id WHERE r.study_id = :study"
+        " AND held.claims <> CASE WHEN r.state = 'running' THEN 1 ELSE 0 END",
+        f"{ONE} has {{claims}} claims, where one that runs has one and another none",
+    ),
+)
+
+RULES = TARGET + ROWS + CLAIMS + BETWEEN_ROWS + SECOND_STAGE

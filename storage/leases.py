@@ -1,6 +1,7 @@
 """Claims: who may train the next trial, and until when they must be heard of.
 
-Reads and writes the claims of a study, and marks candidates as lost. Called by search/worker/ to claim and
+Reads and writes the claims of a study, marks candidates as lost, and trainings of the second stage, whose
+claims storage/rungs.py grants, as waiting again. Called by search/worker/ to claim and
 renew, by search/launcher/ to evict dead workers. Knows nothing of what they train. Leases: Gray and Cheriton,
 1989.
 
@@ -40,7 +41,7 @@ from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 from space.errors import LeaseLostError
 from storage import studies, tables
 from storage.database import clock, now, reading, writing
-from storage.row_types import Candidate, State
+from storage.row_types import MAX_ATTEMPTS, Candidate, State
 from storage.studies import Control
 
 START_OF_POSTGRES = "CAST(extract(epoch FROM pg_postmaster_start_time()) AS double precision)"
@@ -77,6 +78,7 @@ class Running:
     epoch: int | None  # the last one stored
     accuracy: float | None  # validation, after that epoch
     since: float  # seconds since the claim
+    epochs: int | None = None  # of a training of the second stage, None for a trial
 
 
 def candidate(row: Row[Any]) -> Candidate:
@@ -104,7 +106,7 @@ def claim(engine: Engine, study_id: int, worker: str, lease_seconds: float) -> C
             return unused
         if studies.engaged(connection, study_id) >= study.trials:
             return NoClaim.WAIT
-        return _new_claim(connection, study_id, worker, lease_seconds)
+        return new_claim(connection, study_id, worker, lease_seconds)
 
 
 def _unused(connection: Connection, study_id: int, worker: str) -> Claim | None:
@@ -117,10 +119,18 @@ def _unused_of() -> Select[Any]:
     table = tables.claims
     mine = (table.c.study_id == bindparam("study"), table.c.worker == bindparam("name"))
     query = select(table.c.token, table.c.study_id, table.c.ordinal, table.c.worker)
-    return query.where(*mine, table.c.candidate_id.is_(None)).order_by(table.c.token).limit(1)
+    unused = (table.c.candidate_id.is_(None), table.c.rung_training_id.is_(None))
+    return query.where(*mine, *unused).order_by(table.c.token).limit(1)
 
 
-def _new_claim(connection: Connection, study_id: int, worker: str, lease_seconds: float) -> Claim:
+def new_claim(
+    connection: Connection,
+    study_id: int,
+    worker: str,
+    lease_seconds: float,
+    rung_training_id: int | None = None,
+) -> Claim:
+    """Grant a claim, inside a transaction that has the study's lock: of a trial, or of the second stage."""
     ordinal = int(connection.execute(_next_ordinal(), {"study": study_id}).scalar_one())
     moment = now(connection)
     row = {
@@ -131,6 +141,7 @@ def _new_claim(connection: Connection, study_id: int, worker: str, lease_seconds
         "claimed_at": moment,
         "renewed_at": moment,
         "expires_at": moment + lease_seconds,
+        "rung_training_id": rung_training_id,
     }
     token = connection.execute(_insert_claim(), row).scalar_one()
     return Claim(token, study_id, ordinal, worker)
@@ -226,8 +237,9 @@ def _take(engine: Engine, study_id: int, where: ColumnElement[bool], reason: str
     with writing(engine) as connection:
         studies.lock(connection, study_id)
         moment = now(connection)
-        columns = (table.c.worker, table.c.candidate_id, table.c.renewed_at)
+        columns = (table.c.worker, table.c.candidate_id, table.c.renewed_at, table.c.rung_training_id)
         taken = connection.execute(delete(table).where(where).returning(*columns)).all()
+        _put_back(connection, taken, reason, moment)
         return _mark_lost(connection, taken, reason, moment)
 
 
@@ -235,7 +247,7 @@ def _mark_lost(
     connection: Connection, taken: Iterable[Sequence[Any]], reason: str, moment: float
 ) -> list[Candidate]:
     found: list[Candidate] = []
-    for worker, candidate_id, renewed_at in taken:
+    for worker, candidate_id, renewed_at, _ in taken:
         mark = (
             update(tables.candidates)
             .where(tables.candidates.c.id == candidate_id, tables.candidates.c.state == State.RUNNING)
@@ -250,9 +262,22 @@ def _mark_lost(
     return sorted(found, key=lambda one: one.number)
 
 
+def _put_back(connection: Connection, taken: Iterable[Sequence[Any]], reason: str, moment: float) -> None:
+    """What was taken of the second stage waits for another worker, or is lost after its last attempt."""
+    table = tables.rung_trainings
+    for worker, _, renewed_at, training_id in taken:
+        said = {"reason": reason.format(worker=worker, silence=moment - renewed_at)}
+        mine = update(table).where(table.c.id == training_id, table.c.state == State.RUNNING)
+        again = mine.where(table.c.attempt < MAX_ATTEMPTS)
+        connection.execute(again.values(said | {"state": None, "attempt": table.c.attempt + 1}))
+        ended = {"state": State.LOST, "finished_at": datetime.fromtimestamp(moment, UTC)}
+        connection.execute(mine.values(said | ended))
+
+
 def running(engine: Engine, study_id: int) -> list[Running]:
     """Return what each claim is at, in the order of the claims."""
     claims, candidates, epochs = tables.claims, tables.candidates, tables.epochs
+    rungs = tables.rung_trainings
     last = (
         select(func.max(epochs.c.epoch))
         .where(epochs.c.candidate_id == claims.c.candidate_id)
@@ -262,16 +287,18 @@ def running(engine: Engine, study_id: int) -> list[Running]:
     query = (
         select(
             claims.c.worker,
-            candidates.c.device,
+            func.coalesce(rungs.c.device, candidates.c.device),
             candidates.c.number,
             candidates.c.parameters,
             candidates.c.macs,
-            epochs.c.epoch,
-            epochs.c.validation_accuracy,
+            func.coalesce(rungs.c.epoch, epochs.c.epoch),
+            func.coalesce(rungs.c.accuracy, epochs.c.validation_accuracy),
             clock(engine.dialect.name) - claims.c.claimed_at,
+            rungs.c.epochs,
         )
         .select_from(claims)
-        .outerjoin(candidates, candidates.c.id == claims.c.candidate_id)
+        .outerjoin(rungs, rungs.c.id == claims.c.rung_training_id)
+        .outerjoin(candidates, candidates.c.id == func.coalesce(claims.c.candidate_id, rungs.c.candidate_id))
         .outerjoin(epochs, and_(epochs.c.candidate_id == claims.c.candidate_id, epochs.c.epoch == last))
         .where(claims.c.study_id == study_id)
         .order_by(claims.c.ordinal)

@@ -60,6 +60,23 @@ class Proposal:
     baseline: str | None = None  # the first guess that it is (space/baselines.py): "[3,3,3] at full budget"
 
 
+class Stage(StrEnum):
+    """Which part of the second stage a training belongs to."""
+
+    HALVING = "halving"  # a rung of successive halving: by the brief recipe, over more epochs
+    FINALS = "finals"  # by the full recipe, with several seeds
+
+
+@dataclass(frozen=True)
+class RungEntry:
+    """A training of the second stage that is asked for; no two of a study are equal."""
+
+    candidate_id: int
+    stage: Stage
+    epochs: int  # with the stage they name the rung
+    seed: int
+
+
 @dataclass(frozen=True)
 class Epoch:
     """One trained epoch. Losses may be NaN."""
@@ -133,3 +150,45 @@ class Candidate:
     finished_at: datetime | None
     batch_size: int | None = None
     baseline: str | None = None  # the first guess that it is, as in Proposal
+
+
+@dataclass(frozen=True)
+class RungTraining:
+    """One training of the second stage, and what became of it."""
+
+    id: int
+    study_id: int
+    candidate_id: int
+    number: int  # of the candidate, as in Candidate
+    stage: Stage
+    epochs: int
+    seed: int
+    attempt: int
+    state: State | None  # None while it waits for a worker
+    reason: str | None
+    epoch: int | None  # the last one stored
+    accuracy: float | None  # validation, after that epoch
+    best_accuracy: float | None
+    loss: float | None
+    seconds: float | None
+    images_per_second: float | None
+    batch_size: int | None
+    device: str | None
+    worker: str | None
+    entered_at: datetime
+    finished_at: datetime | None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nobody will train it any more."""
+        return self.state not in (None, State.RUNNING)
+
+    @property
+    def key(self) -> str:
+        """Its name among all trainings of the study, for files: 12-finals-200-1."""
+        return f"{self.number}-{self.stage.value}-{self.epochs}-{self.seed}"
+
+    @property
+    def entry(self) -> RungEntry:
+        """What was asked for."""
+        return RungEntry(self.candidate_id, self.stage, self.epochs, self.seed)

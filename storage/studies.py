@@ -32,7 +32,7 @@ class Control(StrEnum):
 
 @dataclass(frozen=True)
 class Study:
-    """A study as it was created; only `trials` and `order` change later."""
+    """A study as it was created; only `trials`, `order` and `finish` change later."""
 
     id: int
     name: str
@@ -44,6 +44,9 @@ class Study:
     versions: dict[str, Any]
     seed: int
     order: Control
+    finish: dict[str, Any] | None = (
+        None  # the plan of the second stage; None: the search ends with its trials
+    )
 
 
 COLUMNS = [tables.studies.c[field.name] for field in fields(Study)]
@@ -126,13 +129,22 @@ def set_trials(engine: Engine, study_id: int, n: int) -> None:
         _change(connection, study_id, trials=max(n, engaged(connection, study_id)))
 
 
+def set_finish(engine: Engine, study_id: int, plan: Mapping[str, Any]) -> None:
+    """Give the study its second stage, or another plan of it. Raises StudyError where the study has gone."""
+    with writing(engine) as connection:
+        _change(connection, study_id, finish=dict(plan))
+
+
 def trained(connection: Connection, study_id: int) -> int:
     """Return how many trials count towards the target."""
     return int(connection.execute(_count_trained(), {"study": study_id}).scalar_one())
 
 
 def engaged(connection: Connection, study_id: int) -> int:
-    """Return how many trials are trained or claimed: under the study's lock never more than the target."""
+    """Return how many trials are trained or claimed: under the study's lock never more than the target.
+
+    The claims of the second stage are of trials that are trained already.
+    """
     held = int(connection.execute(_count_held(), {"study": study_id}).scalar_one())
     return trained(connection, study_id) + held
 
@@ -147,7 +159,8 @@ def _count_trained() -> Select[Any]:
 @cache
 def _count_held() -> Select[Any]:
     table = tables.claims
-    return select(func.count()).select_from(table).where(table.c.study_id == bindparam("study"))
+    of_trials = (table.c.study_id == bindparam("study"), table.c.rung_training_id.is_(None))
+    return select(func.count()).select_from(table).where(*of_trials)
 
 
 def set_control(engine: Engine, study_id: int, order: Control) -> None:

@@ -60,6 +60,7 @@ studies = Table(
     Column("versions", JSON, nullable=False),
     Column("standing_order", String(16), nullable=False, key="order"),  # ORDER is a word of SQL
     Column("claims_made", Integer, nullable=False),  # the counter of the claims' ordinals
+    Column("finish", JSON(none_as_null=True)),  # the plan of the second stage, NULL where there is none
 )
 
 # One network is trained once: a fingerprint has at most one row in these states.
@@ -138,6 +139,37 @@ late = Table(
     Column("batch_size", Integer),
 )
 
+# One training of the second stage: a network of the study in a rung of the halving, or in the finals.
+rung_trainings = Table(
+    "search_rung_trainings",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", _key("search_studies", "CASCADE"), nullable=False),
+    Column("candidate_id", _key("search_candidates", "CASCADE"), nullable=False),
+    Column("stage", String(16), nullable=False),
+    Column("epochs", Integer, nullable=False),  # asked for; with the stage they name the rung
+    Column("seed", BigInteger, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("state", String(16)),  # NULL while it waits for a worker
+    Column("reason", Text),
+    Column("epoch", Integer),  # the last one stored
+    Column("accuracy", Double),
+    Column("best_accuracy", Double),
+    Column("loss", Double),
+    Column("seconds", Double),
+    Column("images_per_second", Double),
+    Column("batch_size", Integer),
+    Column("device", Text),
+    Column("worker", Text),
+    Column("token", Integer),  # of the claim that has it, or had it last
+    Column("entered_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    # None is trained twice.
+    UniqueConstraint(
+        "study_id", "candidate_id", "stage", "epochs", "seed", name="search_rung_trainings_once"
+    ),
+)
+
 claims = Table(
     "search_claims",
     metadata,
@@ -150,6 +182,7 @@ claims = Table(
     Column("claimed_at", Double, nullable=False),  # seconds since 1970, as the next two
     Column("renewed_at", Double, nullable=False),
     Column("expires_at", Double, nullable=False),
+    Column("rung_training_id", Integer),  # NULL in the claim of a trial; both go with their study alone
     UniqueConstraint("study_id", "ordinal", name="search_claims_ordinal"),
     sqlite_autoincrement=True,  # else SQLite hands a deleted row's token out again
 )

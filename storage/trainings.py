@@ -1,7 +1,8 @@
 """Full trainings, one row a seed: of whatever network, from a study or not.
 
-Reads and writes the trainings of a database. Written by search/training/, read by `search trainings`,
-`search export` and the confirmation of a study. Knows no files.
+Reads and writes the trainings of a database. Written by search/training/ and, for the finals of a search,
+by search/recording/; read by `search trainings`, `search export` and the confirmation of a study. Knows no
+files.
 """
 
 from collections.abc import Sequence
@@ -9,10 +10,17 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, delete, insert, select
+from sqlalchemy import Connection, Engine, delete, insert, select
 
 from storage import tables
 from storage.database import moment, reading, writing
+
+OF_FINALS = "finals-"  # how the runs of a search's own finals begin
+
+
+def run_of_finals(study_id: int, number: int, epochs: int) -> str:
+    """Return the run of the seeds that a trial's network has in the finals of its search."""
+    return f"{OF_FINALS}{study_id}-{number}-{epochs}"
 
 
 @dataclass(frozen=True)
@@ -60,11 +68,16 @@ COLUMNS = [tables.trainings.c[field.name] for field in fields(Finished)]
 def save(engine: Engine, trainings: Sequence[Training]) -> None:
     """Adds the seeds of one run, in one transaction; those that are there already are replaced."""
     with writing(engine) as connection:
-        finished_at = moment(connection)
-        for training in trainings:
-            same = (tables.trainings.c.run == training.run) & (tables.trainings.c.seed == training.seed)
-            connection.execute(delete(tables.trainings).where(same))
-            connection.execute(insert(tables.trainings).values(**asdict(training), finished_at=finished_at))
+        save_in(connection, trainings)
+
+
+def save_in(connection: Connection, trainings: Sequence[Training]) -> None:
+    """The same inside a transaction of the caller's."""
+    finished_at = moment(connection)
+    for training in trainings:
+        same = (tables.trainings.c.run == training.run) & (tables.trainings.c.seed == training.seed)
+        connection.execute(delete(tables.trainings).where(same))
+        connection.execute(insert(tables.trainings).values(**asdict(training), finished_at=finished_at))
 
 
 def of_study(engine: Engine, study: str | None) -> list[Finished]:

@@ -240,6 +240,7 @@ def _context(
         engine=engine,
         study_id=study_id,
         config=CONFIG,
+        final_data=CONFIG.data,
         train_network=train,
         options=WorkerOptions(storage=str(engine.url), data_dir=folder),
         spool=folder / "spool",

@@ -43,6 +43,7 @@ def export(study: str | None, storage: str, out: Path, data_dir: Path, weights: 
         document = study_export.export(
             view.record, view.config, candidate, view.trained, confirmed, baselines
         )
+        second = view.second_stage()
         kept = files.kept_folder(data_dir) / files.study_identity(storage, view.record)
     if weights:
         study_export.copy_weights(kept, candidate.number, weights)
@@ -51,9 +52,12 @@ def export(study: str | None, storage: str, out: Path, data_dir: Path, weights: 
     click.echo(
         f"wrote {out}: {document.parameters:,} parameters, fingerprint {document.fingerprint}", err=True
     )
-    if line := standing.describe(baselines):
+    if line := standing.describe(baselines, confirmed=bool(second and second.winner)):
         click.echo(line, err=True)
-    brief = f"brief score only: `search confirm {document.origin.study}` trains the best to the end"
+    study_name = document.origin.study
+    brief = f"brief score only: `search confirm {study_name}` trains the best to the end"
+    if second and not second.is_over:
+        brief = f"brief score only: the second stage of {study_name} is not over"
     click.echo(confirmed or brief, err=True)
 
 
@@ -91,6 +95,7 @@ def report(study: str | None, storage: str, out: Path) -> None:
 
     with reader.open_study(storage, study, whole=True) as view:
         differ = differing.count(view.engine, view.record.name)
-        page = study_report.page(view.record, view.config, view.rows(), view.epochs(), differ)
+        second = view.second_stage()
+        page = study_report.page(view.record, view.config, view.rows(), view.epochs(), differ, second)
     write_whole(page, out)
     click.echo(f"wrote {out}", err=True)

@@ -62,6 +62,15 @@ from trainer.data.catalogue import FOLDER_NOTE, SPECS
               help="Known networks to try first; may be given again.")  # fmt: skip
 @click.option("--baselines/--no-baselines", default=True, show_default=True,
               help="Try the space's baselines first in a new study: plain networks.")  # fmt: skip
+@click.option("--finish", is_flag=True,
+              help="After the trials train the best longer, by successive halving, and the last few to the"
+              " end, with several seeds and the test images.")  # fmt: skip
+@click.option("--finalists", type=click.IntRange(1, 100), metavar="K",
+              help=f"In the finals, beside the best baseline.  [default: {settings.FINALISTS}]")  # fmt: skip
+@click.option("--final-epochs", type=click.IntRange(2, 10_000), metavar="N",
+              help=f"Epochs of the finals.  [default: {settings.FULL_EPOCHS}]")  # fmt: skip
+@click.option("--final-seeds", type=click.IntRange(1, 100), metavar="N",
+              help=f"Trainings of each finalist.  [default: {settings.FINAL_SEEDS}]")  # fmt: skip
 @click.option(
     "--sampler",
     type=click.Choice(["tpe", "gp", "random"]),

@@ -24,19 +24,22 @@ from search.study import (
     compute_limit,
     config as study_config,
     export as study_export,
+    finish_plan,
     reader,
     report as study_report,
+    second_stage,
     text,
 )
 from search.study.config import StudyConfig
 from search.study.console import stderr_console
+from search.study.finish_plan import FinishPlan
 from search.study.short_form import summary
-from search.study.standing import Baselines, describe
+from search.study.standing import describe
 from search.study.statistics import wilson
 from space import cost, sampling
 from space.architecture import Architecture
 from space.files import require_writable, write_whole
-from storage import candidates, database
+from storage import candidates, database, trainings
 from storage.row_types import Candidate
 from storage.studies import Control, Study
 from trainer.data import survey_text
@@ -55,10 +58,7 @@ def launch(
         require_writable(path)
     console = stderr_console()
     if dry_run:
-        config = prepare.make_config(flags, _stored(flags))
-        _say_config(console, flags, config, [slot.name for slot in slots])
-        found = enqueue.starters(flags.start_from, config, flags.storage)
-        _say_starters(console, first_trials(flags, config, prepare.existing(flags), found))
+        _show_plan(console, flags, [slot.name for slot in slots])
         return 0
     interrupts = Interrupts()
     optuna_study.quiet()
@@ -85,6 +85,18 @@ def launch(
         engine.dispose()
 
 
+def _show_plan(console: Console, flags: Flags, slots: list[str]) -> None:
+    """All that can be said before anything is started or stored."""
+    record = prepare.existing(flags)
+    config = prepare.make_config(flags, _stored(flags))
+    plan = prepare.plan_of(flags, record, config)
+    _say_config(console, flags, config, slots)
+    trials = max(flags.trials, record.trials if record else 0)
+    _say_plan(console, plan, config, trials, _rows(flags, record))
+    found = enqueue.starters(flags.start_from, config, flags.storage)
+    _say_starters(console, first_trials(flags, config, record, found))
+
+
 def _shared(console: Console, config: StudyConfig, trials: int, gpus: str, slots: list[Slot]) -> list[Slot]:
     """As many slots a GPU as pay, which is measured where that is worth it."""
     if not workers_per_gpu.is_worth_measuring(slots, trials):
@@ -105,6 +117,22 @@ def first_trials(flags: Flags, config: StudyConfig, record: Study | None, found:
 def _has_proposals(storage: str, record: Study) -> bool:
     with reader.open_store(storage) as engine:
         return any(candidates.tally(engine, record.id).values())
+
+
+def _rows(flags: Flags, record: Study | None) -> list[Candidate]:
+    """The trials of a study that may not be there yet."""
+    if record is None:
+        return []
+    with reader.open_store(flags.storage) as engine:
+        return candidates.candidates(engine, record.id)
+
+
+def _say_plan(
+    console: Console, plan: FinishPlan | None, config: StudyConfig, trials: int, rows: list[Candidate]
+) -> None:
+    if plan is not None:
+        console.print(f"finish   {finish_plan.describe(plan)}", highlight=False)
+        console.print(f"         {finish_plan.describe_cost(plan, config, trials, rows)}", highlight=False)
 
 
 def _say_starters(console: Console, starters: Starters) -> None:
@@ -185,6 +213,8 @@ def _say_start(
     console.print(f"study    {record.name}, to {record.trials} trained networks")
     console.print(f"stored   {shown}")
     _say_config(console, flags, config, slots)
+    plan = FinishPlan.from_record(record.finish)
+    _say_plan(console, plan, config, record.trials, _rows(flags, record))
     console.print(f"logs     {logs}")
     here = "" if flags.storage == "sqlite:///parsimony.db" else " (with the same --storage)"
     console.print(f"follow   search status {record.name}, or search dashboard{here}")
@@ -207,11 +237,15 @@ def _say_end(console: Console, record: Study, end: End) -> None:
         console.print(f"the order was {end.order}: `search resume {record.name}` goes on", style="yellow")
     console.print(f"\n{record.name}: {snapshot.trained} of {snapshot.target} trained")
     console.print(text.counts(snapshot.tally))
-    if snapshot.trained < snapshot.target:
+    if end.snapshot.second and not end.snapshot.second.is_over:
+        console.print(second_stage.progress(end.snapshot.second))
+    if end.exhausted and record.finish and snapshot.trained:
+        console.print(f"`search launch --study {record.name} --trials 1` goes on to halving and finals")
+    if not snapshot.is_done:
         console.print(f"go on with `search launch --study {record.name} --trials {snapshot.target}`")
 
 
-def _say_best(best: Candidate, config: StudyConfig, trained: int, baselines: Baselines) -> None:
+def _say_best(best: Candidate, config: StudyConfig, end: Snapshot) -> None:
     images = config.data.validation_images
     accuracy = best.accuracy or 0.0
     network = Architecture.parse(best.architecture)
@@ -223,21 +257,27 @@ def _say_best(best: Candidate, config: StudyConfig, trained: int, baselines: Bas
         + (f" of {config.budget.max_macs:,}" if config.budget.max_macs else ""),
         f"validation accuracy: {text.percent(accuracy)} (95% interval {wilson(accuracy, images)},"
         f" {images:,} images of {config.data.name}, {text.counted(best.epochs or 0, 'epoch')})",
-        f"the best of {trained} by this same score: expect somewhat less on new images",
     ]
-    if against := describe(baselines):
+    confirmed = bool(end.second and end.second.winner)
+    if not confirmed:
+        lines.append(f"the best of {end.trained} by this same score: expect somewhat less on new images")
+    if against := describe(end.baselines, confirmed=confirmed):
         lines.append(against)
+    if end.second and end.second.is_over:
+        lines += second_stage.lines(end.second)
     click.echo("\n".join(lines))
 
 
 def _leave(
     engine: Engine, record: Study, config: StudyConfig, end: Snapshot, out: Path | None, report: Path | None
 ) -> None:
-    if end.best is None:
+    best = (end.second and end.second.winner) or end.best
+    if best is None:
         return
-    _say_best(end.best, config, end.trained, end.baselines)
+    _say_best(best, config, end)
     if out:
-        document = study_export.export(record, config, end.best, end.trained, baselines=end.baselines)
+        confirmed = study_export.confirmation(trainings.of_study(engine, record.name), best)
+        document = study_export.export(record, config, best, end.trained, confirmed, end.baselines)
         write_whole(document.model_dump_json(indent=1) + "\n", out)
         click.echo(f"wrote {out}: check it with `search verify {out}`")
     else:
@@ -245,5 +285,6 @@ def _leave(
     if report:
         rows, epochs = candidates.candidates(engine, record.id), candidates.epochs(engine, record.id)
         differ = differing.count(engine, record.name)
-        write_whole(study_report.page(record, config, rows, epochs, differ), report)
+        page = study_report.page(record, config, rows, epochs, differ, end.second)
+        write_whole(page, report)
         click.echo(f"wrote {report}: open it in a browser")

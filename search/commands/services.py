@@ -72,7 +72,8 @@ def _give(storage: str, study: str | None, order: str, meaning: str) -> None:
 
     with reader.open_study(storage, study, whole=True) as view:
         name, trained, trials = view.record.name, view.trained, view.record.trials
-        if trained >= trials:
+        second = view.second_stage()
+        if trained >= trials and (second is None or second.is_over):
             click.echo(f"{name} is done, {trained} of {trials} trained: nobody works on it")
             return
         studies.set_control(view.engine, view.record.id, Control(order))

@@ -14,6 +14,7 @@ from search.commands.output import emit
 from search.study.reader import open_store, open_study
 
 if TYPE_CHECKING:
+    from search.study.second_stage import SecondStage
     from search.study.standing import Baselines
     from storage.row_types import Candidate
 
@@ -65,6 +66,7 @@ def emit_networks(rows: list[dict[str, Any]], form: str) -> None:
 def status(study: str | None, storage: str, form: str) -> None:
     """What a study has done, what runs, and what leads."""
     from search.recording import recovery
+    from search.study import second_stage
     from search.study.short_form import LEGEND
     from search.study.standing import describe
     from search.study.text import best_line, counts
@@ -75,13 +77,13 @@ def status(study: str | None, storage: str, form: str) -> None:
         tally = candidates.tally(view.engine, view.record.id)
         running = leases.running(view.engine, view.record.id)
         best_ = candidates.best(view.engine, view.record.id)
-        config, baselines = view.config, view.baselines()
+        config, baselines, second = view.config, view.baselines(), view.second_stage()
     trained = sum(tally[state] for state in candidates.TRAINED)
     if form != "table":
         row: dict[str, Any] = {"study": view.record.name, "trials": view.record.trials, "trained": trained}
         row |= {state.value: count for state, count in tally.items()}
         row |= {"best": best_[0].number if best_ else None, "accuracy": best_[0].accuracy if best_ else None}
-        emit([row | _against(baselines)], form)
+        emit([row | _against(baselines) | _finished(second)], form)
         return
     click.echo(
         f"{view.record.name}: {trained} of {view.record.trials} trained on {config.data.name},"
@@ -89,7 +91,9 @@ def status(study: str | None, storage: str, form: str) -> None:
     )
     click.echo(counts(tally))
     click.echo(best_line(best_[0] if best_ else None, config.data.validation_images))
-    if line := describe(baselines):
+    if line := describe(baselines, confirmed=bool(second and second.winner)):
+        click.echo(line)
+    for line in second_stage.lines(second) if second else []:
         click.echo(line)
     if best_:
         click.echo(LEGEND)
@@ -121,6 +125,23 @@ def _against(baselines: "Baselines") -> dict[str, Any]:
         "ahead": ahead.points if ahead else None,
         "ahead_low": ahead.low if ahead else None,
         "ahead_high": ahead.high if ahead else None,
+    }
+
+
+def _finished(second: "SecondStage | None") -> dict[str, Any]:
+    """The second stage and the winner of its finals, for programs."""
+    winner = second.finalists[0] if second and second.is_over and second.finalists else None
+    interval = winner.validation.interval if winner else None
+    test = winner.test if winner else None
+    return {
+        "second_stage": None if second is None else "over" if second.is_over else "under way",
+        "winner": winner.candidate.number if winner else None,
+        "confirmed_accuracy": winner.validation.mean if winner else None,
+        "confirmed_low": interval.low if interval else None,
+        "confirmed_high": interval.high if interval else None,
+        "test_accuracy": test.mean if test else None,
+        "test_low": test.interval.low if test and test.interval else None,
+        "test_high": test.interval.high if test and test.interval else None,
     }
 
 

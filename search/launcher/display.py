@@ -16,10 +16,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from search.study.second_stage import SecondStage, describe_training, progress
 from search.study.standing import NO_BASELINES, Baselines, describe
 from search.study.text import best_line, counted, counts, percent, span
 from storage.leases import Running
-from storage.row_types import TRAINED, Candidate, State
+from storage.row_types import TRAINED, Candidate, RungTraining, State
 
 WORKERS_SHOWN = 16  # more lines would not fit a terminal
 
@@ -38,10 +39,17 @@ class Snapshot:
     validation_images: int
     baselines: Baselines = NO_BASELINES
     note: str = ""  # what is out of the ordinary: closed slots, a database that is away
+    second: SecondStage | None = None  # None while trials are owed, and where the search ends with them
+    ended: Sequence[RungTraining] = ()  # of the second stage, since the snapshot before
 
     @property
     def trained(self) -> int:
         return sum(self.tally[state] for state in TRAINED)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the trials are done, and the second stage where there is one."""
+        return self.trained >= self.target and (self.second is None or self.second.is_over)
 
 
 class Display(Protocol):
@@ -96,6 +104,8 @@ class LiveDisplay:
         lines.append(Text(best_line(snapshot.best, snapshot.validation_images), style="green"))
         if against := describe(snapshot.baselines):
             lines.append(Text(against, style="green" if _is_ahead(snapshot) else "yellow"))
+        if snapshot.second:
+            lines.append(Text(progress(snapshot.second), style="bold"))
         lines.append(_workers(snapshot))
         if snapshot.note:
             lines.append(Text(snapshot.note, style="yellow"))
@@ -116,7 +126,7 @@ def _workers(snapshot: Snapshot) -> Table:
         table.add_row(
             running.worker,
             f"trial {running.number}",
-            f"epoch {running.epoch or 0}/{snapshot.epochs}",
+            f"epoch {running.epoch or 0}/{running.epochs or snapshot.epochs}",
             percent(running.accuracy),
             f"{running.parameters:,} parameters",
             span(running.since),
@@ -130,15 +140,26 @@ class LogDisplay:
     """One line a finished trial, for files and pipes."""
 
     def __init__(self, console: Console) -> None:
-        self.console, self.pace, self.note = console, Pace(), ""
+        self.console, self.pace, self.note, self.rung = console, Pace(), "", ""
 
     def show(self, snapshot: Snapshot) -> None:
         eta = self.pace.eta(snapshot)
         for candidate in snapshot.finished:
             self._print(self._line(candidate, snapshot, eta))
+        if snapshot.second:
+            self._show_second(snapshot.second, snapshot.ended)
         if snapshot.note and snapshot.note != self.note:
             self._print(snapshot.note)
         self.note = snapshot.note
+
+    def _show_second(self, second: SecondStage, ended: Sequence[RungTraining]) -> None:
+        """A line a training, and one where a rung begins."""
+        for training in ended:
+            self._print(describe_training(training))
+        rung = second.rungs[-1].name if second.rungs else ""
+        if rung != self.rung:
+            self._print(progress(second))
+        self.rung = rung
 
     def close(self) -> None:
         """Nothing to take back."""

@@ -23,10 +23,12 @@ from search.machine.devices import Slot
 from search.machine.signals import Interrupts
 from search.recording import reconcile as reconciling
 from search.recording.outage import OUT_OF_REACH, Outage, OutageTooLongError
+from search.study import second_stage
 from search.study.config import StudyConfig
+from search.study.second_stage import SecondStage
 from search.study.standing import Baselines, standing
-from storage import candidates, leases, studies
-from storage.row_types import TRAINED, Candidate, State
+from storage import candidates, leases, rungs, studies
+from storage.row_types import TRAINED, Candidate, RungTraining, State
 from storage.studies import Control, Study
 
 POLL_SECONDS = 0.5  # between two looks at workers and study
@@ -45,11 +47,17 @@ class End:
     none_left: bool  # every slot was
 
     @property
+    def has_no_winner(self) -> bool:
+        """Whether no training of the finals came to its end."""
+        second = self.snapshot.second
+        return second is not None and second.winner is None
+
+    @property
     def code(self) -> int:
         if self.interrupted:
             return 128 + self.interrupted
-        if self.snapshot.trained >= self.snapshot.target:
-            return 0
+        if self.snapshot.is_done:
+            return 4 if self.has_no_winner else 0
         if self.none_left:
             return 5
         nothing_fit = not self.snapshot.trained and self.snapshot.tally[State.OVER_BUDGET] > 0
@@ -75,6 +83,8 @@ class Launch:
         self.logs = flags.data_dir / "logs" / record.name
         self.outage = Outage(flags.database_timeout_seconds)
         self.ended: int | None = None  # candidates that had ended at the last look
+        self.known: set[int] | None = None  # trainings of the second stage that had
+        self.rows: list[Candidate] | None = None  # all candidates, once the trials are done
         self.last: Snapshot | None = None
         self.spent: str | None = None
         self.device_seconds = 0.0
@@ -100,10 +110,13 @@ class Launch:
         return options.to_argv()
 
     def _on_death(self, worker: str) -> bool:
-        """Whether a worker that died had finished a trial. What it held goes to another one at once."""
+        """Whether a worker that died had finished a trial, or a training of the second stage. What it held
+        goes to another one at once."""
         reconciling.tell_lost(self.optuna, leases.evict(self.engine, self.record.id, worker))
         rows = candidates.candidates(self.engine, self.record.id, states=TRAINED)
-        return any(row.worker == worker for row in rows)
+        second = rungs.of_study(self.engine, self.record.id)
+        done = [one.worker for one in second if one.state == State.COMPLETED]
+        return worker in done or any(row.worker == worker for row in rows)
 
     def run(self, display: Display, interrupts: Interrupts) -> End:
         """Until the number is reached, nobody works any more, or someone or a limit says stop.
@@ -206,13 +219,15 @@ class Launch:
         try:
             if self.outage.calm(self.flags.lease_seconds):
                 reconciling.tell_lost(self.optuna, leases.reap(self.engine, self.record.id))
-            tally = candidates.tally(self.engine, self.record.id)
             record = studies.find(self.engine, self.record.name)
+            second = second_stage.load(self.engine, record)
+            tally = candidates.tally(self.engine, self.record.id)
+            at_work = bool(leases.running(self.engine, self.record.id))
         except OUT_OF_REACH as error:
             self.outage.wait(error)
             return True
-        unfinished = sum(tally[state] for state in TRAINED) < record.trials
-        return unfinished and (record.order == Control.RUN or tally[State.RUNNING] > 0)
+        is_done = sum(tally[state] for state in TRAINED) >= record.trials and (not second or second.is_over)
+        return not is_done and (record.order == Control.RUN or at_work)
 
     def _note(self) -> str:
         notes = [f"{slot.device.name} closed: {slot.closed}" for slot in self.pool.slots if slot.closed]
@@ -234,6 +249,7 @@ class Launch:
         ended = sum(tally.values()) - tally[State.RUNNING]
         fresh = 0 if self.ended is None else ended - self.ended
         best = candidates.best(self.engine, self.record.id)
+        second = self._second(sum(tally[state] for state in TRAINED), fresh)
         snapshot = Snapshot(
             name=self.record.name,
             target=self.record.trials,
@@ -244,9 +260,25 @@ class Launch:
             epochs=self.config.recipe.epochs,
             validation_images=self.config.data.validation_images,
             baselines=self._baselines(),
+            second=second,
+            ended=self._ended_since(second),
         )
         self.ended = ended
         return snapshot
+
+    def _second(self, trained: int, fresh: int) -> SecondStage | None:
+        """The second stage, once the trials are done; they are read again only where one has ended."""
+        if trained < self.record.trials:
+            return None
+        if self.rows is None or fresh:
+            self.rows = candidates.candidates(self.engine, self.record.id)
+        return second_stage.load(self.engine, self.record, self.rows)
+
+    def _ended_since(self, second: SecondStage | None) -> list[RungTraining]:
+        """Trainings of the second stage that have ended since the last look."""
+        ended = [one for one in second.trainings if one.has_ended] if second else []
+        known, self.known = self.known, {one.id for one in ended}
+        return [] if known is None else [one for one in ended if one.id not in known]
 
     def _baselines(self) -> Baselines:
         rows = candidates.yardstick(self.engine, self.record.id)

@@ -14,12 +14,13 @@ from sqlalchemy import Engine
 
 from search import settings
 from search.optuna_adapter import study as optuna_study
-from search.study import compute_limit, config as study_config
+from search.study import compute_limit, config as study_config, finish_plan
 from search.study.config import Images, StudyConfig
+from search.study.finish_plan import FinishPlan
 from search.study.worker_options import WorkerLimits, WorkerOptions
 from space import cost, forecast, sampling, space as spaces
 from space.budget import Budget
-from space.errors import StorageError, StudyError
+from space.errors import StorageError, StudyError, UsageError
 from space.space import Task
 from storage import candidates, database, studies
 from storage.row_types import TRAINED
@@ -57,6 +58,10 @@ class Flags(WorkerLimits):
     max_gpu_hours: float | None = None
     start_from: tuple[str, ...] = ()
     baselines: bool = True  # those of the space come first in a new study
+    finish: bool = False  # halving and finals follow the trials
+    finalists: int | None = None
+    final_epochs: int | None = None
+    final_seeds: int | None = None
 
     @property
     def worker(self) -> WorkerOptions:
@@ -164,24 +169,39 @@ def _data(flags: Flags, stored: StudyConfig | None) -> tuple[study_config.DataCo
     return found, images
 
 
+def plan_of(flags: Flags, record: Study | None, config: StudyConfig) -> FinishPlan | None:
+    """The plan of the second stage: what the flags say, over that of a study which has one; None for none.
+
+    Raises UsageError for flags that make no plan, RecipeError for a recipe that does not fit.
+    """
+    stored = FinishPlan.from_record(record.finish) if record else None
+    said = (flags.finalists, flags.final_epochs, flags.final_seeds)
+    if flags.finish:
+        return finish_plan.make_plan(config, stored, *said)
+    if any(said):
+        raise UsageError("--finalists, --final-epochs and --final-seeds go with --finish")
+    return stored
+
+
 def prepare(flags: Flags) -> tuple[Engine, Study, StudyConfig]:
     """Everything checked, then the study made, or the one that is there given its new target.
 
-    Raises as make_config() does, StudyError where the study is another's, StorageError for a store out of
-    reach.
+    Raises as make_config() does, UsageError and RecipeError for a second stage that cannot be, StudyError
+    where the study is another's, StorageError for a store out of reach.
     """
     record = existing(flags)
     stored = StudyConfig.from_record(record.settings) if record else None
     config = make_config(flags, stored)
     if record and stored:
         study_config.require_same(record.name, stored, config)
+    plan = plan_of(flags, record, config)
     engine = database.connect(flags.storage)
     database.prepare(engine)
     if record:
         tally = candidates.tally(engine, record.id)
         studies.set_trials(engine, record.id, max(flags.trials, sum(tally[state] for state in TRAINED)))
         studies.set_control(engine, record.id, studies.Control.RUN)
-        return engine, studies.find(engine, record.name), config
+        return engine, _planned(engine, record, plan), config
     name = flags.study or settings.study_name(datetime.now())
     optuna_study.create(flags.storage, name, config)
     from search.study.versions import installed_versions
@@ -200,4 +220,11 @@ def prepare(flags: Flags) -> tuple[Engine, Study, StudyConfig]:
     except StudyError:
         engine.dispose()
         return prepare(flags)  # another launch came first: go on with its study, or take a later name
-    return engine, record, config
+    return engine, _planned(engine, record, plan), config
+
+
+def _planned(engine: Engine, record: Study, plan: FinishPlan | None) -> Study:
+    """The study as it is now, with this plan."""
+    if plan is not None and plan.document() != record.finish:
+        studies.set_finish(engine, record.id, plan.document())
+    return studies.find(engine, record.name)

@@ -1,4 +1,5 @@
-"""Writes one trial's epochs and its end to the ledger and to Optuna's tables, both in one transaction.
+"""Writes one training's epochs and its end to the ledger; those of a trial to Optuna's tables too, in the
+same transaction.
 
 The training posts messages to a thread of its own (search/recording/writer.py) and waits at most
 ANSWER_SECONDS for an answer, then goes on without one and without pruning. While the database is
@@ -12,17 +13,12 @@ import threading
 from concurrent.futures import Future
 from pathlib import Path
 
-import optuna
-from optuna.trial import Trial
-from sqlalchemy import Engine
-
 from search.recording.outage import OUT_OF_REACH, Outage, one_line
-from search.recording.spool import Spool, SpooledTrial, TrialEnd
-from search.recording.writer import Inbox, Message, Posted, Restart, TrialRows, write_messages
+from search.recording.spool import Spool, TrialEnd
+from search.recording.writer import Inbox, Message, Posted, Restart, Rows, write_messages
 from space.errors import LeaseLostError
-from storage import candidates, leases
-from storage.leases import Claim
-from storage.row_types import Candidate, Epoch, State, TrainingMetrics
+from storage import leases
+from storage.row_types import Epoch, State, TrainingMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -32,20 +28,11 @@ ANSWER_SECONDS = 5.0  # that a training waits for an entry
 class TrialRecorder:
     """What a training tells of one trial. Methods raise LeaseLostError once the trial is somebody else's."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        study: optuna.Study,
-        claim: Claim,
-        trial: Trial,
-        candidate: Candidate,
-        spool: Path,
-        outage: Outage,
-    ) -> None:
-        """`spool` is the folder for the file of this trial. Starts the thread that writes."""
-        self.rows = TrialRows(engine, study, claim, trial, candidate)
+    def __init__(self, rows: Rows, spool: Path, outage: Outage) -> None:
+        """`spool` is the folder for the file of this training. Starts the thread that writes."""
+        self.rows = rows
         self.outage = outage
-        self.spool = Spool(spool, claim)
+        self.spool = Spool(spool, rows.claim)
         self._lock = threading.Lock()  # over the next four and the file: a stall is written by another thread
         self._epochs: dict[int, Epoch] = {}  # posted since the last restart, by their number
         self._end: TrialEnd | None = None
@@ -65,8 +52,7 @@ class TrialRecorder:
         except (TimeoutError, *OUT_OF_REACH) as error:
             self._keep()
             if not self.outage.missed:
-                number = self.rows.trial.number
-                logger.info("trial %d goes on without the database: %s", number, one_line(error))
+                logger.info("%s goes on without the database: %s", self.rows.name, one_line(error))
             self.outage.miss()
             return False
         self.outage.back()
@@ -87,10 +73,7 @@ class TrialRecorder:
         try:
             self._insist(end, answer)
         except LeaseLostError:
-            rows = self.rows
-            self.outage.insist(
-                lambda: candidates.keep_late(rows.engine, rows.claim, rows.candidate.id, state, outcome)
-            )
+            self.outage.insist(lambda: self.rows.keep_late(state, outcome))
             self.spool.clear()
             raise
         except BaseException:
@@ -141,11 +124,12 @@ class TrialRecorder:
         return posted.answer
 
     def _keep(self) -> None:
-        """All of the trial on the disk, if that takes it; it stays in memory too (see candidates.finish)."""
-        rows = self.rows
+        """All of it on the disk, if it is to be there and that takes it; it stays in memory too (see
+        candidates.finish)."""
         with self._lock:
-            epochs = tuple(self._epochs.values())
-            owed = SpooledTrial(rows.claim, rows.candidate.id, rows.trial.number, epochs, self._end)
+            owed = self.rows.owed(tuple(self._epochs.values()), self._end)
+            if owed is None:
+                return
             try:
                 self.spool.keep(owed)
             except OSError as error:

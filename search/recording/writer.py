@@ -1,4 +1,4 @@
-"""The thread that writes one trial's messages into the database, in order: Epoch, Restart, TrialEnd.
+"""The thread that writes one training's messages into the database, in order: Epoch, Restart, TrialEnd.
 
 It reads them from the inbox of a TrialRecorder and answers each. What the database has not taken is its own
 business: it is tried again with the next message. It knows nothing of the spool and waits for nobody.
@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
+from typing import Protocol
 
 import optuna
 from optuna.trial import Trial
@@ -20,10 +21,10 @@ from search.optuna_adapter.entries import EndEntry, Entry, EpochEntry, write_bot
 from search.optuna_adapter.pruner import Pruning
 from search.recording import reconcile as reconciling
 from search.recording.outage import one_line
-from search.recording.spool import TrialEnd
+from search.recording.spool import SpooledTrial, TrialEnd
 from storage import candidates
 from storage.leases import Claim
-from storage.row_types import Candidate, Epoch
+from storage.row_types import Candidate, Epoch, State, TrainingMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,35 @@ class Posted:
 Inbox = SimpleQueue[Posted | None]  # None ends the thread
 
 
+class Rows(Protocol):
+    """Where one training is written down. Methods raise LeaseLostError once it is somebody else's, and
+    OUT_OF_REACH while the database is away; each may be said again."""
+
+    @property
+    def claim(self) -> Claim:
+        """The right to train it."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the log."""
+
+    def save(self, epoch: Epoch) -> None:
+        """Writes one epoch."""
+
+    def finish(self, end: TrialEnd, written: dict[int, Epoch], anew: bool) -> None:
+        """Writes the end. `written` are all epochs that count; with `anew` they replace what is stored."""
+
+    def keep_late(self, state: State, outcome: TrainingMetrics | None) -> None:
+        """Notes what came after the claim was lost."""
+
+    def owed(self, epochs: tuple[Epoch, ...], end: TrialEnd | None) -> SpooledTrial | None:
+        """What the next worker of this machine is to take in, should this one end while the database is away;
+        None where there is nothing that it could not train again from the checkpoint."""
+
+    def pruning(self) -> Pruning | None:
+        """Whom to ask whether it goes on; None where nobody is asked."""
+
+
 @dataclass(frozen=True)
 class TrialRows:
     """The rows of one trial in the ledger and in Optuna's tables."""
@@ -57,13 +87,24 @@ class TrialRows:
     trial: Trial
     candidate: Candidate
 
+    @property
+    def name(self) -> str:
+        return f"trial {self.trial.number}"
+
+    def pruning(self) -> Pruning:
+        return Pruning(self.study, self.trial)
+
+    def owed(self, epochs: tuple[Epoch, ...], end: TrialEnd | None) -> SpooledTrial:
+        return SpooledTrial(self.claim, self.candidate.id, self.trial.number, epochs, end)
+
+    def keep_late(self, state: State, outcome: TrainingMetrics | None) -> None:
+        candidates.keep_late(self.engine, self.claim, self.candidate.id, state, outcome)
+
     def save(self, epoch: Epoch) -> None:
-        """Raises LeaseLostError, and OUT_OF_REACH while the database is away."""
         save = partial(candidates.save_epoch, self.engine, self.claim, self.candidate.id, epoch)
         self._in_both(save, EpochEntry(self.trial.number, epoch.epoch, epoch.validation_accuracy))
 
     def finish(self, end: TrialEnd, written: dict[int, Epoch], anew: bool) -> None:
-        """`written` are all epochs that count; with `anew` they replace what is stored. Raises as save()."""
         steps = {step: epoch.validation_accuracy for step, epoch in written.items()}
         state, value = reconciling.optuna_outcome(end.state, end.outcome, steps)
         finish = partial(
@@ -83,12 +124,12 @@ class TrialRows:
         """Into the ledger and Optuna's tables. Where Optuna's tables refuse the ledger counts."""
         refusal = write_both(self.study, write, entry)
         if refusal is not None:
-            logger.info("trial %d: Optuna's tables refuse: %s", self.trial.number, one_line(refusal))
+            logger.info("%s: Optuna's tables refuse: %s", self.name, one_line(refusal))
 
 
-def write_messages(rows: TrialRows, inbox: Inbox) -> None:
+def write_messages(rows: Rows, inbox: Inbox) -> None:
     """Until None comes: writes what is owed, the oldest first, and answers the message that came last."""
-    pruning = Pruning(rows.study, rows.trial)
+    pruning = rows.pruning()
     written: dict[int, Epoch] = {}  # by their number, since the last restart
     owed = deque[Epoch | TrialEnd]()
     anew = False  # what is stored may be of a training that was given up
@@ -98,7 +139,8 @@ def write_messages(rows: TrialRows, inbox: Inbox) -> None:
             anew = anew or bool(written or owed)
             written.clear()
             owed.clear()
-            pruning.steps.clear()
+            if pruning:
+                pruning.steps.clear()
         elif not (owed and owed[-1] is message):  # else said again, because it failed
             owed.append(message)
         try:
@@ -112,13 +154,15 @@ def write_messages(rows: TrialRows, inbox: Inbox) -> None:
 
 
 def _write_and_ask_pruner(
-    rows: TrialRows, pruning: Pruning, message: Epoch | TrialEnd, written: dict[int, Epoch], anew: bool
+    rows: Rows, pruning: Pruning | None, message: Epoch | TrialEnd, written: dict[int, Epoch], anew: bool
 ) -> bool:
     """Writes one message, and asks the pruner after an epoch. Returns whether it stops the trial."""
     if isinstance(message, TrialEnd):
         rows.finish(message, written, anew)
         return False
     rows.save(message)
-    pruning.steps[message.epoch] = message.validation_accuracy
     written[message.epoch] = message
+    if pruning is None:
+        return False
+    pruning.steps[message.epoch] = message.validation_accuracy
     return pruning.stops()

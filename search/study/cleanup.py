@@ -10,8 +10,8 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from search.study.files import StudyFiles
-from storage import candidates
-from storage.row_types import DEDUPLICATED, TRAINED, State
+from storage import candidates, rungs
+from storage.row_types import DEDUPLICATED, TRAINED, Stage, State
 from storage.studies import Study
 
 
@@ -22,8 +22,10 @@ def stale(engine: Engine, record: Study, folder: Path, best: int) -> list[Path]:
     started = {row.fingerprint for row in rows if row.state in (State.RUNNING, State.LOST, State.CANCELLED)}
     done = sum(row.state in TRAINED for row in rows) >= record.trials
     leaders = candidates.best(engine, record.id, best) if best else []
-    shelf = StudyFiles(folder, best)
-    return shelf.stale({row.number for row in leaders}, set() if done else started - over)
+    second = rungs.of_study(engine, record.id)
+    finals = {(one.number, one.seed) for one in second if one.stage == Stage.FINALS}
+    unfinished = {one.key for one in second if not one.has_ended} | (set() if done else started - over)
+    return StudyFiles(folder, best).stale({row.number for row in leaders}, unfinished, finals)
 
 
 def others(kept: Path, known: Collection[str]) -> list[Path]:

@@ -14,13 +14,14 @@ from search.study.config import DataConfig, StudyConfig
 from search.study.files import StudyFiles
 from search.study.standing import Baselines
 from search.study.statistics import Interval, difference, spread, wilson
+from search.study.text import counted
 from space import cost, files
 from space.architecture import Architecture, Document
 from space.budget import Budget
 from space.errors import StudyError, UsageError
 from storage.row_types import Candidate, State
 from storage.studies import Study
-from storage.trainings import Finished
+from storage.trainings import OF_FINALS, Finished
 from trainer.recipe.document import Recipe
 
 FORMAT: Literal["parsimony.export/1"] = "parsimony.export/1"
@@ -75,7 +76,7 @@ class Confirmation(Document):
     seeds: int
     validation_accuracy: float
     validation_interval_95: tuple[float, float] | None
-    test_accuracy: float
+    test_accuracy: float | None  # None where the data set has no test images
     test_interval_95: tuple[float, float] | None
     test_images: int
     folder: str
@@ -83,11 +84,18 @@ class Confirmation(Document):
     model_config = Document.model_config | {"strict": False}
 
     def __str__(self) -> str:
-        spread = self.test_interval_95
+        accuracy, spread = self.test_accuracy, self.test_interval_95
+        images = f"{self.test_images:,} test images"
+        if accuracy is None:
+            accuracy, spread, images = (
+                self.validation_accuracy,
+                self.validation_interval_95,
+                "validation images",
+            )
         within = f", 95% interval of the mean {Interval(*spread)}" if spread else ""
         return (
-            f"confirmed: {100 * self.test_accuracy:.2f}% on {self.test_images:,} test images"
-            f" ({self.seeds} seeds of {self.epochs} epochs{within})"
+            f"confirmed: {100 * accuracy:.2f}% on {images} ({counted(self.seeds, 'seed')} of"
+            f" {counted(self.epochs, 'epoch')}{within})"
         )
 
 
@@ -131,20 +139,23 @@ class Export(Document):
 
 
 def confirmation(trainings: Sequence[Finished], candidate: Candidate) -> Confirmation | None:
-    """What the newest run of full trainings of this network came to, if one was tested."""
-    tested = [t for t in trainings if t.fingerprint == candidate.fingerprint and t.test_accuracy is not None]
-    if not tested:
+    """What the newest run of full trainings of this network came to, if one was tested, or was of the finals
+    of its search, where there are no test images."""
+    mine = [one for one in trainings if one.fingerprint == candidate.fingerprint]
+    counting = [one for one in mine if one.test_accuracy is not None or one.run.startswith(OF_FINALS)]
+    if not counting:
         return None
-    run = [training for training in tested if training.run == tested[-1].run]
+    run = [training for training in counting if training.run == counting[-1].run]
     full = spread([training.accuracy for training in run])
-    test = spread([training.test_accuracy or 0.0 for training in run])
+    tests = [training.test_accuracy for training in run if training.test_accuracy is not None]
+    test = spread(tests) if tests else None
     return Confirmation(
         epochs=run[0].epochs,
         seeds=len(run),
         validation_accuracy=full.mean,
         validation_interval_95=full.interval,
-        test_accuracy=test.mean,
-        test_interval_95=test.interval,
+        test_accuracy=test.mean if test else None,
+        test_interval_95=test.interval if test else None,
         test_images=run[0].test_images or 0,
         folder=run[0].folder,
     )
@@ -216,8 +227,13 @@ def against(candidate: Candidate, baselines: Baselines | None, images: int) -> A
 
 
 def copy_weights(folder: Path, number: int, out: Path) -> None:
-    """Copies what a study's folder keeps of a trial. Raises UsageError where it keeps nothing."""
-    kept = StudyFiles(folder, 0).weights(number)
+    """Copies what a study's folder keeps of a trial: weights of the finals, of the first seed that is here,
+    else those of the brief training.
+
+    Raises UsageError where it keeps nothing.
+    """
+    shelf = StudyFiles(folder, 0)
+    kept = next(iter(shelf.finals(number)), shelf.weights(number))
     try:
         contents = kept.read_bytes()
     except OSError:

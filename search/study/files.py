@@ -47,22 +47,38 @@ class StudyFiles:
         self.short = short
         return not short
 
-    def checkpoint(self, fingerprint: str) -> Path:
-        """Where the training of this network is kept while it lasts."""
-        return self.folder / f"{fingerprint}{CHECKPOINT}"
+    def checkpoint(self, training: str) -> Path:
+        """Where a training is kept while it lasts: that of a trial by the network's fingerprint, one of the
+        second stage by its key."""
+        return self.folder / f"{training}{CHECKPOINT}"
 
     def weights(self, number: int) -> Path:
         """Where the weights of this trial are, if it is one of the best."""
         return self.folder / f"{number}{WEIGHTS}"
 
-    def done(self, fingerprint: str) -> None:
-        """The training of this network is over: nobody will go on with it."""
-        files.discard(self.checkpoint(fingerprint))
+    def final(self, number: int, seed: int) -> Path:
+        """Where the weights are that a network of the finals has from this seed."""
+        return self.folder / f"final-{number}-{seed}{WEIGHTS}"
+
+    def finals(self, number: int) -> list[Path]:
+        """The weights that a network of the finals has here, by seed."""
+        return sorted(self.folder.glob(f"final-{number}-*{WEIGHTS}"), key=lambda path: (len(path.name), path))
+
+    def done(self, training: str) -> None:
+        """This training is over: nobody will go on with it."""
+        files.discard(self.checkpoint(training))
 
     def keep(self, number: int, save: Callable[[Path], None]) -> None:
         """Keeps weights. A disk that cannot take them is said, and is no reason to lose a trial."""
+        self._keep(number, self.weights(number), save)
+
+    def keep_final(self, number: int, seed: int, save: Callable[[Path], None]) -> None:
+        """Keeps the weights of a final, in the same way."""
+        self._keep(number, self.final(number, seed), save)
+
+    def _keep(self, number: int, path: Path, save: Callable[[Path], None]) -> None:
         try:
-            save(self.weights(number))
+            save(path)
         except EnvironmentProblem as error:
             logger.info("the weights of trial %d are not kept: %s", number, error)
 
@@ -77,10 +93,17 @@ class StudyFiles:
             if match := re.fullmatch(r"(\d+)" + re.escape(WEIGHTS), path.name):
                 yield path, int(match[1])
 
-    def stale(self, best: Collection[int], unfinished: Collection[str]) -> list[Path]:
-        """Every file but the weights of these trials and the checkpoints of these networks."""
+    def stale(
+        self,
+        best: Collection[int],
+        unfinished: Collection[str],
+        finals: Collection[tuple[int, int]] = (),
+    ) -> list[Path]:
+        """Every file but the weights of these trials and finals (trial, seed), and the checkpoints of these
+        trainings."""
         names = {self.weights(number).name for number in best}
-        names |= {self.checkpoint(fingerprint).name for fingerprint in unfinished}
+        names |= {self.final(number, seed).name for number, seed in finals}
+        names |= {self.checkpoint(training).name for training in unfinished}
         if not self.folder.is_dir():
             return []
         return sorted(path for path in self.folder.iterdir() if path.name not in names and _is_ours(path))

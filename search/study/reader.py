@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from search.study.config import StudyConfig
+    from search.study.second_stage import SecondStage
     from search.study.standing import Baselines
     from storage.row_types import Candidate, Epoch
     from storage.studies import Study
@@ -60,13 +61,26 @@ class StudyView:
         rows = candidates.yardstick(self.engine, self.record.id)
         return standing(rows, self.config.data.validation_images)
 
+    def second_stage(self) -> "SecondStage | None":
+        """Halving and finals as they stand, None where the search ends with its trials."""
+        if self.record.finish is None:
+            return None
+        from search.study import second_stage
+
+        return second_stage.load(self.engine, self.record)
+
     def candidate(self) -> "Candidate":
-        """The trial that was named, else the best. Raises StudyError where there is none."""
+        """The trial that was named, else the winner of the finals, else the best by its brief score.
+
+        Raises StudyError where there is none.
+        """
         from space.errors import StudyError
         from storage import candidates
 
         if self.number is not None:
             return candidates.find(self.engine, self.record.id, self.number)
+        if (stage := self.second_stage()) and (winner := stage.winner):
+            return winner
         found = candidates.best(self.engine, self.record.id)
         if not found:
             raise StudyError(f"study {self.record.name!r} has no network that was trained to the end yet")

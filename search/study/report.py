@@ -8,11 +8,13 @@ from html import escape
 
 import plotly.graph_objects as go
 
+from search.study import second_stage
 from search.study.config import StudyConfig
 from search.study.page_parts import draw, html
+from search.study.second_stage import Finalist, SecondStage
 from search.study.short_form import LEGEND, summary
 from search.study.standing import Baselines, Standing, describe, standing
-from search.study.statistics import wilson
+from search.study.statistics import Spread, wilson
 from search.study.text import counts, percent
 from space import cost
 from space.architecture import Architecture
@@ -31,8 +33,10 @@ def page(
     rows: Sequence[Candidate],
     epochs: Mapping[int, list[Epoch]],
     differing: int = 0,
+    second: SecondStage | None = None,
 ) -> str:
-    """The page as text. `differing`: trials of which Optuna holds a parameter that is not the network's."""
+    """The page as text. `differing`: trials of which Optuna holds a parameter that is not the network's;
+    `second`: halving and finals, where the search has them."""
     tally = {state: sum(row.state == state for row in rows) for state in State}
     trained = [row for row in rows if row.state in TRAINED and row.accuracy is not None]
     leaders = sorted(
@@ -48,8 +52,11 @@ def page(
         f" seed {config.seed} · budget {escape(str(config.budget))}</p>",
     ]
     if leaders:
+        confirmed = next(iter(second.finalists), None) if second else None
+        best = confirmed.candidate if confirmed else leaders[0]
         parts += [
-            _winner(leaders[0], config, len(trained)),
+            _winner(best, config, len(trained), confirmed),
+            *_second_stage(second),
             *_against_baselines(found, rows, config),
             "<h2>The search</h2>",
             draw(_history(trained, found.standing), HEIGHT),
@@ -58,7 +65,7 @@ def page(
         parts += ["<h2>Learning curves of the best</h2>", draw(_curves(leaders[:CURVES], epochs), HEIGHT)]
         parts += [f"<h2>The best {min(LEADERS, len(leaders))}</h2>", _networks(leaders[:LEADERS], config)]
         parts.append(f"<p class=note>{escape(LEGEND)}</p>")
-        parts += ["<h2>The best network, layer by layer</h2>", _layers(leaders[0])]
+        parts += ["<h2>The best network, layer by layer</h2>", _layers(best)]
     else:
         parts.append("<p>No network was trained to the end yet.</p>")
     parts += ["<h2>Where every proposal went</h2>", f"<p>{escape(counts(tally))}</p>"]
@@ -70,21 +77,52 @@ def page(
     return html(escape(record.name), parts)
 
 
-def _winner(best: Candidate, config: StudyConfig, trained: int) -> str:
+def _winner(best: Candidate, config: StudyConfig, trained: int, confirmed: Finalist | None) -> str:
     images, accuracy = config.data.validation_images, best.accuracy or 0.0
+    brief = "brief " if confirmed else ""
     figures = {
-        percent(accuracy): f"validation accuracy, 95% interval {wilson(accuracy, images)}",
+        percent(accuracy): f"{brief}validation accuracy, 95% interval {wilson(accuracy, images)}",
         f"{best.parameters:,}": f"parameters of {config.budget.max_parameters:,}",
         f"{best.macs:,}": "multiply-accumulates an image",
         f"trial {best.number}": f"best of {trained} trained",
     }
     boxes = "".join(f"<div class=figure><b>{k}</b>{escape(v)}</div>" for k, v in figures.items())
     network = escape(summary(Architecture.parse(best.architecture)))
+    shown = f"<div class=figures>{boxes}</div><p>{network}</p>"
+    if confirmed:
+        return f"{shown}<p class=note>The winner of the finals below, confirmed by full trainings.</p>"
     return (
-        f"<div class=figures>{boxes}</div><p>{network}</p><p class=note>The interval holds the luck of these"
+        f"{shown}<p class=note>The interval holds the luck of these"
         f" {images:,} validation images only. The network was chosen among {trained} by this same score after"
         " a brief training, so expect somewhat less on new images; the test images were not read.</p>"
     )
+
+
+def _second_stage(second: SecondStage | None) -> list[str]:
+    """The finals in a table, or how far they are; nothing for a search that ends with its trials."""
+    if second is None:
+        return []
+    said = [f"<p>{escape(line[0].upper() + line[1:])}.</p>" for line in second_stage.lines(second)]
+    finalists = second.finalists if second.is_over else []
+    if not finalists:
+        return ["<h2>Halving and finals</h2>", *said]
+    lines = [
+        f"<tr><td>{one.candidate.number}<td>{percent(one.validation.mean)}<td>{_interval(one.validation)}"
+        f"<td>{percent(one.test.mean) if one.test else '-'}<td>{_interval(one.test)}"
+        f"<td>{one.seeds} of {one.of}<td>{percent(one.candidate.accuracy)}<td>{one.candidate.parameters:,}"
+        f"<td class=text>{escape(_named(one.candidate))}"
+        for one in finalists
+    ]
+    head = (
+        "<tr><th>trial<th>validation<th>95% of the mean<th>test<th>95% of the mean<th>seeds<th>brief score"
+        "<th>parameters<th class=text>network"
+    )
+    table = f"<div class=wide><table>{head}{''.join(lines)}</table></div>"
+    return ["<h2>Halving and finals</h2>", *said[:1], table, *said[1:]]
+
+
+def _interval(found: Spread | None) -> str:
+    return str(found.interval) if found and found.interval else "-"
 
 
 def _against_baselines(found: Baselines, rows: Sequence[Candidate], config: StudyConfig) -> list[str]:

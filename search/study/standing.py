@@ -59,8 +59,14 @@ def compared(proposed: Candidate | None, baseline: Candidate, images: int) -> St
     return Standing(baseline, proposed, difference(proposed.accuracy, baseline.accuracy or 0.0, images))
 
 
-def describe(found: Baselines) -> str | None:
-    """One line for people; None for a study without baselines."""
+def describe(found: Baselines, *, confirmed: bool = False) -> str | None:
+    """One line for people; None for a study without baselines. With `confirmed` there is a winner of finals,
+    and the line says that it is of brief scores."""
+    line = _line(found)
+    return f"by brief scores: {line}" if line and confirmed else line
+
+
+def _line(found: Baselines) -> str | None:
     if not found.number:
         return None
     here = found.standing

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from search import settings
 from search.machine import signals
-from search.study import config as study_config, network_reference, text
+from search.study import config as study_config, full_training, network_reference, text
 from search.study.config import DataConfig, Images
 from search.study.console import stderr_console
 from search.study.network_reference import ResolvedNetwork
@@ -35,9 +35,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.images import Fit
 from trainer.device import select_device
 from trainer.recipe import augmentations, checks
-from trainer.recipe.document import ClassWeights, Recipe, full_recipe
-
-EPOCHS = 200  # of a full training, unless it is said
+from trainer.recipe.document import ClassWeights, Recipe
 
 
 @dataclass(frozen=True)
@@ -107,8 +105,7 @@ def make(flags: Flags) -> TrainingJob:
 
 
 def _recipe(flags: Flags, found: ResolvedNetwork, data: DataConfig) -> Recipe:
-    usual = full_recipe(data.spec)
-    base = (found.recipe or usual).for_epochs(EPOCHS) if found.data else usual
+    base = full_training.default_recipe(data.spec, found.recipe if found.data else None)
     recipe = network_reference.load_recipe(flags.recipe, base) if flags.recipe else base
     if flags.epochs:
         recipe = recipe.for_epochs(flags.epochs)

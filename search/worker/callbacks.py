@@ -1,7 +1,7 @@
 """What a training calls while it runs: writes its epochs down, and stops it where it is to be stopped.
 
-Made by search/worker/trial.py for one trial, together with the trial's recorder and heartbeat. Called in the
-training's thread; `stalled` alone is called in the heartbeat's.
+Made by search/worker/trial.py and search/worker/rung_training.py for one training, together with its recorder
+and heartbeat. Called in the training's thread; `stalled` alone is called in the heartbeat's.
 """
 
 import logging
@@ -10,13 +10,12 @@ from dataclasses import fields
 from time import monotonic
 
 import optuna
-from optuna.trial import Trial
 
 from search.recording.recorder import TrialRecorder
+from search.recording.writer import Rows
 from search.worker.context import WorkerContext
 from search.worker.heartbeat import Heartbeat
-from storage.leases import Claim
-from storage.row_types import Candidate, Epoch, State, TrainingMetrics
+from storage.row_types import Epoch, State, TrainingMetrics
 from trainer.outcome import EpochReport, Outcome
 
 logger = logging.getLogger(__name__)
@@ -30,20 +29,26 @@ class TimedOut(Exception):
     """The trial took longer than --trial-timeout."""
 
 
-class TrialCallbacks:
-    """The callbacks of one trial. Each raises LeaseLostError once the trial is somebody else's."""
+class AttemptCallbacks:
+    """The callbacks of one training. Each raises LeaseLostError once it is somebody else's."""
 
-    def __init__(self, context: WorkerContext, claim: Claim, trial: Trial, candidate: Candidate) -> None:
-        self.context, self.started = context, monotonic()
-        self.batch_size = context.config.recipe.batch_size
+    def __init__(
+        self,
+        context: WorkerContext,
+        rows: Rows,
+        batch_size: int,
+        *,
+        prunable: bool = False,
+        seconds: float | None = None,
+    ) -> None:
+        """`rows` is where it is written down; `seconds` bounds the whole of it."""
+        self.context, self.started, self.seconds = context, monotonic(), seconds
+        self.batch_size, self.prunable = batch_size, prunable
         self.reports: list[EpochReport] = []
-        self.prunable = candidate.baseline is None  # a baseline is what the others are measured by
-        self.recorder = TrialRecorder(
-            context.engine, context.study, claim, trial, candidate, context.spool, context.outage
-        )
+        self.recorder = TrialRecorder(rows, context.spool, context.outage)
         limits = context.options
         self.heartbeat = Heartbeat(
-            context.engine, claim, limits.lease_seconds, limits.stall_seconds, self.stalled
+            context.engine, rows.claim, limits.lease_seconds, limits.stall_seconds, self.stalled
         )
 
     def begin(self, batch_size: int) -> None:
@@ -79,7 +84,7 @@ class TrialCallbacks:
         """A batch was trained. Raises Cancelled, and TimedOut after --trial-timeout."""
         self.heartbeat.progress()
         self._require_to_go_on()
-        limit = self.context.options.trial_seconds
+        limit = self.seconds
         if limit is not None and monotonic() - self.started > limit:
             raise TimedOut(f"not done after {limit:.0f} s, --trial-timeout")
 

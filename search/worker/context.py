@@ -19,7 +19,7 @@ from search.machine.processes import abandon
 from search.machine.signals import ShutdownRequest
 from search.optuna_adapter import study as optuna_study
 from search.recording.outage import Outage
-from search.study.config import StudyConfig, open_images
+from search.study.config import DataConfig, StudyConfig, open_images, split_images
 from search.study.files import StudyFiles, kept_folder, study_identity
 from search.study.versions import installed_versions
 from search.study.worker_options import WorkerOptions
@@ -36,6 +36,7 @@ class WorkerContext:
     engine: Engine  # connections to the database of the ledger, which is Optuna's too
     study_id: int  # the study in the ledger
     config: StudyConfig  # the study's stored configuration: space, budget, recipe, data, sampler
+    final_data: DataConfig  # of the finals, which train on all images where trials have fewer
     train_network: TrainingFunction  # trains one network on this process's device
     spool: Path  # folder of what was owed to this study while its database was away
     files: StudyFiles  # checkpoints and weights of this study on this machine
@@ -60,6 +61,8 @@ def open_context(
     optuna_study.quiet()
     config = StudyConfig.from_record(record.settings)
     images = open_images(config.data, options.data_dir, options.data)
+    data = config.data
+    final_data, _ = split_images(images.dataset, None, data.validation_share, data.split_seed)
     device, train_network = make_training_function(config, images, memory=options.trial_memory)
     this = study_identity(options.storage, record)
     with optuna_study.open_study(options.storage, record.name, config) as study:
@@ -69,6 +72,7 @@ def open_context(
             engine=engine,
             study_id=record.id,
             config=config,
+            final_data=final_data,
             train_network=train_network,
             spool=options.data_dir / "spool" / this,
             files=StudyFiles(kept_folder(options.data_dir) / this, options.keep_weights),

@@ -5,28 +5,50 @@ Made by search/worker/context.py and by `search replay`. Writes checkpoints, and
 
 import logging
 import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from search import settings
-from search.study.config import Images, StudyConfig
+from search.study.config import DataConfig, Images, StudyConfig
 from space.architecture import Architecture
-from space.errors import DeviceError
+from space.errors import DataError, DeviceError
 from trainer.callbacks import TrainingCallbacks
+from trainer.data.dataset import Dataset, Split, split
 from trainer.outcome import Outcome
 from trainer.recipe.document import Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+    from trainer.loop import Fitted
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 5.0  # at most so much of a training is lost with its worker, and the epoch under way
 
 
+@dataclass(frozen=True)
+class FinalScore:
+    """Of a trained network on all test images: accuracy 0..1, loss in nats."""
+
+    accuracy: float
+    loss: float
+    images: int
+
+
+OnTest = Callable[[FinalScore | None], None]
+
+
 class TrainingFunction(Protocol):
     """Trains a network by the study's recipe or another, from the checkpoint if there is one.
 
     From a checkpoint on_continue hears of the epochs done before. on_trained is handed the outcome, and
-    what saves the weights to a file. Raises DivergedError, and MemoryError, of whichever device; after it
-    nothing is held any more.
+    what saves the weights to a file. With on_test it is a final training: on all training images, where
+    trials have fewer, and on_test hears once how it did on the test images, None where there are none.
+    Raises DivergedError, and MemoryError, of whichever device; after it nothing is held any more.
     """
 
     def __call__(
@@ -37,6 +59,7 @@ class TrainingFunction(Protocol):
         recipe: Recipe | None = None,
         callbacks: TrainingCallbacks,
         checkpoint: Path | None = None,
+        on_test: OnTest | None = None,
     ) -> Outcome: ...
 
 
@@ -72,20 +95,55 @@ def make_training_function(
         recipe: Recipe | None = None,
         callbacks: TrainingCallbacks,
         checkpoint: Path | None = None,
+        on_test: OnTest | None = None,
     ) -> Outcome:
         kept = loop.CheckpointOptions(checkpoint, checkpoint_seconds) if checkpoint else None
+        by = recipe or config.recipe
         with memory_errors():
-            return loop.fit(
+            fitted = loop.fit(
                 architecture,
-                recipe or config.recipe,
+                by,
                 dataset,
-                images.split,
+                images.split if on_test is None else _whole(config.data, images),
                 seed=seed,
                 device=device,
                 callbacks=callbacks,
                 checkpoint=kept,
                 brief=True,
-            ).outcome
+            )
+            if on_test is not None:
+                on_test(_test(fitted, by, dataset, device, callbacks))
+            return fitted.outcome
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine() + " CPU"
     return name, train_network
+
+
+def _whole(data: DataConfig, images: Images) -> Split:
+    """The study's validation part, and all that is not in it to train on, as in `search train`."""
+    if data.limit is None:
+        return images.split
+    return split(images.dataset, data.split_seed, data.validation_share)
+
+
+def _test(
+    fitted: "Fitted", recipe: Recipe, dataset: Dataset, device: "torch.device", callbacks: TrainingCallbacks
+) -> FinalScore | None:
+    """Reads the test images, which nothing else in a worker does."""
+    import torch
+
+    from trainer.evaluation import evaluate
+
+    try:
+        images, labels = dataset.open_test()
+    except DataError:
+        return None
+    loss, accuracy = evaluate(
+        fitted.model,
+        torch.from_numpy(images).to(device),
+        torch.from_numpy(labels).to(device),
+        fitted.normalisation,
+        on_part=partial(callbacks.on_batch, 0, 0) if callbacks.on_batch else None,
+        training=recipe.evaluate_in_training_mode,
+    )
+    return FinalScore(accuracy, loss, len(labels))

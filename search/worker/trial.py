@@ -7,7 +7,6 @@ counts depends on its answer.
 """
 
 import logging
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -15,7 +14,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import optuna
 from optuna.trial import Trial
 
 from search.optuna_adapter import ask as optuna_ask, sampler as samplers, study as optuna_study
@@ -24,18 +22,20 @@ from search.optuna_adapter.weights import weigh
 from search.recording import reconcile as reconciling
 from search.recording.outage import OUT_OF_REACH
 from search.recording.spool import TrialEnd
+from search.recording.writer import TrialRows
 from search.study.short_form import short_form
-from search.worker.callbacks import Cancelled, TimedOut, TrialCallbacks
+from search.worker import attempt
+from search.worker.attempt import Assignment
+from search.worker.callbacks import AttemptCallbacks
 from search.worker.context import WorkerContext
 from space import cost
 from space.architecture import Architecture
 from space.budget import judge
-from space.errors import DivergedError, ExhaustedError, LeaseLostError
+from space.errors import ExhaustedError
 from space.sampling import Proposal as Drawn, prior
 from storage import candidates
 from storage.leases import Claim
 from storage.row_types import Candidate, Proposal, State
-from trainer.callbacks import TrainingCallbacks
 from trainer.outcome import Outcome
 
 logger = logging.getLogger(__name__)
@@ -53,12 +53,24 @@ def run(context: WorkerContext, claim: Claim) -> State:
     is owed to it is in the spool then.
     """
     trial, candidate, architecture = propose_new(context, claim)
-    callbacks = TrialCallbacks(context, claim, trial, candidate)
-    try:
-        end = train(context, callbacks, candidate, architecture)
-    except LeaseLostError:
-        callbacks.recorder.drop()  # the checkpoint stays: whoever has the trial now may go on from it
-        raise
+    recipe = context.config.recipe
+    callbacks = AttemptCallbacks(
+        context,
+        TrialRows(context.engine, context.study, claim, trial, candidate),
+        recipe.batch_size,
+        prunable=candidate.baseline is None,  # a baseline is what the others are measured by
+        seconds=context.options.trial_seconds,
+    )
+    work = Assignment(
+        name=f"trial {candidate.number}",
+        architecture=architecture,
+        parameters=candidate.parameters,
+        recipe=recipe,
+        seed=candidate.seed,
+        checkpoint=context.files.checkpoint(candidate.fingerprint),
+        on_trained=partial(_keep_weights, context, candidate),
+    )
+    end = attempt.train(context, callbacks, work)
     finish(context, callbacks, candidate, end)
     return end.state
 
@@ -69,9 +81,9 @@ def propose_new(context: WorkerContext, claim: Claim) -> tuple[Trial, Candidate,
     Raises ExhaustedError where it does not come to that, else as run() does.
     """
     repeats = 0
-    for attempt in range(GIVE_UP_OVER_BUDGET):
+    for proposed in range(GIVE_UP_OVER_BUDGET):
         sampler = "random" if repeats >= WIDEN_AFTER else context.config.sampler
-        seed = (context.config.seed, claim.ordinal, attempt)
+        seed = (context.config.seed, claim.ordinal, proposed)
         made = samplers.make_sampler(sampler, *seed, after=context.study.sampler)
         context.study.sampler = weigh(made, prior(context.config.space))
         trial, architecture = propose(context)
@@ -147,69 +159,10 @@ def training_seed(study_seed: int, fingerprint: str) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def train(
-    context: WorkerContext, callbacks: TrialCallbacks, candidate: Candidate, architecture: Architecture
-) -> TrialEnd:
-    """Trains a candidate. Returns how that ended, whatever the training raised but LeaseLostError."""
-    try:
-        with callbacks.heartbeat:
-            outcome, note = _train_within_memory(context, callbacks, candidate, architecture)
-        return TrialEnd(State.COMPLETED, note, callbacks.metrics(outcome))
-    except LeaseLostError:
-        raise
-    except (Exception, Cancelled) as error:
-        state, reason = meaning_of(error, callbacks)
-        return TrialEnd(state, reason, callbacks.metrics())
-
-
-def finish(context: WorkerContext, callbacks: TrialCallbacks, candidate: Candidate, end: TrialEnd) -> None:
+def finish(context: WorkerContext, callbacks: AttemptCallbacks, candidate: Candidate, end: TrialEnd) -> None:
     """Records how a trial ended and removes the files that nobody needs any more. Raises as run() does."""
-    callbacks.recorder.close(end.state, end.reason, end.outcome)
-    if end.state == State.CANCELLED:
-        raise Cancelled  # its checkpoint stays: it will be gone on with
+    attempt.close(callbacks, end)
     _remove_files(context, candidate)
-
-
-def _train_within_memory(
-    context: WorkerContext, callbacks: TrialCallbacks, candidate: Candidate, architecture: Architecture
-) -> tuple[Outcome, str | None]:
-    """Trains beside the others of this device; without enough memory once more alone, at half the batch.
-
-    Returns the outcome, and what is to be said of how it came about. Goes on from the checkpoint of an
-    attempt that broke off. Raises what the training does, MemoryError where half the batch is too much too.
-    """
-    recipe, lock, files = context.config.recipe, context.device_lock, context.files
-    kept = files.has_space(candidate.parameters)
-    attempt = partial(
-        context.train_network,
-        architecture,
-        candidate.seed,
-        callbacks=TrainingCallbacks(
-            on_epoch=callbacks.epoch,
-            on_batch=callbacks.batch,
-            on_continue=callbacks.continued,
-            on_trained=partial(_keep_weights, context, candidate) if kept else None,
-        ),
-        checkpoint=files.checkpoint(candidate.fingerprint) if kept else None,
-    )
-    try:
-        with lock.shared(callbacks.waiting):
-            callbacks.begin(recipe.batch_size)
-            return attempt(recipe=recipe), None
-    except MemoryError as error:
-        beside_others = lock.is_occupied()
-        smaller, short = recipe.halved(), f"out of memory at batch {recipe.batch_size}"
-        logger.info(
-            "trial %d %s (%s): once more alone, at half of it", candidate.number, short, first_line(error)
-        )
-    try:
-        with lock.exclusive(callbacks.waiting):
-            callbacks.begin(smaller.batch_size)
-            outcome = attempt(recipe=smaller)
-            context.out_of_memory_beside_others += beside_others  # it was not the network that is too large
-            return outcome, f"{short}, trained alone at {smaller.batch_size}"
-    except MemoryError as error:
-        raise MemoryError(f"{short}, and alone at {smaller.batch_size}: {first_line(error)}") from None
 
 
 def _keep_weights(
@@ -233,24 +186,3 @@ def _remove_files(context: WorkerContext, candidate: Candidate) -> None:
     with suppress(*OUT_OF_REACH):
         best = candidates.best(context.engine, context.study_id, files.best) if files.best else []
         files.tidy({row.number for row in best})
-
-
-def meaning_of(error: BaseException, callbacks: TrialCallbacks) -> tuple[State, str]:
-    """What it means for a trial that its training raised this, and the reason in one line."""
-    config = callbacks.context.config
-    if isinstance(error, optuna.TrialPruned):
-        return State.PRUNED, f"{config.pruner} after epoch {callbacks.epochs} of {config.recipe.epochs}"
-    if isinstance(error, DivergedError):
-        return State.DIVERGED, str(error)
-    if isinstance(error, TimedOut):
-        return State.TIMED_OUT, str(error)
-    if isinstance(error, Cancelled):
-        return State.CANCELLED, "the worker was told to end"
-    if isinstance(error, MemoryError):
-        return State.OUT_OF_MEMORY, first_line(error)
-    return State.FAILED, "".join(traceback.format_exception(error)[-3:]).strip()
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, or its name where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

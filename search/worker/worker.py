@@ -1,4 +1,5 @@
-"""A worker: one process, one device, one trial after another until the study has its number.
+"""A worker: one process, one device, one trial after another until the study has its number, and then one
+training of its second stage after another, if it has one.
 
 The command `search worker` calls main(). It is told where the database is and the name of the study
 (WorkerOptions); all else it reads there. SIGTERM drains: the trial under way is finished, within the grace
@@ -21,8 +22,9 @@ from search.machine.processes import MADE_ROOM, WORK_DONE, die_with_parent
 from search.machine.signals import ShutdownRequest
 from search.recording import reconcile as reconciling, spool
 from search.recording.outage import OUT_OF_REACH, Outage, one_line
+from search.study import second_stage
 from search.study.worker_options import WorkerOptions
-from search.worker import log, trial as worker_trial
+from search.worker import log, rung_training, trial as worker_trial
 from search.worker.callbacks import Cancelled
 from search.worker.context import WorkerContext, open_context
 from space.errors import ExhaustedError, LeaseLostError, ParsimonyError, StorageError
@@ -102,7 +104,7 @@ def work(options: WorkerOptions, engine: Engine, record: Study, shutdown: Shutdo
 
 
 def work_on_one(context: WorkerContext) -> State | NoClaim | None:
-    """One trial: how it ended, why there was none, or None where it is worth asking again.
+    """One trial or training: how it ended, why there was none, or None where it is worth asking again.
 
     Raises ExhaustedError, and OUT_OF_REACH while the database is away.
     """
@@ -110,19 +112,32 @@ def work_on_one(context: WorkerContext) -> State | NoClaim | None:
     lease_seconds = context.options.lease_seconds
     if context.outage.calm(lease_seconds):  # else living workers may not have been heard yet
         reconciling.tell_lost(context.study, leases.reap(context.engine, context.study_id))
-    claim = leases.claim(context.engine, context.study_id, context.options.name or "", lease_seconds)
-    if claim is NoClaim.WAIT or (claim is NoClaim.STOPPED and paused(context)):
-        time.sleep(POLL_SECONDS)
-        return None
-    if isinstance(claim, NoClaim):
-        return claim
     try:
-        return worker_trial.run(context, claim)
+        ended = run_next(context)
     except LeaseLostError as error:
         logger.info(str(error))
         return None
     except Cancelled:
         return NoClaim.STOPPED
+    if ended is NoClaim.WAIT or (ended is NoClaim.STOPPED and paused(context)):
+        time.sleep(POLL_SECONDS)
+        return None
+    return ended
+
+
+def run_next(context: WorkerContext) -> State | NoClaim | None:
+    """A trial, as long as some are left, then a training of the second stage. Returns as work_on_one().
+
+    Raises ExhaustedError, LeaseLostError, and Cancelled, once that is recorded.
+    """
+    name, seconds = context.options.name or "", context.options.lease_seconds
+    claim = leases.claim(context.engine, context.study_id, name, seconds)
+    if claim is NoClaim.DONE:
+        return rung_training.run_next(context)
+    if isinstance(claim, NoClaim):
+        return claim
+    try:
+        return worker_trial.run(context, claim)
     except ExhaustedError:
         leases.release(context.engine, claim)
         raise
@@ -201,8 +216,12 @@ def _work_through(options: WorkerOptions, engine: Engine, shutdown: ShutdownRequ
 
 def _unfinished(engine: Engine, name: str | None) -> Study | None:
     for record in reversed(studies.all_studies(engine)):
+        if name not in (None, record.name) or record.order != studies.Control.RUN:
+            continue
         tally = candidates.tally(engine, record.id)
-        trained = sum(tally[state] for state in candidates.TRAINED)
-        if name in (None, record.name) and trained < record.trials and record.order == studies.Control.RUN:
+        if sum(tally[state] for state in candidates.TRAINED) < record.trials:
+            return record
+        second = second_stage.load(engine, record)
+        if second and not second.is_over:
             return record
     return None

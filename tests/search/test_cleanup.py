@@ -11,9 +11,9 @@ from search.optuna_adapter import study as optuna_study
 from search.study import files
 from search.worker import trial as worker_trial
 from search.worker.callbacks import Cancelled
-from storage import candidates, leases
+from storage import candidates, leases, rungs
 from storage.leases import Claim
-from storage.row_types import Candidate
+from storage.row_types import Candidate, RungEntry, Stage, State, TrainingMetrics
 from storage.studies import Study
 
 
@@ -96,3 +96,28 @@ def test_kept_weights_are_exported_and_missing_ones_are_named(
     missing = run(capsys, "export", "bench:1", *given, "--weights", str(weights))
     assert missing.code == 2
     assert missing.err.startswith("search: no weights of trial 1 in ")
+
+
+def test_weights_of_finals_stay_and_of_the_second_stage_what_may_be_gone_on_with(
+    sqlite_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine, record, rows = ended(sqlite_url, tmp_path, 2, 2)
+    asked = [RungEntry(row.id, stage, 20, 0) for stage in Stage for row in rows]
+    rungs.enter(engine, record.id, asked)
+    for state in (State.COMPLETED, State.DIVERGED, State.COMPLETED):
+        answer = rungs.claim(engine, record.id, "one", 60.0)
+        assert isinstance(answer, tuple)
+        outcome = TrainingMetrics(0.5, 0.5, 1.0, 20, 1.0, 1.0)
+        rungs.finish(engine, answer[0], answer[1].id, state, outcome=outcome)
+    trainings = rungs.of_study(engine, record.id)
+    folder = files.kept_folder(tmp_path) / files.study_identity(sqlite_url, record)
+    folder.mkdir(parents=True)
+    kept = files.StudyFiles(folder, 0)
+    for one in trainings:
+        kept.checkpoint(one.key).touch()
+        kept.final(one.number, one.seed).touch()
+    kept.final(99, 0).touch()
+    engine.dispose()
+    assert run(capsys, "gc", "--storage", sqlite_url, "--data-dir", tmp_path).code == 0
+    finals = {kept.final(row.number, 0) for row in rows}
+    assert set(folder.iterdir()) == finals | {kept.checkpoint(trainings[-1].key)}

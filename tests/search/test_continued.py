@@ -18,6 +18,7 @@ from search.worker import trial as worker_trial
 from search.worker.callbacks import Cancelled
 from search.worker.context import WorkerContext
 from search.worker.training_function import make_training_function
+from space.errors import LeaseLostError
 from space.space import Task, parse
 from storage import candidates, invariants, leases
 from storage.leases import Claim
@@ -126,7 +127,7 @@ def test_a_trial_whose_worker_was_taken_for_dead_is_gone_on_with_by_another(
                 assert one(context, "another") == State.COMPLETED
             return False
 
-        with pytest.raises(worker_trial.LeaseLostError):
+        with pytest.raises(LeaseLostError):
             one(replace(context, cancelled=evicted))
         lost, whole = candidates.candidates(context.engine, context.study_id)
         assert (lost.state, whole.state, whole.attempt) == (State.LOST, State.COMPLETED, 2)

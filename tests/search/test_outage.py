@@ -11,6 +11,7 @@ from search.machine.signals import ShutdownRequest
 from search.optuna_adapter import study as optuna_study
 from search.recording import outage as outages, recorder
 from search.recording.outage import Outage, OutageTooLongError
+from search.recording.writer import TrialRows
 from search.worker import trial as worker_trial
 from space.errors import StorageError
 from storage import leases
@@ -73,7 +74,7 @@ def test_a_disk_that_cannot_take_the_spool_costs_no_trial(
         trial = opened.ask()
         candidate = worker_trial.record(context, claim, trial, context.config.propose(trial))
         entries = recorder.TrialRecorder(
-            engine, opened, claim, trial, candidate, context.spool, context.outage
+            TrialRows(engine, opened, claim, trial, candidate), context.spool, context.outage
         )
         entries._keep()
         entries._keep()

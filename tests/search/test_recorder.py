@@ -16,6 +16,7 @@ from worker_samples import FakeTraining, make_config, make_context, make_study
 from search.optuna_adapter import study as optuna_study
 from search.recording import outage, reconcile as reconciling, recorder, spool
 from search.recording.outage import Outage
+from search.recording.writer import TrialRows
 from search.worker import trial as worker_trial
 from search.worker.context import WorkerContext
 from space.architecture import Architecture
@@ -146,7 +147,7 @@ def test_what_got_through_is_not_late(
         trial = context.study.ask()
         candidate = worker_trial.record(context, claim, trial, context.config.propose(trial))
         entries = recorder.TrialRecorder(
-            context.engine, context.study, claim, trial, candidate, tmp_path, context.outage
+            TrialRows(context.engine, context.study, claim, trial, candidate), tmp_path, context.outage
         )
         entries.post_epoch(Epoch(1, 1.0, 1.0, 0.5, 0.1, 1.0))
         metrics = TrainingMetrics(0.5, 0.5, 1.0, 1, 1.0, 100.0)
@@ -169,7 +170,7 @@ def test_the_next_worker_tells_optuna_all_that_the_spool_holds(
         trial = context.study.ask()
         candidate = worker_trial.record(context, claim, trial, context.config.propose(trial))
         entries = recorder.TrialRecorder(
-            context.engine, context.study, claim, trial, candidate, tmp_path, context.outage
+            TrialRows(context.engine, context.study, claim, trial, candidate), tmp_path, context.outage
         )
         for number, accuracy in ((1, 0.25), (2, 0.5)):
             entries.post_epoch(Epoch(number, 1.0, 1.0, accuracy, 0.1, 1.0))
@@ -199,7 +200,7 @@ def test_where_optunas_tables_refuse_the_ledger_counts(
         trial = context.study.ask()
         candidate = worker_trial.record(context, claim, trial, context.config.propose(trial))
         entries = recorder.TrialRecorder(
-            context.engine, context.study, claim, trial, candidate, tmp_path, context.outage
+            TrialRows(context.engine, context.study, claim, trial, candidate), tmp_path, context.outage
         )
         with context.engine.execution_options(writes=True).begin() as connection:
             refuse = "CREATE TRIGGER no BEFORE UPDATE ON trials BEGIN SELECT RAISE(ABORT, 'no'); END"
@@ -233,7 +234,7 @@ def test_a_result_that_comes_late_is_kept_as_late_and_changes_nothing(
         trial = context.study.ask()
         candidate = worker_trial.record(context, claim, trial, context.config.propose(trial))
         entries = recorder.TrialRecorder(
-            context.engine, context.study, claim, trial, candidate, tmp_path, context.outage
+            TrialRows(context.engine, context.study, claim, trial, candidate), tmp_path, context.outage
         )
         taken_over()
         with pytest.raises(LeaseLostError):

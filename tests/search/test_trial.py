@@ -20,6 +20,7 @@ from search.study import report
 from search.study.config import PrunerName, StudyConfig
 from search.study.short_form import short_form
 from search.worker import trial as worker_trial
+from search.worker.callbacks import Cancelled
 from search.worker.context import WorkerContext
 from space import sampling, space as spaces
 from space.architecture import Architecture
@@ -405,7 +406,7 @@ class Hungry(FakeTraining):
 def test_a_worker_told_to_end_leaves_no_running_trial(sqlite_url: str) -> None:
     with context_of(sqlite_url, FakeTraining(), make_config(), 2) as context:
         context.cancelled = lambda: True
-        with pytest.raises(worker_trial.Cancelled):
+        with pytest.raises(Cancelled):
             worker_trial.run(context, take(context))
         assert candidates.candidates(context.engine, context.study_id)[0].state == State.CANCELLED
         states = [trial.state for trial in context.study.get_trials(deepcopy=False)]
@@ -416,7 +417,7 @@ def test_a_worker_told_to_end_leaves_no_running_trial(sqlite_url: str) -> None:
 def test_a_cancelled_trial_is_the_next_to_be_trained(sqlite_url: str) -> None:
     with context_of(sqlite_url, FakeTraining(), make_config(), 2) as context:
         context.cancelled = lambda: True
-        with pytest.raises(worker_trial.Cancelled):
+        with pytest.raises(Cancelled):
             worker_trial.run(context, take(context))
         context.cancelled = lambda: False
         assert run_all(context) == [State.COMPLETED] * 2

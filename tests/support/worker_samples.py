@@ -138,6 +138,7 @@ def make_context(
         engine=engine,
         study_id=record.id,
         config=config,
+        final_data=config.data,
         train_network=train,
         options=WorkerOptions(storage=str(engine.url), data_dir=spool, name="one"),
         spool=spool,

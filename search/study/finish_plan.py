@@ -1,0 +1,159 @@
+"""The plan of a search's second stage: rungs of successive halving, then finals.
+
+Made by search/launcher/prepare.py of `search launch --finish`, stored as JSON in the study's row, and read
+there by every worker and every command that looks at the study. It says how many networks, epochs and seeds;
+which networks they are, search/study/halving.py finds out.
+
+Each rung trains a quarter of the networks of the one before for four times as long: successive halving (K.
+Jamieson and A. Talwalkar, Non-stochastic best arm identification and hyperparameter optimization, AISTATS
+2016), by a factor that L. Li et al. (Hyperband, JMLR 18, 2018) advise: 3 or 4. Rungs end where a final would
+be as short, or where nobody would be dropped.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from search import settings
+from search.study import full_training
+from search.study.config import StudyConfig
+from search.study.text import counted
+from space.errors import UsageError
+from storage.row_types import Candidate, State
+from trainer.recipe.document import Recipe
+
+FIRST = 16  # networks that go on from the brief trials
+FACTOR = 4  # of epochs from rung to rung, and of networks that are dropped
+
+
+class Rung(BaseModel):
+    """So many networks at most, for so many epochs, by the brief recipe, one seed each."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    networks: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+
+
+class Finals(BaseModel):
+    """So many networks and the best baseline, by this recipe, with so many seeds, on all training images."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    networks: int = Field(ge=1)
+    seeds: int = Field(ge=1)
+    recipe: Recipe
+
+
+class FinishPlan(BaseModel):
+    """What comes after the brief trials."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rungs: tuple[Rung, ...]
+    finals: Finals
+
+    @classmethod
+    def from_record(cls, finish: dict[str, Any] | None) -> Self | None:
+        """The plan in a study's row, None where the search ends with its trials."""
+        return cls.model_validate_json(json.dumps(finish)) if finish else None
+
+    def document(self) -> dict[str, Any]:
+        """The plan as JSON values, as the store keeps it."""
+        return self.model_dump(mode="json")
+
+    def halving_epochs(self) -> int:
+        """Epochs of all rungs, if there are networks enough."""
+        return sum(rung.networks * rung.epochs for rung in self.rungs)
+
+    def finals_epochs(self) -> int:
+        """Epochs of the finals at most: with a baseline that was not among the best."""
+        return (self.finals.networks + 1) * self.finals.seeds * self.finals.recipe.epochs
+
+
+def make_plan(
+    config: StudyConfig,
+    stored: FinishPlan | None,
+    finalists: int | None = None,
+    epochs: int | None = None,
+    seeds: int | None = None,
+) -> FinishPlan:
+    """The plan that the flags mean; what they leave open comes from the stored one, else from the defaults.
+
+    Raises UsageError where the finals are no longer than the brief trials, RecipeError where the recipe of a
+    full training does not fit the study's images.
+    """
+    was = stored.finals if stored else None
+    recipe = was.recipe if was else full_training.default_recipe(config.data.spec, config.recipe)
+    if epochs:
+        recipe = recipe.for_epochs(epochs)
+    recipe = Recipe.parse(recipe.model_dump(), "recipe of the finals")  # another length may be a mistake
+    recipe.require_fit(config.data.image_size)
+    brief = config.recipe.epochs
+    if recipe.epochs <= brief:
+        raise UsageError(
+            f"--final-epochs {recipe.epochs}: finals are longer than the {counted(brief, 'epoch')} of a trial"
+        )
+    finals = Finals(
+        networks=finalists or (was.networks if was else settings.FINALISTS),
+        seeds=seeds or (was.seeds if was else settings.FINAL_SEEDS),
+        recipe=recipe,
+    )
+    return FinishPlan(rungs=_rungs(brief, finals), finals=finals)
+
+
+def _rungs(brief: int, finals: Finals) -> tuple[Rung, ...]:
+    found = list[Rung]()
+    networks, epochs = FIRST, FACTOR * brief
+    while networks > finals.networks and epochs < finals.recipe.epochs:
+        found.append(Rung(networks=networks, epochs=epochs))
+        networks, epochs = networks // FACTOR, epochs * FACTOR
+    return tuple(found)
+
+
+def describe(plan: FinishPlan) -> str:
+    """What will be trained, in words."""
+    rungs = [
+        f"the best {rung.networks} {'of these ' if i else ''}for {counted(rung.epochs, 'epoch')}"
+        for i, rung in enumerate(plan.rungs)
+    ]
+    finals = plan.finals
+    last = (
+        f"finals of {finals.networks} and the best baseline for {counted(finals.recipe.epochs, 'epoch')}"
+        f" with {counted(finals.seeds, 'seed')}"
+    )
+    return ", ".join([*rungs, last])
+
+
+def describe_cost(plan: FinishPlan, config: StudyConfig, trials: int, rows: Sequence[Candidate]) -> str:
+    """What that costs at most beside the brief trials, and the time where trials have shown their pace."""
+    halving, finals = plan.halving_epochs(), plan.finals_epochs()
+    brief = trials * config.recipe.epochs
+    share = (halving + finals) / (brief + halving + finals)
+    said = (
+        f"at most {halving:,} epochs of halving and {finals:,} of finals beside {brief:,} of the trials,"
+        f" {100 * share:.0f}% of all"
+    )
+    if config.data.limit is not None:
+        return f"{said}; finals train on all images, trials on {config.data.train_images:,}"
+    pace = _seconds_an_epoch(rows)
+    if pace is None:
+        return said
+    return f"{said}; about {duration(pace * (halving + finals))} of one worker by the trials so far"
+
+
+def _seconds_an_epoch(rows: Sequence[Candidate]) -> float | None:
+    """Of the trials that were trained to the end."""
+    done = [row for row in rows if row.state == State.COMPLETED and row.seconds and row.epochs]
+    epochs = sum(row.epochs or 0 for row in done)
+    return sum(row.seconds or 0.0 for row in done) / epochs if epochs else None
+
+
+def duration(seconds: float) -> str:
+    """A time span as people say it: 3 h 10 min, 4 min, 20 s."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

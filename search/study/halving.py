@@ -1,0 +1,155 @@
+"""The second stage of a search as it stands: which rungs were reached, who is in them, what is missing, who
+won.
+
+Computes all of it from the plan and the rows of the ledger; stores nothing and decides nothing by itself, so
+that every worker, whenever it looks, comes to the same. A rung is chosen once all before it has ended. Trials
+that are added later, or another plan, just make trainings missing; what was trained stays and counts.
+
+Called by search/worker/rung_training.py, which asks for what is missing, and by all that show a study. What
+successive halving is stands in search/study/finish_plan.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
+
+from search.study.finish_plan import FinishPlan
+from search.study.text import counted
+from storage.row_types import Candidate, RungEntry, RungTraining, Stage, State
+
+ONE_SEED = (0,)  # of a rung of the halving: the training's seed follows from network and epochs
+
+
+def score(trained: Candidate | RungTraining) -> float:
+    """What chooses who goes on, the higher the better: validation accuracy after the last epoch, 0..1."""
+    return trained.accuracy or 0.0
+
+
+def has_score(trained: Candidate | RungTraining) -> bool:
+    """Whether it was trained to the end, and may be chosen."""
+    return trained.state == State.COMPLETED and trained.accuracy is not None
+
+
+@dataclass(frozen=True)
+class ReachedRung:
+    """A rung whose entrants are known. `entrants`: as they were chosen, the best first."""
+
+    stage: Stage
+    epochs: int
+    seeds: tuple[int, ...]
+    entrants: tuple[Candidate, ...]
+    entered: tuple[RungTraining, ...]  # its trainings that have been asked for already
+
+    @property
+    def missing(self) -> list[RungEntry]:
+        """The trainings that nobody has asked for yet: seed by seed, so that each network has one early."""
+        known = {one.entry for one in self.entered}
+        return [entry for entry in self._entries if entry not in known]
+
+    @property
+    def _entries(self) -> list[RungEntry]:
+        return [
+            RungEntry(candidate.id, self.stage, self.epochs, seed)
+            for seed in self.seeds
+            for candidate in self.entrants
+        ]
+
+    @property
+    def total(self) -> int:
+        """How many trainings it has."""
+        return len(self.seeds) * len(self.entrants)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all were asked for and none waits or runs."""
+        return not self.missing and all(one.has_ended for one in self.entered)
+
+    def completed(self, candidate: Candidate) -> list[RungTraining]:
+        """The trainings of a network that came to their end, in the order of the seeds."""
+        mine = [one for one in self.entered if one.candidate_id == candidate.id and has_score(one)]
+        return sorted(mine, key=lambda one: one.seed)
+
+    @cached_property
+    def scores(self) -> dict[int, float]:
+        """The mean over the seeds that came to their end, by trial; without those of which none did."""
+        found = {entrant.number: self.completed(entrant) for entrant in self.entrants}
+        return {number: fmean(map(score, trained)) for number, trained in found.items() if trained}
+
+    @property
+    def accuracies(self) -> dict[int, float]:
+        """The same of validation accuracy, for people, whatever chooses."""
+        found = {entrant.number: self.completed(entrant) for entrant in self.entrants}
+        return {n: fmean(one.accuracy or 0.0 for one in trained) for n, trained in found.items() if trained}
+
+    @property
+    def ranked(self) -> list[Candidate]:
+        """Those with a score, the best first; of equals the smaller."""
+        through = [entrant for entrant in self.entrants if entrant.number in self.scores]
+        return sorted(through, key=lambda one: (-self.scores[one.number], one.parameters, one.number))
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return f"{self.stage.value} of {counted(self.epochs, 'epoch')}"
+
+
+def reached(
+    plan: FinishPlan, rows: Sequence[Candidate], trainings: Sequence[RungTraining]
+) -> list[ReachedRung]:
+    """The rungs so far, in order; all but the last are over. Empty where no network was trained to the end.
+
+    A rung that would drop nobody is left out. One that nobody came through chooses nobody: the order of
+    before it holds. The best baseline is in the finals in any case.
+    """
+    order = sorted(filter(has_score, rows), key=lambda row: (-score(row), row.parameters, row.number))
+    baseline = next((row for row in order if row.baseline), None)
+    found = list[ReachedRung]()
+    sizes = [*(rung.networks for rung in plan.rungs), plan.finals.networks]
+    for rung, size_of_next in zip(plan.rungs, sizes[1:], strict=True):
+        if len(order[: rung.networks]) <= size_of_next:
+            continue
+        here = _rung(Stage.HALVING, rung.epochs, ONE_SEED, order[: rung.networks], trainings)
+        found.append(here)
+        if not here.is_over:
+            return found
+        order = here.ranked or order
+        baseline = next((row for row in here.ranked if row.baseline), baseline)
+    finalists = order[: plan.finals.networks]
+    if baseline and not any(row.baseline for row in finalists):
+        finalists.append(baseline)
+    if finalists:
+        seeds = tuple(range(plan.finals.seeds))
+        found.append(_rung(Stage.FINALS, plan.finals.recipe.epochs, seeds, finalists, trainings))
+    return found
+
+
+def _rung(
+    stage: Stage,
+    epochs: int,
+    seeds: tuple[int, ...],
+    entrants: Sequence[Candidate],
+    trainings: Sequence[RungTraining],
+) -> ReachedRung:
+    rung = ReachedRung(stage, epochs, seeds, tuple(entrants), ())
+    wanted = set(rung.missing)
+    entered = tuple(one for one in trainings if one.entry in wanted)
+    return ReachedRung(stage, epochs, seeds, tuple(entrants), entered)
+
+
+def finals(rungs: Sequence[ReachedRung]) -> ReachedRung | None:
+    """The finals, once they are over."""
+    last = rungs[-1] if rungs else None
+    return last if last and last.stage == Stage.FINALS and last.is_over else None
+
+
+def winner(rungs: Sequence[ReachedRung]) -> Candidate | None:
+    """The network with the best mean over its seeds, once the finals are over; None where all have failed."""
+    over = finals(rungs)
+    return over.ranked[0] if over and over.ranked else None
+
+
+def is_over(plan: FinishPlan, rows: Sequence[Candidate], trainings: Sequence[RungTraining]) -> bool:
+    """Whether nothing is left to train in the second stage, be it that there was nothing."""
+    rungs = reached(plan, rows, trainings)
+    return not rungs or finals(rungs) is not None

@@ -1,0 +1,161 @@
+"""The second stage of one study, read from the store, and what is said of it: progress, finals, bill.
+
+Reads rows; writes nothing. Called by the launcher, status, the end of a launch, the report and the export.
+Who goes on is search/study/halving.py's to say.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from search.study import bill, finish_plan, halving
+from search.study.finish_plan import FinishPlan
+from search.study.halving import ReachedRung
+from search.study.statistics import Interval, Spread, spread
+from search.study.text import counted, percent
+from storage import candidates, rungs, trainings
+from storage.row_types import TRAINED, Candidate, RungTraining, Stage, State
+from storage.studies import Study
+from storage.trainings import Finished
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A network of the finals: the seeds that came to their end, of how many, and what they came to."""
+
+    candidate: Candidate
+    seeds: int
+    of: int
+    validation: Spread
+    test: Spread | None  # None where the data set has no test images
+    test_images: int | None
+
+    def __str__(self) -> str:
+        named = f" (baseline {self.candidate.baseline})" if self.candidate.baseline else ""
+        seeds = counted(self.of, "seed") if self.seeds == self.of else f"{self.seeds} of {self.of} seeds"
+        said = f"trial {self.candidate.number}{named}: {_mean(self.validation)} on validation images"
+        if self.test is not None:
+            said += f", {_mean(self.test)} on {self.test_images:,} test images"
+        return f"{said}, {seeds}"
+
+
+def _mean(found: Spread) -> str:
+    return percent(found.mean) + (f" (95% {_interval(found.interval)})" if found.interval else "")
+
+
+def _interval(found: Interval) -> str:
+    return f"{100 * found.low:.2f}-{100 * found.high:.2f}%"
+
+
+@dataclass(frozen=True)
+class SecondStage:
+    """A study's second stage at one moment."""
+
+    plan: FinishPlan
+    rows: Sequence[Candidate]
+    trainings: Sequence[RungTraining]
+    full: Sequence[Finished]  # what the finals left among the full trainings
+    trials: int  # that were asked for
+
+    @property
+    def rungs(self) -> list[ReachedRung]:
+        """Those that were reached: none while trials are owed and nothing was asked for."""
+        if not self.has_its_trials and not self.trainings:
+            return []
+        return halving.reached(self.plan, self.rows, self.trainings)
+
+    @property
+    def has_its_trials(self) -> bool:
+        """Whether it may begin."""
+        return sum(row.state in TRAINED for row in self.rows) >= self.trials
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.has_its_trials and halving.is_over(self.plan, self.rows, self.trainings)
+
+    @property
+    def winner(self) -> Candidate | None:
+        """The best of the finals, once they are over."""
+        return halving.winner(self.rungs)
+
+    @property
+    def finalists(self) -> list[Finalist]:
+        """Those that came through the finals, the best first; none before they are over."""
+        finals = halving.finals(self.rungs)
+        return [self._finalist(finals, candidate) for candidate in finals.ranked] if finals else []
+
+    def _finalist(self, finals: ReachedRung, candidate: Candidate) -> Finalist:
+        completed = finals.completed(candidate)
+        seeds = {one.seed for one in completed}
+        full = [one for one in self.full if one.trial == candidate.number and one.seed in seeds]
+        tests = [one.test_accuracy for one in full if one.test_accuracy is not None]
+        return Finalist(
+            candidate=candidate,
+            seeds=len(completed),
+            of=len(finals.seeds),
+            validation=spread([one.accuracy or 0.0 for one in completed]),
+            test=spread(tests) if tests else None,
+            test_images=next((one.test_images for one in full if one.test_images), None),
+        )
+
+
+def load(engine: Engine, record: Study, rows: Sequence[Candidate] | None = None) -> SecondStage | None:
+    """The second stage of a study, None where it has none; `rows` are its candidates where they are known."""
+    plan = FinishPlan.from_record(record.finish)
+    if plan is None:
+        return None
+    epochs = plan.finals.recipe.epochs
+    full = [
+        one
+        for one in trainings.of_study(engine, record.name)
+        if one.trial is not None and one.run == trainings.run_of_finals(record.id, one.trial, epochs)
+    ]
+    rows = candidates.candidates(engine, record.id) if rows is None else rows
+    return SecondStage(plan, rows, rungs.of_study(engine, record.id), full, record.trials)
+
+
+def progress(stage: SecondStage) -> str:
+    """How far it is, in one line."""
+    if not stage.rungs:
+        if stage.has_its_trials:
+            return "second stage: no network was trained to the end, so none goes on"
+        return f"second stage, after the trials: {finish_plan.describe(stage.plan)}"
+    here = stage.rungs[-1]
+    ended = [one for one in here.entered if one.has_ended]
+    said = f"{here.name}: {len(ended)} of {here.total} trained"
+    failed = [one.state for one in ended if one.state != State.COMPLETED]
+    if failed:
+        names = sorted({str(state).replace("_", " ") for state in failed})
+        said += f", {len(failed)} of them came to nothing ({', '.join(names)})"
+    return said
+
+
+def lines(stage: SecondStage) -> list[str]:
+    """Everything that is known of it: progress or finals, what picking was worth, the bill."""
+    found = [progress(stage)]
+    if stage.is_over and stage.rungs:
+        finalists = stage.finalists
+        epochs = counted(stage.plan.finals.recipe.epochs, "epoch")
+        found = [f"{'finals' if i else 'winner of the finals'} of {epochs}, {one}"
+                 for i, one in enumerate(finalists)]  # fmt: skip
+        if not finalists:
+            found = [f"finals of {epochs}: no training came to its end"]
+        elif any(one.test for one in finalists):
+            found.append("validation images chose the winner; test images were read once, and chose nothing")
+    if shrunk := bill.shrinkage(stage.rungs):
+        found.append(str(shrunk))
+    if stage.trainings:
+        found.append(f"bill: {bill.bill(stage.rows, stage.trainings)}")
+    return found
+
+
+def describe_training(training: RungTraining) -> str:
+    """One that has ended, for a log."""
+    seed = f", seed {training.seed}" if training.stage == Stage.FINALS else ""
+    said = f"{training.stage.value} of {counted(training.epochs, 'epoch')}: trial {training.number}{seed}"
+    said += f" {training.state}"
+    if training.state == State.COMPLETED:
+        return f"{said} {percent(training.accuracy)}, {training.seconds or 0:.1f} s"
+    return f"{said}: {training.reason.splitlines()[-1]}" if training.reason else said

@@ -1,0 +1,161 @@
+"""One training of the second stage: what is missing is asked for, claimed, trained and recorded.
+
+Called by search/worker/worker.py once a study has its trials. Reads the plan in the study's row and the
+ledger; who goes on, search/study/halving.py says. Trains by search/worker/attempt.py, as a trial is trained.
+A final is trained as `search train` would train the same network with the same seed, keeps its weights, and
+reads the test images once, at its end.
+"""
+
+import logging
+
+from search.recording.rung_rows import RungRows
+from search.study import halving
+from search.study.finish_plan import FinishPlan
+from search.study.versions import OF_TRAINING, installed_versions
+from search.worker import attempt, trial as worker_trial
+from search.worker.attempt import Assignment
+from search.worker.callbacks import AttemptCallbacks
+from search.worker.context import WorkerContext
+from search.worker.training_function import FinalScore
+from space.architecture import Architecture
+from storage import candidates, rungs, studies, trainings
+from storage.leases import Claim, NoClaim
+from storage.row_types import Candidate, RungTraining, Stage, State, TrainingMetrics
+from storage.trainings import Training
+from trainer.callbacks import SaveWeights
+from trainer.outcome import Outcome
+from trainer.recipe.document import Recipe
+
+logger = logging.getLogger(__name__)
+
+
+def run_next(context: WorkerContext) -> State | NoClaim | None:
+    """One training: how it ended, why there was none, or None where it is worth asking again.
+
+    DONE where the study has no second stage, or it is over. Raises LeaseLostError, OUT_OF_REACH while the
+    database is away, and Cancelled, once that is recorded.
+    """
+    plan = FinishPlan.from_record(studies.find(context.engine, context.study.study_name).finish)
+    if plan is None:
+        return NoClaim.DONE
+    options = context.options
+    claimed = rungs.claim(
+        context.engine, context.study_id, options.name or "", options.lease_seconds, context.device
+    )
+    if claimed is NoClaim.DONE:
+        return None if ask_for_what_is_missing(context, plan) else NoClaim.DONE
+    if isinstance(claimed, NoClaim):
+        return claimed
+    return run(context, plan, *claimed)
+
+
+def ask_for_what_is_missing(context: WorkerContext, plan: FinishPlan) -> bool:
+    """Enters the trainings of the rung that is due. Returns whether the second stage goes on."""
+    rows = candidates.candidates(context.engine, context.study_id)
+    reached = halving.reached(plan, rows, rungs.of_study(context.engine, context.study_id))
+    if not reached or halving.finals(reached):
+        return False
+    if missing := reached[-1].missing:
+        logger.info("%s: %d trainings", reached[-1].name, len(missing))
+        rungs.enter(context.engine, context.study_id, missing)
+    return True
+
+
+def run(context: WorkerContext, plan: FinishPlan, claim: Claim, training: RungTraining) -> State:
+    """Trains what a claim is for. Returns how that ended. Raises as run_next()."""
+    candidate = candidates.find(context.engine, context.study_id, training.number)
+    final = _Final(context, plan, candidate, training) if training.stage == Stage.FINALS else None
+    work = _assignment(context, plan, candidate, training, final)
+    rows = RungRows(context.engine, claim, training, work.name, final.row if final else None)
+    callbacks = AttemptCallbacks(context, rows, work.recipe.batch_size)
+    if final:
+        final.callbacks = callbacks
+    end = attempt.train(context, callbacks, work)
+    logger.info("%s: %s%s", work.name, end.state, f": {end.reason}" if end.reason else "")
+    attempt.close(callbacks, end)
+    context.files.done(training.key)
+    return end.state
+
+
+def _assignment(
+    context: WorkerContext,
+    plan: FinishPlan,
+    candidate: Candidate,
+    training: RungTraining,
+    final: "_Final | None",
+) -> Assignment:
+    return Assignment(
+        name=f"trial {candidate.number} in the {training.stage.value}, {training.epochs} epochs",
+        architecture=Architecture.parse(candidate.architecture),
+        parameters=candidate.parameters,
+        recipe=recipe_of(context, plan, training),
+        seed=seed_of(context, candidate, training),
+        checkpoint=context.files.checkpoint(training.key),
+        on_trained=final.keep if final else None,
+        on_test=final.tested if final else None,
+    )
+
+
+def recipe_of(context: WorkerContext, plan: FinishPlan, training: RungTraining) -> Recipe:
+    """The brief recipe over the rung's epochs, or that of the finals."""
+    recipe = plan.finals.recipe if training.stage == Stage.FINALS else context.config.recipe
+    return recipe.for_epochs(training.epochs)
+
+
+def seed_of(context: WorkerContext, candidate: Candidate, training: RungTraining) -> int:
+    """Of the training: in the halving another than that of the brief trial, so that a rung judges the network
+    and not the luck that it was picked for."""
+    if training.stage == Stage.FINALS:
+        return training.seed
+    return worker_trial.training_seed(context.config.seed, f"{candidate.fingerprint}:{training.epochs}")
+
+
+class _Final:
+    """What a training of the finals leaves beside its row: weights, and a full training in the store."""
+
+    callbacks: AttemptCallbacks  # whose reports are those of the training
+
+    def __init__(
+        self, context: WorkerContext, plan: FinishPlan, candidate: Candidate, training: RungTraining
+    ) -> None:
+        self.context, self.plan, self.candidate, self.training = context, plan, candidate, training
+        self.test: FinalScore | None = None
+
+    def tested(self, score: FinalScore | None) -> None:
+        self.test = score
+
+    def keep(self, _outcome: Outcome, save: SaveWeights) -> None:
+        self.context.files.keep_final(self.candidate.number, self.training.seed, save)
+
+    def row(self, metrics: TrainingMetrics) -> Training:
+        """The full training that it was."""
+        candidate, training = self.candidate, self.training
+        reports, test = self.callbacks.reports, self.test
+        best = max(reports, key=lambda report: (report.validation_accuracy, -report.epoch))
+        recipe = recipe_of(self.context, self.plan, training)
+        name = self.context.study.study_name
+        return Training(
+            run=trainings.run_of_finals(training.study_id, candidate.number, training.epochs),
+            seed=training.seed,
+            subject=f"{name}:{candidate.number}",
+            study=name,
+            trial=candidate.number,
+            fingerprint=candidate.fingerprint,
+            parameters=candidate.parameters,
+            macs=candidate.macs,
+            architecture=candidate.architecture,
+            recipe=recipe.model_dump(mode="json"),
+            data=self.context.final_data.model_dump(mode="json"),
+            epochs=metrics.epochs,
+            accuracy=metrics.accuracy,
+            best_accuracy=metrics.best_accuracy,
+            best_epoch=best.epoch,
+            loss=metrics.loss,
+            test_accuracy=test.accuracy if test else None,
+            test_loss=test.loss if test else None,
+            test_images=test.images if test else None,
+            seconds=metrics.seconds,
+            device=self.context.device,
+            versions=installed_versions(OF_TRAINING),
+            folder=str(self.context.files.folder.resolve()),
+        )

@@ -1,0 +1,169 @@
+"""A search that goes on to halving and finals, and what befalls it: each training is made once."""
+
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fault_killer import slot_of
+from faults import Figures, Search, require_equal_results, wait_until
+
+from search.study import second_stage
+from search.study.second_stage import SecondStage
+from storage import rungs, studies
+from storage.row_types import RungTraining, Stage, State
+
+pytestmark = pytest.mark.faults
+
+TRIALS = 8
+FINISH = ("--finish", "--final-epochs", 13, "--final-seeds", 2)  # 8 networks for 12 epochs, then finals
+
+
+def trainings(search: Search) -> list[RungTraining]:
+    if not search.study():
+        return []
+    found: list[RungTraining] = search.ask(rungs.of_study)
+    return found
+
+
+def stage_of(search: Search) -> SecondStage:
+    found = search.ask(lambda engine, _: second_stage.load(engine, studies.find(engine, search.name)))
+    assert isinstance(found, SecondStage)
+    return found
+
+
+def under_way(search: Search, stage: Stage = Stage.HALVING) -> bool:
+    """Whether a training of this stage has stored an epoch and is still at it."""
+    return any(one.stage == stage and one.state == State.RUNNING and one.epoch for one in trainings(search))
+
+
+def require_all_trained_once(search: Search) -> SecondStage:
+    """Who is in which rung is what the scores of the rung before say, and nothing was trained to its end
+    twice."""
+    stage = stage_of(search)
+    assert stage.is_over and stage.winner
+    halving, finals = stage.rungs
+    assert [len(halving.entrants), halving.epochs] == [TRIALS, 12]
+    wanted = halving.ranked[:2]
+    beaten = [row for row in halving.ranked if row.baseline][:1]
+    if not any(row.baseline for row in wanted):
+        wanted += beaten
+    assert list(finals.entrants) == wanted
+    assert all(one.state == State.COMPLETED for one in stage.trainings)
+    log = (search.place / "training" / "trained.log").read_text().splitlines()
+    made = Counter(line.split()[1] for line in log if line.startswith("trained "))
+    assert made == Counter(
+        [row.fingerprint for row in stage.rows if row.state == State.COMPLETED]
+        + [row.fingerprint for row in halving.entrants]
+        + [row.fingerprint for row in finals.entrants for _ in finals.seeds]
+    )
+    tested = Counter(line.split()[1] for line in log if line.startswith("tested "))
+    assert tested == Counter(row.fingerprint for row in finals.entrants for _ in finals.seeds)
+    return stage
+
+
+def test_a_worker_and_a_launcher_killed_in_the_halving_cost_no_training_and_make_none_twice(
+    faulty_url: str,
+    search_on: Callable[..., Search],
+    check: Callable[..., Any],
+    keep: Callable[[Figures], None],
+) -> None:
+    search = search_on(faulty_url)
+    launcher = search.launch(TRIALS, *FINISH)
+    wait_until(lambda: len(trainings(search)) == TRIALS, "the first rung")
+    search.orders(seconds=0.1)
+    wait_until(lambda: under_way(search), "a training under way")
+    victim = next(pid for pid in launcher.children() if slot_of(pid))
+    os.kill(victim, signal.SIGKILL)
+    search.fault()
+    wait_until(lambda: any(one.attempt == 2 for one in trainings(search)), "a second attempt")
+    wait_until(lambda: under_way(search), "a training under way")
+    launcher.process.kill()
+    launcher.code()
+    search.fault()
+    search.orders(seconds=0.005)
+    search.launch(TRIALS).require(0)  # the plan is the study's: --finish need not be said again
+    wait_until(lambda: not search.processes(), "the end of the first one's workers")
+    keep(search.settle(check, "SIGKILL of a worker, then of the launcher, in the halving", TRIALS))
+    require_equal_results(search)
+    require_all_trained_once(search)
+
+
+def test_a_second_ctrl_c_in_the_finals_leaves_what_the_next_launch_goes_on_with(
+    sqlite_url: str, search_on: Callable[..., Search], check: Callable[..., Any]
+) -> None:
+    search = search_on(sqlite_url)
+    launcher = search.launch(TRIALS, *FINISH)
+    wait_until(lambda: any(one.stage == Stage.FINALS for one in trainings(search)), "the finals")
+    search.orders(batches=1_000)
+    wait_until(lambda: any(one.state == State.RUNNING for one in trainings(search)), "a final under way")
+    launcher.process.send_signal(signal.SIGINT)
+    wait_until(lambda: "finish their trial" in launcher.said(), "an answer to the first signal")
+    launcher.process.send_signal(signal.SIGINT)
+    assert launcher.code() == 130, launcher.said()
+    assert f"go on with `search launch --study {search.name}" in launcher.said()
+    assert not any(one.state == State.RUNNING for one in trainings(search))
+    search.settle(check, "", TRIALS)
+    search.orders(seconds=0.005)
+    again = search.launch(TRIALS)
+    again.require(0)
+    assert "winner of the finals of 13 epochs, trial" in again.said()
+    assert "bill: brief" in again.said()
+    require_all_trained_once(search)
+    assert {one.attempt for one in trainings(search)} == {1}, "to be told to end is no attempt"
+
+
+def test_a_pause_in_the_halving_is_waited_out_and_resumed(
+    sqlite_url: str, search_on: Callable[..., Search], check: Callable[..., Any]
+) -> None:
+    search = search_on(sqlite_url)
+    launcher = search.launch(TRIALS, *FINISH)
+    wait_until(lambda: under_way(search), "a training under way")
+    store = ("--storage", search.url)
+    paused = check("pause", search.name, *store)
+    assert paused.code == 0 and "wait after their trial" in paused.out
+    wait_until(
+        lambda: not any(one.state == State.RUNNING for one in trainings(search)), "the end of what runs"
+    )
+    ended = [one.id for one in trainings(search) if one.has_ended]
+    status = check("status", search.name, *store)
+    assert "halving of 12 epochs: " in status.out and "paused by `search pause`" in status.out
+    assert [one.id for one in trainings(search) if one.has_ended] == ended
+    assert not launcher.ended()
+    resumed = check("resume", search.name, *store, "--data-dir", search.place / "data")
+    assert "the workers that waited go on" in resumed.out, resumed.err
+    launcher.require(0)
+    search.settle(check, "", TRIALS)
+    require_all_trained_once(search)
+    said = check("stop", search.name, *store)
+    assert "nobody works on it" in said.out
+
+
+def test_finish_added_to_a_search_that_is_done_trains_the_second_stage_alone(
+    sqlite_url: str, search_on: Callable[..., Search], check: Callable[..., Any]
+) -> None:
+    search = search_on(sqlite_url)
+    search.orders(seconds=0.005)
+    search.launch(TRIALS).require(0)
+    assert trainings(search) == []
+    looked = search.launch(TRIALS, *FINISH, "--dry-run")
+    looked.require(0)
+    assert "the best 16 for 12 epochs, finals of 2 and the best baseline for 13 epochs" in looked.said()
+    assert "at most 192 epochs of halving and 78 of finals beside 24 of the trials" in looked.said()
+    assert trainings(search) == [] and search.ask(lambda engine, _: studies.find(engine)).finish is None
+    done = search.launch(TRIALS, *FINISH, "--out", "best.json", "--report", "report.html")
+    done.require(0)
+    stage = require_all_trained_once(search)
+    assert f"best network: trial {stage.winner and stage.winner.number}," in done.said()
+    search.settle(check, "", TRIALS)
+    document = json.loads((search.place / "best.json").read_text())
+    assert document["metrics"]["standing"] == "confirmed"
+    assert document["origin"]["trial"] == (stage.winner and stage.winner.number)
+    assert document["confirmation"]["seeds"] == 2
+    assert "Halving and finals" in (search.place / "report.html").read_text()
+    (row,) = json.loads(check("status", search.name, "--storage", search.url, "--format", "json").out)
+    assert (row["second_stage"], row["winner"]) == ("over", document["origin"]["trial"])
+    assert row["confirmed_accuracy"] == pytest.approx(document["confirmation"]["validation_accuracy"])

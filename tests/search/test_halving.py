@@ -1,0 +1,299 @@
+"""Who goes on in the second stage of a search, and what is said of it, on rows that are made up."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import count
+
+import pytest
+from worker_samples import make_config
+
+from search.study import finish_plan, halving
+from search.study.bill import Bill, bill, shrinkage
+from search.study.finish_plan import FinishPlan, make_plan
+from search.study.halving import ReachedRung
+from space.errors import UsageError
+from storage.row_types import Candidate, RungEntry, RungTraining, Stage, State
+
+MOMENT = datetime(2026, 11, 26, tzinfo=UTC)
+
+
+def candidate(
+    number: int, accuracy: float | None, state: State = State.COMPLETED, parameters: int = 0, **more: object
+) -> Candidate:
+    """A trial of 3 epochs that took 30 s."""
+    return Candidate(
+        id=100 + number, study_id=1, number=number, state=state, reason=None, architecture={},
+        fingerprint=f"network-{number}", parameters=parameters or 1_000 + number, macs=1, depth=3,
+        accuracy=accuracy, best_accuracy=accuracy, loss=1.0, epochs=3, seconds=30.0, images_per_second=1.0,
+        device="cpu", worker="one", seed=0, attempt=1, repeat_of=None, versions=None, proposed_at=MOMENT,
+        finished_at=MOMENT, **more,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def trained(entry: RungEntry, accuracy: float | None, state: State | None = State.COMPLETED) -> RungTraining:
+    return RungTraining(
+        id=0, study_id=1, candidate_id=entry.candidate_id, number=entry.candidate_id - 100, stage=entry.stage,
+        epochs=entry.epochs, seed=entry.seed, attempt=1, state=state, reason=None, epoch=entry.epochs,
+        accuracy=accuracy, best_accuracy=accuracy, loss=1.0, seconds=10.0 * entry.epochs,
+        images_per_second=1.0, batch_size=None, device="cpu", worker="one", entered_at=MOMENT,
+        finished_at=MOMENT,
+    )  # fmt: skip
+
+
+Scores = Mapping[tuple[Stage, int, int], float | State]  # by stage, trial and seed; a state: how it failed
+
+
+class Play:
+    """Trains what is missing, rung by rung, to scores that are given; to the brief score where none is."""
+
+    def __init__(self, plan: FinishPlan, rows: Sequence[Candidate], scores: Scores | None = None) -> None:
+        self.plan, self.rows, self.scores = plan, rows, scores or {}
+        self.trainings: list[RungTraining] = []
+
+    @property
+    def rungs(self) -> list[ReachedRung]:
+        return halving.reached(self.plan, self.rows, self.trainings)
+
+    def step(self) -> list[RungEntry]:
+        """Trains all that is missing now."""
+        missing = self.rungs[-1].missing if self.rungs else []
+        for entry in missing:
+            number = entry.candidate_id - 100
+            found = self.scores.get((entry.stage, number, entry.seed))
+            brief = next(row.accuracy for row in self.rows if row.number == number)
+            failed = isinstance(found, State)
+            score = None if failed else brief if found is None else found
+            self.trainings.append(trained(entry, score, found if failed else State.COMPLETED))  # type: ignore[arg-type]
+        return missing
+
+    def all(self) -> list[list[int]]:
+        """Everything; the trials of each step."""
+        steps = []
+        for _ in count():
+            missing = self.step()
+            if not missing:
+                return steps
+            steps.append([entry.candidate_id - 100 for entry in missing])
+        raise AssertionError
+
+
+def plan(finalists: int = 2, epochs: int = 200, seeds: int = 1) -> FinishPlan:
+    return make_plan(make_config(), None, finalists, epochs, seeds)
+
+
+def rising(number: int, **more: object) -> list[Candidate]:
+    """Trials of which the later are the better."""
+    return [candidate(i, 0.5 + i / 100, **more) for i in range(number)]  # type: ignore[arg-type]
+
+
+def test_sixteen_then_four_then_two_go_on_each_for_four_times_as_long() -> None:
+    found = plan(seeds=3)
+    assert [(rung.networks, rung.epochs) for rung in found.rungs] == [(16, 12), (4, 48)]
+    assert (found.finals.networks, found.finals.recipe.epochs, found.finals.seeds) == (2, 200, 3)
+    play = Play(found, rising(40))
+    best = list(range(39, 23, -1))
+    assert play.all() == [best, best[:4], best[:2] * 3]
+    assert [(rung.stage, rung.epochs) for rung in play.rungs] == [
+        (Stage.HALVING, 12), (Stage.HALVING, 48), (Stage.FINALS, 200),
+    ]  # fmt: skip
+    assert [(one.epochs, one.seed) for one in play.trainings[-6:]] == [
+        (200, seed) for seed in (0, 0, 1, 1, 2, 2)
+    ]
+    winner = halving.winner(play.rungs)
+    assert winner and winner.number == 39
+    assert halving.is_over(found, play.rows, play.trainings)
+
+
+def test_a_rung_is_chosen_by_the_scores_of_the_rung_before_alone() -> None:
+    scores = {(Stage.HALVING, number, 0): 0.99 - number / 100 for number in range(24, 40)}
+    play = Play(plan(), rising(40), scores)
+    assert play.all()[1:] == [[24, 25, 26, 27], [24, 25]]
+
+
+def test_of_equal_scores_the_smaller_network_goes_on_and_of_equal_sizes_the_earlier_trial() -> None:
+    rows = [candidate(i, 0.5, parameters=100 - i // 2) for i in range(20)]
+    assert Play(plan(), rows).all()[0] == [18, 19, 16, 17, 14, 15, 12, 13, 10, 11, 8, 9, 6, 7, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("trials", "steps"),
+    [
+        (0, []),
+        (1, [[0]]),
+        (2, [[1, 0]]),
+        (3, [[2, 1, 0], [2, 1]]),
+        (4, [[3, 2, 1, 0], [3, 2]]),
+        (5, [[4, 3, 2, 1, 0], [4, 3, 2, 1], [4, 3]]),
+    ],
+)
+def test_a_rung_that_would_drop_nobody_is_left_out(trials: int, steps: list[list[int]]) -> None:
+    play = Play(plan(), rising(trials))
+    assert play.all() == steps
+    assert halving.is_over(play.plan, play.rows, play.trainings)
+    assert (halving.winner(play.rungs) is None) == (trials == 0)
+
+
+def test_only_what_was_trained_to_the_end_goes_on() -> None:
+    rows = [*rising(6), candidate(6, 0.99, State.PRUNED), candidate(7, None, State.DIVERGED)]
+    assert Play(plan(), rows).all()[0] == [5, 4, 3, 2, 1, 0]
+
+
+def test_the_best_baseline_is_in_the_finals_whatever_its_rank() -> None:
+    rows = [candidate(i, 0.1 + i / 1000, baseline=f"guess {i}") for i in range(3)] + [
+        candidate(i, 0.5 + i / 100) for i in range(3, 30)
+    ]
+    play = Play(plan(seeds=2), rows)
+    assert play.all()[-1] == [29, 28, 2] * 2, "the third, who was not among the best sixteen"
+
+
+def test_no_baseline_is_added_where_one_is_among_the_best() -> None:
+    rows = [*rising(30), candidate(30, 0.99, baseline="the best")]
+    assert Play(plan(), rows).all()[-1] == [30, 29]
+
+
+def test_the_best_baseline_is_the_best_of_the_last_rung_that_one_came_through() -> None:
+    rows = [candidate(0, 0.9, baseline="fast"), candidate(1, 0.8, baseline="slow"), *(
+        candidate(i, 0.5 + i / 100) for i in range(2, 12)
+    )]  # fmt: skip
+    scores: Scores = {(Stage.HALVING, 0, 0): 0.1, (Stage.HALVING, 1, 0): 0.2}
+    assert Play(plan(), rows, scores).all()[-1] == [11, 10, 1]
+    failed: Scores = {(Stage.HALVING, 0, 0): 0.1, (Stage.HALVING, 1, 0): State.DIVERGED}
+    assert Play(plan(), rows, failed).all()[-1] == [11, 10, 0]
+    all_failed: Scores = {(Stage.HALVING, number, 0): State.DIVERGED for number in (0, 1)}
+    assert Play(plan(), rows, all_failed).all()[-1] == [11, 10, 0], "the best by its brief score"
+
+
+def test_who_diverges_does_not_go_on() -> None:
+    scores = {(Stage.HALVING, number, 0): State.DIVERGED for number in (37, 38, 39)}
+    assert Play(plan(), rising(40), scores).all()[1:] == [[36, 35, 34, 33], [36, 35]]
+
+
+def test_a_rung_that_nobody_came_through_chooses_nobody() -> None:
+    scores: Scores = {(Stage.HALVING, number, 0): State.DIVERGED for number in range(40)}
+    play = Play(plan(), rising(40), scores)
+    assert play.all()[1:] == [[39, 38, 37, 36], [39, 38]]
+    assert halving.winner(play.rungs)
+
+
+def test_finals_in_which_all_fail_have_no_winner() -> None:
+    scores: Scores = {(Stage.FINALS, number, 0): State.FAILED for number in range(40)}
+    play = Play(plan(), rising(40), scores)
+    play.all()
+    assert halving.is_over(play.plan, play.rows, play.trainings)
+    assert halving.winner(play.rungs) is None
+
+
+def test_a_finalist_counts_with_the_seeds_that_came_through() -> None:
+    scores: Scores = {
+        (Stage.FINALS, 39, 0): 0.7, (Stage.FINALS, 39, 1): State.DIVERGED, (Stage.FINALS, 39, 2): 0.9,
+        **{(Stage.FINALS, 38, seed): 0.79 for seed in range(3)},
+    }  # fmt: skip
+    play = Play(plan(seeds=3), rising(40), scores)
+    play.all()
+    assert play.rungs[-1].scores == {39: pytest.approx(0.8), 38: pytest.approx(0.79)}
+    winner = halving.winner(play.rungs)
+    assert winner and winner.number == 39
+    assert [one.seed for one in play.rungs[-1].completed(winner)] == [0, 2]
+
+
+def test_nothing_is_chosen_while_a_training_waits_or_runs() -> None:
+    play = Play(plan(), rising(40))
+    play.step()
+    for state in (None, State.RUNNING):
+        *others, last = play.trainings
+        under_way = [*others, trained(last.entry, 0.99, state)]
+        (rung,) = halving.reached(play.plan, play.rows, under_way)
+        assert (rung.missing, rung.is_over) == ([], False)
+        assert not halving.is_over(play.plan, play.rows, under_way)
+
+
+def test_trials_that_are_added_later_and_seeds_make_only_what_is_missing() -> None:
+    play = Play(plan(), rising(40))
+    play.all()
+    play.rows = [*play.rows, candidate(40, 0.95)]
+    assert play.all() == [[40], [40], [40]]
+    winner = halving.winner(play.rungs)
+    assert winner and winner.number == 40
+    play.plan = plan(seeds=3)
+    assert play.all() == [[40, 39, 40, 39]]
+    play.plan = plan(epochs=300, seeds=1)
+    assert play.all() == [[40, 39]], "other finals, and the rungs are those of before"
+
+
+@pytest.mark.parametrize(
+    ("finalists", "epochs", "rungs"),
+    [
+        (2, 49, [(16, 12), (4, 48)]),
+        (2, 48, [(16, 12)]),
+        (2, 12, []),
+        (4, 200, [(16, 12)]),
+        (16, 200, []),
+        (1, 5_000, [(16, 12), (4, 48)]),
+    ],
+)
+def test_rungs_end_below_the_finals_and_where_nobody_would_be_dropped(
+    finalists: int, epochs: int, rungs: list[tuple[int, int]]
+) -> None:
+    found = plan(finalists, epochs)
+    assert [(rung.networks, rung.epochs) for rung in found.rungs] == rungs
+
+
+def test_finals_as_short_as_a_trial_are_refused() -> None:
+    with pytest.raises(UsageError, match="--final-epochs 3: finals are longer than the 3 epochs of a trial"):
+        plan(epochs=3)
+
+
+def test_what_flags_leave_open_comes_from_the_stored_plan() -> None:
+    stored = make_plan(make_config(), None, 3, 90, 5)
+    found = make_plan(make_config(), stored, seeds=2)
+    assert (found.finals.networks, found.finals.recipe.epochs, found.finals.seeds) == (3, 90, 2)
+    assert FinishPlan.from_record(found.document()) == found
+    assert FinishPlan.from_record(None) is None
+
+
+def test_the_plan_says_what_it_costs() -> None:
+    found, config = plan(seeds=3), make_config()
+    assert finish_plan.describe(found) == (
+        "the best 16 for 12 epochs, the best 4 of these for 48 epochs,"
+        " finals of 2 and the best baseline for 200 epochs with 3 seeds"
+    )
+    cost = "at most 384 epochs of halving and 1,800 of finals beside 600 of the trials, 78% of all"
+    assert finish_plan.describe_cost(found, config, 200, []) == cost
+    paced = finish_plan.describe_cost(found, config, 200, rising(3))  # 10 s an epoch
+    assert paced == f"{cost}; about 6 h 4 min of one worker by the trials so far"
+    limited = config.model_copy(update={"data": config.data.model_copy(update={"limit": 900})})
+    assert finish_plan.describe_cost(found, limited, 200, rising(3)) == (
+        f"{cost}; finals train on all images, trials on 900"
+    )
+
+
+def test_the_bill_names_every_part() -> None:
+    play = Play(plan(), rising(40))
+    play.all()
+    found = bill(play.rows, play.trainings)
+    assert (found.brief, found.halving, found.finals) == (1200.0, 3840.0, 4000.0)
+    assert str(found) == "brief 13%, halving 42%, finals 44% of 2 h 31 min of training"
+    assert str(Bill(3.0, 1.0, 0.0)) == "brief 75%, halving 25%, finals 0% of 4 s of training"
+    assert str(Bill(0.0, 0.0, 0.0)) == "brief 0%, halving 0%, finals 0% of 0 s of training"
+
+
+def test_how_far_the_lead_of_the_picked_shrinks_is_the_leads_of_the_same_networks_twice() -> None:
+    """Four of sixteen are 12.5 points above the mean, and 2 when all are trained again."""
+    rows = [candidate(i, 0.9 if i < 4 else 0.7 + 0.4 / 12) for i in range(16)]
+    scores = {(Stage.HALVING, i, 0): 0.85 if i < 4 else 0.85 - 0.02 * 16 / 12 for i in range(16)}
+    play = Play(plan(), rows, scores)
+    assert shrinkage(play.rungs) is None, "before the rung is over"
+    play.step()
+    found = shrinkage(play.rungs)
+    assert found and (found.best, found.networks, found.epochs) == (4, 16, 12)
+    assert (found.lead, found.left) == (pytest.approx(0.125), pytest.approx(0.02))
+    assert str(found) == (
+        "picking: the 4 best brief scores were 12.50 points above the mean of 16 networks,"
+        " 2.00 when all were trained again for 12 epochs: 16% of the lead was left"
+    )
+
+
+def test_of_few_networks_nothing_is_said_of_shrinkage() -> None:
+    play = Play(plan(), rising(3))
+    play.all()
+    assert shrinkage(play.rungs) is None

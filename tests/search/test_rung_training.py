@@ -1,0 +1,269 @@
+"""The second stage in one worker: what is trained after the trials, with what, and what it leaves."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from worker_samples import FakeTraining, make_config, make_context, make_study
+
+from search.optuna_adapter import study as optuna_study
+from search.recording import reconcile as reconciling
+from search.study import export as study_export, second_stage
+from search.study.finish_plan import FinishPlan, make_plan
+from search.study.reader import StudyView
+from search.worker import worker
+from search.worker.context import WorkerContext
+from search.worker.training_function import FinalScore
+from space.architecture import Architecture
+from space.errors import DivergedError
+from storage import candidates, invariants, rungs, studies, trainings
+from storage.leases import NoClaim
+from storage.row_types import RungTraining, Stage, State
+from trainer.callbacks import TrainingCallbacks
+from trainer.outcome import Outcome
+from trainer.recipe.document import Recipe
+
+TRIALS = 6
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One training that was asked for."""
+
+    fingerprint: str
+    seed: int
+    recipe: Recipe
+    checkpoint: str
+    tests: bool
+
+
+@dataclass
+class Longer(FakeTraining):
+    """A training that takes the epochs of its recipe, keeps weights, and is tested where it is a final."""
+
+    calls: list[Asked] = field(default_factory=list)
+
+    def __call__(
+        self, architecture: Architecture, seed: int, *, callbacks: TrainingCallbacks, **others: Any
+    ) -> Outcome:
+        recipe, checkpoint, on_test = others["recipe"], others["checkpoint"], others["on_test"]
+        self.calls.append(Asked(architecture.fingerprint, seed, recipe, checkpoint.name, bool(on_test)))
+        self.epochs = recipe.epochs
+        outcome = super().__call__(architecture, seed, callbacks=callbacks)
+        if callbacks.on_trained:
+            callbacks.on_trained(outcome, lambda path: path.write_bytes(b"weights"))
+        if on_test:
+            on_test(FinalScore(outcome.accuracy - 0.01 * (seed + 1), 1.0, 500))
+        return outcome
+
+
+@contextmanager
+def context_of(
+    url: str, train: FakeTraining, folder: Path, plan: FinishPlan | None = None
+) -> Iterator[WorkerContext]:
+    """A study that has its plan, unless it is to have none."""
+    config = make_config()
+    engine, record = make_study(url, config, TRIALS)
+    if plan:
+        studies.set_finish(engine, record.id, plan.document())
+    with optuna_study.open_study(url, record.name, config) as opened:
+        context = make_context(opened, engine, record, train, config, folder)
+        (folder / "kept").mkdir()
+        yield context
+        assert invariants.check(engine, record.id) == []
+        rows = candidates.candidates(engine, record.id)
+        assert reconciling.disagreements(opened, rows) == [], "Optuna is told of trials alone"
+        assert len(opened.get_trials(deepcopy=False)) == len(rows)
+    engine.dispose()
+
+
+def work(context: WorkerContext) -> list[State]:
+    """All that a worker does, until there is nothing more."""
+    ended = []
+    while not isinstance(state := worker.work_on_one(context), NoClaim):
+        if state is not None:
+            ended.append(state)
+    assert state is NoClaim.DONE
+    return ended
+
+
+def plan(**more: int) -> FinishPlan:
+    return make_plan(make_config(), None, **{"epochs": 13, "seeds": 3, **more})
+
+
+def stage_of(context: WorkerContext) -> second_stage.SecondStage:
+    found = second_stage.load(context.engine, studies.find(context.engine, context.study.study_name))
+    assert found
+    return found
+
+
+def trained(context: WorkerContext, stage: Stage) -> list[RungTraining]:
+    return [one for one in rungs.of_study(context.engine, context.study_id) if one.stage == stage]
+
+
+def test_a_study_without_a_plan_ends_with_its_trials(sqlite_url: str, tmp_path: Path) -> None:
+    with context_of(sqlite_url, Longer(), tmp_path) as context:
+        assert work(context) == [State.COMPLETED] * TRIALS
+        assert rungs.of_study(context.engine, context.study_id) == []
+
+
+def test_the_best_are_trained_again_for_longer_and_the_last_few_to_the_end(
+    database_url: str, tmp_path: Path
+) -> None:
+    train = Longer()
+    with context_of(database_url, train, tmp_path, plan()) as context:
+        assert work(context) == [State.COMPLETED] * (TRIALS + 6 + 2 * 3)
+        best = candidates.best(context.engine, context.study_id, 6)
+        by_number = {row.number: row for row in best}
+        halving, finals = trained(context, Stage.HALVING), trained(context, Stage.FINALS)
+        assert [one.number for one in halving] == [row.number for row in best]
+        assert [one.number for one in finals] == [row.number for row in best[:2]] * 3
+        assert {one.state for one in [*halving, *finals]} == {State.COMPLETED}
+        calls = train.calls[TRIALS:]
+        brief, full = context.config.recipe, plan().finals.recipe
+        assert [call.recipe for call in calls] == [brief.for_epochs(12)] * 6 + [full] * 6
+        assert [call.fingerprint for call in calls[:6]] == [row.fingerprint for row in best]
+        seeds = [call.seed for call in calls[:6]]
+        assert len(set(seeds)) == 6
+        assert not set(seeds) & {row.seed for row in best}, "the luck of the brief trial is not drawn again"
+        assert [call.seed for call in calls[6:]] == [0, 0, 1, 1, 2, 2], "as `search train` counts them"
+        assert [call.checkpoint for call in calls] == [f"{one.key}.checkpoint" for one in [*halving, *finals]]
+        stage = stage_of(context)
+        assert stage.is_over and stage.winner == best[0]
+        assert by_number[best[0].number].accuracy == best[0].accuracy
+
+
+def test_test_images_are_read_once_by_each_final_and_by_nothing_else(sqlite_url: str, tmp_path: Path) -> None:
+    train = Longer()
+    with context_of(sqlite_url, train, tmp_path, plan()) as context:
+        work(context)
+        assert [call.tests for call in train.calls] == [False] * (TRIALS + 6) + [True] * 6
+        winner, other = stage_of(context).finalists
+        assert winner.test and winner.test.mean == pytest.approx(winner.validation.mean - 0.02)
+        assert (winner.seeds, winner.of, winner.test_images) == (3, 3, 500)
+        assert other.validation.mean <= winner.validation.mean
+
+
+def test_the_finals_are_full_trainings_by_which_an_export_is_confirmed(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    with context_of(sqlite_url, Longer(), tmp_path, plan()) as context:
+        work(context)
+        record = studies.find(context.engine, context.study.study_name)
+        stored = trainings.of_study(context.engine, record.name)
+        assert len(stored) == 6 and {one.epochs for one in stored} == {13}
+        view = StudyView(context.engine, record, None)
+        winner = view.candidate()
+        assert winner == stage_of(context).winner
+        confirmed = study_export.confirmation(stored, winner)
+        assert confirmed and (confirmed.seeds, confirmed.test_images) == (3, 500)
+        document = study_export.export(record, context.config, winner, TRIALS, confirmed)
+        assert document.metrics.standing == "confirmed"
+        weights = context.files.finals(winner.number)
+        assert [path.name for path in weights] == [
+            f"final-{winner.number}-{seed}.safetensors" for seed in range(3)
+        ]
+        study_export.copy_weights(context.files.folder, winner.number, tmp_path / "w.safetensors")
+        assert (tmp_path / "w.safetensors").read_bytes() == b"weights"
+        assert second_stage.lines(stage_of(context))[0].startswith(
+            f"winner of the finals of 13 epochs, trial {winner.number}: "
+        )
+
+
+def test_where_there_are_no_test_images_validation_images_confirm(sqlite_url: str, tmp_path: Path) -> None:
+    class Untested(Longer):
+        def __call__(self, architecture: Architecture, seed: int, **calls: Any) -> Outcome:
+            on_test = calls.pop("on_test")
+            outcome = super().__call__(architecture, seed, **calls, on_test=None)
+            if on_test:
+                on_test(None)
+            return outcome
+
+    with context_of(sqlite_url, Untested(), tmp_path, plan()) as context:
+        work(context)
+        winner = stage_of(context).finalists[0]
+        assert winner.test is None
+        stored = trainings.of_study(context.engine, context.study.study_name)
+        confirmed = study_export.confirmation(stored, winner.candidate)
+        assert confirmed and confirmed.test_accuracy is None
+        assert "on validation images (3 seeds of 13 epochs" in str(confirmed)
+
+
+def test_a_plan_that_comes_later_just_adds_the_second_stage(sqlite_url: str, tmp_path: Path) -> None:
+    train = Longer()
+    with context_of(sqlite_url, train, tmp_path) as context:
+        work(context)
+        studies.set_finish(context.engine, context.study_id, plan(seeds=1).document())
+        assert work(context) == [State.COMPLETED] * 8
+        studies.set_finish(context.engine, context.study_id, plan(seeds=2).document())
+        assert work(context) == [State.COMPLETED] * 2, "a second seed of both, and nothing twice"
+        assert len({(call.fingerprint, call.seed, call.recipe.epochs) for call in train.calls}) == len(
+            train.calls
+        )
+
+
+def test_who_is_told_to_end_leaves_a_training_that_the_next_one_takes(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    train = Longer()
+    with context_of(sqlite_url, train, tmp_path, plan(seeds=1)) as context:
+        for _ in range(TRIALS):
+            worker.work_on_one(context)
+        assert worker.work_on_one(context) is None, "the rung is entered"
+        context.cancelled = lambda: True
+        checkpoint = context.files.checkpoint(trained(context, Stage.HALVING)[0].key)
+        checkpoint.touch()
+        assert worker.work_on_one(context) is NoClaim.STOPPED
+        assert [one.state for one in trained(context, Stage.HALVING)] == [None] * 6
+        assert checkpoint.exists()
+        context.cancelled = lambda: False
+        assert work(context) == [State.COMPLETED] * 8
+        assert not checkpoint.exists()
+        assert {one.attempt for one in rungs.of_study(context.engine, context.study_id)} == {1}
+
+
+def test_a_training_that_diverges_ends_its_network_and_not_the_stage(sqlite_url: str, tmp_path: Path) -> None:
+    train = Longer()
+
+    def diverge(_: Architecture) -> None:
+        if train.calls[-1].tests:
+            raise DivergedError("training loss is nan in epoch 1")
+
+    train.before = diverge
+    with context_of(sqlite_url, train, tmp_path, plan(seeds=1)) as context:
+        assert work(context)[TRIALS:] == [State.COMPLETED] * 6 + [State.DIVERGED] * 2
+        stage = stage_of(context)
+        assert stage.is_over and stage.winner is None
+        assert second_stage.lines(stage)[0] == "finals of 13 epochs: no training came to its end"
+        assert trainings.of_study(context.engine, context.study.study_name) == []
+        record = studies.find(context.engine, context.study.study_name)
+        assert (
+            StudyView(context.engine, record, None).candidate()
+            == candidates.best(context.engine, context.study_id)[0]
+        )
+
+
+def test_one_without_enough_memory_is_tried_at_half_the_batch(sqlite_url: str, tmp_path: Path) -> None:
+    train = Longer()
+
+    def fill(_: Architecture) -> None:
+        if train.calls[-1].tests and train.calls[-1].recipe.batch_size == 128:
+            raise MemoryError("too large")
+
+    train.before = fill
+    with context_of(sqlite_url, train, tmp_path, plan(seeds=1)) as context:
+        work(context)
+        finals = trained(context, Stage.FINALS)
+        assert [one.batch_size for one in finals] == [64, 64]
+        assert [one.reason for one in finals] == ["out of memory at batch 128, trained alone at 64"] * 2
+
+
+def test_a_limit_for_trials_does_not_hold_for_longer_trainings(sqlite_url: str, tmp_path: Path) -> None:
+    with context_of(sqlite_url, Longer(), tmp_path, plan(seeds=1)) as context:
+        for _ in range(TRIALS):
+            worker.work_on_one(context)
+        context.options = replace(context.options, trial_seconds=0.0)
+        assert work(context) == [State.COMPLETED] * 8
