@@ -86,6 +86,9 @@ def _lines(
         *survey_text.lines(dataset, split),
         ("augment", augmentations.described(recipe)),
     ]
+    if dataset.survey:
+        modes = ", ".join(f"{mode} {count:,}" for mode, count in dataset.survey.modes.items())
+        found.insert(1, ("modes", f"{modes} training pictures, as Pillow calls them"))
     if dataset.survey and dataset.survey.damaged and not skip_damaged:
         found.append(("warning", "a launch refuses damaged pictures; with --skip-damaged it goes on without"))
     return found

@@ -39,6 +39,7 @@ def test_counts_lines_and_a_page_come_of_a_folder(capsys: pytest.CaptureFixture[
     ]
     assert result.err.splitlines() == [
         "data     pets: 32 training and 8 validation images of 3x12x12, 2 classes",
+        "modes    RGB 40 training pictures, as Pillow calls them",
         "images   12x12; colour",
         "warning  skipped 1 picture that cannot be read: train/cat/bad.png",
         "warning  2 of 2 classes have fewer than 5 validation images: cat (4 of 20), dog (4 of 20)",
