@@ -107,10 +107,7 @@ def stages(
         ]
     formula = Formula(spaces.default(), Budget(5_000_000, 1_000_000_000))
     core = tuple(arm for arm in arms if arm.name in strategies.CORE)
-    found += [
-        Stage("formula", formula, core, "tpe", seeds, trials),
-        Stage("formula, few seeds", formula, few(hub or {}), "tpe", max(2, seeds // 4), min(trials, 60)),
-    ]
+    found.append(Stage("formula", formula, core, "tpe", seeds, trials))
     for key in OLD_TABLES:
         if (path := curves / f"{key}.json.gz").exists():
             found.append(dealt(key, table.load(path), seeds, trials, strategies.SOME))
