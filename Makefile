@@ -80,13 +80,16 @@ bench-gpu: $(VENV)/.dev
 	@mkdir -p build
 	$(BIN)/python -m benchmarks.speed.gpu $(BENCH) --json build/gpu.json
 
-# Goes on where a run was broken off: build/search.jsonl holds one line a search.
+# Goes on where a run was broken off: build/search.jsonl holds one line a search. OPTUNAHUB=DIR: a copy of
+# OptunaHub's registry, whose samplers are compared too where the package optunahub is installed.
+HUB = $(if $(OPTUNAHUB),--optunahub $(OPTUNAHUB))
 bench-search: $(VENV)/.dev
 	@mkdir -p build
 ifdef QUICK
-	$(BIN)/python -m benchmarks.simulated --quick
+	$(BIN)/python -m benchmarks.simulated --quick $(HUB)
 else
-	$(BIN)/python -m benchmarks.simulated --rows build/search.jsonl --out benchmarks/results/search.json
+	$(BIN)/python -m benchmarks.simulated --rows build/search.jsonl --out benchmarks/results/search.json $(HUB)
+	$(BIN)/python -m benchmarks.simulated.ranking
 	$(BIN)/python -m benchmarks.simulated.document
 endif
 

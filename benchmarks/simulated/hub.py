@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from optuna import Study
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.samplers._tpe.sampler import _split_trials
@@ -73,6 +74,16 @@ def hierarchical(module: ModuleType, seed: int) -> BaseSampler:
 
 
 def union(module: ModuleType, seed: int) -> BaseSampler:
-    """The sampler of samplers/tpe_union_multivariate."""
-    made: BaseSampler = module.TPEUnionMultivariateSampler(seed=seed, n_startup_trials=10)
+    """The sampler of samplers/tpe_union_multivariate, which fails where its good trials lack a choice that
+    all the bad ones have made: then parameters are chosen one by one, as it does where it knows nothing."""
+
+    class Union(module.TPEUnionMultivariateSampler):  # type: ignore[name-defined,misc]
+        def sample_relative(self, study: Study, trial: FrozenTrial, search_space: Any) -> dict[str, Any]:
+            try:
+                with np.errstate(invalid="ignore"):
+                    return dict(super().sample_relative(study, trial, search_space))
+            except IndexError:  # NaN, for a choice that is not made, looked up among the choices
+                return {}
+
+    made: BaseSampler = Union(seed=seed, n_startup_trials=10)
     return made

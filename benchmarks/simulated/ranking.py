@@ -190,7 +190,7 @@ def main() -> None:
     paths = {key: arguments.curves / f"{key}.json.gz" for key in (suite.TABLE, *suite.OLD_TABLES)}
     document = report({key: table.load(path) for key, path in paths.items() if path.exists()})
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    arguments.out.write_text(json.dumps(document) + "\n", encoding="utf-8")
     for key, one in document["tables"].items():
         for group in ("all", "best half"):
             print(f"\n{key}, {group}: {one[group]['networks']} networks\n")

@@ -107,13 +107,10 @@ def stages(
         ]
     formula = Formula(spaces.default(), Budget(5_000_000, 1_000_000_000))
     core = tuple(arm for arm in arms if arm.name in strategies.CORE)
-    found += [
-        Stage("formula", formula, core, "tpe", seeds, trials),
-        Stage("formula, few seeds", formula, few(hub or {}), "tpe", max(2, seeds // 4), min(trials, 60)),
-    ]
+    found.append(Stage("formula", formula, core, "tpe", seeds, trials))
     for key in OLD_TABLES:
         if (path := curves / f"{key}.json.gz").exists():
-            found.append(dealt(key, table.load(path), seeds, trials))
+            found.append(dealt(key, table.load(path), seeds, trials, strategies.SOME))
     return found
 
 
@@ -133,12 +130,12 @@ def few(hub: strategies.Modules) -> tuple[Strategy, ...]:
     return (*others, *strategies.slow_arms(hub))
 
 
-def dealt(key: str, curves: table.Table, seeds: int, trials: int) -> Stage:
+def dealt(key: str, curves: table.Table, seeds: int, trials: int, only: Sequence[str] | None = None) -> Stage:
     """A table's own networks, dealt in random order: half of them, as the other half is for those who stop
-    early, at equal cost."""
+    early, at equal cost. `only`: these ways to stop."""
     cards = tuple(candidate(entry.architecture, curves.budget) for entry in curves.entries)
     half = min(2 * trials, len(cards) // 2)
-    arms = tuple(strategies.deck_arms())
+    arms = tuple(arm for arm in strategies.deck_arms() if only is None or arm.name in ("none", *only))
     return Stage(f"{key}, dealt", Dealt(curves), arms, "none", 2 * seeds, half, 0.2, cards)
 
 

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import optuna
 import pytest
 
 from benchmarks.simulated import hub, strategies, suite
@@ -35,3 +36,32 @@ def test_the_registry_on_the_network_is_asked_where_no_copy_is_named(monkeypatch
     monkeypatch.setitem(sys.modules, "optunahub", SimpleNamespace(load_module=ModuleType))
     found, line = hub.modules(strategies.HUB)
     assert (tuple(found), line) == (strategies.HUB, "")
+
+
+def test_a_sampler_that_fails_chooses_one_by_one() -> None:
+    class Failing(optuna.samplers.RandomSampler):
+        def __init__(self, seed: int, n_startup_trials: int) -> None:
+            super().__init__(seed)
+
+        def sample_relative(self, study, trial, search_space):  # type: ignore[no-untyped-def]
+            raise IndexError("index -9223372036854775808 is out of bounds for axis 2 with size 4")
+
+    sampler = hub.union(SimpleNamespace(TPEUnionMultivariateSampler=Failing), seed=1)  # type: ignore[arg-type]
+    study = optuna.create_study(sampler=sampler)
+    assert 0 <= study.ask().suggest_float("x", 0, 1) <= 1
+
+
+def test_a_sampler_of_optuna_4_8_is_made_in_5_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Old(optuna.samplers.TPESampler):
+        def __init__(self, *, seed: int, n_startup_trials: int, warn_independent_sampling: bool) -> None:
+            super().__init__(seed=seed, categorical_distance_func=None)
+            trial = optuna.trial.create_trial(params={}, value=0.0)
+            self.read = self._get_params(trial)
+
+    module = ModuleType("old_package")
+    Old.__module__, module.HierarchicalTPESampler = "old_package", Old  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "old_package", module)
+    sampler = hub.hierarchical(module, seed=1)
+    assert isinstance(sampler, optuna.samplers.TPESampler)
+    assert sampler.read == {}  # type: ignore[attr-defined]
+    assert module._split_trials is not None and module.TPESampler is hub.Tolerant

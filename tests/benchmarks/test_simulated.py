@@ -344,8 +344,11 @@ def test_the_swifter_sampler_proposes_the_same_networks() -> None:
         assert search() == own
 
 
-@pytest.mark.parametrize("key", suite.OLD_TABLES)
+@pytest.mark.parametrize(
+    "key", [path.name.removesuffix(".json.gz") for path in sorted(suite.CURVES.iterdir())]
+)
 def test_the_curves_in_the_repository_are_real_and_whole(key: str) -> None:
+    assert key in (suite.TABLE, *suite.OLD_TABLES)
     curves = table.load(suite.CURVES / f"{key}.json.gz")
     assert len(curves.entries) == len({entry.architecture.fingerprint for entry in curves.entries}) >= 300
     for entry in curves.entries[::20]:
