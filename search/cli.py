@@ -5,8 +5,10 @@ script. Heavy imports stay inside functions: `search --help` must answer at once
 """
 
 import logging
+import os
 import sys
-from typing import NoReturn
+from contextlib import suppress
+from typing import NoReturn, TextIO
 
 import click
 
@@ -24,15 +26,16 @@ from search.commands import (
 from space import errors
 
 EXIT_CODES = """
-Exit codes: 0 done; 1 error; 2 usage: a flag or file is wrong; 3 ended with no candidate in the budget;
-4 ended short of the trials asked for; 5 environment: database, GPU or data; 6 verification failed;
-130 Ctrl-C; 143 SIGTERM.
+Exit codes: 0 done; 1 error; 2 usage: a flag or file is wrong; 3 no network: none fits the budget, or
+none is trained yet; 4 ended short of the trials asked for; 5 environment: database, GPU or data;
+6 verification failed; 130 Ctrl-C; 143 SIGTERM.
 """
 
 
 CODES = {
     errors.UsageError: 2,
     errors.NothingFitsError: 3,
+    errors.NothingTrainedError: 3,
     errors.ExhaustedError: 4,
     errors.EnvironmentProblem: 5,
     errors.VerificationError: 6,
@@ -50,6 +53,7 @@ def main() -> NoReturn:
     logging.basicConfig(level=logging.WARNING, format="search: %(message)s")
     try:
         result = cli.main(standalone_mode=False)
+        sys.stdout.flush()  # here, where a reader that has gone is no error
         sys.exit(result if isinstance(result, int) else 0)
     except click.ClickException as error:
         error.show()
@@ -58,8 +62,8 @@ def main() -> NoReturn:
         sys.exit(130)
     except errors.ParsimonyError as error:
         _fail(str(error), code_of(error))
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader has gone, as `| head` does
+    except (ReaderGone, BrokenPipeError):
+        _forget(sys.stdout)
         sys.exit(0)
     except Exception as error:
         if type(error).__module__.startswith("sqlalchemy.") or type(error).__name__ == "StorageInternalError":
@@ -74,8 +78,31 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+class ReaderGone(Exception):
+    """Whoever read the output has gone, as `| head` does; click would end with code 1 and say nothing."""
+
+
+def _forget(stream: TextIO) -> None:
+    """Lets what is still to be written go nowhere, so that the end of the process does not fail over it."""
+    with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        os.dup2(nowhere.fileno(), stream.fileno())
+
+
+class Commands(click.Group):
+    """The group of all commands."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Runs the command. Raises ReaderGone in place of an error that click would hide."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderGone from error
+
+
 @click.group(
-    epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    cls=Commands,
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(package_name="parsimony", prog_name="search")
 def cli() -> None:

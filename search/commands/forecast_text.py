@@ -84,7 +84,7 @@ def time_lines(found: "Estimate", trials: int) -> Iterator[str]:
 def document(found: "Forecast", trials: int) -> dict[str, Any]:
     """The same as JSON values."""
     return {
-        "max_parameters": found.budget.max_parameters,
+        "max_params": found.budget.max_parameters,
         "max_macs": found.budget.max_macs,
         "fit": _values(found.fit),
         "upper_half": _values(found.upper_half),

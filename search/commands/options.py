@@ -48,6 +48,20 @@ class Count(click.ParamType[int]):
         return number
 
 
+class Names(click.ParamType[tuple[str, ...]]):
+    """Names parted by commas, each once."""
+
+    name = "names"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        found = tuple(dict.fromkeys(part.strip() for part in str(value).split(",") if part.strip()))
+        if not found:
+            self.fail("give names, parted by commas", param, ctx)
+        return found
+
+
 class CountOrNone(Count):
     """A count, or none: 0, which no count is."""
 
@@ -233,6 +247,14 @@ format_: Decorator = click.option(
     default="table",
     show_default=True,
     help="How data are written to stdout.",
+)
+
+
+columns: Decorator = click.option(
+    "--columns",
+    type=Names(),
+    metavar="KEY,KEY...",
+    help="Show these alone, in this order: the keys of docs/output.md.",
 )
 
 

@@ -116,7 +116,7 @@ def check(
             "proposals": asdict(seen),
             "time": asdict(time) if time else None,
         }
-        click.echo(json.dumps(document, indent=1))
+        output.emit_document(document)
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for line in [

@@ -61,15 +61,18 @@ class StudyView:
         return standing(rows, self.config.data.validation_images)
 
     def candidate(self) -> "Candidate":
-        """The trial that was named, else the best. Raises StudyError where there is none."""
-        from space.errors import StudyError
+        """The trial that was named, else the best.
+
+        Raises StudyError where there is no such trial, NothingTrainedError where there is no best one.
+        """
+        from space.errors import NothingTrainedError
         from storage import candidates
 
         if self.number is not None:
             return candidates.find(self.engine, self.record.id, self.number)
         found = candidates.best(self.engine, self.record.id)
         if not found:
-            raise StudyError(f"study {self.record.name!r} has no network that was trained to the end yet")
+            raise NothingTrainedError(f"study {self.record.name!r}: nothing was trained to the end yet")
         return found[0]
 
 
