@@ -39,6 +39,11 @@ def data_dir(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(cache) / "parsimony"
 
 
+def storage(environment: Mapping[str, str] = os.environ) -> str:
+    """The database of whoever gives no --storage, for a shell that completes the names in it."""
+    return environment.get("SEARCH_STORAGE") or STORAGE
+
+
 def child_environment(
     storage: str, device: Mapping[str, str], environment: Mapping[str, str] = os.environ
 ) -> dict[str, str]:

@@ -17,7 +17,7 @@ NETWORK: Final[Fields] = {
 
 STATUS: Final[Fields] = {
     "study": "name",
-    "state": "running, waiting (nobody works on it), paused, stopping, stopped or done",
+    "state": "running, waiting (nobody works on it), paused, stopping, stopped, done or broken",
     "order": "what its workers are told: run, pause, stop or stop_now",
     "trained": "networks trained to the end, or pruned while training",
     "trials": "how many there are to be",

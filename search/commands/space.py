@@ -141,6 +141,7 @@ def check(
 def sample(file: Path | None, number: int, seed: int, out: Path | None, form: str, **facts: Any) -> None:
     """Draw networks of a space FILE (else of the default space), as a search proposes them at first."""
     from search.study.short_form import summary
+    from search.study.text import counted
     from space import cost, files
     from space.random_suggest import RandomSuggest
     from space.sampling import propose, require_smallest
@@ -164,7 +165,7 @@ def sample(file: Path | None, number: int, seed: int, out: Path | None, form: st
             drawn.append(row | {"network": summary(network), "fingerprint": network.fingerprint})
     output.emit(drawn, form)
     if out:
-        click.echo(f"wrote {number} networks to {out}", err=True)
+        click.echo(f"wrote {counted(number, 'network')} to {out}", err=True)
 
 
 def open_space(file: Path | None) -> "SearchSpace":

@@ -32,7 +32,17 @@ NETWORK = ("parameters", "macs", "epochs", "network", "fingerprint", "baseline")
 TRIALS_TABLE = ("trial", "state", "accuracy", "parameters", "macs", "epochs", "seconds", "network",
                 "fingerprint", "baseline", "worker", "reason")  # fmt: skip
 SORTED_AS = {"trial": "number", "proposed": "proposed_at", "finished": "finished_at"}
-LIST_TABLE = ("study", "created", "data", "budget", "trained", "trials", "best_accuracy", "parameters")
+LIST_TABLE = (
+    "study",
+    "state",
+    "created",
+    "data",
+    "budget",
+    "trained",
+    "trials",
+    "best_accuracy",
+    "parameters",
+)
 DROPPED = ("worker", "fingerprint", "seconds", "epochs", "macs", "reason", "baseline")  # the first first
 
 
@@ -99,8 +109,18 @@ def busy(row: "Running") -> dict[str, Any]:
     }
 
 
-def state_of(record: "Study", trained: int, running: int) -> str:
+BROKEN = "Optuna's part of this study was deleted: its networks are here, but nothing can be trained; "
+
+
+def broken_line(name: str) -> str:
+    """What to say of a study whose part in Optuna's tables was deleted."""
+    return f"{BROKEN}`search delete {shlex.quote(name)}` deletes the rest"
+
+
+def state_of(record: "Study", trained: int, running: int, has_optuna: bool) -> str:
     """What a study is at, in a word of fields.STATUS."""
+    if not has_optuna:
+        return "broken"
     if record.order == "pause":
         return "paused"
     if record.order != "run":
@@ -137,18 +157,19 @@ def status(study: str | None, storage: str, form: str) -> None:
     from storage import candidates, leases
 
     with open_study(storage, study, whole=True) as view:
-        recovery.recover(view.engine, storage, view.record)
+        has_optuna = view.record.name in stored.names(view.engine)
+        if has_optuna:
+            recovery.recover(view.engine, storage, view.record)
         tally = candidates.tally(view.engine, view.record.id)
         running = leases.running(view.engine, view.record.id)
         best_ = candidates.best(view.engine, view.record.id)
         config, baselines = view.config, view.baselines()
-        has_optuna = view.record.name in stored.names(view.engine)
     trained = sum(tally[state] for state in candidates.TRAINED)
     images = config.data.validation_images
     if form != "table":
         row = {
             "study": view.record.name,
-            "state": state_of(view.record, trained, len(running)),
+            "state": state_of(view.record, trained, len(running), has_optuna),
             "order": view.record.order,
             "trained": trained,
             "trials": view.record.trials,
@@ -167,6 +188,8 @@ def status(study: str | None, storage: str, form: str) -> None:
         f"{view.record.name}: {trained} of {view.record.trials} trained on {config.data.name},"
         f" {config.budget}"
     )
+    if not has_optuna:
+        click.echo(broken_line(view.record.name))
     click.echo(counts(tally))
     click.echo(best_line(best_[0] if best_ else None, images))
     if line := describe(baselines):
@@ -223,7 +246,9 @@ def list_(storage: str, form: str, columns: tuple[str, ...] | None) -> None:
             config = StudyConfig.from_record(record.settings)
             row: dict[str, Any] = {
                 "study": record.name,
-                "state": state_of(record, trained, len(leases.running(engine, record.id))),
+                "state": state_of(
+                    record, trained, len(leases.running(engine, record.id)), record.name in known
+                ),
                 "created": record.created_at,
                 "data": config.data.name,
                 "max_params": config.budget.max_parameters,
@@ -304,10 +329,13 @@ def trials(
 )
 def best(study: str | None, storage: str, form: str, columns: tuple[str, ...] | None, top: int) -> None:
     """The most accurate networks that were trained to the end, with 95% intervals."""
+    from search.optuna_adapter import stored
     from storage import candidates
 
     with open_study(storage, study, whole=True) as view:
         images = view.config.data.validation_images
         found = candidates.best(view.engine, view.record.id, top)
+        if view.record.name not in stored.names(view.engine):
+            click.echo(f"warning: {broken_line(view.record.name)}", err=True)
     rows = [leader(row, images) for row in found]
     emit_networks(rows, form, fields.BEST, tuple(fields.BEST), columns)
