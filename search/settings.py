@@ -44,6 +44,11 @@ def storage(environment: Mapping[str, str] = os.environ) -> str:
     return environment.get("SEARCH_STORAGE") or STORAGE
 
 
+def environment_with(more: Mapping[str, str], environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """This process's environment and more, for a command of the user's own."""
+    return {**environment, **more}
+
+
 def child_environment(
     storage: str, device: Mapping[str, str], environment: Mapping[str, str] = os.environ
 ) -> dict[str, str]:

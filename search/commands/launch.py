@@ -22,7 +22,7 @@ class Launch(Grouped):
         "Machines": ("workers", "gpus", "storage", "data_dir"),
         "Safety": ("timeout", "max_gpu_hours", "trial_seconds", "trial_memory", "stall_seconds",
                    "lease_seconds", "database_timeout_seconds", "grace_seconds"),
-        "Output": ("study", "out", "report", "keep_weights", "dry_run"),
+        "Output": ("study", "out", "report", "keep_weights", "on_end", "dry_run"),
     }  # fmt: skip
 
 
@@ -127,6 +127,9 @@ class Launch(Grouped):
 @click.option(
     "--report", type=click.Path(path_type=Path), metavar="FILE", help="Write an HTML report here at the end."
 )
+@click.option("--on-end", metavar="CMD",
+              help="Run this in a shell at the end, with SEARCH_STUDY, SEARCH_END (done, short or error),"
+              " SEARCH_STORAGE and SEARCH_OUT.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Check all and show the plan; start and store nothing.")
 @click.pass_context
 def launch(
@@ -138,6 +141,7 @@ def launch(
     out: Path | None,
     report: Path | None,
     dry_run: bool,
+    on_end: str | None,
     **given: Any,
 ) -> int:
     """Search: sample, train and prune networks until the trials asked for are done."""
@@ -147,4 +151,4 @@ def launch(
     if name is not None and given["study"] not in (None, name):
         raise click.UsageError(f"two studies: {name!r} and {given['study']!r}", context)
     given["study"] = name or given["study"]
-    return launch_session.launch(Flags(**given), workers, gpus, out, report, dry_run)
+    return launch_session.launch(Flags(**given), workers, gpus, out, report, dry_run, on_end)

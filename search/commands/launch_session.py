@@ -3,6 +3,7 @@
 Reads flags, writes stderr, stdout, --out and --report. Called by the commands launch and resume.
 """
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import click
 from rich.console import Console
 from sqlalchemy import Engine
 
-from search.commands import options
+from search.commands import options, plan
 from search.launcher import display, enqueue, launcher, prepare, workers_per_gpu
 from search.launcher.display import Snapshot
 from search.launcher.enqueue import Starter, Starters
@@ -38,19 +39,25 @@ SETTLED = 50  # proposals at random that are looked at for what no parameter can
 
 
 def launch(
-    flags: Flags, workers: str, gpus: str, out: Path | None, report: Path | None, dry_run: bool
+    flags: Flags,
+    workers: str,
+    gpus: str,
+    out: Path | None,
+    report: Path | None,
+    dry_run: bool,
+    on_end: str | None = None,
 ) -> int:
-    """Runs a search to its end. Returns the exit code. Raises UsageError, and as prepare.prepare() does."""
+    """Runs a search to its end, and then the command `on_end`. Returns the exit code.
+
+    Raises UsageError, and as prepare.prepare() does.
+    """
     slots = devices.slots(gpus, options.worker_count(workers))
     flags = replace(flags, on_cpu=bool(slots) and all(slot.name.startswith("cpu") for slot in slots))
     for path in filter(None, (out, report)):
         require_writable(path)
     console = stderr_console()
     if dry_run:
-        config = prepare.make_config(flags, _stored(flags))
-        _say_config(console, flags, config, [slot.name for slot in slots])
-        found = enqueue.starters(flags.start_from, config, flags.storage)
-        _say_starters(console, first_trials(flags, config, prepare.existing(flags), found))
+        _say_plan(console, flags, slots)
         return 0
     interrupts = Interrupts()
     optuna_study.quiet()
@@ -60,6 +67,8 @@ def launch(
     else:
         found = []
     engine, record, config = prepare.prepare(flags)
+    again = plan.again(flags, record.name, record.trials, workers, gpus)
+    how = "error"
     try:
         if workers == "auto":  # while a Ctrl-C still ends the command at once
             slots = _shared(console, config, record.trials, gpus, slots)
@@ -69,12 +78,28 @@ def launch(
         enqueue.enqueue(engine, flags.storage, record, config, starters.found)
         # What --trial-memory bounds is short in each worker by itself.
         make_room = workers == "auto" and flags.trial_memory is None
-        end = _search(console, flags, engine, record, config, slots, interrupts, make_room)
-        _say_end(console, record, end)
+        end = _search(console, flags, engine, record, config, slots, interrupts, make_room, again)
+        _say_end(console, flags, record, end, again)
         _leave(engine, record, config, end.snapshot, out, report)
+        how = "done" if end.snapshot.trained >= end.snapshot.target else "short"
         return end.code
     finally:
         engine.dispose()
+        if on_end and (failed := plan.run_at_end(on_end, flags.storage, record.name, how, out)):
+            console.print(failed, style="yellow", markup=False)
+
+
+def _say_plan(console: Console, flags: Flags, slots: list[Slot]) -> None:
+    """What a launch would do, after the checks that it makes."""
+    record = prepare.existing(flags)
+    config = prepare.make_config(flags, StudyConfig.from_record(record.settings) if record else None)
+    plan.require_possible(flags, record, config)
+    found = enqueue.starters(flags.start_from, config, flags.storage)
+    for line in plan.standing(flags, record):
+        console.print(line)
+    _say_config(console, flags, config, [slot.name for slot in slots])
+    _say_starters(console, first_trials(flags, config, record, found))
+    console.print(plan.minutes(config, plan.left(flags, record), len(slots)))
 
 
 def _shared(console: Console, config: StudyConfig, trials: int, gpus: str, slots: list[Slot]) -> list[Slot]:
@@ -113,10 +138,11 @@ def _search(
     slots: list[Slot],
     interrupts: Interrupts,
     make_room: bool,
+    again: str,
 ) -> End:
     with optuna_study.open_study(flags.storage, record.name, config) as opened:
         run = launcher.Launch(flags, engine, record, config, opened, slots, make_room)
-        _say_start(console, flags, record, config, [slot.name for slot in slots], run.logs)
+        _say_start(console, flags, record, config, [slot.name for slot in slots], run.logs, again)
         shown = display.make_display(console)
         try:
             return run.run(shown, interrupts)
@@ -143,6 +169,8 @@ def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list
         f" {recipe.planned.name.replace('_', '-')} to {recipe.learning_rate:g};"
         f" sampler {config.sampler}, pruner {config.pruner}, seed {config.seed}"
     )
+    console.print(plan.augmentation(recipe))
+    console.print(plan.limits(flags))
     for mistake in checks.of_recipe(recipe):
         console.print(f"warning  recipe: {mistake.reason}")
     if differ := config.expected_to_differ(SETTLED):
@@ -164,23 +192,31 @@ def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list
 
 
 def _say_start(
-    console: Console, flags: Flags, record: Study, config: StudyConfig, slots: list[str], logs: Path
+    console: Console,
+    flags: Flags,
+    record: Study,
+    config: StudyConfig,
+    slots: list[str],
+    logs: Path,
+    again: str,
 ) -> None:
     shown = database.redacted(database.normalise(flags.storage))
     console.print(f"study    {record.name}, to {record.trials} trained networks")
     console.print(f"stored   {shown}")
     _say_config(console, flags, config, slots)
     console.print(f"logs     {logs}")
-    here = "" if flags.storage == "sqlite:///parsimony.db" else " (with the same --storage)"
-    console.print(f"follow   search status {record.name}, or search dashboard{here}")
+    name = shlex.quote(record.name)
+    console.print(
+        f"follow   {plan.hint(f'search status {name}', flags)}, or {plan.hint('search dashboard', flags)}"
+    )
     stop = "Ctrl-C lets running trials finish, twice ends at once"
     if not slots:
-        stop = f"search stop {record.name}{here}; Ctrl-C ends this launcher alone"
+        stop = f"{plan.hint(f'search stop {name}', flags)}; Ctrl-C ends this launcher alone"
     console.print(f"stop     {stop}")
-    console.print(f"resume   search launch --study {record.name} --trials {record.trials}{here}\n")
+    console.print(f"resume   {again}\n")
 
 
-def _say_end(console: Console, record: Study, end: End) -> None:
+def _say_end(console: Console, flags: Flags, record: Study, end: End, again: str) -> None:
     snapshot = end.snapshot
     for slot, why in end.closed.items():
         console.print(f"{slot} was closed: {why}", style="yellow", markup=False)
@@ -189,11 +225,12 @@ def _say_end(console: Console, record: Study, end: End) -> None:
     if end.spent:
         console.print(end.spent, style="yellow")
     if end.order != Control.RUN:
-        console.print(f"the order was {end.order}: `search resume {record.name}` goes on", style="yellow")
+        resume = plan.hint(f"search resume {shlex.quote(record.name)}", flags)
+        console.print(f"the order was {end.order}: `{resume}` goes on", style="yellow")
     console.print(f"\n{record.name}: {snapshot.trained} of {snapshot.target} trained")
     console.print(text.counts(snapshot.tally))
     if snapshot.trained < snapshot.target:
-        console.print(f"go on with `search launch --study {record.name} --trials {snapshot.target}`")
+        console.print(f"go on with `{again}`")
 
 
 def _say_best(best: Candidate, config: StudyConfig, trained: int, baselines: Baselines) -> None:
