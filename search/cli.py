@@ -5,15 +5,22 @@ script. Heavy imports stay inside functions: `search --help` must answer at once
 """
 
 import logging
+import os
+import shlex
 import sys
-from typing import NoReturn
+import tempfile
+import traceback
+from contextlib import suppress
+from typing import NoReturn, TextIO
 
 import click
 
 from search.commands import (
+    care,
     data,
     explain,
     export,
+    help as helping,
     inspect,
     launch,
     maintenance,
@@ -22,18 +29,21 @@ from search.commands import (
     status,
     training,
 )
-from space import errors
+from space import errors, parser
 
 EXIT_CODES = """
-Exit codes: 0 done; 1 error; 2 usage: a flag or file is wrong; 3 ended with no candidate in the budget;
-4 ended short of the trials asked for; 5 environment: database, GPU or data; 6 verification failed;
-130 Ctrl-C; 143 SIGTERM.
+Exit codes: 0 done; 1 error; 2 usage: a flag or file is wrong; 3 no network: none fits the budget, or
+none is trained yet; 4 ended short of the trials asked for; 5 environment: database, GPU or data;
+6 verification failed; 130 Ctrl-C; 143 SIGTERM.
 """
 
+
+LONGEST = 300  # characters of what a library has to say
 
 CODES = {
     errors.UsageError: 2,
     errors.NothingFitsError: 3,
+    errors.NothingTrainedError: 3,
     errors.ExhaustedError: 4,
     errors.EnvironmentProblem: 5,
     errors.VerificationError: 6,
@@ -50,24 +60,49 @@ def main() -> NoReturn:
     # What is below a warning is for the log of a worker, which configures its own (search/worker/log.py).
     logging.basicConfig(level=logging.WARNING, format="search: %(message)s")
     try:
-        result = cli.main(standalone_mode=False)
+        result = cli.main(prog_name="search", standalone_mode=False)
+        sys.stdout.flush()  # here, where a reader that has gone is no error
         sys.exit(result if isinstance(result, int) else 0)
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        _fail(_usage(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except errors.ParsimonyError as error:
         _fail(str(error), code_of(error))
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader has gone, as `| head` does
+    except (ReaderGone, BrokenPipeError):
+        _forget(sys.stdout)
         sys.exit(0)
     except Exception as error:
         if type(error).__module__.startswith("sqlalchemy.") or type(error).__name__ == "StorageInternalError":
-            _fail(f"database: {str(error).splitlines()[0]}", 5)
+            _fail(f"database: {parser.one_line(error, LONGEST)}", 5)
         if isinstance(error, OSError):
             _fail(str(error), 1)
-        raise
+        if isinstance(error, RuntimeError) and "home directory" in str(error):  # pathlib's words
+            _fail("there is no such home folder: give whole paths (--data-dir DIR, folder:/PATH)", 2)
+        if sys.argv[1:2] == ["worker"]:
+            raise  # its log is the file
+        _fail(_unexpected(error), 1)
+
+
+def _usage(error: click.ClickException) -> str:
+    """What click complains about in one line, with the command that would have said how."""
+    message = " ".join(error.format_message().split())
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{message} (see `{context.command_path} --help`)" if context else message
+
+
+def _unexpected(error: Exception) -> str:
+    """One line for a fault of this program, and the file that now holds all there is to know of it."""
+    from storage.url import redacted
+
+    text = "".join(traceback.format_exception(error))
+    what = f"{type(error).__name__}: {parser.one_line(redacted(str(error)), LONGEST)}"
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="search-error-", suffix=".txt", delete=False) as file:
+            file.write(f"{shlex.join(sys.argv[:2])} ...\n{redacted(text)}")
+    except OSError:
+        return f"unexpected {what}; this is a fault of the program"
+    return f"unexpected {what}; this is a fault of the program, told in {file.name}"
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -75,28 +110,48 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+class ReaderGone(Exception):
+    """Whoever read the output has gone, as `| head` does; click would end with code 1 and say nothing."""
+
+
+def _forget(stream: TextIO) -> None:
+    """Lets what is still to be written go nowhere, so that the end of the process does not fail over it."""
+    with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        os.dup2(nowhere.fileno(), stream.fileno())
+
+
+class Commands(click.Group):
+    """The group of all commands, which lists them in the order in which they were added."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """The names of all commands."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Runs the command. Raises ReaderGone in place of an error that click would hide."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderGone from error
+
+
 @click.group(
-    epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    cls=Commands,
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(package_name="parsimony", prog_name="search")
 def cli() -> None:
     """Find the most accurate residual network that fits a hard budget of parameters."""
 
 
-for command in (
-    *(
-        data.data,
-        launch.launch,
-        services.worker,
-        export.export,
-        export.verify,
-        export.report,
-        services.dashboard,
-    ),
-    *(status.status, status.list_, status.trials, status.best),
-    *(inspect.show, explain.explain, inspect.published, inspect.recipe),
-    *(services.stop, services.pause, services.resume, services.ps),
+for command in (  # in the order of use
+    *(data.data, launch.launch, status.status, status.list_, status.trials, status.best, services.ps),
+    *(services.pause, services.resume, services.stop, services.worker),
+    *(inspect.show, explain.explain, export.export, export.verify, export.report, services.dashboard),
     *(training.train, training.confirm, training.trainings, training.predict),
-    *(spaces.space, maintenance.db, maintenance.replay, maintenance.gc),
+    *(spaces.space, inspect.recipe, inspect.published),
+    *(care.rename, care.delete, maintenance.replay, maintenance.gc, maintenance.db, helping.completion),
 ):
     cli.add_command(command)
+    helping.with_examples(command, command.name or "")

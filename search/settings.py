@@ -43,6 +43,16 @@ def data_dir(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(cache) / "parsimony"
 
 
+def storage(environment: Mapping[str, str] = os.environ) -> str:
+    """The database of whoever gives no --storage, for a shell that completes the names in it."""
+    return environment.get("SEARCH_STORAGE") or STORAGE
+
+
+def environment_with(more: Mapping[str, str], environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """This process's environment and more, for a command of the user's own."""
+    return {**environment, **more}
+
+
 def child_environment(
     storage: str, device: Mapping[str, str], environment: Mapping[str, str] = os.environ
 ) -> dict[str, str]:

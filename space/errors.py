@@ -8,6 +8,7 @@
     │   ├── CheckpointError           a checkpoint that is damaged, or of another training
     │   └── StudyError                no such study, or one that was made with other settings
     ├── NothingFitsError              the budget is below the smallest network of the space
+    ├── NothingTrainedError           one network is wanted, and none was trained to the end yet
     ├── ExhaustedError                every network of the space was tried
     ├── EnvironmentProblem            the world, not the request
     │   ├── StorageError              database
@@ -51,6 +52,10 @@ class StudyError(UsageError):
 
 class NothingFitsError(ParsimonyError):
     """The budget is below the smallest network of the space."""
+
+
+class NothingTrainedError(ParsimonyError):
+    """One network of a study is wanted, and none was trained to the end yet."""
 
 
 class ExhaustedError(ParsimonyError):

@@ -107,6 +107,16 @@ def connect(url: str, *, create: bool = True) -> Engine:
     return engine
 
 
+def require_place(url: str) -> None:
+    """See that a SQLite file is there or could be made.
+
+    Raises StorageError where its folder is not there, and as `normalise` does.
+    """
+    parsed = parse(url)
+    if is_sqlite(parsed):
+        _check_file(parsed, create=True)
+
+
 def absent(url: str) -> bool:
     """Whether this is a SQLite file that is still to be made. Raises StorageError as `normalise` does."""
     parsed = parse(url)

@@ -4,7 +4,7 @@ Reads and writes the studies of a database. Called by the launcher, which makes 
 show or steer them, and by the rest of storage/, which locks them. Does not know what the settings mean.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from difflib import get_close_matches
@@ -12,7 +12,18 @@ from enum import StrEnum
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select, bindparam, func, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Row,
+    Select,
+    bindparam,
+    delete as delete_rows,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from space.errors import StudyError
@@ -32,7 +43,7 @@ class Control(StrEnum):
 
 @dataclass(frozen=True)
 class Study:
-    """A study as it was created; only `trials`, `order` and `finish` change later."""
+    """A study as it was created; only `name`, `trials`, `order` and `finish` change later."""
 
     id: int
     name: str
@@ -117,6 +128,36 @@ def all_studies(engine: Engine) -> list[Study]:
     """Return every study, the oldest first."""
     with reading(engine) as connection:
         return [_study(row) for row in connection.execute(select(*COLUMNS).order_by(tables.studies.c.id))]
+
+
+TransactionStep = Callable[[Connection], object]
+
+
+def delete(engine: Engine, study_id: int, in_transaction: TransactionStep) -> None:
+    """Delete a study with its candidates, epochs and claims; full trainings stay.
+
+    `in_transaction` is called with the connection before the commit. Raises StudyError where it has gone.
+    """
+    with writing(engine) as connection:
+        lock(connection, study_id)
+        in_transaction(connection)
+        connection.execute(delete_rows(tables.studies).where(tables.studies.c.id == study_id))
+
+
+def rename(engine: Engine, study_id: int, name: str, in_transaction: TransactionStep) -> None:
+    """Give a study another name, by which its full trainings know it too.
+
+    `in_transaction` as for `delete`. Raises StudyError where the study has gone or the name is taken.
+    """
+    trainings = tables.trainings
+    try:
+        with writing(engine) as connection:
+            old = lock(connection, study_id).name
+            in_transaction(connection)
+            _change(connection, study_id, name=name)
+            connection.execute(update(trainings).where(trainings.c.study == old).values(study=name))
+    except IntegrityError:
+        raise StudyError(f"there is a study {name!r} already; choose another name") from None
 
 
 def set_trials(engine: Engine, study_id: int, n: int) -> None:

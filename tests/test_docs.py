@@ -24,6 +24,14 @@ def test_the_page_of_commands_is_what_the_commands_say() -> None:
     assert rendered.stdout == (ROOT / "docs/commands.md").read_text(), "run `make docs`"
 
 
+def test_the_page_of_output_is_what_the_commands_give() -> None:
+    script = "import sys; sys.path.insert(0, 'docs'); import render; sys.stdout.write(render.render_output())"
+    rendered = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert rendered.stdout == (ROOT / "docs/output.md").read_text(), "run `make docs`"
+
+
 def test_every_command_is_in_the_readme() -> None:
     assert [name for name in cli.commands if f"search {name}" not in README] == []
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from search import settings
-from search.commands import options, output
+from search.commands import fields, options, output
 
 if TYPE_CHECKING:
     from search.study.config import DataConfig
@@ -67,7 +67,7 @@ def data(
     for word, line in told:
         click.echo(f"{word:8} {line}", err=True)
     rows = data_page.class_rows(dataset, images.split)
-    output.emit(rows, form)
+    output.emit(rows, form, fields.DATA)
     write_whole(data_page.page(dataset, images.split, how, told, rows, seed), out)
     click.echo(f"wrote {out}: open it in a browser", err=True)
 

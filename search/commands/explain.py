@@ -59,7 +59,7 @@ def explain(
     budget = _budget(found, storage, max_parameters, max_macs)
     nearest = repairs(found.architecture, budget)
     if form == "json":
-        click.echo(json.dumps(_document(found, budget, nearest, layers), indent=1))
+        output.emit_document(_document(found, budget, nearest, layers))
     else:
         _print(found, budget, nearest, layers)
     if out:
@@ -90,7 +90,7 @@ def _document(
         "fingerprint": found.architecture.fingerprint,
         "parameters": verdict.parameters,
         "macs": verdict.macs,
-        "max_parameters": budget.max_parameters,
+        "max_params": budget.max_parameters,
         "max_macs": budget.max_macs,
         "fits": verdict.fits,
         "excess": verdict.excess,
@@ -126,7 +126,7 @@ def _print(found: "ResolvedNetwork", budget: "Budget", nearest: "Sequence[Repair
     if not nearest:
         click.echo("no change of widths, blocks, kernels or stages makes it fit")
         return
-    output.emit([_repair_row(repair) for repair in nearest[:SHOWN]], "table", "The nearest that fit")
+    output.emit([_repair_row(repair) for repair in nearest[:SHOWN]], "table", title="The nearest that fit")
     if len(nearest) > SHOWN:
         click.echo(f"and {len(nearest) - SHOWN} that keep less: --repair OUT writes all")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from search.commands import options, output
+from search.commands import fields, options, output
 from search.study import reader
 
 
@@ -73,7 +73,8 @@ def verify(file: Path, form: str) -> None:
         for line in checks:
             click.echo(f"ok  {line}")
         return
-    output.emit([dict(zip(("check", "found"), line.split(": ", 1), strict=True)) for line in checks], form)
+    rows = [dict(zip(("check", "found"), line.split(": ", 1), strict=True)) for line in checks]
+    output.emit(rows, form, fields.VERIFY)
 
 
 @click.command()

@@ -66,7 +66,7 @@ def time_lines(found: "Estimate", trials: int) -> Iterator[str]:
     """The estimate of the time, and what it takes for granted."""
     yield _line(
         "time, estimated",
-        f"about {_long(found.minutes)} for {trials:,} trials of {span(found.trial_seconds)} in the"
+        f"about {in_minutes(found.minutes)} for {trials:,} trials of {span(found.trial_seconds)} in the"
         f" mean, {found.workers} worker{'s' if found.workers > 1 else ''}",
     )
     yield _line(
@@ -84,7 +84,7 @@ def time_lines(found: "Estimate", trials: int) -> Iterator[str]:
 def document(found: "Forecast", trials: int) -> dict[str, Any]:
     """The same as JSON values."""
     return {
-        "max_parameters": found.budget.max_parameters,
+        "max_params": found.budget.max_parameters,
         "max_macs": found.budget.max_macs,
         "fit": _values(found.fit),
         "upper_half": _values(found.upper_half),
@@ -120,7 +120,7 @@ def wrapped(line: str, width: int | None) -> str:
     return textwrap.fill(line, max(width, 40), subsequent_indent=" " * 20, break_long_words=False)
 
 
-def _long(minutes: float) -> str:
+def in_minutes(minutes: float) -> str:
     """A time in the unit that people would say it in."""
     if minutes < 120:
         return f"{_rounded(minutes)} minutes"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from search.commands import options, output
+from search.commands import fields, options, output
 from search.study import network_reference
 from search.study.network_reference import load_recipe
 
@@ -26,7 +26,9 @@ def published(form: str, notes: bool) -> None:
 
     entries = systems.everything()
     if form != "table":
-        output.emit([_row(entry) | {"note": entry.note} for entry in entries], form)
+        figures = [{"printed": entry.printed_parameters, "misprinted": entry.misprinted} for entry in entries]
+        rows = [_row(entry) | own | {"note": entry.note} for entry, own in zip(entries, figures, strict=True)]
+        output.emit(rows, form)
         return
     output.emit([_row(entry) for entry in entries], form)
     for entry in entries:
@@ -59,7 +61,7 @@ def show(subject: str | None, storage: str, form: str) -> None:
     from space import cost
 
     network = network_reference.resolve(subject, storage).architecture
-    output.emit(layer_rows(network), form)
+    output.emit(layer_rows(network), form, fields.SHOW)
     if form == "table":
         spent = cost.total(network)
         click.echo(

@@ -1,23 +1,44 @@
 """The command `search launch`: its options. What it does is in launch_session.py, loaded when it runs."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
 from search import settings
 from search.commands import options
+from search.commands.help import Grouped, study_names
 from trainer.data.catalogue import FOLDER_NOTE, SPECS
 
 
-@click.command()
+class Launch(Grouped):
+    """The command, whose many options are in groups."""
+
+    groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "What to find": ("max_parameters", "max_macs", "space", "data", "image_size", "fit", "skip_damaged",
+                         "trials"),
+        "Training": ("epochs", "recipe", "train_images", "class_weights"),
+        "Second stage": ("finish", "finalists", "final_epochs", "final_seeds"),
+        "Search": ("sampler", "sampling", "pruner", "seed", "start_from", "baselines"),
+        "Machines": ("workers", "gpus", "storage", "data_dir"),
+        "Safety": ("timeout", "max_gpu_hours", "trial_seconds", "trial_memory", "stall_seconds",
+                   "lease_seconds", "database_timeout_seconds", "grace_seconds"),
+        "Output": ("study", "out", "report", "keep_weights", "on_end", "dry_run"),
+    }  # fmt: skip
+
+
+@click.command(cls=Launch)
+@click.argument("name", required=False, type=options.StudyName(), metavar="[STUDY]",
+                shell_complete=study_names)  # fmt: skip
 @click.option("--trials", type=click.IntRange(1), required=True, envvar="SEARCH_TRIALS", show_envvar=True,
               help="Networks to train, to the end or until pruned; nothing else counts.")  # fmt: skip
 @click.option(
     "--study",
     type=options.StudyName(),
     metavar="NAME",
-    help="Name of the study; goes on with it if it exists.",
+    shell_complete=study_names,
+    help="Name of the study, as STUDY; goes on with it if it exists.",
 )
 @options.storage
 @options.data_dir
@@ -124,12 +145,28 @@ from trainer.data.catalogue import FOLDER_NOTE, SPECS
 @click.option(
     "--report", type=click.Path(path_type=Path), metavar="FILE", help="Write an HTML report here at the end."
 )
+@click.option("--on-end", metavar="CMD",
+              help="Run this in a shell at the end, with SEARCH_STUDY, SEARCH_END (done, short or error),"
+              " SEARCH_STORAGE and SEARCH_OUT.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Check all and show the plan; start and store nothing.")
+@click.pass_context
 def launch(
-    workers: str, gpus: str, out: Path | None, report: Path | None, dry_run: bool, **given: Any
+    context: click.Context,
+    /,
+    name: str | None,
+    workers: str,
+    gpus: str,
+    out: Path | None,
+    report: Path | None,
+    dry_run: bool,
+    on_end: str | None,
+    **given: Any,
 ) -> int:
     """Search: sample, train and prune networks until the trials asked for are done."""
     from search.commands import launch_session
     from search.launcher.prepare import Flags
 
-    return launch_session.launch(Flags(**given), workers, gpus, out, report, dry_run)
+    if name is not None and given["study"] not in (None, name):
+        raise click.UsageError(f"two studies: {name!r} and {given['study']!r}", context)
+    given["study"] = name or given["study"]
+    return launch_session.launch(Flags(**given), workers, gpus, out, report, dry_run, on_end)

@@ -3,6 +3,7 @@
 Reads flags, writes stderr, stdout, --out and --report. Called by the commands launch and resume.
 """
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import click
 from rich.console import Console
 from sqlalchemy import Engine
 
-from search.commands import options
+from search.commands import options, plan
 from search.launcher import display, enqueue, launcher, prepare, workers_per_gpu
 from search.launcher.display import Snapshot
 from search.launcher.enqueue import Starter, Starters
@@ -49,16 +50,25 @@ SETTLED = 50  # proposals at random that are looked at for what no parameter can
 
 
 def launch(
-    flags: Flags, workers: str, gpus: str, out: Path | None, report: Path | None, dry_run: bool
+    flags: Flags,
+    workers: str,
+    gpus: str,
+    out: Path | None,
+    report: Path | None,
+    dry_run: bool,
+    on_end: str | None = None,
 ) -> int:
-    """Runs a search to its end. Returns the exit code. Raises UsageError, and as prepare.prepare() does."""
+    """Runs a search to its end, and then the command `on_end`. Returns the exit code.
+
+    Raises UsageError, and as prepare.prepare() does.
+    """
     slots = devices.slots(gpus, options.worker_count(workers))
     flags = replace(flags, on_cpu=bool(slots) and all(slot.name.startswith("cpu") for slot in slots))
     for path in filter(None, (out, report)):
         require_writable(path)
     console = stderr_console()
     if dry_run:
-        _show_plan(console, flags, [slot.name for slot in slots])
+        _say_plan(console, flags, slots)
         return 0
     interrupts = Interrupts()
     optuna_study.quiet()
@@ -68,6 +78,8 @@ def launch(
     else:
         found = []
     engine, record, config = prepare.prepare(flags)
+    again = plan.again(flags, record.name, record.trials, workers, gpus)
+    how = "error"
     try:
         if workers == "auto":  # while a Ctrl-C still ends the command at once
             slots = _shared(console, config, record.trials, gpus, slots)
@@ -77,24 +89,31 @@ def launch(
         enqueue.enqueue(engine, flags.storage, record, config, starters.found)
         # What --trial-memory bounds is short in each worker by itself.
         make_room = workers == "auto" and flags.trial_memory is None
-        end = _search(console, flags, engine, record, config, slots, interrupts, make_room)
-        _say_end(console, record, end)
+        end = _search(console, flags, engine, record, config, slots, interrupts, make_room, again)
+        _say_end(console, flags, record, end, again)
         _leave(engine, record, config, end.snapshot, out, report)
+        how = "done" if end.snapshot.is_done else "short"
         return end.code
     finally:
         engine.dispose()
+        if on_end and (failed := plan.run_at_end(on_end, flags.storage, record.name, how, out)):
+            console.print(failed, style="yellow", markup=False)
 
 
-def _show_plan(console: Console, flags: Flags, slots: list[str]) -> None:
-    """All that can be said before anything is started or stored."""
+def _say_plan(console: Console, flags: Flags, slots: list[Slot]) -> None:
+    """What a launch would do, after the checks that it makes."""
     record = prepare.existing(flags)
-    config = prepare.make_config(flags, _stored(flags))
-    plan = prepare.plan_of(flags, record, config)
-    _say_config(console, flags, config, slots)
-    trials = max(flags.trials, record.trials if record else 0)
-    _say_plan(console, plan, config, trials, _rows(flags, record))
+    config = prepare.make_config(flags, StudyConfig.from_record(record.settings) if record else None)
+    plan.require_possible(flags, record, config)
     found = enqueue.starters(flags.start_from, config, flags.storage)
+    for line in plan.standing(flags, record):
+        console.print(line)
+    _say_config(console, flags, config, [slot.name for slot in slots])
+    trials = max(flags.trials, record.trials if record else 0)
+    finish = prepare.plan_of(flags, record, config)
+    _say_finish(console, finish, config, trials, _rows(flags, record))
     _say_starters(console, first_trials(flags, config, record, found))
+    console.print(plan.minutes(config, plan.left(flags, record), len(slots)))
 
 
 def _shared(console: Console, config: StudyConfig, trials: int, gpus: str, slots: list[Slot]) -> list[Slot]:
@@ -127,12 +146,12 @@ def _rows(flags: Flags, record: Study | None) -> list[Candidate]:
         return candidates.candidates(engine, record.id)
 
 
-def _say_plan(
-    console: Console, plan: FinishPlan | None, config: StudyConfig, trials: int, rows: list[Candidate]
+def _say_finish(
+    console: Console, finish: FinishPlan | None, config: StudyConfig, trials: int, rows: list[Candidate]
 ) -> None:
-    if plan is not None:
-        console.print(f"finish   {finish_plan.describe(plan)}", highlight=False)
-        console.print(f"         {finish_plan.describe_cost(plan, config, trials, rows)}", highlight=False)
+    if finish is not None:
+        console.print(f"finish   {finish_plan.describe(finish)}", highlight=False)
+        console.print(f"         {finish_plan.describe_cost(finish, config, trials, rows)}", highlight=False)
 
 
 def _say_starters(console: Console, starters: Starters) -> None:
@@ -149,10 +168,11 @@ def _search(
     slots: list[Slot],
     interrupts: Interrupts,
     make_room: bool,
+    again: str,
 ) -> End:
     with optuna_study.open_study(flags.storage, record.name, config) as opened:
         run = launcher.Launch(flags, engine, record, config, opened, slots, make_room)
-        _say_start(console, flags, record, config, [slot.name for slot in slots], run.logs)
+        _say_start(console, flags, record, config, [slot.name for slot in slots], run.logs, again)
         shown = display.make_display(console)
         try:
             return run.run(shown, interrupts)
@@ -186,6 +206,7 @@ def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list
     console.print(f"augment  {augmentations.described(recipe)}", highlight=False, markup=False)
     for line in checks.of_images(recipe, data.train_images):
         console.print(f"note     {line}", highlight=False, markup=False)
+    console.print(plan.limits(flags))
     for mistake in checks.of_recipe(recipe):
         console.print(f"warning  recipe: {mistake.reason}")
     if differ := config.expected_to_differ(SETTLED):
@@ -207,25 +228,33 @@ def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list
 
 
 def _say_start(
-    console: Console, flags: Flags, record: Study, config: StudyConfig, slots: list[str], logs: Path
+    console: Console,
+    flags: Flags,
+    record: Study,
+    config: StudyConfig,
+    slots: list[str],
+    logs: Path,
+    again: str,
 ) -> None:
     shown = database.redacted(database.normalise(flags.storage))
     console.print(f"study    {record.name}, to {record.trials} trained networks")
     console.print(f"stored   {shown}")
     _say_config(console, flags, config, slots)
-    plan = FinishPlan.from_record(record.finish)
-    _say_plan(console, plan, config, record.trials, _rows(flags, record))
+    finish = FinishPlan.from_record(record.finish)
+    _say_finish(console, finish, config, record.trials, _rows(flags, record))
     console.print(f"logs     {logs}")
-    here = "" if flags.storage == "sqlite:///parsimony.db" else " (with the same --storage)"
-    console.print(f"follow   search status {record.name}, or search dashboard{here}")
+    name = shlex.quote(record.name)
+    console.print(
+        f"follow   {plan.hint(f'search status {name}', flags)}, or {plan.hint('search dashboard', flags)}"
+    )
     stop = "Ctrl-C lets running trials finish, twice ends at once"
     if not slots:
-        stop = f"search stop {record.name}{here}; Ctrl-C ends this launcher alone"
+        stop = f"{plan.hint(f'search stop {name}', flags)}; Ctrl-C ends this launcher alone"
     console.print(f"stop     {stop}")
-    console.print(f"resume   search launch --study {record.name} --trials {record.trials}{here}\n")
+    console.print(f"resume   {again}\n")
 
 
-def _say_end(console: Console, record: Study, end: End) -> None:
+def _say_end(console: Console, flags: Flags, record: Study, end: End, again: str) -> None:
     snapshot = end.snapshot
     for slot, why in end.closed.items():
         console.print(f"{slot} was closed: {why}", style="yellow", markup=False)
@@ -234,15 +263,17 @@ def _say_end(console: Console, record: Study, end: End) -> None:
     if end.spent:
         console.print(end.spent, style="yellow")
     if end.order != Control.RUN:
-        console.print(f"the order was {end.order}: `search resume {record.name}` goes on", style="yellow")
+        resume = plan.hint(f"search resume {shlex.quote(record.name)}", flags)
+        console.print(f"the order was {end.order}: `{resume}` goes on", style="yellow")
     console.print(f"\n{record.name}: {snapshot.trained} of {snapshot.target} trained")
     console.print(text.counts(snapshot.tally))
     if end.snapshot.second and not end.snapshot.second.is_over:
         console.print(second_stage.progress(end.snapshot.second))
     if end.exhausted and record.finish and snapshot.trained:
-        console.print(f"`search launch --study {record.name} --trials 1` goes on to halving and finals")
+        onward = plan.hint(f"search launch {shlex.quote(record.name)} --trials 1", flags)
+        console.print(f"`{onward}` goes on to halving and finals")
     if not snapshot.is_done:
-        console.print(f"go on with `search launch --study {record.name} --trials {snapshot.target}`")
+        console.print(f"go on with `{again}`")
 
 
 def _say_best(best: Candidate, config: StudyConfig, end: Snapshot) -> None:

@@ -4,6 +4,7 @@ db check reads both sets of tables of a study; replay trains one trial again and
 files under DATA_DIR/kept. search/cli.py adds them.
 """
 
+import time
 from pathlib import Path
 
 import click
@@ -78,9 +79,11 @@ def replay(study: str | None, storage: str, data_dir: Path, data: str | None) ->
 @options.data_dir
 @options.keep_weights
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
-def gc(storage: str, data_dir: Path, keep_weights: int, dry_run: bool) -> None:
+@click.option("--orphans", is_flag=True, help="Also what belongs to no study of this store, for a day.")
+def gc(storage: str, data_dir: Path, keep_weights: int, dry_run: bool, orphans: bool) -> None:
     """Remove what nobody needs: checkpoints of trials that ended, weights that are not of the best."""
     from search.study import cleanup, files
+    from search.study.text import counted
     from storage import studies
 
     with reader.open_store(storage) as engine:
@@ -92,15 +95,25 @@ def gc(storage: str, data_dir: Path, keep_weights: int, dry_run: bool) -> None:
             total += size
             if stale:
                 word = "would be removed" if dry_run else "removed"
-                click.echo(f"{record.name}: {len(stale)} files {word}, {size / 1e6:.1f} MB")
+                click.echo(f"{record.name}: {counted(len(stale), 'file')} {word}, {size / 1e6:.1f} MB")
             if not dry_run:
                 cleanup.remove(stale)
         known = {files.study_identity(storage, record) for record in studies.all_studies(engine)}
+    others = cleanup.others(files.kept_folder(data_dir), known)
+    going = [folder for folder in others if cleanup.is_quiet(folder, time.time())] if orphans else []
+    if going:
+        size = cleanup.size_of(going)
+        total += size
+        word = "would be removed" if dry_run else "removed"
+        click.echo(f"orphans: {counted(len(going), 'folder')} {word}, {size / 1e6:.1f} MB")
+        if not dry_run:
+            cleanup.remove_folders(going)
     if not total:
         click.echo("nothing to remove")
-    if others := cleanup.others(files.kept_folder(data_dir), known):
+    if left := [folder for folder in others if folder not in going]:
+        why = "written to today" if orphans else "--orphans removes those that nobody wrote to for a day"
         click.echo(
-            f"{len(others)} studies of other stores, or deleted ones, keep"
-            f" {cleanup.size_of(others) / 1e6:.1f} MB in {files.kept_folder(data_dir)}",
+            f"{counted(len(left), 'folder')} of studies of other stores, or of deleted ones:"
+            f" {cleanup.size_of(left) / 1e6:.1f} MB in {files.kept_folder(data_dir)}; {why}",
             err=True,
         )

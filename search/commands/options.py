@@ -4,6 +4,7 @@ Reads the defaults of search/settings.py; the modules of search/commands/ put th
 """
 
 import re
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,24 +12,47 @@ from typing import Any
 import click
 
 from search import settings
+from search.commands.help import study_names
 from space.errors import UsageError
+
+LONGEST_NAME = 200  # bytes, so that a file of that name may have an ending
+
+
+def study_name(text: str) -> str:
+    """A study's name as it is stored: letters that can be written in two ways are written in one (NFC).
+
+    Raises ValueError for what cannot stand in a path, in a message and before `:137`.
+    """
+    name = unicodedata.normalize("NFC", text)
+    signs = all(
+        sign in " ._+@-" or unicodedata.category(sign)[0] in "LMN" for sign in name
+    )  # letters, marks and digits of every script
+    if (
+        not (name and signs)
+        or unicodedata.category(name[0])[0] == "M"
+        or name[0] == "-"
+        or name != name.strip()
+        or name.endswith(".json")
+        or set(name) == {"."}
+        or len(name.encode()) > LONGEST_NAME
+    ):
+        raise ValueError(
+            f"{text[:80]!a} is no name for a study: up to {LONGEST_NAME} bytes of letters, digits, spaces and"
+            " . _ + @ -, no space at either end, not starting with - and not ending in .json"
+        )
+    return name
 
 
 class StudyName(click.ParamType[str]):
-    """A name that can stand in a path, in a message and before `:137`."""
+    """A name for a study, checked before anything is made."""
 
     name = "name"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value)
-        if not re.fullmatch(r"[\w.+@][\w.+@ -]{0,63}", text) or text.endswith(".json") or set(text) == {"."}:
-            self.fail(
-                f"{text[:80]!a} is no name for a study: up to 64 letters, digits, spaces and . _ + @ -,"
-                " not starting with - and not ending in .json",
-                param,
-                ctx,
-            )
-        return text
+        try:
+            return study_name(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Count(click.ParamType[int]):
@@ -46,6 +70,20 @@ class Count(click.ParamType[int]):
         if number < 1:
             self.fail(f"{value!r} is not a positive number", param, ctx)
         return number
+
+
+class Names(click.ParamType[tuple[str, ...]]):
+    """Names parted by commas, each once."""
+
+    name = "names"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        found = tuple(dict.fromkeys(part.strip() for part in str(value).split(",") if part.strip()))
+        if not found:
+            self.fail("give names, parted by commas", param, ctx)
+        return found
 
 
 class CountOrNone(Count):
@@ -256,6 +294,14 @@ format_: Decorator = click.option(
 )
 
 
+columns: Decorator = click.option(
+    "--columns",
+    type=Names(),
+    metavar="KEY,KEY...",
+    help="Show these alone, in this order: the keys of docs/output.md.",
+)
+
+
 table_or_json: Decorator = click.option(
     "--format",
     "form",
@@ -280,6 +326,7 @@ def study(command: Callable[..., Any]) -> Callable[..., Any]:
 
     def either(_context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
         named = _context.meta.get("study")
+        value = value and unicodedata.normalize("NFC", value)  # as it is stored
         if value is not None and named is not None and named != value:
             raise click.UsageError(f"two studies: {named!r} and {value!r}", _context)
         _context.meta["study"] = value if value is not None else named
@@ -295,7 +342,10 @@ def study(command: Callable[..., Any]) -> Callable[..., Any]:
         callback=either,
         is_eager=True,
         expose_value=False,
+        shell_complete=study_names,
         help="The study.  [default: the newest]",
     )
-    argument = click.argument("study", required=False, metavar="[STUDY]", callback=either)
+    argument = click.argument(
+        "study", required=False, metavar="[STUDY]", callback=either, shell_complete=study_names
+    )
     return option(argument(command))

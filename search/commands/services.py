@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from search.commands import options, output
+from search.commands import fields, options, output
 from search.study import reader
 
 
@@ -141,21 +141,13 @@ def someone_works(view: reader.StudyView) -> bool:
 @options.study
 @options.storage
 @options.format_
-def ps(study: str | None, storage: str, form: str) -> None:
+@options.columns
+def ps(study: str | None, storage: str, form: str, columns: tuple[str, ...] | None) -> None:
     """What runs where: worker, device, trial, epoch."""
+    from search.commands.status import busy
     from storage import leases
 
     with reader.open_study(storage, study, whole=True) as view:
-        rows: list[dict[str, Any]] = [
-            {
-                "worker": running.worker,
-                "device": running.device,
-                "trial": running.number,
-                "epoch": running.epoch,
-                "accuracy": running.accuracy,
-                "parameters": running.parameters,
-                "seconds": running.since,
-            }
-            for running in leases.running(view.engine, view.record.id)
-        ]
-    output.emit(rows, form)
+        rows = [busy(running) for running in leases.running(view.engine, view.record.id)]
+    drop = ("parameters", "macs", "device")
+    output.emit(rows, form, fields.PS, columns=columns, drop=drop, cut=("worker",))

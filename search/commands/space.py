@@ -124,7 +124,7 @@ def check(
             "proposals": asdict(seen),
             "time": asdict(time) if time else None,
         }
-        click.echo(json.dumps(document, indent=1))
+        output.emit_document(document)
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for line in [
@@ -149,6 +149,7 @@ def check(
 def sample(file: Path | None, number: int, seed: int, out: Path | None, form: str, **facts: Any) -> None:
     """Draw networks of a space FILE (else of the default space), as a search proposes them at first."""
     from search.study.short_form import summary
+    from search.study.text import counted
     from space import cost, files
     from space.random_suggest import RandomSuggest
     from space.sampling import propose, require_smallest
@@ -172,7 +173,7 @@ def sample(file: Path | None, number: int, seed: int, out: Path | None, form: st
             drawn.append(row | {"network": summary(network), "fingerprint": network.fingerprint})
     output.emit(drawn, form)
     if out:
-        click.echo(f"wrote {number} networks to {out}", err=True)
+        click.echo(f"wrote {counted(number, 'network')} to {out}", err=True)
 
 
 def open_space(file: Path | None) -> "SearchSpace":

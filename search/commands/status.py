@@ -9,53 +9,138 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from search.commands import options
+from search.commands import fields, options
 from search.commands.output import emit
 from search.study.reader import open_store, open_study
+from storage.row_types import State
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from search.commands.fields import Fields
     from search.study.second_stage import SecondStage
     from search.study.standing import Baselines
+    from storage.leases import Running
     from storage.row_types import Candidate
+    from storage.studies import Study
 
-NETWORK_FIELDS = ("trial", "parameters", "macs", "epochs", "network", "fingerprint", "baseline")
 HALTED = {  # by the order that was given to a study's workers
     "pause": "paused by `search pause`",
     "stop": "stopped by `search stop`",
     "stop_now": "stopped by `search stop --now`",
 }
+NETWORK = ("parameters", "macs", "epochs", "network", "fingerprint", "baseline")
+TRIALS_TABLE = ("trial", "state", "accuracy", "parameters", "macs", "epochs", "seconds", "network",
+                "fingerprint", "baseline", "worker", "reason")  # fmt: skip
+SORTED_AS = {"trial": "number", "proposed": "proposed_at", "finished": "finished_at"}
+LIST_TABLE = (
+    "study",
+    "state",
+    "created",
+    "data",
+    "budget",
+    "trained",
+    "trials",
+    "best_accuracy",
+    "parameters",
+)
+DROPPED = ("worker", "fingerprint", "seconds", "epochs", "macs", "reason", "baseline")  # the first first
 
 
-def brief(row: "Candidate") -> dict[str, Any]:
-    """What a list shows of a candidate."""
+def whole(row: "Candidate", knobs: dict[str, Any]) -> dict[str, Any]:
+    """All that is stored of a candidate, under the keys of fields.TRIALS."""
     from search.study.short_form import summary
     from space.architecture import Architecture
 
-    reason = row.reason.splitlines()[-1] if row.reason else None
     return {
         "trial": row.number,
         "state": row.state.value,
         "accuracy": row.accuracy,
+        "best_accuracy": row.best_accuracy,
+        "loss": row.loss,
         "parameters": row.parameters,
         "macs": row.macs,
-        "epochs": row.epochs,
-        "seconds": row.seconds,
         "network": summary(Architecture.parse(row.architecture)),
         "fingerprint": row.fingerprint,
+        "depth": row.depth,
+        "epochs": row.epochs,
+        "seconds": row.seconds,
+        "images_per_second": row.images_per_second,
+        "batch_size": row.batch_size,
+        "seed": row.seed,
+        "attempt": row.attempt,
+        "repeat_of": row.repeat_of,
         "baseline": row.baseline,
+        "device": row.device,
         "worker": row.worker,
-        "reason": reason,
+        "proposed": row.proposed_at,
+        "finished": row.finished_at,
+        "reason": row.reason.splitlines()[-1] if row.reason else None,
+        "knobs": knobs,
+        "architecture": row.architecture,
     }
 
 
-def emit_networks(rows: list[dict[str, Any]], form: str) -> None:
+def leader(row: "Candidate", images: int) -> dict[str, Any]:
+    """One of the best under the keys of fields.BEST, its interval by so many validation images."""
+    from search.study.statistics import wilson
+
+    low, high = wilson(row.accuracy or 0.0, images)
+    shown = whole(row, {})
+    picked = {key: shown[key] for key in NETWORK}
+    return {
+        "trial": row.number,
+        "accuracy": row.accuracy,
+        "low_accuracy": low,
+        "high_accuracy": high,
+    } | picked
+
+
+def busy(row: "Running") -> dict[str, Any]:
+    """A worker that holds a trial, under the keys of fields.PS."""
+    return {
+        "worker": row.worker,
+        "device": row.device,
+        "trial": row.number,
+        "epoch": row.epoch,
+        "accuracy": row.accuracy,
+        "parameters": row.parameters,
+        "macs": row.macs,
+        "seconds": row.since,
+    }
+
+
+BROKEN = "Optuna's part of this study was deleted: its networks are here, but nothing can be trained; "
+
+
+def broken_line(name: str) -> str:
+    """What to say of a study whose part in Optuna's tables was deleted."""
+    return f"{BROKEN}`search delete {shlex.quote(name)}` deletes the rest"
+
+
+def state_of(record: "Study", trained: int, running: int, has_optuna: bool) -> str:
+    """What a study is at, in a word of fields.STATUS."""
+    if not has_optuna:
+        return "broken"
+    if record.order == "pause":
+        return "paused"
+    if record.order != "run":
+        return "stopping" if running else "stopped"
+    if running:
+        return "running"
+    return "done" if trained >= record.trials else "waiting"
+
+
+def emit_networks(
+    rows: list[dict[str, Any]], form: str, keys: "Fields", table: "Sequence[str]", columns: Any
+) -> None:
     """Rows with a short form of their network; a table has its legend below, and baselines if it has any."""
     from search.study.short_form import LEGEND
 
-    if form == "table" and not any(row["baseline"] for row in rows):
-        rows = [{name: value for name, value in row.items() if name != "baseline"} for row in rows]
-    emit(rows, form)
-    if form == "table" and rows:
+    empty = [name for name in ("baseline", "reason") if not any(row.get(name) for row in rows)]
+    table = [name for name in table if name not in empty]
+    emit(rows, form, keys, columns=columns, table=table, drop=DROPPED, cut=("network", "reason"))
+    if form == "table" and rows and "network" in (columns or table):
         click.echo(LEGEND)
 
 
@@ -65,6 +150,7 @@ def emit_networks(rows: list[dict[str, Any]], form: str) -> None:
 @options.format_
 def status(study: str | None, storage: str, form: str) -> None:
     """What a study has done, what runs, and what leads."""
+    from search.optuna_adapter import stored
     from search.recording import recovery
     from search.study import second_stage
     from search.study.short_form import LEGEND
@@ -73,24 +159,41 @@ def status(study: str | None, storage: str, form: str) -> None:
     from storage import candidates, leases
 
     with open_study(storage, study, whole=True) as view:
-        recovery.recover(view.engine, storage, view.record)
+        has_optuna = view.record.name in stored.names(view.engine)
+        if has_optuna:
+            recovery.recover(view.engine, storage, view.record)
         tally = candidates.tally(view.engine, view.record.id)
         running = leases.running(view.engine, view.record.id)
         best_ = candidates.best(view.engine, view.record.id)
         config, baselines, second = view.config, view.baselines(), view.second_stage()
     trained = sum(tally[state] for state in candidates.TRAINED)
+    images = config.data.validation_images
     if form != "table":
-        row: dict[str, Any] = {"study": view.record.name, "trials": view.record.trials, "trained": trained}
-        row |= {state.value: count for state, count in tally.items()}
-        row |= {"best": best_[0].number if best_ else None, "accuracy": best_[0].accuracy if best_ else None}
-        emit([row | _against(baselines) | _finished(second)], form)
+        row = {
+            "study": view.record.name,
+            "state": state_of(view.record, trained, len(running), has_optuna),
+            "order": view.record.order,
+            "trained": trained,
+            "trials": view.record.trials,
+            "data": config.data.name,
+            "max_params": config.budget.max_parameters,
+            "max_macs": config.budget.max_macs,
+            "created": view.record.created_at,
+            "optuna": has_optuna,
+            "ledger": tally,
+            "running": [busy(one) for one in running],
+            "best": leader(best_[0], images) if best_ else None,
+        }
+        emit([row | _against(baselines) | _finished(second)], form, fields.STATUS)
         return
     click.echo(
         f"{view.record.name}: {trained} of {view.record.trials} trained on {config.data.name},"
         f" {config.budget}"
     )
+    if not has_optuna:
+        click.echo(broken_line(view.record.name))
     click.echo(counts(tally))
-    click.echo(best_line(best_[0] if best_ else None, config.data.validation_images))
+    click.echo(best_line(best_[0] if best_ else None, images))
     if line := describe(baselines, confirmed=bool(second and second.winner)):
         click.echo(line)
     for line in second_stage.lines(second) if second else []:
@@ -111,7 +214,7 @@ def status(study: str | None, storage: str, form: str) -> None:
             }
             for r in running
         ]
-        emit(rows, form)
+        emit(rows, form, cut=("worker",))
 
 
 def _against(baselines: "Baselines") -> dict[str, Any]:
@@ -148,35 +251,55 @@ def _finished(second: "SecondStage | None") -> dict[str, Any]:
 @click.command("list")
 @options.storage
 @options.format_
-def list_(storage: str, form: str) -> None:
+@options.columns
+def list_(storage: str, form: str, columns: tuple[str, ...] | None) -> None:
     """The studies of the store."""
+    from search.optuna_adapter import stored
     from search.study.config import StudyConfig
-    from storage import candidates, studies
+    from storage import candidates, leases, studies
 
     rows = []
     with open_store(storage) as engine:
+        known = stored.names(engine)
         for record in studies.all_studies(engine):
             tally, best_ = candidates.tally(engine, record.id), candidates.best(engine, record.id)
+            trained = sum(tally[state] for state in candidates.TRAINED)
             config = StudyConfig.from_record(record.settings)
-            rows.append(
-                {
-                    "study": record.name,
-                    "created": f"{record.created_at:%Y-%m-%d %H:%M}",
-                    "data": config.data.name,
-                    "budget": str(config.budget),
-                    "trained": sum(tally[state] for state in candidates.TRAINED),
-                    "trials": record.trials,
-                    "best_accuracy": best_[0].accuracy if best_ else None,
-                    "parameters": best_[0].parameters if best_ else None,
-                }
-            )
-    emit(rows, form)
+            row: dict[str, Any] = {
+                "study": record.name,
+                "state": state_of(
+                    record, trained, len(leases.running(engine, record.id)), record.name in known
+                ),
+                "created": record.created_at,
+                "data": config.data.name,
+                "max_params": config.budget.max_parameters,
+                "max_macs": config.budget.max_macs,
+                "trained": trained,
+                "trials": record.trials,
+                "best_accuracy": best_[0].accuracy if best_ else None,
+                "parameters": best_[0].parameters if best_ else None,
+                "macs": best_[0].macs if best_ else None,
+                "optuna": record.name in known,
+            }
+            if form == "table" and not columns:
+                row |= {"created": f"{record.created_at:%Y-%m-%d %H:%M}", "budget": str(config.budget)}
+            rows.append(row)
+    drop = ("data", "created", "budget", "parameters")
+    emit(rows, form, fields.LIST, columns=columns, table=LIST_TABLE, drop=drop, cut=("study", "budget"))
 
 
 @click.command()
 @options.study
 @options.storage
 @options.format_
+@options.columns
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([state.value for state in State]),
+    help="Show trials in this state alone; may be given again.",
+)
 @click.option(
     "--sort",
     default="number",
@@ -184,43 +307,56 @@ def list_(storage: str, form: str) -> None:
     metavar="FIELD",
     help="number, accuracy, parameters, macs, state, seconds...",
 )
+@click.option("--reverse", is_flag=True, help="The other way round; rows without a value stay last.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Show so many.")
-def trials(study: str | None, storage: str, form: str, sort: str, limit: int | None) -> None:
+def trials(
+    study: str | None,
+    storage: str,
+    form: str,
+    columns: tuple[str, ...] | None,
+    states: tuple[str, ...],
+    sort: str,
+    reverse: bool,
+    limit: int | None,
+) -> None:
     """Every proposal of a study and what became of it."""
+    from search.optuna_adapter import stored
     from storage import candidates
 
     descending = sort in ("accuracy", "best_accuracy", "images_per_second")
-    field = "number" if sort == "trial" else sort
+    field = SORTED_AS.get(sort, sort)
     with open_study(storage, study, whole=True) as view:
         rows = candidates.candidates(
-            view.engine, view.record.id, sort=field, descending=descending, limit=limit
+            view.engine,
+            view.record.id,
+            states=[State(state) for state in states] or None,
+            sort=field,
+            descending=descending != reverse,
+            limit=limit,
         )
-    emit_networks([brief(row) for row in rows], form)
+        wanted = form != "table" or (columns and "knobs" in columns)
+        knobs = stored.knobs(view.engine, view.record.name) if wanted else {}
+    shown = [whole(row, knobs.get(row.number, {})) for row in rows]
+    emit_networks(shown, form, fields.TRIALS, TRIALS_TABLE, columns)
 
 
 @click.command()
 @options.study
 @options.storage
 @options.format_
+@options.columns
 @click.option(
     "--top", type=click.IntRange(1), default=1, show_default=True, metavar="K", help="Show so many."
 )
-def best(study: str | None, storage: str, form: str, top: int) -> None:
+def best(study: str | None, storage: str, form: str, columns: tuple[str, ...] | None, top: int) -> None:
     """The most accurate networks that were trained to the end, with 95% intervals."""
-    from search.study.statistics import wilson
+    from search.optuna_adapter import stored
     from storage import candidates
 
     with open_study(storage, study, whole=True) as view:
         images = view.config.data.validation_images
         found = candidates.best(view.engine, view.record.id, top)
-        view.candidate()
-    rows = []
-    for row in found:
-        low, high = wilson(row.accuracy or 0.0, images)
-        shown = brief(row)
-        picked = {key: shown[key] for key in NETWORK_FIELDS}
-        rows.append(
-            {"trial": row.number, "accuracy": row.accuracy, "low_accuracy": low, "high_accuracy": high}
-            | picked
-        )
-    emit_networks(rows, form)
+        if view.record.name not in stored.names(view.engine):
+            click.echo(f"warning: {broken_line(view.record.name)}", err=True)
+    rows = [leader(row, images) for row in found]
+    emit_networks(rows, form, fields.BEST, tuple(fields.BEST), columns)

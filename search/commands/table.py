@@ -4,46 +4,87 @@ Where even a table of broken headings and texts is too wide, each row becomes a 
 search/commands/output.py.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-PIPED = 200  # columns where there is no terminal
 BEYOND = 10_000  # columns: wider than any table
+LEAST = 20  # columns of a text that is cut
+BORDER = 3  # columns between two others
 
 
-def show(rows: Sequence[dict[str, Any]], title: str = "") -> None:
-    """Prints them; says "none" on stderr where there is none."""
+def show(
+    rows: Sequence[dict[str, Any]], title: str = "", *, drop: Sequence[str] = (), cut: Sequence[str] = ()
+) -> None:
+    """Prints them; says "none" on stderr where there is none. A pipe gets every row whole, on one line.
+
+    On a terminal that is too narrow, columns in `drop` go, in this order, and texts in `cut` end in an
+    ellipsis: a row stays a line. Where that does not do, headings and texts are broken.
+    """
     if not rows:
         click.echo("none", err=True)
         return
     console = Console()
     if not console.is_terminal:
-        console.width = PIPED
+        console.width = BEYOND
     unbound = console.options.update(width=BEYOND)
-    table = _table(rows, title, tight=False)
+    table = _table(rows, title)
     if console.measure(table, options=unbound).maximum > console.width:
-        table = _table(rows, title, tight=True)
-        if console.is_terminal and console.measure(table, options=unbound).minimum > console.width:
+        widths = _widths(rows, console.width, drop, cut) if cut else None
+        if widths:
+            rows = [{name: row[name] for name in widths} for row in rows]
+        table = _table(rows, title, tight=True, widths=widths)
+        if not widths and console.measure(table, options=unbound).minimum > console.width:
             _blocks(rows, title)
             return
     console.print(table)
 
 
-def _table(rows: Sequence[dict[str, Any]], title: str, tight: bool) -> Table:
-    """A `tight` one breaks headings and texts, so that numbers can stay whole."""
+def _widths(
+    rows: Sequence[dict[str, Any]], width: int, drop: Sequence[str], cut: Sequence[str]
+) -> dict[str, int] | None:
+    """The columns that stay and how wide they are, a row a line; None where that cannot be."""
+    found = {}
+    for name in rows[0]:
+        words = name.split("_") if _is_numeric(rows, name) else [name]
+        found[name] = max(*map(len, words), *(cell_len(cell(name, row[name])) for row in rows))
+    left = list(drop)
+    while (over := sum(found.values()) + BORDER * len(found) + 1 - width) > 0:
+        for name in [name for name in reversed(found) if name in cut]:
+            less = max(0, min(over, found[name] - LEAST))
+            found[name], over = found[name] - less, over - less
+        if over <= 0:
+            return found
+        if not left:
+            return None
+        found.pop(left.pop(0), None)
+    return found
+
+
+def _is_numeric(rows: Sequence[dict[str, Any]], name: str) -> bool:
+    return any(isinstance(row[name], (int, float)) for row in rows)
+
+
+def _table(
+    rows: Sequence[dict[str, Any]], title: str, tight: bool = False, widths: dict[str, int] | None = None
+) -> Table:
+    """A `tight` one breaks headings and texts, so that numbers can stay whole; given `widths`, a text that
+    is longer ends in an ellipsis."""
     table = Table(title=title or None, title_justify="left", header_style="bold")
     for name in rows[0]:
-        numeric, heading = any(isinstance(row[name], (int, float)) for row in rows), name.replace("_", " ")
+        numeric, heading = _is_numeric(rows, name), name.replace("_", " ")
         table.add_column(
             heading.replace(" ", "\n") if tight and numeric else heading,
             justify="right" if numeric else "left",
-            overflow="fold",
-            no_wrap=tight and numeric,
+            overflow="ellipsis" if widths else "fold",
+            no_wrap=bool(widths) or (tight and numeric),
+            width=widths[name] if widths else None,
         )
     for row in rows:
         table.add_row(*(Text(cell(name, value)) for name, value in row.items()))
@@ -69,4 +110,6 @@ def cell(name: str, value: Any) -> str:
         return f"{100 * value:.2f}%"
     if isinstance(value, float):
         return f"{value:.1f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -5,15 +5,20 @@ adds them.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from search import settings
-from search.commands import options, output
+from search.commands import fields, options, output
 from search.study import reader
 from search.study.network_reference import METAVAR
 from trainer.data.catalogue import FOLDER_NOTE, SPECS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from storage.trainings import Finished
 
 
 @click.command()
@@ -48,42 +53,62 @@ from trainer.data.catalogue import FOLDER_NOTE, SPECS
 @click.option("--resume", is_flag=True, help="Go on with the training that is in --out.")
 @options.storage
 @options.data_dir
-def train(**given: Any) -> int:
+@options.format_
+def train(form: str, **given: Any) -> int:
     """Train a network to the end with several seeds, then test it once."""
     from search.training import train as training_train
 
-    return training_train.train_network(training_train.Flags(**given))
+    return training_train.train_network(
+        training_train.Flags(**given), lambda rows: _emit_trainings(rows, form, None)
+    )
 
 
 @click.command()
 @options.study
 @options.storage
 @options.format_
-def trainings(study: str | None, storage: str, form: str) -> None:
+@options.columns
+def trainings(study: str | None, storage: str, form: str, columns: tuple[str, ...] | None) -> None:
     """The full trainings of the store, or of one study: a row a seed."""
     from storage import trainings as stored
 
     with reader.open_store(storage) as engine:
         rows = stored.of_study(engine, study)
-    output.emit(
-        [
-            {
-                "network": row.subject,
-                "seed": row.seed,
-                "data": row.data["name"],
-                "epochs": row.epochs,
-                "validation_accuracy": row.accuracy,
-                "best_accuracy": row.best_accuracy,
-                "best_epoch": row.best_epoch,
-                "test_accuracy": row.test_accuracy,
-                "parameters": row.parameters,
-                "seconds": row.seconds,
-                "folder": row.folder,
-            }
-            for row in rows
-        ],
-        form,
-    )
+    _emit_trainings(rows, form, columns)
+
+
+TABLE = ("network", "seed", "data", "epochs", "validation_accuracy", "test_accuracy", "parameters", "seconds",
+         "folder")  # fmt: skip
+
+
+def _emit_trainings(rows: "Sequence[Finished]", form: str, columns: "Sequence[str] | None") -> None:
+    found = [
+        {
+            "network": row.subject,
+            "study": row.study,
+            "trial": row.trial,
+            "seed": row.seed,
+            "data": row.data["name"],
+            "epochs": row.epochs,
+            "validation_accuracy": row.accuracy,
+            "best_accuracy": row.best_accuracy,
+            "best_epoch": row.best_epoch,
+            "loss": row.loss,
+            "test_accuracy": row.test_accuracy,
+            "test_loss": row.test_loss,
+            "test_images": row.test_images,
+            "parameters": row.parameters,
+            "macs": row.macs,
+            "fingerprint": row.fingerprint,
+            "seconds": row.seconds,
+            "device": row.device,
+            "finished": row.finished_at,
+            "folder": row.folder,
+        }
+        for row in rows
+    ]
+    drop = ("folder", "data", "seconds", "parameters")
+    output.emit(found, form, fields.TRAININGS, columns=columns, table=TABLE, drop=drop, cut=("network",))
 
 
 @click.command()
@@ -107,7 +132,7 @@ def predict(weights: str, images: tuple[Path, ...], top: int, storage: str, data
     if form == "table":
         rows = [{**row, "probability": percent(row["probability"])} for row in rows]
     if rows or form != "table":
-        output.emit(rows, form)
+        output.emit(rows, form, fields.PREDICT)
     for line in found.failures:
         click.echo(f"search: {line}", err=True)
     if found.accuracy:
@@ -144,4 +169,6 @@ def confirm(form: str, **given: Any) -> int:
     from search.training import confirm as training_confirm
 
     given["workers"] = options.worker_count(given["workers"])
-    return training_confirm.confirm(training_confirm.Flags(**given), lambda rows: output.emit(rows, form))
+    return training_confirm.confirm(
+        training_confirm.Flags(**given), lambda rows: output.emit(rows, form, fields.CONFIRM)
+    )

@@ -1,8 +1,9 @@
 """Finds and removes files of a study in DATA_DIR/kept that no running trial and no retry will read.
 
-Reads the ledger and the folder; called by `search gc`.
+Reads the ledger and the folder; called by `search gc` and `search delete`.
 """
 
+import shutil
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,8 @@ from search.study.files import StudyFiles
 from storage import candidates, rungs
 from storage.row_types import DEDUPLICATED, TRAINED, Stage, State
 from storage.studies import Study
+
+DAY_SECONDS = 24 * 3600.0
 
 
 def stale(engine: Engine, record: Study, folder: Path, best: int) -> list[Path]:
@@ -43,6 +46,18 @@ def remove(paths: Iterable[Path]) -> None:
     for path in paths:
         with suppress(OSError):
             path.unlink()
+
+
+def remove_folders(folders: Iterable[Path]) -> None:
+    """Removes folders with what is in them; one that is gone already is no error."""
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_quiet(folder: Path, now: float) -> bool:
+    """Whether nothing in a folder was written for a day: another store's study may be at work in it."""
+    newest = max((path.stat().st_mtime for path in [folder, *_inside(folder)]), default=0.0)
+    return now - newest > DAY_SECONDS
 
 
 def _inside(folder: Path) -> list[Path]:

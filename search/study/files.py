@@ -7,7 +7,7 @@ workers, by export and by gc. Which networks are the best, and how one is traine
 import logging
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -123,6 +123,18 @@ def study_identity(storage: str, record: Study) -> str:
     """A folder's name for this study of this store: what is owed to one is never paid to another."""
     text = f"{redacted(normalise(storage))} {record.name} {record.created_at.isoformat()}"
     return sha256(text.encode()).hexdigest()[:16]
+
+
+def folders_of(data_dir: Path, identity: str, name: str) -> list[Path]:
+    """Where this machine has what is kept of a study, what it owes and its logs; they need not be there."""
+    return [kept_folder(data_dir) / identity, data_dir / "spool" / identity, data_dir / "logs" / name]
+
+
+def move(old: Sequence[Path], new: Sequence[Path]) -> None:
+    """Moves each folder that is there to its new place, unless another one is there already."""
+    for here, there in zip(old, new, strict=True):
+        if here.is_dir() and not there.exists():
+            here.rename(there)
 
 
 def kept_folder(data_dir: Path) -> Path:

@@ -72,9 +72,9 @@ class StudyView:
     def candidate(self) -> "Candidate":
         """The trial that was named, else the winner of the finals, else the best by its brief score.
 
-        Raises StudyError where there is none.
+        Raises StudyError where there is no such trial, NothingTrainedError where there is no best one.
         """
-        from space.errors import StudyError
+        from space.errors import NothingTrainedError
         from storage import candidates
 
         if self.number is not None:
@@ -83,7 +83,7 @@ class StudyView:
             return winner
         found = candidates.best(self.engine, self.record.id)
         if not found:
-            raise StudyError(f"study {self.record.name!r} has no network that was trained to the end yet")
+            raise NothingTrainedError(f"study {self.record.name!r}: nothing was trained to the end yet")
         return found[0]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from search.study.statistics import Difference, difference
-from search.study.text import percent
+from search.study.text import counted, percent
 from storage.row_types import Candidate, State
 
 
@@ -71,7 +71,7 @@ def _line(found: Baselines) -> str | None:
         return None
     here = found.standing
     if here is None:
-        return f"of {found.number} baselines none was trained to the end yet"
+        return f"of {counted(found.number, 'baseline')} none was trained to the end yet"
     best = f"the best baseline {here.baseline.baseline}: {percent(here.baseline.accuracy)}"
     if here.ahead is None:
         return f"{best}; no other network was trained to the end yet"

@@ -24,7 +24,7 @@ from search.study.statistics import Correlation, Spread, correlation, spread
 from search.study.text import counted
 from search.training import parallel
 from search.training.parallel import FinishedProcess, TrainingProcess
-from space.errors import StudyError
+from space.errors import NothingTrainedError
 from space.files import replace
 from storage import trainings
 from storage.row_types import Candidate, State
@@ -68,8 +68,8 @@ class Contender:
 def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
     """Trains, ranks and reports; `show` is handed a row for each network, the best first.
 
-    Returns the exit code: 1 where a training failed. Raises StudyError where the study has no network that
-    was trained to the end, and StorageError.
+    Returns the exit code: 1 where a training failed. Raises NothingTrainedError where the study has no
+    network that was trained to the end, StudyError and StorageError.
     """
     console = stderr_console()
     slots = devices.slots(flags.gpus, None if flags.workers is None else max(1, flags.workers))
@@ -124,7 +124,7 @@ def _completed(rows: Sequence[Candidate], name: str) -> list[Candidate]:
     """Trained to the end, the best first."""
     found = [row for row in rows if row.state == State.COMPLETED and row.accuracy is not None]
     if not found:
-        raise StudyError(f"study {name!r} has no network that was trained to the end yet")
+        raise NothingTrainedError(f"study {name!r}: nothing was trained to the end yet")
     return sorted(found, key=lambda row: (-(row.accuracy or 0), row.parameters))
 
 

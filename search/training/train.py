@@ -7,6 +7,7 @@ files are written before rows, so that a store out of reach loses nothing.
 
 import gc
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace as replace_fields
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from space import cost
 from space.errors import DataError, EnvironmentProblem, RecipeError, StorageError
 from space.files import replace
 from storage import database, trainings
-from storage.trainings import Training
+from storage.trainings import Finished, Training
 from trainer.data import dataset as datasets, survey_text
 from trainer.data.dataset import Dataset
 from trainer.data.images import Fit
@@ -62,8 +63,8 @@ class Flags:
     no_test: bool = False
 
 
-def train_network(flags: Flags) -> int:
-    """Trains every seed, then opens the test set. Returns the exit code.
+def train_network(flags: Flags, show: Callable[[Sequence[Finished]], None]) -> int:
+    """Trains every seed, then opens the test set; `show` is handed the rows. Returns the exit code.
 
     Raises what `make` raises, DataError and RecipeError among it; CheckpointError for a checkpoint of
     something else, and EnvironmentProblem where the files are written but the store does not take the rows.
@@ -78,8 +79,10 @@ def train_network(flags: Flags) -> int:
         curves = _train(console, job)
         tests, spreads = _finish(console, job, curves, flags.no_test)
         _store(engine, job, curves, tests)
+        rows = [row for row in trainings.of_study(engine, job.subject.study) if row.run == job.run]
     finally:
         engine.dispose()
+    show(rows)
     for name, found in spreads.items():
         console.print(f"{name}: {100 * found.mean:.2f}%, {training_report.describe_spread(found)}")
     console.print(f"wrote {job.folder}: result.json, report.html, architecture.json, recipe.json, weights")

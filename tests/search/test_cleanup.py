@@ -77,7 +77,7 @@ def test_a_study_that_is_done_needs_no_checkpoint_and_other_stores_keep_theirs(
     (foreign / "7.safetensors").write_bytes(b"w" * 2_000_000)
     result = run(capsys, "gc", "--storage", sqlite_url, "--data-dir", str(tmp_path))
     assert result.out == "bench: 2 files removed, 0.0 MB\n"
-    assert result.err.startswith("1 studies of other stores, or deleted ones, keep 2.0 MB in ")
+    assert result.err.startswith("1 folder of studies of other stores, or of deleted ones: 2.0 MB in ")
     assert len(list(folder.glob("*.safetensors"))) == 2
     assert (foreign / "7.safetensors").exists()
 

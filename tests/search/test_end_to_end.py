@@ -97,7 +97,7 @@ def test_a_search_finds_keeps_shows_and_exports(
     assert launched.code == 0, launched.err
     assert "best network: trial" in launched.out
     assert "95% interval" in launched.out
-    for said in ("first, to 6", "stop     Ctrl-C", "resume   search launch --study first", "cpu0, cpu1"):
+    for said in ("first, to 6", "stop     Ctrl-C", "resume   search launch first --trials 6", "cpu0, cpu1"):
         assert said in launched.err
     assert sum(require_books_agree(faulty_url, 6).values()) >= 6
     require_views(place, store, capsys)

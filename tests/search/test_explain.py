@@ -57,7 +57,7 @@ def test_json_has_parts_that_add_up_and_every_repair_in_full(capsys: Captured) -
     for key in ("parameters", "macs"):
         assert sum(part[key] for part in parts) == whole[key] == found[key]
     assert sum(part["parameter_share"] for part in parts) == pytest.approx(1)
-    assert (found["fits"], found["max_parameters"], found["max_macs"]) == (False, 5_000_000, None)
+    assert (found["fits"], found["max_params"], found["max_macs"]) == (False, 5_000_000, None)
     assert "layers" not in found
     for repair in found["repairs"]:
         network = architecture.Architecture.parse(repair["architecture"])

@@ -80,7 +80,7 @@ def test_a_forecast_as_json_says_the_same(capsys: Capture, small: Path) -> None:
     assert told["proposals_by_reject"] == pytest.approx(50 / told["fit"]["share"])
     assert told["smallest"]["parameters"] <= told["largest_drawn"]["parameters"]
     assert told["largest_drawn"]["parameters"] <= told["largest"]["parameters"]
-    assert (told["time"], told["warning"], told["max_parameters"]) == (None, None, 200_000)
+    assert (told["time"], told["warning"], told["max_params"]) == (None, None, 200_000)
     assert isinstance(told["networks"], int)
 
 

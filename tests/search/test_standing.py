@@ -65,7 +65,7 @@ def test_a_search_that_is_behind_is_said_to_be(engine: Engine) -> None:
 
 
 def test_without_a_baseline_that_was_trained_to_the_end_nothing_is_compared(engine: Engine) -> None:
-    assert said(engine, [(0.9, None)]) == "of 1 baselines none was trained to the end yet"
+    assert said(engine, [(0.9, None)]) == "of 1 baseline none was trained to the end yet"
     assert standing.describe(standing.NO_BASELINES) is None
 
 

@@ -13,6 +13,7 @@ from command import Result, finish, run, start
 from PIL import Image
 from safetensors.torch import load_file
 
+from search.commands import fields
 from search.study.statistics import spread
 from storage import database, trainings
 
@@ -46,9 +47,17 @@ def arguments(network: Path, data_dir: Path, *more: object) -> list[object]:
 
 @pytest.fixture
 def trained(capsys: pytest.CaptureFixture[str], network: Path, data_dir: Path) -> Result:
-    result = run(capsys, *arguments(network, data_dir, "--epochs", 2, "--seeds", 2))
+    result = run(capsys, *arguments(network, data_dir, "--epochs", 2, "--seeds", 2, "--format", "json"))
     assert result.code == 0, result.err
     return result
+
+
+def test_a_training_gives_a_row_a_seed_to_programs(trained: Result, tmp_path: Path) -> None:
+    rows = json.loads(trained.out)
+    assert [(row["network"], row["seed"], row["epochs"]) for row in rows] == [("net", 0, 2), ("net", 1, 2)]
+    assert all(list(row) == list(fields.TRAININGS) for row in rows)
+    measured = [seed["test"]["accuracy"] for seed in result_of(tmp_path)["seeds"]]
+    assert [row["test_accuracy"] for row in rows] == pytest.approx(measured)
 
 
 def result_of(folder: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ EVERY = Recipe(
     flip_vertical=True,
     rotation=15,
     cutout=8,
+    random_erasing=0.25,
     policy="trivialaugment",
     mixup=0.2,
     cutmix=1.0,
@@ -38,6 +39,7 @@ def test_each_augmentation_is_named_with_what_ends_it() -> None:
         "turned by up to 15 degrees (off: rotation = 0)",
         "policy trivialaugment (off: policy left out)",
         "a square of 8 pixels blanked (off: cutout = 0)",
+        "a rectangle blanked in 25% of them (off: random_erasing = 0)",
         "mixed by MixUp 0.2 (off: mixup = 0)",
         "mixed by CutMix 1 (off: cutmix = 0)",
     ]

@@ -26,6 +26,8 @@ class Augmented(Protocol):
     @property
     def cutout(self) -> int: ...
     @property
+    def random_erasing(self) -> float: ...
+    @property
     def expanded_policy(self) -> Policy | None: ...
     @property
     def mixup(self) -> float: ...
@@ -57,6 +59,9 @@ def augmentations(recipe: Augmented) -> list[Augmentation]:
         Augmentation(f"turned by up to {recipe.rotation:g} degrees", "rotation = 0"): recipe.rotation,
         Augmentation(f"policy {policy.name if policy else ''}", "policy left out"): policy is not None,
         Augmentation(f"a square of {recipe.cutout} pixels blanked", "cutout = 0"): recipe.cutout,
+        Augmentation(f"a rectangle blanked in {recipe.random_erasing:.0%} of them", "random_erasing = 0"): (
+            recipe.random_erasing
+        ),
         Augmentation(f"mixed by MixUp {recipe.mixup:g}", "mixup = 0"): recipe.mixup,
         Augmentation(f"mixed by CutMix {recipe.cutmix:g}", "cutmix = 0"): recipe.cutmix,
     }

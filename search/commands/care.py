@@ -1,0 +1,80 @@
+"""The commands that look after the studies of a store: rename, delete.
+
+They write the ledger and Optuna's tables in one transaction, and move or remove what this machine keeps of
+the study under DATA_DIR. search/cli.py adds them.
+"""
+
+import sys
+from pathlib import Path
+
+import click
+
+from search.commands import options
+from search.commands.help import study_names
+from search.study import reader
+
+STUDY = click.argument("study", metavar="STUDY", type=options.StudyName(), shell_complete=study_names)
+
+
+@click.command()
+@STUDY
+@options.storage
+@options.data_dir
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete(study: str, storage: str, data_dir: Path, yes: bool) -> None:
+    """Delete a study with all of its trials, and what this machine keeps of it. Full trainings stay."""
+    from search.optuna_adapter import care as optuna_care
+    from search.study import cleanup, files
+    from search.study.text import counted
+    from space.errors import UsageError
+    from storage import studies
+
+    with reader.open_study(storage, study, whole=True) as view:
+        record = view.record
+        _require_idle(view)
+        folders = files.folders_of(data_dir, files.study_identity(storage, record), record.name)
+        held = f"{counted(len(view.rows()), 'trial')}, {cleanup.size_of(folders) / 1e6:.1f} MB of files here"
+        if not yes and not sys.stdin.isatty():
+            raise UsageError(f"{record.name} has {held}; add --yes to delete it")
+        if not yes:
+            click.confirm(f"delete {record.name} with {held}?", abort=True, err=True)
+        studies.delete(view.engine, record.id, lambda at: optuna_care.delete(at, record.name))
+        cleanup.remove_folders(folders)
+    click.echo(f"deleted {record.name}: {held}")
+
+
+@click.command()
+@STUDY
+@click.argument("name", metavar="NEW", type=options.StudyName())
+@options.storage
+@options.data_dir
+def rename(study: str, name: str, storage: str, data_dir: Path) -> None:
+    """Give a study another name, and its files on this machine too."""
+    from search.optuna_adapter import care as optuna_care
+    from search.study import files
+    from storage import studies
+
+    with reader.open_study(storage, study, whole=True) as view:
+        record = view.record
+        _require_idle(view)
+        studies.rename(view.engine, record.id, name, lambda at: optuna_care.rename(at, record.name, name))
+        renamed = studies.find(view.engine, name)
+        files.move(
+            files.folders_of(data_dir, files.study_identity(storage, record), record.name),
+            files.folders_of(data_dir, files.study_identity(storage, renamed), name),
+        )
+    click.echo(f"{record.name} is {name} now")
+
+
+def _require_idle(view: reader.StudyView) -> None:
+    """Raises StudyError where somebody works on the study; claims whose time is over hold nothing."""
+    from search.study.text import counted
+    from space.errors import StudyError
+    from storage import leases
+
+    leases.reap(view.engine, view.record.id)
+    if running := leases.running(view.engine, view.record.id):
+        raise StudyError(
+            f"{counted(len(running), 'worker')} of study {view.record.name!r} at work;"
+            f" `search stop {view.record.name}` ends them after their trials, with --now at once"
+        )

@@ -1,0 +1,178 @@
+"""The keys of what commands write for programs, and what each means: docs/output.md is written from here.
+
+Reads and writes nothing. Read by the commands, which give these keys in JSON and CSV and take them for
+--columns, and by docs/render.py. Keys stay: one may be added, none is renamed or taken away within a version.
+"""
+
+from typing import Final
+
+Fields = dict[str, str]
+
+NETWORK: Final[Fields] = {
+    "parameters": "trainable parameters",
+    "macs": "multiply-accumulates of one image",
+    "network": "in one line: stem, stages, what is not as usual",
+    "fingerprint": "16 hexadecimal digits; the same for the same network",
+}
+
+STATUS: Final[Fields] = {
+    "study": "name",
+    "state": "running, waiting (nobody works on it), paused, stopping, stopped, done or broken",
+    "order": "what its workers are told: run, pause, stop or stop_now",
+    "trained": "networks trained to the end, or pruned while training",
+    "trials": "how many there are to be",
+    "data": "name of the images",
+    "max_params": "limit of trainable parameters",
+    "max_macs": "limit of multiply-accumulates; null: none",
+    "created": "when it was made",
+    "optuna": "whether Optuna's part of it is there; without it the study can be looked at and deleted alone",
+    "ledger": "proposals by what became of them, all states",
+    "running": "the workers that hold a trial, each with the keys of `ps`",
+    "best": "the leader with the keys of `best`; null: nothing was trained to the end",
+    "baselines": "how many baselines the study has",
+    "best_baseline": "what the best of them is; null: none was trained to the end",
+    "baseline_accuracy": "its validation accuracy",
+    "ahead": "accuracy of the best other network less that",
+    "ahead_low": "lower end of its 95% interval",
+    "ahead_high": "upper end of its 95% interval",
+    "second_stage": "under way or over; null: the search ends with its trials",
+    "winner": "trial that won the finals; null: they are not over, as in the keys below",
+    "confirmed_accuracy": "its validation accuracy after full trainings, the mean over seeds",
+    "confirmed_low": "lower end of its 95% interval over seeds; null with one seed",
+    "confirmed_high": "upper end",
+    "test_accuracy": "its accuracy on test images, the mean over seeds",
+    "test_low": "lower end of its 95% interval over seeds; null with one seed",
+    "test_high": "upper end",
+}
+
+LIST: Final[Fields] = {
+    "study": "name",
+    "state": "as in `status`",
+    "created": "when it was made",
+    "data": "name of the images",
+    "max_params": "limit of trainable parameters",
+    "max_macs": "limit of multiply-accumulates; null: none",
+    "trained": "networks trained to the end, or pruned while training",
+    "trials": "how many there are to be",
+    "best_accuracy": "validation accuracy of the leader; null: nothing was trained to the end",
+    "parameters": "trainable parameters of the leader",
+    "macs": "multiply-accumulates of the leader",
+    "optuna": "whether Optuna's part of it is there",
+}
+
+TRIALS: Final[Fields] = {
+    "trial": "number in the study: STUDY:137 names it",
+    "state": "running, completed, pruned, over_budget, repeated, lost, out_of_memory, timed_out, diverged,"
+    " failed or cancelled",
+    "accuracy": "validation accuracy after the last epoch",
+    "best_accuracy": "validation accuracy after the best epoch",
+    "loss": "validation loss after the last epoch",
+    **NETWORK,
+    "depth": "stages",
+    "epochs": "that it was trained for",
+    "seconds": "that its training took",
+    "images_per_second": "of its training",
+    "batch_size": "that it was trained with: smaller than the recipe's where memory was short",
+    "seed": "of its training",
+    "attempt": "1, or more after a worker was lost",
+    "repeat_of": "number of the trial that has the same network",
+    "baseline": "what baseline it is; null: none",
+    "device": "that it was trained on",
+    "worker": "that trained it",
+    "proposed": "when it was proposed",
+    "finished": "when it ended",
+    "reason": "why it is in its state, the last line",
+    "knobs": "what Optuna has for it, by name",
+    "architecture": "the network as a document",
+}
+
+BEST: Final[Fields] = {
+    "trial": "number in the study",
+    "accuracy": "validation accuracy after the last epoch",
+    "low_accuracy": "lower end of its 95% interval",
+    "high_accuracy": "upper end of its 95% interval",
+    **NETWORK,
+    "epochs": "that it was trained for",
+    "baseline": "what baseline it is; null: none",
+}
+
+PS: Final[Fields] = {
+    "worker": "name",
+    "device": "that it trains on; null: it has not chosen a network yet",
+    "trial": "number in the study",
+    "epoch": "the last that was stored",
+    "accuracy": "validation accuracy after it",
+    "parameters": "trainable parameters",
+    "macs": "multiply-accumulates of one image",
+    "seconds": "since it took the trial",
+}
+
+TRAININGS: Final[Fields] = {
+    "network": "as it was named: STUDY:TRIAL, a file's name or published:NAME",
+    "study": "whose trial it is; null: none",
+    "trial": "number in that study",
+    "seed": "of the training",
+    "data": "name of the images",
+    "epochs": "that it was trained for",
+    "validation_accuracy": "after the last epoch",
+    "best_accuracy": "validation accuracy after the best epoch",
+    "best_epoch": "which that was",
+    "loss": "validation loss after the last epoch",
+    "test_accuracy": "on the test images, read once; null: not read",
+    "test_loss": "on the test images",
+    "test_images": "how many there are",
+    "parameters": "trainable parameters",
+    "macs": "multiply-accumulates of one image",
+    "fingerprint": "16 hexadecimal digits; the same for the same network",
+    "seconds": "that the training took",
+    "device": "that it was trained on",
+    "finished": "when it ended",
+    "folder": "of weights, figures and checkpoints",
+}
+
+CONFIRM: Final[Fields] = {
+    "rank": "1 is the best by full_accuracy",
+    "network": "STUDY:TRIAL, or as --also named it",
+    "baseline": "what baseline it is; null: none",
+    "brief_accuracy": "of the search's own training; null: it is not of the study",
+    "full_accuracy": "validation accuracy, mean over the seeds",
+    "full_interval": "95% interval of that mean, as text; null: one seed",
+    "test_accuracy": "mean over the seeds; null: there are no test images",
+    "test_interval": "95% interval of that mean, as text; null: one seed",
+    "parameters": "trainable parameters",
+    "macs": "multiply-accumulates of one image",
+}
+
+SHOW: Final[Fields] = {
+    "layer": "name of the module",
+    "kind": "of layer",
+    "output": "channels x height x width",
+    "parameters": "trainable parameters",
+    "macs": "multiply-accumulates of one image",
+}
+
+PREDICT: Final[Fields] = {"image": "file", "class": "name", "probability": "0 to 1"}
+
+DATA: Final[Fields] = {
+    "class": "name",
+    "train": "training images of it",
+    "validation": "validation images of it",
+    "test": "test images of it; null: not counted",
+}
+
+VERIFY: Final[Fields] = {"check": "schema, count, budget, fingerprint, forward pass", "found": "in words"}
+
+BY_COMMAND: Final = {
+    "data": DATA,
+    "status": STATUS,
+    "list": LIST,
+    "trials": TRIALS,
+    "best": BEST,
+    "ps": PS,
+    "train": TRAININGS,
+    "trainings": TRAININGS,
+    "confirm": CONFIRM,
+    "show": SHOW,
+    "predict": PREDICT,
+    "verify": VERIFY,
+}

@@ -1,0 +1,114 @@
+"""What a launch is going to do, in lines: which study, where, within which limits, for about how long.
+
+Reads the store for how far a study is; stores nothing. Called by search/commands/launch_session.py, before a
+launch and in place of one (--dry-run), which makes the same checks.
+"""
+
+import shlex
+import subprocess
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+from search import settings
+from search.commands.forecast_text import in_minutes
+from search.commands.options import in_words
+from search.launcher.prepare import Flags
+from search.study import config as study_config, reader
+from search.study.config import StudyConfig
+from search.study.text import counted
+from search.study.worker_options import WorkerLimits
+from storage import database
+from storage.studies import Study
+
+LIMITS = {  # those whose default goes without saying are said where they differ
+    "stall_seconds": "a trial without a batch for {} is ended",
+    "lease_seconds": "a worker silent for {} is taken for dead",
+    "database_timeout_seconds": "the database may be away for {}",
+    "grace_seconds": "once told to end, trials run for {} at most",
+}
+
+
+def require_possible(flags: Flags, record: Study | None, config: StudyConfig) -> None:
+    """What a launch checks of its store. Raises StudyError where a flag is not the study's, StorageError for
+    a database that cannot be made."""
+    if record:
+        study_config.require_same(record.name, StudyConfig.from_record(record.settings), config)
+    database.require_place(flags.storage)
+
+
+def standing(flags: Flags, record: Study | None) -> Iterator[str]:
+    """Which study it is, how far it is, and where it is stored."""
+    if record:
+        with reader.open_study(flags.storage, record.name, whole=True) as view:
+            trained = view.trained
+        yield (
+            f"study    {record.name} exists: {trained} of {record.trials} trained,"
+            f" to be {max(flags.trials, trained)}"
+        )
+    else:
+        yield f"study    {flags.study or 'named by its time'}, new: to be {flags.trials} trained"
+    new = ", to be made" if database.absent(flags.storage) else ""
+    yield f"stored   {database.redacted(database.normalise(flags.storage))}{new}"
+
+
+def left(flags: Flags, record: Study | None) -> int:
+    """Trials that are still to be trained."""
+    if record is None:
+        return flags.trials
+    with reader.open_study(flags.storage, record.name, whole=True) as view:
+        return max(0, flags.trials - view.trained)
+
+
+def limits(flags: Flags) -> str:
+    """Every time with its unit: 10 is ten seconds, which who gave it may not have meant."""
+    usual = {one.name: one.default for one in fields(WorkerLimits)}
+    said = [f"the search ends after {in_words(flags.timeout)}"] if flags.timeout else []
+    if flags.max_gpu_hours:
+        said.append(f"after {flags.max_gpu_hours:g} hours of its devices")
+    said.append(f"a trial takes {in_words(flags.trial_seconds)} at most" if flags.trial_seconds else "")
+    said.append(f"a trial has {flags.trial_memory / 2**30:.3g} GiB" if flags.trial_memory else "")
+    said += [text.format(in_words(getattr(flags, name))) for name, text in LIMITS.items()
+             if getattr(flags, name) != usual[name]]  # fmt: skip
+    return f"limits   {'; '.join(filter(None, said)) or 'none of time'}"
+
+
+def minutes(config: StudyConfig, left: int, workers: int) -> str:
+    """About how long, from steps on noise of a few proposals; takes some seconds. Raises NothingFitsError."""
+    from search.study import duration
+
+    if not (left and workers):
+        return "time     " + ("nothing is left to train" if not left else "by the workers elsewhere")
+    work = duration.Workload(config.recipe, config.data.train_images, config.data.validation_images)
+    found = duration.estimate(config.space, config.budget, config.task, work, left, workers, config.seed)
+    return (
+        f"time     about {in_minutes(found.minutes)} for {counted(left, 'trial')} with"
+        f" {counted(workers, 'worker')} on {found.device}, none pruned"
+    )
+
+
+def hint(command: str, flags: Flags) -> str:
+    """A command with the flags that it takes to mean the same store; the password is not among them."""
+    if flags.storage != settings.STORAGE:
+        shown = database.redacted(flags.storage)
+        command += f" --storage {shlex.quote(shown)}"
+    return command
+
+
+def again(flags: Flags, name: str, trials: int, workers: str, gpus: str) -> str:
+    """The whole command that goes on with a study here."""
+    command = hint(f"search launch {shlex.quote(name)} --trials {trials}", flags)
+    if flags.data_dir != settings.data_dir():
+        command += f" --data-dir {shlex.quote(str(flags.data_dir))}"
+    command += f" --workers {shlex.quote(workers)}" if workers != "auto" else ""
+    return command + (f" --gpus {shlex.quote(gpus)}" if gpus != "all" else "")
+
+
+def run_at_end(command: str, storage: str, name: str, how: str, out: Path | None) -> str | None:
+    """Runs a command in a shell at the end of a search, which it finds in its environment.
+
+    Returns a line where it failed; the search is over all the same.
+    """
+    told = {"SEARCH_STORAGE": storage, "SEARCH_STUDY": name, "SEARCH_END": how, "SEARCH_OUT": str(out or "")}
+    code = subprocess.run(command, shell=True, env=settings.environment_with(told)).returncode
+    return f"--on-end {command}: ended with code {code}" if code else None
