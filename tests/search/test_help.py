@@ -45,14 +45,14 @@ def test_no_example_is_of_a_command_that_there_is_not() -> None:
 def test_commands_are_listed_in_the_order_of_use(capsys: pytest.CaptureFixture[str]) -> None:
     text = run(capsys, "--help").out.split("Commands:")[1]
     listed = [line.split()[0] for line in text.splitlines() if line.startswith("  ") and line[2] != " "]
-    assert listed[:5] == ["launch", "status", "list", "trials", "best"]
+    assert listed[:6] == ["data", "launch", "status", "list", "trials", "best"]
     assert listed.index("stop") < listed.index("train") < listed.index("gc")
 
 
-def test_launch_has_its_options_in_six_groups(capsys: pytest.CaptureFixture[str]) -> None:
+def test_launch_has_its_options_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
     text = run(capsys, "launch", "--help").out
-    places = [text.index(f"\n{title}:\n") for title in ("What to find", "Training", "Search", "Machines",
-                                                        "Safety", "Output")]  # fmt: skip
+    places = [text.index(f"\n{title}:\n") for title in ("What to find", "Training", "Second stage", "Search",
+                                                        "Machines", "Safety", "Output")]  # fmt: skip
     assert places == sorted(places)
     assert text.index("--max-params") < places[1] < text.index("--recipe") < places[2]
     rest = text.split("\nOther options:\n")[1].split("\n\n")[0]

@@ -44,7 +44,7 @@ def test_a_plan_of_a_new_study_says_all_and_makes_nothing(ask: Ask, flags: Flags
     lines = result.err.splitlines()
     assert lines[0] == "study    night, new: to be 4 trained"
     assert lines[1] == f"stored   {flags.storage}, to be made"
-    assert "augment  crop by 1" in lines
+    assert "augment  shifted by up to 1 pixels (off: crop_padding = 0); not mirrored" in result.err
     assert "limits   the search ends after 10s; a trial takes 90s at most" in lines
     assert lines[-1].startswith("time     about ") and " for 4 trials with 1 worker on " in lines[-1]
     assert not (tmp_path / "plan.db").exists()
@@ -61,7 +61,7 @@ def test_a_plan_of_a_study_that_exists_says_how_far_it_is(ask: Ask, flags: Flags
     ("more", "words"),
     [
         (("--sampler", "random"), "was made with another --sampler (tpe, not random)"),
-        (("--epochs", 2), "was made with another --recipe or --epochs"),
+        (("--epochs", 2), "was made with another --recipe, --epochs or --class-weights"),
         (("--max-params", "1M"), "was made with another --max-params or --max-macs"),
     ],
 )
