@@ -54,7 +54,7 @@ def test_launch_has_its_options_in_groups(capsys: pytest.CaptureFixture[str]) ->
     places = [text.index(f"\n{title}:\n") for title in ("What to find", "Training", "Second stage", "Search",
                                                         "Machines", "Safety", "Output")]  # fmt: skip
     assert places == sorted(places)
-    assert text.index("--max-params") < places[1] < text.index("--recipe") < places[2]
+    assert text.index("\n  --max-params") < places[1] < text.index("\n  --recipe") < places[2]
     rest = text.split("\nOther options:\n")[1].split("\n\n")[0]
     assert rest.count("\n") == 0 and "--help  Show this message" in rest, "an option is in no group"
 
