@@ -59,12 +59,16 @@ def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextMan
     return torch.autocast(device.type, torch.bfloat16, enabled=precision is torch.bfloat16)
 
 
-def cudnn_autotuning(device: torch.device) -> AbstractContextManager[None]:
-    """Lets cuDNN time its algorithms for the shapes it meets: all batches of a training are alike."""
+def cudnn_choices(device: torch.device, *, timed: bool) -> AbstractContextManager[None]:
+    """How cuDNN chooses its algorithms within: by its rules, or `timed`, by trying all for each new shape.
+
+    Trying takes seconds for a network, which a long training has back and a brief one has not. float32 is
+    float32 in either case, without TF32. What was set before is set again afterwards.
+    """
     if device.type != "cuda":
         return nullcontext()
     flags: AbstractContextManager[None] = torch.backends.cudnn.flags(
-        enabled=True, benchmark=True, allow_tf32=False
+        enabled=True, benchmark=timed, allow_tf32=False
     )
     return flags
 

@@ -150,6 +150,7 @@ def train(job: TrainingJob, seed: int, callbacks: JobCallbacks) -> LearningCurve
         device=job.device,
         callbacks=TrainingCallbacks(on_epoch, callbacks.on_batch),
         checkpoint=CheckpointOptions(path, seconds=0),
+        timed=True,
     )
     curve = LearningCurve(seed, tuple(epochs), fitted.outcome)
     _keep(job, curve, fitted)
