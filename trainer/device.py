@@ -8,7 +8,7 @@ import gc
 import resource
 import traceback
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -84,8 +84,14 @@ def bound_memory(device: torch.device, size: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit if most < 0 else min(limit, most), most))
 
 
-# What torch and the libraries below it say when there is no memory left, where they have no type for it.
-SHORT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "Cannot allocate memory")
+# What torch, cuDNN 8 and 9 and cuBLAS say when there is no memory left, where they have no type for it.
+SHORT_OF_MEMORY = (
+    *("can't allocate memory", "out of memory", "Cannot allocate memory", "OUT_OF_MEMORY"),
+    *("ALLOC_FAILED", "ALLOCATION_FAILED", "cudaErrorMemoryAllocation"),
+)
+# What they say too where a handle, a workspace or a plan found no memory: it is of memory if little is free.
+PERHAPS_SHORT = ("CUBLAS_STATUS_NOT_INITIALIZED", "CUDNN_STATUS_NOT_INITIALIZED", "unable to find an engine")
+LITTLE = 1 << 30  # bytes
 
 
 @contextmanager
@@ -104,12 +110,36 @@ def memory_errors() -> Iterator[None]:
         short = MemoryError(one_line(error))
         _clear_frames(error)
         gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        _empty_cache()
         try:
             raise short
         finally:
             short.__context__ = None  # Python has put the first error there, and with it all that it holds
+
+
+@contextmanager
+def released_afterwards(device: torch.device) -> Iterator[None]:
+    """Gives a GPU's memory back to the others there once a training has ended, however it did.
+
+    torch keeps for a process what its largest network took. What an error holds (a pruned trial ends by one)
+    is freed first. On a CPU nothing is done. Raises what is raised within.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if device.type == "cuda":
+            _clear_frames(error)
+        raise
+    finally:
+        if device.type == "cuda":
+            gc.collect()
+            _empty_cache()
+
+
+def _empty_cache() -> None:
+    if torch.cuda.is_available():
+        with suppress(RuntimeError):  # of a GPU that is lost; the first error says so
+            torch.cuda.empty_cache()
 
 
 def _clear_frames(error: BaseException | None) -> None:
@@ -124,4 +154,19 @@ def _clear_frames(error: BaseException | None) -> None:
 def _is_of_memory(error: Exception) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return any(words in str(error) for words in SHORT_OF_MEMORY)
+    said = str(error)
+    if any(words in said for words in SHORT_OF_MEMORY):
+        return True
+    return any(words in said for words in PERHAPS_SHORT) and _little_is_free()
+
+
+def _little_is_free() -> bool:
+    """Whether the present GPU, or the share of it that this process may take, is nearly full."""
+    if not torch.cuda.is_available():
+        return False
+    try:
+        free, whole = torch.cuda.mem_get_info()
+        allowed = int(torch.cuda.get_per_process_memory_fraction() * whole)
+        return min(free, allowed - torch.cuda.memory_reserved()) < LITTLE
+    except RuntimeError:  # nothing can be asked of a GPU that is lost
+        return False

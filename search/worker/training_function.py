@@ -55,7 +55,7 @@ def make_training_function(
     import torch
 
     from trainer import loop
-    from trainer.device import bound_memory, memory_errors
+    from trainer.device import bound_memory, memory_errors, released_afterwards
 
     torch.set_num_threads(settings.threads())
     device = loop.select_device(None)
@@ -74,7 +74,7 @@ def make_training_function(
         checkpoint: Path | None = None,
     ) -> Outcome:
         kept = loop.CheckpointOptions(checkpoint, checkpoint_seconds) if checkpoint else None
-        with memory_errors():
+        with memory_errors(), released_afterwards(device):
             return loop.fit(
                 architecture,
                 recipe or config.recipe,
