@@ -62,7 +62,7 @@ def says_how_to_allocate(environment: Mapping[str, str]) -> bool:
 
 
 def grow_segments(environment: MutableMapping[str, str] = os.environ) -> None:
-    """What child_environment says of memory, for a worker that was started by hand; before torch is loaded."""
+    """What child_environment says of memory, for a worker started by hand; before torch is loaded."""
     if not says_how_to_allocate(environment):
         environment.update(ALLOCATOR)
 
@@ -101,9 +101,14 @@ def given_gpu(environment: Mapping[str, str] = os.environ) -> str:
     return environment.get("CUDA_VISIBLE_DEVICES") or ""
 
 
-def pin_to_gpu(gpu: str, environment: MutableMapping[str, str] = os.environ) -> None:
+def orders_by_bus(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether CUDA counts the GPUs of this process as nvidia-smi does."""
+    return environment.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+
+
+def pin_to_gpu(device: Mapping[str, str], environment: MutableMapping[str, str] = os.environ) -> None:
     """Limits this process to one GPU; before torch is loaded, since it reads that once."""
-    environment["CUDA_VISIBLE_DEVICES"] = gpu
+    environment.update(device)
 
 
 def threads(environment: Mapping[str, str] = os.environ) -> int:

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from pathlib import Path
 
 import torch
+from torch.nn import functional
 
 from space.errors import DeviceError
 from trainer.messages import one_line
@@ -71,6 +72,51 @@ def cudnn_choices(device: torch.device, *, timed: bool) -> AbstractContextManage
         enabled=True, benchmark=timed, allow_tf32=False
     )
     return flags
+
+
+def require_usable(device: torch.device, recipe: Recipe) -> None:
+    """Trains one 3x3 convolution on a GPU for one step, in the precision of the recipe.
+
+    Raises DeviceError with what CUDA says of a card that is older than this build of torch, taken by another
+    process or broken, or that computes something else. A lack of memory passes: trials know what to do of it.
+    """
+    try:
+        found = _gradient(device, training_type(recipe, device))
+    except RuntimeError as error:
+        if _is_of_memory(error):
+            return
+        raise DeviceError(f"cannot train on {device}: {one_line(error)}") from None
+    if found != EXPECTED:
+        raise DeviceError(f"{device} computes wrongly: a gradient is {found}, not {EXPECTED}")
+
+
+def _gradient(device: torch.device, precision: torch.dtype) -> float:
+    """The sum of a convolution's gradient over images of 8 x 8 ones; each entry is exact in bfloat16 too."""
+    images = torch.ones(8, 8, 8, 8, device=device).contiguous(memory_format=torch.channels_last)
+    weight = torch.ones(8, 8, 3, 3, device=device, requires_grad=True)
+    with autocast(device, precision), cudnn_choices(device, timed=False):
+        maps = functional.conv2d(images, weight, padding=1)
+    (gradient,) = torch.autograd.grad(maps.float().sum(), weight)
+    return gradient.double().sum().item()
+
+
+# Each of 8 images, inputs and outputs sees 7, 8 and 7 rows and columns from the three places of its kernel.
+EXPECTED = float(8 * 8 * 8 * (7 + 8 + 7) ** 2)
+
+
+def is_lost(device: torch.device) -> bool:
+    """Whether a GPU answers with an error whatever is asked, as after an access to memory that is not there.
+
+    CUDA says so for as long as the process lives. A GPU that is short of memory is not lost.
+    """
+    if device.type != "cuda":
+        return False
+    try:
+        torch.cuda.synchronize(device)
+        torch.ones(1, device=device).add_(1).item()
+    except RuntimeError as error:
+        return not _is_of_memory(error)
+    return False
 
 
 def bound_memory(device: torch.device, size: int) -> None:
