@@ -35,6 +35,8 @@ GRACE_SECONDS = 3600.0
 KEEP_WEIGHTS = 5
 
 PLAIN_OPTUNA = "SEARCH_PLAIN_OPTUNA"
+# Each network of a search has tensors of other sizes: pieces of memory that grow fit them all.
+ALLOCATOR: Final = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
 
 
 def data_dir(environment: Mapping[str, str] = os.environ) -> Path:
@@ -57,12 +59,25 @@ def child_environment(
     storage: str, device: Mapping[str, str], environment: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
     """What a worker inherits: the database by environment (never by argv, which everyone can read), its
-    device, and one thread a process, since two beside a busy neighbour run ten times slower."""
+    device, one thread a process, since two beside a busy neighbour run ten times slower, and how torch is to
+    allocate memory of a GPU, unless that is said already."""
     own = {key: value for key, value in environment.items() if not key.startswith("SEARCH_")}
     own |= {key: environment[key] for key in (PLAIN_OPTUNA,) if key in environment}
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     path = {"PYTHONPATH": _import_path(own.get("PYTHONPATH", ""))}
+    own |= {} if says_how_to_allocate(own) else ALLOCATOR
     return {**own, **path, **threads, **device, "SEARCH_STORAGE": storage}
+
+
+def says_how_to_allocate(environment: Mapping[str, str]) -> bool:
+    """Whether someone has told torch how to allocate memory of a GPU, by its present name or a former one."""
+    return any(name in environment for name in (*ALLOCATOR, "PYTORCH_CUDA_ALLOC_CONF"))
+
+
+def grow_segments(environment: MutableMapping[str, str] = os.environ) -> None:
+    """What child_environment says of memory, for a worker started by hand; before torch is loaded."""
+    if not says_how_to_allocate(environment):
+        environment.update(ALLOCATOR)
 
 
 def _import_path(paths: str) -> str:
@@ -99,9 +114,14 @@ def given_gpu(environment: Mapping[str, str] = os.environ) -> str:
     return environment.get("CUDA_VISIBLE_DEVICES") or ""
 
 
-def pin_to_gpu(gpu: str, environment: MutableMapping[str, str] = os.environ) -> None:
+def orders_by_bus(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether CUDA counts the GPUs of this process as nvidia-smi does."""
+    return environment.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+
+
+def pin_to_gpu(device: Mapping[str, str], environment: MutableMapping[str, str] = os.environ) -> None:
     """Limits this process to one GPU; before torch is loaded, since it reads that once."""
-    environment["CUDA_VISIBLE_DEVICES"] = gpu
+    environment.update(device)
 
 
 def threads(environment: Mapping[str, str] = os.environ) -> int:

@@ -38,10 +38,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CheckpointOptions:
-    """The file that a training is kept in; at most every so many seconds, for 2% of the time; 0: always."""
+    """The file that a training is kept in; at most every so many seconds, for 2% of the time; 0: always.
+
+    at_once: the first time after the first epoch, which shows early whether the file can be written.
+    """
 
     path: Path
     seconds: float = 5.0
+    at_once: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,7 @@ class CheckpointWriter:
 
     def __init__(self, options: CheckpointOptions, identity: Identity) -> None:
         self.path, self.identity, self.seconds = options.path, identity, options.seconds
-        self._next = time.monotonic() + options.seconds
+        self._next = time.monotonic() + (0.0 if options.at_once else options.seconds)
 
     def found(self) -> Checkpoint | None:
         """The checkpoint to continue from, tensors on the CPU; None, with a warning for an unusable file."""

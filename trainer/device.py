@@ -8,10 +8,11 @@ import gc
 import resource
 import traceback
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
+from torch.nn import functional
 
 from space.errors import DeviceError
 from trainer.messages import one_line
@@ -59,14 +60,63 @@ def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextMan
     return torch.autocast(device.type, torch.bfloat16, enabled=precision is torch.bfloat16)
 
 
-def cudnn_autotuning(device: torch.device) -> AbstractContextManager[None]:
-    """Lets cuDNN time its algorithms for the shapes it meets: all batches of a training are alike."""
+def cudnn_choices(device: torch.device, *, timed: bool) -> AbstractContextManager[None]:
+    """How cuDNN chooses its algorithms within: by its rules, or `timed`, by trying all for each new shape.
+
+    Trying takes seconds for a network, which a long training has back and a brief one has not. float32 is
+    float32 in either case, without TF32. What was set before is set again afterwards.
+    """
     if device.type != "cuda":
         return nullcontext()
     flags: AbstractContextManager[None] = torch.backends.cudnn.flags(
-        enabled=True, benchmark=True, allow_tf32=False
+        enabled=True, benchmark=timed, allow_tf32=False
     )
     return flags
+
+
+def require_usable(device: torch.device, recipe: Recipe) -> None:
+    """Trains one 3x3 convolution on a GPU for one step, in the precision of the recipe.
+
+    Raises DeviceError with what CUDA says of a card that is older than this build of torch, taken by another
+    process or broken, or that computes something else. A lack of memory passes: trials know what to do of it.
+    """
+    try:
+        found = _gradient(device, training_type(recipe, device))
+    except RuntimeError as error:
+        if _is_of_memory(error):
+            return
+        raise DeviceError(f"cannot train on {device}: {one_line(error)}") from None
+    if found != EXPECTED:
+        raise DeviceError(f"{device} computes wrongly: a gradient is {found}, not {EXPECTED}")
+
+
+def _gradient(device: torch.device, precision: torch.dtype) -> float:
+    """The sum of a convolution's gradient over images of 8 x 8 ones; each entry is exact in bfloat16 too."""
+    images = torch.ones(8, 8, 8, 8, device=device).contiguous(memory_format=torch.channels_last)
+    weight = torch.ones(8, 8, 3, 3, device=device, requires_grad=True)
+    with autocast(device, precision), cudnn_choices(device, timed=False):
+        maps = functional.conv2d(images, weight, padding=1)
+    (gradient,) = torch.autograd.grad(maps.float().sum(), weight)
+    return gradient.double().sum().item()
+
+
+# Each of 8 images, inputs and outputs sees 7, 8 and 7 rows and columns from the three places of its kernel.
+EXPECTED = float(8 * 8 * 8 * (7 + 8 + 7) ** 2)
+
+
+def is_lost(device: torch.device) -> bool:
+    """Whether a GPU answers with an error whatever is asked, as after an access to memory that is not there.
+
+    CUDA says so for as long as the process lives. A GPU that is short of memory is not lost.
+    """
+    if device.type != "cuda":
+        return False
+    try:
+        torch.cuda.synchronize(device)
+        torch.ones(1, device=device).add_(1).item()
+    except RuntimeError as error:
+        return not _is_of_memory(error)
+    return False
 
 
 def bound_memory(device: torch.device, size: int) -> None:
@@ -80,8 +130,14 @@ def bound_memory(device: torch.device, size: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit if most < 0 else min(limit, most), most))
 
 
-# What torch and the libraries below it say when there is no memory left, where they have no type for it.
-SHORT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "Cannot allocate memory")
+# What torch, cuDNN 8 and 9 and cuBLAS say when there is no memory left, where they have no type for it.
+SHORT_OF_MEMORY = (
+    *("can't allocate memory", "out of memory", "Cannot allocate memory", "OUT_OF_MEMORY"),
+    *("ALLOC_FAILED", "ALLOCATION_FAILED", "cudaErrorMemoryAllocation"),
+)
+# What they say too where a handle, a workspace or a plan found no memory: it is of memory if little is free.
+PERHAPS_SHORT = ("CUBLAS_STATUS_NOT_INITIALIZED", "CUDNN_STATUS_NOT_INITIALIZED", "unable to find an engine")
+LITTLE = 1 << 30  # bytes
 
 
 @contextmanager
@@ -100,12 +156,36 @@ def memory_errors() -> Iterator[None]:
         short = MemoryError(one_line(error))
         _clear_frames(error)
         gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        _empty_cache()
         try:
             raise short
         finally:
             short.__context__ = None  # Python has put the first error there, and with it all that it holds
+
+
+@contextmanager
+def released_afterwards(device: torch.device) -> Iterator[None]:
+    """Gives a GPU's memory back to the others there once a training has ended, however it did.
+
+    torch keeps for a process what its largest network took. What an error holds (a pruned trial ends by one)
+    is freed first. On a CPU nothing is done. Raises what is raised within.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if device.type == "cuda":
+            _clear_frames(error)
+        raise
+    finally:
+        if device.type == "cuda":
+            gc.collect()
+            _empty_cache()
+
+
+def _empty_cache() -> None:
+    if torch.cuda.is_available():
+        with suppress(RuntimeError):  # of a GPU that is lost; the first error says so
+            torch.cuda.empty_cache()
 
 
 def _clear_frames(error: BaseException | None) -> None:
@@ -120,4 +200,19 @@ def _clear_frames(error: BaseException | None) -> None:
 def _is_of_memory(error: Exception) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return any(words in str(error) for words in SHORT_OF_MEMORY)
+    said = str(error)
+    if any(words in said for words in SHORT_OF_MEMORY):
+        return True
+    return any(words in said for words in PERHAPS_SHORT) and _little_is_free()
+
+
+def _little_is_free() -> bool:
+    """Whether the present GPU, or the share of it that this process may take, is nearly full."""
+    if not torch.cuda.is_available():
+        return False
+    try:
+        free, whole = torch.cuda.mem_get_info()
+        allowed = int(torch.cuda.get_per_process_memory_fraction() * whole)
+        return min(free, allowed - torch.cuda.memory_reserved()) < LITTLE
+    except RuntimeError:  # nothing can be asked of a GPU that is lost
+        return False

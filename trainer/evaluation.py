@@ -2,9 +2,14 @@
 
 Takes a network and tensors on its device, returns numbers. Called by trainer/loop.py after each epoch, and
 for test images and predictions by search/training/. In float32 unless another precision is asked for, so that
-a result does not depend on that of the training. It knows no training and no data set.
+a result does not depend on that of the training: no TF32 on a GPU either. It knows no training and no data
+set.
+
+On a GPU all batches have one shape, for which cuDNN need not choose its algorithms twice: what the last one
+lacks is filled up with images that do not count.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,9 +19,10 @@ from torch.nn import functional
 
 from trainer.class_scores import ClassScores, class_scores
 from trainer.data.batches import Normalisation
-from trainer.device import autocast
+from trainer.device import autocast, cudnn_choices
 
-EVALUATION_BATCH = {"cpu": 250, "cuda": 2000}
+CPU_BATCH = 250  # images
+GPU_BYTES = 12 << 20  # of the float32 images of a batch: 1,024 of 32 x 32 pixels in three channels
 
 
 class Evaluation(NamedTuple):
@@ -37,6 +43,7 @@ def evaluate(
     *,
     training: bool = False,
     precision: torch.dtype = torch.float32,
+    most: int | None = None,
 ) -> tuple[float, float]:
     """Mean cross-entropy (nats, no label smoothing) and accuracy 0..1: those of evaluate_classes.
 
@@ -51,6 +58,7 @@ def evaluate(
         on_part,
         training=training,
         precision=precision,
+        most=most,
     )
     return found.loss, found.accuracy
 
@@ -65,31 +73,59 @@ def evaluate_classes(
     *,
     training: bool = False,
     precision: torch.dtype = torch.float32,
+    most: int | None = None,
 ) -> Evaluation:
     """Loss without label smoothing and accuracies, in evaluation mode.
 
     images (N, H, W, C) bytes and labels (N,) int64 are on the network's device; chosen are indices (n,)
-    int64, None is all. on_part is called between batches: an evaluation may take minutes. `training` is a
-    mistake that some have made: dropout stays on, norms take the statistics of each batch and learn from it.
+    int64, None is all. on_part is called between batches: an evaluation may take minutes. `most` bounds the
+    images of a batch on a GPU. `training` is a mistake that some have made: dropout stays on, norms take the
+    statistics of each batch and learn from it.
     """
     if chosen is None:
         chosen = torch.arange(len(labels), device=labels.device)
     network.train(training)
-    loss, guesses = torch.zeros((), device=images.device), list[Tensor]()
-    with torch.inference_mode():
-        for i, part in enumerate(torch.split(chosen, EVALUATION_BATCH[images.device.type])):
+    loss, guesses, truths = torch.zeros((), device=images.device), list[Tensor](), list[Tensor]()
+    size = batch_size(images.device, math.prod(images.shape[1:]), most)
+    with torch.inference_mode(), cudnn_choices(images.device, timed=False):
+        for i, (part, count) in enumerate(
+            _parts(chosen, size, images.device.type == "cuda" and not training)
+        ):
             if i and on_part:
                 on_part()
             x = normalisation.apply(images.index_select(0, part).permute(0, 3, 1, 2))
             with autocast(images.device, precision):
-                scores = network(x).float()
-            loss += functional.cross_entropy(scores, labels[part], reduction="sum")
+                scores = network(x)[:count].float()
+            truths.append(labels.index_select(0, part[:count]))
+            loss += functional.cross_entropy(scores, truths[-1], reduction="sum")
             guesses.append(scores.argmax(1))
-        guess, truth = torch.cat(guesses), labels[chosen]
+        guess, truth = torch.cat(guesses), torch.cat(truths)
         classes = int(torch.maximum(guess.max(), truth.max())) + 1
         right = guess == truth
         counts = [torch.bincount(x, minlength=classes).tolist() for x in (truth[right], truth, guess)]
     return Evaluation(loss.item() / len(chosen), right.sum().item() / len(chosen), class_scores(*counts))
+
+
+def batch_size(device: torch.device, numbers: int, most: int | None = None) -> int:
+    """Images of so many numbers each that are evaluated at a time: on a GPU by bytes, and at most `most`."""
+    if device.type != "cuda":
+        return CPU_BATCH
+    fitting = GPU_BYTES // (4 * numbers)
+    return max(1, fitting if most is None else min(fitting, most))
+
+
+def _parts(chosen: Tensor, size: int, alike: bool) -> list[tuple[Tensor, int]]:
+    """Indices (n,) int64 in parts of at most `size`, each with how many of it count: all, unless alike.
+
+    Parts that are alike have one length, as short as their number allows; the last begins anew at its end.
+    """
+    if not alike or len(chosen) <= size:
+        return [(part, len(part)) for part in torch.split(chosen, size)]
+    size = math.ceil(len(chosen) / math.ceil(len(chosen) / size))
+    parts = list(torch.split(chosen, size))
+    last = parts.pop()
+    filled = torch.cat([last, chosen[: size - len(last)]])
+    return [(part, size) for part in parts] + [(filled, len(last))]
 
 
 def scores(
@@ -97,7 +133,7 @@ def scores(
 ) -> Tensor:
     """Images (N, H, W, C) bytes, on the network's device, to its scores (N, classes) float32 on the CPU."""
     network.train(training)
-    with torch.inference_mode():
-        parts = torch.split(images, EVALUATION_BATCH[images.device.type])
+    with torch.inference_mode(), cudnn_choices(images.device, timed=False):
+        parts = torch.split(images, batch_size(images.device, math.prod(images.shape[1:])))
         found = [network(normalisation.apply(part.permute(0, 3, 1, 2))).float().cpu() for part in parts]
     return torch.cat(found)

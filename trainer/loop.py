@@ -29,7 +29,7 @@ from trainer.callbacks import NO_CALLBACKS, TrainingCallbacks
 from trainer.checkpoint import Checkpoint, CheckpointOptions, CheckpointWriter, Identity
 from trainer.data.batches import DeviceDataset, Normalisation, feed
 from trainer.data.dataset import Dataset, Split
-from trainer.device import autocast, cudnn_autotuning, select_device, training_type
+from trainer.device import autocast, cudnn_choices, select_device, training_type
 from trainer.ema import Average
 from trainer.evaluation import evaluate, evaluate_classes
 from trainer.learning_rate import momentum, rate
@@ -48,6 +48,10 @@ __all__ = [
     "fit",
     "select_device",
 ]
+
+EVALUATED = (
+    8  # times the batch at a time on a GPU: nothing is kept of a map, and a halved batch halves it too
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ def fit(
     callbacks: TrainingCallbacks = NO_CALLBACKS,
     checkpoint: CheckpointOptions | None = None,
     brief: bool = False,
+    timed: bool = False,
 ) -> Fitted:
     """Train for recipe.epochs, validating after each. Seeds torch's global generator.
 
@@ -80,6 +85,7 @@ def fit(
 
     brief: only the last epoch is validated in float32, those before it as they are trained. A pruner needs no
     more, and where training images are few, evaluation is much of the time.
+    timed: cuDNN may try its algorithms on a GPU, for a training so long that some seconds are nothing.
 
     Raises what a callback raises; DivergedError where a loss is not finite; ArchitectureError and RecipeError
     where the data set has other images than they are for; DeviceError for a device that is not there.
@@ -100,7 +106,7 @@ def fit(
         run = _continued(run, fresh, CheckpointWriter(checkpoint, identity))
     if run.reports and callbacks.on_continue:
         callbacks.on_continue(tuple(run.reports))
-    with cudnn_autotuning(place):
+    with cudnn_choices(place, timed=timed):
         outcome = run.all_epochs()
     fitted = Fitted(run.judged, run.feed.normalisation, outcome)
     if callbacks.on_trained:
@@ -212,6 +218,7 @@ class _Run:
             self._tell_batch,
             training=self.recipe.evaluate_in_training_mode,
             precision=self.precision if self.brief and epoch < self.recipe.epochs else torch.float32,
+            most=EVALUATED * self.recipe.batch_size,
         )
         _require_finite(loss, "validation", epoch)
         return EpochReport(

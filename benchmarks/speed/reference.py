@@ -55,11 +55,12 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 @dataclass(frozen=True)
 class Trained:
-    """Mean training loss (nats) of the last epoch; seconds and images of training."""
+    """Mean training loss (nats) of the last epoch; seconds and images of training, seconds of each epoch."""
 
     loss: float
     seconds: float
     images: int
+    epoch_seconds: tuple[float, ...] = ()
 
 
 def train(
@@ -93,7 +94,7 @@ def train(
         optimizer, max_lr=settings.learning_rate, total_steps=settings.epochs * len(loader)
     )
     criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
-    started, loss = time.perf_counter(), 0.0
+    started, loss, ends = time.perf_counter(), 0.0, list[float]()
     for epoch in range(1, settings.epochs + 1):
         network.train()
         loss = 0.0
@@ -106,10 +107,12 @@ def train(
             schedule.step()
             loss += found.item()
         loss /= len(loader)
+        ends.append(time.perf_counter())
         if on_epoch:
             on_epoch(epoch)
     seconds = time.perf_counter() - started
-    return Trained(loss, seconds, settings.epochs * len(loader) * settings.batch_size)
+    each = tuple(end - begun for begun, end in zip([started, *ends], ends, strict=False))
+    return Trained(loss, seconds, settings.epochs * len(loader) * settings.batch_size, each)
 
 
 def usual_device() -> torch.device:

@@ -19,7 +19,7 @@ import resource
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,18 @@ def turn(task: dict[str, Any]) -> dict[str, Any]:
     found, evaluate = train(task, dataset, split, network)
     cpu, images = _cpu_seconds() - before, found.pop("images")
     spent = {"cpu_ms": 1_000 * cpu / images, "wall_ms": 1_000 * found.pop("seconds") / images}
+    spent |= apart(found.pop("epoch_seconds"), images)
     return found | spent | {"accuracy": evaluate(_spread(split.validation))}
+
+
+def apart(seconds: Sequence[float], images: int) -> dict[str, float | None]:
+    """Milliseconds an image in the first epoch, in which a process is cold, and in those after it.
+
+    The second is None where there is one epoch; images are those of all epochs.
+    """
+    per_epoch, later = images / len(seconds), seconds[1:]
+    steady = 1_000 * statistics.mean(later) / per_epoch if later else None
+    return {"first_ms": 1_000 * seconds[0] / per_epoch, "steady_ms": steady}
 
 
 Evaluate = Callable[[Any], float]  # the accuracy on these rows, which is not timed
@@ -120,7 +131,12 @@ def _ours(task: dict[str, Any], dataset: Any, split: Any, network: Any) -> tuple
     device = "cuda" if torch.cuda.is_available() else "cpu"
     recipe = Recipe(epochs=task["epochs"], learning_rate=0.1, batch_size=128)
     one = dataclasses.replace(split, validation=split.validation[:1])
-    losses: list[float] = []
+    losses, rates = list[float](), list[float]()
+
+    def on_epoch(report: Any) -> None:
+        losses.append(report.train_loss)
+        rates.append(report.images_per_second)
+
     fitted = loop.fit(
         network,
         recipe,
@@ -128,7 +144,7 @@ def _ours(task: dict[str, Any], dataset: Any, split: Any, network: Any) -> tuple
         one,
         seed=task["seed"],
         device=device,
-        callbacks=loop.TrainingCallbacks(on_epoch=lambda report: losses.append(report.train_loss)),
+        callbacks=loop.TrainingCallbacks(on_epoch=on_epoch),
     )
 
     def evaluate(rows: Any) -> float:
@@ -137,7 +153,8 @@ def _ours(task: dict[str, Any], dataset: Any, split: Any, network: Any) -> tuple
 
     images = task["epochs"] * (len(split.train) // 128) * 128
     seconds = images / fitted.outcome.images_per_second
-    return {"loss": losses[-1], "seconds": seconds, "images": images}, evaluate
+    each = [images / task["epochs"] / rate for rate in rates]
+    return {"loss": losses[-1], "seconds": seconds, "images": images, "epoch_seconds": each}, evaluate
 
 
 def _cpu_seconds() -> float:
@@ -188,8 +205,19 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 ratios = sorted(row[key] / ours[row["seed"]][key] for row in side)
                 entry[f"{key}_ratio"] = statistics.median(ratios)
                 entry[f"{key}_spread"] = [ratios[0], ratios[-1]]
+            for key in ("first_ms", "steady_ms"):
+                entry[key] = median_of(row[key] for row in side)
+                entry[f"{key}_ratio"] = median_of(
+                    row[key] and row[key] / ours[row["seed"]][key] for row in side
+                )
             found.append(entry)
     return found
+
+
+def median_of(values: Iterable[float | None]) -> float | None:
+    """The median of what was measured; None where nothing was."""
+    there = [value for value in values if value is not None]
+    return statistics.median(there) if there else None
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

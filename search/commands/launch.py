@@ -124,7 +124,7 @@ class Launch(Grouped):
     show_default=True,
     envvar="SEARCH_GPUS",
     show_envvar=True,
-    help="0,1 or all or none.",
+    help="0,1 or UUIDs, all or none.",
 )
 @click.option("--timeout", type=options.Duration(), metavar="TIME", help="End after 90s, 15m, 2h...")
 @click.option(

@@ -162,7 +162,7 @@ def predict(weights: str, images: tuple[Path, ...], top: int, storage: str, data
 @click.option(
     "--workers", default="auto", show_default=True, help="At a time: auto is one a GPU, else one a core."
 )
-@click.option("--gpus", default="all", show_default=True, help="0,1 or all or none.")
+@click.option("--gpus", default="all", show_default=True, help="0,1 or UUIDs, all or none.")
 @options.format_
 def confirm(form: str, **given: Any) -> int:
     """Train the best of a study to the end, rank them by their mean, and open the test set once for each."""

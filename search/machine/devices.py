@@ -1,16 +1,19 @@
 """Which slots for workers this machine has: a GPU each, or a CPU core each.
 
-Asks nvidia-smi and the operating system. Called by the launcher and `search confirm`, whose children are
+Asks nvidia.py and the operating system. Called by the launcher and `search confirm`, whose children are
 pinned by Slot.environment, and by gpu_choice.py for a worker that was started by hand. Never imports torch.
 """
 
 import os
-import shutil
-import subprocess
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from search import settings
+from search.machine import nvidia
 from space.errors import DeviceError, UsageError
+
+NAME = re.compile(r"\d+|(GPU|MIG)-[0-9a-zA-Z-]+(/\d+/\d+)?")
 
 
 @dataclass(frozen=True)
@@ -21,19 +24,41 @@ class Slot:
     environment: dict[str, str]
 
 
-def gpus() -> list[str]:
-    """Indices of the GPUs that this process may use, as nvidia-smi and CUDA_VISIBLE_DEVICES say."""
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU, or a part of one, by what CUDA_VISIBLE_DEVICES takes: an index or a UUID.
+
+    by_bus: the index is nvidia-smi's, in the order of the bus, which CUDA follows only if it is told to.
+    """
+
+    name: str
+    by_bus: bool = False
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What limits a process to it."""
+        order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if self.by_bus else {}
+        return {"CUDA_VISIBLE_DEVICES": self.name} | order
+
+    @property
+    def label(self) -> str:
+        """Fit for the name of a slot, and of a file."""
+        return f"gpu{self.name}" if self.name.isdigit() else re.sub(r"[^0-9a-zA-Z]", "-", self.name)
+
+
+def gpus() -> list[Gpu]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES says, else nvidia-smi.
+
+    Raises DeviceError where there are GPUs that nvidia-smi does not list.
+    """
     visible = settings.visible_gpus()
     if visible is not None:
-        return visible
-    if not shutil.which("nvidia-smi"):
-        return []
-    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    try:
-        listed = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [index for index in listed.stdout.split() if index.isdigit()]
+        return [Gpu(name) for name in visible]
+    return [one for gpu in nvidia.listed() for one in _usable(gpu)]
+
+
+def _usable(gpu: nvidia.ListedGpu) -> list[Gpu]:
+    return [Gpu(part) for part in gpu.parts] or [Gpu(gpu.index, by_bus=True)]
 
 
 def cores() -> int:
@@ -54,24 +79,51 @@ def slots(wanted: str, workers: int | None) -> list[Slot]:
     pinned = [chosen[i % len(chosen)] for i in range(count)]
     shared = count > len(chosen)
     return [
-        Slot(
-            f"gpu{gpu}" + (f".{i // len(chosen)}" if shared else ""),
-            {"CUDA_VISIBLE_DEVICES": gpu, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"},
-        )
+        Slot(gpu.label + (f".{i // len(chosen)}" if shared else ""), gpu.environment)
         for i, gpu in enumerate(pinned)
     ]
 
 
-def _chosen(wanted: str) -> list[str]:
+def _chosen(wanted: str) -> list[Gpu]:
     if wanted == "none":
         return []
-    there = gpus()
     if wanted == "all":
-        return there
-    chosen = [part.strip() for part in wanted.split(",")]
-    if not all(part.isdigit() for part in chosen):
-        raise UsageError(f"--gpus {wanted}: give numbers like 0,1, or all, or none")
-    if missing := [gpu for gpu in chosen if gpu not in there]:
+        return gpus()
+    names = [part.strip() for part in wanted.split(",")]
+    if not all(map(NAME.fullmatch, names)):
+        raise UsageError(
+            f"--gpus {wanted}: give numbers like 0,1, UUIDs as nvidia-smi -L lists them, all or none"
+        )
+    visible = settings.visible_gpus()
+    if visible is None:
+        found = _listed(names)
+    else:
+        found = {name: [Gpu(one) for one in visible if _is_named(one, name)] for name in names}
+    if missing := [name for name, those in found.items() if not those]:
+        there = [gpu.name for gpu in gpus()]
         has = f"has {', '.join(there)}" if there else "has none"
         raise DeviceError(f"--gpus {wanted}: there is no GPU {missing[0]}; this machine {has}")
-    return list(dict.fromkeys(chosen))
+    return list(dict.fromkeys(gpu for those in found.values() for gpu in those))
+
+
+def _listed(names: Sequence[str]) -> dict[str, list[Gpu]]:
+    """What each name says of the GPUs that nvidia-smi lists; taken at its word where that lists none."""
+    try:
+        known = nvidia.listed()
+    except DeviceError:
+        return {name: [Gpu(name, by_bus=name.isdigit())] for name in names}
+    return {name: [one for gpu in known for one in _matching(gpu, name)] for name in names}
+
+
+def _matching(gpu: nvidia.ListedGpu, name: str) -> list[Gpu]:
+    """The GPU, or its parts, if the name is its own; one part if it is that one's."""
+    if gpu.index == name:
+        return _usable(gpu)
+    if _is_named(gpu.uuid, name):
+        return [Gpu(part) for part in gpu.parts] or [Gpu(gpu.uuid)]
+    return [Gpu(part) for part in gpu.parts if _is_named(part, name)]
+
+
+def _is_named(there: str, name: str) -> bool:
+    """Whether a name is that of what is there: an index wholly, a UUID by its beginning, as CUDA has it."""
+    return there == name or (not name.isdigit() and there.startswith(name))

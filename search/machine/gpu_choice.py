@@ -8,15 +8,17 @@ workers of a machine share the folder, those in containers too. Called by the wo
 loaded. Never imports torch.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import IO
 
 from search import settings
-from search.machine import devices
+from search.machine import devices, nvidia
 from search.machine.device_lock import try_lock
+from search.machine.devices import Gpu
 from space.errors import DeviceError
 
 # One for all containers of a machine. The folder may lie on a network, where other machines see it.
@@ -25,14 +27,16 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 @contextmanager
 def take_least_held_gpu(
-    folder: Path, pin: Callable[[str], None] = settings.pin_to_gpu
+    folder: Path, pin: Callable[[Mapping[str, str]], None] = settings.pin_to_gpu
 ) -> Iterator[str | None]:
     """Limits this process to the GPU that the fewest workers hold, before torch is loaded.
 
-    `pin` writes CUDA_VISIBLE_DEVICES; yields the index, None where there is nothing to choose. Raises
-    DeviceError where no file can be locked.
+    `pin` writes CUDA_VISIBLE_DEVICES; yields the name, None where there is nothing to choose. Raises
+    DeviceError where no file can be locked, and for GPUs that nvidia-smi does not list.
     """
     there = devices.gpus()
+    if there:
+        settings.grow_segments()
     if len(there) < 2:
         yield None
         return
@@ -43,25 +47,42 @@ def take_least_held_gpu(
             f"cannot lock files in {folder}: {error.strerror}; choose another --data-dir"
         ) from None
     with held:
-        pin(gpu)
-        yield gpu
+        pin(gpu.environment)
+        yield gpu.name
 
 
-def _take(there: Sequence[str], folder: Path) -> tuple[str, IO[str]]:
+def _take(there: Sequence[Gpu], folder: Path) -> tuple[Gpu, IO[str]]:
     folder.mkdir(parents=True, exist_ok=True)
-    machine = _machine()
-    for gpu, layer in ((gpu, layer) for layer in count() for gpu in there):
-        file = (folder / f"{machine}-gpu{gpu}.{layer}").open("w")
-        if try_lock(file):
-            return gpu, file
-        file.close()
+    known = nvidia.known()
+    named = [(gpu, f"{_machine()}-{_one_name(gpu, known)}") for gpu in there]
+    for layer in count():
+        for gpu, name in named:
+            file = (folder / f"{name}.{layer}").open("w")
+            if try_lock(file):
+                return gpu, file
+            file.close()
     raise AssertionError("count() does not end")
 
 
 def device_name() -> str:
-    """A name, fit for a file, of the device of this process and its machine."""
-    device = "".join(c if c.isalnum() else "-" for c in settings.given_gpu() or "any")
-    return f"{_machine()}-{device}"
+    """A name, fit for a file, of the device of this process and its machine: one name for one GPU.
+
+    That is its UUID, however the process was limited to it, and its number where no UUID can be known.
+    """
+    visible = settings.visible_gpus()
+    if visible is None:
+        try:
+            there = devices.gpus()
+        except DeviceError:
+            there = []
+    else:
+        there = [Gpu(name, settings.orders_by_bus()) for name in visible]
+    return f"{_machine()}-{_one_name(there[0], nvidia.known()) if there else 'any'}"
+
+
+def _one_name(gpu: Gpu, known: Sequence[nvidia.ListedGpu]) -> str:
+    uuid = nvidia.uuid_of(gpu.name, gpu.by_bus or settings.orders_by_bus(), known)
+    return re.sub(r"[^0-9a-zA-Z]", "-", uuid) if uuid else gpu.label
 
 
 def _machine() -> str:

@@ -1,7 +1,7 @@
 """Child processes of this program: how they are started, how their ends are told apart, how they are killed.
 
 Starts nothing by itself. Called by search/launcher (workers and probes), search/training (full trainings
-beside each other) and by the children: die_with_parent, abandon.
+beside each other) and by the children: die_with_parent, abandon, leave_lost_device.
 """
 
 import ctypes
@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 # Exit codes by which a worker tells its launcher how it ended, where 0 to 5 do not say it.
+DEVICE_LOST = 74  # its GPU answers nothing but errors, as long as the process lives
 STALLED = 75  # its training hung
 MADE_ROOM = 76  # it leaves a device to the other workers
 WORK_DONE = 77  # nothing is left to do, or it was told to end. Not 0: any other program ends with that too
@@ -57,3 +58,13 @@ def abandon() -> None:
     sys.stderr.write("the training hangs: this worker ends\n")
     sys.stderr.flush()
     os._exit(STALLED)
+
+
+def leave_lost_device(reason: str) -> None:
+    """Ends this process with DEVICE_LOST at once: CUDA may hang where it is taken down. Never returns.
+
+    The trial is nobody's then, and tried again by another process.
+    """
+    sys.stderr.write(f"the GPU is lost to this worker, which ends: {reason}\n")
+    sys.stderr.flush()
+    os._exit(DEVICE_LOST)

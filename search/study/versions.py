@@ -5,15 +5,20 @@ Read from what is installed; stored with a study, a trial and a full training, c
 
 import platform
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 OF_TRAINING = ("parsimony", "torch", "torchvision", "numpy")
 OF_SEARCH = ("parsimony", "torch", "torchvision", "optuna", "numpy")
+UNINSTALLED = "not installed"
 
 
 def installed_versions(packages: Sequence[str] = OF_SEARCH) -> dict[str, str]:
-    """Python's version and that of each package.
+    """Python's version and that of each package; UNINSTALLED for this program run from its source tree."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in packages}
 
-    Raises importlib.metadata.PackageNotFoundError where one is not installed.
-    """
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return UNINSTALLED

@@ -29,6 +29,7 @@ from trainer.outcome import EpochReport, Outcome
 from trainer.recipe.document import Recipe
 
 FORMAT = "parsimony.training/1"
+CHECKPOINT_SECONDS = 30.0  # at most so much is trained anew, and the epoch under way
 LISTED = ("subject", "architecture", "recipe", "data")  # what a folder must agree in to be gone on with
 
 
@@ -161,7 +162,8 @@ def train(job: TrainingJob, seed: int, callbacks: JobCallbacks) -> LearningCurve
         seed=seed,
         device=job.device,
         callbacks=TrainingCallbacks(on_epoch, callbacks.on_batch),
-        checkpoint=CheckpointOptions(path, seconds=0),
+        checkpoint=CheckpointOptions(path, CHECKPOINT_SECONDS, at_once=True),
+        timed=True,
     )
     curve = LearningCurve(seed, tuple(epochs), fitted.outcome)
     _keep(job, curve, fitted)

@@ -197,7 +197,7 @@ def _train(console: Console, job: TrainingJob) -> list[LearningCurve]:
             return [training_run.train(job, seed, callbacks) for seed in job.seeds]
     except (KeyboardInterrupt, SystemExit):
         kept = job.path(progress.seed, "checkpoint").exists()
-        where = "its last epoch" if kept else "its start"
+        where = "its last checkpoint" if kept else "its start"
         console.print(f"stopped: with --resume --out {job.folder} seed {progress.seed} goes on from {where}")
         raise
 

@@ -56,7 +56,7 @@ def open_context(
     """Opens what the study's configuration names, and closes Optuna's study at the end.
 
     Raises DataError for images that are not there or not the study's, DeviceError for a GPU that is not
-    there, StorageError for a database out of reach.
+    there or cannot train, StorageError for a database out of reach.
     """
     optuna_study.quiet()
     config = StudyConfig.from_record(record.settings)

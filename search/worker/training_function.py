@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from search import settings
+from search.machine import nvidia
+from search.machine.processes import leave_lost_device
 from search.study.config import DataConfig, Images, StudyConfig
 from space.architecture import Architecture
 from space.errors import DataError, DeviceError
 from trainer.callbacks import TrainingCallbacks
 from trainer.data.dataset import Dataset, Split, split
+from trainer.messages import one_line
 from trainer.outcome import Outcome
 from trainer.recipe.document import Recipe
 
@@ -68,22 +71,32 @@ def make_training_function(
     images: Images,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     memory: int | None = None,
+    leave: Callable[[str], None] = leave_lost_device,
 ) -> tuple[str, TrainingFunction]:
     """The name of this process's device, and a function that trains on it. Loads torch.
 
     memory bounds what a training may take of the device, in bytes; it ends as one for which there is none.
 
-    Raises DeviceError where a GPU was given and torch finds none.
+    `leave` ends this process, with what CUDA said, once its GPU answers nothing but errors.
+
+    Raises DeviceError where torch finds no GPU though one was given, or is there and was not hidden; and
+    where a GPU cannot train one convolution.
     """
     import torch
 
     from trainer import loop
-    from trainer.device import bound_memory, memory_errors
+    from trainer.device import bound_memory, is_lost, memory_errors, released_afterwards, require_usable
 
     torch.set_num_threads(settings.threads())
     device = loop.select_device(None)
     if device.type == "cpu" and settings.given_gpu():
         raise DeviceError(f"GPU {settings.given_gpu()} was given, but torch finds none")
+    if device.type == "cpu" and settings.visible_gpus() is None and (file := nvidia.device_file()):
+        raise DeviceError(
+            f"this machine has {file}, but torch finds no GPU; CUDA_VISIBLE_DEVICES= trains on the CPU"
+        )
+    if device.type == "cuda":
+        require_usable(device, config.recipe)
     dataset = images.dataset
     if memory is not None:
         bound_memory(device, memory)
@@ -99,21 +112,26 @@ def make_training_function(
     ) -> Outcome:
         kept = loop.CheckpointOptions(checkpoint, checkpoint_seconds) if checkpoint else None
         by = recipe or config.recipe
-        with memory_errors():
-            fitted = loop.fit(
-                architecture,
-                by,
-                dataset,
-                images.split if on_test is None else _whole(config.data, images),
-                seed=seed,
-                device=device,
-                callbacks=callbacks,
-                checkpoint=kept,
-                brief=True,
-            )
-            if on_test is not None:
-                on_test(_test(fitted, by, dataset, device, callbacks))
-            return fitted.outcome
+        try:
+            with released_afterwards(device), memory_errors():
+                fitted = loop.fit(
+                    architecture,
+                    by,
+                    dataset,
+                    images.split if on_test is None else _whole(config.data, images),
+                    seed=seed,
+                    device=device,
+                    callbacks=callbacks,
+                    checkpoint=kept,
+                    brief=True,
+                )
+                if on_test is not None:
+                    on_test(_test(fitted, by, dataset, device, callbacks))
+                return fitted.outcome
+        except RuntimeError as error:
+            if is_lost(device):
+                leave(one_line(error))
+            raise
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine() + " CPU"
     return name, train_network

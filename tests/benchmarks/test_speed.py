@@ -2,16 +2,29 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks import brief
-from benchmarks.speed import __main__ as tables, gpu, limits, plain, records, searches, start, training
+from benchmarks.speed import (
+    __main__ as tables,
+    gpu,
+    limits,
+    made_up_pictures,
+    plain,
+    records,
+    searches,
+    start,
+    training,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,33 +47,138 @@ def test_the_page_says_what_was_measured() -> None:
 @pytest.mark.thorough
 def test_the_benchmark_of_a_gpu_runs_its_whole_path_on_a_cpu(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
-    said = run("gpu", "--quick", "--data", "digits", "--data-dir", tmp_path, "--json", out)
+    words = ["--quick", "--folder", tmp_path, "--json", out]
+    run("gpu", *words, "--only", "limits")
+    assert set(json.loads(out.read_text())) >= {"limits", "verdicts"}
+    said = run("gpu", *words, "--only", "training", "search")
     found = json.loads(out.read_text())
     assert {row["name"] for row in found["training"]["summary"]} == set(training.SIDES)
-    assert found["search"]["minutes"] > 0
+    assert all(row["first_ms"] > 0 and row["steady_ms"] > 0 for row in found["training"]["summary"])
+    assert found["search"]["minutes"] > 0 and found["search"]["done"]
     assert len(found["limits"]["rows"]) == 6
     if found["device"] == "cpu":
         assert "no bar is judged" in said
 
 
-def gpu_results(share: float, wall_ms: float, busy: float) -> dict[str, Any]:
+def gpu_results(share: float, steady_ms: float, busy: float) -> dict[str, Any]:
     rows = [
-        {"name": "reference, 2 threads", "wall_ms_ratio": 9.0, "wall_ms": 1.0},
-        {"name": "ours", "wall_ms_ratio": 1.0, "wall_ms": wall_ms},
+        {"name": name, "network": "001-final", "steady_ms": ms, "first_ms": 4 * ms}
+        | {"steady_ms_ratio": ratio, "first_ms_ratio": ratio / 3}
+        for name, ms, ratio in (("reference, 2 threads", 1.0, 9.0), ("ours", steady_ms, 1.0))
     ]
     return {
         "device": "a GPU",
         "limits": {"rows": [{"what": "001-final bfloat16", "share": share}]},
         "training": {"summary": rows},
-        "search": {"minutes": 12.0, "busy": busy, "trials": 200},
+        "search": {"minutes": 12.0, "busy": busy, "trials": 200, "done": True},
     }
 
 
 def test_a_bar_of_the_gpu_is_met_or_missed() -> None:
     good = gpu.verdicts(gpu_results(0.4, 0.05, 85.0), "001-final")
     assert [line.rsplit(": ", 1)[1] for line in good] == ["met"] * 4
+    assert good[0].startswith("001-final: 20,000 images/s (5,000 in the first epoch), 40% of the limit")
+    assert good[1].startswith("9.0 times the reference loop (3.0 in the first epoch)")
     bad = gpu.verdicts(gpu_results(0.2, 0.05, 70.0), "001-final")
     assert [line.rsplit(": ", 1)[1] for line in bad] == ["MISSED", "met", "met", "MISSED"]
+
+
+def test_parts_that_are_missing_or_cut_off_are_not_judged_as_met() -> None:
+    found = gpu_results(0.4, 0.05, 85.0)
+    found["search"]["done"] = False
+    assert "12.0 minutes, not done: the same command goes on: MISSED" in gpu.verdicts(found, "001-final")[2]
+    only = {"device": "a GPU", "limits": found["limits"]}
+    assert gpu.verdicts(only, "001-final") == ["001-final: 40% of the limit: met"]
+
+
+def test_the_first_epoch_and_those_after_it_are_told_apart() -> None:
+    assert training.apart([4.0, 1.0, 3.0], 3_000) == {"first_ms": 4.0, "steady_ms": 2.0}
+    assert training.apart([4.0], 1_000) == {"first_ms": 4.0, "steady_ms": None}
+
+
+def test_results_of_the_same_device_stay_and_others_do_not(tmp_path: Path) -> None:
+    path, about = tmp_path / "gpu.json", {"device": "cpu", "torch": "2"}
+    limits_found = {"rows": [{"what": "slim bfloat16", "share": 0.5}]}
+    gpu.Results(path, dict(about)).add("limits", limits_found, "slim")
+    assert json.loads(path.read_text())["limits"] == limits_found
+    assert gpu.Results(path, dict(about)).found["limits"] == limits_found
+    assert "limits" not in gpu.Results(path, about | {"device": "a GPU"}).found
+    assert [one.name for one in tmp_path.iterdir()] == ["gpu.json"]
+
+
+def test_the_environment_keeps_where_packages_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["/packages", str(ROOT), ""]))
+    monkeypatch.setenv("SEARCH_STORAGE", "sqlite:///other.db")
+    found = gpu.environment()
+    assert found["PYTHONPATH"] == os.pathsep.join([str(ROOT), "/packages"])
+    assert "SEARCH_STORAGE" not in found
+
+
+def launcher(folder: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> argparse.Namespace:
+    """A search is a program that says how it was called, takes a moment and ends with this code."""
+    program = folder / "python"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {folder}/called\nsleep 0.3\nexit {code}\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(gpu.sys, "executable", str(program))
+    monkeypatch.setattr(gpu, "LOOK_SECONDS", 0.05)
+    return argparse.Namespace(folder=folder, trials=3, epochs=1, max_macs=None, quick=False, images=1)
+
+
+def test_a_search_that_was_cut_off_goes_on_and_counts_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, noted = launcher(tmp_path, monkeypatch, 0), list[dict[str, Any]]()
+    before = {"minutes": 7.0, "readings": [50.0], "done": False, "busy": 50.0, "trials": 3}
+    kept = tmp_path / "search" / "search.db"
+    kept.parent.mkdir()
+    kept.touch()
+    found = gpu.search(given, ["--data", "digits"], before, noted.append)
+    assert 7.0 < found["minutes"] < 8.0 and found["done"] and found["busy"] == 50.0
+    assert noted and not noted[0]["done"]
+    assert f"--study {gpu.STUDY} --storage sqlite:///{kept}" in (tmp_path / "called").read_text()
+    assert gpu.search(given, [], found, noted.append) is found
+    assert kept.exists()
+    gpu.search(given, [], None, noted.append)
+    assert not kept.exists(), "another measurement begins anew"
+
+
+def test_a_search_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match="the search failed"):
+        gpu.search(launcher(tmp_path, monkeypatch, 5), [], None, lambda _: None)
+
+
+def test_nothing_is_measured_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu.sys, "argv", ["gpu"])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SystemExit, match="torch finds no GPU, and on a CPU this would take hours; --quick"):
+        gpu.main()
+
+
+def test_made_up_pictures_are_written_once_and_can_be_learned(tmp_path: Path) -> None:
+    spec = made_up_pictures.folder_of("noise", tmp_path, 40)
+    folder = Path(spec.removeprefix("folder:"))
+    assert sorted(one.name for one in folder.iterdir()) == [f"class{i}" for i in range(10)]
+    assert len(list(folder.glob("*/*.png"))) == 40
+    first = next(folder.glob("*/*.png"))
+    first.unlink()
+    assert made_up_pictures.folder_of("noise", tmp_path, 40) == spec and not first.exists()
+    images, labels = made_up_pictures.made_up(400)
+    blurred = images.reshape(400, -1).astype(float)
+    means = np.stack([blurred[:200][labels[:200] == label].mean(0) for label in range(10)])
+    nearest = ((blurred[200:, None] - means) ** 2).sum(2).argmin(1)
+    assert (nearest == labels[200:]).mean() > 0.3, "even the nearest mean finds much of it"
+
+
+def test_a_file_of_images_becomes_a_folder(tmp_path: Path) -> None:
+    pixels = np.arange(3 * 4 * 4, dtype=np.uint8).reshape(3, 4, 4, 1)
+    np.savez(tmp_path / "few.npz", images=pixels, labels=np.array([1, 0, 1]))
+    folder = Path(made_up_pictures.folder_of(str(tmp_path / "few.npz"), tmp_path, 0).removeprefix("folder:"))
+    assert sorted(str(one.relative_to(folder)) for one in folder.glob("*/*")) == [
+        "class0/000001.png",
+        "class1/000000.png",
+        "class1/000002.png",
+    ]
+    assert np.array_equal(np.asarray(Image.open(folder / "class0" / "000001.png")), pixels[1, :, :, 0])
 
 
 def test_the_plain_script_trains_prunes_and_counts(tmp_path: Path) -> None:

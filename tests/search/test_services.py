@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -92,11 +92,12 @@ def test_workers_beside_each_other_take_one_gpu_each_in_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    pinned: list[str] = []
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "")  # a choice of somebody's, which stays
+    pinned: list[Mapping[str, str]] = []
     take = partial(take_least_held_gpu, tmp_path, pinned.append)
     with take() as gpu, take() as other:
         assert (gpu, other) == ("0", "1")
-        assert pinned == ["0", "1"]
+        assert pinned == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
         with take() as shared:
             assert shared == "0"
     with take() as freed:
@@ -105,7 +106,8 @@ def test_workers_beside_each_other_take_one_gpu_each_in_turn(
 
 def test_a_worker_that_was_pinned_stays_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    pinned: list[str] = []
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "")
+    pinned: list[Mapping[str, str]] = []
     with take_least_held_gpu(tmp_path, pinned.append) as gpu:
         assert gpu is None
     assert pinned == []

@@ -164,7 +164,7 @@ def test_a_training_that_was_ended_goes_on_to_the_same_weights(
 ) -> None:
     result = interrupted(network, data_dir)
     assert result.code == 130, result.err
-    assert "goes on from its last epoch" in result.err
+    assert "goes on from its last checkpoint" in result.err
     out = tmp_path / "out"
     assert [path.name for path in out.glob("seed-0.*")] == ["seed-0.checkpoint"]
     more = ("--recipe", recipe_file(network), "--seeds", 1)

@@ -96,3 +96,18 @@ def test_a_checkout_that_one_works_in_is_found(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(ROOT)
     for paths in ("", ".", str(ROOT)):
         assert settings.child_environment("", {}, {"PYTHONPATH": paths})["PYTHONPATH"] == str(ROOT)
+
+
+def test_workers_allocate_in_segments_that_grow_unless_somebody_says_otherwise() -> None:
+    grown = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+    assert settings.child_environment("", {}, {}).items() >= grown.items()
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        said = {name: "backend:cudaMallocAsync"}
+        assert settings.child_environment("", {}, said).items() >= said.items()
+        assert settings.says_how_to_allocate(settings.child_environment("", {}, said))
+        by_hand = dict(said)
+        settings.grow_segments(by_hand)
+        assert by_hand == said
+    by_hand = {}
+    settings.grow_segments(by_hand)
+    assert by_hand == grown

@@ -6,7 +6,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from trainer.augmentation import affine, crop_flip
+from trainer.augmentation import affine, crop_flip, operations
 from trainer.augmentation.mixup import Targets, mixed
 from trainer.augmentation.operations import OPERATIONS
 from trainer.augmentation.policy import apply_policy
@@ -41,6 +41,15 @@ def test_colours_change_as_torchvision_changes_them(name: str, amount: float) ->
     x = images()
     difference = OPERATIONS[name](x, each(x, amount)).int() - SCALAR[name](x, amount).int()
     assert difference.abs().max() <= 1, "a rounding apart"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [2, 3, 16])
+def test_what_waits_for_no_gpu_is_to_the_bit_what_torchvision_does(channels: int, size: int) -> None:
+    x = images(channels=channels, size=size)
+    x[0], x[1, 0] = 7, 200  # of one grey, and with a channel of one
+    assert torch.equal(operations._blurred(x), functional.adjust_sharpness(x, 0.0))
+    assert torch.equal(operations.autocontrast(x, each(x, 0)), functional.autocontrast(x))
 
 
 def test_bits_and_thresholds_are_those_of_torchvision() -> None:

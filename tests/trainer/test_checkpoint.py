@@ -151,3 +151,21 @@ def test_a_checkpoint_is_of_the_state_when_it_was_saved(kept: bytes, path: Path,
     assert found.identity == identity
     assert (found.step, [report.epoch for report in found.reports]) == (STEPS, [1])
     assert found.seconds >= found.reports[0].seconds
+
+
+@pytest.mark.parametrize(("at_once", "offers"), [(True, 1), (False, 0)])
+def test_a_first_checkpoint_is_written_at_once_where_that_is_asked_for(
+    at_once: bool, offers: int, kept: bytes, path: Path, identity: Identity
+) -> None:
+    path.parent.mkdir()
+    path.write_bytes(kept)
+    found, made = checkpoint.load(path, identity), list[Identity]()
+
+    def make(of: Identity) -> checkpoint.Checkpoint:
+        made.append(of)
+        return found
+
+    writer = checkpoint.CheckpointWriter(checkpoint.CheckpointOptions(path, 1e6, at_once), identity)
+    for _ in range(3):
+        writer.offer(make)
+    assert len(made) == offers

@@ -76,3 +76,17 @@ def test_nothing_to_do_returns_the_batch_itself() -> None:
 
 def test_the_result_is_channels_last() -> None:
     assert augment(pictures(), 1, True, seeded()).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_positions_are_counted_in_half_the_memory_and_crop_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, kinds = pictures(), list[torch.dtype]()
+    select = Tensor.index_select
+
+    def told(of: Tensor, axis: int, where: Tensor) -> Tensor:
+        kinds.append(where.dtype)
+        return select(of, axis, where.long())
+
+    plain = augment(x, 2, True, seeded())
+    monkeypatch.setattr(Tensor, "index_select", told)
+    assert torch.equal(augment(x, 2, True, seeded()), plain)
+    assert kinds == [torch.int32]

@@ -13,6 +13,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from trainer.constants import constant
+
 
 def warp(x: Tensor, matrix: Tensor) -> Tensor:
     """Images (N, C, H, W) of any type to the same shape and type, by `matrix` (N, 2, 3) float32."""
@@ -49,7 +51,7 @@ def rotate(x: Tensor, degrees: Tensor) -> Tensor:
     """Images (N, C, H, W) of any type, turned counter-clockwise about the centre by `degrees` (N,)."""
     angle = degrees * (math.pi / 180)
     cosine, sine = torch.cos(angle), torch.sin(angle)
-    middle = torch.tensor([x.shape[3] / 2, x.shape[2] / 2], device=x.device)
+    middle = constant((x.shape[3] / 2, x.shape[2] / 2), x.device)
     turn = torch.stack([torch.stack([cosine, -sine], 1), torch.stack([sine, cosine], 1)], 1)
     offset = middle - turn @ middle
     return warp(x, torch.cat([turn, offset[:, :, None]], 2))

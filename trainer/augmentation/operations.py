@@ -2,7 +2,8 @@
 
 Each takes images as bytes (N, C, H, W), with 1 or 3 channels, and amounts (N,) float32 in the units that it
 says, and returns new images of the same shape and type. Called by trainer/augmentation/policy.py by the names
-of OPERATIONS. Where one setting serves a whole batch, torchvision's kernel does the work. It knows no policy.
+of OPERATIONS. Where one setting serves a whole batch torchvision's kernel does the work, unless a GPU would
+be waited for in it. It knows no policy.
 
 The operations are those of AutoAugment (Cubuk et al., 2018, arXiv 1805.09501), as Pillow carries them out.
 """
@@ -11,8 +12,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from trainer.augmentation import affine
+from trainer.constants import constant
 
 Operation = Callable[[Tensor, Tensor], Tensor]
 
@@ -34,9 +37,7 @@ def contrast(x: Tensor, amount: Tensor) -> Tensor:
 
 def sharpness(x: Tensor, amount: Tensor) -> Tensor:
     """Bytes (N, C, H, W), towards a blurred image (-1) or away from it (1)."""
-    from torchvision.transforms.v2 import functional
-
-    return _blend(x, functional.adjust_sharpness(x, 0.0), amount)
+    return _blend(x, _blurred(x), amount)
 
 
 def posterize(x: Tensor, amount: Tensor) -> Tensor:
@@ -51,10 +52,12 @@ def solarize(x: Tensor, amount: Tensor) -> Tensor:
 
 
 def autocontrast(x: Tensor, _amount: Tensor) -> Tensor:
-    """Bytes (N, C, H, W), each channel stretched from black to white."""
-    from torchvision.transforms.v2 import functional
-
-    return torch.as_tensor(functional.autocontrast(x))
+    """Bytes (N, C, H, W), each channel stretched from black to white; one of a single grey stays."""
+    y = x.float()
+    darkest, brightest = y.amin((2, 3), keepdim=True), y.amax((2, 3), keepdim=True)
+    flat = darkest == brightest
+    step = ((brightest - darkest) * (1 / 255)).masked_fill_(flat, 1.0)
+    return y.sub_(darkest.masked_fill_(flat, 0.0)).div_(step).clamp_(0, 255).to(torch.uint8)
 
 
 def equalize(x: Tensor, _amount: Tensor) -> Tensor:
@@ -97,8 +100,20 @@ def _grey(x: Tensor) -> Tensor:
     """Brightness (N, 1, H, W), float32 0..255, of bytes (N, C, H, W); weights of ITU-R BT.601."""
     if x.shape[1] == 1:
         return x.float()
-    weights = torch.tensor([0.2989, 0.587, 0.114], device=x.device).view(1, 3, 1, 1)
+    weights = constant((0.2989, 0.587, 0.114), x.device).view(1, 3, 1, 1)
     return (x * weights).sum(1, keepdim=True)
+
+
+def _blurred(x: Tensor) -> Tensor:
+    """Bytes (N, C, H, W), each pixel but those of the edge mixed with the eight around it."""
+    channels, height, width = x.shape[1:]
+    if min(height, width) <= 2:
+        return x
+    kernel = constant((1 / 13,) * 4 + (5 / 13,) + (1 / 13,) * 4, x.device).view(3, 3)
+    y = x.float()
+    inside = functional.conv2d(y, kernel.expand(channels, 1, 3, 3), groups=channels).round_()
+    y[:, :, 1:-1, 1:-1] = inside
+    return y.clamp_(0, 255).to(torch.uint8)
 
 
 def _blend(x: Tensor, other: Tensor, amount: Tensor) -> Tensor:

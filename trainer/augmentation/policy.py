@@ -37,6 +37,7 @@ PLAIN = (
 )
 ENHANCING = ("Brightness", "Color", "Contrast", "Sharpness")
 SIGNED = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", *ENHANCING)
+GATHERS = ("cpu",)  # devices where it costs nothing to know how many images drew an operation
 SHIFT = 150 / 331  # of the side: what the 331 pixels of the paper were shifted by
 
 
@@ -78,7 +79,7 @@ def _trivial_augment(x: Tensor, generator: Generator) -> Tensor:
 
 def _auto_augment(x: Tensor, generator: Generator) -> Tensor:
     """Bytes (N, C, H, W) to the same (Cubuk et al., 2018, arXiv 1805.09501)."""
-    reach, names, table = Range(0.3, SHIFT * x.shape[3], 30, 0.9), tuple(OPERATIONS), _pairs().to(x.device)
+    reach, names, table = Range(0.3, SHIFT * x.shape[3], 30, 0.9), tuple(OPERATIONS), _pairs(x.device)
     chosen = table[_drawn(x, len(table), generator)]
     for which, share, strength in (half.unbind(1) for half in chosen.unbind(1)):
         happens = torch.rand(len(x), generator=generator, device=x.device) < share
@@ -87,8 +88,8 @@ def _auto_augment(x: Tensor, generator: Generator) -> Tensor:
 
 
 @lru_cache
-def _pairs() -> Tensor:
-    """The policy found for CIFAR-10, (25, 2, 3) float32, as torchvision lists it.
+def _pairs(device: torch.device) -> Tensor:
+    """The policy found for CIFAR-10, (25, 2, 3) float32 on the device, as torchvision lists it.
 
     For both operations of each pair: its number, its probability and its strength 0..1.
     """
@@ -96,7 +97,8 @@ def _pairs() -> Tensor:
 
     names = list(OPERATIONS)
     pairs = Reference(AutoAugmentPolicy.CIFAR10).policies
-    return torch.tensor([[(names.index(n), p, (level or 0) / 9) for n, p, level in pair] for pair in pairs])
+    table = [[(names.index(n), p, (level or 0) / 9) for n, p, level in pair] for pair in pairs]
+    return torch.tensor(table, device=device)
 
 
 def _augmix(x: Tensor, policy: AugMix, generator: Generator) -> Tensor:
@@ -105,8 +107,9 @@ def _augmix(x: Tensor, policy: AugMix, generator: Generator) -> Tensor:
     reach = Range(0.3, side / 3, 30, 0.9, bits=4)
     names = PLAIN + ENHANCING if policy.every_operation else PLAIN
     alpha = torch.full((policy.width,), policy.alpha, device=x.device)
-    shares = Dirichlet(alpha).sample((len(x),))
-    kept = Dirichlet(alpha.new_full((2,), policy.alpha)).sample((len(x),))
+    # Arguments are not checked: the answer would be waited for.
+    shares = Dirichlet(alpha, validate_args=False).sample((len(x),))
+    kept = Dirichlet(alpha.new_full((2,), policy.alpha), validate_args=False).sample((len(x),))
     mixed = kept[:, :1, None, None] * x
     for chain in range(policy.width):
         depth = policy.depth or _drawn(x, 3, generator) + 1
@@ -121,15 +124,24 @@ def _augmix(x: Tensor, policy: AugMix, generator: Generator) -> Tensor:
 
 
 def _apply(x: Tensor, layer: _Layer, reach: Range, generator: Generator) -> Tensor:
-    """A new batch of bytes (N, C, H, W); images that drew the same operation go through it together."""
+    """A new batch of bytes (N, C, H, W); images that drew the same operation go through it together.
+
+    To gather them, a GPU would be waited for, operation by operation: there all images go through each, and
+    those that drew it take the result. Which of the two it is changes no image.
+    """
     sign = torch.randint(2, (len(x),), generator=generator, device=x.device) * 2 - 1
     y = x.clone()
     for i, name in enumerate(layer.names):
         chosen = layer.which == i
         if layer.happens is not None:
             chosen = chosen & layer.happens
-        of = chosen.nonzero().flatten()
-        if len(of) and name != "Identity":
+        if name == "Identity":
+            continue
+        if x.device.type not in GATHERS:
+            amount = _amount(name, layer.strength, reach)
+            changed = OPERATIONS[name](x, amount * sign if name in SIGNED else amount)
+            y = torch.where(chosen[:, None, None, None], changed, y)
+        elif len(of := chosen.nonzero().flatten()):
             amount = _amount(name, layer.strength[of], reach)
             y[of] = OPERATIONS[name](y[of], amount * sign[of] if name in SIGNED else amount)
     return y
