@@ -7,12 +7,15 @@ context alone.
 
 import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 SIGTERM_CODE = 128 + signal.SIGTERM  # as a shell reports it
+HEARD_AGAIN_SECONDS = 0.01  # after a signal whose exception was lost
 
 
 class Interrupts:
@@ -79,13 +82,28 @@ class ShutdownRequest(Interrupts):
 
 @contextmanager
 def sigterm_raises() -> Iterator[None]:
-    """Within, SIGTERM raises SystemExit(143) in the main thread."""
+    """Within, SIGTERM raises SystemExit(143) in the main thread, and neither that nor Ctrl-C is lost.
+
+    A signal that is heard while Python lets go of an object (in __del__, or the callback of a weak reference)
+    raises where nobody can catch it, and would be printed and forgotten: it is sent again.
+    """
 
     def end(_signal: int, _frame: object) -> None:
         raise SystemExit(SIGTERM_CODE)
 
-    before = signal.signal(signal.SIGTERM, end)
+    def hear_again(lost: "sys.UnraisableHookArgs") -> None:
+        number = {SystemExit: signal.SIGTERM, KeyboardInterrupt: signal.SIGINT}.get(lost.exc_type)
+        if number is None:
+            hook_before(lost)
+        else:
+            again = threading.Timer(HEARD_AGAIN_SECONDS, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+
+    before, hook_before = signal.signal(signal.SIGTERM, end), sys.unraisablehook
+    sys.unraisablehook = hear_again
     try:
         yield
     finally:
+        sys.unraisablehook = hook_before
         signal.signal(signal.SIGTERM, before)

@@ -5,7 +5,6 @@ seed. Called by search/commands/training.py. Everything that can be wrong is fou
 files are written before rows, so that a store out of reach loses nothing.
 """
 
-import gc
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace as replace_fields
@@ -191,7 +190,6 @@ def _say_job(console: Console, job: TrainingJob) -> None:
 def _train(console: Console, job: TrainingJob) -> list[LearningCurve]:
     progress = TrainingProgress(console, len(job.seeds), min(job.recipe.batch_size, job.data.train_images))
     callbacks = JobCallbacks(progress.on_seed, progress.on_batch, progress.on_epoch)
-    gc.collect()  # a SIGTERM that is heard while weak references of SQLAlchemy are let go is lost
     try:
         with signals.sigterm_raises(), progress.bar, progress.warnings():
             return [training_run.train(job, seed, callbacks) for seed in job.seeds]
