@@ -1,6 +1,6 @@
 """Pictures for benchmarks where no data set can be downloaded: made up, or from a file of arrays.
 
-Writes a folder of PNG files, one folder a class, once. Called by benchmarks/speed/gpu.py. What is made up can
+Writes a folder of PNG files, train/CLASS/, once. Called by benchmarks/speed/gpu.py. What is made up can
 be learned: each class is a pattern of its own, under noise, so that accuracies differ and trials are pruned.
 """
 
@@ -62,11 +62,11 @@ def _written(folder: Path, make: Callable[[], Pictures]) -> Path:
     shutil.rmtree(new, ignore_errors=True)
     images, labels = make()
     for label in np.unique(labels):
-        (new / f"class{label}").mkdir(parents=True)
+        (new / "train" / f"class{label}").mkdir(parents=True)
 
     def write(i: int) -> None:
         pixels = images[i][..., 0] if images.shape[3] == 1 else images[i]
-        Image.fromarray(pixels).save(new / f"class{labels[i]}" / f"{i:06}.png", compress_level=1)
+        Image.fromarray(pixels).save(new / "train" / f"class{labels[i]}" / f"{i:06}.png", compress_level=1)
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(write, range(len(labels))))

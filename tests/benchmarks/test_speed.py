@@ -157,9 +157,9 @@ def test_nothing_is_measured_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> N
 def test_made_up_pictures_are_written_once_and_can_be_learned(tmp_path: Path) -> None:
     spec = made_up_pictures.folder_of("noise", tmp_path, 40)
     folder = Path(spec.removeprefix("folder:"))
-    assert sorted(one.name for one in folder.iterdir()) == [f"class{i}" for i in range(10)]
-    assert len(list(folder.glob("*/*.png"))) == 40
-    first = next(folder.glob("*/*.png"))
+    assert sorted(one.name for one in (folder / "train").iterdir()) == [f"class{i}" for i in range(10)]
+    assert len(list(folder.glob("train/*/*.png"))) == 40
+    first = next(folder.glob("train/*/*.png"))
     first.unlink()
     assert made_up_pictures.folder_of("noise", tmp_path, 40) == spec and not first.exists()
     images, labels = made_up_pictures.made_up(400)
@@ -173,12 +173,14 @@ def test_a_file_of_images_becomes_a_folder(tmp_path: Path) -> None:
     pixels = np.arange(3 * 4 * 4, dtype=np.uint8).reshape(3, 4, 4, 1)
     np.savez(tmp_path / "few.npz", images=pixels, labels=np.array([1, 0, 1]))
     folder = Path(made_up_pictures.folder_of(str(tmp_path / "few.npz"), tmp_path, 0).removeprefix("folder:"))
-    assert sorted(str(one.relative_to(folder)) for one in folder.glob("*/*")) == [
+    assert sorted(str(one.relative_to(folder / "train")) for one in folder.glob("train/*/*")) == [
         "class0/000001.png",
         "class1/000000.png",
         "class1/000002.png",
     ]
-    assert np.array_equal(np.asarray(Image.open(folder / "class0" / "000001.png")), pixels[1, :, :, 0])
+    assert np.array_equal(
+        np.asarray(Image.open(folder / "train" / "class0" / "000001.png")), pixels[1, :, :, 0]
+    )
 
 
 def test_the_plain_script_trains_prunes_and_counts(tmp_path: Path) -> None:
