@@ -85,19 +85,10 @@ def make_training_function(
     import torch
 
     from trainer import loop
-    from trainer.device import bound_memory, is_lost, memory_errors, released_afterwards, require_usable
+    from trainer.device import bound_memory, is_lost, memory_errors, released_afterwards
 
     torch.set_num_threads(settings.threads())
-    device = loop.select_device(None)
-    if device.type == "cpu" and settings.given_gpu():
-        raise DeviceError(f"GPU {settings.given_gpu()} was given, but torch finds none")
-    if device.type == "cpu" and settings.visible_gpus() is None and (file := nvidia.device_file()):
-        raise DeviceError(
-            f"this machine has {file}, but torch finds no GPU; CUDA_VISIBLE_DEVICES= trains on the CPU"
-        )
-    if device.type == "cuda":
-        require_usable(device, config.recipe)
-    dataset = images.dataset
+    device, dataset = _usable_device(config.recipe), images.dataset
     if memory is not None:
         bound_memory(device, memory)
 
@@ -135,6 +126,23 @@ def make_training_function(
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine() + " CPU"
     return name, train_network
+
+
+def _usable_device(recipe: Recipe) -> "torch.device":
+    """The GPU that was given, the first that is there, or the CPU. Raises DeviceError as said above."""
+    from trainer import loop
+    from trainer.device import require_usable
+
+    device = loop.select_device(None)
+    if device.type == "cpu" and settings.given_gpu():
+        raise DeviceError(f"GPU {settings.given_gpu()} was given, but torch finds none")
+    if device.type == "cpu" and settings.visible_gpus() is None and (file := nvidia.device_file()):
+        raise DeviceError(
+            f"this machine has {file}, but torch finds no GPU; CUDA_VISIBLE_DEVICES= trains on the CPU"
+        )
+    if device.type == "cuda":
+        require_usable(device, recipe)
+    return device
 
 
 def _whole(data: DataConfig, images: Images) -> Split:
