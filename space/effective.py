@@ -90,6 +90,8 @@ def _wanted(
         else:  # all stages must share a value that not all of them have
             answers |= {same: True, name: drawn[name]}
             differs = (*differs, name)
+    if all(stage.blocks == 1 for stage in shape.stages):  # what single blocks grow by is without effect
+        answers |= {name: drawn[name] for name in ("same_growth", "growth") if name in drawn}
     return answers, differs
 
 

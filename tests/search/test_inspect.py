@@ -17,7 +17,7 @@ from trainer.recipe.document import Recipe
 def test_the_list_has_every_row_and_marks_the_four_wrong_prints(capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads(run(capsys, "published", "--format", "json").out)
     assert [row["name"] for row in rows] == published.names()
-    wrong = [row for row in rows if (row["printed"] or "").endswith("*")]
+    wrong = [row for row in rows if row["misprinted"]]
     assert [row["name"] for row in wrong] == ["000-og-64", "003-final", "003-augmix", "003-optimizer-sgdr"]
     assert all(row["note"].startswith("Printed count is that of") for row in wrong)
 
@@ -74,7 +74,7 @@ def test_a_recipe_is_checked_and_told_in_full(capsys: pytest.CaptureFixture[str]
     assert Recipe.model_validate_json(result.out) == Recipe.load(path)
     path.write_text("learning_rate = -1")
     assert (
-        "learning_rate: Input should be greater than 0 (got -1)"
+        "learning_rate: Input should be greater than 0 (found -1)"
         in run(capsys, "recipe", "check", path).one_line
     )
 

@@ -51,7 +51,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         out=root / "out",
         device="cpu",
     )
-    assert training_train.train_network(flags) == 0
+    assert training_train.train_network(flags, lambda _: None) == 0
     return root
 
 

@@ -199,8 +199,8 @@ def test_a_checkpoint_that_cannot_be_gone_on_with_is_named_and_left(
     [
         ("batch_size = 500", "batch_size 500 is more than the 200 training images; lower it"),
         ("jensen_shannon = 12", 'jensen_shannon 12 needs AugMix: add policy = "augmix"'),
-        ("learning_rate = -0.1", "learning_rate: Input should be greater than 0 (got -0.1)"),
-        ("crop_paddding = 4", "crop_paddding: Extra inputs are not permitted (got 4)"),
+        ("learning_rate = -0.1", "learning_rate: Input should be greater than 0 (found -0.1)"),
+        ("crop_paddding = 4", "crop_paddding: unknown field; did you mean crop_padding?"),
         ("crop_padding = 8", "crop_padding 8 does not fit images of 8 pixels; lower it"),
         ('optimizer = "adam"\nlearning_rate = 0.1\nweight_decay = 0.1', 'add accept = ["coupled_decay"]'),
     ],

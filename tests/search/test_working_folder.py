@@ -16,6 +16,7 @@ from search.machine.devices import Slot
 from search.machine.processes import python_module
 from search.training import parallel
 from search.training.parallel import FinishedProcess, TrainingProcess
+from space import sampling
 
 NAMES = ("trainer", "search", "storage", "space")
 FAKE = ROOT / "tests" / "support" / "fake_training"
@@ -68,7 +69,7 @@ def test_a_probe_and_a_full_training_run_the_program_too(
     monkeypatch.chdir(tmp_path)
     config = make_config()
     task = {
-        "networks": [network.document() for network in workers_per_gpu.networks(config)[:1]],
+        "networks": [sampling.smallest(config.space, config.task).document()],
         "recipe": config.recipe.model_dump(mode="json"),
         "seconds": 0.1,
     }

@@ -161,3 +161,24 @@ def test_a_shape_that_was_shrunk_is_stored_as_it_became_with_the_share_that_it_u
     used = cost.total(made.architecture).parameters / 20_000
     assert found.answers["budget_share"] == used > 0.3
     assert found.differs == ()
+
+
+@pytest.mark.parametrize("same", [(True,), (False, True)])
+def test_what_single_blocks_grow_by_stays_as_it_was_drawn(same: tuple[bool, ...]) -> None:
+    """It makes no difference to the network, and is not to change whenever it is read again."""
+    space = SearchSpace(
+        depth=(2,),
+        stage=StageKnobs(blocks=(1, 2), growth=("step", "linear")),
+        same=SameKnobs(growth=same),
+    )
+    budget, task, dice = Budget(30_000), Task(channels=1, image_size=8), RandomSuggest(0)
+    seen = set()
+    for _ in range(80):
+        dice.clear()
+        made = sampling.proposal(space, budget, task, dice)
+        found = effective(space, budget, task, dice.answers, made)
+        check(space, budget, task, made, found)
+        if all(stage.blocks == 1 for stage in made.architecture.stages) and "growth" in dice.answers:
+            assert found.answers.get("growth") == dice.answers["growth"]
+            seen.add(dice.answers["growth"])
+    assert seen == {"step", "linear"}
