@@ -104,7 +104,7 @@ def test_a_second_ctrl_c_in_the_finals_leaves_what_the_next_launch_goes_on_with(
     wait_until(lambda: "finish their trial" in launcher.said(), "an answer to the first signal")
     launcher.process.send_signal(signal.SIGINT)
     assert launcher.code() == 130, launcher.said()
-    assert f"go on with `search launch --study {search.name}" in launcher.said()
+    assert f"go on with `search launch {search.name} --trials {TRIALS}" in launcher.said()
     assert not any(one.state == State.RUNNING for one in trainings(search))
     search.settle(check, "", TRIALS)
     search.orders(seconds=0.005)

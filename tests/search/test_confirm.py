@@ -31,7 +31,9 @@ def test_a_study_is_confirmed_and_its_export_says_so(
     (row,) = json.loads(done.out)
     (best,) = [f for f in (tmp_path / "confirm-s").glob("trial-*") if (f / "seed-1.json").exists()]
     result = json.loads((best / "result.json").read_text())
-    assert row["test_accuracy"] == np.mean([seed["test"]["accuracy"] for seed in result["seeds"]])
+    assert row["test_accuracy"] == pytest.approx(
+        np.mean([seed["test"]["accuracy"] for seed in result["seeds"]])
+    )
     others = [json.loads(path.read_text()) for path in (tmp_path / "confirm-s").glob("trial-*/result.json")]
     tested = [seed["test"] is not None for other in others for seed in other["seeds"]]
     assert sorted(tested) == [False, False, True, True], "test images are opened for the best alone"
