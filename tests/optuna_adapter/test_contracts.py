@@ -57,7 +57,7 @@ class TestStorage(StorageTestCase):
             storage.delete_study(study._study_id)
         yield _CachedStorage(storage) if cached else storage
         if "pickle" in request.node.name:
-            # The copy's connections are closed by nobody. Collected later, they fail whichever test runs then.
+            # Nobody closes the copy. Collected later, it fails whichever test runs then.
             gc.collect()
 
 
