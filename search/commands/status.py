@@ -166,19 +166,19 @@ def status(study: str | None, storage: str, form: str) -> None:
         running = leases.running(view.engine, view.record.id)
         best_ = candidates.best(view.engine, view.record.id)
         config, baselines, second = view.config, view.baselines(), view.second_stage()
-    trained = sum(tally[state] for state in candidates.TRAINED)
+    record, trained = view.record, sum(tally[state] for state in candidates.TRAINED)
     images = config.data.validation_images
     if form != "table":
         row = {
-            "study": view.record.name,
-            "state": state_of(view.record, trained, len(running), has_optuna),
-            "order": view.record.order,
+            "study": record.name,
+            "state": state_of(record, trained, len(running), has_optuna),
+            "order": record.order,
             "trained": trained,
-            "trials": view.record.trials,
+            "trials": record.trials,
             "data": config.data.name,
             "max_params": config.budget.max_parameters,
             "max_macs": config.budget.max_macs,
-            "created": view.record.created_at,
+            "created": record.created_at,
             "optuna": has_optuna,
             "ledger": tally,
             "running": [busy(one) for one in running],
@@ -186,35 +186,37 @@ def status(study: str | None, storage: str, form: str) -> None:
         }
         emit([row | _against(baselines) | _finished(second)], form, fields.STATUS)
         return
-    click.echo(
-        f"{view.record.name}: {trained} of {view.record.trials} trained on {config.data.name},"
-        f" {config.budget}"
-    )
-    if not has_optuna:
-        click.echo(broken_line(view.record.name))
-    click.echo(counts(tally))
-    click.echo(best_line(best_[0] if best_ else None, images))
-    if line := describe(baselines, confirmed=bool(second and second.winner)):
-        click.echo(line)
-    for line in second_stage.lines(second) if second else []:
-        click.echo(line)
-    if best_:
-        click.echo(LEGEND)
-    if view.record.order in HALTED:
-        resume = f"search resume {shlex.quote(view.record.name)}"
-        click.echo(f"{HALTED[view.record.order]}: `{resume}` goes on")
+    click.echo(f"{record.name}: {trained} of {record.trials} trained on {config.data.name}, {config.budget}")
+    lines = [
+        "" if has_optuna else broken_line(record.name),
+        counts(tally),
+        best_line(best_[0] if best_ else None, images),
+        describe(baselines, confirmed=bool(second and second.winner)),
+        *(second_stage.lines(second) if second else ()),
+        LEGEND if best_ else "",
+        _halted(record),
+    ]
+    click.echo("\n".join(filter(None, lines)))
     if running:
-        rows = [
-            {
-                "worker": r.worker,
-                "trial": r.number,
-                "epoch": r.epoch,
-                "accuracy": r.accuracy,
-                "for s": r.since,
-            }
-            for r in running
-        ]
-        emit(rows, form, cut=("worker",))
+        emit([_at_work(one) for one in running], form, cut=("worker",))
+
+
+def _halted(record: "Study") -> str:
+    """Which order holds the study up, and what takes it back; empty where none does."""
+    if record.order not in HALTED:
+        return ""
+    return f"{HALTED[record.order]}: `search resume {shlex.quote(record.name)}` goes on"
+
+
+def _at_work(one: "Running") -> dict[str, Any]:
+    """A running trial as a row for people."""
+    return {
+        "worker": one.worker,
+        "trial": one.number,
+        "epoch": one.epoch,
+        "accuracy": one.accuracy,
+        "for s": one.since,
+    }
 
 
 def _against(baselines: "Baselines") -> dict[str, Any]:
