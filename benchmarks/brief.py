@@ -115,7 +115,7 @@ def measure(work: dict[str, Any]) -> dict[str, Any]:
         pictures, labels = dataset.open_test()
         rows = spread(torch.arange(len(labels)).numpy(), TEST_IMAGES)
         found = (torch.from_numpy(pictures[rows]), torch.from_numpy(labels[rows]))
-        _, test = evaluation.evaluate(fitted.model, *found, fitted.normalisation)
+        test = evaluation.evaluate(fitted.model, *found, fitted.normalisation).accuracy
     return {"validation": fitted.outcome.accuracy, "test": test, "cpu_seconds": spent}
 
 

@@ -44,36 +44,6 @@ def evaluate(
     training: bool = False,
     precision: torch.dtype = torch.float32,
     most: int | None = None,
-) -> tuple[float, float]:
-    """Mean cross-entropy (nats, no label smoothing) and accuracy 0..1: those of evaluate_classes.
-
-    images (N, H, W, C) bytes and labels (N,) int64 are on the network's device; chosen are indices (n,).
-    """
-    found = evaluate_classes(
-        network,
-        images,
-        labels,
-        normalisation,
-        chosen,
-        on_part,
-        training=training,
-        precision=precision,
-        most=most,
-    )
-    return found.loss, found.accuracy
-
-
-def evaluate_classes(
-    network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    normalisation: Normalisation,
-    chosen: Tensor | None = None,
-    on_part: Callable[[], None] | None = None,
-    *,
-    training: bool = False,
-    precision: torch.dtype = torch.float32,
-    most: int | None = None,
 ) -> Evaluation:
     """Loss without label smoothing and accuracies, in evaluation mode.
 

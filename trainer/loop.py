@@ -31,7 +31,7 @@ from trainer.data.batches import DeviceDataset, Normalisation, feed
 from trainer.data.dataset import Dataset, Split
 from trainer.device import autocast, cudnn_choices, select_device, training_type
 from trainer.ema import Average
-from trainer.evaluation import evaluate, evaluate_classes
+from trainer.evaluation import evaluate
 from trainer.learning_rate import momentum, rate
 from trainer.loss import loss as losses
 from trainer.optimizers import advance, clip_gradients, set_rate
@@ -209,7 +209,7 @@ class _Run:
         trained = time.perf_counter()
         _require_finite(train_loss, "training", epoch)
         feed = self.feed
-        loss, accuracy, by_class = evaluate_classes(
+        loss, accuracy, by_class = evaluate(
             self.judged,
             feed.images,
             feed.labels,

@@ -147,7 +147,7 @@ def measured(on: Ground, architecture: Architecture, seed: int) -> dict[str, Any
         empty: dict[str, Any] = {name: [] for name in CURVES}
         return {"seed": seed, "diverged": str(error), **empty, "truth": 0.1}
     images, labels = (torch.from_numpy(part) for part in on.dataset.open_test())
-    _, truth = loop.evaluate(fitted.model, images, labels, fitted.normalisation)
+    truth = loop.evaluate(fitted.model, images, labels, fitted.normalisation).accuracy
     return {
         "seed": seed,
         "accuracy": [report.validation_accuracy for report in epochs],

@@ -149,7 +149,7 @@ def _ours(task: dict[str, Any], dataset: Any, split: Any, network: Any) -> tuple
 
     def evaluate(rows: Any) -> float:
         found = [torch.from_numpy(part[rows]).to(device) for part in (dataset.images, dataset.labels)]
-        return evaluation.evaluate(fitted.model, *found, fitted.normalisation)[1]
+        return evaluation.evaluate(fitted.model, *found, fitted.normalisation).accuracy
 
     images = task["epochs"] * (len(split.train) // 128) * 128
     seconds = images / fitted.outcome.images_per_second

@@ -164,7 +164,7 @@ def _test(
         images, labels = dataset.open_test()
     except DataError:
         return None
-    loss, accuracy = evaluate(
+    found = evaluate(
         fitted.model,
         torch.from_numpy(images).to(device),
         torch.from_numpy(labels).to(device),
@@ -172,4 +172,4 @@ def _test(
         on_part=partial(callbacks.on_batch, 0, 0) if callbacks.on_batch else None,
         training=recipe.evaluate_in_training_mode,
     )
-    return FinalScore(accuracy, loss, len(labels))
+    return FinalScore(found.accuracy, found.loss, len(labels))

@@ -14,7 +14,7 @@ from trainer.augmentation.mixup import Targets
 from trainer.class_scores import class_scores
 from trainer.data.batches import feed
 from trainer.data.dataset import Split
-from trainer.evaluation import evaluate_classes
+from trainer.evaluation import evaluate
 from trainer.loss import loss
 from trainer.recipe.document import Recipe
 
@@ -71,7 +71,7 @@ def test_a_training_follows_the_recipes_weights_and_tells_both_scores(tmp_path: 
     assert not all(torch.equal(x, y) for x, y in zip(states[0], states[1], strict=True))
     outcome = fitted[1].outcome
     rows = torch.from_numpy(split.validation)
-    again = evaluate_classes(
+    again = evaluate(
         fitted[1].model,
         torch.from_numpy(dataset.images),
         torch.from_numpy(dataset.labels),

@@ -102,7 +102,7 @@ def test_validation_is_what_evaluate_says_of_the_trained_network(
     fitted = loop.fit(network(), BRIEF, digits, few, seed=0)
     images = torch.from_numpy(digits.images[few.validation])
     labels = torch.from_numpy(digits.labels[few.validation])
-    loss, accuracy = loop.evaluate(fitted.model, images, labels, fitted.normalisation)
+    loss, accuracy, _ = loop.evaluate(fitted.model, images, labels, fitted.normalisation)
     assert accuracy == fitted.outcome.accuracy
     assert loss == pytest.approx(fitted.outcome.loss, rel=1e-5)
 
