@@ -1,6 +1,5 @@
 """Workers and launchers that are killed, told to end, or two where one was meant: N stays N."""
 
-import os
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -74,8 +73,7 @@ def test_a_sigterm_to_every_process_lets_trials_finish(
     search = search_on(faulty_url)
     launcher = search.launch(200)
     wait_until(lambda: search.trained() > 2 and search.training(), "some trials")
-    for pid in search.processes():
-        os.kill(pid, signal.SIGTERM)
+    search.signal_all(signal.SIGTERM)
     assert launcher.code() == 143, launcher.said()
     search.fault()
     states = {row.state for row in search.ask(candidates.candidates)}

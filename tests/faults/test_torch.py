@@ -1,6 +1,5 @@
 """The same with real trainings of real images: killed and told to end in the middle of them."""
 
-import os
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -43,8 +42,7 @@ def test_real_trainings_told_to_end_are_finished_and_gone_on_with(
     search = search_on(postgres_url, fake=False)
     launcher = search.launch(50, "--epochs", 12)
     wait_until(search.training, "a training")
-    for pid in search.processes():
-        os.kill(pid, signal.SIGTERM)
+    search.signal_all(signal.SIGTERM)
     assert launcher.code() == 143, launcher.said()
     search.fault()
     states = [row.state for row in search.ask(candidates.candidates)]

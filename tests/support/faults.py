@@ -153,6 +153,12 @@ class Search:
             return f"{MARK}={self.mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
         return False
 
+    def signal_all(self, number: signal.Signals) -> None:
+        """Sends it to every process that is still there."""
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     def logs(self) -> list[Path]:
         """What each launcher and worker said."""
         return sorted(self.place.glob("*.log"))
@@ -161,9 +167,7 @@ class Search:
         """Whatever a broken test has left."""
         if self.engine is not None:
             self.engine.dispose()
-        for pid in self.processes():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self.signal_all(signal.SIGKILL)
         for process in self.started:
             process.wait(30)
 

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -187,20 +188,27 @@ class Postgres:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
         return [pid, *map(int, children.split())]
 
+    def _signal(self, pids: Iterable[int], number: signal.Signals) -> None:
+        """To each that is still there: a session that ends takes its process along between the list and the call."""
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     def freeze(self) -> None:
         """A server that hangs: connections stay open, nothing answers."""
-        for pid in self._processes():
-            os.kill(pid, signal.SIGSTOP)
+        self._signal(self._processes(), signal.SIGSTOP)
 
     def thaw(self) -> None:
-        for pid in reversed(self._processes()):
-            os.kill(pid, signal.SIGCONT)
+        self._signal(reversed(self._processes()), signal.SIGCONT)
 
     def remove(self) -> None:
-        if self.process and self.process.poll() is None:
-            self.thaw()
-        self.stop(signal.SIGQUIT)
-        shutil.rmtree(self.base, ignore_errors=True)
+        """Ended and off the disk, whatever state a test left it in."""
+        try:
+            if self.process and self.process.poll() is None:
+                self.thaw()
+        finally:
+            self.stop(signal.SIGQUIT)
+            shutil.rmtree(self.base, ignore_errors=True)
 
     def log(self) -> str:
         return (self.base / "log").read_text(errors="replace")
