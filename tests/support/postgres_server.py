@@ -189,7 +189,7 @@ class Postgres:
         return [pid, *map(int, children.split())]
 
     def _signal(self, pids: Iterable[int], number: signal.Signals) -> None:
-        """To each that is still there: a session that ends takes its process along between the list and the call."""
+        """To each that is still there: a session can end between the list and the call."""
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
