@@ -1,0 +1,202 @@
+"""What recipes are worth: the first guesses of the default space, trained for real by several recipes.
+
+    python -m benchmarks.recipes --rows build/recipes.jsonl [--only augmented-128,plain-32]
+        [--data fashion-mnist] [--networks 2] [--seeds 3] [--train-images 12000] [--epochs 6]
+        [--max-params 300000] [--max-macs 8000000] [--test]
+
+The recipes are those of benchmarks/recipes.toml, each a table of what differs from one that is said in full
+there; the first of them (or of --only) is what the others are compared to. The networks are those that a
+launch of the default space enters first (space/baselines.py), which no recipe was ever chosen with. Every
+training is on one thread, from a seed that depends on the seed's number alone. Accuracies are of 3,000
+validation images (or, with --test, of the test images too, for which nothing is chosen) after the last epoch.
+Rows are appended as they finish, and a second call goes on where the first one ended. Prints a table: the
+mean, and the mean of the differences, network by network and seed by seed, with Student's 95% interval.
+"""
+
+import argparse
+import json
+import os
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded
+
+from benchmarks.prior import SEED, VALIDATION_IMAGES, read
+
+RECIPES = Path(__file__).with_suffix(".toml")
+SAME = ("data", "epochs", "train_images", "image_size")  # of rows that may be compared
+
+
+def recipes(only: Sequence[str] | None, epochs: int) -> dict[str, Any]:
+    """By name, in the order asked for. Raises SystemExit for a name that is none."""
+    from trainer.recipe.document import Recipe
+
+    tables = tomllib.loads(RECIPES.read_text(encoding="utf-8"))
+    common = tables.pop("common")
+    unknown = [name for name in only or () if name not in tables]
+    if unknown:
+        raise SystemExit(f"{RECIPES.name} has no recipe {unknown[0]}; it has {', '.join(tables)}")
+    return {
+        name: Recipe.parse(common | tables[name] | {"epochs": epochs}, f"{RECIPES.name} [{name}]")
+        for name in (only or tables)
+    }
+
+
+def run(given: argparse.Namespace) -> None:
+    """Trains what has no row yet."""
+    import torch
+
+    from space.baselines import baselines
+    from space.budget import Budget
+    from space.space import Task, default
+    from trainer.data import dataset as datasets
+
+    torch.set_num_threads(1)
+    dataset = datasets.load(given.data, given.data_dir, given.image_size)
+    split = datasets.split(dataset, 0, VALIDATION_IMAGES / len(dataset.labels), given.train_images)
+    task = Task(channels=dataset.channels, image_size=dataset.image_size, classes=len(dataset.classes))
+    found = baselines(default(), Budget(given.max_params, given.max_macs), task)
+    networks = {one.name: one.architecture for one in found if not one.reason}
+    asked = recipes(given.only, given.epochs)
+    done = {key(row) for row in read(given.rows)}
+    given.rows.parent.mkdir(parents=True, exist_ok=True)
+    for seed in range(given.seeds):
+        for name in list(networks)[: given.networks]:
+            for recipe, document in asked.items():
+                about = {
+                    "recipe": recipe,
+                    "network": name,
+                    "seed": seed,
+                    "data": given.data,
+                    "epochs": given.epochs,
+                    "train_images": given.train_images,
+                    "image_size": dataset.image_size,
+                    "max_macs": given.max_macs,
+                }
+                if key(about) in done:
+                    continue
+                row = about | measured(networks[name], document, dataset, split, SEED + seed, given.test)
+                with given.rows.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+
+
+def key(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What makes a training another one."""
+    return tuple(row[name] for name in ("recipe", "network", "seed", *SAME, "max_macs"))
+
+
+def measured(network: Any, recipe: Any, dataset: Any, split: Any, seed: int, test: bool) -> dict[str, Any]:
+    """One training, and what it came to."""
+    from torch import from_numpy
+
+    from space import cost
+    from space.errors import DivergedError
+    from trainer import loop
+    from trainer.callbacks import TrainingCallbacks
+    from trainer.outcome import EpochReport
+
+    reports: list[EpochReport] = []
+    spent, start = cost.total(network), time.process_time()
+    heard = TrainingCallbacks(on_epoch=reports.append)
+    tested = None
+    try:
+        fitted = loop.fit(network, recipe, dataset, split, seed=seed, callbacks=heard)
+        seconds = time.process_time() - start
+        if test:
+            images, labels = (from_numpy(part) for part in dataset.open_test())
+            tested = loop.evaluate(fitted.model, images, labels, fitted.normalisation).accuracy
+    except DivergedError:
+        reports, seconds = [], time.process_time() - start
+    return {
+        "accuracy": reports[-1].validation_accuracy if reports else 0.0,
+        "test_accuracy": tested,
+        "curve": [report.validation_accuracy for report in reports],
+        "train_losses": [report.train_loss for report in reports],
+        "parameters": spent.parameters,
+        "macs": spent.macs,
+        "cpu_seconds": round(seconds, 1),
+    }
+
+
+def compared(rows: Sequence[dict[str, Any]], measure: str = "accuracy") -> Iterator[dict[str, Any]]:
+    """A row a recipe of those that were trained alike: means, and the difference from the first recipe."""
+    from search.study.statistics import T95, Z95
+
+    pairs: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {}
+    for row in rows:
+        pairs.setdefault(row["recipe"], {})[key(row)[1:]] = row
+    first = next(iter(pairs.values()), {})
+    for name, mine in pairs.items():
+        shared = [at for at in mine if at in first]
+        gains = [mine[at][measure] - first[at][measure] for at in shared]
+        half = None
+        if len(gains) > 1:
+            mean, freedom = fmean(gains), len(gains) - 1
+            quantile = T95[freedom - 1] if freedom <= len(T95) else Z95
+            variance = sum((gain - mean) ** 2 for gain in gains) / freedom
+            half = quantile * (variance / len(gains)) ** 0.5
+        yield {
+            "recipe": name,
+            "trainings": len(mine),
+            "mean": fmean(row[measure] for row in mine.values()),
+            "gain": fmean(gains) if gains else None,
+            "half": half,
+            "time": fmean(mine[at]["cpu_seconds"] / first[at]["cpu_seconds"] for at in shared)
+            if shared
+            else None,
+        }
+
+
+def table(rows: Sequence[dict[str, Any]], measure: str = "accuracy") -> str:
+    """Markdown."""
+    lines = [
+        "| Recipe | Trainings | Mean | Against the first | Processor time |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for number, row in enumerate(compared(rows, measure)):
+        mean = f"{100 * row['mean']:.1f}%"
+        gain = f"{100 * row['gain']:+.1f}" if number and row["gain"] is not None else ""
+        gain += f" ± {100 * row['half']:.1f}" if number and row["half"] is not None else ""
+        spent = f"{row['time']:.2f}" if row["time"] else ""
+        lines.append(f"| {row['recipe']} | {row['trainings']} | {mean} | {gain} | {spent} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rows", type=Path, required=True)
+    parser.add_argument("--only", type=lambda text: text.split(","), help="recipes by name, the first first")
+    parser.add_argument("--data", default="fashion-mnist")
+    parser.add_argument("--data-dir", type=Path, default=Path.home() / ".cache" / "parsimony")
+    parser.add_argument("--image-size", type=int)
+    parser.add_argument("--networks", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--train-images", type=int, default=12_000)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--max-params", type=int, default=300_000)
+    parser.add_argument("--max-macs", type=int, default=8_000_000)
+    parser.add_argument("--test", action="store_true", help="the test images too")
+    given = parser.parse_args()
+    run(given)
+    asked = list(recipes(given.only, given.epochs))
+    conditions = (given.data, given.epochs, given.train_images)
+    rows = [
+        row
+        for name in asked
+        for row in read(given.rows)
+        if row["recipe"] == name and (row["data"], row["epochs"], row["train_images"]) == conditions
+    ]
+    print(table(rows))
+    if given.test:
+        print(
+            "\nTest images:\n\n"
+            + table([row for row in rows if row["test_accuracy"] is not None], "test_accuracy")
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""The comparison of recipes: its documents can be read, and its table compares like with like."""
+
+import pytest
+
+from benchmarks import recipes
+
+
+def row(
+    recipe: str, seed: int, accuracy: float, network: str = "[1,1,1]", seconds: float = 10
+) -> dict[str, object]:
+    return {
+        "recipe": recipe,
+        "network": network,
+        "seed": seed,
+        "data": "fashion-mnist",
+        "epochs": 6,
+        "train_images": 12_000,
+        "image_size": 28,
+        "max_macs": 8_000_000,
+        "accuracy": accuracy,
+        "cpu_seconds": seconds,
+    }
+
+
+def test_every_recipe_can_be_read_and_is_as_long_as_asked() -> None:
+    found = recipes.recipes(None, 5)
+    assert len(found) > 1
+    assert {recipe.epochs for recipe in found.values()} == {5}
+
+
+def test_a_recipe_that_is_not_there_is_named() -> None:
+    with pytest.raises(SystemExit, match="no recipe fast; it has augmented-128"):
+        recipes.recipes(["fast"], 5)
+
+
+def test_recipes_are_compared_network_by_network_and_seed_by_seed() -> None:
+    rows = [
+        row("old", 0, 0.80),
+        row("old", 1, 0.70),
+        row("old", 0, 0.60, "[2,2,2]"),
+        row("new", 0, 0.81, seconds=20),
+        row("new", 1, 0.73, seconds=20),
+    ]
+    old, new = recipes.compared(rows)
+    assert old["mean"] == pytest.approx(0.70)
+    assert new["gain"] == pytest.approx(0.02)  # +1 and +3 points; the third has no counterpart
+    assert new["half"] == pytest.approx(12.706 * 0.01, rel=1e-3)  # Student's t of two, one degree of freedom
+    assert new["time"] == pytest.approx(2)
+
+
+def test_a_single_pair_has_no_interval() -> None:
+    *_, new = recipes.compared([row("old", 0, 0.80), row("new", 0, 0.81)])
+    assert new["half"] is None
+    assert "+1.0 |" in recipes.table([row("old", 0, 0.80), row("new", 0, 0.81)])
