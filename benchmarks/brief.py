@@ -95,7 +95,7 @@ def measure(work: dict[str, Any]) -> dict[str, Any]:
     from space.architecture import Architecture
     from trainer import evaluation, loop
     from trainer.data import dataset as datasets
-    from trainer.recipe import document as recipe_document
+    from trainer.recipe import defaults as recipe_defaults, document as recipe_document
 
     torch.set_num_threads(1)
     setting = Setting(**work["setting"])
@@ -105,7 +105,7 @@ def measure(work: dict[str, Any]) -> dict[str, Any]:
     split = replace(split, validation=spread(split.validation, work["validation_images"]))
     network = Architecture.model_validate(work["network"])
     network = network.model_copy(update={"image_size": dataset.image_size})
-    how = recipe_document.brief_recipe(work["data"].split(":")[0]).for_epochs(setting.epochs)
+    how = recipe_defaults.brief_recipe(work["data"].split(":")[0], len(split.train), setting.epochs)
     how = recipe_document.Recipe.parse(work.get("recipe", {}), "the benchmark", how)
     began = time.process_time()
     fitted = loop.fit(network, how, dataset, split, seed=work["seed"], device="cpu", brief=True)

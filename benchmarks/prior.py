@@ -55,14 +55,14 @@ def run(given: argparse.Namespace) -> None:
     from trainer.callbacks import TrainingCallbacks
     from trainer.data import dataset as datasets
     from trainer.outcome import EpochReport
-    from trainer.recipe.document import brief_recipe
+    from trainer.recipe.defaults import brief_recipe
 
     torch.set_num_threads(1)
     dataset = datasets.load(given.data, given.data_dir)
     split = datasets.split(dataset, 0, VALIDATION_IMAGES / len(dataset.labels), given.train_images)
     task = Task(channels=dataset.channels, image_size=dataset.image_size, classes=len(dataset.classes))
     budget = Budget(given.max_params, given.max_macs)
-    recipe = brief_recipe(given.data).model_copy(update={"epochs": given.epochs})
+    recipe = brief_recipe(given.data, given.train_images, given.epochs)
     drawn = {path.stem: networks(path, given.draws, budget, task) for path in given.spaces}
     done = {(row["space"], row["draw"]) for row in read(given.rows)}
     given.rows.parent.mkdir(parents=True, exist_ok=True)

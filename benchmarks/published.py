@@ -104,12 +104,12 @@ def _subject(line: Line, side: int | None, out: Path) -> str:
 def _default(line: Line, out: Path) -> str:
     """A file with the default recipe; it accepts the softmax that one network has before its loss."""
     from space import published
-    from trainer.recipe import document as recipe_document
+    from trainer.recipe import defaults as recipe_defaults
 
     softmax = published.find(line.network).architecture.head.softmax
-    document = recipe_document.full_recipe("cifar10").model_dump(mode="json", exclude_defaults=True) | (
-        {"accept": ["softmax"]} if softmax else {}
-    )
+    document = recipe_defaults.default_recipe("cifar10", 200).model_dump(
+        mode="json", exclude_defaults=True
+    ) | ({"accept": ["softmax"]} if softmax else {})
     path = out / f"default{'-softmax' if softmax else ''}.json"
     path.write_text(json.dumps(document, indent=1))
     return str(path)

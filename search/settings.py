@@ -21,9 +21,9 @@ PRUNER: Final = "median"
 SEED: Final = 0
 FINALISTS = 2  # beside the best baseline
 FINAL_SEEDS = 3
-FULL_EPOCHS = 200  # of a full training
 VALIDATION_SHARE = 0.1
 SMALL_VALIDATION_SHARE = 0.2  # below SMALL images, where a tenth would leave too wide an interval
+FULL_EPOCHS = 200  # of a full training
 SMALL = 10_000
 
 # Where it runs, and how long it waits for what.

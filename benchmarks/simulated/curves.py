@@ -40,7 +40,8 @@ from trainer import loop
 from trainer.data import dataset as datasets
 from trainer.data.dataset import Dataset, Split
 from trainer.device import training_type
-from trainer.recipe.document import Recipe, brief_recipe
+from trainer.recipe.defaults import brief_recipe
+from trainer.recipe.document import Recipe
 
 PACKAGES = ("torch", "torchvision", "numpy", "optuna", "scikit-learn")
 SIGNIFICANT = 4  # digits of what is packed
@@ -118,7 +119,7 @@ def ground(name: str, data_dir: Path, folder: Path | None) -> Ground:
     dataset = datasets.load(spec, data_dir, setting.image_size)
     split = datasets.split(dataset, setting.split_seed, setting.validation_share, setting.train_images)
     task = Task(channels=dataset.channels, image_size=dataset.image_size, classes=len(dataset.classes))
-    recipe = brief_recipe(spec.partition(":")[0]).model_copy(update={"epochs": setting.epochs})
+    recipe = brief_recipe(spec.partition(":")[0], len(split.train), setting.epochs)
     return Ground(setting, space.default(), task, recipe, dataset, split)
 
 

@@ -40,7 +40,7 @@ def work(given: argparse.Namespace, url: str, number: int, ends: float, trials: 
     from space.space import Task
     from trainer import model
     from trainer.data import dataset as datasets
-    from trainer.recipe import document as recipe_document
+    from trainer.recipe import defaults as recipe_defaults
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(1)
@@ -48,7 +48,7 @@ def work(given: argparse.Namespace, url: str, number: int, ends: float, trials: 
     split = datasets.split(dataset, given.seed, 0.1, given.train_images)
     parts = [(dataset.images[rows], dataset.labels[rows]) for rows in (split.train, split.validation)]
     task = Task(channels=dataset.channels, image_size=dataset.image_size, classes=len(dataset.classes))
-    usual = recipe_document.brief_recipe(given.data)
+    usual = recipe_defaults.brief_recipe(given.data, len(split.train), given.epochs)
     settings = reference.Settings(
         given.epochs, usual.batch_size, usual.learning_rate, usual.momentum, usual.weight_decay, 0
     )

@@ -54,13 +54,14 @@ def data(
     from space.files import require_writable, write_whole
     from trainer.data import dataset as datasets
     from trainer.data.images import FITS
-    from trainer.recipe.document import Recipe, brief_recipe
+    from trainer.recipe.defaults import brief_recipe
+    from trainer.recipe.document import Recipe
 
     require_writable(out)
     chosen = next((one for one in FITS if one == (fit or settings.FIT)), FITS[0])
     dataset = datasets.load(spec, data_dir, image_size, chosen, skip_damaged=True)
     config, images = study_config.split_images(dataset, train_images, None, seed)
-    how = brief_recipe(dataset.spec)
+    how = brief_recipe(dataset.spec, config.train_images)
     how = Recipe.load(recipe, how) if recipe else how
     how.require_fit(dataset.image_size)
     told = _lines(dataset, images.split, config, how, skip_damaged)

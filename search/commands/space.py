@@ -232,15 +232,14 @@ def _time(
 ) -> "Estimate":
     from search.machine import devices
     from search.study import duration
-    from trainer.recipe.document import brief_recipe
+    from trainer.recipe.defaults import brief_recipe
 
-    recipe = brief_recipe(data)
     whole = known_dataset(data, data_dir, task.image_size).train_images
     share = settings.SMALL_VALIDATION_SHARE if whole < settings.SMALL else settings.VALIDATION_SHARE
     validated = round(share * whole)  # as a launch splits
-    work = duration.Workload(
-        recipe.for_epochs(epochs) if epochs else recipe, train_images or whole - validated, validated
-    )
+    images = train_images or whole - validated
+    recipe = brief_recipe(data, images, epochs)
+    work = duration.Workload(recipe, images, validated)
     recipe.require_fit(task.image_size)
     count = workers or max(1, len(devices.slots("all", None)))
     return duration.estimate(space, budget, task, work, trials, count)

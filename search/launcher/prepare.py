@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from search import settings
 from search.optuna_adapter import study as optuna_study
-from search.study import compute_limit, config as study_config, finish_plan
+from search.study import compute_limit, config as study_config, finish_plan, network_reference
 from search.study.config import Images, StudyConfig
 from search.study.finish_plan import FinishPlan
 from search.study.worker_options import WorkerLimits, WorkerOptions
@@ -27,7 +27,8 @@ from storage.row_types import TRAINED
 from storage.studies import Study
 from trainer.data import dataset as datasets
 from trainer.data.images import Fit
-from trainer.recipe.document import ClassWeights, Recipe, brief_recipe, read_document
+from trainer.recipe.defaults import brief_recipe
+from trainer.recipe.document import ClassWeights, Recipe
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,12 @@ def _max_macs(
 
 
 def _recipe(flags: Flags, stored: StudyConfig | None, data: study_config.DataConfig) -> Recipe:
-    recipe = stored.recipe if stored else brief_recipe(data.spec)
+    written = network_reference.written(str(flags.recipe) if flags.recipe else None)
+    epochs = flags.epochs or network_reference.said_epochs(written)
+    recipe = stored.recipe if stored else brief_recipe(data.spec, data.train_images, epochs)
     if flags.recipe:
-        recipe = Recipe.load(flags.recipe, recipe)
-        if "batch_size" in read_document(flags.recipe):  # one that nobody wrote is cut to the images
+        recipe = Recipe.parse(written, str(flags.recipe), recipe)
+        if network_reference.writes_batch(str(flags.recipe)):  # one that nobody wrote is cut to the images
             recipe.require_batch(data.train_images)
     if flags.epochs:
         recipe = recipe.for_epochs(flags.epochs)

@@ -49,6 +49,13 @@ class DataConfig(BaseModel):
     fit: Fit = "crop"  # of a study made before there was a choice
     skip_damaged: bool = False
 
+    @property
+    def all_train_images(self) -> int:
+        """How many there are without the limit."""
+        if self.limit is None:
+            return self.train_images
+        return round(self.validation_images / self.validation_share) - self.validation_images
+
 
 class StudyConfig(BaseModel):
     """What to search, how to train, on what, and who decides."""

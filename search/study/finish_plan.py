@@ -86,9 +86,10 @@ def make_plan(
     full training does not fit the study's images.
     """
     was = stored.finals if stored else None
-    recipe = was.recipe if was else full_training.default_recipe(config.data.spec, config.recipe)
-    if epochs:
-        recipe = recipe.for_epochs(epochs)
+    if was and not epochs:
+        recipe = was.recipe
+    else:
+        recipe = full_training.longer(config.recipe, config.data, config.data.all_train_images, epochs)
     recipe = Recipe.parse(recipe.model_dump(), "recipe of the finals")  # another length may be a mistake
     recipe.require_fit(config.data.image_size)
     brief = config.recipe.epochs

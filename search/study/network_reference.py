@@ -71,11 +71,26 @@ def with_export(found: ResolvedNetwork, path: Path) -> ResolvedNetwork:
     return replace(found, recipe=document.recipe, data=document.data)
 
 
-def writes_batch(source: str) -> bool:
-    """Whether a recipe FILE says its batch size; a published recipe was written for other images."""
+def written(source: str | None) -> object:
+    """What a recipe FILE says; nothing for none, and for a published recipe, which was written for other
+    images."""
     from trainer.recipe.document import read_document
 
-    return not is_published(source) and "batch_size" in read_document(Path(source))
+    return read_document(Path(source)) if source and not is_published(source) else {}
+
+
+def writes_batch(source: str) -> bool:
+    """Whether a recipe FILE says its batch size."""
+    said = written(source)
+    return isinstance(said, dict) and "batch_size" in said
+
+
+def said_epochs(document: object) -> int | None:
+    """The epochs that a recipe's document says; None where it says none, or what no recipe may say."""
+    from trainer.recipe.document import MOST_EPOCHS
+
+    said = document.get("epochs") if isinstance(document, dict) else None
+    return said if type(said) is int and 1 <= said <= MOST_EPOCHS else None
 
 
 def is_published(reference: str) -> bool:

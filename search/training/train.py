@@ -108,7 +108,11 @@ def make(flags: Flags) -> TrainingJob:
 
 
 def _recipe(flags: Flags, found: ResolvedNetwork, data: DataConfig) -> Recipe:
-    base = full_training.default_recipe(data.spec, found.recipe if found.data else None)
+    epochs = flags.epochs or network_reference.said_epochs(network_reference.written(flags.recipe))
+    if found.recipe and found.data:
+        base = full_training.longer(found.recipe, found.data, data.train_images, epochs)
+    else:
+        base = full_training.default_recipe(data.spec, data.train_images, epochs)
     recipe = network_reference.load_recipe(flags.recipe, base) if flags.recipe else base
     if flags.epochs:
         recipe = recipe.for_epochs(flags.epochs)

@@ -9,7 +9,7 @@ reads the test images once, at its end.
 import logging
 
 from search.recording.rung_rows import RungRows
-from search.study import halving
+from search.study import full_training, halving
 from search.study.finish_plan import FinishPlan
 from search.study.versions import OF_TRAINING, installed_versions
 from search.worker import attempt, trial as worker_trial
@@ -97,9 +97,11 @@ def _assignment(
 
 
 def recipe_of(context: WorkerContext, plan: FinishPlan, training: RungTraining) -> Recipe:
-    """The brief recipe over the rung's epochs, or that of the finals."""
-    recipe = plan.finals.recipe if training.stage == Stage.FINALS else context.config.recipe
-    return recipe.for_epochs(training.epochs)
+    """That of the finals, or the brief one as it is for the rung's epochs."""
+    if training.stage == Stage.FINALS:
+        return plan.finals.recipe.for_epochs(training.epochs)
+    data = context.config.data
+    return full_training.longer(context.config.recipe, data, data.train_images, training.epochs)
 
 
 def seed_of(context: WorkerContext, candidate: Candidate, training: RungTraining) -> int:

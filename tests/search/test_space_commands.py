@@ -15,7 +15,7 @@ from space import architecture, cost, space as spaces
 from space.budget import Budget
 from space.space import Task
 from trainer.data.catalogue import DATASETS, KnownDataset
-from trainer.recipe.document import brief_recipe
+from trainer.recipe.defaults import brief_recipe
 
 Capture = pytest.CaptureFixture[str]
 QUICK = ("--no-minutes", "--data", "digits", "--max-params", "200k")

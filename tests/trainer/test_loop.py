@@ -15,7 +15,8 @@ from trainer import device, loop, model, optimizers, weights
 from trainer.callbacks import SaveWeights, TrainingCallbacks
 from trainer.data import batches as image_batches, dataset as datasets
 from trainer.outcome import EpochReport, Outcome
-from trainer.recipe.document import Recipe, brief_recipe
+from trainer.recipe.defaults import brief_recipe
+from trainer.recipe.document import Recipe
 
 ROOT = Path(__file__).parents[2]
 BRIEF = Recipe(epochs=2, batch_size=64, learning_rate=0.2, crop_padding=1, flip=False, precision="float32")
@@ -260,7 +261,7 @@ from pathlib import Path
 from space.architecture import Architecture, Stage, Stem
 from trainer import loop
 from trainer.data import dataset as data
-from trainer.recipe.document import brief_recipe
+from trainer.recipe.defaults import brief_recipe
 digits = data.load("digits", Path(tempfile.mkdtemp()))
 few = data.split(digits, 0, limit=192)
 small = Architecture(channels=1, image_size=8, stem=Stem(width=4), stages=(Stage(blocks=1, width=4),))

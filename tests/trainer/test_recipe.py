@@ -18,7 +18,9 @@ from trainer import optimizers
 from trainer.data.catalogue import DATASETS, KnownDataset
 from trainer.learning_rate import rate
 from trainer.recipe import checks
-from trainer.recipe.document import Recipe, brief_recipe, full_recipe
+from trainer.recipe.augmentations import described
+from trainer.recipe.defaults import adapted, brief_recipe, default_recipe
+from trainer.recipe.document import Recipe
 from trainer.recipe.optimizer_defaults import OPTIMIZER_DEFAULTS
 
 
@@ -87,12 +89,42 @@ def test_pictures_are_mirrored(spec: str) -> None:
 
 @pytest.mark.parametrize("known", DATASETS.values(), ids=list(DATASETS))
 def test_every_data_set_has_a_brief_and_a_full_recipe_that_fit_its_images(known: KnownDataset) -> None:
-    for recipe in (brief_recipe(known.name), full_recipe(known.name)):
+    for recipe in (brief_recipe(known.name), default_recipe(known.name, 200)):
         recipe.require_fit(known.image_size)
         recipe.require_batch(known.train_images)
         assert recipe.normalisation == "measured"
     assert brief_recipe(known.name).epochs <= 8
-    assert full_recipe(known.name).epochs == 200
+
+
+def test_a_training_of_few_images_takes_small_batches_and_a_rate_for_them() -> None:
+    few, more, many = (brief_recipe("cifar10", images) for images in (1_000, 12_000, 45_000))
+    assert (few.batch_size, more.batch_size, many.batch_size) == (16, 64, 128)
+    assert (few.learning_rate, more.learning_rate, many.learning_rate) == (0.14, 0.28, 0.4)
+
+
+def test_a_training_that_sees_little_is_not_augmented_and_a_long_one_of_the_same_images_is() -> None:
+    assert described(brief_recipe("cifar10", 12_000)).startswith("none; not mirrored")
+    assert described(default_recipe("cifar10", 200, 12_000)).startswith("shifted by up to 4 pixels")
+    assert brief_recipe("cifar10", 45_000) == brief_recipe("cifar10")
+
+
+def test_what_somebody_chose_for_brief_trainings_stays_in_longer_ones() -> None:
+    brief = brief_recipe("cifar10", 12_000)
+    assert adapted(brief, "cifar10", 12_000, 45_000, 200) == default_recipe("cifar10", 200, 45_000)
+    chosen = brief.model_copy(update={"mixup": 0.2, "label_smoothing": 0.0})
+    longer = adapted(chosen, "cifar10", 12_000, 45_000, 200)
+    assert (longer.mixup, longer.label_smoothing, longer.flip, longer.batch_size) == (0.2, 0.0, True, 128)
+
+
+def test_a_rate_that_was_chosen_keeps_the_batch_it_was_chosen_with() -> None:
+    chosen = brief_recipe("cifar10", 12_000).model_copy(update={"learning_rate": 0.1})
+    longer = adapted(chosen, "cifar10", 12_000, 45_000, 200)
+    assert (longer.learning_rate, longer.batch_size, longer.epochs) == (0.1, 64, 200)
+
+
+def test_the_recipe_of_a_study_made_before_batches_were_adapted_stays_as_it_is() -> None:
+    old = brief_recipe("cifar10")
+    assert adapted(old, "cifar10", 2_000, 2_000, 32) == old.for_epochs(32)
 
 
 steps = st.integers(1, 500).flatmap(lambda total: st.tuples(st.integers(0, total - 1), st.just(total)))

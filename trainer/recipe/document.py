@@ -20,6 +20,7 @@ from trainer.recipe.schedules import SHORT, Base, Cosine, OneCycle, ScheduleFiel
 
 Deviation = Annotated[float, Field(gt=0, le=10)]
 ClassWeights = Literal["none", "balanced"]
+MOST_EPOCHS = 10_000
 BY_OPTIMIZER = ("learning_rate", "weight_decay", "momentum", "nesterov")
 
 
@@ -54,7 +55,7 @@ class Dropout(RecipePart):
 class Recipe(RecipePart):
     """How to train a network, whatever the network. What is left out is SGD under one cycle."""
 
-    epochs: int = Field(8, ge=1, le=10_000)
+    epochs: int = Field(8, ge=1, le=MOST_EPOCHS)
     batch_size: int = Field(128, ge=2, le=65_536)
     optimizer: OptimizerName = "sgd"
     learning_rate: float = Field(
@@ -234,44 +235,6 @@ class Recipe(RecipePart):
 
 
 OF_OPTIMIZER = (*BY_OPTIMIZER, "betas", "epsilon")
-
-
-def brief_recipe(data_spec: str) -> Recipe:
-    """The brief recipe for a data set: a name of trainer/data/catalogue.py, or a spec like folder:PATH.
-
-    Each differs from CIFAR-10's by what the data set needs. Colour or grey, images are normalised by what is
-    measured on the training images. Fashion-MNIST and CIFAR-100 need nothing else: mirrored and shifted is
-    how published residual networks are trained on both (in the table of the Fashion-MNIST authors' README,
-    WRN-40-4 so reaches 96.7%, WRN-28-10 with erasing 96.3%).
-    """
-    if data_spec == "digits":
-        # 1,150 images, three networks of 0.4-1.6 million MACs, three splits each: 96.7% in 1.1 s, one thread.
-        # Peak 0.2: 94.6%; 0.1: 84.7%; batch 32 at 0.2: 96.9% in 1.7 s; 4 epochs: 92.1%; 8 epochs: 96.6%.
-        return Recipe(epochs=6, batch_size=64, learning_rate=0.4, crop_padding=1, flip=False)
-    if data_spec == "mnist":
-        # A mirrored digit is another sign. Shifts of up to 2 pixels alone: Sabour et al., arXiv 1710.09829.
-        return Recipe(learning_rate=0.4, crop_padding=2, flip=False)
-    if data_spec == "svhn":
-        # Not mirrored, and not shifted, as wide residual networks and DenseNets are trained on it (arXiv
-        # 1605.07146, 1608.06993): house numbers have neighbours, which a shift brings in. 65,931 images: 6
-        # epochs are as many steps as 8 on CIFAR-10.
-        return Recipe(epochs=6, learning_rate=0.4, crop_padding=0, flip=False)
-    if data_spec.startswith("folder:"):
-        # Not mirrored, as nobody knows what is in it: 37 classes of letters and digits, 12 epochs, one seed:
-        # 48.5% of test images if mirrored, 77.3% as they are.
-        return Recipe(learning_rate=0.4, flip=False)
-    # CIFAR-10 (JPEG), brief trainings of four networks, peak 0.2 against 0.4: 62.3 and 67.2% (15,000 images,
-    # 6 epochs); 46.0 and 52.5%, 48.9 and 51.3%, 46.3 and 50.3% (7,680 images, 4 epochs). 0.8 is no better.
-    return Recipe(learning_rate=0.4)
-
-
-def full_recipe(data_spec: str) -> Recipe:
-    """The recipe of a full training: the brief one over 200 epochs.
-
-    On 001's network, in short trainings on a CPU, three seeds each, clearly ahead of the five published ones
-    on test images, and of four of them on validation images: docs/published.md. Not compared at 200 epochs.
-    """
-    return brief_recipe(data_spec).for_epochs(200)
 
 
 def schema() -> dict[str, Any]:
