@@ -3,7 +3,7 @@
 Called by search/launcher/prepare.py (brief trainings), search/study/full_training.py (full ones and rungs)
 and the commands that show a recipe before there is a study. Reads and writes nothing. Free of torch.
 
-Two things follow from how much a training is to see, images times epochs; docs/search.md has the figures.
+Two things follow from how much a training is to see, images times epochs; docs/recipe.md has the figures.
 The batch: a training of few images is given smaller batches, as it is the number of steps that it lacks. And
 augmentation: a brief training underfits, and what keeps a long one from overfitting only slows it down.
 """
