@@ -23,6 +23,7 @@ from search.commands import (
     help as helping,
     inspect,
     launch,
+    logs,
     maintenance,
     services,
     space as spaces,
@@ -45,6 +46,7 @@ CODES = {
     errors.NothingFitsError: 3,
     errors.NothingTrainedError: 3,
     errors.ExhaustedError: 4,
+    errors.GaveUpError: 4,
     errors.EnvironmentProblem: 5,
     errors.VerificationError: 6,
 }
@@ -146,7 +148,16 @@ def cli() -> None:
 
 
 for command in (  # in the order of use
-    *(data.data, launch.launch, status.status, status.list_, status.trials, status.best, services.ps),
+    *(
+        data.data,
+        launch.launch,
+        status.status,
+        status.list_,
+        status.trials,
+        status.best,
+        services.ps,
+        logs.logs,
+    ),
     *(services.pause, services.resume, services.stop, services.worker),
     *(inspect.show, explain.explain, export.export, export.verify, export.report, services.dashboard),
     *(training.train, training.confirm, training.trainings, training.predict),

@@ -22,6 +22,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     "trials": ("search trials --sort accuracy --limit 20", "search trials night --state failed --format csv"),
     "best": ("search best --top 5", "search best night --format json"),
     "ps": ("search ps", "search ps night --format json"),
+    "logs": ("search logs night --follow", "search logs night:137"),
     "pause": ("search pause", "search pause night"),
     "resume": ("search resume night", "search resume night --workers 2"),
     "stop": ("search stop night", "search stop night --now"),

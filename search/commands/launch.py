@@ -32,7 +32,8 @@ class Launch(Grouped):
 @click.argument("name", required=False, type=options.StudyName(), metavar="[STUDY]",
                 shell_complete=study_names)  # fmt: skip
 @click.option("--trials", type=click.IntRange(1), required=True, envvar="SEARCH_TRIALS", show_envvar=True,
-              help="Networks to train, to the end or until pruned; nothing else counts.")  # fmt: skip
+              help="Networks to train, to the end or until pruned; nothing else counts, and 20 in a row that"
+              " diverge, time out or fail end the search.")  # fmt: skip
 @click.option(
     "--study",
     type=options.StudyName(),

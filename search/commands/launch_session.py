@@ -77,6 +77,7 @@ def launch(
         found = enqueue.starters(flags.start_from, wanted, flags.storage)
     else:
         found = []
+    before = plan.gave_up_before(flags)
     engine, record, config = prepare.prepare(flags)
     again = plan.again(flags, record.name, record.trials, workers, gpus)
     how = "error"
@@ -86,6 +87,8 @@ def launch(
         interrupts.listen()
         starters = first_trials(flags, config, record, found)
         _say_starters(console, starters)
+        if before:
+            console.print(before, style="yellow", markup=False, highlight=False)
         enqueue.enqueue(engine, flags.storage, record, config, starters.found)
         # What --trial-memory bounds is short in each worker by itself.
         make_room = workers == "auto" and flags.trial_memory is None
@@ -106,7 +109,7 @@ def _say_plan(console: Console, flags: Flags, slots: list[Slot]) -> None:
     config = prepare.make_config(flags, StudyConfig.from_record(record.settings) if record else None)
     plan.require_possible(flags, record, config)
     found = enqueue.starters(flags.start_from, config, flags.storage)
-    for line in plan.standing(flags, record):
+    for line in filter(None, (*plan.standing(flags, record), plan.gave_up_before(flags))):
         console.print(line)
     _say_config(console, flags, config, [slot.name for slot in slots])
     trials = max(flags.trials, record.trials if record else 0)
@@ -259,10 +262,12 @@ def _say_end(console: Console, flags: Flags, record: Study, end: End, again: str
     for slot, why in end.closed.items():
         console.print(f"{slot} was closed: {why}", style="yellow", markup=False)
     if end.exhausted:
-        console.print("the space holds no network that the study does not have yet", style="yellow")
+        console.print(end.exhausted, style="yellow", markup=False)
+    if end.gave_up:
+        console.print(end.gave_up, style="yellow", markup=False, highlight=False)
     if end.spent:
         console.print(end.spent, style="yellow")
-    if end.order != Control.RUN:
+    if end.order not in (Control.RUN, Control.GAVE_UP):
         resume = plan.hint(f"search resume {shlex.quote(record.name)}", flags)
         console.print(f"the order was {end.order}: `{resume}` goes on", style="yellow")
     console.print(f"\n{record.name}: {snapshot.trained} of {snapshot.target} trained")

@@ -32,6 +32,8 @@ from search.study import reader
 @click.option(
     "--follow", is_flag=True, help="Wait for studies and work on one after another, until told to end."
 )
+@click.option("--verbose", "-v", is_flag=True, help="A line for each epoch too.")
+@click.option("--quiet", "-q", is_flag=True, help="Warnings alone.")
 @click.option("--parent", type=int, hidden=True, help="The launcher that started it: end when it does.")
 @click.option(
     "--make-room", is_flag=True, hidden=True, help="End where memory is short beside other workers."
@@ -143,11 +145,17 @@ def someone_works(view: reader.StudyView) -> bool:
 @options.format_
 @options.columns
 def ps(study: str | None, storage: str, form: str, columns: tuple[str, ...] | None) -> None:
-    """What runs where: worker, device, trial, epoch."""
-    from search.commands.status import busy
-    from storage import leases
+    """Every worker and what it does: starts, waits, is paused, trains a trial, is silent."""
+    from search.study import worker_rows
+    from storage import leases, workers
 
     with reader.open_study(storage, study, whole=True) as view:
-        rows = [busy(running) for running in leases.running(view.engine, view.record.id)]
-    drop = ("parameters", "macs", "device")
-    output.emit(rows, form, fields.PS, columns=columns, drop=drop, cut=("worker",))
+        present = workers.of_study(view.engine, view.record.id)
+        rows = worker_rows.joined(present, leases.running(view.engine, view.record.id))
+    shown = [
+        worker_rows.for_programs(row) if form != "table" else worker_rows.for_people(row) for row in rows
+    ]
+    if form == "table" and columns:
+        shown = [worker_rows.for_programs(row) for row in rows]
+    drop = ("accuracy", "for", "heard", "device", "pid", "host")
+    output.emit(shown, form, fields.PS, columns=columns, drop=drop, cut=("worker",))

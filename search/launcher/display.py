@@ -21,6 +21,7 @@ from search.study.standing import NO_BASELINES, Baselines, describe
 from search.study.text import best_line, counted, counts, percent, span
 from storage.leases import Running
 from storage.row_types import TRAINED, Candidate, RungTraining, State
+from storage.studies import Control
 
 WORKERS_SHOWN = 16  # more lines would not fit a terminal
 
@@ -37,6 +38,7 @@ class Snapshot:
     finished: Sequence[Candidate]  # since the snapshot before
     epochs: int
     validation_images: int
+    order: Control = Control.RUN
     baselines: Baselines = NO_BASELINES
     note: str = ""  # what is out of the ordinary: closed slots, a database that is away
     second: SecondStage | None = None  # None while trials are owed, and where the search ends with them
