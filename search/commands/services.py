@@ -32,18 +32,31 @@ from search.study import reader
 @click.option(
     "--follow", is_flag=True, help="Wait for studies and work on one after another, until told to end."
 )
+@click.option("--workers", metavar="N",
+              help="Start several, as launch does; auto: one a GPU or core."
+              "  [default: one, this process]")  # fmt: skip
+@click.option("--gpus", metavar="LIST", help="For several: 0,1 or UUIDs, all or none.  [default: all]")
 @click.option("--verbose", "-v", is_flag=True, help="A line for each epoch too.")
 @click.option("--quiet", "-q", is_flag=True, help="Warnings alone.")
 @click.option("--parent", type=int, hidden=True, help="The launcher that started it: end when it does.")
 @click.option(
     "--make-room", is_flag=True, hidden=True, help="End where memory is short beside other workers."
 )
-def worker(**given: Any) -> int:
+def worker(workers: str | None, gpus: str | None, **given: Any) -> int:
     """Work on a study that was launched, here or on another machine."""
     from search.study.worker_options import WorkerOptions
-    from search.worker import worker as workers
 
-    return workers.main(WorkerOptions(**given))
+    if workers is not None or gpus is not None:
+        from search.launcher import worker_group
+        from search.machine import devices
+
+        slots = devices.slots(gpus or "all", options.worker_count(workers or "auto"))
+        if not slots:
+            raise click.UsageError("--workers 0: there is nothing to start")
+        return worker_group.run(WorkerOptions(**given), slots, lambda line: click.echo(line, err=True))
+    from search.worker import worker as single
+
+    return single.main(WorkerOptions(**given))
 
 
 @click.command()

@@ -16,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from search.study.console import LineLog, SteadyConsole
 from search.study.second_stage import SecondStage, describe_training, progress
 from search.study.standing import NO_BASELINES, Baselines, describe
 from search.study.text import best_line, counted, counts, percent, span
@@ -141,7 +142,7 @@ def _workers(snapshot: Snapshot) -> Table:
 class LogDisplay:
     """One line a finished trial, for files and pipes."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console | LineLog) -> None:
         self.console, self.pace, self.note, self.rung = console, Pace(), "", ""
 
     def show(self, snapshot: Snapshot) -> None:
@@ -184,6 +185,25 @@ class LogDisplay:
         return f"{said}{best}; ETA {eta}"
 
 
-def make_display(console: Console) -> Display:
-    """The board where someone looks at a terminal, lines elsewhere."""
-    return LiveDisplay(console) if console.is_terminal else LogDisplay(console)
+class Displays:
+    """Several at once."""
+
+    def __init__(self, *displays: Display) -> None:
+        self.displays = displays
+
+    def show(self, snapshot: Snapshot) -> None:
+        for display in self.displays:
+            display.show(snapshot)
+
+    def close(self) -> None:
+        for display in self.displays:
+            display.close()
+
+
+def make_display(console: SteadyConsole) -> Display:
+    """The board where someone looks at a terminal, and lines in the console's log; lines elsewhere."""
+    return (
+        Displays(LiveDisplay(console), LogDisplay(console.kept))
+        if console.is_terminal
+        else LogDisplay(console)
+    )

@@ -60,9 +60,10 @@ class LogFile:
         if timed:
             self.time = timed[0].strip()
         said = text[timed.end() :] if timed else text
-        if named := TRIAL.search(said):
+        named = TRIAL.search(said)
+        if named and named.start() == 0:  # else a line in passing, as those of a launcher are
             self.trial = int(named[1])
-        line = LogLine(self.path.stem, self.time, text, self.trial)
+        line = LogLine(self.path.stem, self.time, text, int(named[1]) if named else self.trial)
         if END.match(said):
             self.trial = None
         return line

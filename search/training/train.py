@@ -70,6 +70,7 @@ def train_network(flags: Flags, show: Callable[[Sequence[Finished]], None]) -> i
     """
     console = stderr_console()
     job = make(flags)
+    training_run.require_space(job)
     engine = database.connect(flags.storage)
     try:
         database.prepare(engine)

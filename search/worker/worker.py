@@ -198,8 +198,8 @@ def _work_once(options: WorkerOptions, shutdown: ShutdownRequest) -> None:
 
 
 def _keep_log(options: WorkerOptions, record: Study) -> None:
-    """A worker started by hand has a file beside those that launchers give to theirs."""
-    if options.parent is None:
+    """A worker started by hand has a file beside those that launchers give to theirs, as one that follows."""
+    if options.parent is None or options.follow:
         log.add_file(worker_logs.folder(options.data_dir, record.name) / f"{options.name}.log")
 
 
