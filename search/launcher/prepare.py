@@ -85,7 +85,10 @@ def existing(flags: Flags) -> Study | None:
 
 
 def with_trials(flags: Flags) -> Flags:
-    """The flags with a number of trials: where none (0) was said, that of --like. Raises as model_of() does."""
+    """The flags with a number of trials: where none (0) was said, that of --like.
+
+    Raises UsageError, StudyError and StorageError as model_of() does.
+    """
     model = None if flags.trials else model_of(flags, existing(flags))
     return replace(flags, trials=model.trials) if model else flags
 
@@ -111,7 +114,10 @@ def model_of(flags: Flags, record: Study | None) -> Study | None:
 
 
 def model_config(flags: Flags, record: Study | None) -> StudyConfig | None:
-    """The configuration of that study, if there is one. Raises as model_of() does."""
+    """The configuration of that study, if there is one.
+
+    Raises UsageError, StudyError and StorageError as model_of() does.
+    """
     model = model_of(flags, record)
     return StudyConfig.from_record(model.settings) if model else None
 
