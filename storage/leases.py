@@ -63,7 +63,7 @@ class NoClaim(Enum):
 
     WAIT = "wait"  # others hold what is left; one of them may yet fail
     DONE = "done"
-    STOPPED = "stopped"  # the study's control says stop, stop_now or pause
+    STOPPED = "stopped"  # the study's control says anything but run
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,8 @@ def resume(study: str | None, storage: str, data_dir: Path, workers: str, gpus: 
 
     with reader.open_study(storage, study, whole=True) as view:
         record = view.record
+        if reason := view.gave_up():
+            click.echo(f"{record.name} ended by itself: {reason}; goes on", err=True)
         studies.set_control(view.engine, record.id, Control.RUN)
         if record.order == Control.PAUSE and someone_works(view):
             click.echo(f"{record.name}: the workers that waited go on")

@@ -231,8 +231,9 @@ class Launch:
     def _is_owed(self) -> bool:
         """Whether anything is left to train, as of the last look."""
         last = self.last
-        nothing_new = self.pool.exhausted is not None
-        return last is None or not (last.is_done or nothing_new or last.order not in ACTIVE)
+        if last is None:
+            return True
+        return not (last.is_done or self.pool.is_exhausted) and last.order in ACTIVE
 
     def _tries_again(self, interrupts: Interrupts) -> bool:
         """Whether nobody works here only until a closed slot is tried again."""

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -36,6 +37,8 @@ MEMORY_SHORT = "the memory of its device was short beside the other workers"
 SECONDS_TO_END = 15.0  # for a worker that was told to end at once
 
 EXHAUSTED = 4  # exit code of every command whose search space holds nothing new
+
+NOTHING_NEW = "the space holds no network that the study does not have yet"  # where no log says more
 
 CLEAN_ENDS = (WORK_DONE, EXHAUSTED)  # another worker would have nothing to do
 
@@ -119,10 +122,19 @@ class WorkerPool:
         return [slot for slot in self.slots if slot.process is not None]
 
     @property
+    def is_exhausted(self) -> bool:
+        """Whether a worker found nothing new to train."""
+        return any(EXHAUSTED in slot.codes for slot in self.slots)
+
+    @property
     def exhausted(self) -> str | None:
-        """What a worker said last that found nothing new to train; None where none has."""
-        found = [slot for slot in self.slots if EXHAUSTED in slot.codes]
-        return last_line(found[0].log).removeprefix("search: ") if found else None
+        """What that worker said last; None where there is none."""
+        for slot in self.slots:
+            if EXHAUSTED in slot.codes:
+                with suppress(OSError):  # the log may be gone, or the disk
+                    return last_line(slot.log).removeprefix("search: ")
+                return NOTHING_NEW
+        return None
 
     @property
     def waiting(self) -> list[PoolSlot]:

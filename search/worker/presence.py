@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from search.recording.outage import OUT_OF_REACH
 from search.worker.heartbeat import BEATS
@@ -21,6 +22,8 @@ from storage import workers
 from storage.workers import Doing
 
 logger = logging.getLogger(__name__)
+
+UNSAID = (*OUT_OF_REACH, SQLAlchemyError)  # the study may have been deleted too: its next claim says so
 
 LINES = {
     Doing.WAITING: "waits: others hold the trials that are left",
@@ -44,7 +47,7 @@ class WorkerPresence:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(*OUT_OF_REACH):
+        with suppress(*UNSAID):
             workers.leave(self.engine, self.study_id, self.name)
 
     def say(self, state: Doing) -> None:
@@ -52,7 +55,7 @@ class WorkerPresence:
         if self._said == (state, self.device) and monotonic() < self._again:
             return
         self._log(state)
-        with suppress(*OUT_OF_REACH):
+        with suppress(*UNSAID):
             workers.announce(
                 self.engine,
                 self.study_id,
