@@ -5,30 +5,31 @@ script. Heavy imports stay inside functions: `search --help` must answer at once
 """
 
 import logging
-import os
 import shlex
 import sys
 import tempfile
 import traceback
-from contextlib import suppress
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 import click
 
 from search.commands import (
     care,
     data,
+    enqueue,
     explain,
     export,
     help as helping,
     inspect,
     launch,
+    logs,
     maintenance,
     services,
     space as spaces,
     status,
     training,
 )
+from search.study import streams
 from space import errors, parser
 
 EXIT_CODES = """
@@ -45,6 +46,7 @@ CODES = {
     errors.NothingFitsError: 3,
     errors.NothingTrainedError: 3,
     errors.ExhaustedError: 4,
+    errors.GaveUpError: 4,
     errors.EnvironmentProblem: 5,
     errors.VerificationError: 6,
 }
@@ -57,11 +59,13 @@ def code_of(error: errors.ParsimonyError) -> int:
 
 def main() -> NoReturn:
     """Runs a command; turns whatever goes wrong into one line on stderr and an exit code."""
+    streams.hold_numbers()
     # What is below a warning is for the log of a worker, which configures its own (search/worker/log.py).
     logging.basicConfig(level=logging.WARNING, format="search: %(message)s")
     try:
         result = cli.main(prog_name="search", standalone_mode=False)
-        sys.stdout.flush()  # here, where a reader that has gone is no error
+        if sys.stdout:  # None where it was closed before the start
+            sys.stdout.flush()  # here, where a reader that has gone is no error
         sys.exit(result if isinstance(result, int) else 0)
     except click.ClickException as error:
         _fail(_usage(error), error.exit_code)
@@ -70,7 +74,7 @@ def main() -> NoReturn:
     except errors.ParsimonyError as error:
         _fail(str(error), code_of(error))
     except (ReaderGone, BrokenPipeError):
-        _forget(sys.stdout)
+        streams.forget(sys.stdout)
         sys.exit(0)
     except Exception as error:
         if type(error).__module__.startswith("sqlalchemy.") or type(error).__name__ == "StorageInternalError":
@@ -106,18 +110,15 @@ def _unexpected(error: Exception) -> str:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"search: {message}", err=True)
+    try:
+        click.echo(f"search: {message}", err=True)
+    except OSError:  # nobody reads it; the code says it still
+        streams.forget(sys.stderr)
     sys.exit(code)
 
 
 class ReaderGone(Exception):
     """Whoever read the output has gone, as `| head` does; click would end with code 1 and say nothing."""
-
-
-def _forget(stream: TextIO) -> None:
-    """Lets what is still to be written go nowhere, so that the end of the process does not fail over it."""
-    with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 class Commands(click.Group):
@@ -146,8 +147,17 @@ def cli() -> None:
 
 
 for command in (  # in the order of use
-    *(data.data, launch.launch, status.status, status.list_, status.trials, status.best, services.ps),
-    *(services.pause, services.resume, services.stop, services.worker),
+    *(
+        data.data,
+        launch.launch,
+        status.status,
+        status.list_,
+        status.trials,
+        status.best,
+        services.ps,
+        logs.logs,
+    ),
+    *(services.pause, services.resume, services.stop, services.worker, enqueue.enqueue),
     *(inspect.show, explain.explain, export.export, export.verify, export.report, services.dashboard),
     *(training.train, training.confirm, training.trainings, training.predict),
     *(spaces.space, inspect.recipe, inspect.published),

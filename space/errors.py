@@ -10,6 +10,7 @@
     ├── NothingFitsError              the budget is below the smallest network of the space
     ├── NothingTrainedError           one network is wanted, and none was trained to the end yet
     ├── ExhaustedError                every network of the space was tried
+    ├── GaveUpError                   too many networks in a row came to nothing
     ├── EnvironmentProblem            the world, not the request
     │   ├── StorageError              database
     │   ├── DataError                 data set
@@ -60,6 +61,10 @@ class NothingTrainedError(ParsimonyError):
 
 class ExhaustedError(ParsimonyError):
     """Every network that the space proposes was tried already, or none fits."""
+
+
+class GaveUpError(ParsimonyError):
+    """The search of a study ended: too many networks in a row diverged, timed out or failed otherwise."""
 
 
 class EnvironmentProblem(ParsimonyError):

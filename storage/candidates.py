@@ -39,8 +39,10 @@ from storage.database import moment, reading, writing
 from storage.leases import COLUMNS, Claim, candidate, lost, renew_in
 from storage.row_types import (
     DEDUPLICATED,
+    GIVE_UP_AFTER,
     MAX_ATTEMPTS,
     TRAINED,
+    UNTRAINED,
     Candidate,
     Epoch,
     Late,
@@ -68,6 +70,7 @@ __all__ = [
     "propose",
     "save_epoch",
     "tally",
+    "untrained_in_a_row",
     "yardstick",
 ]
 
@@ -244,6 +247,8 @@ def finish(
         if anew or (epochs and connection.execute(_count_epochs(), mine).scalar_one() != len(epochs)):
             connection.execute(delete(tables.epochs).where(tables.epochs.c.candidate_id == candidate_id))
             _store_epochs(connection, candidate_id, epochs)
+        if state in UNTRAINED:
+            studies.give_up_where_due(connection, claim.study_id)
         if in_transaction:
             in_transaction(connection)
 
@@ -354,6 +359,16 @@ def yardstick(engine: Engine, study_id: int) -> list[Candidate]:
     )
     with reading(engine) as connection:
         return [candidate(row) for row in connection.execute(query)]
+
+
+def untrained_in_a_row(engine: Engine, study_id: int) -> list[Candidate]:
+    """Return the last networks that came to nothing, with nothing trained since, the latest first: as many as
+    end a search, at most."""
+    table = tables.candidates
+    latest = (table.c.finished_at.desc(), table.c.number.desc())
+    query = select(*COLUMNS).where(studies.untrained_in_a_row()).order_by(*latest).limit(GIVE_UP_AFTER)
+    with reading(engine) as connection:
+        return [candidate(row) for row in connection.execute(query, {"study": study_id})]
 
 
 def candidates(

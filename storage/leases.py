@@ -12,7 +12,7 @@ so a worker that was slow but not yet reaped goes on, and one that was reaped is
 Order of locks, everywhere: study, claim, candidate.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import Enum
@@ -63,7 +63,7 @@ class NoClaim(Enum):
 
     WAIT = "wait"  # others hold what is left; one of them may yet fail
     DONE = "done"
-    STOPPED = "stopped"  # the study's control says stop, stop_now or pause
+    STOPPED = "stopped"  # the study's control says anything but run
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,8 @@ class Running:
     accuracy: float | None  # validation, after that epoch
     since: float  # seconds since the claim
     epochs: int | None = None  # of a training of the second stage, None for a trial
+    silence: float = 0.0  # seconds since the claim was renewed
+    lease_seconds: float = 0.0  # of silence: then it is taken for dead
 
 
 def candidate(row: Row[Any]) -> Candidate:
@@ -229,16 +231,21 @@ def evict(engine: Engine, study_id: int, worker: str) -> list[Candidate]:
     Raises StudyError where the study has gone.
     """
     dead = and_(tables.claims.c.study_id == study_id, tables.claims.c.worker == worker)
-    return _take(engine, study_id, dead, "worker {worker} died")
+    return _take(engine, study_id, dead, "worker {worker} died", gone={worker})
 
 
-def _take(engine: Engine, study_id: int, where: ColumnElement[bool], reason: str) -> list[Candidate]:
-    table = tables.claims
+def _take(
+    engine: Engine, study_id: int, where: ColumnElement[bool], reason: str, gone: Collection[str] = ()
+) -> list[Candidate]:
+    """Takes these claims back; their workers, and those that are `gone`, work on the study no more."""
+    table, workers = tables.claims, tables.workers
     with writing(engine) as connection:
         studies.lock(connection, study_id)
         moment = now(connection)
         columns = (table.c.worker, table.c.candidate_id, table.c.renewed_at, table.c.rung_training_id)
         taken = connection.execute(delete(table).where(where).returning(*columns)).all()
+        names = {*gone, *(row.worker for row in taken)}
+        connection.execute(delete(workers).where(workers.c.study_id == study_id, workers.c.name.in_(names)))
         _put_back(connection, taken, reason, moment)
         return _mark_lost(connection, taken, reason, moment)
 
@@ -258,7 +265,11 @@ def _mark_lost(
             )
             .returning(*COLUMNS)
         )
-        found += map(candidate, connection.execute(mark))
+        lost = [candidate(row) for row in connection.execute(mark)]
+        for one in lost:
+            if one.attempt >= MAX_ATTEMPTS:
+                studies.give_up_where_due(connection, one.study_id)
+        found += lost
     return sorted(found, key=lambda one: one.number)
 
 
@@ -295,6 +306,8 @@ def running(engine: Engine, study_id: int) -> list[Running]:
             func.coalesce(rungs.c.accuracy, epochs.c.validation_accuracy),
             clock(engine.dialect.name) - claims.c.claimed_at,
             rungs.c.epochs,
+            clock(engine.dialect.name) - claims.c.renewed_at,
+            claims.c.lease_seconds,
         )
         .select_from(claims)
         .outerjoin(rungs, rungs.c.id == claims.c.rung_training_id)

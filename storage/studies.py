@@ -13,14 +13,17 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Engine,
     Row,
     Select,
+    and_,
     bindparam,
     delete as delete_rows,
     func,
     insert,
+    or_,
     select,
     update,
 )
@@ -29,7 +32,7 @@ from sqlalchemy.exc import IntegrityError
 from space.errors import StudyError
 from storage import tables
 from storage.database import moment, reading, writing
-from storage.row_types import TRAINED
+from storage.row_types import GIVE_UP_AFTER, MAX_ATTEMPTS, TRAINED, UNTRAINED, State
 
 
 class Control(StrEnum):
@@ -39,6 +42,7 @@ class Control(StrEnum):
     PAUSE = "pause"  # finish what runs, and wait for another order
     STOP = "stop"  # finish what runs, and end
     STOP_NOW = "stop_now"  # end
+    GAVE_UP = "gave_up"  # as STOP, which nobody gave: too many networks in a row came to nothing
 
 
 @dataclass(frozen=True)
@@ -202,6 +206,41 @@ def _count_held() -> Select[Any]:
     table = tables.claims
     of_trials = (table.c.study_id == bindparam("study"), table.c.rung_training_id.is_(None))
     return select(func.count()).select_from(table).where(*of_trials)
+
+
+def give_up_where_due(connection: Connection, study_id: int) -> None:
+    """End the search at every 20th network in a row that came to nothing, with nothing trained between.
+
+    Called under the study's lock, in the transaction that writes such an end: each one is counted once, so
+    that a search which is launched again has another 20. Who claims reads the order alone.
+    """
+    in_a_row = int(connection.execute(_count_in_a_row(), {"study": study_id}).scalar_one())
+    if in_a_row and in_a_row % GIVE_UP_AFTER == 0:
+        table = tables.studies
+        running = (table.c.id == study_id, table.c.order == Control.RUN)
+        connection.execute(update(table).where(*running).values(order=Control.GAVE_UP))
+
+
+@cache
+def _count_in_a_row() -> Select[Any]:
+    return select(func.count()).select_from(tables.candidates).where(untrained_in_a_row())
+
+
+def untrained_in_a_row() -> ColumnElement[bool]:
+    """Of the study :study, what ended after the last network that was trained, and came to nothing for good.
+
+    Over-budget and repeated proposals are neither: no training was begun, and they are bounded by the claim.
+    """
+    table, other = tables.candidates, tables.candidates.alias()
+    last = select(func.max(other.c.finished_at)).where(
+        other.c.study_id == bindparam("study"), other.c.state.in_(TRAINED)
+    )
+    return and_(
+        table.c.study_id == bindparam("study"),
+        table.c.state.in_(UNTRAINED),
+        or_(table.c.state != State.LOST, table.c.attempt >= MAX_ATTEMPTS),
+        or_(last.scalar_subquery().is_(None), table.c.finished_at > last.scalar_subquery()),
+    )
 
 
 def set_control(engine: Engine, study_id: int, order: Control) -> None:

@@ -187,6 +187,23 @@ claims = Table(
     sqlite_autoincrement=True,  # else SQLite hands a deleted row's token out again
 )
 
+# Who works on a study now; a worker that trains is heard by its claim.
+workers = Table(
+    "search_workers",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", _key("search_studies", "CASCADE"), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("device", Text),  # NULL while it starts
+    Column("state", String(16), nullable=False),
+    Column("lease_seconds", Double, nullable=False),
+    Column("started_at", Double, nullable=False),  # seconds since 1970, as the next
+    Column("heard_at", Double, nullable=False),
+    UniqueConstraint("study_id", "name", name="search_workers_name"),
+)
+
 trainings = Table(
     "search_trainings",
     metadata,

@@ -18,7 +18,8 @@ NETWORK: Final[Fields] = {
 STATUS: Final[Fields] = {
     "study": "name",
     "state": "running, waiting (nobody works on it), paused, stopping, stopped, done or broken",
-    "order": "what its workers are told: run, pause, stop or stop_now",
+    "order": "what its workers are told: run, pause, stop or stop_now; gave_up: the search ended by itself",
+    "gave_up": "why it did: too many networks in a row came to nothing; null: it did not",
     "trained": "networks trained to the end, or pruned while training",
     "trials": "how many there are to be",
     "data": "name of the images",
@@ -98,8 +99,13 @@ BEST: Final[Fields] = {
 
 PS: Final[Fields] = {
     "worker": "name",
-    "device": "that it trains on; null: it has not chosen a network yet",
-    "trial": "number in the study",
+    "state": "starting, waiting (others hold what is left), paused, choosing (a network), training, or silent"
+    " (not heard of for half the time after which it is taken for dead)",
+    "host": "machine that it runs on; null: not known",
+    "pid": "number of its process there",
+    "heard": "seconds since it was last heard of",
+    "device": "that it trains on; null: not known yet",
+    "trial": "number in the study; null: it has none",
     "epoch": "the last that was stored",
     "accuracy": "validation accuracy after it",
     "parameters": "trainable parameters",

@@ -20,7 +20,7 @@ class Launch(Grouped):
                          "trials"),
         "Training": ("epochs", "recipe", "train_images", "class_weights"),
         "Second stage": ("finish", "finalists", "final_epochs", "final_seeds"),
-        "Search": ("sampler", "sampling", "pruner", "seed", "start_from", "baselines"),
+        "Search": ("like", "sampler", "sampling", "pruner", "seed", "start_from", "baselines"),
         "Machines": ("workers", "gpus", "storage", "data_dir"),
         "Safety": ("timeout", "max_gpu_hours", "trial_seconds", "trial_memory", "stall_seconds",
                    "lease_seconds", "database_timeout_seconds", "grace_seconds"),
@@ -31,8 +31,9 @@ class Launch(Grouped):
 @click.command(cls=Launch)
 @click.argument("name", required=False, type=options.StudyName(), metavar="[STUDY]",
                 shell_complete=study_names)  # fmt: skip
-@click.option("--trials", type=click.IntRange(1), required=True, envvar="SEARCH_TRIALS", show_envvar=True,
-              help="Networks to train, to the end or until pruned; nothing else counts.")  # fmt: skip
+@click.option("--trials", type=click.IntRange(1), envvar="SEARCH_TRIALS", show_envvar=True,
+              help="Networks to train, to the end or until pruned; nothing else counts, and 20 in a row that"
+              " diverge, time out or fail end the search.")  # fmt: skip
 @click.option(
     "--study",
     type=options.StudyName(),
@@ -40,6 +41,9 @@ class Launch(Grouped):
     shell_complete=study_names,
     help="Name of the study, as STUDY; goes on with it if it exists.",
 )
+@click.option("--like", metavar="STUDY", shell_complete=study_names,
+              help="Begin a new study with the plan of this one: its data, budget, recipe, space, sampler,"
+              " second stage and number of trials; options given here win.")  # fmt: skip
 @options.storage
 @options.data_dir
 @click.option("--data", envvar="SEARCH_DATA", show_envvar=True, metavar="SPEC",
@@ -169,4 +173,7 @@ def launch(
     if name is not None and given["study"] not in (None, name):
         raise click.UsageError(f"two studies: {name!r} and {given['study']!r}", context)
     given["study"] = name or given["study"]
+    if given["trials"] is None and given["like"] is None:
+        raise click.UsageError("Missing option '--trials': how many networks to train", context)
+    given["trials"] = given["trials"] or 0  # as many as --like has
     return launch_session.launch(Flags(**given), workers, gpus, out, report, dry_run, on_end)

@@ -7,11 +7,11 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-import click
 from rich.console import Console
 from sqlalchemy import Engine
 
 from search.commands import options, plan
+from search.commands.output import say
 from search.launcher import display, enqueue, launcher, prepare, workers_per_gpu
 from search.launcher.display import Snapshot
 from search.launcher.enqueue import Starter, Starters
@@ -30,9 +30,10 @@ from search.study import (
     report as study_report,
     second_stage,
     text,
+    worker_logs,
 )
 from search.study.config import StudyConfig
-from search.study.console import stderr_console
+from search.study.console import SteadyConsole, stderr_console
 from search.study.finish_plan import FinishPlan
 from search.study.short_form import summary
 from search.study.standing import describe
@@ -45,6 +46,8 @@ from storage.row_types import Candidate
 from storage.studies import Control, Study
 from trainer.data import survey_text
 from trainer.recipe import augmentations, checks
+
+LOG = "launcher.log"  # beside the logs of its workers
 
 SETTLED = 50  # proposals at random that are looked at for what no parameter can say; a quarter of a second
 
@@ -62,6 +65,7 @@ def launch(
 
     Raises UsageError, and as prepare.prepare() does.
     """
+    flags = prepare.with_trials(flags)
     slots = devices.slots(gpus, options.worker_count(workers))
     flags = replace(flags, on_cpu=bool(slots) and all(slot.name.startswith("cpu") for slot in slots))
     for path in filter(None, (out, report)):
@@ -73,11 +77,13 @@ def launch(
     interrupts = Interrupts()
     optuna_study.quiet()
     if flags.start_from:  # before a study is made: a network that cannot be is a mistake of the flags
-        wanted = prepare.make_config(flags, _stored(flags))
+        wanted = prepare.make_config(flags, prepare.model_config(flags, prepare.existing(flags)))
         found = enqueue.starters(flags.start_from, wanted, flags.storage)
     else:
         found = []
+    before = plan.gave_up_before(flags)
     engine, record, config = prepare.prepare(flags)
+    console.kept.path = worker_logs.folder(flags.data_dir, record.name) / LOG
     again = plan.again(flags, record.name, record.trials, workers, gpus)
     how = "error"
     try:
@@ -86,12 +92,14 @@ def launch(
         interrupts.listen()
         starters = first_trials(flags, config, record, found)
         _say_starters(console, starters)
+        if before:
+            console.print(before, style="yellow", markup=False, highlight=False)
         enqueue.enqueue(engine, flags.storage, record, config, starters.found)
         # What --trial-memory bounds is short in each worker by itself.
         make_room = workers == "auto" and flags.trial_memory is None
         end = _search(console, flags, engine, record, config, slots, interrupts, make_room, again)
         _say_end(console, flags, record, end, again)
-        _leave(engine, record, config, end.snapshot, out, report)
+        _leave(console, engine, record, config, end.snapshot, out, report)
         how = "done" if end.snapshot.is_done else "short"
         return end.code
     finally:
@@ -103,10 +111,10 @@ def launch(
 def _say_plan(console: Console, flags: Flags, slots: list[Slot]) -> None:
     """What a launch would do, after the checks that it makes."""
     record = prepare.existing(flags)
-    config = prepare.make_config(flags, StudyConfig.from_record(record.settings) if record else None)
+    config = prepare.make_config(flags, prepare.model_config(flags, record))
     plan.require_possible(flags, record, config)
     found = enqueue.starters(flags.start_from, config, flags.storage)
-    for line in plan.standing(flags, record):
+    for line in filter(None, (*plan.standing(flags, record), plan.gave_up_before(flags))):
         console.print(line)
     _say_config(console, flags, config, [slot.name for slot in slots])
     trials = max(flags.trials, record.trials if record else 0)
@@ -160,7 +168,7 @@ def _say_starters(console: Console, starters: Starters) -> None:
 
 
 def _search(
-    console: Console,
+    console: SteadyConsole,
     flags: Flags,
     engine: Engine,
     record: Study,
@@ -178,11 +186,6 @@ def _search(
             return run.run(shown, interrupts)
         finally:
             shown.close()
-
-
-def _stored(flags: Flags) -> StudyConfig | None:
-    record = prepare.existing(flags)
-    return StudyConfig.from_record(record.settings) if record else None
 
 
 def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list[str]) -> None:
@@ -259,10 +262,12 @@ def _say_end(console: Console, flags: Flags, record: Study, end: End, again: str
     for slot, why in end.closed.items():
         console.print(f"{slot} was closed: {why}", style="yellow", markup=False)
     if end.exhausted:
-        console.print("the space holds no network that the study does not have yet", style="yellow")
+        console.print(end.exhausted, style="yellow", markup=False)
+    if end.gave_up:
+        console.print(end.gave_up, style="yellow", markup=False, highlight=False)
     if end.spent:
         console.print(end.spent, style="yellow")
-    if end.order != Control.RUN:
+    if end.order not in (Control.RUN, Control.GAVE_UP):
         resume = plan.hint(f"search resume {shlex.quote(record.name)}", flags)
         console.print(f"the order was {end.order}: `{resume}` goes on", style="yellow")
     console.print(f"\n{record.name}: {snapshot.trained} of {snapshot.target} trained")
@@ -276,7 +281,12 @@ def _say_end(console: Console, flags: Flags, record: Study, end: End, again: str
         console.print(f"go on with `{again}`")
 
 
-def _say_best(best: Candidate, config: StudyConfig, end: Snapshot) -> None:
+def _result(console: SteadyConsole, line: str) -> None:
+    console.kept.print(line)
+    say(line)
+
+
+def _say_best(console: SteadyConsole, best: Candidate, config: StudyConfig, end: Snapshot) -> None:
     images = config.data.validation_images
     accuracy = best.accuracy or 0.0
     network = Architecture.parse(best.architecture)
@@ -296,26 +306,32 @@ def _say_best(best: Candidate, config: StudyConfig, end: Snapshot) -> None:
         lines.append(against)
     if end.second and end.second.is_over:
         lines += second_stage.lines(end.second)
-    click.echo("\n".join(lines))
+    _result(console, "\n".join(lines))
 
 
 def _leave(
-    engine: Engine, record: Study, config: StudyConfig, end: Snapshot, out: Path | None, report: Path | None
+    console: SteadyConsole,
+    engine: Engine,
+    record: Study,
+    config: StudyConfig,
+    end: Snapshot,
+    out: Path | None,
+    report: Path | None,
 ) -> None:
     best = (end.second and end.second.winner) or end.best
     if best is None:
         return
-    _say_best(best, config, end)
+    _say_best(console, best, config, end)
     if out:
         confirmed = study_export.confirmation(trainings.of_study(engine, record.name), best)
         document = study_export.export(record, config, best, end.trained, confirmed, end.baselines)
         write_whole(document.model_dump_json(indent=1) + "\n", out)
-        click.echo(f"wrote {out}: check it with `search verify {out}`")
+        _result(console, f"wrote {out}: check it with `search verify {out}`")
     else:
-        click.echo(f"keep it with `search export {record.name}`")
+        _result(console, f"keep it with `search export {record.name}`")
     if report:
         rows, epochs = candidates.candidates(engine, record.id), candidates.epochs(engine, record.id)
         differ = differing.count(engine, record.name)
         page = study_report.page(record, config, rows, epochs, differ, end.second)
         write_whole(page, report)
-        click.echo(f"wrote {report}: open it in a browser")
+        _result(console, f"wrote {report}: open it in a browser")

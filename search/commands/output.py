@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from search.commands.fields import Fields
+from search.study.streams import forget
 from space.errors import UsageError
 
 DIGITS = 10  # of a number that is written: 0.30000000000000004 is 0.3
@@ -54,6 +55,14 @@ def emit(
 
         shown = [_chosen(row, columns or table) for row in rows]
         tables.show(plain(shown), title, drop=() if columns else drop, cut=cut)
+
+
+def say(line: str) -> None:
+    """A line to stdout at the end of long work, which whoever read it may not have waited for."""
+    try:
+        click.echo(line)
+    except OSError:
+        forget(sys.stdout)
 
 
 def emit_document(document: Row) -> None:

@@ -13,12 +13,14 @@ from pathlib import Path
 from search import settings
 from search.commands.forecast_text import in_minutes
 from search.commands.options import in_words
+from search.launcher import prepare
 from search.launcher.prepare import Flags
 from search.study import config as study_config, reader
 from search.study.config import StudyConfig
 from search.study.text import counted
 from search.study.worker_options import WorkerLimits
 from storage import database
+from storage.row_types import GIVE_UP_AFTER
 from storage.studies import Study
 
 LIMITS = {  # those whose default goes without saying are said where they differ
@@ -50,6 +52,16 @@ def standing(flags: Flags, record: Study | None) -> Iterator[str]:
         yield f"study    {flags.study or 'named by its time'}, new: to be {flags.trials} trained"
     new = ", to be made" if database.absent(flags.storage) else ""
     yield f"stored   {database.redacted(database.normalise(flags.storage))}{new}"
+
+
+def gave_up_before(flags: Flags) -> str:
+    """What ended the search of this study so far, if too many networks in a row came to nothing."""
+    record = prepare.existing(flags)
+    if record is None:
+        return ""
+    with reader.open_study(flags.storage, record.name, whole=True) as view:
+        reason = view.gave_up()
+    return f"note     {reason}; goes on for {GIVE_UP_AFTER} more at most" if reason else ""
 
 
 def left(flags: Flags, record: Study | None) -> int:

@@ -32,16 +32,31 @@ from search.study import reader
 @click.option(
     "--follow", is_flag=True, help="Wait for studies and work on one after another, until told to end."
 )
+@click.option("--workers", metavar="N",
+              help="Start several, as launch does; auto: one a GPU or core."
+              "  [default: one, this process]")  # fmt: skip
+@click.option("--gpus", metavar="LIST", help="For several: 0,1 or UUIDs, all or none.  [default: all]")
+@click.option("--verbose", "-v", is_flag=True, help="A line for each epoch too.")
+@click.option("--quiet", "-q", is_flag=True, help="Warnings alone.")
 @click.option("--parent", type=int, hidden=True, help="The launcher that started it: end when it does.")
 @click.option(
     "--make-room", is_flag=True, hidden=True, help="End where memory is short beside other workers."
 )
-def worker(**given: Any) -> int:
+def worker(workers: str | None, gpus: str | None, **given: Any) -> int:
     """Work on a study that was launched, here or on another machine."""
     from search.study.worker_options import WorkerOptions
-    from search.worker import worker as workers
 
-    return workers.main(WorkerOptions(**given))
+    if workers is not None or gpus is not None:
+        from search.launcher import worker_group
+        from search.machine import devices
+
+        slots = devices.slots(gpus or "all", options.worker_count(workers or "auto"))
+        if not slots:
+            raise click.UsageError("--workers 0: there is nothing to start")
+        return worker_group.run(WorkerOptions(**given), slots, lambda line: click.echo(line, err=True))
+    from search.worker import worker as single
+
+    return single.main(WorkerOptions(**given))
 
 
 @click.command()
@@ -118,6 +133,8 @@ def resume(study: str | None, storage: str, data_dir: Path, workers: str, gpus: 
 
     with reader.open_study(storage, study, whole=True) as view:
         record = view.record
+        if reason := view.gave_up():
+            click.echo(f"{record.name} ended by itself: {reason}; goes on", err=True)
         studies.set_control(view.engine, record.id, Control.RUN)
         if record.order == Control.PAUSE and someone_works(view):
             click.echo(f"{record.name}: the workers that waited go on")
@@ -143,11 +160,17 @@ def someone_works(view: reader.StudyView) -> bool:
 @options.format_
 @options.columns
 def ps(study: str | None, storage: str, form: str, columns: tuple[str, ...] | None) -> None:
-    """What runs where: worker, device, trial, epoch."""
-    from search.commands.status import busy
-    from storage import leases
+    """Every worker and what it does: starts, waits, is paused, trains a trial, is silent."""
+    from search.study import worker_rows
+    from storage import leases, workers
 
     with reader.open_study(storage, study, whole=True) as view:
-        rows = [busy(running) for running in leases.running(view.engine, view.record.id)]
-    drop = ("parameters", "macs", "device")
-    output.emit(rows, form, fields.PS, columns=columns, drop=drop, cut=("worker",))
+        present = workers.of_study(view.engine, view.record.id)
+        rows = worker_rows.joined(present, leases.running(view.engine, view.record.id))
+    shown = [
+        worker_rows.for_programs(row) if form != "table" else worker_rows.for_people(row) for row in rows
+    ]
+    if form == "table" and columns:
+        shown = [worker_rows.for_programs(row) for row in rows]
+    drop = ("accuracy", "for", "heard", "device", "pid", "host")
+    output.emit(shown, form, fields.PS, columns=columns, drop=drop, cut=("worker",))

@@ -24,11 +24,6 @@ if TYPE_CHECKING:
     from storage.row_types import Candidate
     from storage.studies import Study
 
-HALTED = {  # by the order that was given to a study's workers
-    "pause": "paused by `search pause`",
-    "stop": "stopped by `search stop`",
-    "stop_now": "stopped by `search stop --now`",
-}
 NETWORK = ("parameters", "macs", "epochs", "network", "fingerprint", "baseline")
 TRIALS_TABLE = ("trial", "state", "accuracy", "parameters", "macs", "epochs", "seconds", "network",
                 "fingerprint", "baseline", "worker", "reason")  # fmt: skip
@@ -96,20 +91,6 @@ def leader(row: "Candidate", images: int) -> dict[str, Any]:
     } | picked
 
 
-def busy(row: "Running") -> dict[str, Any]:
-    """A worker that holds a trial, under the keys of fields.PS."""
-    return {
-        "worker": row.worker,
-        "device": row.device,
-        "trial": row.number,
-        "epoch": row.epoch,
-        "accuracy": row.accuracy,
-        "parameters": row.parameters,
-        "macs": row.macs,
-        "seconds": row.since,
-    }
-
-
 BROKEN = "Optuna's part of this study was deleted: its networks are here, but nothing can be trained; "
 
 
@@ -152,11 +133,12 @@ def status(study: str | None, storage: str, form: str) -> None:
     """What a study has done, what runs, and what leads."""
     from search.optuna_adapter import stored
     from search.recording import recovery
-    from search.study import second_stage
+    from search.study import second_stage, worker_rows
+    from search.study.halted import halted
     from search.study.short_form import LEGEND
     from search.study.standing import describe
     from search.study.text import best_line, counts
-    from storage import candidates, leases
+    from storage import candidates, leases, workers
 
     with open_study(storage, study, whole=True) as view:
         has_optuna = view.record.name in stored.names(view.engine)
@@ -164,8 +146,11 @@ def status(study: str | None, storage: str, form: str) -> None:
             recovery.recover(view.engine, storage, view.record)
         tally = candidates.tally(view.engine, view.record.id)
         running = leases.running(view.engine, view.record.id)
+        busy = worker_rows.joined(workers.of_study(view.engine, view.record.id), running)
+        busy = [one for one in busy if one.running]
         best_ = candidates.best(view.engine, view.record.id)
         config, baselines, second = view.config, view.baselines(), view.second_stage()
+        reason = view.gave_up()
     record, trained = view.record, sum(tally[state] for state in candidates.TRAINED)
     images = config.data.validation_images
     if form != "table":
@@ -173,6 +158,7 @@ def status(study: str | None, storage: str, form: str) -> None:
             "study": record.name,
             "state": state_of(record, trained, len(running), has_optuna),
             "order": record.order,
+            "gave_up": reason or None,
             "trained": trained,
             "trials": record.trials,
             "data": config.data.name,
@@ -181,7 +167,7 @@ def status(study: str | None, storage: str, form: str) -> None:
             "created": record.created_at,
             "optuna": has_optuna,
             "ledger": tally,
-            "running": [busy(one) for one in running],
+            "running": [worker_rows.for_programs(one) for one in busy],
             "best": leader(best_[0], images) if best_ else None,
         }
         emit([row | _against(baselines) | _finished(second)], form, fields.STATUS)
@@ -194,18 +180,11 @@ def status(study: str | None, storage: str, form: str) -> None:
         describe(baselines, confirmed=bool(second and second.winner)),
         *(second_stage.lines(second) if second else ()),
         LEGEND if best_ else "",
-        _halted(record),
+        halted(record.name, record.order, reason),
     ]
     click.echo("\n".join(filter(None, lines)))
     if running:
         emit([_at_work(one) for one in running], form, cut=("worker",))
-
-
-def _halted(record: "Study") -> str:
-    """Which order holds the study up, and what takes it back; empty where none does."""
-    if record.order not in HALTED:
-        return ""
-    return f"{HALTED[record.order]}: `search resume {shlex.quote(record.name)}` goes on"
 
 
 def _at_work(one: "Running") -> dict[str, Any]:

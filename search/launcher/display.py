@@ -16,11 +16,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from search.study.console import LineLog, SteadyConsole
 from search.study.second_stage import SecondStage, describe_training, progress
 from search.study.standing import NO_BASELINES, Baselines, describe
 from search.study.text import best_line, counted, counts, percent, span
 from storage.leases import Running
 from storage.row_types import TRAINED, Candidate, RungTraining, State
+from storage.studies import Control
 
 WORKERS_SHOWN = 16  # more lines would not fit a terminal
 
@@ -37,6 +39,7 @@ class Snapshot:
     finished: Sequence[Candidate]  # since the snapshot before
     epochs: int
     validation_images: int
+    order: Control = Control.RUN
     baselines: Baselines = NO_BASELINES
     note: str = ""  # what is out of the ordinary: closed slots, a database that is away
     second: SecondStage | None = None  # None while trials are owed, and where the search ends with them
@@ -139,7 +142,7 @@ def _workers(snapshot: Snapshot) -> Table:
 class LogDisplay:
     """One line a finished trial, for files and pipes."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console | LineLog) -> None:
         self.console, self.pace, self.note, self.rung = console, Pace(), "", ""
 
     def show(self, snapshot: Snapshot) -> None:
@@ -182,6 +185,25 @@ class LogDisplay:
         return f"{said}{best}; ETA {eta}"
 
 
-def make_display(console: Console) -> Display:
-    """The board where someone looks at a terminal, lines elsewhere."""
-    return LiveDisplay(console) if console.is_terminal else LogDisplay(console)
+class Displays:
+    """Several at once."""
+
+    def __init__(self, *displays: Display) -> None:
+        self.displays = displays
+
+    def show(self, snapshot: Snapshot) -> None:
+        for display in self.displays:
+            display.show(snapshot)
+
+    def close(self) -> None:
+        for display in self.displays:
+            display.close()
+
+
+def make_display(console: SteadyConsole) -> Display:
+    """The board where someone looks at a terminal, and lines in the console's log; lines elsewhere."""
+    return (
+        Displays(LiveDisplay(console), LogDisplay(console.kept))
+        if console.is_terminal
+        else LogDisplay(console)
+    )

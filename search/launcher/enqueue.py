@@ -1,8 +1,9 @@
-"""Networks as the first trials of a search: those of `search launch --start-from`, then the baselines.
+"""Networks that a search is to try next: those of `search launch --start-from`, then the baselines, and what
+`search enqueue` brings while it runs.
 
 Reads published networks, files and trials; writes WAITING trials into Optuna's study. Each network is
 turned into the answers that a sampler would have to give, so that the sampler learns from it as from its
-own. It trains nothing. Called by search/commands/launch_session.py.
+own. It trains nothing. Called by search/commands/launch_session.py and search/commands/enqueue.py.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,15 +40,18 @@ class Starter:
     size: str = ""  # of a baseline, in words
 
 
-def starters(sources: Sequence[str], config: StudyConfig, storage: str) -> list[Starter]:
-    """Every network that the sources mean, once. Raises UsageError for one named by itself that cannot be."""
+def starters(
+    sources: Sequence[str], config: StudyConfig, storage: str, flag: str = "--start-from "
+) -> list[Starter]:
+    """Every network that the sources mean, once. Raises UsageError for one named by itself that cannot be,
+    with the flag that named it."""
     found: dict[str, Starter] = {}
     for name, architecture, alone in _networks(sources, storage):
         if architecture.fingerprint in found:
             continue
         starter = _starter(name, architecture, config)
         if starter.answers is None and alone:
-            raise UsageError(f"--start-from {name}: {starter.reason}")
+            raise UsageError(f"{flag}{name}: {starter.reason}")
         found[architecture.fingerprint] = starter
     return list(found.values())
 

@@ -18,13 +18,14 @@ from sqlalchemy import Engine
 from search import settings
 from search.launcher.display import Display, Snapshot
 from search.launcher.prepare import Flags
-from search.launcher.worker_pool import EXHAUSTED, WorkerPool
+from search.launcher.worker_pool import WorkerPool
 from search.machine.devices import Slot
 from search.machine.signals import Interrupts
 from search.recording import reconcile as reconciling
 from search.recording.outage import OUT_OF_REACH, Outage, OutageTooLongError
-from search.study import second_stage
+from search.study import gave_up, second_stage, worker_logs
 from search.study.config import StudyConfig
+from search.study.halted import halted
 from search.study.second_stage import SecondStage
 from search.study.standing import Baselines, standing
 from storage import candidates, leases, rungs, studies
@@ -32,6 +33,10 @@ from storage.row_types import TRAINED, Candidate, RungTraining, State
 from storage.studies import Control, Study
 
 POLL_SECONDS = 0.5  # between two looks at workers and study
+
+ACTIVE = (Control.RUN, Control.PAUSE)  # orders under which a search goes on, at once or later
+
+GAVE_UP = "too many networks in a row came to nothing"  # where the database cannot say which
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,11 @@ class End:
     snapshot: Snapshot
     order: Control
     interrupted: int  # the signal, 0 for none
-    exhausted: bool
+    exhausted: str | None  # why no network is proposed any more, as the worker said that noticed it
+    gave_up: str  # why too many networks in a row came to nothing; empty where they did not
     spent: str | None  # the limit that was reached
     closed: Mapping[str, str]  # slots that were given up, and why
-    none_left: bool  # every slot was
+    none_left: bool  # every slot was, for good
 
     @property
     def has_no_winner(self) -> bool:
@@ -58,6 +64,8 @@ class End:
             return 128 + self.interrupted
         if self.snapshot.is_done:
             return 4 if self.has_no_winner else 0
+        if self.gave_up:
+            return 4
         if self.none_left:
             return 5
         nothing_fit = not self.snapshot.trained and self.snapshot.tally[State.OVER_BUDGET] > 0
@@ -80,7 +88,7 @@ class Launch:
         """With make_room workers leave a device whose memory is short, as long as one is left there."""
         self.flags, self.engine, self.record, self.config, self.optuna = flags, engine, record, config, opened
         self.make_room = make_room
-        self.logs = flags.data_dir / "logs" / record.name
+        self.logs = worker_logs.folder(flags.data_dir, record.name)
         self.outage = Outage(flags.database_timeout_seconds)
         self.ended: int | None = None  # candidates that had ended at the last look
         self.known: set[int] | None = None  # trainings of the second stage that had
@@ -139,7 +147,7 @@ class Launch:
 
     def _attend(self, display: Display, interrupts: Interrupts) -> None:
         started = moment = time.monotonic()
-        while self.pool.alive or self._others_work(interrupts):
+        while self.pool.alive or self._tries_again(interrupts) or self._others_work(interrupts):
             now = time.monotonic()
             self.device_seconds += (now - moment) * len(self.pool.alive)
             moment = now
@@ -176,7 +184,7 @@ class Launch:
     def _look(self, display: Display) -> None:
         """Notices who died, and shows how it stands; a database that is away is waited for."""
         try:
-            self.pool.watch()
+            self.pool.watch(self._is_owed())
             self.last = self.snapshot()
             self.outage.back()
         except OUT_OF_REACH as error:
@@ -201,16 +209,35 @@ class Launch:
             snapshot=snapshot,
             order=order,
             interrupted=interrupts.first,
-            exhausted=any(EXHAUSTED in slot.codes for slot in slots),
+            exhausted=self.pool.exhausted,
+            gave_up=self._gave_up(order),
             spent=self.spent,
             closed=closed,
-            none_left=bool(slots) and len(closed) == len(slots),
+            none_left=bool(slots) and len(closed) == len(slots) and not self.pool.waiting,
         )
 
     def _reconciled(self) -> tuple[Snapshot, Control]:
         """The books once nobody works here any more."""
         reconciling.reconcile(self.optuna, self.engine, self.record.id)
         return self.snapshot(), studies.find(self.engine, self.record.name).order
+
+    def _gave_up(self, order: Control) -> str:
+        if order != Control.GAVE_UP:
+            return ""
+        with suppress(*OUT_OF_REACH):
+            return gave_up.reason(candidates.untrained_in_a_row(self.engine, self.record.id))
+        return GAVE_UP
+
+    def _is_owed(self) -> bool:
+        """Whether anything is left to train, as of the last look."""
+        last = self.last
+        if last is None:
+            return True
+        return not (last.is_done or self.pool.is_exhausted) and last.order in ACTIVE
+
+    def _tries_again(self, interrupts: Interrupts) -> bool:
+        """Whether nobody works here only until a closed slot is tried again."""
+        return bool(self.pool.waiting) and not (interrupts.count or self.spent) and self._is_owed()
 
     def _others_work(self, interrupts: Interrupts) -> bool:
         """A launcher without workers of its own waits for those of other machines."""
@@ -227,10 +254,12 @@ class Launch:
             self.outage.wait(error)
             return True
         is_done = sum(tally[state] for state in TRAINED) >= record.trials and (not second or second.is_over)
-        return not is_done and (record.order == Control.RUN or at_work)
+        return not is_done and (record.order in ACTIVE or at_work)
 
     def _note(self) -> str:
-        notes = [f"{slot.device.name} closed: {slot.closed}" for slot in self.pool.slots if slot.closed]
+        notes = [slot.note for slot in self.pool.slots if slot.note]
+        if self.last and (why := halted(self.record.name, self.last.order)):
+            notes.append(why)
         if self.signalled:
             alive = len(self.pool.alive)
             finish = "1 worker finishes its trial" if alive == 1 else f"{alive} workers finish their trials"
@@ -254,6 +283,7 @@ class Launch:
             name=self.record.name,
             target=self.record.trials,
             tally=tally,
+            order=studies.find(self.engine, self.record.name).order,
             running=leases.running(self.engine, self.record.id),
             best=best[0] if best else None,
             finished=self._last(fresh),

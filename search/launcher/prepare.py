@@ -6,7 +6,7 @@ Optuna's tables. Nothing is written before space, budget, recipe, data and datab
 Called by search/commands/launch_session.py.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from search import settings
 from search.optuna_adapter import study as optuna_study
-from search.study import compute_limit, config as study_config, finish_plan, network_reference
+from search.study import compute_limit, config as study_config, finish_plan, full_training, network_reference
 from search.study.config import Images, StudyConfig
 from search.study.finish_plan import FinishPlan
 from search.study.worker_options import WorkerLimits, WorkerOptions
@@ -39,6 +39,7 @@ class Flags(WorkerLimits):
     data_dir: Path
     trials: int
     study: str | None = None
+    like: str | None = None  # a study whose plan is copied into a new one
     data: str | None = None
     image_size: int | None = None
     train_images: int | None = None
@@ -84,9 +85,47 @@ def existing(flags: Flags) -> Study | None:
         engine.dispose()
 
 
+def with_trials(flags: Flags) -> Flags:
+    """The flags with a number of trials: where none (0) was said, that of --like.
+
+    Raises UsageError, StudyError and StorageError as model_of() does.
+    """
+    model = None if flags.trials else model_of(flags, existing(flags))
+    return replace(flags, trials=model.trials) if model else flags
+
+
+def model_of(flags: Flags, record: Study | None) -> Study | None:
+    """The study whose plan holds where the flags say nothing: the one that they go on with, or --like.
+
+    Raises UsageError for a study that exists and --like, StudyError where --like is not there, StorageError
+    for a store out of reach.
+    """
+    if flags.like is None:
+        return record
+    if record:
+        raise UsageError(
+            f"study {record.name!r} exists: leave --like out to go on with it, or name a new --study"
+        )
+    engine = database.connect(flags.storage, create=False)
+    try:
+        database.check(engine)
+        return studies.find(engine, flags.like)
+    finally:
+        engine.dispose()
+
+
+def model_config(flags: Flags, record: Study | None) -> StudyConfig | None:
+    """The configuration of that study, if there is one.
+
+    Raises UsageError, StudyError and StorageError as model_of() does.
+    """
+    model = model_of(flags, record)
+    return StudyConfig.from_record(model.settings) if model else None
+
+
 def make_config(flags: Flags, stored: StudyConfig | None) -> StudyConfig:
-    """The configuration that the flags mean; what they leave open comes from the stored study, else from
-    the defaults of search/settings.py.
+    """The configuration that the flags mean; what they leave open comes from the `stored` one, of the study
+    itself or of --like, else from the defaults of search/settings.py.
 
     Raises UsageError for a file or a budget that is wrong, NothingFitsError for one that no network fits,
     DataError for images.
@@ -136,10 +175,15 @@ def _max_macs(
 
 def _recipe(flags: Flags, stored: StudyConfig | None, data: study_config.DataConfig) -> Recipe:
     written = network_reference.written(str(flags.recipe) if flags.recipe else None)
-    epochs = flags.epochs or network_reference.said_epochs(written)
-    recipe = stored.recipe if stored else brief_recipe(data.spec, data.train_images, epochs)
-    if flags.recipe:
-        recipe = Recipe.parse(written, str(flags.recipe), recipe)
+    said = network_reference.said_epochs(written)
+    usual = stored.recipe.epochs if stored else brief_recipe(data.spec).epochs
+    epochs = flags.epochs or said or usual
+    if stored:
+        recipe = full_training.longer(stored.recipe, stored.data, data.train_images, epochs)
+    else:
+        recipe = brief_recipe(data.spec, data.train_images, epochs)
+    if flags.recipe:  # a schedule in it is one of its own epochs
+        recipe = Recipe.parse(written, str(flags.recipe), recipe.for_epochs(said or usual))
         if network_reference.writes_batch(str(flags.recipe)):  # one that nobody wrote is cut to the images
             recipe.require_batch(data.train_images)
     if flags.epochs:
@@ -175,11 +219,13 @@ def _data(flags: Flags, stored: StudyConfig | None) -> tuple[study_config.DataCo
 def plan_of(flags: Flags, record: Study | None, config: StudyConfig) -> FinishPlan | None:
     """The plan of the second stage: what the flags say, over that of a study which has one; None for none.
 
-    Raises UsageError for flags that make no plan, RecipeError for a recipe that does not fit.
+    Raises UsageError for flags that make no plan, RecipeError for a recipe that does not fit, and as
+    model_of() does.
     """
-    stored = FinishPlan.from_record(record.finish) if record else None
+    model = model_of(flags, record)
+    stored = FinishPlan.from_record(model.finish) if model else None
     said = (flags.finalists, flags.final_epochs, flags.final_seeds)
-    if flags.finish:
+    if flags.finish or (flags.like and stored):
         return finish_plan.make_plan(config, stored, *said)
     if any(said):
         raise UsageError("--finalists, --final-epochs and --final-seeds go with --finish")
@@ -193,7 +239,7 @@ def prepare(flags: Flags) -> tuple[Engine, Study, StudyConfig]:
     where the study is another's, StorageError for a store out of reach.
     """
     record = existing(flags)
-    stored = StudyConfig.from_record(record.settings) if record else None
+    stored = model_config(flags, record)
     config = make_config(flags, stored)
     if record and stored:
         study_config.require_same(record.name, stored, config)

@@ -2,7 +2,8 @@
 
 Starts, watches, signals and kills them; reads the last line of their logs. A child that dies is noticed at
 the next look; whether its slot gets another one is decided here, what its death means for the trial it held
-is not: `on_death` is told. Called by search/launcher/launcher.py.
+is not: `on_death` is told. A slot that was closed is tried again after a minute, then every five minutes, for
+an hour in vain at most. Called by search/launcher/launcher.py.
 """
 
 import os
@@ -10,7 +11,9 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from secrets import token_hex
 
@@ -25,11 +28,17 @@ from search.machine.processes import (
 
 DEATHS_IN_A_ROW = 3  # without a finished trial: then the slot is closed
 
+RETRY_SECONDS = (60.0, 300.0)  # from the first closing of a slot, and from each later one, to the next try
+
+RETRIES = 12  # in a row without a finished trial, about an hour: then the slot stays closed
+
 MEMORY_SHORT = "the memory of its device was short beside the other workers"
 
 SECONDS_TO_END = 15.0  # for a worker that was told to end at once
 
 EXHAUSTED = 4  # exit code of every command whose search space holds nothing new
+
+NOTHING_NEW = "the space holds no network that the study does not have yet"  # where no log says more
 
 CLEAN_ENDS = (WORK_DONE, EXHAUSTED)  # another worker would have nothing to do
 
@@ -47,8 +56,20 @@ class PoolSlot:
     starts: int = 0
     deaths: int = 0  # in a row, without a finished trial
     closed: str | None = None  # why no other worker is started in it
+    retry_at: float | None = None  # when it is tried again, by the pool's clock; None where it never is
+    retry_time: str = ""  # the same on the wall, for people
+    retries: int = 0  # in a row, without a finished trial
+    trouble: str = ""  # why it was closed last: it stays to be read after it was opened again
     may_leave: bool = True  # to make room for the others of its device
     codes: list[int] = field(default_factory=list)  # exit codes of its workers so far
+
+    @property
+    def note(self) -> str:
+        """What is out of the ordinary with it, for the board; empty for nothing."""
+        if self.closed:
+            again = f"; tried again at {self.retry_time}" if self.retry_at is not None else ""
+            return f"{self.device.name} closed: {self.closed}{again}"
+        return f"{self.device.name} was closed: {self.trouble}; tried again" if self.trouble else ""
 
 
 class WorkerPool:
@@ -63,11 +84,12 @@ class WorkerPool:
         environment: Callable[[Mapping[str, str]], dict[str, str]],
         on_death: Callable[[str], bool],
         prefix: str,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         logs.mkdir(parents=True, exist_ok=True)
         self.slots = [PoolSlot(device, logs / f"{device.name}.log") for device in devices]
         self.command, self.environment, self.on_death, self.prefix = command, environment, on_death, prefix
-        self.ending = False
+        self.ending, self.clock = False, clock
         self.token = token_hex(3)
 
     def start(self) -> None:
@@ -81,7 +103,7 @@ class WorkerPool:
         try:
             self._open(slot)
         except OSError as error:  # no memory for a process, no space for its log
-            slot.closed = f"cannot start a worker: {error.strerror}"
+            self._close(slot, f"cannot start a worker: {error.strerror}")
 
     def _open(self, slot: PoolSlot) -> None:
         with slot.log.open("ab") as log:
@@ -99,8 +121,37 @@ class WorkerPool:
         """Slots whose worker has not been seen to end."""
         return [slot for slot in self.slots if slot.process is not None]
 
-    def watch(self) -> None:
-        """Notices who ended, and starts another where that makes sense. Raises what on_death does."""
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether a worker found nothing new to train."""
+        return any(EXHAUSTED in slot.codes for slot in self.slots)
+
+    @property
+    def exhausted(self) -> str | None:
+        """What that worker said last; None where there is none."""
+        for slot in self.slots:
+            if EXHAUSTED in slot.codes:
+                with suppress(OSError):  # the log may be gone, or the disk
+                    return last_line(slot.log).removeprefix("search: ")
+                return NOTHING_NEW
+        return None
+
+    @property
+    def waiting(self) -> list[PoolSlot]:
+        """Slots that were closed, and will be tried again."""
+        return [slot for slot in self.slots if slot.retry_at is not None]
+
+    def watch(self, owed: bool = True) -> None:
+        """Notices who ended, and starts another where that makes sense; with `owed`, as long as something is
+        left to train, in slots that were closed too. Raises what on_death does."""
+        self._notice()
+        for slot in self.waiting:
+            if owed and not self.ending and self.clock() >= (slot.retry_at or 0.0):
+                slot.closed, slot.retry_at = None, None
+                slot.deaths = DEATHS_IN_A_ROW - 1  # one more closes it again
+                self._start(slot)
+
+    def _notice(self) -> None:
         for slot in self.alive:
             assert slot.process is not None
             code = slot.process.poll()
@@ -116,13 +167,25 @@ class WorkerPool:
             if code == MADE_ROOM:
                 self._leave(slot)
                 continue
-            slot.deaths = 1 if finished else slot.deaths + 1
+            slot.deaths, slot.retries = (1, 0) if finished else (slot.deaths + 1, slot.retries)
             if code in HOPELESS_ENDS or slot.deaths >= DEATHS_IN_A_ROW:
                 foreign = "it ended without having worked: " if code == 0 else ""
-                slot.closed = f"{foreign}{last_line(slot.log)} (exit code {code})".strip()
+                why = f"{foreign}{last_line(slot.log)} (exit code {code})".strip()
+                self._close(slot, why, heals=code not in HOPELESS_ENDS)
                 self._replace(slot)
             else:
                 self._start(slot)
+
+    def _close(self, slot: PoolSlot, why: str, heals: bool = True) -> None:
+        """Starts no other worker in a slot; where it heals, until it is tried again."""
+        slot.closed = slot.trouble = why
+        slot.retry_at = None
+        if not heals or slot.retries >= RETRIES:
+            return
+        seconds = RETRY_SECONDS[min(slot.retries, len(RETRY_SECONDS) - 1)]
+        slot.retries += 1
+        slot.retry_at = self.clock() + seconds
+        slot.retry_time = f"{datetime.now() + timedelta(seconds=seconds):%H:%M}"
 
     def _leave(self, slot: PoolSlot) -> None:
         """Closes the slot of a worker that made room; the last one of a device stays."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
+from search.study import worker_logs
 from space import files
 from space.errors import EnvironmentProblem
 from storage.database import normalise, redacted
@@ -127,7 +128,11 @@ def study_identity(storage: str, record: Study) -> str:
 
 def folders_of(data_dir: Path, identity: str, name: str) -> list[Path]:
     """Where this machine has what is kept of a study, what it owes and its logs; they need not be there."""
-    return [kept_folder(data_dir) / identity, data_dir / "spool" / identity, data_dir / "logs" / name]
+    return [
+        kept_folder(data_dir) / identity,
+        data_dir / "spool" / identity,
+        worker_logs.folder(data_dir, name),
+    ]
 
 
 def move(old: Sequence[Path], new: Sequence[Path]) -> None:

@@ -61,6 +61,15 @@ class StudyView:
         rows = candidates.yardstick(self.engine, self.record.id)
         return standing(rows, self.config.data.validation_images)
 
+    def gave_up(self) -> str:
+        """Why too many networks in a row came to nothing, which ended its search; empty where it did not."""
+        from search.study import gave_up
+        from storage import candidates
+
+        if self.record.order != "gave_up":
+            return ""
+        return gave_up.reason(candidates.untrained_in_a_row(self.engine, self.record.id))
+
     def second_stage(self) -> "SecondStage | None":
         """Halving and finals as they stand, None where the search ends with its trials."""
         if self.record.finish is None:

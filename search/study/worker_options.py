@@ -46,6 +46,8 @@ class WorkerOptions(WorkerLimits):
     parent: int | None = _flag("--parent")  # process of the launcher that started it, None for one by hand
     data: str | None = _flag("--data")  # where the images lie on this machine, if elsewhere
     follow: bool = _flag("--follow", default=False)  # one study after another, until told to end
+    verbose: bool = _flag("--verbose", default=False)  # a line for each epoch too
+    quiet: bool = _flag("--quiet", default=False)  # warnings alone
     make_room: bool = _flag("--make-room", default=False)  # leave a device whose memory is short
 
     def to_argv(self) -> list[str]:

@@ -6,10 +6,12 @@ database, and never reads a test image.
 """
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import sleep
 from typing import Any
 from uuid import uuid4
 
@@ -17,9 +19,12 @@ import torch
 from pydantic import BaseModel
 
 from search.study.config import DataConfig, Images
+from search.study.files import BYTES_A_PARAMETER, free_bytes
 from search.study.network_reference import ResolvedNetwork
+from search.study.text import counted
+from space import cost
 from space.architecture import Architecture
-from space.errors import UsageError
+from space.errors import EnvironmentProblem, UsageError
 from space.files import discard, replace
 from trainer import checkpoint as checkpoints, loop, weights
 from trainer.callbacks import OnBatch, OnEpoch, TrainingCallbacks
@@ -28,8 +33,13 @@ from trainer.messages import differences, shortened
 from trainer.outcome import EpochReport, Outcome
 from trainer.recipe.document import Recipe
 
+logger = logging.getLogger(__name__)
+
 FORMAT = "parsimony.training/1"
 CHECKPOINT_SECONDS = 30.0  # at most so much is trained anew, and the epoch under way
+BYTES_A_WEIGHT = 4  # float32
+BYTES_OF_RESULTS = 1 << 20  # report, figures, and the heads of files
+WRITE_SECONDS, WRITE_ATTEMPTS = 30.0, 120  # between two tries to write what is done; an hour of them
 LISTED = ("subject", "architecture", "recipe", "data")  # what a folder must agree in to be gone on with
 
 
@@ -133,6 +143,19 @@ def _documents(job: TrainingJob) -> dict[str, Any]:
     }
 
 
+def require_space(job: TrainingJob) -> None:
+    """Raises EnvironmentProblem where the disk of the folder is too small for what the training leaves."""
+    parameters = cost.total(job.architecture).parameters
+    left = [seed for seed in job.seeds if not job.path(seed, "safetensors").exists()]
+    needed = (BYTES_A_PARAMETER + BYTES_A_WEIGHT * len(left)) * parameters + BYTES_OF_RESULTS
+    free = free_bytes(job.folder)
+    if left and free < needed:
+        raise EnvironmentProblem(
+            f"{job.folder}: {free / 1e6:,.1f} MB free, and checkpoint and weights of"
+            f" {counted(len(left), 'training')} take {needed / 1e6:,.1f} MB; free space or name another --out"
+        )
+
+
 def train(job: TrainingJob, seed: int, callbacks: JobCallbacks) -> LearningCurve:
     """One seed, from where its checkpoint is; at once where it is done.
 
@@ -181,14 +204,41 @@ def _keep(job: TrainingJob, curve: LearningCurve, fitted: loop.Fitted) -> None:
     }
     dataset, path = job.images.dataset, job.path(curve.seed, "safetensors")
     written = (fitted.model, job.architecture, dataset.classes, fitted.normalisation)
-    weights.save(path, *written, about, dataset.scaling)
     document = {
         "seed": curve.seed,
         "outcome": asdict(curve.outcome),
         "epochs": list(map(asdict, curve.epochs)),
     }
-    replace(job.path(curve.seed, "json"), _json(document))
+
+    def write() -> None:
+        weights.save(path, *written, about, dataset.scaling)
+        replace(job.path(curve.seed, "json"), _json(document))
+
+    _insist(write)
     discard(job.path(curve.seed, "checkpoint"))
+
+
+def _insist(write: Callable[[], None]) -> None:
+    """Writes what a training came to; a disk that is full is waited for, since the training is done.
+
+    Raises EnvironmentProblem after an hour.
+    """
+    for attempt in range(WRITE_ATTEMPTS):
+        try:
+            write()
+        except EnvironmentProblem as error:
+            if attempt + 1 == WRITE_ATTEMPTS:
+                raise
+            if not attempt:
+                logger.warning(
+                    "the training is done, but %s: free space; tries again every %.0f s for an hour; Ctrl-C"
+                    " leaves the last checkpoint",
+                    error,
+                    WRITE_SECONDS,
+                )
+            sleep(WRITE_SECONDS)
+        else:
+            return
 
 
 def _done(job: TrainingJob, seed: int) -> LearningCurve | None:

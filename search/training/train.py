@@ -70,6 +70,7 @@ def train_network(flags: Flags, show: Callable[[Sequence[Finished]], None]) -> i
     """
     console = stderr_console()
     job = make(flags)
+    training_run.require_space(job)
     engine = database.connect(flags.storage)
     try:
         database.prepare(engine)
@@ -108,12 +109,16 @@ def make(flags: Flags) -> TrainingJob:
 
 
 def _recipe(flags: Flags, found: ResolvedNetwork, data: DataConfig) -> Recipe:
-    epochs = flags.epochs or network_reference.said_epochs(network_reference.written(flags.recipe))
+    said = network_reference.said_epochs(network_reference.written(flags.recipe))
+    epochs = flags.epochs or said
     if found.recipe and found.data:
         base = full_training.longer(found.recipe, found.data, data.train_images, epochs)
     else:
         base = full_training.default_recipe(data.spec, data.train_images, epochs)
-    recipe = network_reference.load_recipe(flags.recipe, base) if flags.recipe else base
+    recipe = base
+    if flags.recipe:  # a schedule in it is one of its own epochs
+        base = base.for_epochs(said or settings.FULL_EPOCHS)
+        recipe = network_reference.load_recipe(flags.recipe, base)
     if flags.epochs:
         recipe = recipe.for_epochs(flags.epochs)
     recipe = recipe.weighing(flags.class_weights)

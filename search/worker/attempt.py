@@ -13,6 +13,8 @@ from pathlib import Path
 import optuna
 
 from search.recording.spool import TrialEnd
+from search.study.short_form import short_form
+from search.study.text import counted, percent
 from search.worker.callbacks import AttemptCallbacks, Cancelled, TimedOut
 from search.worker.context import WorkerContext
 from search.worker.training_function import OnTest
@@ -58,8 +60,24 @@ def close(callbacks: AttemptCallbacks, end: TrialEnd) -> None:
     """Records how a training ended. Raises Cancelled, once that is recorded; LeaseLostError where the claim
     was lost meanwhile, OutageTooLongError when the database stays away."""
     callbacks.recorder.close(end.state, end.reason, end.outcome)
+    logger.info(described(callbacks.name, end))
     if end.state == State.CANCELLED:
         raise Cancelled  # its checkpoint stays: it will be gone on with
+
+
+def described_network(architecture: Architecture, parameters: int) -> str:
+    """A network in the log, where its training begins."""
+    return f"{short_form(architecture)}, {parameters:,} parameters"
+
+
+def described(name: str, end: TrialEnd) -> str:
+    """How a training ended, in one line of the log."""
+    line, outcome = f"{name} {end.state.value.replace('_', ' ')}", end.outcome
+    if outcome is not None:
+        after = f"after {counted(outcome.epochs, 'epoch')}, {outcome.seconds:.1f} s"
+        line += f": {percent(outcome.accuracy)} {after}"
+    reason = (end.reason or "").strip().splitlines()
+    return f"{line}: {reason[-1]}" if reason else line
 
 
 def _train_within_memory(

@@ -13,6 +13,7 @@ import optuna
 
 from search.recording.recorder import TrialRecorder
 from search.recording.writer import Rows
+from search.study.text import percent
 from search.worker.context import WorkerContext
 from search.worker.heartbeat import Heartbeat
 from storage.row_types import Epoch, State, TrainingMetrics
@@ -44,6 +45,7 @@ class AttemptCallbacks:
         """`rows` is where it is written down; `seconds` bounds the whole of it."""
         self.context, self.started, self.seconds = context, monotonic(), seconds
         self.batch_size, self.prunable = batch_size, prunable
+        self.name = rows.name  # in the log
         self.reports: list[EpochReport] = []
         self.recorder = TrialRecorder(rows, context.spool, context.outage)
         limits = context.options
@@ -66,7 +68,7 @@ class AttemptCallbacks:
         """Epochs that an earlier attempt has trained; the pruner has let them pass then."""
         for report in reports:
             self._record(report)
-        logger.info("goes on after epoch %d, from a checkpoint", self.epochs)
+        logger.info("%s goes on after epoch %d, from a checkpoint", self.name, self.epochs)
 
     def epoch(self, report: EpochReport) -> None:
         """An epoch was trained and validated. Raises TrialPruned where the pruner stops the trial, which may
@@ -77,6 +79,8 @@ class AttemptCallbacks:
     def _record(self, report: EpochReport) -> bool:
         self.heartbeat.progress()
         self.reports.append(report)
+        logger.debug("%s epoch %d/%d: %s", self.name, report.epoch, report.epochs,
+                     percent(report.validation_accuracy))  # fmt: skip
         entry = Epoch(**{field.name: getattr(report, field.name) for field in fields(Epoch)})
         return self.recorder.post_epoch(entry)
 

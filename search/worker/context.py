@@ -25,6 +25,7 @@ from search.study.versions import installed_versions
 from search.study.worker_options import WorkerOptions
 from search.worker.training_function import TrainingFunction, make_training_function
 from storage.studies import Study
+from storage.workers import Doing
 
 
 @dataclass
@@ -46,12 +47,17 @@ class WorkerContext:
     versions: dict[str, Any]  # of Python and packages, stored with each trial
     cancelled: Callable[[], bool]  # whether the trial under way is to end at its next batch
     abandon: Callable[[], None]  # ends this process, whose training hangs
+    say: Callable[[Doing], None] = lambda _: None  # tells the ledger what the worker does between trials
     out_of_memory_beside_others: int = 0  # trials so far that had enough memory only once they were alone
 
 
 @contextmanager
 def open_context(
-    options: WorkerOptions, engine: Engine, record: Study, shutdown: ShutdownRequest
+    options: WorkerOptions,
+    engine: Engine,
+    record: Study,
+    shutdown: ShutdownRequest,
+    say: Callable[[Doing], None],
 ) -> Iterator[WorkerContext]:
     """Opens what the study's configuration names, and closes Optuna's study at the end.
 
@@ -82,4 +88,5 @@ def open_context(
             versions=installed_versions(),
             cancelled=shutdown.cancelled,
             abandon=abandon,
+            say=say,
         )

@@ -5,6 +5,7 @@ thread beside the training. It lives as long as the trial, and renews only what 
 that hangs loses its lease like one that is dead. It does not know what a trial is.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from time import monotonic
@@ -18,6 +19,16 @@ from space.errors import LeaseLostError, StorageError
 from storage import leases
 from storage.leases import Claim
 from storage.studies import Control
+
+logger = logging.getLogger(__name__)
+
+HEARD = {
+    Control.RUN: "told to go on",
+    Control.PAUSE: "told to pause: finishes its trial first",
+    Control.STOP: "told to stop: finishes its trial first",
+    Control.STOP_NOW: "told to end now",
+    Control.GAVE_UP: "the search ended by itself: finishes its trial first",
+}
 
 BEATS = 4  # renewals in the time of a lease
 JOIN_SECONDS = 1.0  # a renewal may hang with the database; the result of a training does not wait for it
@@ -41,6 +52,7 @@ class Heartbeat:
         self.stall_seconds, self.on_stall = stall_seconds, on_stall
         self.lost = False
         self.cancelled = False
+        self.order = Control.RUN  # as it was heard last
         self._moved, self._over = monotonic(), threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -68,10 +80,15 @@ class Heartbeat:
                 self.on_stall()
                 return
             try:
-                order = leases.renew(self.engine, self.claim, self.lease_seconds)
-                self.cancelled = order == Control.STOP_NOW
+                self._hear(leases.renew(self.engine, self.claim, self.lease_seconds))
             except LeaseLostError:
                 self.lost = True
                 return
             except (StorageError, SQLAlchemyError):
                 continue  # the database is away: the training goes on, and finds out when it has a result
+
+    def _hear(self, order: Control) -> None:
+        """Notes what the study's workers are told, with a line where that changed."""
+        if order != self.order:
+            logger.info(HEARD[order])
+        self.order, self.cancelled = order, order == Control.STOP_NOW

@@ -70,8 +70,8 @@ def run(context: WorkerContext, plan: FinishPlan, claim: Claim, training: RungTr
     callbacks = AttemptCallbacks(context, rows, work.recipe.batch_size)
     if final:
         final.callbacks = callbacks
+    logger.info("%s: %s", work.name, attempt.described_network(work.architecture, candidate.parameters))
     end = attempt.train(context, callbacks, work)
-    logger.info("%s: %s%s", work.name, end.state, f": {end.reason}" if end.reason else "")
     attempt.close(callbacks, end)
     context.files.done(training.key)
     return end.state

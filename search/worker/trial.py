@@ -24,6 +24,7 @@ from search.recording.outage import OUT_OF_REACH
 from search.recording.spool import TrialEnd
 from search.recording.writer import TrialRows
 from search.study.short_form import short_form
+from search.study.text import counted
 from search.worker import attempt
 from search.worker.attempt import Assignment
 from search.worker.callbacks import AttemptCallbacks
@@ -70,6 +71,8 @@ def run(context: WorkerContext, claim: Claim) -> State:
         checkpoint=context.files.checkpoint(candidate.fingerprint),
         on_trained=partial(_keep_weights, context, candidate),
     )
+    network = attempt.described_network(architecture, candidate.parameters)
+    logger.info("%s: %s, %s", work.name, network, counted(recipe.epochs, "epoch"))
     end = attempt.train(context, callbacks, work)
     finish(context, callbacks, candidate, end)
     return end.state
@@ -99,7 +102,8 @@ def propose_new(context: WorkerContext, claim: Claim) -> tuple[Trial, Candidate,
         if repeats >= GIVE_UP_AFTER:
             raise ExhaustedError(f"{repeats} proposals in a row were networks that the study already has")
     raise ExhaustedError(
-        f"of {GIVE_UP_OVER_BUDGET} proposals none was new and within {context.config.budget}"
+        f"of {GIVE_UP_OVER_BUDGET} proposals none was new and within {context.config.budget}:"
+        " larger limits, or --sampling fit, in a new study"
     )
 
 

@@ -22,16 +22,18 @@ from search.machine.processes import MADE_ROOM, WORK_DONE, die_with_parent
 from search.machine.signals import ShutdownRequest
 from search.recording import reconcile as reconciling, spool
 from search.recording.outage import OUT_OF_REACH, Outage, one_line
-from search.study import second_stage
+from search.study import gave_up, second_stage, worker_logs
 from search.study.worker_options import WorkerOptions
 from search.worker import log, rung_training, trial as worker_trial
 from search.worker.callbacks import Cancelled
 from search.worker.context import WorkerContext, open_context
-from space.errors import ExhaustedError, LeaseLostError, ParsimonyError, StorageError
+from search.worker.presence import WorkerPresence
+from space.errors import ExhaustedError, GaveUpError, LeaseLostError, ParsimonyError, StorageError
 from storage import candidates, database, leases, studies
 from storage.leases import NoClaim
 from storage.row_types import State
 from storage.studies import Control, Study
+from storage.workers import Doing
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ FAILURES_IN_A_ROW = 3  # of trials: then the fault is the worker's
 # With --make-room, leave the GPU after 2 out-of-memory retries in the last 10 trials: each retry blocks every
 # worker of that GPU.
 RETRIES, OF_TRIALS = 2, 10
+ENDS = {NoClaim.DONE: "the study has its number", NoClaim.STOPPED: "`search stop` said so"}
 
 
 def unique_name() -> str:
@@ -51,11 +54,11 @@ def unique_name() -> str:
 def main(options: WorkerOptions) -> int:
     """The command `search worker`: one study, or with `follow` whatever is launched until told to end.
 
-    Returns the exit code: WORK_DONE for a launcher, else that of the signal or 0. Raises as work() does, a
-    ParsimonyError after failed trials among it, StudyError for a study that is not there, and
-    SystemExit(MADE_ROOM).
+    Returns the exit code: WORK_DONE for a launcher, else that of the signal or 0. Raises as work() does, but
+    no GaveUpError where a launcher says that; a ParsimonyError after failed trials among it, StudyError for a
+    study that is not there, and SystemExit(MADE_ROOM).
     """
-    log.configure()
+    log.configure(log.level(options.verbose, options.quiet))
     shutdown = ShutdownRequest(options.grace_seconds, options.parent)
     shutdown.listen()
     if options.parent is not None:
@@ -73,14 +76,21 @@ def main(options: WorkerOptions) -> int:
 def work(options: WorkerOptions, engine: Engine, record: Study, shutdown: ShutdownRequest) -> None:
     """Trains until the study has its number, a stop is asked for, or `shutdown` says so.
 
-    Raises ExhaustedError, DataError, OutageTooLongError when the database stays away, and ParsimonyError
-    after three failed trials in a row.
+    Raises ExhaustedError, GaveUpError, DataError, OutageTooLongError when the database stays away, and
+    ParsimonyError after three failed trials in a row.
     """
     failures = 0
     retries = deque([0], OF_TRIALS + 1)
     outage = Outage(options.database_timeout_seconds, shutdown.cancelled)
     with ExitStack() as stack:
-        context = outage.insist(lambda: stack.enter_context(open_context(options, engine, record, shutdown)))
+        presence = stack.enter_context(
+            WorkerPresence(engine, record.id, options.name or "", options.lease_seconds)
+        )
+        context = outage.insist(
+            lambda: stack.enter_context(open_context(options, engine, record, shutdown, presence.say))
+        )
+        presence.device = context.device
+        logger.info("ready on %s", context.device)
         while not shutdown.draining:
             try:
                 ended = work_on_one(context)
@@ -89,9 +99,12 @@ def work(options: WorkerOptions, engine: Engine, record: Study, shutdown: Shutdo
                 continue
             context.outage.back()
             if isinstance(ended, NoClaim):
+                if ended is NoClaim.STOPPED:
+                    _say_why_stopped(context)
                 context.outage.insist(
                     lambda: reconciling.reconcile(context.study, context.engine, context.study_id)
                 )
+                logger.info("ends: %s", ENDS[ended])
                 return
             failures = failures + 1 if ended == State.FAILED else 0
             if failures >= FAILURES_IN_A_ROW:
@@ -101,6 +114,7 @@ def work(options: WorkerOptions, engine: Engine, record: Study, shutdown: Shutdo
             if options.make_room and retries[-1] - retries[0] >= RETRIES:
                 logger.info("leaves the device to the others: its memory was short beside them")
                 raise SystemExit(MADE_ROOM)
+        logger.info("ends: it was told to")
 
 
 def work_on_one(context: WorkerContext) -> State | NoClaim | None:
@@ -119,7 +133,9 @@ def work_on_one(context: WorkerContext) -> State | NoClaim | None:
         return None
     except Cancelled:
         return NoClaim.STOPPED
-    if ended is NoClaim.WAIT or (ended is NoClaim.STOPPED and paused(context)):
+    is_paused = ended is NoClaim.STOPPED and paused(context)
+    if ended is NoClaim.WAIT or is_paused:
+        context.say(Doing.PAUSED if is_paused else Doing.WAITING)
         time.sleep(POLL_SECONDS)
         return None
     return ended
@@ -136,6 +152,7 @@ def run_next(context: WorkerContext) -> State | NoClaim | None:
         return rung_training.run_next(context)
     if isinstance(claim, NoClaim):
         return claim
+    context.say(Doing.WORKING)
     try:
         return worker_trial.run(context, claim)
     except ExhaustedError:
@@ -145,7 +162,20 @@ def run_next(context: WorkerContext) -> State | NoClaim | None:
 
 def paused(context: WorkerContext) -> bool:
     """Whether the study waits for `search resume`, so that its workers do too."""
-    return studies.find(context.engine, context.study.study_name).order == Control.PAUSE
+    return order_of(context) == Control.PAUSE
+
+
+def order_of(context: WorkerContext) -> Control:
+    """What the workers of the study are told."""
+    return studies.find(context.engine, context.study.study_name).order
+
+
+def _say_why_stopped(context: WorkerContext) -> None:
+    """Raises GaveUpError where nobody but the search itself ended it."""
+    rows = context.outage.insist(lambda: candidates.untrained_in_a_row(context.engine, context.study_id))
+    order = context.outage.insist(lambda: order_of(context))
+    if order == Control.GAVE_UP:
+        raise GaveUpError(gave_up.reason(rows))
 
 
 def _work_once(options: WorkerOptions, shutdown: ShutdownRequest) -> None:
@@ -156,10 +186,21 @@ def _work_once(options: WorkerOptions, shutdown: ShutdownRequest) -> None:
     engine = _connect(url) if options.parent is None else outage.insist(lambda: _connect(url))
     try:
         record = outage.insist(lambda: studies.find(engine, options.study))
+        _keep_log(options, record)
         logger.info("works on %s", record.name)
         work(options, engine, record, shutdown)
+    except GaveUpError as error:  # a launcher says it itself, of all its workers once
+        if options.parent is None:
+            raise
+        logger.info(str(error))
     finally:
         engine.dispose()
+
+
+def _keep_log(options: WorkerOptions, record: Study) -> None:
+    """A worker started by hand has a file beside those that launchers give to theirs, as one that follows."""
+    if options.parent is None or options.follow:
+        log.add_file(worker_logs.folder(options.data_dir, record.name) / f"{options.name}.log")
 
 
 def _follow(options: WorkerOptions, shutdown: ShutdownRequest) -> None:
@@ -206,9 +247,12 @@ def _work_through(options: WorkerOptions, engine: Engine, shutdown: ShutdownRequ
         if record is None:
             time.sleep(POLL_SECONDS)
             continue
+        _keep_log(options, record)
         logger.info("works on %s", record.name)
         try:
             work(options, engine, record, shutdown)
+        except GaveUpError as error:
+            logger.info(str(error))
         except ExhaustedError as error:
             logger.info(str(error))
             studies.set_control(engine, record.id, studies.Control.STOP)

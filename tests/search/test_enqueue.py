@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from command import run
-from ledger_samples import proposal
+from ledger_samples import proposal, take
+from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search.commands import launch_session
 from search.launcher import enqueue, prepare
@@ -14,6 +15,7 @@ from search.launcher.enqueue import Starters
 from search.launcher.prepare import Flags
 from search.optuna_adapter import study as optuna_study
 from search.study.config import SamplingName, StudyConfig
+from search.worker import trial as worker_trial
 from space import baselines, published
 from space.architecture import Architecture
 from space.budget import Budget
@@ -21,6 +23,7 @@ from space.errors import UsageError
 from space.sampling import propose
 from space.space import Task
 from storage import candidates, leases
+from storage.studies import Study
 
 NETWORK = {
     "channels": 1,
@@ -173,3 +176,58 @@ def test_a_new_study_has_its_baselines_and_one_that_was_begun_gets_none(flags: F
     candidates.propose(engine, claim, proposal(0))
     assert launch_session.first_trials(flags, plan, record, []) == Starters([])
     engine.dispose()
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_network_that_is_enqueued_while_a_search_runs_is_proposed_next(
+    sqlite_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config()
+    mine = baselines.baselines(config.space, config.budget, config.task)[0].architecture
+    (tmp_path / "mine.json").write_text(json.dumps(mine.document()))
+    engine, record = make_study(sqlite_url, config, 4)
+    ask = ("enqueue", "bench", tmp_path / "mine.json", "--storage", sqlite_url)
+    train = FakeTraining()
+    with optuna_study.open_study(sqlite_url, record.name, config) as opened:
+        context = make_context(opened, engine, record, train, config, tmp_path)
+        for _ in range(2):
+            worker_trial.run(context, take(engine, record))
+        said = run(capsys, *ask)
+        assert (said.code, said.out) == (0, "mine is proposed next in bench\n")
+        assert run(capsys, *ask).out == "mine is no news to bench: waiting in it\n"
+        worker_trial.run(context, take(engine, record))
+    engine.dispose()
+    assert [name for name, _ in train.asked].index(mine.fingerprint) == 2
+    assert run(capsys, *ask).out == "mine is no news to bench: trial 2 of it, completed\n"
+
+
+def test_a_network_that_the_search_cannot_make_is_refused_with_the_reason(
+    sqlite_url: str, network: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine, _ = make_study(sqlite_url, make_config(), 4)
+    engine.dispose()
+    refused = run(capsys, "enqueue", "bench", network, "--storage", sqlite_url)
+    assert refused.code == 2
+    assert refused.one_line.startswith("search: net: channels: 1, where the data have 3")
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_trial_of_another_study_is_enqueued_and_a_study_that_is_done_says_what_trains_it(
+    sqlite_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config()
+    for name in ("alpha", "beta"):
+        engine, record = make_study(sqlite_url, config.model_copy(update={"seed": len(name)}), 1, name)
+        with optuna_study.open_study(sqlite_url, record.name, config) as opened:
+            context = make_context(opened, engine, record, FakeTraining(), record_config(record), tmp_path)
+            worker_trial.run(context, take(engine, record))
+        engine.dispose()
+    said = run(capsys, "enqueue", "beta", "alpha:0", "--storage", sqlite_url).out
+    assert (
+        said
+        == "alpha:0 is proposed next in beta, which has its 1: `search launch beta --trials 2` trains it\n"
+    )
+
+
+def record_config(record: Study) -> StudyConfig:
+    return StudyConfig.from_record(record.settings)

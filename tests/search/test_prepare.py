@@ -1,6 +1,7 @@
 """A study that is gone on with: what is not said again stays as it was."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +118,67 @@ def test_a_folders_own_validation_images_make_the_split(tmp_path: Path, pictures
             shutil.move(pictures / "train" / name / f"{i}.png", pictures / "val" / name)
     data = make_config(flags(tmp_path, data=f"folder:{pictures}"), None).data
     assert (data.train_images, data.validation_images, data.validation_share) == (30, 10, 0.25)
+
+
+def alpha(tmp_path: Path, **given: object) -> StudyConfig:
+    """A study of digits that is not by default in anything that is asked of it below."""
+    (tmp_path / "recipe.toml").write_text("learning_rate = 0.5\noptimizer = 'sgd'\n")
+    said = {"epochs": 7, "max_parameters": 77_000, "max_macs": 300_000, "sampler": "random", "seed": 3}
+    own = flags(tmp_path, study="alpha", data="digits", recipe=tmp_path / "recipe.toml", **(said | given))
+    engine, _, config = prepare.prepare(own)
+    engine.dispose()
+    return config
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_study_like_another_has_its_plan_and_what_is_said_wins(tmp_path: Path) -> None:
+    was = alpha(tmp_path, finish=True, finalists=3)
+    (tmp_path / "slower.toml").write_text("learning_rate = 0.05\n")
+    said = prepare.with_trials(
+        replace(
+            flags(tmp_path),
+            trials=0,
+            study="beta",
+            like="alpha",
+            max_parameters=50_000,
+            recipe=tmp_path / "slower.toml",
+        )
+    )
+    assert said.trials == 3
+    engine, beta, config = prepare.prepare(said)
+    engine.dispose()
+    assert config.recipe == was.recipe.model_copy(update={"learning_rate": 0.05})
+    assert config.budget.max_parameters == 50_000
+    same = {"recipe": was.recipe, "budget": was.budget}
+    assert config.model_copy(update=same) == was
+    assert beta.finish is not None and beta.finish["finals"]["networks"] == 3
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_study_that_exists_is_not_made_like_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alpha(tmp_path)
+    common = (
+        "launch",
+        "--storage",
+        f"sqlite:///{tmp_path / 's.db'}",
+        "--data-dir",
+        tmp_path / "data",
+        "--dry-run",
+    )
+    for more, said in (
+        (("alpha", "--like", "alpha"), "study 'alpha' exists: leave --like out to go on with it"),
+        (("beta", "--like", "alhpa"), "no study 'alhpa'; did you mean 'alpha'?"),
+        (("beta",), "Missing option '--trials'"),
+    ):
+        refused = run(capsys, *common, *more)
+        assert refused.code == 2
+        assert said in refused.one_line
+
+
+def test_a_schedule_in_a_recipe_file_is_stretched_with_the_epochs_that_are_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text('schedule = { name = "cosine", length = 6 }')
+    found = make_config(flags(tmp_path, recipe=file, epochs=12), None).recipe
+    assert (found.epochs, getattr(found.schedule, "length", None)) == (12, 12)

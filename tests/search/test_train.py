@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 
 from search.commands import fields
 from search.study.statistics import spread
+from search.training import run as training_run
+from space.errors import EnvironmentProblem
 from storage import database, trainings
 
 NETWORK = {
@@ -264,3 +266,47 @@ def test_the_interval_of_a_mean_is_students(tmp_path: Path) -> None:
         assert found.interval == pytest.approx(expected, rel=1e-4)
         assert found.deviation == pytest.approx(np.std(values, ddof=1))
     assert spread([0.5]) == (0.5, None, None)
+
+
+def test_a_disk_too_small_for_the_weights_is_told_before_the_training(
+    capsys: pytest.CaptureFixture[str], network: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.training.run.free_bytes", lambda _: 500_000)
+    refused = run(capsys, *arguments(network, data_dir, "--epochs", 2))
+    assert refused.code == 5
+    assert "out: 0.5 MB free, and checkpoint and weights of 3 trainings take 1.1 MB" in refused.one_line
+    assert not (network.parent / "out").exists()
+
+
+def test_weights_that_find_the_disk_full_at_the_end_are_written_once_there_is_space(
+    capsys: pytest.CaptureFixture[str], network: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    real, full = training_run.weights.save, iter([True, True])
+
+    def save(path: Path, *given: Any) -> None:
+        if next(full, False):
+            raise EnvironmentProblem(f"cannot write {path}: No space left on device")
+        real(path, *given)
+
+    monkeypatch.setattr("search.training.run.weights.save", save)
+    monkeypatch.setattr("search.training.run.sleep", waits.append)
+    done = run(capsys, *arguments(network, data_dir, "--epochs", 1, "--seeds", 1))
+    assert done.code == 0, done.err
+    assert waits == [30.0, 30.0]
+    assert (network.parent / "out" / "seed-0.safetensors").exists()
+
+
+def test_a_disk_that_stays_full_ends_a_training_after_an_hour_and_its_checkpoint_stays(
+    capsys: pytest.CaptureFixture[str], network: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(path: Path, *_: Any) -> None:
+        raise EnvironmentProblem(f"cannot write {path}: No space left on device")
+
+    waits: list[float] = []
+    monkeypatch.setattr("search.training.run.weights.save", save)
+    monkeypatch.setattr("search.training.run.sleep", waits.append)
+    ended = run(capsys, *arguments(network, data_dir, "--epochs", 2, "--seeds", 1))
+    assert ended.code == 5
+    assert sum(waits) == pytest.approx(3600, rel=0.01)
+    assert (network.parent / "out" / "seed-0.checkpoint").exists()

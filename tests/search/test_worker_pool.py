@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from search.launcher.worker_pool import MEMORY_SHORT, PoolSlot, WorkerPool
+from search.launcher.worker_pool import DEATHS_IN_A_ROW, MEMORY_SHORT, RETRIES, PoolSlot, WorkerPool
 from search.machine.devices import Slot
 from search.machine.processes import MADE_ROOM, WORK_DONE
 
@@ -23,7 +23,14 @@ class Scripted(WorkerPool):
         self.scripts = scripts
         self.asked: list[tuple[str, bool]] = []
         slots = [Slot(name, {"CUDA_VISIBLE_DEVICES": device}) for name in scripts]
-        super().__init__(slots, folder, self._asked, lambda _: {}, lambda _: False, "test")
+        self.seconds = 0.0  # what the pool's clock shows
+        self.finished = set[str]()  # slots whose workers had finished a trial
+        super().__init__(
+            slots, folder, self._asked, lambda _: {}, self._had_finished, "test", lambda: self.seconds
+        )
+
+    def _had_finished(self, worker: str) -> bool:
+        return worker.split("-")[1] in self.finished
 
     def _asked(self, worker: str, may_leave: bool) -> list[str]:
         self.asked.append((worker.split("-")[1], may_leave))
@@ -119,4 +126,99 @@ def test_making_room_is_no_death(folder: Path) -> None:
     pool = Scripted(folder, {"a": [LEAVES, LEAVES, LEAVES, LEAVES, LIVES]})
     pool.start()
     assert pool.settle() == {"a": None}
+    end(pool)
+
+
+def later(pool: Scripted, seconds: float, owed: bool = True) -> str | None:
+    """Why the only slot is closed, so many seconds later."""
+    pool.seconds += seconds
+    pool.watch(owed)
+    return pool.settle()["a"]
+
+
+def test_a_closed_slot_is_tried_again_after_a_minute_and_the_reason_stays_on_the_board(folder: Path) -> None:
+    """As of two workers that somebody killed three times: nothing is wrong any more."""
+    pool = Scripted(folder, {"a": ["echo out of luck; exit 1", DIES, DIES, LIVES]})
+    pool.start()
+    assert pool.settle() == {"a": "out of luck (exit code 1)"}
+    assert "a closed: out of luck (exit code 1); tried again at " in pool.slots[0].note
+    assert later(pool, 59) is not None
+    assert not pool.alive
+    assert later(pool, 1) is None
+    assert len(pool.alive) == 1
+    assert pool.slots[0].note == "a was closed: out of luck (exit code 1); tried again"
+    end(pool)
+
+
+def test_what_is_closed_again_is_tried_again_after_five_minutes(folder: Path) -> None:
+    pool = Scripted(folder, {"a": [DIES] * 5 + [LIVES]})
+    pool.start()
+    pool.settle()
+    for seconds in (60, 300):
+        assert later(pool, seconds) is not None, "one death more closes it"
+    assert later(pool, 299) is not None
+    assert later(pool, 1) is None
+    end(pool)
+
+
+def test_a_slot_that_nothing_helps_stays_closed_after_an_hour(folder: Path) -> None:
+    pool = Scripted(folder, {"a": [DIES] * (DEATHS_IN_A_ROW + RETRIES)})
+    pool.start()
+    pool.settle()
+    for _ in range(RETRIES):
+        assert pool.waiting
+        assert later(pool, 300) is not None
+    assert not pool.waiting
+    assert later(pool, 10_000) is not None
+
+
+def test_a_trial_that_a_slot_finishes_gives_it_all_its_tries_again(folder: Path) -> None:
+    pool = Scripted(folder, {"a": [DIES] * 6 + [LIVES]})
+    pool.start()
+    pool.settle()
+    assert later(pool, 60) is not None
+    pool.finished.add("a")
+    pool.seconds += 300
+    pool.watch()  # starts the fifth, which has finished a trial when it dies
+    for slot in pool.alive:
+        assert slot.process
+        slot.process.wait()
+    pool.watch()
+    assert (pool.slots[0].deaths, pool.slots[0].retries, pool.slots[0].closed) == (1, 0, None)
+    end(pool)
+
+
+@pytest.mark.parametrize("code", [0, 2, 5])
+def test_what_cannot_heal_is_not_tried_again(folder: Path, code: int) -> None:
+    """Not our worker at all, a wrong flag, and an environment that the worker itself found missing."""
+    pool = Scripted(folder, {"a": [f"exit {code}", LIVES]})
+    pool.start()
+    assert pool.settle()["a"] is not None
+    assert later(pool, 10_000) is not None
+    assert not pool.waiting
+
+
+def test_nothing_is_tried_again_once_nothing_is_left_to_train(folder: Path) -> None:
+    pool = Scripted(folder, {"a": [DIES, DIES, DIES, LIVES]})
+    pool.start()
+    pool.settle()
+    assert later(pool, 60, owed=False) is not None
+    assert later(pool, 0) is None
+    end(pool)
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = Scripted(folder, {"a": [LIVES]})
+    real = pool._open
+
+    def full(_: PoolSlot) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pool, "_open", full)
+    pool.start()
+    assert pool.slots[0].closed == "cannot start a worker: No space left on device"
+    monkeypatch.setattr(pool, "_open", real)
+    assert later(pool, 60) is None
     end(pool)

@@ -1,0 +1,91 @@
+"""The log files of a study's workers on this machine, in DATA_DIR/logs/STUDY: their lines, in order of time.
+
+Written by workers (search/worker/log.py) and by the launcher that starts them, a file a slot or worker, with
+lines like `2026-03-01 12:00:00 trial 12 completed: 93.20% ...`. Reads them alone. Called by `search logs`.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.row_types import State
+
+TIMED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ")
+TRIAL = re.compile(r"\btrial (\d+)\b")
+ENDS = "|".join(state.value.replace("_", "[ _]") for state in State if state != State.RUNNING)
+END = re.compile(rf"trial \d+(?: in the [^:]*)? (?:{ENDS})(?::|$)")
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line, and where it belongs."""
+
+    source: str  # name of the file without its ending: cpu0, launcher
+    time: str  # as it is written; of a line without one, as of a traceback, that of the line before it
+    text: str  # whole
+    trial: int | None  # that it is about, or that was under way there
+
+    def __str__(self) -> str:
+        return f"{self.source}  {self.text}"
+
+
+def folder(data_dir: Path, study: str) -> Path:
+    """Where the logs of a study lie on this machine."""
+    return data_dir / "logs" / study
+
+
+class LogFile:
+    """One log, read from its start on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.read_to = path, 0
+        self.time = ""  # of the line before
+        self.trial: int | None = None  # that was under way there
+
+    def fresh(self) -> list[LogLine]:
+        """The whole lines that came since the last call."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.read_to)
+                found = file.read()
+        except OSError:  # deleted or renamed meanwhile
+            return []
+        whole = found[: found.rfind(b"\n") + 1]
+        self.read_to += len(whole)
+        return [self._line(text) for text in whole.decode(errors="replace").splitlines()]
+
+    def _line(self, text: str) -> LogLine:
+        timed = TIMED.match(text)
+        if timed:
+            self.time = timed[0].strip()
+        said = text[timed.end() :] if timed else text
+        named = TRIAL.search(said)
+        if named and named.start() == 0:  # else a line in passing, as those of a launcher are
+            self.trial = int(named[1])
+        line = LogLine(self.path.stem, self.time, text, int(named[1]) if named else self.trial)
+        if END.match(said):
+            self.trial = None
+        return line
+
+
+class StudyLogs:
+    """All logs of a study, also those that come to be later. With `trial`, the lines of that trial alone."""
+
+    def __init__(self, place: Path, trial: int | None = None) -> None:
+        self.place, self.trial = place, trial
+        self.files: dict[Path, LogFile] = {}
+
+    def fresh(self) -> list[LogLine]:
+        """What came since the last call, in order of time."""
+        for path in sorted(self.place.glob("*.log")):
+            self.files.setdefault(path, LogFile(path))
+        lines = [line for file in self.files.values() for line in file.fresh()]
+        lines.sort(key=lambda line: line.time)
+        return [line for line in lines if self.trial in (None, line.trial)]
+
+    def follow(self, pause: Callable[[], object]) -> Iterator[Sequence[LogLine]]:
+        """What is there, then what comes, for ever; pauses before each further look."""
+        while True:
+            yield self.fresh()
+            pause()
