@@ -13,6 +13,7 @@ from typing import Any
 
 from search.study.config import StudyConfig
 from search.study.finish_plan import FinishPlan
+from search.study.text import counted
 from storage.row_types import Candidate
 from storage.studies import Study
 
@@ -28,6 +29,7 @@ SEARCHED = {
 }  # what a search is, not what it scores
 BESIDE = {"task", "data", "recipe", "finals", "trials", "versions", "devices"}  # judged below, or harmless
 HARMLESS_OF_DATA = {"data.spec", "data.name", "data.skip_damaged"}  # where the digest is the same
+FINALS, FINALS_RECIPE = "finals.", "finals.finals.recipe."
 DIGITS = 12  # of a sha256 that is shown
 NAMED = 3  # fields of a recipe
 
@@ -47,7 +49,12 @@ def settings_of(record: Study, config: StudyConfig, rows: Iterable[Candidate]) -
     """
     plan = FinishPlan.from_record(record.finish)
     found = _flat(config.document()) | {"trials": record.trials}
-    found |= _flat(plan.document(), "finals.") if plan else {}
+    if plan:
+        finals = plan.finals
+        found["finals"] = (
+            f"{counted(finals.networks, 'network')} for {counted(finals.recipe.epochs, 'epoch')}"
+        )
+        found |= _flat(plan.document(), FINALS)
     versions = {name: {str(value)} for name, value in record.versions.items()}
     devices = set[str]()
     for row in rows:
@@ -69,8 +76,11 @@ def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differing(studies: Sequence[Settings]) -> tuple[DifferingSetting, ...]:
-    """The settings that not all have alike, in the order in which they are stored."""
-    names = dict.fromkeys(name for settings in studies for name in settings)
+    """The settings that not all have alike, in the order in which they are stored; of finals that not all
+    have, no more than that."""
+    with_finals = all("finals" in settings for settings in studies)
+    every = dict.fromkeys(name for settings in studies for name in settings)
+    names = [name for name in every if with_finals or not name.startswith(FINALS)]
     rows = [DifferingSetting(name, tuple(settings.get(name) for settings in studies)) for name in names]
     return tuple(row for row in rows if any(value != row.values[0] for value in row.values))
 
@@ -101,22 +111,14 @@ def of_finals(one: Settings, other: Settings) -> tuple[str, ...]:
     """The same of the full trainings in the finals of two studies."""
     changed = _changed(one, other)
     images = [name for name in changed if name not in ("data.limit", "data.train_images")]
-    return (*_of_images(one, other, images), *_of_recipe(one, other, changed, "finals.finals.recipe."))
+    return (*_of_images(one, other, images), *_of_recipe(one, other, changed, FINALS_RECIPE))
 
 
 def of_tests(one: Settings, other: Settings) -> tuple[str, ...]:
     """The same of accuracies on test images, for which it does not matter how training images were split."""
     changed = _changed(one, other)
     images = [name for name in changed if name in ("data.digest", "task.classes")]
-    return (*_of_images(one, other, images), *_of_recipe(one, other, changed, "finals.finals.recipe."))
-
-
-def of_seconds(one: Settings, other: Settings) -> str | None:
-    """Why equal device-seconds are not equal work; None where the devices are of one kind."""
-    if one["devices"] == other["devices"]:
-        return None
-    devices = "; ".join(shown(settings["devices"]) for settings in (one, other))
-    return f"other devices ({devices}): equal seconds are not equal work"
+    return (*_of_images(one, other, images), *_of_recipe(one, other, changed, FINALS_RECIPE))
 
 
 def validated_alike(one: Settings, other: Settings) -> bool:

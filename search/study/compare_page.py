@@ -4,7 +4,7 @@ best-so-far curves, the networks that both have trained, the settings that diffe
 Reads a Comparison; returns text. Called by search/commands/compare.py.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 
 import plotly.graph_objects as go
@@ -19,27 +19,28 @@ from space.architecture import Architecture
 from storage.row_types import Candidate
 
 HEIGHT = 440  # of a figure, pixels
-COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#db2777", "#65a30d")
-GREY = "#9ca3af"  # is seen on white and on black
+# Seen on white and on black alike.
+COLOURS = ("#3b82f6", "#ef4444", "#10b981", "#f59e0b", "#a78bfa", "#06b6d4", "#ec4899", "#84cc16")
+GREY = "#9ca3af"
 LONGEST = 24  # characters of a name in a legend
 POINTS = 3_000  # networks drawn that two studies share, of all pairs
 UNITS = ((7_200.0, 3_600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))  # of device time
 
 STYLE = """<style>
-.switch { border: 0; padding: 0; margin: .8rem 0 0; display: flex; flex-wrap: wrap; gap: .3rem 1.2rem }
-.switch legend { float: left; padding: 0; margin-right: 1.2rem } .switch label { cursor: pointer }
-.warning { border-left: .3rem solid #d97706; padding: .1rem .8rem; margin: .8rem 0 }
+.axes { border: 0; padding: 0; margin: .8rem 0 0; display: flex; flex-wrap: wrap; gap: .3rem 1.2rem }
+.axes legend { float: left; padding: 0; margin-right: 1.2rem } .axes label { cursor: pointer }
+.warning { border-left: .3rem solid #f59e0b; padding: .1rem .8rem; margin: .8rem 0 }
 .key { display: inline-block; width: .7rem; height: .7rem; border-radius: 2px; margin-right: .4rem }
-h1, td.any, .figure { overflow-wrap: anywhere } .figure { max-width: 22rem } .any { min-width: 5rem }
-td.any.text { white-space: normal } .wide td.network { min-width: 20rem }
+h1, td.any, .figure { overflow-wrap: anywhere } .figure { max-width: 22rem }
+.wide td.any.text { white-space: normal; min-width: 6rem }
 ul.plain { padding-left: 1.2rem; margin: .5rem 0 } ul.plain li { margin: .2rem 0 }
 </style>"""
 
-SWITCH = """<fieldset class=switch><legend>best so far over</legend>{choices}</fieldset>
+AXES = """<fieldset class=axes><legend>best so far over</legend>{choices}</fieldset>
 <div id=curves>{figure}</div>
 <script>
-document.querySelectorAll(".switch input").forEach(input => input.addEventListener("change", () => {{
-  const plot = document.querySelector("#curves .plotly-graph-div"), chosen = input.value;
+document.querySelectorAll(".axes input").forEach(input => input.addEventListener("change", () => {{
+  const plot = document.querySelector("#curves .js-plotly-plot"), chosen = input.value;
   Plotly.update(plot, {{visible: plot.data.map(trace => trace.meta === chosen)}},
     {{"xaxis.title.text": input.dataset.title, "xaxis.autorange": true, "yaxis.autorange": true}});
 }}));
@@ -60,6 +61,7 @@ def page(found: Comparison) -> str:
         _studies(found),
         "<h2>The best at equal cost</h2>",
         _bests(found),
+        _networks(found),
         *_curves_part(found),
         *_finals(found),
         "<h2>Networks that more than one has trained</h2>",
@@ -118,23 +120,29 @@ def _table(head: Sequence[str], rows: Iterator[str]) -> str:
 
 
 def _studies(found: Comparison) -> str:
-    def rows() -> Iterator[str]:
-        for study in found.studies:
-            config, total = study.config, study.total
-            yield (
-                f'<tr><td>{_label(found, study)}<td class="any text">{escape(study.name)}'
-                f'<td class="any text">{escape(config.data.name)}<td>{config.recipe.epochs}'
-                f"<td>{config.data.train_images:,}<td>{study.images:,}"
-                f"<td class=text>{escape(config.sampler)}, {escape(config.pruner)}"
-                f"<td>{total.trials:,}<td>{len(study.completed):,}<td>{len(study.trained):,}"
-                f"<td>{words.amount(Axis.IMAGES, total.images)}"
-                f"<td>{words.amount(Axis.SECONDS, total.seconds)}"
-            )
+    """What each of them is and has cost, a study a column."""
 
-    head = ("<th>", "<th class=text>study", "<th class=text>data", "<th>epochs", "<th>training images",
-            "<th>validation images", "<th class=text>sampler, pruner", "<th>trials", "<th>to the end",
-            "<th>distinct networks", "<th>trained on", "<th>device time")  # fmt: skip
-    return _table(head, rows())
+    def row(name: str, value: Callable[[ComparedStudy], str]) -> str:
+        values = "".join(f'<td class="any text">{escape(value(study))}' for study in found.studies)
+        return f"<tr><td>{name}{values}"
+
+    rows = (
+        row("study", lambda study: study.name),
+        row("data", lambda study: study.config.data.name),
+        row("training images", lambda study: f"{study.config.data.train_images:,}"),
+        row("validation images", lambda study: f"{study.images:,}"),
+        row("epochs of a trial", lambda study: f"{study.config.recipe.epochs}"),
+        row("budget", lambda study: str(study.config.budget)),
+        row("sampler, pruner", lambda study: f"{study.config.sampler}, {study.config.pruner}"),
+        row("trials", lambda study: f"{study.total.trials:,}"),
+        row("trained to the end", lambda study: f"{len(study.completed):,}"),
+        row("distinct networks", lambda study: f"{len(study.trained):,}"),
+        row("images trained on", lambda study: f"{study.total.images:,}"),
+        row("device time", lambda study: words.amount(Axis.SECONDS, study.total.seconds)),
+        row("devices", lambda study: comparability.shown(study.settings["devices"])),
+    )
+    head = ["<th>", *(f"<th class=text>{_label(found, study)}" for study in found.studies)]
+    return _table(head, iter(rows))
 
 
 def _bests(found: Comparison) -> str:
@@ -146,21 +154,34 @@ def _bests(found: Comparison) -> str:
         for i, study in enumerate(found.studies):
             yield _best("all there is" if i == 0 else "", found, study, study.total.best)
 
-    head = ("<th>at equal", "<th class=text>study", "<th>accuracy", "<th>95%", "<th>trial", "<th>parameters",
-            "<th>MACs", "<th class=text>network")  # fmt: skip
-    return f"{_table(head, rows())}<p class=note>{escape(LEGEND)}</p>"
+    head = ("<th>at equal", "<th>study", "<th>accuracy", "<th>95%", "<th>trial", "<th>parameters",
+            "<th>MACs")  # fmt: skip
+    return _table(head, rows())
 
 
 def _best(at: str, found: Comparison, study: ComparedStudy, best: Candidate | None) -> str:
-    begin = f"<tr><td>{at}<td class=text>{_label(found, study)}"
+    begin = f"<tr><td>{at}<td>{_label(found, study)}"
     if best is None:
-        return f"{begin}<td>-<td>-<td>-<td>-<td>-<td class=text>no network trained to the end"
-    network = summary(Architecture.parse(best.architecture))
-    named = f"{best.baseline}: {network}" if best.baseline else network
+        return f"{begin}<td colspan=5>no network trained to the end"
     return (
         f"{begin}<td>{percent(best.accuracy)}<td>{wilson(best.accuracy or 0.0, study.images)}"
-        f'<td>{best.number}<td>{best.parameters:,}<td>{best.macs:,}<td class="text network">{escape(named)}'
+        f"<td>{best.number}<td>{best.parameters:,}<td>{best.macs:,}"
     )
+
+
+def _networks(found: Comparison) -> str:
+    """Those of the table before, each once."""
+
+    def rows() -> Iterator[str]:
+        for study in found.studies:
+            bests = [*(found.best(study, axis) for axis in Axis), study.total.best]
+            for best in {best.number: best for best in bests if best}.values():
+                named = f"baseline {best.baseline}: " if best.baseline else ""
+                network = escape(named + summary(Architecture.parse(best.architecture)))
+                yield f"<tr><td>{_label(found, study)}<td>{best.number}<td class=text>{network}"
+
+    head = ("<th>", "<th>trial", "<th class=text>network")
+    return f"{_table(head, rows())}<p class=note>{escape(LEGEND)}</p>"
 
 
 def _curves_part(found: Comparison) -> list[str]:
@@ -173,7 +194,7 @@ def _curves_part(found: Comparison) -> list[str]:
     )
     return [
         "<h2>The best so far</h2>",
-        SWITCH.format(choices=choices, figure=draw(_curves(found), HEIGHT)),
+        AXES.format(choices=choices, figure=draw(_curves(found), HEIGHT)),
         "<p class=note>Shaded: 95% over validation images. Dotted: the smallest total, where the bests are"
         " compared. A search has a curve from its first network that was trained to the end.</p>",
     ]

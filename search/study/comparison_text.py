@@ -4,6 +4,8 @@ say, and what must be known to read either.
 Reads a Comparison; returns lines. Called by search/commands/compare.py and search/study/compare_page.py.
 """
 
+from collections.abc import Sequence
+
 from search.study import comparability
 from search.study.comparison import Axis, ComparedStudy, Comparison, FinalLead, Pair
 from search.study.finish_plan import duration
@@ -79,15 +81,18 @@ def at_equal(found: Comparison, pair: Pair, axis: Axis) -> str:
     if pair.reasons:
         return not_comparable(pair)
     best, rival = found.best(one, axis), found.best(other, axis)
-    same = ", the same network in both" if best and rival and best.fingerprint == rival.fingerprint else ""
+    same = "; it is the same network" if best and rival and best.fingerprint == rival.fingerprint else ""
     return lead(pair.leads[axis], one.label, other.label) + same
 
 
 def not_comparable(pair: Pair) -> str:
     """Why no brief scores are compared."""
-    return f"the brief scores of {pair.one.label} and {pair.other.label} are not comparable: " + "; ".join(
-        pair.reasons
-    )
+    return _not_comparable([pair], pair.reasons)
+
+
+def _not_comparable(pairs: Sequence[Pair], reasons: Sequence[str]) -> str:
+    named = ", ".join(f"{pair.one.label} and {pair.other.label}" for pair in pairs)
+    return f"the brief scores of {named} are not comparable: {'; '.join(reasons)}"
 
 
 def finals(pair: Pair) -> list[str]:
@@ -135,10 +140,13 @@ def shared(pair: Pair) -> str:
 
 def warnings(found: Comparison) -> list[str]:
     """What forbids to compare, each in a line, the plainest first."""
-    lines = [not_comparable(pair) for pair in found.pairs if pair.reasons]
-    for pair in found.pairs:
-        if said := comparability.of_seconds(pair.one.settings, pair.other.settings):
-            lines.append(f"{pair.one.label} and {pair.other.label} ran on {said}")
+    apart = [pair for pair in found.pairs if pair.reasons]
+    alike = {reasons: [pair for pair in apart if pair.reasons == reasons] for reasons in
+             dict.fromkeys(pair.reasons for pair in apart)}  # fmt: skip
+    lines = [_not_comparable(pairs, reasons) for reasons, pairs in alike.items()]
+    ran_on = dict.fromkeys(comparability.shown(study.settings["devices"]) for study in found.studies)
+    if len(ran_on) > 1:
+        lines.append(f"they ran on other devices ({'; '.join(ran_on)}): equal device time is not equal work")
     for study in found.studies:
         if not study.completed:
             lines.append(f"{study.label} has trained no network to the end: it has pruned all of them")
