@@ -31,8 +31,8 @@ STYLE = """<style>
 .axes legend { float: left; padding: 0; margin-right: 1.2rem } .axes label { cursor: pointer }
 .warning { border-left: .3rem solid #f59e0b; padding: .1rem .8rem; margin: .8rem 0 }
 .key { display: inline-block; width: .7rem; height: .7rem; border-radius: 2px; margin-right: .4rem }
-h1, td.any, .figure { overflow-wrap: anywhere } .figure { max-width: 22rem }
-.wide td.any.text { white-space: normal; min-width: 6rem }
+h1, td.any, .figure { overflow-wrap: anywhere } .figures > .figure { flex: 0 1 22rem }
+.wide td.any.text { white-space: normal; min-width: 8rem }
 ul.plain { padding-left: 1.2rem; margin: .5rem 0 } ul.plain li { margin: .2rem 0 }
 </style>"""
 
@@ -162,7 +162,7 @@ def _bests(found: Comparison) -> str:
 def _best(at: str, found: Comparison, study: ComparedStudy, best: Candidate | None) -> str:
     begin = f"<tr><td>{at}<td>{_label(found, study)}"
     if best is None:
-        return f"{begin}<td colspan=5>no network trained to the end"
+        return f"{begin}<td colspan=5 class=text>no network trained to the end"
     return (
         f"{begin}<td>{percent(best.accuracy)}<td>{wilson(best.accuracy or 0.0, study.images)}"
         f"<td>{best.number}<td>{best.parameters:,}<td>{best.macs:,}"
@@ -378,7 +378,7 @@ def _settings(found: Comparison) -> str:
     def rows() -> Iterator[str]:
         for row in found.differing:
             values = "".join(f'<td class="any text">{escape(comparability.shown(v))}' for v in row.values)
-            yield f'<tr><td class="any text">{escape(row.name)}{values}'
+            yield f"<tr><td>{escape(row.name)}{values}"
 
     head = ["<th>setting", *(f"<th class=text>{_label(found, study)}" for study in found.studies)]
     return _table(head, rows())

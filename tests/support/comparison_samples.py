@@ -1,13 +1,14 @@
 """Studies to compare, written into a store as rows: what they scored is made up, nothing is trained."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import insert
-from worker_samples import DATA, make_config, make_study
+from sqlalchemy import Engine, insert, make_url
+from worker_samples import DATA, empty_database, make_config
 
 from search.study.config import StudyConfig
 from search.study.finish_plan import Finals, FinishPlan
@@ -68,7 +69,12 @@ def add_study(
     """A study of these trials; a number is the accuracy of one that was trained to the end."""
     made = [one if isinstance(one, Trial) else Trial(one) for one in trials]
     asked = sum(one.state in TRAINED for one in made)
-    engine, record = make_study(url, with_config or config(), max(1, asked), name)
+    settings = with_config or config()
+    engine = _open(url)
+    record = studies.create(
+        engine, name, trials=max(1, asked), max_parameters=settings.budget.max_parameters,
+        max_macs=settings.budget.max_macs, seed=settings.seed, settings=settings.document(), versions={},
+    )  # fmt: skip
     spent = cost.total(architecture())
     at, rows = 0.0, []
     for number, one in enumerate(made):
@@ -89,6 +95,15 @@ def add_study(
         connection.execute(insert(tables.candidates), rows)
     engine.dispose()
     return record
+
+
+def _open(url: str) -> Engine:
+    """The store, made if it is not there; Optuna has no study in it, which nobody who compares asks for."""
+    if database.absent(url):
+        shutil.copyfile(empty_database(), make_url(url).database or "")
+    engine = database.connect(url)
+    database.prepare(engine)
+    return engine
 
 
 def add_finals(
