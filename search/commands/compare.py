@@ -152,7 +152,7 @@ def _winner(study: "ComparedStudy") -> dict[str, Any] | None:
     return {
         "trial": winner.candidate.number,
         "seeds": winner.seeds,
-        "epochs": study.settings["finals.finals.recipe.epochs"],
+        "epochs": study.settings["finals.recipe.epochs"],
         "accuracy": winner.validation.mean,
         **_ends(winner.validation.interval),
         "test_accuracy": winner.test.mean if winner.test else None,

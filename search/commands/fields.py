@@ -184,11 +184,12 @@ COMPARE: Final[Fields] = {
     " `parameters`, `macs`; null: they are not over",
     "against": "an object for each study named later: `label`, `study`, `comparable` (brief scores),"
     " `reasons` (why not), `at_equal_trials`, `at_equal_images`, `at_equal_seconds` (the differences of"
-    " the bests, this study less that one: `points`, `low`, `high`, `verdict`, which is ahead, behind or not"
-    " clear; null: not comparable, or one has none), `final` and `final_test` (the same of the winners of"
-    " the finals; `points` null: not comparable, `low` and `high` null: one seed), `shared` (networks trained"
-    " in both), `shared_completed` (to the end in both), `shared_difference` (their mean difference of"
-    " scores, with `low` and `high` over networks), `tau` (Kendall's, with `low` and `high`)",
+    " the bests, this study less that one: `points`, 0 to 1, `low`, `high`, `verdict`, which is ahead,"
+    " behind or not clear; null: not comparable, or one has none), `final` and `final_test` (the same of"
+    " the winners of the finals, with `reasons`; `points` null: not comparable, `low` and `high` null: one"
+    " seed), `shared` (networks trained in both), `shared_completed` (to the end in both),"
+    " `shared_difference` (their mean difference of scores, with `low` and `high` over networks), `tau`"
+    " (Kendall's, with `low` and `high`)",
     "settings": "what the studies do not have all alike, by its dotted name, and its value here",
 }
 

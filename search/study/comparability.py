@@ -27,9 +27,18 @@ SEARCHED = {
     "pruner",
     "seed",
 }  # what a search is, not what it scores
-BESIDE = {"task", "data", "recipe", "finals", "trials", "versions", "devices"}  # judged below, or harmless
+BESIDE = {
+    "task",
+    "data",
+    "recipe",
+    "halving",
+    "finals",
+    "trials",
+    "versions",
+    "devices",
+}  # judged below, or harmless
 HARMLESS_OF_DATA = {"data.spec", "data.name", "data.skip_damaged"}  # where the digest is the same
-FINALS, FINALS_RECIPE = "finals.", "finals.finals.recipe."
+FINALS, FINALS_RECIPE = "finals.", "finals.recipe."
 DIGITS = 12  # of a sha256 that is shown
 NAMED = 3  # fields of a recipe
 
@@ -51,10 +60,10 @@ def settings_of(record: Study, config: StudyConfig, rows: Iterable[Candidate]) -
     found = _flat(config.document()) | {"trials": record.trials}
     if plan:
         finals = plan.finals
-        found["finals"] = (
-            f"{counted(finals.networks, 'network')} for {counted(finals.recipe.epochs, 'epoch')}"
-        )
-        found |= _flat(plan.document(), FINALS)
+        rungs = [f"{rung.networks} for {counted(rung.epochs, 'epoch')}" for rung in plan.rungs]
+        found["halving"] = ", ".join(rungs) or None
+        found["finals"] = f"{finals.networks} for {counted(finals.recipe.epochs, 'epoch')}"
+        found |= _flat(finals.model_dump(mode="json"), FINALS)
     versions = {name: {str(value)} for name, value in record.versions.items()}
     devices = set[str]()
     for row in rows:

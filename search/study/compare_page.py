@@ -300,7 +300,7 @@ def _finals(found: Comparison) -> list[str]:
             if winner is None:
                 yield f"{begin}<td colspan=9 class=text>not over, or none came through"
                 continue
-            epochs = comparability.shown(study.settings.get("finals.finals.recipe.epochs"))
+            epochs = comparability.shown(study.settings.get("finals.recipe.epochs"))
             yield (
                 f"{begin}<td>{winner.candidate.number}<td>{epochs}<td>{winner.seeds} of {winner.of}"
                 f"<td>{percent(winner.validation.mean)}<td>{_interval(winner.validation)}"

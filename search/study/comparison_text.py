@@ -12,6 +12,8 @@ from search.study.finish_plan import duration
 from search.study.statistics import Difference
 from search.study.text import counted
 
+LEAST = 0.00005  # a difference of accuracies that is not 0.00 points
+
 
 def amount(axis: Axis, value: float) -> str:
     """So much of what a search costs: 120 trials, 43.2M images, 2 h 10 min."""
@@ -54,7 +56,8 @@ def lead(found: Difference, one: str, other: str) -> str:
     """A difference of the bests in words."""
     if found.points < 0:
         found, one, other = Difference(-found.points, -found.high, -found.low), other, one
-    who = f"{one} is ahead by {points(found.points)}" if found.points else f"{one} and {other} are level"
+    ahead = found.points >= LEAST
+    who = f"{one} is ahead by {points(found.points)}" if ahead else f"{one} and {other} are level"
     return f"{who}, 95% {found}: {'clear' if found.low > 0 else 'not clear'}"
 
 
@@ -121,7 +124,7 @@ def shared(pair: Pair) -> str:
     if not found.trained:
         return f"no network was trained in both {one} and {other}"
     said = f"{counted(found.trained, 'network')} trained in both {one} and {other}"
-    said += f", {len(found.scores)} of them to the end in both"
+    said += f", {len(found.scores):,} of them to the end in both"
     if found.difference:
         if found.difference.low == found.difference.high == 0:
             said += ": the same scores"
@@ -130,8 +133,8 @@ def shared(pair: Pair) -> str:
             first, second = one, other
             if apart.points < 0:
                 first, second, apart = other, one, Difference(-apart.points, -apart.high, -apart.low)
-            said += f": on average {first} scores them {points(apart.points)} higher than {second}"
-            said += f" (95% over networks {apart})"
+            higher = f"{points(apart.points)} higher than" if apart.points >= LEAST else "as high as"
+            said += f": on average {first} scores them {higher} {second} (95% over networks {apart})"
     if found.correlation:
         low, high = found.correlation.interval
         said += f"; Kendall's tau of the scores {found.correlation.tau:.2f} (95% {low:.2f} to {high:.2f})"

@@ -280,7 +280,7 @@ def test_a_page_is_written_whole_with_curves_scatter_and_settings(
     assert page.startswith("<!doctype html>") and len(page) < 6_000_000
     assert "digits &lt;b&gt;&amp;" in page and "digits <b>" not in page
     assert re.findall(r"<input type=radio name=axis value=(\w+)", page) == ["trials", "images", "seconds"]
-    for part in ("A is ahead by", "Kendall", "score in A, %", '<td>sampler', "95% over"):
+    for part in ("B is ahead by", "Kendall", "score in A, %", "<td>sampler", "95% over"):
         assert part in page
 
 
