@@ -47,6 +47,12 @@ def points(value: float) -> str:
     return f"{100 * abs(value):.{digits}f} points"
 
 
+def ends(found: Difference) -> str:
+    """Both ends of its interval in points; one beside zero with two digits, so that its sign is seen."""
+    low, high = (f"{100 * end:.{1 if abs(end) >= 0.0005 or not end else 2}f}" for end in found[1:])
+    return f"{low} to {high}"
+
+
 def verdict(found: Difference) -> str:
     """ahead or behind where the interval leaves no doubt of it, else not clear."""
     return "ahead" if found.low > 0 else "behind" if found.high < 0 else "not clear"
@@ -58,7 +64,7 @@ def lead(found: Difference, one: str, other: str) -> str:
         found, one, other = Difference(-found.points, -found.high, -found.low), other, one
     ahead = found.points >= LEAST
     who = f"{one} is ahead by {points(found.points)}" if ahead else f"{one} and {other} are level"
-    return f"{who}, 95% {found}: {'clear' if found.low > 0 else 'not clear'}"
+    return f"{who}, 95% {ends(found)}: {'clear' if found.low > 0 else 'not clear'}"
 
 
 def standing(found: Comparison, pair: Pair) -> list[str]:
@@ -134,7 +140,7 @@ def shared(pair: Pair) -> str:
             if apart.points < 0:
                 first, second, apart = other, one, Difference(-apart.points, -apart.high, -apart.low)
             higher = f"{points(apart.points)} higher than" if apart.points >= LEAST else "as high as"
-            said += f": on average {first} scores them {higher} {second} (95% over networks {apart})"
+            said += f": on average {first} scores them {higher} {second} (95% over networks {ends(apart)})"
     if found.correlation:
         low, high = found.correlation.interval
         said += f"; Kendall's tau of the scores {found.correlation.tau:.2f} (95% {low:.2f} to {high:.2f})"

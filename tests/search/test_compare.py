@@ -84,6 +84,7 @@ def test_a_pruned_network_counts_as_a_trial_and_is_never_the_best(sqlite_url: st
     [
         (0.9, 0.896, "A is ahead by 0.4 points, 95% -0.8 to 1.6: not clear"),
         (0.88, 0.9, "B is ahead by 2.0 points, 95% 0.8 to 3.2: clear"),
+        (0.9, 0.8878, "A is ahead by 1.2 points, 95% 0.01 to 2.4: clear"),
         (0.9, 0.9, "A and B are level, 95% -1.2 to 1.2: not clear"),
         (0.9, 0.8998, "A is ahead by 0.02 points, 95% -1.2 to 1.2: not clear"),
     ],
