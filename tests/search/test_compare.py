@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -306,38 +305,6 @@ def test_a_page_without_a_curve_or_a_shared_network_is_a_page_too(
     out = tmp_path / "compare.html"
     assert run(capsys, "compare", "a", "b", "--storage", sqlite_url, "--out", out).code == 0
     assert "no network trained to the end" in out.read_text()
-
-
-@pytest.mark.browser
-def test_the_switch_of_the_page_changes_the_axis_of_the_curves(
-    sqlite_url: str, capsys: Capture, tmp_path: Path
-) -> None:
-    sync_api = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no Chromium on the PATH")
-    for name in ("a", "b"):
-        add_study(sqlite_url, name, [0.5, 0.6, 0.65])
-    out = tmp_path / "compare.html"
-    run(capsys, "compare", "a", "b", "--storage", sqlite_url, "--out", out)
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
-        page = browser.new_page(viewport={"width": 390, "height": 800})
-        failed: list[str] = []
-        page.on("pageerror", lambda error: failed.append(str(error)))
-        page.goto(out.as_uri(), timeout=120_000)
-        title = page.locator("#curves .xtitle")
-        sync_api.expect(title).to_have_text("trials", timeout=120_000)
-        page.get_by_label("images trained on").check()
-        sync_api.expect(title).to_have_text("images trained on", timeout=120_000)
-        page.get_by_label("device time").check()
-        sync_api.expect(title).to_have_text("device time, seconds", timeout=120_000)
-        width = page.evaluate("document.documentElement.scrollWidth")
-        browser.close()
-    assert failed == []
-    assert width <= 390, "a phone need not scroll the page sideways"
 
 
 def test_the_interval_of_two_means_is_welchs() -> None:
