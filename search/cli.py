@@ -15,6 +15,7 @@ import click
 
 from search.commands import (
     care,
+    compare,
     data,
     enqueue,
     explain,
@@ -147,18 +148,11 @@ def cli() -> None:
 
 
 for command in (  # in the order of use
-    *(
-        data.data,
-        launch.launch,
-        status.status,
-        status.list_,
-        status.trials,
-        status.best,
-        services.ps,
-        logs.logs,
-    ),
-    *(services.pause, services.resume, services.stop, services.worker, enqueue.enqueue),
-    *(inspect.show, explain.explain, export.export, export.verify, export.report, services.dashboard),
+    *(data.data, launch.launch, status.status, status.list_, status.trials, status.best),
+    *(services.ps, logs.logs, services.pause, services.resume, services.stop),
+    *(services.worker, enqueue.enqueue),
+    *(inspect.show, explain.explain, export.export, export.verify, export.report),
+    *(compare.compare, services.dashboard),
     *(training.train, training.confirm, training.trainings, training.predict),
     *(spaces.space, inspect.recipe, inspect.published),
     *(care.rename, care.delete, maintenance.replay, maintenance.gc, maintenance.db, helping.completion),

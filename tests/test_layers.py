@@ -117,7 +117,9 @@ def test_help_loads_none_of_the_heavy_libraries(tmp_path: Path) -> None:
     assert loaded.isdisjoint({"torch", "torchvision", "optuna", "sqlalchemy", "pydantic", "numpy", "sklearn"})
 
 
-@pytest.mark.parametrize("command", ["launch", "status", "best", "trials", "export", "show", "worker"])
+@pytest.mark.parametrize(
+    "command", ["launch", "status", "best", "trials", "export", "show", "worker", "compare"]
+)
 def test_help_of_a_command_loads_none_of_them_either(command: str, tmp_path: Path) -> None:
     done, loaded = run(SEARCH, command, "--help", folder=tmp_path)
     assert done.returncode == 0 and "--storage" in done.stdout, done.stderr

@@ -168,6 +168,37 @@ DATA: Final[Fields] = {
 
 VERIFY: Final[Fields] = {"check": "schema, count, budget, fingerprint, forward pass", "found": "in words"}
 
+COMPARE: Final[Fields] = {
+    "label": "A, B, C...: what other keys and lines call it",
+    "study": "name",
+    "data": "name of the images",
+    "validation_images": "that its scores are measured on",
+    "trials": "networks trained to the end, or pruned while training",
+    "completed": "networks trained to the end",
+    "networks": "distinct networks trained",
+    "images": "trained on in all: epochs times training images",
+    "device_seconds": "that devices were busy in all",
+    "best": "the best of all with the keys of `best`; null: nothing was trained to the end",
+    "at_equal_trials": "`limit`, the smallest number of trials of any of the studies, and `best`, the best"
+    " by then with the keys of `best` or null",
+    "at_equal_images": "the same at the smallest number of images trained on",
+    "at_equal_seconds": "the same at the smallest number of device-seconds",
+    "curve": "each time that the best became better: `trials`, `images`, `device_seconds` by then, `trial`"
+    " and `accuracy` of the new best",
+    "winner": "of the finals: `trial`, `seeds`, `epochs`, `accuracy` (validation, the mean over seeds),"
+    " `low`, `high` (95% over seeds; null with one seed), `test_accuracy`, `test_low`, `test_high`,"
+    " `parameters`, `macs`; null: they are not over",
+    "against": "an object for each study named later: `label`, `study`, `comparable` (brief scores),"
+    " `reasons` (why not), `at_equal_trials`, `at_equal_images`, `at_equal_seconds` (the differences of"
+    " the bests, this study less that one: `points`, 0 to 1, `low`, `high`, `verdict`, which is ahead,"
+    " behind or not clear; null: not comparable, or one has none), `final` and `final_test` (the same of"
+    " the winners of the finals, with `reasons`; `points` null: not comparable, `low` and `high` null: one"
+    " seed), `shared` (networks trained in both), `shared_completed` (to the end in both),"
+    " `shared_difference` (their mean difference of scores, with `low` and `high` over networks), `tau`"
+    " (Kendall's, with `low` and `high`)",
+    "settings": "what the studies do not have all alike, by its dotted name, and its value here",
+}
+
 BY_COMMAND: Final = {
     "data": DATA,
     "status": STATUS,
@@ -175,6 +206,7 @@ BY_COMMAND: Final = {
     "trials": TRIALS,
     "best": BEST,
     "ps": PS,
+    "compare": COMPARE,
     "train": TRAININGS,
     "trainings": TRAININGS,
     "confirm": CONFIRM,

@@ -5,6 +5,7 @@ to the commands that it gathers.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import click
@@ -34,6 +35,8 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     "export": ("search export night --out best.json", "search export night:137 --weights best.safetensors"),
     "verify": ("search verify best.json", "search verify best.json --format json"),
     "report": ("search report night", "search report night --out night.html"),
+    "compare": ("search compare night monday --out compare.html",
+                "search compare night night --storage sqlite:///mine.db --storage postgresql://me@db/search"),
     "dashboard": ("search dashboard", "search dashboard --port 8081"),
     "train": ("search train night:137 --seeds 3", "search train best.json --out final --resume"),
     "confirm": ("search confirm night", "search confirm night --top 3 --seeds 5 --epochs 100"),
@@ -89,17 +92,19 @@ def with_examples(command: click.Command, path: str) -> None:
 
 
 def study_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The studies of the store that begin so, for a shell; none where there is no store."""
+    """The studies of the store, or of all stores, that begin so, for a shell; none where there is none."""
     from search.study.reader import open_store
     from storage import studies
 
-    storage: Any = ctx.params.get("storage") or settings.storage()
-    try:
-        with open_store(str(storage)) as engine:
-            names = [record.name for record in studies.all_studies(engine)]
-    except ParsimonyError:
-        return []  # a shell has no place for complaints
-    return [CompletionItem(name) for name in reversed(names) if name.startswith(incomplete)]
+    stores: Any = ctx.params.get("storages") or [ctx.params.get("storage") or settings.storage()]
+    names = list[str]()
+    for storage in stores:
+        with (
+            suppress(ParsimonyError),
+            open_store(str(storage)) as engine,
+        ):  # a shell has no place for complaints
+            names += [record.name for record in reversed(studies.all_studies(engine))]
+    return [CompletionItem(name) for name in dict.fromkeys(names) if name.startswith(incomplete)]
 
 
 @click.command()

@@ -168,6 +168,19 @@ def worker_count(value: str) -> int | None:
     return int(value)
 
 
+class Url(click.ParamType[str]):
+    """The URL of a store; one variable of the environment holds one, spaces and all."""
+
+    name = "url"
+
+    def convert(self, value: object, _param: click.Parameter | None, _ctx: click.Context | None) -> str:
+        return str(value)
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        """The one value; click would part it at its spaces."""
+        return [rv]
+
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -179,6 +192,20 @@ storage: Decorator = click.option(
     show_envvar=True,
     metavar="URL",
     help="postgresql://user:password@host/name, or sqlite:///file.db.",
+)
+
+
+storages: Decorator = click.option(
+    "--storage",
+    "storages",
+    type=Url(),
+    multiple=True,
+    default=(settings.STORAGE,),
+    show_default=True,
+    envvar="SEARCH_STORAGE",
+    show_envvar=True,
+    metavar="URL",
+    help="The store of all studies; given as often as there are studies, the store of each, in their order.",
 )
 
 

@@ -5,7 +5,8 @@ search/commands/output.py.
 """
 
 import json
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
@@ -44,6 +45,18 @@ def show(
             _blocks(rows, title)
             return
     console.print(table)
+
+
+def say(lines: Iterable[str]) -> None:
+    """Prints lines of text, broken between words where the terminal is narrower and indented from the second
+    on; a pipe gets them whole."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = BEYOND
+    for line in lines:
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        for part in textwrap.wrap(line, console.width, subsequent_indent=indent):
+            console.print(Text(part))
 
 
 def _widths(

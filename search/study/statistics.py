@@ -3,13 +3,18 @@
 Called by everything that prints or exports an accuracy. Sources: E. B. Wilson, Probable inference, the law
 of succession, and statistical inference (JASA 22, 1927); Student, The probable error of a mean (Biometrika
 6, 1908); R. G. Newcombe, Interval estimation for the difference between independent proportions (Statistics
-in Medicine 17, 1998), method 10; M. G. Kendall, A new measure of rank correlation (Biometrika 30, 1938),
-tau-b for ties (Biometrika 33, 1945); B. Efron, Bootstrap methods (Annals of Statistics 7, 1979).
+in Medicine 17, 1998), method 10; B. L. Welch, The generalization of Student's problem when several different
+population variances are involved (Biometrika 34, 1947); M. G. Kendall, A new measure of rank correlation
+(Biometrika 30, 1938), tau-b for ties (Biometrika 33, 1945), computed as W. R. Knight does (JASA 61, 1966);
+B. Efron, Bootstrap methods (Annals of Statistics 7, 1979); E. C. Fieller, H. O. Hartley and E. S. Pearson,
+Tests for rank correlation coefficients (Biometrika 44, 1957).
 """
 
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter
 from collections.abc import Sequence
-from itertools import combinations
-from math import sqrt
+from itertools import groupby
+from math import atanh, comb, sqrt, tanh
 from random import Random
 from statistics import fmean, stdev
 from typing import NamedTuple
@@ -49,15 +54,16 @@ class Difference(NamedTuple):
         return f"{100 * self.low:.1f} to {100 * self.high:.1f}"
 
 
-def difference(one: float, other: float, images: int) -> Difference:
-    """`one` less `other`, two accuracies measured once on `images` images, with its 95% interval.
+def difference(one: float, other: float, images: int, other_images: int | None = None) -> Difference:
+    """`one` less `other`, two accuracies measured once on `images` images, with its 95% interval; `other` on
+    `other_images`, where they are not as many.
 
     Newcombe (1998), method 10: the distances to the ends of both Wilson intervals, by Pythagoras. It takes
     the two for independent. Measured on the same images they are not: what is hard for one network is hard
     for the other, so the true interval is narrower, and this one is on the safe side. As that of wilson(),
     it holds the luck of the images only.
     """
-    first, second = wilson(one, images), wilson(other, images)
+    first, second = wilson(one, images), wilson(other, other_images or images)
     apart = one - other
     low = apart - sqrt((one - first.low) ** 2 + (second.high - other) ** 2)
     high = apart + sqrt((first.high - one) ** 2 + (other - second.low) ** 2)
@@ -92,9 +98,41 @@ def spread(values: Sequence[float]) -> Spread:
     if not freedom:
         return Spread(mean, None, None)
     deviation = stdev(values)
-    quantile = T95[freedom - 1] if freedom <= len(T95) else Z95 + (Z95**3 + Z95) / (4 * freedom)
-    half = quantile * deviation / sqrt(len(values))
+    half = _quantile(freedom) * deviation / sqrt(len(values))
     return Spread(mean, deviation, Interval(max(0.0, mean - half), min(1.0, mean + half)))
+
+
+def _quantile(freedom: int) -> float:
+    """Student's t, two-sided 95%, for so many degrees of freedom, at least one."""
+    return T95[freedom - 1] if freedom <= len(T95) else Z95 + (Z95**3 + Z95) / (4 * freedom)
+
+
+def difference_of_means(one: Spread, runs: int, other: Spread, other_runs: int) -> Difference | None:
+    """The mean of `runs` accuracies less the mean of `other_runs` others, with Welch's 95% interval (1947).
+
+    It holds the luck of the seeds, and takes the runs for independent. None where one of them is a single
+    run, which says nothing of its spread.
+    """
+    if one.deviation is None or other.deviation is None:
+        return None
+    parts = ((one.deviation**2 / runs, runs), (other.deviation**2 / other_runs, other_runs))
+    variance, apart = sum(part for part, _ in parts), one.mean - other.mean
+    if not variance:
+        return Difference(apart, apart, apart)
+    freedom = variance**2 / sum(part**2 / (count - 1) for part, count in parts)
+    half = _quantile(max(1, int(freedom))) * sqrt(variance)  # rounded down: on the safe side
+    return Difference(apart, max(-1.0, apart - half), min(1.0, apart + half))
+
+
+def mean_difference(one: Sequence[float], other: Sequence[float]) -> Difference | None:
+    """The mean of `one` less `other`, two accuracies of each of the same networks, with Student's 95%
+    interval over the networks. None for fewer than two networks."""
+    apart = [a - b for a, b in zip(one, other, strict=True)]
+    if len(apart) < 2:
+        return None
+    mean = fmean(apart)
+    half = _quantile(len(apart) - 1) * stdev(apart) / sqrt(len(apart))
+    return Difference(mean, max(-1.0, mean - half), min(1.0, mean + half))
 
 
 class Correlation(NamedTuple):
@@ -105,16 +143,21 @@ class Correlation(NamedTuple):
     networks: int
 
 
+BOOTSTRAPPED = 30  # networks: of more the interval is Fieller's, which is as good then and at once there
+
+
 def correlation(one: Sequence[float], other: Sequence[float], draws: int = 2000) -> Correlation | None:
     """Kendall's tau-b (1938, 1945) of two scores of the same networks, with its 95% interval.
 
     1: the same order, 0: none in common, -1: the reverse. None for fewer than four networks, or where one
     score is the same for all. The interval is Efron's percentile bootstrap (1979) over the networks, from a
-    fixed seed.
+    fixed seed; for more than BOOTSTRAPPED networks that of Fieller, Hartley and Pearson (1957).
     """
     tau = _tau(one, other)
     if tau is None or len(one) < 4:
         return None
+    if len(one) > BOOTSTRAPPED:
+        return Correlation(tau, _fieller(tau, len(one)), len(one))
     random, found = Random(0), list[float]()
     for _ in range(draws):
         chosen = random.choices(range(len(one)), k=len(one))
@@ -126,16 +169,29 @@ def correlation(one: Sequence[float], other: Sequence[float], draws: int = 2000)
     return Correlation(tau, Interval(found[round(0.025 * last)], found[round(0.975 * last)]), len(one))
 
 
+def _fieller(tau: float, networks: int) -> Interval:
+    """95% of tau: Fisher's z of it has a variance of 0.437 / (networks - 4)."""
+    if abs(tau) >= 1:
+        return Interval(tau, tau)
+    half = Z95 * sqrt(0.437 / (networks - 4))
+    return Interval(tanh(atanh(tau) - half), tanh(atanh(tau) + half))
+
+
 def _tau(one: Sequence[float], other: Sequence[float]) -> float | None:
-    """tau-b: agreeing less disagreeing pairs, over the geometric mean of the pairs untied in each score."""
-    agreed, ties_one, ties_other, pairs = 0, 0, 0, 0
-    for i, j in combinations(range(len(one)), 2):
-        a, b = _sign(one[i] - one[j]), _sign(other[i] - other[j])
-        agreed, pairs = agreed + a * b, pairs + 1
-        ties_one, ties_other = ties_one + (a == 0), ties_other + (b == 0)
-    scale = sqrt((pairs - ties_one) * (pairs - ties_other))
+    """tau-b: agreeing less disagreeing pairs, over the geometric mean of the pairs untied in each score.
+
+    In the order of `one`, each network is met by all that are below it there: those below it in `other` too
+    agree with it, those above disagree (Knight 1966).
+    """
+    agreed, seen = 0, list[float]()
+    for _, level in groupby(sorted(zip(one, other, strict=True)), key=lambda pair: pair[0]):
+        values = [value for _, value in level]
+        for value in values:
+            agreed += bisect_left(seen, value) - (len(seen) - bisect_right(seen, value))
+        for value in values:
+            insort(seen, value)
+    untied = [
+        comb(len(one), 2) - sum(comb(n, 2) for n in Counter(scores).values()) for scores in (one, other)
+    ]
+    scale = sqrt(untied[0] * untied[1])
     return agreed / scale if scale else None
-
-
-def _sign(value: float) -> int:
-    return int(value > 0) - int(value < 0)

@@ -1,0 +1,176 @@
+"""What differs between the settings of two or more studies, and which of it makes their scores incomparable.
+
+Computes from stored configurations and rows; reads and writes nothing. Called by search/study/comparison.py.
+
+A brief score is comparable with another where both were trained by the same recipe for as many epochs on the
+same images, and validated on the same images. Space, budget, sampler, pruner and seed may differ: they are
+what searches are compared by. Of settings that this module does not know a difference counts.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from search.study.config import StudyConfig
+from search.study.finish_plan import FinishPlan
+from search.study.text import counted
+from storage.row_types import Candidate
+from storage.studies import Study
+
+Settings = Mapping[str, Any]  # by dotted name: recipe.epochs
+
+SEARCHED = {
+    "space",
+    "budget",
+    "sampler",
+    "sampling",
+    "pruner",
+    "seed",
+}  # what a search is, not what it scores
+BESIDE = {
+    "task",
+    "data",
+    "recipe",
+    "halving",
+    "finals",
+    "trials",
+    "versions",
+    "devices",
+}  # judged below, or harmless
+HARMLESS_OF_DATA = {"data.spec", "data.name", "data.skip_damaged"}  # where the digest is the same
+FINALS, FINALS_RECIPE = "finals.", "finals.recipe."
+DIGITS = 12  # of a sha256 that is shown
+NAMED = 3  # fields of a recipe
+
+
+@dataclass(frozen=True)
+class DifferingSetting:
+    """A setting that not all studies have alike; None where one has no such setting."""
+
+    name: str
+    values: tuple[Any, ...]  # in the order of the studies
+
+
+def settings_of(record: Study, config: StudyConfig, rows: Iterable[Candidate]) -> dict[str, Any]:
+    """Everything that was set for a study and everything that it ran on, by dotted name.
+
+    Versions and devices are those of the trained `rows` and of whoever made the study, each once.
+    """
+    plan = FinishPlan.from_record(record.finish)
+    found = _flat(config.document()) | {"trials": record.trials}
+    if plan:
+        finals = plan.finals
+        rungs = [f"{rung.networks} for {counted(rung.epochs, 'epoch')}" for rung in plan.rungs]
+        found["halving"] = ", ".join(rungs) or None
+        found["finals"] = f"{finals.networks} for {counted(finals.recipe.epochs, 'epoch')}"
+        found |= _flat(finals.model_dump(mode="json"), FINALS)
+    versions = {name: {str(value)} for name, value in record.versions.items()}
+    devices = set[str]()
+    for row in rows:
+        devices |= {row.device} if row.device else set()
+        for name, value in (row.versions or {}).items():
+            versions.setdefault(name, set()).add(str(value))
+    found |= {f"versions.{name}": ", ".join(sorted(values)) for name, values in versions.items()}
+    return found | {"devices": ", ".join(sorted(devices)) or None}
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found = dict[str, Any]()
+    for name, value in document.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def differing(studies: Sequence[Settings]) -> tuple[DifferingSetting, ...]:
+    """The settings that not all have alike, in the order in which they are stored; of finals that not all
+    have, no more than that."""
+    with_finals = all("finals" in settings for settings in studies)
+    every = dict.fromkeys(name for settings in studies for name in settings)
+    names = [name for name in every if with_finals or not name.startswith(FINALS)]
+    rows = [DifferingSetting(name, tuple(settings.get(name) for settings in studies)) for name in names]
+    return tuple(row for row in rows if any(value != row.values[0] for value in row.values))
+
+
+def shown(value: Any) -> str:
+    """A setting for people: thousands parted, a digest cut."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(shown, value)) or "none"
+    text = str(value)
+    return text[:DIGITS] if len(text) == 64 and text.isalnum() else text
+
+
+def of_brief_scores(one: Settings, other: Settings) -> tuple[str, ...]:
+    """Why the scores of trials of two studies are not comparable, each in a few words; empty: they are."""
+    changed = _changed(one, other)
+    reasons = [*_of_images(one, other, changed), *_of_recipe(one, other, changed, "recipe.")]
+    roots = dict.fromkeys(name.partition(".")[0] for name in changed)
+    return (*reasons, *(f"another {root}" for root in roots if root not in SEARCHED | BESIDE))
+
+
+def of_finals(one: Settings, other: Settings) -> tuple[str, ...]:
+    """The same of the full trainings in the finals of two studies."""
+    changed = _changed(one, other)
+    images = [name for name in changed if name not in ("data.limit", "data.train_images")]
+    return (*_of_images(one, other, images), *_of_recipe(one, other, changed, FINALS_RECIPE))
+
+
+def of_tests(one: Settings, other: Settings) -> tuple[str, ...]:
+    """The same of accuracies on test images, for which it does not matter how training images were split."""
+    changed = _changed(one, other)
+    images = [name for name in changed if name in ("data.digest", "task.classes")]
+    return (*_of_images(one, other, images), *_of_recipe(one, other, changed, FINALS_RECIPE))
+
+
+def validated_alike(one: Settings, other: Settings) -> bool:
+    """Whether both were validated on the same images."""
+    return not _changed_validation(_changed(one, other))
+
+
+def _changed(one: Settings, other: Settings) -> list[str]:
+    return [row.name for row in differing((one, other))]
+
+
+def _changed_validation(changed: Sequence[str]) -> bool:
+    """The validation images follow from data set, seed and share, whatever number is trained on."""
+    decide = {"data.digest", "data.split_seed", "data.validation_share", "data.validation_images"}
+    return not decide.isdisjoint(changed)
+
+
+def _of_images(one: Settings, other: Settings, changed: Sequence[str]) -> list[str]:
+    both: Callable[[str], str] = lambda name: f"{shown(one.get(name))} and {shown(other.get(name))}"  # noqa: E731
+    found = [f"{both('task.classes')} classes"] if "task.classes" in changed else []
+    if "data.digest" in changed:
+        same_name = one.get("data.name") == other.get("data.name")
+        what = f"other images under the name {one.get('data.name')}" if same_name else both("data.name")
+        return [f"another data set ({what})", *found]
+    if _changed_validation(changed):
+        seeds = "data.split_seed" in changed
+        how = f"split seed {both('data.split_seed')}" if seeds else both("data.validation_images")
+        found.append(f"other validation images ({how})")
+    elif "data.train_images" in changed:
+        found.append(f"other training images ({both('data.train_images')})")
+    elif any(name.startswith("data.") and name not in HARMLESS_OF_DATA for name in changed):
+        found.append("another split of the images")
+    return found
+
+
+def _of_recipe(one: Settings, other: Settings, changed: Sequence[str], prefix: str) -> list[str]:
+    fields = [name.removeprefix(prefix) for name in changed if name.startswith(prefix)]
+    fields = [field for field in fields if not field.startswith("accept")]  # a consent, not a way to train
+    epochs, found = f"{prefix}epochs", []
+    if "epochs" in fields:
+        found.append(f"other epochs ({shown(one.get(epochs))} and {shown(other.get(epochs))})")
+        fields.remove("epochs")
+    if fields:
+        more = f" and {len(fields) - NAMED} more" if len(fields) > NAMED else ""
+        found.append(f"another recipe ({', '.join(fields[:NAMED])}{more})")
+    return found

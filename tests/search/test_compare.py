@@ -1,0 +1,331 @@
+"""Searches beside each other: who is ahead at equal cost, what is not comparable, and what is refused."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from command import run
+from comparison_samples import FINAL_EPOCHS, Trial, add_finals, add_study, config
+
+from search.commands import fields
+from search.study import comparison, comparison_text, reader
+from search.study.comparability import of_brief_scores
+from search.study.comparison import Axis, ComparedStudy, Comparison, labels
+from search.study.statistics import correlation, difference, difference_of_means, mean_difference, spread
+from space.budget import Budget
+from storage.row_types import State
+
+Capture = pytest.CaptureFixture[str]
+PRUNED = State.PRUNED
+
+
+def compared(url: str, *names: str) -> Comparison:
+    """These studies of one store."""
+    studies = []
+    for label, name in zip(labels(len(names)), names, strict=True):
+        with reader.open_study(url, name) as view:
+            read = (view.record, view.config, view.rows(), view.second_stage())
+            studies.append(ComparedStudy.from_rows(label, *read))
+    return comparison.compare(studies)
+
+
+def rows(capsys: Capture, url: str, *names: str) -> list[dict[str, Any]]:
+    result = run(capsys, "compare", *names, "--storage", url, "--format", "json")
+    assert result.code == 0, result.err
+    found: list[dict[str, Any]] = json.loads(result.out)
+    return found
+
+
+def standing(found: Comparison, pair: int = 0) -> list[str]:
+    return comparison_text.standing(found, found.pairs[pair])
+
+
+def test_the_best_is_taken_at_the_smallest_total_that_any_of_them_reached(sqlite_url: str) -> None:
+    """A takes twice the time of B a trial and half the epochs: each axis ends elsewhere."""
+    add_study(sqlite_url, "a", [Trial(a, epochs=2, seconds=20.0) for a in (0.5, 0.6, 0.7)])
+    add_study(sqlite_url, "b", [Trial(b, epochs=4) for b in (0.4, 0.65, 0.66, 0.8)])
+    found = compared(sqlite_url, "a", "b")
+    assert found.limits == {Axis.TRIALS: 3, Axis.IMAGES: 6_000, Axis.SECONDS: 40.0}
+    best = {axis: [found.best(study, axis) for study in found.studies] for axis in Axis}
+    scores = {axis: [row.accuracy if row else None for row in both] for axis, both in best.items()}
+    assert scores == {Axis.TRIALS: [0.7, 0.66], Axis.IMAGES: [0.7, 0.4], Axis.SECONDS: [0.6, 0.8]}
+
+
+def test_trials_count_in_the_order_in_which_they_ended(sqlite_url: str) -> None:
+    add_study(sqlite_url, "a", [Trial(0.9, end=99.0), Trial(0.5, end=10.0)])
+    add_study(sqlite_url, "b", [0.6])
+    found = compared(sqlite_url, "a", "b")
+    assert [step.best and step.best.accuracy for step in found.studies[0].curve] == [0.5, 0.9]
+    assert standing(found)[0] == "at 1 trial: B is ahead by 10.0 points, 95% 8.1 to 11.9: clear"
+
+
+def test_a_failed_training_costs_and_a_lost_one_is_paid_by_the_next_attempt(sqlite_url: str) -> None:
+    trials = [0.5, Trial(None, State.DIVERGED), Trial(None, State.LOST), Trial(0.4, State.CANCELLED)]
+    add_study(sqlite_url, "a", [*trials, Trial(None, State.REPEATED, seconds=None, epochs=0), 0.6])
+    add_study(sqlite_url, "b", [0.5])
+    total = compared(sqlite_url, "a", "b").studies[0].total
+    assert (total.trials, total.images, total.seconds) == (2, 9_000, 30.0)
+
+
+def test_a_pruned_network_counts_as_a_trial_and_is_never_the_best(sqlite_url: str) -> None:
+    add_study(sqlite_url, "a", [Trial(0.9, PRUNED, epochs=1), 0.5])
+    add_study(sqlite_url, "b", [0.4, 0.45])
+    found = compared(sqlite_url, "a", "b")
+    assert [study.total.trials for study in found.studies] == [2, 2]
+    assert standing(found)[0] == "at 2 trials: A is ahead by 5.0 points, 95% 3.0 to 7.0: clear"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        (0.9, 0.896, "A is ahead by 0.4 points, 95% -0.8 to 1.6: not clear"),
+        (0.88, 0.9, "B is ahead by 2.0 points, 95% 0.8 to 3.2: clear"),
+        (0.9, 0.8878, "A is ahead by 1.2 points, 95% 0.01 to 2.4: clear"),
+        (0.9, 0.9, "A and B are level, 95% -1.2 to 1.2: not clear"),
+        (0.9, 0.8998, "A is ahead by 0.02 points, 95% -1.2 to 1.2: not clear"),
+    ],
+)
+def test_a_difference_is_said_with_its_interval_and_whether_it_is_clear(
+    sqlite_url: str, one: float, other: float, said: str
+) -> None:
+    add_study(sqlite_url, "a", [one])
+    add_study(sqlite_url, "b", [other])
+    assert standing(compared(sqlite_url, "a", "b"))[0] == f"at 1 trial: {said}"
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"data": {"digest": "2" * 64, "name": "svhn"}}, "another data set (digits and svhn)"),
+        ({"data": {"digest": "2" * 64}}, "another data set (other images under the name digits)"),
+        (
+            {"data": {"split_seed": 1, "split_digest": "2" * 64}},
+            "other validation images (split seed 0 and 1)",
+        ),
+        ({"data": {"train_images": 500, "limit": 500}}, "other training images (1,000 and 500)"),
+        ({"data": {"split_digest": "2" * 64}}, "another split of the images"),
+        ({"recipe": {"epochs": 6}}, "other epochs (3 and 6)"),
+        ({"recipe": {"learning_rate": 0.2, "ema": 0.9}}, "another recipe (learning_rate, ema)"),
+    ],
+)
+def test_scores_of_other_images_or_trainings_are_not_compared_and_the_reason_is_said(
+    sqlite_url: str, capsys: Capture, changed: dict[str, Any], reason: str
+) -> None:
+    add_study(sqlite_url, "a", [0.5])
+    add_study(sqlite_url, "b", [0.9], config(**changed))
+    result = run(capsys, "compare", "a", "b", "--storage", sqlite_url)
+    assert f"warning: the brief scores of A and B are not comparable: {reason}\n" in result.out
+    assert "ahead" not in result.out
+    against = rows(capsys, sqlite_url, "a", "b")[0]["against"][0]
+    assert (against["comparable"], against["reasons"]) == (False, [reason])
+    assert against["at_equal_trials"] is None
+
+
+def test_other_classes_and_a_setting_that_nobody_knows_yet_are_reasons_too() -> None:
+    one = {"data.digest": "1", "task.classes": 10, "metric": "accuracy", "seed": 1}
+    other = {**one, "task.classes": 100, "metric": "balanced", "seed": 2}
+    assert of_brief_scores(one, other) == ("10 and 100 classes", "another metric")
+
+
+def test_sampler_budget_pruner_seed_and_versions_may_differ(sqlite_url: str, capsys: Capture) -> None:
+    add_study(sqlite_url, "a", [0.5])
+    changed = config(sampler="tpe", pruner="median", seed=3, budget=Budget(10_000))
+    add_study(sqlite_url, "b", [Trial(0.9, device="NVIDIA H100"), 0.5], changed)
+    one, other = rows(capsys, sqlite_url, "a", "b")
+    assert one["against"][0]["comparable"]
+    assert one["settings"] == {
+        "budget.max_parameters": 5_000_000, "sampler": "random", "pruner": "none", "seed": 0, "trials": 1,
+        "devices": "x86_64 CPU",
+    }  # fmt: skip
+    assert list(other["settings"].values()) == [10_000, "tpe", "median", 3, 2, "NVIDIA H100, x86_64 CPU"]
+    said = run(capsys, "compare", "a", "b", "--storage", sqlite_url).out
+    assert "warning: they ran on other devices (x86_64 CPU; NVIDIA H100, x86_64 CPU)" in said
+
+
+def test_networks_that_both_have_trained_are_compared_by_their_two_scores(sqlite_url: str) -> None:
+    scores = (0.5, 0.6, 0.7, 0.8, 0.9)
+    add_study(sqlite_url, "a", [*(Trial(s, network=f"n{s}") for s in scores), Trial(0.1, PRUNED, "p"), 0.3])
+    add_study(sqlite_url, "b", [*(Trial(s - 0.01, network=f"n{s}") for s in scores), Trial(0.2, network="p")])
+    found = compared(sqlite_url, "a", "b")
+    assert standing(found)[-1] == (
+        "6 networks trained in both A and B, 5 of them to the end in both: on average A scores them 1.0"
+        " points higher than B (95% over networks 1.0 to 1.0); Kendall's tau of the scores 1.00"
+        " (95% 1.00 to 1.00)"
+    )
+    assert "; it is the same network" in standing(found)[0]
+    assert len(found.studies[0].trained) == 7
+
+
+def test_winners_of_finals_are_compared_over_seeds(sqlite_url: str, capsys: Capture) -> None:
+    """By other brief epochs too: the finals are by one recipe."""
+    first = add_study(sqlite_url, "a", [0.5, 0.6])
+    second = add_study(sqlite_url, "b", [0.55, 0.5], config(recipe={"epochs": 2}))
+    add_finals(sqlite_url, first, 1, (0.90, 0.91, 0.92), (0.88, 0.89, 0.90))
+    add_finals(sqlite_url, second, 0, (0.80, 0.81))
+    found = compared(sqlite_url, "a", "b")
+    assert standing(found)[1] == (
+        "winners of the finals: over 3 seeds and 2 seeds A is ahead by 10.5 points, 95% 7.2 to 13.8: clear"
+    )
+    one, other = rows(capsys, sqlite_url, "a", "b")
+    assert (one["winner"]["trial"], one["winner"]["epochs"], one["winner"]["seeds"]) == (1, FINAL_EPOCHS, 3)
+    assert one["winner"]["test_accuracy"] == 0.89 and other["winner"]["test_accuracy"] is None
+    assert one["against"][0]["final"]["verdict"] == "ahead"
+    assert one["against"][0]["final_test"] is None and not one["against"][0]["comparable"]
+
+
+def test_finals_of_one_seed_have_no_interval_and_nothing_is_clear(sqlite_url: str) -> None:
+    for name, score in (("a", 0.7), ("b", 0.9)):
+        add_finals(sqlite_url, add_study(sqlite_url, name, [0.5]), 0, (score,))
+    assert standing(compared(sqlite_url, "a", "b"))[3] == (
+        "winners of the finals: over 1 seed B is ahead by 20.0 points: not clear, one seed has no interval"
+    )
+
+
+def test_a_search_that_pruned_everything_is_shown_without_a_best(sqlite_url: str, capsys: Capture) -> None:
+    add_study(sqlite_url, "a", [Trial(0.3, PRUNED), Trial(0.2, PRUNED)])
+    add_study(sqlite_url, "b", [0.5])
+    result = run(capsys, "compare", "a", "b", "--storage", sqlite_url)
+    assert result.code == 0
+    assert "at 1 trial: A had not trained a network to the end by then" in result.out
+    assert "warning: A has trained no network to the end: it has pruned all of them" in result.out
+    one = rows(capsys, sqlite_url, "a", "b")[0]
+    assert (one["trials"], one["completed"], one["best"], one["curve"]) == (2, 0, None, [])
+
+
+def test_programs_get_the_documented_keys_of_three_studies(sqlite_url: str, capsys: Capture) -> None:
+    for name, score in (("a", 0.5), ("b", 0.6), ("c", 0.7)):
+        add_study(sqlite_url, name, [score, 0.4])
+    found = rows(capsys, sqlite_url, "c", "a", "b")
+    assert all(list(row) == list(fields.COMPARE) for row in found)
+    assert [(row["label"], row["study"]) for row in found] == [("A", "c"), ("B", "a"), ("C", "b")]
+    assert [[one["label"] for one in row["against"]] for row in found] == [["B", "C"], ["C"], []]
+    assert found[0]["against"][0]["at_equal_trials"]["points"] == pytest.approx(0.2)
+    assert found[0]["at_equal_trials"]["best"].keys() == fields.BEST.keys()
+    assert "Each of 3 pairs has an interval of its own" in run(
+        capsys, "compare", "a", "b", "c", "--storage", sqlite_url
+    ).out  # fmt: skip
+
+
+def test_studies_of_one_name_in_two_stores_are_compared_in_order(
+    sqlite_url: str, postgres_url: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_study(sqlite_url, "night", [0.5])
+    add_study(postgres_url, "night", [0.9])
+    stores = ("--storage", postgres_url, "--storage", sqlite_url)
+    result = run(capsys, "compare", "night", "night", *stores, "--format", "json")
+    assert [row["best"]["accuracy"] for row in json.loads(result.out)] == [0.9, 0.5]
+    monkeypatch.setenv("SEARCH_STORAGE", sqlite_url)
+    assert run(capsys, "compare", "night", "night").code == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "code", "complaint"),
+    [
+        ((), 2, "name two studies or more to compare; `search list` names those there are"),
+        (("a",), 2, "name two studies or more to compare; `search list` names those there are"),
+        (("a", "a"), 2, "A and B are one study, 'a': name two"),
+        (
+            ("a", "nobody"),
+            2,
+            "no study 'nobody'; `search list` names the 2 there are, the newest is 'untrained'",
+        ),
+        (("a", "a:3"), 2, "'a:3' is a trial; name the study alone"),
+        (("a", "untrained"), 3, "study 'untrained': nothing was trained yet"),
+        (tuple("abcdefghi"), 2, "9 studies: compare 8 at most"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line_and_its_exit_code(
+    sqlite_url: str, capsys: Capture, names: tuple[str, ...], code: int, complaint: str
+) -> None:
+    add_study(sqlite_url, "a", [0.5])
+    add_study(sqlite_url, "untrained", [Trial(None, State.FAILED, seconds=None)])
+    result = run(capsys, "compare", *names, "--storage", sqlite_url)
+    assert (result.code, result.one_line, result.out) == (code, f"search: {complaint}", "")
+
+
+def test_three_studies_and_two_stores_are_refused(sqlite_url: str, capsys: Capture) -> None:
+    result = run(capsys, "compare", "a", "b", "c", "--storage", sqlite_url, "--storage", sqlite_url)
+    assert result.code == 2
+    assert result.one_line == ("search: 2 stores for 3 studies: give --storage once, or once for each study")
+
+
+def test_no_line_is_wider_than_80_columns(
+    sqlite_url: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = config(data={"name": "a-folder-of-pictures-with-a-long-name", "digest": "3" * 64})
+    for name, made in (("a", None), ("b" * 100, None), ("c", changed)):
+        record = add_study(sqlite_url, name, [Trial(0.5 + i / 100, network=f"n{i}") for i in range(5)], made)
+        add_finals(sqlite_url, record, 4, (0.9, 0.91), (0.9, 0.92))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # what makes rich take a pipe for a terminal
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = click.unstyle(
+        run(capsys, "compare", "a", "b" * 100, "c", "--storage", sqlite_url).out
+    ).splitlines()
+    assert lines and max(map(len, lines)) <= 80
+
+
+def test_a_page_is_written_whole_with_curves_scatter_and_settings(
+    sqlite_url: str, capsys: Capture, tmp_path: Path
+) -> None:
+    add_study(sqlite_url, "a", [Trial(0.5 + i / 100, network=f"n{i}") for i in range(5)])
+    changed = config(sampler="tpe", data={"name": "digits <b>&"})
+    add_study(sqlite_url, "b", [Trial(0.55 - i / 100, network=f"n{i}") for i in range(5)], changed)
+    out = tmp_path / "compare.html"
+    result = run(capsys, "compare", "a", "b", "--storage", sqlite_url, "--out", out)
+    assert (result.code, result.err) == (0, f"wrote {out}\n")
+    page = out.read_text()
+    assert page.startswith("<!doctype html>") and len(page) < 6_000_000
+    assert "digits &lt;b&gt;&amp;" in page and "digits <b>" not in page
+    assert re.findall(r"<input type=radio name=axis value=(\w+)", page) == ["trials", "images", "seconds"]
+    for part in ("B is ahead by", "Kendall", "score in A, %", "<td>sampler", "95% over"):
+        assert part in page
+
+
+def test_ten_thousand_trials_make_a_page_of_less_than_6_mb(
+    sqlite_url: str, capsys: Capture, tmp_path: Path
+) -> None:
+    for name, step in (("a", 7), ("b", 11)):
+        scores = (0.3 + 0.5 * ((i * step) % 5_003) / 5_003 for i in range(5_000))
+        add_study(sqlite_url, name, [Trial(s, network=f"{i:016x}") for i, s in enumerate(scores)])
+    out = tmp_path / "compare.html"
+    result = run(capsys, "compare", "a", "b", "--storage", sqlite_url, "--out", out)
+    assert result.code == 0 and "5,000 networks trained in both A and B" in result.out
+    assert out.stat().st_size < 6_000_000
+    assert "3,000 of 5,000 are drawn" in out.read_text()
+
+
+def test_a_page_without_a_curve_or_a_shared_network_is_a_page_too(
+    sqlite_url: str, capsys: Capture, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        add_study(sqlite_url, name, [Trial(0.3, PRUNED)])
+    out = tmp_path / "compare.html"
+    assert run(capsys, "compare", "a", "b", "--storage", sqlite_url, "--out", out).code == 0
+    assert "no network trained to the end" in out.read_text()
+
+
+def test_the_interval_of_two_means_is_welchs() -> None:
+    """The figures are those of scipy.stats.ttest_ind(equal_var=False)."""
+    one, other = (0.91, 0.92, 0.905, 0.915), (0.89, 0.90, 0.885, 0.895)
+    found = difference_of_means(spread(one), 4, spread(other), 4)
+    assert found is not None
+    assert (round(found.points, 4), round(found.low, 5), round(found.high, 5)) == (0.02, 0.00883, 0.03117)
+    assert difference_of_means(spread([0.9]), 1, spread(other), 4) is None
+    assert mean_difference([0.9], [0.8]) is None
+
+
+def test_other_numbers_of_images_widen_the_interval_of_a_difference() -> None:
+    alike, fewer = difference(0.9, 0.8, 5_000), difference(0.9, 0.8, 5_000, 500)
+    assert fewer.low < alike.low and fewer.high > alike.high
+    assert difference(0.9, 0.8, 5_000, 5_000) == alike
+
+
+def test_many_networks_have_a_correlation_with_an_interval_at_once() -> None:
+    one = [((i * 37) % 1_009) / 1_009 for i in range(1_000)]
+    other = [x + ((i * 53) % 997) / 997 for i, x in enumerate(one)]
+    found = correlation(one, other)
+    assert found and 0.3 < found.interval.low < found.tau < found.interval.high < 0.6
+    assert (found.networks, correlation(one, one)) == (1_000, (1.0, (1.0, 1.0), 1_000))
