@@ -8,9 +8,9 @@ from html import escape
 
 import plotly.graph_objects as go
 
+from search.report.parts import draw, html
 from search.study import second_stage
 from search.study.config import StudyConfig
-from search.study.page_parts import draw, html
 from search.study.second_stage import Finalist, SecondStage
 from search.study.short_form import LEGEND, summary
 from search.study.standing import Baselines, Standing, describe, standing

@@ -1,6 +1,6 @@
 """Parts of a self-contained HTML page: its style, its frame with Plotly's script inside, and a figure.
 
-Called by search/study/report.py (a study), search/study/data_page.py (a data set) and
+Called by search/report/page.py (a study), search/report/data_page.py (a data set) and
 search/training/report.py (a full training). Writes no file.
 """
 
