@@ -314,8 +314,5 @@ def _leave(
     else:
         click.echo(f"keep it with `search export {record.name}`")
     if report:
-        rows, epochs = candidates.candidates(engine, record.id), candidates.epochs(engine, record.id)
-        differ = differing.count(engine, record.name)
-        page = report_page.page(record, config, rows, epochs, differ, end.second)
-        write_whole(page, report)
+        write_whole(report_page.of_study(engine, record, differing.count(engine, record.name)), report)
         click.echo(f"wrote {report}: open it in a browser")
