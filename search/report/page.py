@@ -11,11 +11,15 @@ from html import escape
 from sqlalchemy import Engine
 
 from search.report.choices import choices
+from search.report.compute import compute
 from search.report.curves import curves
 from search.report.data import ReportData
+from search.report.fates import fates
+from search.report.made import made
 from search.report.parts import html, paragraph
 from search.report.progress import progress
 from search.report.size import size
+from search.report.stages import stages
 from search.report.trials import trials
 from search.report.winner import winner
 from search.study import second_stage
@@ -27,7 +31,9 @@ from storage.row_types import Candidate, Epoch, State
 from storage.studies import Study
 from storage.trainings import Finished
 
-SECTIONS: tuple[Callable[[ReportData], str], ...] = (winner, progress, size, curves, choices, trials)
+SECTIONS: tuple[Callable[[ReportData], str], ...] = (
+    winner, progress, size, curves, choices, compute, stages, fates, trials, made,
+)  # fmt: skip
 
 
 def of_study(engine: Engine, record: Study, differing: int = 0) -> str:
@@ -57,18 +63,7 @@ def page(
     `second`: halving and finals, where the search has them; `full`: full trainings of its networks."""
     data = ReportData(record, config, rows, epochs, differing, second, full)
     sections = [made for make in SECTIONS if (made := make(data))]
-    return html(escape(record.name), [_head(data), _contents(sections), *sections, _legacy(data)])
-
-
-def _legacy(data: ReportData) -> str:
-    tally = {state: sum(row.state == state for row in data.rows) for state in State}
-    said = f"<h2>Where every proposal went</h2><p>{escape(counts(tally))}</p>"
-    if data.differing:
-        said += (
-            f"<p class=note>Of {data.differing} of {len(data.rows)} proposals Optuna holds a parameter that"
-            " says something else than the network is; the attribute <code>differs</code> names it.</p>"
-        )
-    return said
+    return html(escape(record.name), [_head(data), _contents(sections), *sections])
 
 
 def _head(data: ReportData) -> str:
