@@ -27,8 +27,9 @@ COLOURS = {
     State.REPEATED: VIOLET,
     State.OVER_BUDGET: VIOLET,
     State.LOST: RED,
-    State.CANCELLED: AMBER,
-}  # of the others, which failed by themselves: amber
+    State.FAILED: "#ec4899",
+    State.DIVERGED: "#d97706",
+}  # of the others, which are rare: amber
 NAMES = {State.COMPLETED: "trained to the end"}
 WORKERS = 40  # drawn at most
 BARS = 4_000  # drawn at most
