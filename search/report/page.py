@@ -10,7 +10,7 @@ from html import escape
 
 from sqlalchemy import Engine
 
-from search.report.choices import choices
+from search.report.choice_plots import choices
 from search.report.compute import compute
 from search.report.curves import curves
 from search.report.data import ReportData
