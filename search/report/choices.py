@@ -81,6 +81,12 @@ def varying(data: ReportData) -> list[Choice]:
     return sorted(known, key=lambda choice: -weight(choice))
 
 
+def _squares(values: Sequence[float]) -> float:
+    """The sum of the squared distances from their mean."""
+    mean = fmean(values)
+    return sum((value - mean) ** 2 for value in values)
+
+
 def weight(choice: Choice) -> float:
     """What choices are sorted by: what it explains of final and of early accuracies."""
     return (choice.importance or 0.0) + (choice.early or 0.0)
@@ -155,9 +161,8 @@ def epsilon_squared(scores: Sequence[tuple[int, float]]) -> float | None:
     groups = dict[int, list[float]]()
     for value, accuracy in scores:
         groups.setdefault(value, []).append(accuracy)
-    mean, free = fmean(accuracy for _, accuracy in scores), len(scores) - len(groups)
-    total = sum((accuracy - mean) ** 2 for _, accuracy in scores)
-    within = sum((accuracy - fmean(group)) ** 2 for group in groups.values() for accuracy in group)
+    total, free = _squares([accuracy for _, accuracy in scores]), len(scores) - len(groups)
+    within = sum(_squares(group) for group in groups.values())
     if total < 1e-12 or free < 1:
         return None
     return max(0.0, 1 - (within / free) / (total / (len(scores) - 1)))

@@ -32,7 +32,7 @@ COLOURS = {
 }  # of the others, which are rare: amber
 NAMES = {State.COMPLETED: "trained to the end"}
 WORKERS = 40  # drawn at most
-BARS = 4_000  # drawn at most
+BARS = 1_200  # drawn at most
 FEWEST_OUTAGE, TIMES_MEDIAN = 60.0, 5.0  # nothing ran for so many seconds, and so many times a trial
 REASONS = 12  # different ones in the table
 FLOW_HEIGHT = 380
@@ -111,13 +111,13 @@ def _failures(data: ReportData) -> list[str]:
         groups.setdefault((row.state, reason), []).append(row.number)
     order = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
     lines = [
-        (len(numbers), _name(state), reason[:300], _some(numbers))
+        (len(numbers), reason[:300], _name(state), _some(numbers))
         for (state, reason), numbers in order[:REASONS]
     ]
-    head = ("trials", "state", "reason", "which")
+    head = ("trials", "reason", "state", "which")
     left = sum(len(numbers) for _, numbers in order[REASONS:])
     more = [paragraph(f"and {counted(left, 'trial')} of rarer reasons", note=True)] if left else []
-    return ["<h3>What failed</h3>", table(head, lines, text=("state", "reason", "which")), *more]
+    return ["<h3>What failed</h3>", table(head, lines, text=("reason",)), *more]
 
 
 def _some(numbers: Sequence[int]) -> str:
@@ -194,7 +194,7 @@ def _timeline(data: ReportData) -> list[str]:
         drawn = sorted(drawn, key=lambda span: span.start - span.end)[:BARS]
     figure = _lines(data, found, drawn, shown, gaps)
     return [
-        panel("Workers", reading, figure, 150 + 26 * len(shown)),
+        panel("Workers", reading, figure, 150 + 26 * len(shown), wide=True),
         _use(found, workers, gaps),
     ]
 

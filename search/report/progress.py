@@ -14,7 +14,7 @@ from search.study.finish_plan import duration
 from search.study.text import percent
 from storage.row_types import Candidate, State
 
-POINTS = 2500  # drawn at most
+POINTS = 1500  # drawn at most
 UPPER = 0.25  # the axis begins at this quantile of those that were trained to the end
 HEIGHT = 460
 AXES = ("trials that ended", "device time, hours", "wall time, hours")

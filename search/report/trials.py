@@ -18,7 +18,7 @@ from search.study.text import counted
 from space.architecture import Architecture
 from storage.row_types import TRAINED, Candidate, State
 
-ROWS = 12_000  # in the table at most; about 70 bytes each
+BYTES = 650_000  # of all that the table holds, at most: about 8,000 trials
 CURVES, REASONS = 1_000, 500  # at most
 LONGEST = 24  # points of a curve, at most
 REASON = 300  # characters of a reason, at most
@@ -38,30 +38,41 @@ def trials(data: ReportData) -> str:
     """The section; nothing where nothing was proposed."""
     if not data.rows:
         return ""
-    shown = _shown(data)
+    shown, document = _fitting(data)
     reading = (
         "A click on a heading sorts, a click on a row opens it; words filter by network and state, a number"
         " finds a trial."
     )
     said = [f"<p class=reading>{escape(reading)}</p>", *_left_out(data, shown), _table(shown)]
-    said.append(script_data(_document(data, shown), "trials-data"))
+    said.append(script_data(document, "trials-data"))
     said.append(f"<script>{beside('trials.js')}</script>")
     return section("trials", "All trials", said)
 
 
-def _shown(data: ReportData) -> list[Candidate]:
-    """All rows, or those that matter most: trained ones from the best down, then the newest of the others."""
-    if len(data.rows) <= ROWS:
-        return list(data.rows)
+def _fitting(data: ReportData) -> tuple[list[Candidate], dict[str, Any]]:
+    """The rows that there is room for, all if possible, and what trials.js reads of them."""
+    shown = list(data.rows)
+    while True:
+        document = _document(data, shown)
+        size = len(script_data(document).encode())
+        if size <= BYTES or len(shown) == 1:
+            return shown, document
+        shown = _foremost(data, int(0.98 * len(shown) * BYTES / size) or 1)
+
+
+def _foremost(data: ReportData, most: int) -> list[Candidate]:
+    """The rows that matter most: trained ones from the best down, then the newest of the others."""
     order = sorted(data.rows, key=lambda row: (row.state not in TRAINED, -score(row), -row.number))
-    return sorted(order[:ROWS], key=lambda row: row.number)
+    return sorted(order[:most], key=lambda row: row.number)
 
 
 def _left_out(data: ReportData, shown: Sequence[Candidate]) -> list[str]:
     said = []
     if len(shown) < len(data.rows):
         missing = len(data.rows) - len(shown)
-        said.append(f"{counted(missing, 'trial')} of {len(data.rows):,} are left out: the lowest in accuracy")
+        said.append(
+            f"{counted(missing, 'trial')} of {len(data.rows):,} are left out, those without an accuracy first"
+        )
     if len(data.epochs) > CURVES:
         said.append(f"curves are kept of the best {CURVES:,}")
     note = "; ".join(said)

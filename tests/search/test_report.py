@@ -162,14 +162,17 @@ def test_an_outage_is_when_nothing_ran_for_long() -> None:
 
 
 def test_a_page_of_very_many_trials_says_what_it_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials, "ROWS", 20)
+    monkeypatch.setattr(trials, "BYTES", 3_000)
     monkeypatch.setattr(trials, "CURVES", 5)
     data = report_data(mixture(60))
     shown = trials.trials(data)
-    assert "40 trials of 60 are left out: the lowest in accuracy; curves are kept of the best 5" in shown
-    document = json.loads(re.findall(r"id=trials-data>(.*?)</script>", shown)[0])
-    assert sorted(document["columns"]["number"]) == sorted(row.number for row in data.completed[:20])
-    assert len(document["curves"]) == 5
+    (embedded,) = re.findall(r"id=trials-data>(.*?)</script>", shown)
+    document = json.loads(embedded)
+    kept = document["columns"]["number"]
+    assert len(embedded) <= 3_000 and 5 < len(kept) < len(data.completed)
+    assert sorted(kept) == sorted(row.number for row in data.completed[: len(kept)]), "the best"
+    assert f"{60 - len(kept)} trials of 60 are left out, those without an accuracy first" in shown
+    assert "curves are kept of the best 5" in shown and len(document["curves"]) == 5
 
 
 def second_stage(rows: list[Candidate]) -> SecondStage:
