@@ -5,7 +5,7 @@ Reads the report's data; returns HTML. Called by search/report/page.py.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from html import escape
 from statistics import median
@@ -32,7 +32,8 @@ COLOURS = {
 }  # of the others, which are rare: amber
 NAMES = {State.COMPLETED: "trained to the end"}
 WORKERS = 40  # drawn at most
-BARS = 1_200  # drawn at most
+BARS = 1_200  # pieces of a worker's line, drawn at most
+NO_TRIAL = -1  # of a piece that is of several
 FEWEST_OUTAGE, TIMES_MEDIAN = 60.0, 5.0  # nothing ran for so many seconds, and so many times a trial
 REASONS = 12  # different ones in the table
 FLOW_HEIGHT = 380
@@ -172,6 +173,22 @@ def outages(found: Sequence[Span]) -> list[tuple[datetime, datetime]]:
     return gaps
 
 
+def merged(found: Sequence[Span]) -> list[Span]:
+    """Trainings of a worker with no gap to speak of between them as one, so that there are at most BARS."""
+    start, end = _ends(found)
+    gap = (end - start) * len({span.worker for span in found}) / BARS
+    last, pieces = dict[str, Span](), list[Span]()
+    for span in found:
+        before = last.get(span.worker)
+        if before and span.start - before.end <= gap:
+            span = replace(before, end=max(before.end, span.end))
+        else:
+            span = replace(span, kind="training", colour=BLUE, number=NO_TRIAL)
+            pieces += [before] if before else []
+        last[span.worker] = span
+    return [*pieces, *last.values()]
+
+
 def _timeline(data: ReportData) -> list[str]:
     found = spans(data)
     if not found:
@@ -190,8 +207,11 @@ def _timeline(data: ReportData) -> list[str]:
         reading += f" {len(workers) - WORKERS} of {len(workers)} workers are left out."
     drawn = [span for span in found if span.worker in shown]
     if len(drawn) > BARS:
-        reading += f" Of {len(drawn):,} trainings the longest {BARS:,} are drawn."
-        drawn = sorted(drawn, key=lambda span: span.start - span.end)[:BARS]
+        reading = (
+            "A line for each worker, thick where it trained and thin where it waited; neighbours of the"
+            f" {len(drawn):,} trainings are drawn as one piece." + reading.partition("proposed.")[2]
+        )
+        drawn = merged(drawn)
     figure = _lines(data, found, drawn, shown, gaps)
     return [
         panel("Workers", reading, figure, 150 + 26 * len(shown), wide=True),
@@ -209,7 +229,7 @@ def _lines(
     figure = go.Figure()
     ends = {worker: _ends([span for span in found if span.worker == worker]) for worker in workers}
     figure.add_scatter(
-        **_joined([(worker, *ends[worker], -1) for worker in workers], data), mode="lines",
+        **_joined([(worker, *ends[worker], NO_TRIAL) for worker in workers], data), mode="lines",
         line={"color": GREY, "width": 1}, name="waiting", hoverinfo="skip",
     )  # fmt: skip
     for kind, colour in dict.fromkeys((span.kind, span.colour) for span in drawn):
@@ -217,13 +237,18 @@ def _lines(
         pieces = [(span.worker, span.start, span.end, span.number) for span in mine]
         figure.add_scatter(
             **_joined(pieces, data), line={"color": colour, "width": 11}, mode="lines", name=kind,
-            hovertemplate=f"trial %{{customdata}}, {escape(kind)}<extra></extra>",
+            hovertemplate=_hover(kind, mine),
         )  # fmt: skip
     for start, end in gaps:
         figure.add_vrect(x0=data.hours(start), x1=data.hours(end), fillcolor=RED, opacity=0.18, line_width=0)
     figure.update_xaxes(title="hours since the first proposal")
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=list(reversed(workers)))
     return figure
+
+
+def _hover(kind: str, mine: Sequence[Span]) -> str:
+    named = "" if mine[0].number == NO_TRIAL else "trial %{customdata}, "
+    return f"{named}{escape(kind)}<extra></extra>"
 
 
 def _ends(mine: Sequence[Span]) -> tuple[datetime, datetime]:

@@ -35,7 +35,7 @@
     return Plotly.newPlot(plot, figure.data, figure.layout, {displaylogo: false, responsive: true, displayModeBar: touch ? false : "hover"}).then(() => {
       plot.on("plotly_click", event => {
         const trial = event.points[0].customdata;
-        if (Number.isInteger(trial)) document.dispatchEvent(new CustomEvent("trial", {detail: trial}));
+        if (trial >= 0) document.dispatchEvent(new CustomEvent("trial", {detail: trial}));
       });
     });
   }

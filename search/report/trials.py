@@ -76,7 +76,7 @@ def _left_out(data: ReportData, shown: Sequence[Candidate]) -> list[str]:
     if len(data.epochs) > CURVES:
         said.append(f"curves are kept of the best {CURVES:,}")
     note = "; ".join(said)
-    whole = "`search trials` lists them all"
+    whole = "search trials lists them all"
     return [paragraph(f"to keep the page small {note}; {whole}", note=True)] if said else []
 
 

@@ -161,6 +161,22 @@ def test_an_outage_is_when_nothing_ran_for_long() -> None:
     assert fates.outages(fates.spans(report_data(rows[:4]))) == []
 
 
+def test_very_many_trainings_of_a_worker_are_drawn_as_pieces_of_the_same_length() -> None:
+    rows = [trial(i, finished_at=BEGAN + timedelta(seconds=20 * i + 15)) for i in range(3_000)]
+    later = timedelta(days=1)
+    rows += [
+        replace(row, proposed_at=row.proposed_at + later, finished_at=BEGAN + later * 2) for row in rows[:1]
+    ]
+    found = fates.spans(report_data(rows))
+    pieces = fates.merged(found)
+    ends = {
+        worker: max(one.end for one in found if one.worker == worker) for worker in ("worker-0", "worker-1")
+    }
+    assert len(pieces) == 3, "the day without a training stays a gap"
+    assert {one.worker: one.end for one in pieces} == ends
+    assert "drawn as one piece" in fates.fates(report_data(rows))
+
+
 def test_a_page_of_very_many_trials_says_what_it_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "BYTES", 3_000)
     monkeypatch.setattr(trials, "CURVES", 5)
