@@ -96,8 +96,6 @@ def report(study: str | None, storage: str, out: Path) -> None:
     from space.files import write_whole
 
     with reader.open_study(storage, study, whole=True) as view:
-        page = report_page.of_study(
-            view.engine, view.record, differing.count(view.engine, view.record.name)
-        )
+        page = report_page.of_study(view.engine, view.record, differing.count(view.engine, view.record.name))
     write_whole(page, out)
     click.echo(f"wrote {out}", err=True)
