@@ -174,13 +174,14 @@ def test_recipes_and_data_are_read_without_torch(tmp_path: Path) -> None:
 ROOMS = {
     "search.commands": {
         "search.launcher", "search.worker", "search.training", "search.recording", "search.optuna_adapter",
-        "search.study", "search.machine",
+        "search.report", "search.study", "search.machine",
     },
     "search.launcher": {"search.recording", "search.optuna_adapter", "search.study", "search.machine"},
     "search.worker": {"search.recording", "search.optuna_adapter", "search.study", "search.machine"},
-    "search.training": {"search.study", "search.machine"},
+    "search.training": {"search.report", "search.study", "search.machine"},
     "search.recording": {"search.optuna_adapter", "search.study"},
     "search.optuna_adapter": {"search.study"},
+    "search.report": {"search.study"},
     "search.study": set(),
     "search.machine": set(),
 }  # fmt: skip

@@ -44,7 +44,7 @@ def compare(names: tuple[str, ...], storages: tuple[str, ...], form: str, out: P
     _require_names(names)
     found = comparison.compare(_studies(names, _stores(names, storages)))
     if out:
-        from search.study import compare_page
+        from search.report import compare as compare_page
 
         write_whole(compare_page.page(found), out)
         click.echo(f"wrote {out}", err=True)

@@ -1,6 +1,6 @@
 """The command `search data`: what would be trained, before any search.
 
-Options in, a row for each class and a page out; the page is made in search/study/data_page.py, which loads
+Options in, a row for each class and a page out; the page is made in search/report/data_page.py, which loads
 torch to augment as a training does. search/cli.py adds it.
 """
 
@@ -50,7 +50,8 @@ def data(
     SPEC is as for search launch --data. The page has images of each class as the network sees them, plain and
     augmented, and the mean image of each class. Damaged pictures are named, and left out here.
     """
-    from search.study import config as study_config, data_page
+    from search.report import data_page
+    from search.study import config as study_config
     from space.files import require_writable, write_whole
     from trainer.data import dataset as datasets
     from trainer.data.images import FITS

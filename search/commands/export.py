@@ -1,7 +1,8 @@
 """The commands export, verify and report: a network or a whole study as a file.
 
 export reads a study and writes one JSON document and, if asked, the kept weights; verify reads such a
-document; report writes an HTML page. search/cli.py adds them; the documents are made in search/study/.
+document; report writes an HTML page. search/cli.py adds them; the documents are made in search/study/, the
+page in search/report/.
 """
 
 from pathlib import Path
@@ -91,12 +92,10 @@ def verify(file: Path, form: str) -> None:
 def report(study: str | None, storage: str, out: Path) -> None:
     """Write a study as one HTML page to show around."""
     from search.optuna_adapter import differing
-    from search.study import report as study_report
+    from search.report import page as report_page
     from space.files import write_whole
 
     with reader.open_study(storage, study, whole=True) as view:
-        differ = differing.count(view.engine, view.record.name)
-        second = view.second_stage()
-        page = study_report.page(view.record, view.config, view.rows(), view.epochs(), differ, second)
+        page = report_page.of_study(view.engine, view.record, differing.count(view.engine, view.record.name))
     write_whole(page, out)
     click.echo(f"wrote {out}", err=True)

@@ -21,13 +21,13 @@ from search.machine import devices
 from search.machine.devices import Slot
 from search.machine.signals import Interrupts
 from search.optuna_adapter import differing, study as optuna_study
+from search.report import page as report_page
 from search.study import (
     compute_limit,
     config as study_config,
     export as study_export,
     finish_plan,
     reader,
-    report as study_report,
     second_stage,
     text,
     worker_logs,
@@ -330,8 +330,5 @@ def _leave(
     else:
         _result(console, f"keep it with `search export {record.name}`")
     if report:
-        rows, epochs = candidates.candidates(engine, record.id), candidates.epochs(engine, record.id)
-        differ = differing.count(engine, record.name)
-        page = study_report.page(record, config, rows, epochs, differ, end.second)
-        write_whole(page, report)
+        write_whole(report_page.of_study(engine, record, differing.count(engine, record.name)), report)
         _result(console, f"wrote {report}: open it in a browser")

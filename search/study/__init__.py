@@ -1,1 +1,1 @@
-"""A study as stored: its configuration, how it is read, its files, exports, reports and statistics."""
+"""A study as stored: its configuration, how it is read, its files, exports and statistics."""

@@ -1,7 +1,7 @@
 """Two or more searches beside each other: how good the best was at equal cost, and what else differs.
 
 Computes from configurations and rows of the ledger; reads and writes nothing. Called by
-search/commands/compare.py; search/study/compare_page.py draws it.
+search/commands/compare.py; search/report/compare.py draws it.
 
 A search is taken in the order in which its trials ended. What it has cost by then is the number of networks
 trained (to the end, or pruned), the images trained on (epochs times training images) and the seconds that

@@ -1,7 +1,7 @@
 """What a comparison of searches says in words: who is ahead at equal cost, what the scores of shared networks
 say, and what must be known to read either.
 
-Reads a Comparison; returns lines. Called by search/commands/compare.py and search/study/compare_page.py.
+Reads a Comparison; returns lines. Called by search/commands/compare.py and search/report/compare.py.
 """
 
 from collections.abc import Sequence

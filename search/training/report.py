@@ -11,7 +11,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from search.study.page_parts import draw, html
+from search.report.parts import draw, html
 from search.study.short_form import summary
 from search.study.statistics import Spread
 from search.study.text import counted, percent, span

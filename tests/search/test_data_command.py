@@ -12,7 +12,7 @@ from command import run
 from picture_samples import folder_of, noise
 from PIL import Image
 
-from search.study import data_page
+from search.report import data_page
 from trainer.recipe.document import Recipe
 
 

@@ -16,7 +16,7 @@ from worker_samples import FakeTraining, make_config, make_context, make_study
 from search.machine.device_lock import DeviceLock
 from search.optuna_adapter import differing, study as optuna_study
 from search.recording import reconcile as reconciling
-from search.study import report
+from search.report import page as report_page
 from search.study.config import PrunerName, StudyConfig
 from search.study.short_form import short_form
 from search.worker import trial as worker_trial
@@ -256,8 +256,8 @@ def test_what_no_parameter_can_say_is_an_attribute_and_counted(sqlite_url: str) 
         count = differing.count(context.engine, "bench")
         assert count == sum("differs" in trial.user_attrs for trial in trials) >= 1
         record, rows = studies.find(context.engine, "bench"), candidates.candidates(context.engine, 1)
-        assert f"Of {count} of {len(rows)} proposals" in report.page(record, config, rows, {}, count)
-        assert "something else" not in report.page(record, config, rows, {})
+        assert f"Of {count} of {len(rows)} proposals" in report_page.page(record, config, rows, {}, count)
+        assert "something else" not in report_page.page(record, config, rows, {})
 
 
 def test_plain_sampling_prunes_what_exceeds_and_reaches_its_number(sqlite_url: str) -> None:

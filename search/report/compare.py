@@ -9,9 +9,9 @@ from html import escape
 
 import plotly.graph_objects as go
 
+from search.report.parts import draw, html
 from search.study import comparability, comparison_text as words
 from search.study.comparison import Axis, ComparedStudy, Comparison, Pair, Step
-from search.study.page_parts import draw, html
 from search.study.short_form import LEGEND, summary
 from search.study.statistics import Interval, Spread, wilson
 from search.study.text import percent

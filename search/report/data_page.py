@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from search.study.page_parts import html
+from search.report.parts import html
 from trainer.data import survey_text
 from trainer.data.dataset import Dataset, Split
 from trainer.recipe.document import Recipe

@@ -1,0 +1,87 @@
+"""How a study was made: what was asked for, on which images, by which recipe, with which versions.
+
+Reads the report's data; returns HTML. Called by search/report/page.py.
+"""
+
+import json
+import shlex
+from html import escape
+from typing import Any
+
+from search.report.data import ReportData, ended, seconds_of
+from search.report.parts import facts, section
+from search.study import finish_plan
+from search.study.config import DataConfig
+from search.study.finish_plan import FinishPlan, duration
+from search.study.text import counted
+from trainer.recipe import augmentations
+from trainer.recipe.document import Recipe
+
+
+def made(data: ReportData) -> str:
+    """The section."""
+    tables = {
+        "The search": _search(data),
+        "Images": _images(data.config.data),
+        "Training": _recipe(data.config.recipe),
+        "Versions": {name: str(value) for name, value in data.record.versions.items()},
+    }
+    said = [f"<h3>{name}</h3>{facts(rows)}" for name, rows in tables.items() if rows]
+    documents = {
+        "The search space in full": data.config.space.model_dump(mode="json", exclude_defaults=True),
+        "The recipe in full": data.config.recipe.model_dump(mode="json"),
+    }
+    said += [_document(name, document) for name, document in documents.items()]
+    return section("made", "How it was made", said)
+
+
+def _search(data: ReportData) -> dict[str, str]:
+    record, config = data.record, data.config
+    spent = sum(map(seconds_of, data.rows))
+    last = max(map(ended, data.rows), default=record.created_at)
+    wall = (last - data.began).total_seconds()
+    devices = sorted({row.device for row in data.rows if row.device})
+    workers = {row.worker for row in data.rows if row.worker}
+    plan = FinishPlan.from_record(record.finish)
+    return {
+        "study": record.name,
+        "begun": f"{record.created_at:%Y-%m-%d %H:%M} UTC",
+        "trials asked for": f"{record.trials:,}",
+        "budget": str(config.budget),
+        "sampler": f"{config.sampler}, seed {config.seed}"
+        + (", widths as drawn (--sampling reject)" if config.sampling == "reject" else ""),
+        "pruner": config.pruner,
+        "second stage": finish_plan.describe(plan) if plan else "none",
+        "time": f"{duration(wall)} from the first proposal to the last end, {duration(spent)} of device time",
+        "devices": ", ".join(devices[:8]) + (", ..." if len(devices) > 8 else ""),
+        "workers": f"{len(workers):,}" if workers else "",
+        "go on with": f"search launch {shlex.quote(record.name)} --trials {record.trials + 100}",
+    }
+
+
+def _images(data: DataConfig) -> dict[str, str]:
+    share = 100 * data.validation_share
+    return {
+        "data": f"{data.name} (--data {data.spec})",
+        "size": f"{data.image_size}×{data.image_size} pixels",
+        "training images": f"{data.train_images:,}" + (f" (at most {data.limit:,})" if data.limit else ""),
+        "validation images": f"{data.validation_images:,}, {share:.0f}% split off by seed {data.split_seed}",
+        "test images": "sealed; read by full trainings and finals alone, once each",
+        "digest of the images": data.digest[:16],
+        "digest of the split": data.split_digest[:16],
+    }
+
+
+def _recipe(recipe: Recipe) -> dict[str, str]:
+    weighed = ", class weights balanced" if recipe.class_weights != "none" else ""
+    return {
+        "length": f"{counted(recipe.epochs, 'epoch')}, batch {recipe.batch_size}",
+        "optimizer": f"{recipe.optimizer}, learning rate {recipe.learning_rate:g},"
+        f" {recipe.planned.name.replace('_', '-')}{weighed}",
+        "augmentation": augmentations.described(recipe),
+    }
+
+
+def _document(name: str, document: dict[str, Any]) -> str:
+    text = escape(json.dumps(document, indent=1))
+    return f"<details><summary>{name}</summary><pre>{text}</pre></details>"

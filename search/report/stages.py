@@ -1,0 +1,160 @@
+"""Brief scores against full ones: the rungs of the second stage, its finals, and full trainings beside it.
+
+Reads the report's data; returns HTML. Called by search/report/page.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from search.report.data import ReportData, axis_range
+from search.report.parts import AMBER, BLUE, GREEN, GREY, RED, VIOLET, panel, paragraph, section, table
+from search.report.winner import named
+from search.study import second_stage
+from search.study.second_stage import SecondStage
+from search.study.statistics import Spread, correlation, spread
+from search.study.text import counted, percent
+from storage.row_types import Candidate
+from storage.trainings import OF_FINALS
+
+COLOURS = (RED, GREEN, AMBER, VIOLET, BLUE)
+HEIGHT = 440
+
+
+@dataclass(frozen=True)
+class Column:
+    """A length of training: accuracies by trial, 0..1, means over the seeds where there are several."""
+
+    name: str
+    accuracies: Mapping[int, float]
+
+
+def stages(data: ReportData) -> str:
+    """The section; nothing for a search without a second stage and without full trainings."""
+    said = [*_halving(data), *_confirmed(data)]
+    return section("stages", "Brief scores against full ones", said) if said else ""
+
+
+def _halving(data: ReportData) -> list[str]:
+    if data.second is None:
+        return []
+    lines = [paragraph(line) for line in second_stage.lines(data.second)]
+    reached = [rung for rung in data.second.rungs if rung.scores]
+    columns = [
+        Column(_epochs(data.config.recipe.epochs), _brief(data, {n for r in reached for n in r.scores}))
+    ]
+    columns += [Column(_epochs(rung.epochs), rung.accuracies) for rung in reached]
+    reading = (
+        "Each line is a network, from its brief score through longer and longer trainings; those in colour"
+        " came to the last one, grey ones were dropped where they end. Lines that cross changed places."
+    )
+    drawn = [panel("Halving and finals", reading, _slopes(columns, data), HEIGHT)] if reached else []
+    heading = [] if drawn else ["<h3>Halving and finals</h3>"]
+    finals = [_finals(data.second)] if data.second.is_over and data.second.finalists else []
+    return [*heading, *drawn, *lines[:1], *finals, *lines[1:]]
+
+
+def _epochs(number: int) -> str:
+    return counted(number, "epoch")
+
+
+def _brief(data: ReportData, numbers: set[int]) -> dict[int, float]:
+    return {row.number: row.accuracy or 0.0 for row in data.completed if row.number in numbers}
+
+
+def _slopes(columns: Sequence[Column], data: ReportData) -> go.Figure:
+    """Columns may share a name (a final as long as a rung): they are told apart by their place."""
+    last = columns[-1].accuracies
+    order = sorted(columns[0].accuracies, key=lambda number: (number in last, last.get(number, 0.0)))
+    winners = [number for number in reversed(order) if number in last]
+    baselines = {row.number for row in data.completed if row.baseline}
+    figure = go.Figure()
+    for number in order:
+        at = [
+            (i, column.accuracies[number]) for i, column in enumerate(columns) if number in column.accuracies
+        ]
+        is_last = number in last
+        colour = COLOURS[winners.index(number) % len(COLOURS)] if is_last else GREY
+        figure.add_scatter(
+            x=[i for i, _ in at], y=[round(100 * value, 2) for _, value in at], customdata=[number] * len(at),
+            mode="lines+markers", line={"color": colour, "width": 2.5 if is_last else 1.2},
+            marker={"size": 7 if is_last else 5}, opacity=1 if is_last else 0.7,
+            name=f"trial {number}{' (baseline)' * (number in baselines)}", showlegend=is_last,
+            hovertemplate="trial %{customdata}: %{y:.2f}%<extra></extra>",
+        )  # fmt: skip
+    names = [f"{column.name}<br>{len(column.accuracies)} networks" for column in columns]
+    figure.update_xaxes(
+        tickvals=list(range(len(columns))), ticktext=names, range=[-0.25, len(columns) - 0.75], title=""
+    )
+    values = [value for column in columns for value in column.accuracies.values()]
+    return figure.update_yaxes(title="validation accuracy, %", range=axis_range(values))
+
+
+def _finals(second: SecondStage) -> str:
+    head = (
+        "trial", "validation", "95% of the mean", "test", "95% of the mean ", "seeds", "brief score",
+        "parameters", "network",
+    )  # fmt: skip
+    lines = [
+        (
+            one.candidate.number,
+            percent(one.validation.mean),
+            _interval(one.validation),
+            percent(one.test.mean) if one.test else "-",
+            _interval(one.test),
+            f"{one.seeds} of {one.of}",
+            percent(one.candidate.accuracy),
+            f"{one.candidate.parameters:,}",
+            named(one.candidate),
+        )
+        for one in second.finalists
+    ]
+    return table(head, lines, text=("network",))
+
+
+def _interval(found: Spread | None) -> str:
+    return str(found.interval) if found and found.interval else "-"
+
+
+def _confirmed(data: ReportData) -> list[str]:
+    """Full trainings that were asked for by hand: `search train`, `search confirm`."""
+    rows = {row.number: row for row in data.completed}
+    runs = dict[tuple[int, int], list[float]]()
+    for one in data.full:
+        if one.trial in rows and not one.run.startswith(OF_FINALS):
+            runs.setdefault((one.trial, one.epochs), []).append(one.accuracy)
+    if not runs:
+        return []
+    epochs = max(epochs for _, epochs in runs)
+    full = {number: spread(found) for (number, length), found in runs.items() if length == epochs}
+    columns = [
+        Column(_epochs(data.config.recipe.epochs), _brief(data, set(full))),
+        Column(_epochs(epochs), {number: found.mean for number, found in full.items()}),
+    ]
+    reading = (
+        "Each line is a network that was trained to the end, from its brief score to the mean of its seeds;"
+        " lines that cross changed places."
+    )
+    said = [panel("Full trainings", reading, _slopes(columns, data), HEIGHT)]
+    said.append(_full_table(full, rows, {n: len(runs[n, epochs]) for n in full}))
+    order = sorted(full)
+    agreed = correlation([rows[n].accuracy or 0.0 for n in order], [full[n].mean for n in order])
+    if agreed:
+        said.append(
+            paragraph(
+                f"Kendall's tau-b of brief and full scores of {agreed.networks} networks: {agreed.tau:.2f},"
+                f" 95% interval {agreed.interval.low:.2f} to {agreed.interval.high:.2f} (1: the same order)"
+            )
+        )
+    return said
+
+
+def _full_table(full: Mapping[int, Spread], rows: Mapping[int, Candidate], seeds: Mapping[int, int]) -> str:
+    order = sorted(full, key=lambda number: -full[number].mean)
+    lines = [
+        (n, percent(full[n].mean), _interval(full[n]), seeds[n], percent(rows[n].accuracy), named(rows[n]))
+        for n in order
+    ]
+    head = ("trial", "validation", "95% of the mean", "seeds", "brief score", "network")
+    return table(head, lines, text=("network",))

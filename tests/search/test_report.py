@@ -1,0 +1,277 @@
+"""The report of a study: right of any study, of honest figures, and alive in a browser."""
+
+import json
+import re
+import shutil
+from collections import Counter
+from dataclasses import asdict, replace
+from datetime import timedelta
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+from command import run
+from report_samples import BEGAN, EPOCHS, config, mixture, network, report_data, trial
+from worker_samples import make_study
+
+from search.report import choices, fates, page as report_page, size, trials
+from search.report.curves import curves
+from search.report.network_parts import part_costs, parts
+from search.report.parts import script_data
+from search.study import finish_plan, halving
+from search.study.second_stage import SecondStage
+from space import cost
+from storage.row_types import Candidate, RungTraining, State
+
+EVIL = "<script>alert('x')</script> \"night\" & day"
+
+
+def page_of(rows: list[Candidate], name: str = "night") -> str:
+    data = report_data(rows, name)
+    return report_page.page(data.record, data.config, rows, data.epochs)
+
+
+def sections(page: str) -> list[str]:
+    return re.findall(r"<section id=([\w-]+)>", page)
+
+
+def test_a_report_of_a_finished_search_has_every_section_and_a_link_to_each() -> None:
+    page = page_of(mixture(60))
+    names = ["winner", "search", "size", "curves", "choices", "compute", "fates", "trials", "made"]
+    assert sections(page) == names
+    assert re.findall(r"<a href=#([\w-]+)>", page) == names
+    assert "<script src" not in page and "<link" not in page, "the page must stand alone"
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([], "No network was trained to the end yet"),
+        ([trial(0)], "The winner: trial 0"),
+        ([trial(0, State.RUNNING)], "No network was trained to the end yet"),
+        ([trial(i, State.PRUNED, 0.3, 4) for i in range(12)], "12 networks were pruned, and none trained"),
+        ([trial(i, State.FAILED, reason="no memory") for i in range(12)], "no memory"),
+        ([trial(i, State.OVER_BUDGET) for i in range(3)], "3 proposals = 3 over budget; 0 of 200 asked for"),
+        ([trial(i, State.LOST, seconds=None) for i in range(3)], "no reason stored"),
+        ([trial(i, accuracy=0.5) for i in range(12)], "none of the choices that vary explains"),
+        ([trial(i, accuracy=1.0) for i in range(12)], "100.00%"),
+        ([trial(0, State.PRUNED, 0.0, 1), trial(1, accuracy=0.0)], "0.00%"),
+    ],
+    ids=["nothing", "one", "running", "pruned", "failed", "none-fits", "lost", "alike", "perfect", "zero"],
+)
+def test_a_report_is_right_of_a_search_that_came_to_little(rows: list[Candidate], says: str) -> None:
+    page = page_of(rows)
+    assert says in page
+    assert "NaN" not in re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert sections(page)[-1] == "made"
+
+
+def test_names_and_reasons_cannot_write_into_the_page() -> None:
+    rows = [trial(0, worker=EVIL), trial(1, State.FAILED, reason=EVIL, device=EVIL, worker=EVIL)]
+    page = page_of([*rows, *(trial(i, baseline=EVIL) for i in range(2, 12))], EVIL)
+    assert "<script>alert" not in page
+    assert page.count("&lt;script&gt;alert") >= 4
+
+
+def test_json_in_the_page_ends_no_element_and_stays_the_same_value() -> None:
+    found = script_data({"name": EVIL}, "trials-data")
+    assert found.count("</script>") == 1
+    assert json.loads(re.sub(r"<.*?>", "", found)) == {"name": EVIL}
+
+
+def test_the_ledger_of_a_report_adds_up() -> None:
+    rows = mixture(120)
+    said = re.search(r"<p>(\d+) proposals = (.*?);", fates.fates(report_data(rows)))
+    assert said is not None
+    counts = [int(number) for number in re.findall(r"\d+", said[2])]
+    assert sum(counts) == int(said[1]) == 120
+    assert sorted(counts) == sorted(Counter(row.state for row in rows).values())
+
+
+def test_parts_of_a_network_have_all_of_its_parameters_and_compute() -> None:
+    for number in range(20):
+        spent, found = cost.total(network(number)), part_costs(network(number)).values()
+        assert sum(part.parameters for part in found) == spent.parameters
+        assert sum(part.macs for part in found) == spent.macs
+        assert [part.name for part in parts(network(number))] == list(part_costs(network(number)))
+
+
+def test_the_pareto_front_has_what_nothing_as_small_beats() -> None:
+    sizes = {0: (100, 0.5), 1: (200, 0.4), 2: (200, 0.6), 3: (300, 0.6), 4: (400, 0.7)}
+    rows = [trial(n, accuracy=accuracy, parameters=p) for n, (p, accuracy) in sizes.items()]
+    assert [row.number for row in size.pareto(rows, lambda row: row.parameters)] == [0, 2, 4]
+
+
+def test_the_budget_curve_gains_only_where_the_best_changes() -> None:
+    shares = {0: (0.25, 0.6), 1: (0.45, 0.5), 2: (0.65, 0.8)}
+    limit = config().budget.max_parameters
+    rows = [trial(n, accuracy=a, parameters=round(share * limit)) for n, (share, a) in shares.items()]
+    steps = size.budget_steps(report_data(rows))
+    assert [round(10 * step.share) for step in steps] == [3, 4, 5, 6, 7, 8, 9, 10]
+    assert [step.best.number for step in steps] == [0, 0, 0, 0, 2, 2, 2, 2]
+    assert [step.networks for step in steps] == [1, 1, 2, 2, 3, 3, 3, 3]
+    gains = [step.gain for step in steps]
+    assert [gain is not None for gain in gains] == [False] * 4 + [True] + [False] * 3
+    assert gains[4] is not None and gains[4].points == pytest.approx(0.2)
+
+
+def test_pruning_saved_the_epochs_that_pruned_trials_did_not_train() -> None:
+    rows = [trial(0), trial(1, State.PRUNED, 0.3, 2), trial(2, State.PRUNED, 0.3, 6)]
+    shown = curves(report_data(rows))
+    saved = 2 * EPOCHS - 8
+    assert f"<b>{saved} epochs</b>not trained, {100 * saved / (3 * EPOCHS):.0f}% of the {3 * EPOCHS}" in shown
+    assert f"<b>{3.75 * saved:.0f} s</b>" in shown
+
+
+def test_a_choice_that_says_it_all_explains_all_and_one_at_random_nothing() -> None:
+    assert choices.epsilon_squared([(i % 2, float(i % 2)) for i in range(20)]) == pytest.approx(1)
+    assert choices.epsilon_squared([(i % 2, float(i // 2 % 2)) for i in range(20)]) == pytest.approx(
+        0, abs=0.1
+    )
+    assert choices.epsilon_squared([(0, 0.5), (1, 0.5)]) is None
+    assert choices.epsilon_squared([]) is None
+
+
+def test_choices_are_those_of_the_networks_that_were_trained() -> None:
+    data = report_data(mixture(120))
+    stages = next(choice for choice in choices.varying(data) if choice.name == "stages")
+    for row in data.trained:
+        assert stages.values[stages.of[row.number]] == str(len(network(row.number % 40).stages))
+    assert stages.importance is not None and stages.importance > 0.5, "the accuracy was made of the stages"
+    by_value = [
+        [row.accuracy or 0 for row in data.completed if stages.of[row.number] == i]
+        for i in range(len(stages.values))
+    ]
+    means = [fmean(scores) for scores in by_value if scores]
+    assert means == sorted(means)
+
+
+def test_early_scores_hold_all_that_were_trained_after_the_same_epoch() -> None:
+    data = report_data(mixture(30))
+    epoch, found = choices.early_scores(data)
+    assert (epoch, len(found)) == (4, len(data.trained))
+
+
+def test_an_outage_is_when_nothing_ran_for_long() -> None:
+    late = timedelta(minutes=20)
+    rows = [trial(i) for i in range(4)]
+    rows += [trial(i, proposed_at=BEGAN + late, finished_at=BEGAN + late * 2) for i in (4, 5)]
+    ((start, end),) = fates.outages(fates.spans(report_data(rows)))
+    assert (start - BEGAN, end - BEGAN) == (timedelta(seconds=90), late)
+    assert fates.outages(fates.spans(report_data(rows[:4]))) == []
+
+
+def test_very_many_trainings_of_a_worker_are_drawn_as_pieces_of_the_same_length() -> None:
+    rows = [trial(i, finished_at=BEGAN + timedelta(seconds=20 * i + 15)) for i in range(3_000)]
+    later = timedelta(days=1)
+    rows += [
+        replace(row, proposed_at=row.proposed_at + later, finished_at=BEGAN + later * 2) for row in rows[:1]
+    ]
+    found = fates.spans(report_data(rows))
+    pieces = fates.merged(found)
+    ends = {
+        worker: max(one.end for one in found if one.worker == worker) for worker in ("worker-0", "worker-1")
+    }
+    assert len(pieces) == 3, "the day without a training stays a gap"
+    assert {one.worker: one.end for one in pieces} == ends
+    assert "drawn as one piece" in fates.fates(report_data(rows))
+
+
+def test_a_page_of_very_many_trials_says_what_it_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "BYTES", 3_000)
+    monkeypatch.setattr(trials, "CURVES", 5)
+    data = report_data(mixture(60))
+    shown = trials.trials(data)
+    (embedded,) = re.findall(r"id=trials-data>(.*?)</script>", shown)
+    document = json.loads(embedded)
+    kept = document["columns"]["number"]
+    assert len(embedded) <= 3_000 and 5 < len(kept) < len(data.completed)
+    assert sorted(kept) == sorted(row.number for row in data.completed[: len(kept)]), "the best"
+    assert f"{60 - len(kept)} trials of 60 are left out, those without an accuracy first" in shown
+    assert "curves are kept of the best 5" in shown and len(document["curves"]) == 5
+
+
+def second_stage(rows: list[Candidate]) -> SecondStage:
+    """Halving and finals that are over: what is trained longer is better, by the same for all."""
+    plan, trainings = finish_plan.make_plan(config(), None, epochs=64), list[RungTraining]()
+    while missing := [one for rung in halving.reached(plan, rows, trainings) for one in rung.missing]:
+        for entry in missing:
+            row = next(row for row in rows if row.id == entry.candidate_id)
+            trainings.append(
+                RungTraining(
+                    **asdict(entry), id=len(trainings), study_id=1, number=row.number, attempt=1,
+                    state=State.COMPLETED, reason=None, epoch=entry.epochs, best_accuracy=None, loss=0.1,
+                    accuracy=(row.accuracy or 0) + entry.epochs / 1000 + entry.seed / 10_000, seconds=60.0,
+                    images_per_second=None, batch_size=None, device="cpu", worker="worker-0",
+                    entered_at=BEGAN + timedelta(hours=1), finished_at=BEGAN + timedelta(hours=2),
+                )
+            )  # fmt: skip
+    return SecondStage(plan, rows, trainings, [], len(rows))
+
+
+def test_a_second_stage_is_told_from_the_brief_scores_to_the_finals() -> None:
+    rows = [trial(i, accuracy=0.5 + i / 100, baseline="plain" if i == 3 else None) for i in range(20)]
+    data = report_data(rows)
+    page = report_page.page(data.record, data.config, rows, data.epochs, 0, second_stage(rows))
+    assert "stages" in sections(page)
+    assert "The winner: trial 19" in page
+    assert "Winner of the finals of 64 epochs, trial 19: 75.41% (95% 75.39-75.43%)" in page
+    for heading in ("8 epochs<br>17 networks", "32 epochs<br>16 networks", "64 epochs<br>3 networks"):
+        assert heading.replace("<", "\\u003c") in page, "a place on the chart"
+    assert "trial 3 (baseline)" in page, "the best baseline is in the finals"
+    assert "second stage" in fates.fates(replace(data, second=second_stage(rows))), "on the timeline"
+
+
+@pytest.mark.thorough
+def test_the_page_of_ten_thousand_trials_is_below_six_megabytes() -> None:
+    assert len(page_of(mixture(10_000)).encode()) < 6_000_000
+
+
+def test_the_command_writes_the_page_of_a_store(
+    sqlite_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_study(sqlite_url, config(), 3, "night")[0].dispose()
+    result = run(capsys, "report", "night", "--storage", sqlite_url, "--out", tmp_path / "report.html")
+    assert (result.code, result.err) == (0, f"wrote {tmp_path / 'report.html'}\n")
+    assert "No network was trained to the end yet" in (tmp_path / "report.html").read_text()
+
+
+WITHOUT_POINTS = """() => [...document.querySelectorAll('.plot')].filter(plot => !plot.querySelector(
+  '.scatterlayer path, .barlayer path, .boxlayer path, .sankey path')).length"""
+
+
+@pytest.mark.browser
+def test_every_plot_of_a_report_has_points_and_the_table_answers(tmp_path: Path) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium on the PATH")
+    rows = mixture(60)
+    (tmp_path / "report.html").write_text(page_of(rows, EVIL))
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
+        failed: list[str] = []
+        page.on("pageerror", lambda error: failed.append(str(error)))
+        page.on("console", lambda said: failed.append(said.text) if said.type == "error" else None)
+        page.on("dialog", lambda dialog: failed.append(dialog.message))
+        page.on("request", lambda asked: failed.append(asked.url) if "report.html" not in asked.url else None)
+        page.goto((tmp_path / "report.html").as_uri(), wait_until="commit")
+        page.wait_for_function("document.documentElement.dataset.drawn === 'yes'", timeout=120_000)
+        assert page.evaluate(WITHOUT_POINTS) == 0, "a plot without a point"
+        assert page.evaluate("document.documentElement.scrollWidth") == 390, "the page scrolls sideways"
+        page.locator("#search .switch button", has_text="wall time").click()
+        page.wait_for_function(
+            "document.querySelector('#search .plot').layout.xaxis.title.text.includes('wall')"
+        )
+        accuracies = page.locator("#trials-table tr.trial td:nth-child(3)").all_inner_texts()
+        assert accuracies == sorted(accuracies, reverse=True) and len(accuracies) == 25
+        page.locator("#trials-state").select_option(label="pruned")
+        assert set(page.locator("#trials-table tr.trial td:nth-child(2)").all_inner_texts()) == {"pruned"}
+        page.evaluate("document.dispatchEvent(new CustomEvent('trial', {detail: 9}))")
+        opened = page.locator("tr.opened").inner_text()
+        browser.close()
+    assert failed == []
+    assert "repeated <b>it</b>" in opened and "search replay" in opened
