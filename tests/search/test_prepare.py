@@ -180,5 +180,5 @@ def test_a_study_that_exists_is_not_made_like_another(
 def test_a_schedule_in_a_recipe_file_is_stretched_with_the_epochs_that_are_asked_for(tmp_path: Path) -> None:
     file = tmp_path / "recipe.toml"
     file.write_text('schedule = { name = "cosine", length = 6 }')
-    found = make_config(flags(tmp_path, recipe=file, epochs=12), None).recipe
+    found = make_config(flags(tmp_path, data="digits", recipe=file, epochs=12), None).recipe
     assert (found.epochs, getattr(found.schedule, "length", None)) == (12, 12)
