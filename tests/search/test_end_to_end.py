@@ -103,7 +103,7 @@ def test_a_search_finds_keeps_shows_and_exports(
     require_views(place, store, capsys)
     require_plain_sql(faulty_url)
     page = (place / "report.html").read_text()
-    assert "Where every proposal went" in page
+    assert "Where every proposal and every minute went" in page
     assert "<script src" not in page, "the page must stand alone"
 
 

@@ -20,8 +20,7 @@ PLAN = (
     "note     2 pictures in train/ are copies of others; they stay on one side of the split",
     "warning  1 picture in two classes: train/O/006.png is train/0/of-the-letter-O.png",
     "warning  4 of 226 test images are also training images",
-    "augment  shifted by up to 4 pixels (off: crop_padding = 0); not mirrored (on: flip = true);"
-    " fields of a --recipe FILE",
+    "augment  none; not mirrored (on: flip = true); fields of a --recipe FILE",
 )
 
 

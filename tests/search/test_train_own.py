@@ -52,9 +52,10 @@ def test_a_default_batch_is_cut_to_few_pictures_as_a_search_cuts_it(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, folder: Path
 ) -> None:
     (tmp_path / "net.json").write_text(json.dumps(NETWORK))
-    result = trained(capsys, tmp_path, tmp_path / "net.json", "--data", f"folder:{folder}", "--epochs", 1)
+    few = ("--data", f"folder:{folder}", "--epochs", 1, "--train-images", 12)
+    result = trained(capsys, tmp_path, tmp_path / "net.json", *few)
     assert result.code == 0, result.err
-    assert "note     batch_size 128 is cut to the 32 training images: an epoch is one step" in result.err
+    assert "note     batch_size 16 is cut to the 12 training images: an epoch is one step" in result.err
 
 
 def test_only_a_batch_that_somebody_wrote_is_refused(tmp_path: Path, folder: Path) -> None:
@@ -67,7 +68,7 @@ def test_only_a_batch_that_somebody_wrote_is_refused(tmp_path: Path, folder: Pat
         recipe=recipe,
     )
     recipe.write_text("epochs = 2")
-    assert make_config(flags, None).recipe.batch_size == 128
+    assert make_config(flags, None).recipe.batch_size == 16
     recipe.write_text("batch_size = 128")
     with pytest.raises(RecipeError, match="batch_size 128 is more than the 32 training images; lower it"):
         make_config(flags, None)
@@ -148,4 +149,4 @@ def test_images_that_have_changed_are_not_taken_for_its_own(
     assert "no longer holds the images that" in result.one_line and "--data" in result.one_line
     asked = trained(capsys, tmp_path, exported, "--epochs", 1, "--data", f"folder:{folder}")
     assert asked.code == 0, asked.err
-    assert job(tmp_path)["recipe"]["learning_rate"] == 0.4, "other images, and their usual recipe"
+    assert job(tmp_path)["recipe"]["learning_rate"] == 0.14, "other images, and their usual recipe"

@@ -555,11 +555,12 @@ def test_a_slow_training_keeps_its_lease(sqlite_url: str) -> None:
         context.options = replace(context.options, lease_seconds=0.4)
         real = leases.renew
 
-        def count(*arguments: object) -> None:
-            real(*arguments)  # type: ignore[arg-type]
+        def count(*arguments: Any) -> studies.Control:
+            order = real(*arguments)
             renewals.append(True)
             if len(renewals) == 3:
                 renewed.set()
+            return order
 
         context.train_network = FakeTraining(before=lambda _: assert_(renewed.wait(60)))
         with pytest.MonkeyPatch.context() as patch:
