@@ -102,16 +102,13 @@ def _subject(line: Line, side: int | None, out: Path) -> str:
 
 
 def _default(line: Line, out: Path) -> str:
-    """A file with the default recipe; it accepts the softmax that one network has before its loss."""
+    """A file that changes nothing of the default recipe, but accepts the softmax that one network has before
+    its loss."""
     from space import published
-    from trainer.recipe import defaults as recipe_defaults
 
     softmax = published.find(line.network).architecture.head.softmax
-    document = recipe_defaults.default_recipe("cifar10", 200).model_dump(
-        mode="json", exclude_defaults=True
-    ) | ({"accept": ["softmax"]} if softmax else {})
     path = out / f"default{'-softmax' if softmax else ''}.json"
-    path.write_text(json.dumps(document, indent=1))
+    path.write_text(json.dumps({"accept": ["softmax"]} if softmax else {}))
     return str(path)
 
 

@@ -125,6 +125,8 @@ def _absence(name: str | None, names: list[str]) -> str:
     close = get_close_matches(str(name), names, n=3, cutoff=0.5)
     if close:
         return f"{subject}; did you mean {' or '.join(map(repr, close))}?"
+    if len(names) == 1:
+        return f"{subject}; the only one is {names[0]!r}"
     return f"{subject}; `search list` names the {len(names)} there are, the newest is {names[0]!r}"
 
 

@@ -179,7 +179,7 @@ def _recipe(flags: Flags, stored: StudyConfig | None, data: study_config.DataCon
     usual = stored.recipe.epochs if stored else brief_recipe(data.spec).epochs
     epochs = flags.epochs or said or usual
     if stored:
-        recipe = full_training.longer(stored.recipe, stored.data, data.train_images, epochs)
+        recipe = full_training.adapted(stored.recipe, stored.data, data.spec, data.train_images, epochs)
     else:
         recipe = brief_recipe(data.spec, data.train_images, epochs)
     if flags.recipe:  # a schedule in it is one of its own epochs

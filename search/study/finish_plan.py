@@ -29,7 +29,7 @@ FACTOR = 4  # of epochs from rung to rung, and of networks that are dropped
 
 
 class Rung(BaseModel):
-    """So many networks at most, for so many epochs, by the brief recipe, one seed each."""
+    """So many networks at most, for so many epochs, by the study's recipe for that length, one seed each."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -89,7 +89,9 @@ def make_plan(
     if was and not epochs:
         recipe = was.recipe
     else:
-        recipe = full_training.longer(config.recipe, config.data, config.data.all_train_images, epochs)
+        recipe = full_training.adapted(
+            config.recipe, config.data, config.data.spec, config.data.all_train_images, epochs
+        )
     recipe = Recipe.parse(recipe.model_dump(), "recipe of the finals")  # another length may be a mistake
     recipe.require_fit(config.data.image_size)
     brief = config.recipe.epochs

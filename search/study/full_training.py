@@ -1,8 +1,8 @@
-"""How a network is trained for longer than a trial: in the rungs of a second stage, and to the end by `search
-train`, `search confirm` and the finals.
+"""The recipe of a network where it is trained otherwise than in a trial of its study: in the rungs and finals
+of a second stage, by `search train` and `search confirm`, and in a study like another.
 
-Called by search/training/train.py, search/study/finish_plan.py and search/worker/rung_training.py. Reads and
-writes nothing.
+Called by search/training/train.py, search/study/finish_plan.py, search/worker/rung_training.py and
+search/launcher/prepare.py. Reads and writes nothing.
 """
 
 from search import settings
@@ -16,7 +16,9 @@ def default_recipe(data_spec: str, images: int, epochs: int | None = None) -> Re
     return defaults.default_recipe(data_spec, epochs or settings.FULL_EPOCHS, images)
 
 
-def longer(brief: Recipe, data: DataConfig, images: int, epochs: int | None = None) -> Recipe:
-    """That of a network of a study: `brief` is its recipe on the images of `data`; what somebody chose of it
-    stays, and the rest is the default for these epochs on so many images."""
-    return defaults.adapted(brief, data.spec, data.train_images, images, epochs or settings.FULL_EPOCHS)
+def adapted(brief: Recipe, was: DataConfig, data_spec: str, images: int, epochs: int | None = None) -> Recipe:
+    """That of a network of a study: `brief` is its recipe on the images `was`; what somebody chose of it
+    stays, and the rest is the default for these epochs on so many images of `data_spec`."""
+    usual = defaults.default_recipe(was.spec, brief.epochs, was.train_images)
+    now = defaults.default_recipe(data_spec, epochs or settings.FULL_EPOCHS, images)
+    return defaults.adapted(brief, usual, now)

@@ -101,7 +101,7 @@ def recipe_of(context: WorkerContext, plan: FinishPlan, training: RungTraining) 
     if training.stage == Stage.FINALS:
         return plan.finals.recipe.for_epochs(training.epochs)
     data = context.config.data
-    return full_training.longer(context.config.recipe, data, data.train_images, training.epochs)
+    return full_training.adapted(context.config.recipe, data, data.spec, data.train_images, training.epochs)
 
 
 def seed_of(context: WorkerContext, candidate: Candidate, training: RungTraining) -> int:

@@ -182,3 +182,11 @@ def test_a_schedule_in_a_recipe_file_is_stretched_with_the_epochs_that_are_asked
     file.write_text('schedule = { name = "cosine", length = 6 }')
     found = make_config(flags(tmp_path, data="digits", recipe=file, epochs=12), None).recipe
     assert (found.epochs, getattr(found.schedule, "length", None)) == (12, 12)
+
+
+def test_a_study_like_another_on_other_images_takes_the_default_recipe_of_these(
+    tmp_path: Path, pictures: Path
+) -> None:
+    known = make_config(flags(tmp_path, data=f"folder:{pictures}"), None)
+    like = make_config(flags(tmp_path, data="digits"), known)
+    assert like.recipe == make_config(flags(tmp_path, data="digits", epochs=known.recipe.epochs), None).recipe

@@ -1,11 +1,11 @@
 """`search worker --workers N`: several workers by one command, and how it ends."""
 
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command import fake_training, finish, run, start
+from faults import wait_until
 from worker_samples import make_config, make_study
 
 from search.launcher.worker_group import WorkerGroup
@@ -97,8 +97,7 @@ def test_several_workers_by_hand_do_a_study_and_leave_their_logs(
     place = ("--storage", sqlite_url, "--data-dir", digits)
     launcher = start("launch", "hand", "--trials", 4, "--workers", 0, "--data", "digits", "--epochs", 1,
                      "--max-macs", "300k", "--no-baselines", *place, cwd=tmp_path, **fake)  # fmt: skip
-    while run(capsys, "status", *place[:2]).code != 0 and launcher.poll() is None:
-        time.sleep(0.2)
+    wait_until(lambda: run(capsys, "status", *place[:2]).code == 0 or launcher.poll() is not None, "a study")
     done = finish(start("worker", "hand", "--workers", 2, "--gpus", "none", *place, cwd=tmp_path, **fake))
     assert done.code == 0, done.err
     assert finish(launcher).code == 0

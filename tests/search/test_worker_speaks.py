@@ -126,6 +126,7 @@ def test_a_worker_whose_database_is_away_works_on_unlisted(
         monkeypatch.setattr(worker_table, name, away)
     with WorkerPresence(engine, record.id, "one", 60.0) as presence:
         presence.say(Doing.WAITING)
+        assert worker_table.of_study(engine, record.id) == []
     engine.dispose()
 
 

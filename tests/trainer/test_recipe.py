@@ -108,23 +108,24 @@ def test_a_training_that_sees_little_is_not_augmented_and_a_long_one_of_the_same
     assert brief_recipe("cifar10", 45_000) == brief_recipe("cifar10")
 
 
+BRIEF, FULL = brief_recipe("cifar10", 12_000), default_recipe("cifar10", 200, 45_000)
+
+
 def test_what_somebody_chose_for_brief_trainings_stays_in_longer_ones() -> None:
-    brief = brief_recipe("cifar10", 12_000)
-    assert adapted(brief, "cifar10", 12_000, 45_000, 200) == default_recipe("cifar10", 200, 45_000)
-    chosen = brief.model_copy(update={"mixup": 0.2, "label_smoothing": 0.0})
-    longer = adapted(chosen, "cifar10", 12_000, 45_000, 200)
+    assert adapted(BRIEF, BRIEF, FULL) == FULL
+    chosen = BRIEF.model_copy(update={"mixup": 0.2, "label_smoothing": 0.0})
+    longer = adapted(chosen, BRIEF, FULL)
     assert (longer.mixup, longer.label_smoothing, longer.flip, longer.batch_size) == (0.2, 0.0, True, 128)
 
 
 def test_a_rate_that_was_chosen_keeps_the_batch_it_was_chosen_with() -> None:
-    chosen = brief_recipe("cifar10", 12_000).model_copy(update={"learning_rate": 0.1})
-    longer = adapted(chosen, "cifar10", 12_000, 45_000, 200)
+    longer = adapted(BRIEF.model_copy(update={"learning_rate": 0.1}), BRIEF, FULL)
     assert (longer.learning_rate, longer.batch_size, longer.epochs) == (0.1, 64, 200)
 
 
 def test_the_recipe_of_a_study_made_before_batches_were_adapted_stays_as_it_is() -> None:
-    old = brief_recipe("cifar10")
-    assert adapted(old, "cifar10", 2_000, 2_000, 32) == old.for_epochs(32)
+    old, few = brief_recipe("cifar10"), brief_recipe("cifar10", 2_000)
+    assert adapted(old, few, default_recipe("cifar10", 32, 2_000)) == old.for_epochs(32)
 
 
 steps = st.integers(1, 500).flatmap(lambda total: st.tuples(st.integers(0, total - 1), st.just(total)))

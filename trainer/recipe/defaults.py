@@ -49,15 +49,15 @@ def brief_recipe(data_spec: str, images: int | None = None, epochs: int | None =
     return default_recipe(data_spec, epochs or usual, images)
 
 
-def adapted(recipe: Recipe, data_spec: str, was: int, images: int, epochs: int) -> Recipe:
-    """A recipe that was made for trainings on `was` images, for `images` and `epochs`.
+def adapted(recipe: Recipe, usual: Recipe, now: Recipe) -> Recipe:
+    """A recipe for trainings whose default is `now`, out of one for trainings whose default was `usual`.
 
-    What it leaves at its defaults becomes what is default there; what somebody chose, stays. Where one of
+    What it left at its defaults becomes what is default now; what somebody chose, stays. Where one of
     optimizer, rate and batch was chosen, all three stay.
     """
-    usual, now = default_recipe(data_spec, recipe.epochs, was), default_recipe(data_spec, epochs, images)
-    stretched = recipe.for_epochs(epochs)
-    chosen = {name for name in type(recipe).model_fields if getattr(recipe, name) != getattr(usual, name)}
+    stretched = recipe.for_epochs(now.epochs)
+    fields = set(Recipe.model_fields) - {"epochs"}
+    chosen = {name for name in fields if getattr(recipe, name) != getattr(usual, name)}
     if chosen & {*TIED, "momentum", "nesterov", "betas", "epsilon"}:
         chosen |= {*TIED}
     return now.model_copy(update={name: getattr(stretched, name) for name in chosen})
