@@ -3,13 +3,14 @@
 import json
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fault_killer import slot_of
-from faults import Figures, Search, require_equal_results, wait_until
+from fault_killer import slot_of, worker_of
+from faults import Figures, Search, Started, require_equal_results, wait_until
 
 from search.study import second_stage
 from search.study.second_stage import SecondStage
@@ -38,6 +39,24 @@ def stage_of(search: Search) -> SecondStage:
 def under_way(search: Search, stage: Stage = Stage.HALVING) -> bool:
     """Whether a training of this stage has stored an epoch and is still at it."""
     return any(one.stage == stage and one.state == State.RUNNING and one.epoch for one in trainings(search))
+
+
+def kill_one_in_training(search: Search, launcher: Started) -> None:
+    """Kills a worker that the ledger holds to be in a training. It is stopped first and looked at again once
+    what it had sent has arrived: one that was just done with a training would cost nobody an attempt."""
+
+    def killed() -> bool:
+        busy = {one.worker for one in trainings(search) if one.state == State.RUNNING and one.epoch}
+        for pid in (pid for pid in launcher.children() if slot_of(pid) and worker_of(pid) in busy):
+            os.kill(pid, signal.SIGSTOP)
+            threading.Event().wait(0.5)
+            if any(one.worker == worker_of(pid) and one.state == State.RUNNING for one in trainings(search)):
+                os.kill(pid, signal.SIGKILL)
+                return True
+            os.kill(pid, signal.SIGCONT)
+        return False
+
+    wait_until(killed, "a worker in training to kill")
 
 
 def require_all_trained_once(search: Search) -> SecondStage:
@@ -75,9 +94,7 @@ def test_a_worker_and_a_launcher_killed_in_the_halving_cost_no_training_and_make
     launcher = search.launch(TRIALS, *FINISH)
     wait_until(lambda: len(trainings(search)) == TRIALS, "the first rung")
     search.orders(seconds=0.1)
-    wait_until(lambda: under_way(search), "a training under way")
-    victim = next(pid for pid in launcher.children() if slot_of(pid))
-    os.kill(victim, signal.SIGKILL)
+    kill_one_in_training(search, launcher)
     search.fault()
     wait_until(lambda: any(one.attempt == 2 for one in trainings(search)), "a second attempt")
     wait_until(lambda: under_way(search), "a training under way")
