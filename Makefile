@@ -63,7 +63,7 @@ format: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest tests/test_docstrings.py
+	$(BIN)/python -m pytest --thorough tests/test_docstrings.py
 
 types: $(VENV)/.dev
 	$(BIN)/mypy

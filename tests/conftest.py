@@ -14,6 +14,7 @@ from uuid import uuid4
 import command
 import examples
 import faults
+import postgres_server
 import psycopg
 import pytest
 from faults import Figures, Search
@@ -33,6 +34,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.environ.setdefault(
+        "PYTEST_DEBUG_TEMPROOT", postgres_server.place()
+    )  # commits to SQLite wait for no disk
     examples.THOROUGH = is_thorough(config)
 
 
@@ -90,20 +94,55 @@ def postgres() -> Iterator[Postgres]:
         server.remove()
 
 
-@pytest.fixture
-def postgres_url(postgres: Postgres) -> Iterator[str]:
-    """A fresh database. A connection to it that is left open fails the test that left it, and not whichever
-    runs when it is collected."""
-    name = f"test_{uuid4().hex}"
+def create_database(postgres: Postgres, name: str, template: str = "template1") -> str:
+    """Its URL. Files are copied: by way of the log it takes twice as long."""
     with psycopg.connect(postgres.url(), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    yield postgres.url(name)
-    gc.collect()
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+    return postgres.url(name)
+
+
+def put_tables(url: str) -> None:
+    """Ours, by all migrations: what takes a quarter of a second, and is copied for tests that want them."""
+    engine = database.connect(url)
+    database.prepare(engine)
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def tables_on_server(postgres: Postgres) -> str:
+    """The name of a database that has our tables."""
+    put_tables(create_database(postgres, "with_our_tables"))
+    return "with_our_tables"
+
+
+@pytest.fixture(scope="session")
+def tables_in_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file that has our tables."""
+    path = tmp_path_factory.mktemp("tables") / "search.db"
+    put_tables(f"sqlite:///{path}")
+    return path
 
 
 @pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'search.db'}"
+def postgres_url(postgres: Postgres, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A fresh database: empty, or with our tables where a test asks for `engine`. A connection to it that is
+    left open fails the test that left it, and not whichever runs when it is collected."""
+    wanted = "engine" in request.fixturenames
+    template = request.getfixturevalue("tables_on_server") if wanted else "template1"
+    name = f"test_{uuid4().hex}"
+    yield create_database(postgres, name, template)
+    gc.collect()
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """Of no file yet, or of one with our tables where a test asks for `engine`."""
+    path = tmp_path / "search.db"
+    if "engine" in request.fixturenames:
+        shutil.copyfile(request.getfixturevalue("tables_in_file"), path)
+    return f"sqlite:///{path}"
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -124,7 +163,6 @@ def faulty_url(request: pytest.FixtureRequest) -> str:
 def engine(database_url: str) -> Iterator[Engine]:
     """An engine on a database with our tables."""
     engine = database.connect(database_url)
-    database.prepare(engine)
     yield engine
     engine.dispose()
 

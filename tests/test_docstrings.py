@@ -237,6 +237,7 @@ def module(where: str) -> Module:
     return Module(where, ast.parse((ROOT / where).read_text(encoding="utf-8")))
 
 
+@pytest.mark.thorough  # make lint runs it
 @pytest.mark.parametrize("where", list(held()))
 def test_docstrings_of_a_module_say_what_a_caller_must_know(where: str) -> None:
     assert module(where).faults() == []

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 COMMAND = [sys.executable, "-m", "benchmarks.speed.judging", "--networks", "5", "--rounds", "2"]
 
 
+@pytest.mark.thorough  # a benchmark as a whole
 def test_the_benchmark_of_judging_prints_a_table_and_json() -> None:
     def run(*flags: str) -> str:
         done = subprocess.run(

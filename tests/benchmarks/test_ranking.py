@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import kendalltau
+from lazily import Lazily
 
 from benchmarks.simulated import curves, ranking, suite, table
 from benchmarks.simulated.ranking import ACCURACY, ALL, LAST, LAST_THREE, LOSS, Curves, readings, taus
+
+stats = Lazily("scipy.stats")
 
 
 def made(**changed: object) -> Curves:
@@ -55,7 +57,7 @@ def test_tau_is_scipys_also_where_networks_are_drawn_twice() -> None:
     weights = ranking.resampled(40)[:5]
     for row, tau in zip(weights, taus(x, y, weights), strict=True):
         again = np.repeat(np.arange(40), row.astype(int))
-        assert tau == pytest.approx(kendalltau(x[again], y[again]).statistic)
+        assert tau == pytest.approx(stats.kendalltau(x[again], y[again]).statistic)
     assert weights[0].tolist() == [1.0] * 40
 
 
@@ -83,7 +85,7 @@ def test_a_report_of_the_stored_curves_becomes_a_table() -> None:
     last = group["by_epoch"][-1][ACCURACY]
     of_curves = Curves.of(found)
     assert last["tau"][0] == pytest.approx(
-        kendalltau(of_curves.accuracy[:, -1], of_curves.truth).statistic, abs=1e-4
+        stats.kendalltau(of_curves.accuracy[:, -1], of_curves.truth).statistic, abs=1e-4
     )
     assert last["tau"][1] < last["tau"][0] < last["tau"][2]
     assert last["ahead"] == [0.0, 0.0, 0.0]

@@ -14,6 +14,7 @@ from storage.row_types import State
 pytestmark = pytest.mark.faults
 
 
+@pytest.mark.thorough  # test_second_stage.py kills one
 def test_workers_killed_again_and_again_cost_no_trial(
     faulty_url: str,
     search_on: Callable[..., Search],
@@ -37,6 +38,7 @@ def test_workers_killed_again_and_again_cost_no_trial(
     keep(figures)
 
 
+@pytest.mark.thorough  # test_second_stage.py kills one
 def test_a_launcher_killed_and_launched_again_reaches_the_number(
     faulty_url: str,
     search_on: Callable[..., Search],

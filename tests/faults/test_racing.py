@@ -47,6 +47,7 @@ def race(engines: list[Engine], study: Study, gate: Barrier, index: int) -> int:
     return trained
 
 
+@pytest.mark.thorough  # storage/test_racing.py races them
 def test_sixteen_workers_and_one_trial_left(
     engines: list[Engine], keep: Callable[[Figures], None], full: bool
 ) -> None:

@@ -109,6 +109,7 @@ def test_a_worker_and_a_launcher_killed_in_the_halving_cost_no_training_and_make
     require_all_trained_once(search)
 
 
+@pytest.mark.thorough  # a signal ends it as it ends trials
 def test_a_second_ctrl_c_in_the_finals_leaves_what_the_next_launch_goes_on_with(
     sqlite_url: str, search_on: Callable[..., Search], check: Callable[..., Any]
 ) -> None:
@@ -133,6 +134,7 @@ def test_a_second_ctrl_c_in_the_finals_leaves_what_the_next_launch_goes_on_with(
     assert {one.attempt for one in trainings(search)} == {1}, "to be told to end is no attempt"
 
 
+@pytest.mark.thorough  # an order stops it as it stops trials
 def test_a_pause_in_the_halving_is_waited_out_and_resumed(
     sqlite_url: str, search_on: Callable[..., Search], check: Callable[..., Any]
 ) -> None:

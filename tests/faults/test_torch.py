@@ -14,6 +14,7 @@ from storage.row_types import State
 pytestmark = pytest.mark.faults
 
 
+@pytest.mark.thorough  # trainer/test_continued.py kills one
 def test_real_trainings_survive_the_death_of_their_workers(
     postgres_url: str,
     search_on: Callable[..., Search],

@@ -40,8 +40,8 @@ def states_of(search: Search) -> Counter[State]:
 @pytest.mark.parametrize(
     ("act", "state", "fault"),
     [
-        ("memory", State.OUT_OF_MEMORY, "a training that eats all memory (RLIMIT_AS)"),
-        thorough("raise", State.FAILED, "a training that raises"),
+        thorough("memory", State.OUT_OF_MEMORY, "a training that eats all memory (RLIMIT_AS)"),
+        ("raise", State.FAILED, "a training that raises"),
         thorough("diverge", State.DIVERGED, "a training whose loss is NaN"),
     ],
 )

@@ -38,7 +38,7 @@ def run(storage: Any, name: str, sampler: SamplerName, drafted: bool) -> list[Fr
     return study.get_trials(deepcopy=False)
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "gp"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", pytest.param("gp", marks=pytest.mark.thorough)])
 def test_the_same_seeds_give_the_same_trials(sampler: SamplerName, sqlite_url: str) -> None:
     optuna_study.quiet()
     with optuna_storage.open_storage(sqlite_url) as storage:

@@ -49,7 +49,13 @@ def on_server(postgres: Postgres) -> Iterator[PlainStorage]:
 
 
 class TestStorage(StorageTestCase):
-    @pytest.fixture(params=["in_file", "on_server", "behind the cache"])
+    @pytest.fixture(
+        params=[
+            "in_file",
+            pytest.param("on_server", marks=pytest.mark.thorough),
+            pytest.param("behind the cache", marks=pytest.mark.thorough),
+        ]
+    )
     def storage(self, request: pytest.FixtureRequest) -> Iterator[BaseStorage]:
         cached = request.param == "behind the cache"
         storage: PlainStorage = request.getfixturevalue("in_file" if cached else request.param)

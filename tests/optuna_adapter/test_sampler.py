@@ -65,7 +65,11 @@ def searched(ours: bool, trials: int, kept: bool) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False)
 
 
-@pytest.mark.parametrize("kept", [False, True], ids=["a sampler a trial", "one kept sampler"])
+@pytest.mark.parametrize(
+    "kept",
+    [pytest.param(False, marks=pytest.mark.thorough), True],
+    ids=["a sampler a trial", "one kept sampler"],
+)
 def test_the_sampler_proposes_what_optunas_does(kept: bool) -> None:
     optuna_study.quiet()
     ours, theirs = searched(True, 60, kept), searched(False, 60, kept)
@@ -91,7 +95,7 @@ def test_a_parameter_that_some_trials_lack_is_read_where_it_is() -> None:
     assert found[0] == found[1]
 
 
-@pytest.fixture(params=["UTC", "America/New_York"])
+@pytest.fixture(params=[pytest.param("UTC", marks=pytest.mark.thorough), "America/New_York"])
 def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Optuna keeps times in UTC and shows them in local time."""
     monkeypatch.setenv("TZ", request.param)
@@ -214,11 +218,11 @@ def test_a_finished_trial_takes_no_more_values_and_an_absent_one_is_named(databa
 
 
 @pytest.mark.parametrize("pruner", ["median", "none"])
-def test_a_trial_is_stopped_where_optuna_would_stop_it(pruner: Any, database_url: str) -> None:
+def test_a_trial_is_stopped_where_optuna_would_stop_it(pruner: Any, faulty_url: str) -> None:
     """Others finish while it runs, and it hears of them."""
     optuna_study.quiet()
     epochs, stopped = 6, 0
-    with optuna_storage.open_storage(database_url) as storage:
+    with optuna_storage.open_storage(faulty_url) as storage:
         study = optuna.create_study(storage=storage, direction="maximize", pruner=make_pruner(pruner, epochs))
         running = [(number, study.ask()) for number in range(24)]
         questions = {number: Pruning(study, trial) for number, trial in running}
@@ -248,8 +252,19 @@ def test_a_trial_is_stopped_where_optuna_would_stop_it(pruner: Any, database_url
     assert (stopped > 0) == (pruner != "none")
 
 
-@pytest.mark.parametrize("state", ["completed", "pruned", "diverged", "failed", "cancelled", "lost"])
-@pytest.mark.parametrize("steps", [[], [0.25, 0.5], [0.5, math.nan]])
+ENDS = ("completed", "pruned", "diverged", "failed", "cancelled", "lost")
+STEPS: tuple[list[float], ...] = ([], [0.25, 0.5], [0.5, math.nan])
+
+
+@pytest.mark.parametrize(
+    ("state", "steps"),
+    [
+        # Each end and each kind of steps, and every pair of them under --thorough.
+        pytest.param(state, steps, marks=() if end % len(STEPS) == kind else pytest.mark.thorough)
+        for end, state in enumerate(ENDS)
+        for kind, steps in enumerate(STEPS)
+    ],
+)
 def test_a_trial_ends_in_the_ledgers_transaction_as_optuna_would_end_it(
     state: str, steps: list[float], both: tuple[FastStorage, optuna.storages.RDBStorage]
 ) -> None:

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from command import finish, python, run, start
 from faults import wait_until
-from scipy import stats
+from lazily import Lazily
 
 from search.study.statistics import Correlation, Interval, correlation
 from search.training import confirm
+
+stats = Lazily("scipy.stats")
 
 
 @pytest.mark.slow

@@ -256,6 +256,7 @@ def test_a_second_signal_ends_at_once_and_leaves_nothing_running(
     assert tally[State.CANCELLED] >= 1
 
 
+@pytest.mark.thorough  # the launcher is told to stop in the same way
 @pytest.mark.slow
 def test_time_that_is_up_ends_short_with_what_there_is(place: Path, sqlite_url: str) -> None:
     ended = finish(
@@ -324,6 +325,7 @@ def _launched(url: str) -> bool:
         return False
 
 
+@pytest.mark.thorough  # Ctrl-C ends a search by the same path
 @pytest.mark.slow
 def test_an_order_reaches_the_workers_and_resume_goes_on(
     place: Path, faulty_url: str, capsys: pytest.CaptureFixture[str]
@@ -345,6 +347,7 @@ def test_an_order_reaches_the_workers_and_resume_goes_on(
     assert run(capsys, "db", "check", *store).code == 0
 
 
+@pytest.mark.thorough  # the order to stop comes the same way
 @pytest.mark.slow
 def test_a_paused_study_waits_and_goes_on_where_it_was(
     place: Path, sqlite_url: str, capsys: pytest.CaptureFixture[str]

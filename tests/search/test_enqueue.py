@@ -135,7 +135,7 @@ def test_the_opening_lines_say_which_baselines_there_are_and_which_there_are_not
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-@pytest.mark.parametrize("sampling", ["fit", "reject"])
+@pytest.mark.parametrize("sampling", ["fit", pytest.param("reject", marks=pytest.mark.thorough)])
 def test_a_baseline_is_proposed_exactly_and_marked(flags: Flags, sampling: SamplingName) -> None:
     optuna_study.quiet()
     engine, record, plan = prepare.prepare(replace(flags, sampling=sampling))

@@ -7,6 +7,7 @@ import pytest
 from command import finish, run, start
 
 
+@pytest.mark.thorough  # faults/test_second_stage.py does it to stand-ins
 @pytest.mark.slow
 def test_a_search_on_digits_ends_with_a_winner_that_search_train_comes_to_as_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -161,6 +161,7 @@ def test_status_says_why_a_search_ended_by_itself(
     assert "learning_rate (--recipe) in a new study; `search resume bench` goes on" in said
 
 
+@pytest.mark.thorough  # the tests above do it to the ledger
 @pytest.mark.slow
 def test_a_launch_that_trains_nothing_ends_with_code_4_and_again_with_another_20(
     tmp_path: Path, digits: Path, sqlite_url: str, check: Callable[..., object]

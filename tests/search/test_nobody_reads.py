@@ -60,6 +60,7 @@ def test_a_file_is_never_opened_under_the_number_of_a_closed_stream(tmp_path: Pa
     streams.forget(None)
 
 
+@pytest.mark.thorough  # what is printed is tested above
 @pytest.mark.slow
 def test_a_launch_whose_reader_goes_after_one_line_trains_to_its_number(
     tmp_path: Path, digits: Path, sqlite_url: str, capsys: pytest.CaptureFixture[str]

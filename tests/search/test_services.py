@@ -53,6 +53,7 @@ def stopped_server() -> Iterator[Postgres]:
     server.remove()
 
 
+@pytest.mark.thorough  # test_dashboard.py serves one
 def test_the_dashboard_serves_a_database_that_was_never_used(postgres_url: str) -> None:
     with started("dashboard", "--port", "0", url=postgres_url) as dashboard:
         address = line_with(dashboard, "dashboard at").split()[-1]
@@ -66,6 +67,7 @@ def test_the_dashboard_serves_a_database_that_was_never_used(postgres_url: str) 
     engine.dispose()
 
 
+@pytest.mark.thorough  # faults/test_database.py restarts one
 @pytest.mark.slow
 def test_a_following_worker_waits_for_the_database_and_outlives_its_restart(
     stopped_server: Postgres, tmp_path: Path

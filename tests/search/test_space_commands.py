@@ -11,7 +11,7 @@ from picture_samples import folder_of
 from search.commands import forecast_text
 from search.study import duration
 from search.study.duration import Point
-from space import architecture, cost, space as spaces
+from space import architecture, cost, space as spaces, traits
 from space.budget import Budget
 from space.space import Task
 from trainer.data.catalogue import DATASETS, KnownDataset
@@ -169,7 +169,10 @@ def test_a_budget_below_the_smallest_network_ends_with_3(
     assert re.search("nothing fits 100 parameters: the smallest network of the space has", result.one_line)
 
 
-def test_where_hardly_a_draw_fits_reject_is_refused_and_fit_is_warned(capsys: Capture) -> None:
+def test_where_hardly_a_draw_fits_reject_is_refused_and_fit_is_warned(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traits, "DRAWS", 20)  # to shrink each to fit takes long, and nothing is said of them
     flags = ("--no-minutes", "--max-params", "3000")
     warned = run(capsys, "space", "check", *flags)
     assert warned.code == 0

@@ -156,11 +156,12 @@ def interrupted(network: Path, data_dir: Path, code: int = signal.SIGINT) -> Res
 def recipe_file(network: Path) -> Path:
     path = network.parent / "recipe.toml"
     path.write_text(
-        'epochs = 60\nprecision = "float32"\nema = 0.9\npolicy = "trivialaugment"\nbatch_size = 50'
+        'epochs = 30\nprecision = "float32"\nema = 0.9\npolicy = "trivialaugment"\nbatch_size = 50'
     )
     return path
 
 
+@pytest.mark.thorough  # trainer/test_continued.py and test_any_recipe.py hold it
 def test_a_training_that_was_ended_goes_on_to_the_same_weights(
     network: Path, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,6 +180,7 @@ def test_a_training_that_was_ended_goes_on_to_the_same_weights(
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
 
 
+@pytest.mark.thorough  # trainer/test_continued.py spoils one
 def test_a_checkpoint_that_cannot_be_gone_on_with_is_named_and_left(
     capsys: pytest.CaptureFixture[str], network: Path, data_dir: Path
 ) -> None:

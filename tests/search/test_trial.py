@@ -100,7 +100,10 @@ def enqueue_baseline(context: WorkerContext) -> None:
     context.study.enqueue_trial({"depth": 3}, user_attrs={"baseline": GUESS})
 
 
-@pytest.mark.parametrize("pruner", ["median", "asha", "hyperband"])
+@pytest.mark.parametrize(
+    "pruner",
+    ["median", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("asha", "hyperband"))],
+)
 def test_a_baseline_is_trained_to_the_end_where_any_other_network_is_pruned(
     sqlite_url: str, pruner: PrunerName
 ) -> None:
@@ -484,7 +487,8 @@ def test_one_seed_and_one_worker_give_the_same_sequence(tmp_path_factory: pytest
     assert len(set(sequences[0])) == 16
 
 
-def test_the_number_is_exact_with_workers_that_race_and_fail(database_url: str, tmp_path: Path) -> None:
+@pytest.mark.thorough  # storage/test_racing.py races processes
+def test_the_number_is_exact_with_workers_that_race_and_fail(faulty_url: str, tmp_path: Path) -> None:
     lock, count = threading.Lock(), [0]
 
     def sometimes(_: Architecture) -> None:
@@ -495,15 +499,15 @@ def test_the_number_is_exact_with_workers_that_race_and_fail(database_url: str, 
             raise RuntimeError("every fifth training breaks")
 
     config = make_config()
-    engine, record = make_study(database_url, config, 20)
-    given = (database_url, engine, record, config, sometimes, tmp_path)
+    engine, record = make_study(faulty_url, config, 20)
+    given = (faulty_url, engine, record, config, sometimes, tmp_path)
     threads = [threading.Thread(target=race, args=(*given, i)) for i in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     tally = candidates.tally(engine, record.id)
-    with optuna_study.open_study(database_url, record.name, config) as opened:
+    with optuna_study.open_study(faulty_url, record.name, config) as opened:
         known = len(opened.get_trials(deepcopy=False))
     assert sum(tally[state] for state in TRAINED) == 20
     assert tally[State.FAILED] >= 4

@@ -68,6 +68,7 @@ def test_networks_of_the_search_itself_are_measured() -> None:
     assert all(cost.total(network).parameters <= config.budget.max_parameters for network in found)
 
 
+@pytest.mark.thorough  # real processes with torch
 def test_probes_train_side_by_side() -> None:
     """Real ones, on the CPU."""
     probes = workers_per_gpu.side_by_side(task(), {"CUDA_VISIBLE_DEVICES": ""}, 2)
@@ -90,6 +91,7 @@ def task() -> dict[str, object]:
     return {"networks": networks, "recipe": config.recipe.model_dump(mode="json"), "seconds": 0.1}
 
 
+@pytest.mark.thorough  # real processes with torch
 def test_a_probe_that_fails_is_no_measurement() -> None:
     assert workers_per_gpu.side_by_side(task() | {"networks": [{"stages": "none"}]}, {}, 2) is None
 
@@ -142,6 +144,7 @@ def test_memory_that_no_training_can_do_with_is_refused() -> None:
         options.Memory().convert("1M", None, None)
 
 
+@pytest.mark.thorough  # real processes with torch
 def test_a_training_that_takes_more_than_it_may_is_out_of_memory() -> None:
     program = """
 import torch

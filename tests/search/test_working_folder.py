@@ -55,6 +55,7 @@ def test_a_worker_runs_the_program_beside_files_of_its_names(tmp_path: Path) -> 
     assert "s: 1 of 1 trained" in done.err
 
 
+@pytest.mark.thorough  # settings are tested below
 def test_a_worker_does_so_where_pythonpath_names_the_working_folder(tmp_path: Path) -> None:
     put(tmp_path, *NAMES)
     done = launch(tmp_path, os.pathsep.join(("", ".", str(FAKE), str(ROOT))))

@@ -53,6 +53,7 @@ def brute_force(seed: int) -> int:
     return total + 10 * here + 10
 
 
+@pytest.mark.thorough  # 100,000 draws
 @pytest.mark.slow
 def test_the_shares_are_those_of_100_000_draws_made_in_another_way() -> None:
     counts = [brute_force(seed) for seed in range(100_000)]
@@ -95,6 +96,7 @@ def every(space: SearchSpace, task: Task) -> set[str]:
     return found
 
 
+@pytest.mark.thorough  # all networks of a space
 @pytest.mark.parametrize(
     ("space", "task"),
     [

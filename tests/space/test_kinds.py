@@ -47,6 +47,7 @@ def digest(space: SearchSpace, budget: Budget, task: Task) -> str:
     return hashlib.sha256("\n".join(text).encode()).hexdigest()[:16]
 
 
+@pytest.mark.thorough  # many draws
 @pytest.mark.parametrize(
     ("name", "budget", "task", "wanted"),
     [

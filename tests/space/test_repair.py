@@ -187,6 +187,7 @@ def test_blocks_are_counted_in_words(blocks: int, limit: float, change: str) -> 
     assert change in [repair.change for repair in found]
 
 
+@pytest.mark.thorough  # very large
 def test_the_largest_document_is_repaired_at_once() -> None:
     stage = {"blocks": 1_000, "width": 65_536, "kernel": 63, "shortcut_kernel": 63}
     network = Architecture.parse({"stem": {"width": 65_536, "kernel": 63}, "stages": [stage] * 16})

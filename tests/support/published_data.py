@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.io import savemat
-from torchvision import datasets as readers
+from lazily import Lazily
 
 from trainer.data import torchvision_files
+
+readers = Lazily("torchvision.datasets")
+scipy_io = Lazily("scipy.io")
 
 IDX = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 CIFAR = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
@@ -93,7 +95,7 @@ def write_svhn(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         images[0, 5, 2, :] = 9  # a blue dot in row 0, column 5
         labels = (np.arange(count) % 10 + 1).astype(np.uint8)[:, None]
         path = folder / f"{part}_32x32.mat"
-        savemat(path, {"X": images, "y": labels})
+        scipy_io.savemat(path, {"X": images, "y": labels})
         listed[part] = [listed[part][0], path.name, md5(path.read_bytes())]
     monkeypatch.setattr(readers.SVHN, "split_list", listed)
 

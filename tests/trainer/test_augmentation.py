@@ -2,9 +2,8 @@
 
 import pytest
 import torch
+from lazily import Lazily
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional
 
 from trainer.augmentation import affine, crop_flip, operations
 from trainer.augmentation.mixup import Targets, mixed
@@ -13,6 +12,9 @@ from trainer.augmentation.policy import apply_policy
 from trainer.loss import jensen_shannon, loss
 from trainer.recipe.document import Recipe
 from trainer.recipe.policies import POLICIES, AugMix, RandAugment
+
+transforms = Lazily("torchvision.transforms")
+functional = Lazily("torchvision.transforms.v2.functional")
 
 
 def images(count: int = 6, channels: int = 3, size: int = 16) -> Tensor:
@@ -63,7 +65,7 @@ def test_bits_and_thresholds_are_those_of_torchvision() -> None:
 @pytest.mark.parametrize("degrees", [0, 90, 180, 30, -17])
 def test_images_turn_as_torchvision_turns_them(degrees: int) -> None:
     x = images()
-    theirs = functional.rotate(x, degrees, InterpolationMode.NEAREST)
+    theirs = functional.rotate(x, degrees, transforms.InterpolationMode.NEAREST)
     different = (affine.rotate(x, each(x, float(degrees))) != theirs).float().mean()
     assert different < 0.03, "but for pixels whose place lies on an edge"
 

@@ -7,15 +7,16 @@ import itertools
 
 import pytest
 import torch
+from lazily import Lazily
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision import models
-from torchvision.models.mobilenetv2 import InvertedResidual
 
 from space import cost
 from space.architecture import Architecture, Block, MaxPool, SqueezeExcitation, Stage, Stem
 from trainer import model
 from trainer.ema import Average
+
+models = Lazily("torchvision.models")
 
 KINDS = {
     "basic": Block(),
@@ -81,7 +82,7 @@ def test_bottlenecks_count_and_answer_as_torchvisions(name: str, block: Block, p
 
 @pytest.mark.parametrize(("inputs", "width", "stride"), [(6, 6, 1), (6, 9, 1), (6, 6, 2), (6, 10, 2)])
 def test_an_inverted_block_answers_as_that_of_mobilenet(inputs: int, width: int, stride: int) -> None:
-    theirs = InvertedResidual(inputs, width, stride, expand_ratio=4).eval()
+    theirs = models.mobilenetv2.InvertedResidual(inputs, width, stride, expand_ratio=4).eval()
     for name, module in list(theirs.named_modules()):
         if isinstance(module, nn.ReLU6):
             theirs.set_submodule(name, nn.ReLU())
@@ -155,7 +156,7 @@ def test_the_weights_of_a_grouped_convolution_are_drawn_for_its_group() -> None:
 
 
 @pytest.mark.parametrize("block", KINDS.values(), ids=KINDS)
-@pytest.mark.parametrize("growth", ["step", "linear"])
+@pytest.mark.parametrize("growth", ["step", pytest.param("linear", marks=pytest.mark.thorough)])
 def test_every_kind_learns_images_by_heart_and_runs_in_bfloat16(block: Block, growth: str) -> None:
     torch.manual_seed(1)
     network = model.build(small(block, growth)).train()

@@ -9,11 +9,13 @@ from urllib.parse import urlparse
 
 import numpy as np
 import pytest
+from lazily import Lazily
 from published_data import CIFAR, IDX, NAMES, pack_cifar, write_cifar, write_idx, write_published, write_svhn
-from torchvision import datasets as readers
 
 from space.errors import DataError
 from trainer.data import catalogue, dataset as datasets, file_layouts
+
+readers = Lazily("torchvision.datasets")
 
 SHAPES = {
     "mnist": (20, 28, 28, 1),
