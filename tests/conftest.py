@@ -34,9 +34,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    os.environ.setdefault(
-        "PYTEST_DEBUG_TEMPROOT", postgres_server.place()
-    )  # commits to SQLite wait for no disk
+    # In memory where there is room: commits to SQLite wait for no disk.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", postgres_server.place())
     examples.THOROUGH = is_thorough(config)
 
 

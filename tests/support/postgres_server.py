@@ -111,7 +111,7 @@ class Postgres:
             "unix_socket_directories": self.base,
             "max_connections": 100,
             "max_wal_size": "128MB",
-            "dynamic_shared_memory_type": "mmap",  # files of the cluster: a server that was killed leaves no others
+            "dynamic_shared_memory_type": "mmap",  # files of the cluster: killed, it leaves no others
         }
         without_disk = {
             "fsync": "off",
