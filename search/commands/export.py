@@ -53,7 +53,9 @@ def export(study: str | None, storage: str, out: Path, data_dir: Path, weights: 
     click.echo(
         f"wrote {out}: {document.parameters:,} parameters, fingerprint {document.fingerprint}", err=True
     )
-    if line := standing.describe(baselines, confirmed=bool(second and second.winner)):
+    if line := standing.describe(
+        baselines, confirmed=bool(second and second.winner), score=view.config.score
+    ):
         click.echo(line, err=True)
     study_name = document.origin.study
     brief = f"brief score only: `search confirm {study_name}` trains the best to the end"

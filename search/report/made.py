@@ -13,6 +13,7 @@ from search.report.parts import facts, section
 from search.study import finish_plan
 from search.study.config import DataConfig
 from search.study.finish_plan import FinishPlan, duration
+from search.study.score import WORDS
 from search.study.text import counted
 from trainer.recipe import augmentations
 from trainer.recipe.document import Recipe
@@ -51,6 +52,7 @@ def _search(data: ReportData) -> dict[str, str]:
         "sampler": f"{config.sampler}, seed {config.seed}"
         + (", widths as drawn (--sampling reject)" if config.sampling == "reject" else ""),
         "pruner": config.pruner,
+        "maximised": f"{WORDS[config.score]} of validation images",
         "second stage": finish_plan.describe(plan) if plan else "none",
         "time": f"{duration(wall)} from the first proposal to the last end, {duration(spent)} of device time",
         "devices": ", ".join(devices[:8]) + (", ..." if len(devices) > 8 else ""),

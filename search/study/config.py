@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from search import settings
+from search.study.score import ScoreName
 from space import effective, sampling
 from space.architecture import Architecture
 from space.budget import Budget
@@ -71,6 +72,7 @@ class StudyConfig(BaseModel):
     sampling: SamplingName = "fit"  # a study made before there was a choice
     pruner: PrunerName
     seed: int
+    score: ScoreName = "accuracy"  # that is maximised; a study made before there was a choice
 
     @classmethod
     def from_record(cls, settings: dict[str, Any]) -> Self:
@@ -187,6 +189,7 @@ FLAGS = {
     "sampling": "--sampling",
     "pruner": "--pruner",
     "seed": "--seed",
+    "score": "--score",
 }
 
 
