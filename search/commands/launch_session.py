@@ -199,7 +199,7 @@ def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list
         f" {config.task.classes} classes; test images stay sealed"
     )
     images = study_config.open_images(data, flags.data_dir, flags.data)
-    for word, line in survey_text.lines(images.dataset, images.split):
+    for word, line in survey_text.lines(images.dataset, images.split, recipe):
         console.print(f"{word:8} {line}", highlight=False, markup=False)
     console.print(f"budget   {config.budget}; smallest network of the space {low.parameters:,}")
     weighed = "" if recipe.class_weights == "none" else ", class weights balanced"
@@ -312,8 +312,9 @@ def _say_best(console: SteadyConsole, best: Candidate, config: StudyConfig, end:
     ]
     lines[-1:-1] = scored
     confirmed = bool(end.second and end.second.winner)
+    same = "score" if best.score is None else WORDS[config.score]
     if not confirmed:
-        lines.append(f"the best of {end.trained} by this same score: expect somewhat less on new images")
+        lines.append(f"the best of {end.trained} by this same {same}: expect somewhat less on new images")
     if against := describe(end.baselines, confirmed=confirmed, score=config.score):
         lines.append(against)
     if end.second and end.second.is_over:

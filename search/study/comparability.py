@@ -39,7 +39,12 @@ BESIDE = {
     "versions",
     "devices",
 }  # judged below, or harmless
-HARMLESS_OF_DATA = {"data.spec", "data.name", "data.skip_damaged"}  # where the digest is the same
+HARMLESS_OF_DATA = {
+    "data.spec",
+    "data.name",
+    "data.skip_damaged",
+    "data.own_validation",
+}  # where the digest is the same
 FINALS, FINALS_RECIPE = "finals.", "finals.recipe."
 DIGITS = 12  # of a sha256 that is shown
 NAMED = 3  # fields of a recipe

@@ -49,6 +49,7 @@ class DataConfig(BaseModel):
     split_digest: str
     fit: Fit = "crop"  # of a study made before there was a choice
     skip_damaged: bool = False
+    own_validation: bool = False  # the folder's val/; a study of before does not say
 
     @property
     def all_train_images(self) -> int:
@@ -164,6 +165,7 @@ def split_images(
         split_digest=parts.digest,
         fit=dataset.scaling.fit,
         skip_damaged=bool(dataset.survey and dataset.survey.damaged),
+        own_validation=bool(dataset.own_validation),
     )
     return config, Images(dataset, parts)
 

@@ -232,14 +232,15 @@ def against(candidate: Candidate, baselines: Baselines | None, images: int) -> A
     )
 
 
-def copy_weights(folder: Path, number: int, out: Path) -> None:
+def copy_weights(folder: Path, number: int, out: Path) -> str:
     """Copies what a study's folder keeps of a trial: weights of the finals, of the first seed that is here,
-    else those of the brief training.
+    else those of the brief training. Returns which of them, in words.
 
     Raises UsageError where it keeps nothing.
     """
     shelf = StudyFiles(folder, 0)
-    kept = next(iter(shelf.finals(number)), shelf.weights(number))
+    brief = shelf.weights(number)
+    kept = next(iter(shelf.finals(number)), brief)
     try:
         contents = kept.read_bytes()
     except OSError:
@@ -248,3 +249,4 @@ def copy_weights(folder: Path, number: int, out: Path) -> None:
         ) from None
     files.require_writable(out)
     files.replace(out, contents)
+    return "weights of the brief training, as the search had it" if kept == brief else "weights of the finals"
