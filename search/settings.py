@@ -18,6 +18,7 @@ MAX_PARAMETERS: Final = 5_000_000
 SAMPLER: Final = "tpe"
 SAMPLING: Final = "fit"
 PRUNER: Final = "median"
+SCORE: Final = "accuracy"  # that a search maximises
 SEED: Final = 0
 FINALISTS = 2  # beside the best baseline
 FINAL_SEEDS = 3

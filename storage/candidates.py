@@ -327,21 +327,27 @@ def late(engine: Engine, study_id: int) -> list[Late]:
 
 
 def best(engine: Engine, study_id: int, top: int = 1) -> list[Candidate]:
-    """Return the most accurate of those that were trained to the end; of equals the smaller goes first."""
+    """Return the best of those that were trained to the end, by what the search maximises; of equals the
+    smaller goes first."""
     table = tables.candidates
     query = (
         select(*COLUMNS)
         .where(table.c.study_id == study_id, table.c.state == State.COMPLETED, table.c.accuracy.is_not(None))
-        .order_by(table.c.accuracy.desc(), table.c.parameters, table.c.number)
+        .order_by(_value().desc(), table.c.parameters, table.c.number)
         .limit(top)
     )
     with reading(engine) as connection:
         return [candidate(row) for row in connection.execute(query)]
 
 
+def _value() -> ColumnElement[float | None]:
+    """What the search of a candidate maximises, as Scored.value."""
+    return func.coalesce(tables.candidates.c.score, tables.candidates.c.accuracy)
+
+
 def yardstick(engine: Engine, study_id: int) -> list[Candidate]:
     """Return what tells how far a search is ahead of its baselines: all of these, whatever became of them,
-    and the most accurate of the others that were trained to the end."""
+    and the best of the others that were trained to the end."""
     table = tables.candidates
     mine = table.c.study_id == study_id
     proposed = (
@@ -349,7 +355,7 @@ def yardstick(engine: Engine, study_id: int) -> list[Candidate]:
         .where(
             mine, table.c.state == State.COMPLETED, table.c.accuracy.is_not(None), table.c.baseline.is_(None)
         )
-        .order_by(table.c.accuracy.desc(), table.c.parameters, table.c.number)
+        .order_by(_value().desc(), table.c.parameters, table.c.number)
         .limit(1)
     )
     query = (
@@ -429,8 +435,9 @@ def epochs(
     found: dict[int, list[Epoch]] = {}
     with reading(engine) as connection:
         for candidate_id, epoch, *values in connection.execute(query):
-            numbers = [math.nan if value is None else value for value in values]
-            found.setdefault(candidate_id, []).append(Epoch(epoch, *numbers))
+            *numbers, score = values
+            known = [math.nan if value is None else value for value in numbers]
+            found.setdefault(candidate_id, []).append(Epoch(epoch, *known, score=score))
     return found
 
 

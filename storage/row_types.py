@@ -82,6 +82,18 @@ class RungEntry:
     seed: int
 
 
+class Scored:
+    """What was trained and judged on validation images."""
+
+    accuracy: float | None  # 0..1
+    score: float | None  # that the search maximises in its place, 0..1; None where that is accuracy
+
+    @property
+    def value(self) -> float | None:
+        """What its search maximises."""
+        return self.accuracy if self.score is None else self.score
+
+
 @dataclass(frozen=True)
 class Epoch:
     """One trained epoch. Losses may be NaN."""
@@ -92,10 +104,16 @@ class Epoch:
     validation_accuracy: float  # 0..1
     learning_rate: float
     seconds: float
+    score: float | None = None  # on the same images, as in Scored
+
+    @property
+    def value(self) -> float:
+        """What its search maximises."""
+        return self.validation_accuracy if self.score is None else self.score
 
 
 @dataclass(frozen=True)
-class TrainingMetrics:
+class TrainingMetrics(Scored):
     """What a training came to."""
 
     accuracy: float  # validation, after the last epoch, 0..1
@@ -105,6 +123,7 @@ class TrainingMetrics:
     seconds: float
     images_per_second: float
     batch_size: int | None = None  # of the training, smaller than the recipe's where memory was short
+    score: float | None = None  # after the last epoch, as in Scored
 
 
 @dataclass(frozen=True)
@@ -123,10 +142,11 @@ class Late:
     images_per_second: float | None
     arrived_at: datetime
     batch_size: int | None = None
+    score: float | None = None  # as in TrainingMetrics
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Candidate(Scored):
     """One row of the ledger: what was proposed, and what became of it."""
 
     id: int
@@ -155,10 +175,11 @@ class Candidate:
     finished_at: datetime | None
     batch_size: int | None = None
     baseline: str | None = None  # the first guess that it is, as in Proposal
+    score: float | None = None  # after the last epoch, as in Scored
 
 
 @dataclass(frozen=True)
-class RungTraining:
+class RungTraining(Scored):
     """One training of the second stage, and what became of it."""
 
     id: int
@@ -182,6 +203,7 @@ class RungTraining:
     worker: str | None
     entered_at: datetime
     finished_at: datetime | None
+    score: float | None = None  # after that epoch, as in Scored
 
     @property
     def has_ended(self) -> bool:

@@ -113,7 +113,11 @@ def _unheard(connection: Connection, study_id: int, worker: str) -> tuple[Claim,
 
 def save_epoch(engine: Engine, claim: Claim, training_id: int, epoch: Epoch) -> None:
     """Store how far a training is, and renew the lease. Raises LeaseLostError where the claim has gone."""
-    reached = {"accuracy": epoch.validation_accuracy, "loss": epoch.validation_loss}
+    reached = {
+        "accuracy": epoch.validation_accuracy,
+        "loss": epoch.validation_loss,
+        "score": epoch.score,
+    }
     values = {name: finite(value) for name, value in reached.items()} | {"epoch": epoch.epoch}
     with writing(engine, durable=False) as connection:
         leases.renew_in(connection, claim)

@@ -98,6 +98,7 @@ candidates = Table(
     Column("token", Integer, nullable=False),  # of the claim that proposed it, kept after the claim has gone
     Column("batch_size", Integer),
     Column("baseline", String(255)),  # what first guess it is: it is trained to the end, whatever its score
+    Column("score", Double),  # what the search maximises, NULL where that is accuracy; so in all tables
     UniqueConstraint("study_id", "number", name="search_candidates_number"),
     Index("search_candidates_state", "study_id", "state"),
     Index(
@@ -120,6 +121,7 @@ epochs = Table(
     Column("validation_accuracy", Double),
     Column("learning_rate", Double, nullable=False),
     Column("seconds", Double, nullable=False),
+    Column("score", Double),
 )
 
 late = Table(
@@ -137,6 +139,7 @@ late = Table(
     Column("images_per_second", Double),
     Column("arrived_at", UtcDateTime, nullable=False),
     Column("batch_size", Integer),
+    Column("score", Double),
 )
 
 # One training of the second stage: a network of the study in a rung of the halving, or in the finals.
@@ -164,6 +167,7 @@ rung_trainings = Table(
     Column("token", Integer),  # of the claim that has it, or had it last
     Column("entered_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
+    Column("score", Double),
     # None is trained twice.
     UniqueConstraint(
         "study_id", "candidate_id", "stage", "epochs", "seed", name="search_rung_trainings_once"

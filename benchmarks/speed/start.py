@@ -81,7 +81,7 @@ def one_start(given: argparse.Namespace) -> dict[str, float]:
         process = launch(folder, given, "--train-images", IMAGES, "--epochs", "1", "--max-macs", SMALL)
         try:
             for moment, table in MOMENTS.items():
-                _await(lambda table=table: _rows(folder, table) > 0, process)  # type: ignore[misc]
+                _await(lambda table=table: rows_of(folder, table) > 0, process)  # type: ignore[misc]
                 seconds[moment] = time.perf_counter() - began
         finally:
             end(process)
@@ -96,7 +96,7 @@ def _await(reached: Callable[[], bool], process: subprocess.Popen[bytes]) -> Non
         time.sleep(0.01)
 
 
-def _rows(folder: str, table: str) -> int:
+def rows_of(folder: str, table: str) -> int:
     with (
         suppress(sqlite3.OperationalError),  # not there yet
         closing(sqlite3.connect(f"file:{folder}/start.db?mode=ro", uri=True)) as connection,
@@ -115,17 +115,17 @@ def memory(given: argparse.Namespace) -> dict[str, Any]:
         stop = time.monotonic() + given.seconds
         try:
             while time.monotonic() < stop and process.poll() is None:
-                for pid in _children(process.pid):
+                for pid in children(process.pid):
                     for name, value in _memory(pid).items():
                         most[name] = max(most[name], value)
                 time.sleep(0.2)
-            trained = _rows(folder, "search_candidates WHERE state IN ('completed', 'pruned')")
+            trained = rows_of(folder, "search_candidates WHERE state IN ('completed', 'pruned')")
         finally:
             end(process)
     return most | {"seconds": given.seconds, "trained": trained}
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
     try:
         return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:

@@ -124,6 +124,7 @@ def _row(found: "Comparison", study: "ComparedStudy") -> dict[str, Any]:
                 "device_seconds": step.seconds,
                 "trial": step.best.number,
                 "accuracy": step.best.accuracy,
+                "score": step.best.score,
             }
             for step in study.curve
             if step.best

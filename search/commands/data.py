@@ -85,7 +85,7 @@ def _lines(
     counts = f"{config.train_images:,} training and {config.validation_images:,} validation images"
     found = [
         ("data", f"{config.name}: {counts} of {dataset.channels}x{side}x{side}, {classes} classes"),
-        *survey_text.lines(dataset, split),
+        *survey_text.lines(dataset, split, recipe),
         ("augment", augmentations.described(recipe)),
     ]
     if dataset.survey:

@@ -47,13 +47,15 @@ def export(study: str | None, storage: str, out: Path, data_dir: Path, weights: 
         second = view.second_stage()
         kept = files.kept_folder(data_dir) / files.study_identity(storage, view.record)
     if weights:
-        study_export.copy_weights(kept, candidate.number, weights)
-        click.echo(f"wrote {weights}", err=True)
+        what = study_export.copy_weights(kept, candidate.number, weights)
+        click.echo(f"wrote {weights}: {what}", err=True)
     write_whole(document.model_dump_json(indent=1) + "\n", out)
     click.echo(
         f"wrote {out}: {document.parameters:,} parameters, fingerprint {document.fingerprint}", err=True
     )
-    if line := standing.describe(baselines, confirmed=bool(second and second.winner)):
+    if line := standing.describe(
+        baselines, confirmed=bool(second and second.winner), score=view.config.score
+    ):
         click.echo(line, err=True)
     study_name = document.origin.study
     brief = f"brief score only: `search confirm {study_name}` trains the best to the end"

@@ -23,6 +23,7 @@ STATUS: Final[Fields] = {
     "trained": "networks trained to the end, or pruned while training",
     "trials": "how many there are to be",
     "data": "name of the images",
+    "score": "what it maximises: accuracy, balanced-accuracy or macro-f1",
     "max_params": "limit of trainable parameters",
     "max_macs": "limit of multiply-accumulates; null: none",
     "created": "when it was made",
@@ -65,6 +66,7 @@ TRIALS: Final[Fields] = {
     "trial": "number in the study: STUDY:137 names it",
     "state": "running, completed, pruned, over_budget, repeated, lost, out_of_memory, timed_out, diverged,"
     " failed or cancelled",
+    "score": "what the search maximises, on validation images; null: that is accuracy",
     "accuracy": "validation accuracy after the last epoch",
     "best_accuracy": "validation accuracy after the best epoch",
     "loss": "validation loss after the last epoch",
@@ -89,6 +91,7 @@ TRIALS: Final[Fields] = {
 
 BEST: Final[Fields] = {
     "trial": "number in the study",
+    "score": "what the search maximises, on validation images; null: that is accuracy",
     "accuracy": "validation accuracy after the last epoch",
     "low_accuracy": "lower end of its 95% interval",
     "high_accuracy": "upper end of its 95% interval",
@@ -137,9 +140,11 @@ TRAININGS: Final[Fields] = {
 }
 
 CONFIRM: Final[Fields] = {
-    "rank": "1 is the best by full_accuracy",
+    "rank": "1 is the best by full_score, where that is null by full_accuracy",
     "network": "STUDY:TRIAL, or as --also named it",
     "baseline": "what baseline it is; null: none",
+    "brief_score": "what the study maximises, of the search's own training; null: that is accuracy",
+    "full_score": "the same, mean over the seeds; null: that is accuracy",
     "brief_accuracy": "of the search's own training; null: it is not of the study",
     "full_accuracy": "validation accuracy, mean over the seeds",
     "full_interval": "95% interval of that mean, as text; null: one seed",
@@ -184,7 +189,7 @@ COMPARE: Final[Fields] = {
     "at_equal_images": "the same at the smallest number of images trained on",
     "at_equal_seconds": "the same at the smallest number of device-seconds",
     "curve": "each time that the best became better: `trials`, `images`, `device_seconds` by then, `trial`"
-    " and `accuracy` of the new best",
+    " and `accuracy` of the new best (`score` as in `best`)",
     "winner": "of the finals: `trial`, `seeds`, `epochs`, `accuracy` (validation, the mean over seeds),"
     " `low`, `high` (95% over seeds; null with one seed), `test_accuracy`, `test_low`, `test_high`,"
     " `parameters`, `macs`; null: they are not over",

@@ -20,7 +20,7 @@ class Launch(Grouped):
                          "trials"),
         "Training": ("epochs", "recipe", "train_images", "class_weights"),
         "Second stage": ("finish", "finalists", "final_epochs", "final_seeds"),
-        "Search": ("like", "sampler", "sampling", "pruner", "seed", "start_from", "baselines"),
+        "Search": ("like", "score", "sampler", "sampling", "pruner", "seed", "start_from", "baselines"),
         "Machines": ("workers", "gpus", "storage", "data_dir"),
         "Safety": ("timeout", "max_gpu_hours", "trial_seconds", "trial_memory", "stall_seconds",
                    "lease_seconds", "database_timeout_seconds", "grace_seconds"),
@@ -96,6 +96,9 @@ class Launch(Grouped):
               help=f"Epochs of the finals.  [default: {settings.FULL_EPOCHS}]")  # fmt: skip
 @click.option("--final-seeds", type=click.IntRange(1, 100), metavar="N",
               help=f"Trainings of each finalist.  [default: {settings.FINAL_SEEDS}]")  # fmt: skip
+@click.option("--score", type=click.Choice(["accuracy", "balanced-accuracy", "macro-f1"]),
+              help="What is maximised, of validation images: accuracy, or the mean over classes of accuracy"
+              f" or F1, where classes are uneven.  [default: {settings.SCORE}]")  # fmt: skip
 @click.option(
     "--sampler",
     type=click.Choice(["tpe", "gp", "random"]),

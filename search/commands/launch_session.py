@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from sqlalchemy import Engine
 
+from search import settings
 from search.commands import options, plan
 from search.commands.output import say
 from search.launcher import display, enqueue, launcher, prepare, workers_per_gpu
@@ -35,6 +36,7 @@ from search.study import (
 from search.study.config import StudyConfig
 from search.study.console import SteadyConsole, stderr_console
 from search.study.finish_plan import FinishPlan
+from search.study.score import WORDS
 from search.study.short_form import summary
 from search.study.standing import describe
 from search.study.statistics import wilson
@@ -197,7 +199,7 @@ def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list
         f" {config.task.classes} classes; test images stay sealed"
     )
     images = study_config.open_images(data, flags.data_dir, flags.data)
-    for word, line in survey_text.lines(images.dataset, images.split):
+    for word, line in survey_text.lines(images.dataset, images.split, recipe):
         console.print(f"{word:8} {line}", highlight=False, markup=False)
     console.print(f"budget   {config.budget}; smallest network of the space {low.parameters:,}")
     weighed = "" if recipe.class_weights == "none" else ", class weights balanced"
@@ -206,6 +208,10 @@ def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list
         f" {recipe.planned.name.replace('_', '-')} to {recipe.learning_rate:g}{weighed};"
         f" sampler {config.sampler}, pruner {config.pruner}, seed {config.seed}"
     )
+    if config.score != settings.SCORE:
+        console.print(
+            f"score    the search maximises {WORDS[config.score]} of validation images, not accuracy"
+        )
     console.print(f"augment  {augmentations.described(recipe)}", highlight=False, markup=False)
     for line in checks.of_images(recipe, data.train_images):
         console.print(f"note     {line}", highlight=False, markup=False)
@@ -290,6 +296,11 @@ def _say_best(console: SteadyConsole, best: Candidate, config: StudyConfig, end:
     images = config.data.validation_images
     accuracy = best.accuracy or 0.0
     network = Architecture.parse(best.architecture)
+    scored = (
+        []
+        if best.score is None
+        else [f"validation {WORDS[config.score]}, which the search maximised: {text.percent(best.score)}"]
+    )
     lines = [
         f"best network: trial {best.number}, {summary(network)}",
         f"parameters: {best.parameters:,} of {config.budget.max_parameters:,}"
@@ -299,10 +310,12 @@ def _say_best(console: SteadyConsole, best: Candidate, config: StudyConfig, end:
         f"validation accuracy: {text.percent(accuracy)} (95% interval {wilson(accuracy, images)},"
         f" {images:,} images of {config.data.name}, {text.counted(best.epochs or 0, 'epoch')})",
     ]
+    lines[-1:-1] = scored
     confirmed = bool(end.second and end.second.winner)
+    same = "score" if best.score is None else WORDS[config.score]
     if not confirmed:
-        lines.append(f"the best of {end.trained} by this same score: expect somewhat less on new images")
-    if against := describe(end.baselines, confirmed=confirmed):
+        lines.append(f"the best of {end.trained} by this same {same}: expect somewhat less on new images")
+    if against := describe(end.baselines, confirmed=confirmed, score=config.score):
         lines.append(against)
     if end.second and end.second.is_over:
         lines += second_stage.lines(end.second)

@@ -47,6 +47,7 @@ def task_options(command: Any) -> Any:
         click.option("--data", default=settings.DATA, show_default=True, metavar="SPEC", callback=_known,
                      help=f"Whose images these are: {SPECS}."),
         options.data_dir,
+        options.skip_damaged,
         click.option("--max-macs", type=options.Count(), metavar="N",
                      help="Hard limit of multiply-accumulates of one image.  [default: none]"),
         click.option("--max-params", "max_parameters", type=options.Count(), default=settings.MAX_PARAMETERS,
@@ -118,7 +119,8 @@ def check(
     if sampling == "reject":
         forecasts.require_luck(expected)
     seen = traits.traits(found, budget, task, traits.DRAWS, seed)
-    time = _time(found, budget, task, trials, facts["data_dir"], **work) if minutes else None
+    where = facts["data_dir"], facts["skip_damaged"]
+    time = _time(found, budget, task, trials, *where, **work) if minutes else None
     if form == "json":
         document = forecast_text.document(expected, trials) | {
             "proposals": asdict(seen),
@@ -198,7 +200,7 @@ def task_of(facts: dict[str, Any]) -> "tuple[Budget, Task]":
     from space.budget import Budget
     from space.space import Task
 
-    known = known_dataset(facts["data"], facts["data_dir"], facts["image_size"])
+    known = known_dataset(facts["data"], facts["data_dir"], facts["image_size"], facts["skip_damaged"])
     task = Task(
         channels=facts["channels"] or known.channels,
         image_size=facts["image_size"] or known.image_size,
@@ -207,13 +209,15 @@ def task_of(facts: dict[str, Any]) -> "tuple[Budget, Task]":
     return Budget(facts["max_parameters"], facts["max_macs"]), task
 
 
-def known_dataset(spec: str, data_dir: Path, image_size: int | None) -> KnownDataset:
+def known_dataset(
+    spec: str, data_dir: Path, image_size: int | None, skip_damaged: bool = False
+) -> KnownDataset:
     """The facts of a data set; a folder is read for them, as a launch reads it."""
     if spec in DATASETS:
         return DATASETS[spec]
     from trainer.data import dataset as datasets
 
-    found = datasets.load(spec, data_dir, image_size)
+    found = datasets.load(spec, data_dir, image_size, skip_damaged=skip_damaged)
     return KnownDataset(
         found.spec, found.name, found.channels, found.image_size, len(found.classes), len(found.labels), 0
     )
@@ -225,6 +229,7 @@ def _time(
     task: "Task",
     trials: int,
     data_dir: Path,
+    skip_damaged: bool,
     data: str,
     workers: int | None,
     train_images: int | None,
@@ -234,7 +239,7 @@ def _time(
     from search.study import duration
     from trainer.recipe.defaults import brief_recipe
 
-    whole = known_dataset(data, data_dir, task.image_size).train_images
+    whole = known_dataset(data, data_dir, task.image_size, skip_damaged).train_images
     share = settings.SMALL_VALIDATION_SHARE if whole < settings.SMALL else settings.VALIDATION_SHARE
     validated = round(share * whole)  # as a launch splits
     images = train_images or whole - validated

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from search import settings
 from search.commands import fields, options
 from search.commands.output import emit
 from search.study.reader import open_store, open_study
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from storage.studies import Study
 
 NETWORK = ("parameters", "macs", "epochs", "network", "fingerprint", "baseline")
-TRIALS_TABLE = ("trial", "state", "accuracy", "parameters", "macs", "epochs", "seconds", "network",
+TRIALS_TABLE = ("trial", "state", "score", "accuracy", "parameters", "macs", "epochs", "seconds", "network",
                 "fingerprint", "baseline", "worker", "reason")  # fmt: skip
 SORTED_AS = {"trial": "number", "proposed": "proposed_at", "finished": "finished_at"}
 LIST_TABLE = (
@@ -50,6 +51,7 @@ def whole(row: "Candidate", knobs: dict[str, Any]) -> dict[str, Any]:
     return {
         "trial": row.number,
         "state": row.state.value,
+        "score": row.score,
         "accuracy": row.accuracy,
         "best_accuracy": row.best_accuracy,
         "loss": row.loss,
@@ -85,6 +87,7 @@ def leader(row: "Candidate", images: int) -> dict[str, Any]:
     picked = {key: shown[key] for key in NETWORK}
     return {
         "trial": row.number,
+        "score": row.score,
         "accuracy": row.accuracy,
         "low_accuracy": low,
         "high_accuracy": high,
@@ -118,7 +121,8 @@ def emit_networks(
     """Rows with a short form of their network; a table has its legend below, and baselines if it has any."""
     from search.study.short_form import LEGEND
 
-    empty = [name for name in ("baseline", "reason") if not any(row.get(name) for row in rows)]
+    optional = ("score", "baseline", "reason")
+    empty = [name for name in optional if all(row.get(name) in (None, "") for row in rows)]
     table = [name for name in table if name not in empty]
     emit(rows, form, keys, columns=columns, table=table, drop=DROPPED, cut=("network", "reason"))
     if form == "table" and rows and "network" in (columns or table):
@@ -135,6 +139,7 @@ def status(study: str | None, storage: str, form: str) -> None:
     from search.recording import recovery
     from search.study import second_stage, worker_rows
     from search.study.halted import halted
+    from search.study.score import WORDS
     from search.study.short_form import LEGEND
     from search.study.standing import describe
     from search.study.text import best_line, counts
@@ -162,6 +167,7 @@ def status(study: str | None, storage: str, form: str) -> None:
             "trained": trained,
             "trials": record.trials,
             "data": config.data.name,
+            "score": config.score,
             "max_params": config.budget.max_parameters,
             "max_macs": config.budget.max_macs,
             "created": record.created_at,
@@ -172,12 +178,15 @@ def status(study: str | None, storage: str, form: str) -> None:
         }
         emit([row | _against(baselines) | _finished(second)], form, fields.STATUS)
         return
-    click.echo(f"{record.name}: {trained} of {record.trials} trained on {config.data.name}, {config.budget}")
+    sought = "" if config.score == settings.SCORE else f", maximises {WORDS[config.score]}"
+    click.echo(
+        f"{record.name}: {trained} of {record.trials} trained on {config.data.name}, {config.budget}{sought}"
+    )
     lines = [
         "" if has_optuna else broken_line(record.name),
         counts(tally),
-        best_line(best_[0] if best_ else None, images),
-        describe(baselines, confirmed=bool(second and second.winner)),
+        best_line(best_[0] if best_ else None, images, config.score),
+        describe(baselines, confirmed=bool(second and second.winner), score=config.score),
         *(second_stage.lines(second) if second else ()),
         LEGEND if best_ else "",
         halted(record.name, record.order, reason),
@@ -286,7 +295,7 @@ def list_(storage: str, form: str, columns: tuple[str, ...] | None) -> None:
     default="number",
     show_default=True,
     metavar="FIELD",
-    help="number, accuracy, parameters, macs, state, seconds...",
+    help="number, accuracy, score, parameters, macs, state, seconds...",
 )
 @click.option("--reverse", is_flag=True, help="The other way round; rows without a value stay last.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Show so many.")
@@ -304,7 +313,7 @@ def trials(
     from search.optuna_adapter import stored
     from storage import candidates
 
-    descending = sort in ("accuracy", "best_accuracy", "images_per_second")
+    descending = sort in ("accuracy", "score", "best_accuracy", "images_per_second")
     field = SORTED_AS.get(sort, sort)
     with open_study(storage, study, whole=True) as view:
         rows = candidates.candidates(
@@ -330,7 +339,7 @@ def trials(
     "--top", type=click.IntRange(1), default=1, show_default=True, metavar="K", help="Show so many."
 )
 def best(study: str | None, storage: str, form: str, columns: tuple[str, ...] | None, top: int) -> None:
-    """The most accurate networks that were trained to the end, with 95% intervals."""
+    """The best networks that were trained to the end, with 95% intervals of their accuracy."""
     from search.optuna_adapter import stored
     from storage import candidates
 

@@ -119,7 +119,7 @@ def cell(name: str, value: Any) -> str:
     """A value in a table: a dash for nothing, shares in percent, thousands parted."""
     if value is None:
         return "-"
-    if name.endswith(("accuracy", "share")) and isinstance(value, float):
+    if name.endswith(("accuracy", "share", "score")) and isinstance(value, float):
         return f"{100 * value:.2f}%"
     if isinstance(value, float):
         return f"{value:.1f}"

@@ -169,6 +169,10 @@ def confirm(form: str, **given: Any) -> int:
     from search.training import confirm as training_confirm
 
     given["workers"] = options.worker_count(given["workers"])
-    return training_confirm.confirm(
-        training_confirm.Flags(**given), lambda rows: output.emit(rows, form, fields.CONFIRM)
-    )
+
+    def show(rows: list[dict[str, Any]]) -> None:
+        scored = any(row["full_score"] is not None for row in rows)
+        shown = [key for key in fields.CONFIRM if scored or not key.endswith("_score")]
+        output.emit(rows, form, fields.CONFIRM, table=shown)
+
+    return training_confirm.confirm(training_confirm.Flags(**given), show)

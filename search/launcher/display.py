@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.study.console import LineLog, SteadyConsole
+from search.study.score import ScoreName, both
 from search.study.second_stage import SecondStage, describe_training, progress
 from search.study.standing import NO_BASELINES, Baselines, describe
 from search.study.text import best_line, counted, counts, percent, span
@@ -44,6 +45,7 @@ class Snapshot:
     note: str = ""  # what is out of the ordinary: closed slots, a database that is away
     second: SecondStage | None = None  # None while trials are owed, and where the search ends with them
     ended: Sequence[RungTraining] = ()  # of the second stage, since the snapshot before
+    score: ScoreName = "accuracy"  # that is maximised
 
     @property
     def trained(self) -> int:
@@ -104,8 +106,10 @@ class LiveDisplay:
             f"{self.pace.elapsed} ETA {self.pace.eta(snapshot)}",
         )
         lines: list[RenderableType] = [head, Text(counts(snapshot.tally), style="dim")]
-        lines.append(Text(best_line(snapshot.best, snapshot.validation_images), style="green"))
-        if against := describe(snapshot.baselines):
+        lines.append(
+            Text(best_line(snapshot.best, snapshot.validation_images, snapshot.score), style="green")
+        )
+        if against := describe(snapshot.baselines, score=snapshot.score):
             lines.append(Text(against, style="green" if _is_ahead(snapshot) else "yellow"))
         if snapshot.second:
             lines.append(Text(progress(snapshot.second), style="bold"))
@@ -175,13 +179,13 @@ class LogDisplay:
         said = f"{snapshot.trained}/{snapshot.target} trial {candidate.number} {candidate.state.value}"
         if candidate.accuracy is not None:
             after = counted(candidate.epochs or 0, "epoch")
-            said += f" {percent(candidate.accuracy)} after {after}, {candidate.seconds:.1f} s"
+            said += f" {both(snapshot.score, candidate)} after {after}, {candidate.seconds:.1f} s"
         said += f", {candidate.parameters:,} parameters"
         if candidate.baseline:
             said += f", baseline {candidate.baseline}"
         if candidate.reason and candidate.state not in TRAINED:
             said += f": {candidate.reason.splitlines()[-1]}"
-        best = f"; best {percent(snapshot.best.accuracy)}" if snapshot.best else ""
+        best = f"; best {both(snapshot.score, snapshot.best)}" if snapshot.best else ""
         return f"{said}{best}; ETA {eta}"
 
 

@@ -17,6 +17,7 @@ from search.optuna_adapter import study as optuna_study
 from search.study import compute_limit, config as study_config, finish_plan, full_training, network_reference
 from search.study.config import Images, StudyConfig
 from search.study.finish_plan import FinishPlan
+from search.study.score import ScoreName
 from search.study.worker_options import WorkerLimits, WorkerOptions
 from space import cost, forecast, sampling, space as spaces
 from space.budget import Budget
@@ -46,6 +47,7 @@ class Flags(WorkerLimits):
     fit: Fit | None = None
     skip_damaged: bool = False
     class_weights: ClassWeights | None = None
+    score: ScoreName | None = None
     max_parameters: int | None = None
     max_macs: int | None = None  # compute_limit.UNLIMITED: none, where None is the default
     on_cpu: bool = False  # every worker here: the default of max_macs is then what a core trains
@@ -158,6 +160,7 @@ def make_config(flags: Flags, stored: StudyConfig | None) -> StudyConfig:
         sampling=chosen,
         pruner=flags.pruner or (stored.pruner if stored else settings.PRUNER),
         seed=flags.seed if flags.seed is not None else stored.seed if stored else settings.SEED,
+        score=flags.score or (stored.score if stored else settings.SCORE),
     )
 
 

@@ -25,7 +25,7 @@ REFUSALS = (IntegrityError, ProgrammingError, DataError)
 
 @dataclass(frozen=True)
 class EpochEntry:
-    """A trial's value after an epoch (accuracy, 0 to 1), in place of one that is there."""
+    """A trial's value after an epoch (what the search maximises, 0 to 1), in place of one that is there."""
 
     number: int
     epoch: int

@@ -45,7 +45,7 @@ class Pruning:
 
     def __init__(self, study: optuna.Study, trial: Trial) -> None:
         self.study, self.trial = study, trial
-        self.steps: dict[int, float] = {}  # accuracy by epoch; whoever reports one enters it here
+        self.steps: dict[int, float] = {}  # what is maximised, by epoch; whoever reports one enters it here
 
     def stops(self) -> bool:
         """After the last of `steps`, which are stored. Raises what the storage does."""

@@ -13,6 +13,7 @@ from optuna.trial import Trial
 
 from search.optuna_adapter.pruner import make_pruner
 from search.optuna_adapter.storage import open_storage
+from search.study import score as scores
 from search.study.config import StudyConfig
 from space.budget import Verdict
 from space.errors import StudyError
@@ -35,7 +36,7 @@ def create(url: str, name: str, config: StudyConfig) -> None:
         )
         study.set_user_attr("data", config.data.name)
         study.set_user_attr("budget", str(config.budget))
-        study.set_metric_names(["validation accuracy"])
+        study.set_metric_names([f"validation {scores.WORDS[config.score]}"])
 
 
 @contextmanager

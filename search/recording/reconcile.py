@@ -63,7 +63,7 @@ def optuna_outcome(
     said = OPTUNA_STATES.get(state, TrialState.FAIL)
     value = None
     if said == TrialState.COMPLETE and outcome:
-        value = outcome.accuracy
+        value = outcome.value
     elif said == TrialState.PRUNED and steps:
         value = steps[max(steps)]
     return said, None if value is None or math.isnan(value) else value
@@ -88,8 +88,9 @@ def disagreements(study: optuna.Study, rows: Sequence[Candidate]) -> list[str]:
                 found.append(f"trial {number} is {trial.state.name} for Optuna and not in the ledger")
         elif row.state != State.RUNNING and not trial.state.is_finished():
             found.append(f"trial {number} is {row.state} and still {trial.state.name} for Optuna")
-        elif row.state == State.COMPLETED and trial.value != row.accuracy:
-            found.append(f"trial {number} has accuracy {row.accuracy} and {trial.value} for Optuna")
+        elif row.state == State.COMPLETED and trial.value != row.value:
+            what = "accuracy" if row.score is None else "score"
+            found.append(f"trial {number} has {what} {row.value} and {trial.value} for Optuna")
         elif row.state in TRAINED and trial.state != OPTUNA_STATES[row.state]:
             found.append(f"trial {number} is {row.state} and {trial.state.name} for Optuna")
     return sorted(found)
@@ -105,5 +106,5 @@ def reconcile(study: optuna.Study, engine: Engine, study_id: int) -> None:
     for frozen in unfinished:
         row = rows.get(frozen.number)
         state = OPTUNA_STATES.get(row.state, TrialState.FAIL) if row else TrialState.FAIL
-        value = row.accuracy if row and state == TrialState.COMPLETE else None
+        value = row.value if row and state == TrialState.COMPLETE else None
         _tell(study, frozen.number, state, value)

@@ -141,7 +141,7 @@ def _abandoned(path: Path) -> Iterator[IO[str] | None]:
 
 def settle(owed: SpooledTrial, study: optuna.Study, engine: Engine) -> str:
     """Writes down one trial. Returns what became of it: written down, late, or never ended."""
-    steps = {epoch.epoch: epoch.validation_accuracy for epoch in owed.epochs}
+    steps = {epoch.epoch: epoch.value for epoch in owed.epochs}
     try:
         if owed.end is None:
             for epoch in owed.epochs:

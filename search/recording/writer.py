@@ -102,10 +102,10 @@ class TrialRows:
 
     def save(self, epoch: Epoch) -> None:
         save = partial(candidates.save_epoch, self.engine, self.claim, self.candidate.id, epoch)
-        self._in_both(save, EpochEntry(self.trial.number, epoch.epoch, epoch.validation_accuracy))
+        self._in_both(save, EpochEntry(self.trial.number, epoch.epoch, epoch.value))
 
     def finish(self, end: TrialEnd, written: dict[int, Epoch], anew: bool) -> None:
-        steps = {step: epoch.validation_accuracy for step, epoch in written.items()}
+        steps = {step: epoch.value for step, epoch in written.items()}
         state, value = reconciling.optuna_outcome(end.state, end.outcome, steps)
         finish = partial(
             candidates.finish,
@@ -164,5 +164,5 @@ def _write_and_ask_pruner(
     written[message.epoch] = message
     if pruning is None:
         return False
-    pruning.steps[message.epoch] = message.validation_accuracy
+    pruning.steps[message.epoch] = message.value
     return pruning.stops()

@@ -101,7 +101,7 @@ def early_scores(data: ReportData) -> tuple[int, dict[int, float]]:
     last = min((len(curve) for curve in curves.values()), default=0)
     if not data.pruned or not last:
         return 0, {}
-    found = {number: curve[last - 1].validation_accuracy for number, curve in curves.items()}
+    found = {number: curve[last - 1].value for number, curve in curves.items()}
     return last, {number: value for number, value in found.items() if isfinite(value)}
 
 

@@ -72,7 +72,7 @@ def _drawn(data: ReportData) -> list[str]:
             name=f"trial {row.number}",
             hovertemplate="trial %{customdata}, epoch %{x}: %{y:.2f}%<extra></extra>",
         )  # fmt: skip
-    figure.update_xaxes(title="epoch").update_yaxes(title="validation accuracy, %")
+    figure.update_xaxes(title="epoch").update_yaxes(title=f"validation {data.scored}, %")
     switches = _ranges(figure, data, [*best, *others], pruned)
     reading = f"Each line is a trial, the best {len(best)} in colour; grey ones were pruned where they end."
     if not best:
@@ -87,7 +87,7 @@ def _ranges(
     figure: go.Figure, data: ReportData, ended: Sequence[Candidate], pruned: Sequence[Candidate]
 ) -> list[str]:
     """The part of the axis where the decisions fall, and a switch to all of it."""
-    values = [epoch.validation_accuracy for row in [*ended, *pruned] for epoch in data.epochs[row.id]]
+    values = [epoch.value for row in [*ended, *pruned] for epoch in data.epochs[row.id]]
     values = [value for value in values if isfinite(value)]
     if not values:
         return []
@@ -112,8 +112,8 @@ def _joined(
 
 
 def points(epochs: Sequence[Epoch], most: int) -> list[tuple[int, float]]:
-    """Epochs with their validation accuracies, at most so many, the last among them."""
-    known = [(one.epoch, one.validation_accuracy) for one in epochs if isfinite(one.validation_accuracy)]
+    """Epochs with what the search maximises, at most so many, the last among them."""
+    known = [(one.epoch, one.value) for one in epochs if isfinite(one.value)]
     if len(known) <= most:
         return known
     return [known[(i + 1) * len(known) // most - 1] for i in range(most)]

@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import cached_property
 
 from search.study.config import StudyConfig
+from search.study.score import WORDS
 from search.study.second_stage import SecondStage
 from search.study.standing import Baselines, standing
 from space.architecture import Architecture
@@ -69,6 +70,11 @@ class ReportData:
         """Validation images, by which an accuracy was measured."""
         return self.config.data.validation_images
 
+    @property
+    def scored(self) -> str:
+        """What the search maximises, in words."""
+        return WORDS[self.config.score]
+
     @cached_property
     def began(self) -> datetime:
         """When the first network was proposed."""
@@ -80,8 +86,8 @@ class ReportData:
 
 
 def score(row: Candidate) -> float:
-    """Its accuracy, 0..1."""
-    return row.accuracy or 0.0
+    """What the search maximises, 0..1."""
+    return row.value or 0.0
 
 
 def ended(row: Candidate) -> datetime:

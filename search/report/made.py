@@ -13,7 +13,9 @@ from search.report.parts import facts, section
 from search.study import finish_plan
 from search.study.config import DataConfig
 from search.study.finish_plan import FinishPlan, duration
+from search.study.score import WORDS
 from search.study.text import counted
+from trainer.data.images import FITTED
 from trainer.recipe import augmentations
 from trainer.recipe.document import Recipe
 
@@ -51,6 +53,7 @@ def _search(data: ReportData) -> dict[str, str]:
         "sampler": f"{config.sampler}, seed {config.seed}"
         + (", widths as drawn (--sampling reject)" if config.sampling == "reject" else ""),
         "pruner": config.pruner,
+        "maximised": f"{WORDS[config.score]} of validation images",
         "second stage": finish_plan.describe(plan) if plan else "none",
         "time": f"{duration(wall)} from the first proposal to the last end, {duration(spent)} of device time",
         "devices": ", ".join(devices[:8]) + (", ..." if len(devices) > 8 else ""),
@@ -61,11 +64,15 @@ def _search(data: ReportData) -> dict[str, str]:
 
 def _images(data: DataConfig) -> dict[str, str]:
     share = 100 * data.validation_share
+    split = "the folder's own" if data.own_validation else f"{share:.0f}% split off by seed {data.split_seed}"
+    is_folder = data.spec.startswith("folder:")
     return {
         "data": f"{data.name} (--data {data.spec})",
-        "size": f"{data.image_size}×{data.image_size} pixels",
+        "size": f"{data.image_size}×{data.image_size} pixels"
+        + (f"; pictures that are not square {FITTED[data.fit]} (--fit {data.fit})" if is_folder else ""),
+        "damaged pictures": "left out (--skip-damaged)" if data.skip_damaged else "",
         "training images": f"{data.train_images:,}" + (f" (at most {data.limit:,})" if data.limit else ""),
-        "validation images": f"{data.validation_images:,}, {share:.0f}% split off by seed {data.split_seed}",
+        "validation images": f"{data.validation_images:,}, {split}",
         "test images": "sealed; read by full trainings and finals alone, once each",
         "digest of the images": data.digest[:16],
         "digest of the split": data.split_digest[:16],

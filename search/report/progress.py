@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from search.report.data import ReportData, axis_range, ended, score, seconds_of, thinned
 from search.report.parts import BLUE, GREEN, GREY, RED, panel, paragraph, range_switch, section, switch
 from search.study.finish_plan import duration
-from search.study.text import percent
+from search.study.score import both
 from storage.row_types import Candidate, State
 
 POINTS = 1500  # drawn at most
@@ -26,7 +26,7 @@ def progress(data: ReportData) -> str:
         return ""
     figure, switches = _figure(data)
     reading = (
-        "Each point is a trial, above those trained to the end, below the pruned ones with the accuracy at"
+        "Each point is a trial, above those trained to the end, below the pruned ones with the score at"
         " which they were stopped; the line is the best so far. A click on a point opens the trial below."
     )
     said = [_summary(data), panel("", reading, figure, HEIGHT, switches)]
@@ -47,7 +47,8 @@ def _summary(data: ReportData) -> str:
     order = [row.number for row in data.trained]
     place, spent = order.index(best.number) + 1, _spent(data)
     total = sum(map(seconds_of, data.rows))
-    line = f"the best brief score, {percent(best.accuracy)} of trial {best.number}, was the {_ordinal(place)}"
+    line = f"the best brief score, {both(data.config.score, best)} of trial {best.number}, was the"
+    line += f" {_ordinal(place)}"
     line += f" of {len(order):,} trained"
     if total:
         line += f", after {100 * spent[best.number] / total:.0f}% of {duration(total)} of device time"
@@ -73,7 +74,7 @@ def _figure(data: ReportData) -> tuple[go.Figure, list[str]]:
     # Traces that have nothing to show in one axis are missing in all: each axis has as many.
     each = len(figure.data) // len(AXES)
     figure.update_xaxes(title=AXES[0], anchor="y2" if data.pruned else "y")
-    title = "validation accuracy, %"
+    title = f"validation {data.scored}, %"
     figure.update_layout(yaxis={"title": title, "domain": [0.32, 1] if data.pruned else [0, 1]})
     if data.pruned:
         figure.update_layout(yaxis2={"title": "when stopped", "domain": [0, 0.24], "anchor": "x"})

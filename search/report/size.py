@@ -70,7 +70,7 @@ def _front(data: ReportData, name: str, amount: Callable[[Candidate], int], limi
         figure.add_vline(x=limit, line={"color": RED, "dash": "dash", "width": 1.5})
     scores = [score(row) for row in data.completed]
     upper = axis_range([*scores, *map(score, front)], UPPER)
-    figure.update_yaxes(title="validation accuracy, %", range=upper)
+    figure.update_yaxes(title=f"validation {data.scored}, %", range=upper)
     title = f"{name[0].upper()}{name[1:]}"
     end = "; dashed: the budget" if limit and max(sizes) > limit / 3 else ""
     reading = f"Up and to the left is better: nothing as small as a network on the front was better{end}."
@@ -89,6 +89,11 @@ class Step(NamedTuple):
     gain: Difference | None
 
 
+def _accuracy(row: Candidate) -> float:
+    """Whose intervals are known, whatever the search maximises."""
+    return row.accuracy or 0.0
+
+
 def budget_steps(data: ReportData) -> list[Step]:
     """The steps at which there is a network, from the smallest budget to the whole."""
     limit, found = data.config.budget.max_parameters, list[Step]()
@@ -98,7 +103,7 @@ def budget_steps(data: ReportData) -> list[Step]:
         if within:
             best, before = within[0], found[-1].best if found else None
             is_new = before is not None and best.id != before.id
-            gain = difference(score(best), score(before), data.images) if before and is_new else None
+            gain = difference(_accuracy(best), _accuracy(before), data.images) if before and is_new else None
             found.append(Step(share, best, len(within), gain))
     return found
 
@@ -108,8 +113,8 @@ def _budget_curve(data: ReportData) -> list[str]:
     if len(steps) < 2:
         return []
     x = [round(100 * step.share) for step in steps]
-    y = [100 * score(step.best) for step in steps]
-    intervals = [wilson(score(step.best), data.images) for step in steps]
+    y = [100 * _accuracy(step.best) for step in steps]
+    intervals = [wilson(_accuracy(step.best), data.images) for step in steps]
     figure = go.Figure()
     figure.add_scatter(
         x=x, y=[round(value, 2) for value in y], customdata=[step.best.number for step in steps],
@@ -139,6 +144,8 @@ def _budget_curve(data: ReportData) -> list[str]:
         f" {steps[0].networks:,}, in all {steps[-1].networks:,}. The intervals hold the luck of the"
         " validation images, not that of having picked the best."
     )
+    if data.config.score != "accuracy":
+        note = f"The best is that by {data.scored}; drawn is its accuracy, whose interval is known. {note}"
     return [panel("What the budget buys", reading, figure, CURVE_HEIGHT), paragraph(note, note=True)]
 
 

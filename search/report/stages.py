@@ -93,7 +93,7 @@ def _slopes(columns: Sequence[Column], data: ReportData) -> go.Figure:
 
 def _finals(second: SecondStage) -> str:
     head = (
-        "trial", "validation", "95% of the mean", "test", "95% of the mean ", "seeds", "brief score",
+        "trial", "validation", "95% of the mean", "test", "95% of the mean ", "seeds", "brief accuracy",
         "parameters", "network",
     )  # fmt: skip
     lines = [
@@ -156,5 +156,5 @@ def _full_table(full: Mapping[int, Spread], rows: Mapping[int, Candidate], seeds
         (n, percent(full[n].mean), _interval(full[n]), seeds[n], percent(rows[n].accuracy), named(rows[n]))
         for n in order
     ]
-    head = ("trial", "validation", "95% of the mean", "seeds", "brief score", "network")
+    head = ("trial", "validation", "95% of the mean", "seeds", "brief accuracy", "network")
     return table(head, lines, text=("network",))

@@ -7,7 +7,7 @@
   const query = document.getElementById("trials-query"), state = document.getElementById("trials-state");
   const said = document.getElementById("trials-said"), more = document.getElementById("trials-more");
   const columns = data.columns, PAGE = 25;
-  let sorted = {column: "accuracy", down: true}, found = [], shown = 0;
+  let sorted = {column: columns.score ? "score" : "accuracy", down: true}, found = [], shown = 0;
 
   const make = (tag, text, kind) => {
     const made = document.createElement(tag);
@@ -19,7 +19,8 @@
   const count = value => value === null ? "-" : value.toLocaleString("en");
   const percent = value => value === null ? "-" : `${(value / 100).toFixed(2)}%`;
   const cells = i => [
-    [columns.number[i]], [data.states[columns.state[i]]], [percent(columns.accuracy[i])],
+    [columns.number[i]], [data.states[columns.state[i]]],
+    ...(columns.score ? [[percent(columns.score[i])]] : []), [percent(columns.accuracy[i])],
     [count(columns.parameters[i])], [count(columns.macs[i]), "extra"], [count(columns.epochs[i]), "extra"],
     [columns.seconds[i] === null ? "-" : `${count(columns.seconds[i])} s`, "extra"], [network(i), "extra network"],
   ];
@@ -67,7 +68,7 @@
     more.hidden = shown === found.length;
   }
 
-  // A curve as a small drawing: accuracy over epochs, from its least to its greatest.
+  // A curve as a small drawing: what is maximised over epochs, from its least to its greatest.
   function sketch(curve) {
     const space = "http://www.w3.org/2000/svg", svg = document.createElementNS(space, "svg");
     const low = Math.min(...curve), high = Math.max(...curve), wide = Math.max(1, curve.length - 1);
@@ -91,7 +92,7 @@
     if (reason) cell.append(make("p", reason));
     if (curve) {
       const values = curve.map(value => `${(value / 10).toFixed(1)}%`);
-      cell.append(sketch(curve), make("p", `accuracy by epoch, from ${values[0]} to ${values[values.length - 1]}`, "note"));
+      cell.append(sketch(curve), make("p", `${data.scored} by epoch, from ${values[0]} to ${values[values.length - 1]}`, "note"));
     }
     cell.append(make("pre", [
       `search show ${trial}`, `search train ${trial}`, `search export ${trial} --out trial-${number}.json`, `search replay ${trial}`,

@@ -43,7 +43,7 @@ def trials(data: ReportData) -> str:
         "A click on a heading sorts, a click on a row opens it; words filter by network and state, a number"
         " finds a trial."
     )
-    said = [f"<p class=reading>{escape(reading)}</p>", *_left_out(data, shown), _table(shown)]
+    said = [f"<p class=reading>{escape(reading)}</p>", *_left_out(data, shown), _table(data, shown)]
     said.append(script_data(document, "trials-data"))
     said.append(f"<script>{beside('trials.js')}</script>")
     return section("trials", "All trials", said)
@@ -80,7 +80,9 @@ def _left_out(data: ReportData, shown: Sequence[Candidate]) -> list[str]:
     return [paragraph(f"to keep the page small {note}; {whole}", note=True)] if said else []
 
 
-def _table(shown: Sequence[Candidate]) -> str:
+def _table(data: ReportData, shown: Sequence[Candidate]) -> str:
+    scored = (("score", data.scored, ""),) if _is_scored(data) else ()
+    columns = (*COLUMNS[:2], *scored, *COLUMNS[2:])
     known = [state for state in State if any(row.state == state for row in shown)]
     states = "".join(
         f"<option value={list(State).index(state)}>{escape(_words(state))}</option>" for state in known
@@ -89,7 +91,7 @@ def _table(shown: Sequence[Candidate]) -> str:
         f"<th class='{kind}' data-column={name}><button type=button>{title}</button>"
         if name
         else f"<th class='{kind}'>{title}"
-        for name, title, kind in COLUMNS
+        for name, title, kind in columns
     )
     return (
         "<div class=filters><input id=trials-query type=search placeholder='Filter: preactivation pruned'"
@@ -101,12 +103,17 @@ def _table(shown: Sequence[Candidate]) -> str:
     )
 
 
+def _is_scored(data: ReportData) -> bool:
+    """Whether there is a score beside accuracy."""
+    return data.config.score != "accuracy"
+
+
 def _words(state: State) -> str:
     return state.value.replace("_", " ")
 
 
 def _document(data: ReportData, shown: Sequence[Candidate]) -> dict[str, Any]:
-    """What trials.js reads: accuracies in hundredths of a percent, of curves in tenths."""
+    """What trials.js reads: scores in hundredths of a percent, of curves in tenths."""
     words, index = list[str](), dict[str, int]()
     networks = list[list[int]]()
     for row in shown:
@@ -119,12 +126,15 @@ def _document(data: ReportData, shown: Sequence[Candidate]) -> dict[str, Any]:
         networks.append([index[word] for word in line])
     best = sorted(shown, key=score, reverse=True)[:CURVES]
     with_reasons = [row for row in shown if row.reason and row.state not in TRAINED]
+    scores = [None if row.score is None else round(1e4 * row.score) for row in shown]
     return {
+        "scored": data.scored,
         "reference": shlex.quote(f"{data.record.name}:"),
         "states": [_words(state) for state in State],
         "columns": {
             "number": [row.number for row in shown],
             "state": [list(State).index(row.state) for row in shown],
+            **({"score": scores} if _is_scored(data) else {}),
             "accuracy": [None if row.accuracy is None else round(1e4 * row.accuracy) for row in shown],
             "parameters": [row.parameters for row in shown],
             "macs": [row.macs for row in shown],

@@ -49,13 +49,15 @@ def _capital(text: str) -> str:
 
 
 def _figures(data: ReportData, best: Candidate, confirmed: Confirmation | None) -> dict[str, str]:
-    accuracy, budget = score(best), data.config.budget
+    accuracy, budget = best.accuracy or 0.0, data.config.budget
     brief = f"validation accuracy after {counted(best.epochs or 0, 'epoch')}, 95% interval"
     brief += f" {wilson(accuracy, data.images)}"
     found = dict[str, str]()
     if confirmed:
         found |= _confirmed_figures(confirmed)
         brief = f"brief {brief}"
+    if best.score is not None:
+        found[f"{percent(best.score)} {data.scored}"] = "of validation images, which the search maximised"
     found[percent(accuracy)] = brief
     here = data.standing.standing
     if here and here.ahead:
@@ -92,10 +94,14 @@ def _luck(data: ReportData, confirmed: Confirmation | None) -> str:
         )
     return paragraph(
         f"The interval holds the luck of these {data.images:,} validation images only. The network was chosen"
-        f" among {len(data.trained):,} by this same score after a brief training, so expect somewhat less on"
-        " new images; the test images were not read",
+        f" among {len(data.trained):,} by {_chosen_by(data)} after a brief training, so expect somewhat less"
+        " on new images; the test images were not read",
         note=True,
     )
+
+
+def _chosen_by(data: ReportData) -> str:
+    return "this same score" if data.config.score == "accuracy" else f"its {data.scored}"
 
 
 def _drawn(network: Architecture) -> str:
@@ -167,7 +173,7 @@ def _layers(network: Architecture) -> str:
 
 def _against_baselines(data: ReportData, confirmed: bool) -> list[str]:
     """The line, and the baselines in a table; nothing for a study without any."""
-    line = describe(data.standing, confirmed=confirmed)
+    line = describe(data.standing, confirmed=confirmed, score=data.config.score)
     if line is None:
         return []
     guesses = [row for row in data.rows if row.baseline and row.state != State.REPEATED]
@@ -175,7 +181,7 @@ def _against_baselines(data: ReportData, confirmed: bool) -> list[str]:
     return [
         "<h3>Against a first guess</h3>",
         paragraph(line),
-        networks(guesses, data.images),
+        _networks(data, guesses),
         paragraph(
             "Baselines are plain networks that a person would try first, as wide as the budget lets them be;"
             " no pruner stops them. Both scores are of the same validation images; the interval takes them"
@@ -185,11 +191,13 @@ def _against_baselines(data: ReportData, confirmed: bool) -> list[str]:
     ]
 
 
-def networks(rows: Sequence[Candidate], images: int) -> str:
+def _networks(data: ReportData, rows: Sequence[Candidate]) -> str:
     """Trials in a table, each with the interval of its accuracy and its network in short."""
+    images, scored = data.images, "" if data.config.score == "accuracy" else data.scored
     lines = [
         (
             row.number,
+            *((percent(row.score),) if scored else ()),
             percent(row.accuracy),
             "-" if row.accuracy is None else wilson(row.accuracy, images),
             f"{row.parameters:,}",
@@ -198,7 +206,15 @@ def networks(rows: Sequence[Candidate], images: int) -> str:
         )
         for row in rows
     ]
-    head = ("trial", "accuracy", "95% interval", "parameters", "MACs", "network")
+    head = (
+        "trial",
+        *((scored,) if scored else ()),
+        "accuracy",
+        "95% interval",
+        "parameters",
+        "MACs",
+        "network",
+    )
     return table(head, lines, text=("network",))
 
 

@@ -44,7 +44,7 @@ def bill(rows: Sequence[Candidate], trainings: Sequence[RungTraining]) -> Bill:
 @dataclass(frozen=True)
 class Shrinkage:
     """How far the best of a group by its brief scores were ahead of its mean, and how far the same networks
-    were when all of the group were trained again, with other seeds: accuracies, 0..1."""
+    were when all of the group were trained again, with other seeds, by what the search maximises, 0..1."""
 
     best: int  # networks
     networks: int
@@ -71,10 +71,10 @@ def shrinkage(rungs: Sequence[ReachedRung]) -> Shrinkage | None:
     first = rungs[0] if rungs else None
     if first is None or not first.is_over or first.stage != Stage.HALVING or len(first.scores) < FEWEST:
         return None
-    again = first.accuracies
+    again = first.scores
     through = [entrant for entrant in first.entrants if entrant.number in again]
     best = [row.number for row in sorted(through, key=score, reverse=True)][: max(1, len(through) // FEWEST)]
-    brief = {row.number: row.accuracy or 0.0 for row in through}
+    brief = {row.number: score(row) for row in through}
     return Shrinkage(
         best=len(best),
         networks=len(brief),

@@ -2,9 +2,10 @@
 
 Computes from stored configurations and rows; reads and writes nothing. Called by search/study/comparison.py.
 
-A brief score is comparable with another where both were trained by the same recipe for as many epochs on the
-same images, and validated on the same images. Space, budget, sampler, pruner and seed may differ: they are
-what searches are compared by. Of settings that this module does not know a difference counts.
+A brief score is comparable with another where both searches maximise the same score, and both networks were
+trained by the same recipe for as many epochs on the same images, and validated on the same images. Space,
+budget, sampler, pruner and seed may differ: they are what searches are compared by. Of settings that this
+module does not know a difference counts.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,13 +32,19 @@ BESIDE = {
     "task",
     "data",
     "recipe",
+    "score",
     "halving",
     "finals",
     "trials",
     "versions",
     "devices",
 }  # judged below, or harmless
-HARMLESS_OF_DATA = {"data.spec", "data.name", "data.skip_damaged"}  # where the digest is the same
+HARMLESS_OF_DATA = {
+    "data.spec",
+    "data.name",
+    "data.skip_damaged",
+    "data.own_validation",
+}  # where the digest is the same
 FINALS, FINALS_RECIPE = "finals.", "finals.recipe."
 DIGITS = 12  # of a sha256 that is shown
 NAMED = 3  # fields of a recipe
@@ -111,7 +118,11 @@ def shown(value: Any) -> str:
 def of_brief_scores(one: Settings, other: Settings) -> tuple[str, ...]:
     """Why the scores of trials of two studies are not comparable, each in a few words; empty: they are."""
     changed = _changed(one, other)
-    reasons = [*_of_images(one, other, changed), *_of_recipe(one, other, changed, "recipe.")]
+    reasons = [
+        *_of_score(one, other, changed),
+        *_of_images(one, other, changed),
+        *_of_recipe(one, other, changed, "recipe."),
+    ]
     roots = dict.fromkeys(name.partition(".")[0] for name in changed)
     return (*reasons, *(f"another {root}" for root in roots if root not in SEARCHED | BESIDE))
 
@@ -120,14 +131,22 @@ def of_finals(one: Settings, other: Settings) -> tuple[str, ...]:
     """The same of the full trainings in the finals of two studies."""
     changed = _changed(one, other)
     images = [name for name in changed if name not in ("data.limit", "data.train_images")]
-    return (*_of_images(one, other, images), *_of_recipe(one, other, changed, FINALS_RECIPE))
+    return (
+        *_of_score(one, other, changed),
+        *_of_images(one, other, images),
+        *_of_recipe(one, other, changed, FINALS_RECIPE),
+    )
 
 
 def of_tests(one: Settings, other: Settings) -> tuple[str, ...]:
     """The same of accuracies on test images, for which it does not matter how training images were split."""
     changed = _changed(one, other)
     images = [name for name in changed if name in ("data.digest", "task.classes")]
-    return (*_of_images(one, other, images), *_of_recipe(one, other, changed, FINALS_RECIPE))
+    return (
+        *_of_score(one, other, changed),
+        *_of_images(one, other, images),
+        *_of_recipe(one, other, changed, FINALS_RECIPE),
+    )
 
 
 def validated_alike(one: Settings, other: Settings) -> bool:
@@ -143,6 +162,13 @@ def _changed_validation(changed: Sequence[str]) -> bool:
     """The validation images follow from data set, seed and share, whatever number is trained on."""
     decide = {"data.digest", "data.split_seed", "data.validation_share", "data.validation_images"}
     return not decide.isdisjoint(changed)
+
+
+def _of_score(one: Settings, other: Settings, changed: Sequence[str]) -> list[str]:
+    """The best by one score is not meant to be the best by another."""
+    if "score" not in changed:
+        return []
+    return [f"they maximise other scores ({shown(one.get('score'))} and {shown(other.get('score'))})"]
 
 
 def _of_images(one: Settings, other: Settings, changed: Sequence[str]) -> list[str]:

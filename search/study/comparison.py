@@ -151,7 +151,8 @@ class ComparedStudy:
 
 @dataclass(frozen=True)
 class SharedNetworks:
-    """Networks that two studies have both trained; those trained to the end in both have two scores."""
+    """Networks that two studies have both trained; those trained to the end in both have two scores, which
+    are accuracies here, whatever is maximised."""
 
     trained: int
     scores: tuple[tuple[Candidate, Candidate], ...]
@@ -177,13 +178,15 @@ class Pair:
     """Two of the studies. Differences are of `one` less `other`.
 
     `reasons` are why brief scores are not comparable. `leads` has an entry for each axis on which both had a
-    network that was trained to the end by the limit; it is empty where there are reasons.
+    network that was trained to the end by the limit; it is empty where there are reasons. `leads` are of
+    accuracy, `gaps` of what both searches maximise, by which their bests are the best.
     """
 
     one: ComparedStudy
     other: ComparedStudy
     reasons: tuple[str, ...]
     leads: Mapping[Axis, Difference]
+    gaps: Mapping[Axis, float]
     shared: SharedNetworks
     finals: FinalLead | None  # on validation images; None where one of them has no winner of finals
     tests: FinalLead | None  # the same on test images; None where one of them was not tested
@@ -227,20 +230,21 @@ def labels(number: int) -> str:
 
 def _pair(one: ComparedStudy, other: ComparedStudy, limits: Mapping[Axis, float]) -> Pair:
     reasons = comparability.of_brief_scores(one.settings, other.settings)
-    leads = dict[Axis, Difference]()
+    leads, gaps = dict[Axis, Difference](), dict[Axis, float]()
     for axis in Axis if not reasons else ():
         first, second = one.best_within(axis, limits[axis]), other.best_within(axis, limits[axis])
         if first and second:
-            scores = halving.score(first), halving.score(second)
-            leads[axis] = statistics.difference(*scores, one.images, other.images)
+            accuracies = first.accuracy or 0.0, second.accuracy or 0.0
+            leads[axis] = statistics.difference(*accuracies, one.images, other.images)
+            gaps[axis] = halving.score(first) - halving.score(second)
     finals, tests = _finals(one, other)
-    return Pair(one, other, reasons, leads, _shared(one, other), finals, tests)
+    return Pair(one, other, reasons, leads, gaps, _shared(one, other), finals, tests)
 
 
 def _shared(one: ComparedStudy, other: ComparedStudy) -> SharedNetworks:
     here, there = one.completed, other.completed
     both = tuple((here[mark], there[mark]) for mark in here if mark in there)
-    first, second = ([halving.score(pair[i]) for pair in both] for i in (0, 1))
+    first, second = ([pair[i].accuracy or 0.0 for pair in both] for i in (0, 1))
     return SharedNetworks(
         trained=len(one.trained.keys() & other.trained.keys()),
         scores=both,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from search.study import comparability
 from search.study.comparison import Axis, ComparedStudy, Comparison, FinalLead, Pair
 from search.study.finish_plan import duration
+from search.study.score import WORDS
 from search.study.statistics import Difference
 from search.study.text import counted
 
@@ -67,6 +68,14 @@ def lead(found: Difference, one: str, other: str) -> str:
     return f"{who}, 95% {ends(found)}: {'clear' if found.low > 0 else 'not clear'}"
 
 
+def gap(value: float, one: ComparedStudy) -> str:
+    """A difference of what both searches maximise, `one` less the other, which has no interval."""
+    where = (
+        "as high as" if abs(value) < LEAST else f"{points(value)} {'higher' if value > 0 else 'lower'} than"
+    )
+    return f"{one.label} has a {WORDS[one.config.score]} {where} the other"
+
+
 def standing(found: Comparison, pair: Pair) -> list[str]:
     """All that is known of two studies, a line each: at equal cost, of their finals, of what they share."""
     costs = {axis: amount(axis, found.limits[axis]) for axis in Axis}
@@ -91,7 +100,10 @@ def at_equal(found: Comparison, pair: Pair, axis: Axis) -> str:
         return not_comparable(pair)
     best, rival = found.best(one, axis), found.best(other, axis)
     same = "; it is the same network" if best and rival and best.fingerprint == rival.fingerprint else ""
-    return lead(pair.leads[axis], one.label, other.label) + same
+    said = lead(pair.leads[axis], one.label, other.label)
+    if one.config.score != "accuracy":
+        said = f"{gap(pair.gaps[axis], one)}; of accuracy, {said}"
+    return said + same
 
 
 def not_comparable(pair: Pair) -> str:
@@ -172,6 +184,13 @@ def notes(found: Comparison) -> list[str]:
         lines.append(
             "Differences take both scores for independent; on the same validation images they are not, and"
             " the true interval is narrower (Newcombe 1998)."
+        )
+    if scored := dict.fromkeys(
+        WORDS[study.config.score] for study in found.studies if study.config.score != "accuracy"
+    ):
+        lines.append(
+            f"The best is that by {' or '.join(scored)} where a search maximises it; figures, curves and"
+            " intervals are of its accuracy."
         )
     if len(found.pairs) > 1:
         lines.append(

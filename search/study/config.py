@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from search import settings
+from search.study.score import ScoreName
 from space import effective, sampling
 from space.architecture import Architecture
 from space.budget import Budget
@@ -48,6 +49,7 @@ class DataConfig(BaseModel):
     split_digest: str
     fit: Fit = "crop"  # of a study made before there was a choice
     skip_damaged: bool = False
+    own_validation: bool = False  # the folder's val/; a study of before does not say
 
     @property
     def all_train_images(self) -> int:
@@ -71,6 +73,7 @@ class StudyConfig(BaseModel):
     sampling: SamplingName = "fit"  # a study made before there was a choice
     pruner: PrunerName
     seed: int
+    score: ScoreName = "accuracy"  # that is maximised; a study made before there was a choice
 
     @classmethod
     def from_record(cls, settings: dict[str, Any]) -> Self:
@@ -162,6 +165,7 @@ def split_images(
         split_digest=parts.digest,
         fit=dataset.scaling.fit,
         skip_damaged=bool(dataset.survey and dataset.survey.damaged),
+        own_validation=bool(dataset.own_validation),
     )
     return config, Images(dataset, parts)
 
@@ -187,6 +191,7 @@ FLAGS = {
     "sampling": "--sampling",
     "pruner": "--pruner",
     "seed": "--seed",
+    "score": "--score",
 }
 
 

@@ -12,6 +12,7 @@ from pydantic import model_validator
 
 from search.study.config import DataConfig, StudyConfig
 from search.study.files import StudyFiles
+from search.study.score import WORDS, ScoreName
 from search.study.standing import Baselines
 from search.study.statistics import Interval, difference, spread, wilson
 from search.study.text import counted
@@ -43,6 +44,8 @@ class Metrics(Document):
 
     validation_accuracy: float
     interval_95: tuple[float, float]
+    score: ScoreName = "accuracy"  # that the search maximises
+    validation_score: float | None = None  # None where that is accuracy, and in documents of before
     best_epoch_accuracy: float | None
     validation_loss: float | None
     measured_on: str
@@ -177,6 +180,7 @@ def export(
         )
     architecture = Architecture.parse(candidate.architecture)
     images = config.data.validation_images
+    chosen_by = "this score" if config.score == "accuracy" else f"its {WORDS[config.score]}"
     return Export(
         format=FORMAT,
         fingerprint=architecture.fingerprint,
@@ -188,10 +192,12 @@ def export(
         metrics=Metrics(
             validation_accuracy=candidate.accuracy,
             interval_95=wilson(candidate.accuracy, images),
+            score=config.score,
+            validation_score=candidate.score,
             best_epoch_accuracy=candidate.best_accuracy,
             validation_loss=candidate.loss,
             measured_on=f"{images:,} validation images of {config.data.name}, split from its training images;"
-            f" chosen among {trained} trained networks by this score; test images not read",
+            f" chosen among {trained} trained networks by {chosen_by}; test images not read",
             standing="confirmed" if confirmed else "brief score only",
         ),
         against=against(candidate, baselines, images),
@@ -226,14 +232,15 @@ def against(candidate: Candidate, baselines: Baselines | None, images: int) -> A
     )
 
 
-def copy_weights(folder: Path, number: int, out: Path) -> None:
+def copy_weights(folder: Path, number: int, out: Path) -> str:
     """Copies what a study's folder keeps of a trial: weights of the finals, of the first seed that is here,
-    else those of the brief training.
+    else those of the brief training. Returns which of them, in words.
 
     Raises UsageError where it keeps nothing.
     """
     shelf = StudyFiles(folder, 0)
-    kept = next(iter(shelf.finals(number)), shelf.weights(number))
+    brief = shelf.weights(number)
+    kept = next(iter(shelf.finals(number)), brief)
     try:
         contents = kept.read_bytes()
     except OSError:
@@ -242,3 +249,4 @@ def copy_weights(folder: Path, number: int, out: Path) -> None:
         ) from None
     files.require_writable(out)
     files.replace(out, contents)
+    return "weights of the brief training, as the search had it" if kept == brief else "weights of the finals"

@@ -22,8 +22,9 @@ ONE_SEED = (0,)  # of a rung of the halving: the training's seed follows from ne
 
 
 def score(trained: Candidate | RungTraining) -> float:
-    """What chooses who goes on, the higher the better: validation accuracy after the last epoch, 0..1."""
-    return trained.accuracy or 0.0
+    """What chooses who goes on, the higher the better: what the search maximises, after the last epoch,
+    0..1."""
+    return trained.value or 0.0
 
 
 def has_score(trained: Candidate | RungTraining) -> bool:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from search.study import bill, finish_plan, halving
+from search.study.config import StudyConfig
 from search.study.finish_plan import FinishPlan
 from search.study.halving import ReachedRung
+from search.study.score import WORDS, ScoreName
 from search.study.statistics import Interval, Spread, spread
 from search.study.text import counted, percent
 from storage import candidates, rungs, trainings
@@ -29,12 +31,17 @@ class Finalist:
     of: int
     validation: Spread
     test: Spread | None  # None where the data set has no test images
+    score: Spread | None  # what the search maximises, on validation images; None where that is accuracy
+    score_name: ScoreName
     test_images: int | None
 
     def __str__(self) -> str:
         named = f" (baseline {self.candidate.baseline})" if self.candidate.baseline else ""
         seeds = counted(self.of, "seed") if self.seeds == self.of else f"{self.seeds} of {self.of} seeds"
-        said = f"trial {self.candidate.number}{named}: {_mean(self.validation)} on validation images"
+        said = f"trial {self.candidate.number}{named}: "
+        if self.score is not None:
+            said += f"{WORDS[self.score_name]} {_mean(self.score)}, accuracy "
+        said += f"{_mean(self.validation)} on validation images"
         if self.test is not None:
             said += f", {_mean(self.test)} on {self.test_images:,} test images"
         return f"{said}, {seeds}"
@@ -57,6 +64,7 @@ class SecondStage:
     trainings: Sequence[RungTraining]
     full: Sequence[Finished]  # what the finals left among the full trainings
     trials: int  # that were asked for
+    score: ScoreName = "accuracy"  # that the search maximises
 
     @property
     def rungs(self) -> list[ReachedRung]:
@@ -91,12 +99,15 @@ class SecondStage:
         seeds = {one.seed for one in completed}
         full = [one for one in self.full if one.trial == candidate.number and one.seed in seeds]
         tests = [one.test_accuracy for one in full if one.test_accuracy is not None]
+        scored = all(one.score is not None for one in completed)
         return Finalist(
             candidate=candidate,
             seeds=len(completed),
             of=len(finals.seeds),
             validation=spread([one.accuracy or 0.0 for one in completed]),
             test=spread(tests) if tests else None,
+            score=spread([one.score for one in completed if one.score is not None]) if scored else None,
+            score_name=self.score,
             test_images=next((one.test_images for one in full if one.test_images), None),
         )
 
@@ -113,7 +124,8 @@ def load(engine: Engine, record: Study, rows: Sequence[Candidate] | None = None)
         if one.trial is not None and one.run == trainings.run_of_finals(record.id, one.trial, epochs)
     ]
     rows = candidates.candidates(engine, record.id) if rows is None else rows
-    return SecondStage(plan, rows, rungs.of_study(engine, record.id), full, record.trials)
+    score = StudyConfig.from_record(record.settings).score
+    return SecondStage(plan, rows, rungs.of_study(engine, record.id), full, record.trials, score)
 
 
 def progress(stage: SecondStage) -> str:

@@ -7,8 +7,9 @@ and the export. What a baseline is stands in space/baselines.py.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from search.study.score import WORDS, ScoreName, both
 from search.study.statistics import Difference, difference
-from search.study.text import counted, percent
+from search.study.text import counted
 from storage.row_types import Candidate, State
 
 
@@ -17,6 +18,7 @@ class Standing:
     """The best baseline that was trained to the end, and the best network that the search proposed itself.
 
     `ahead` is the winner's accuracy less the baseline's, with its 95% interval; the winner is `proposed`.
+    Where a search maximises another score, both are the best by it.
     """
 
     baseline: Candidate
@@ -24,9 +26,16 @@ class Standing:
     ahead: Difference | None  # None without a network that was proposed
 
     @property
+    def points(self) -> float | None:
+        """What the search maximises, the winner's less the baseline's, 0..1; None without a winner."""
+        if self.proposed is None or self.ahead is None:
+            return None
+        return (self.proposed.value or 0.0) - (self.baseline.value or 0.0)
+
+    @property
     def is_ahead(self) -> bool:
         """Whether the winner has the higher score, be it by luck."""
-        return self.ahead is not None and self.ahead.points > 0
+        return self.points is not None and self.points > 0
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ NO_BASELINES = Baselines(None, 0)
 def standing(rows: Sequence[Candidate], images: int) -> Baselines:
     """Of these rows, the baselines of a study and its best networks, judged on so many validation images."""
     completed = [row for row in rows if row.state == State.COMPLETED and row.accuracy is not None]
-    completed.sort(key=lambda row: (-(row.accuracy or 0.0), row.parameters, row.number))
+    completed.sort(key=lambda row: (-(row.value or 0.0), row.parameters, row.number))
     guesses = [row for row in completed if row.baseline is not None]
     number = len({row.fingerprint for row in rows if row.baseline is not None})
     if not guesses:
@@ -59,26 +68,28 @@ def compared(proposed: Candidate | None, baseline: Candidate, images: int) -> St
     return Standing(baseline, proposed, difference(proposed.accuracy, baseline.accuracy or 0.0, images))
 
 
-def describe(found: Baselines, *, confirmed: bool = False) -> str | None:
+def describe(found: Baselines, *, confirmed: bool = False, score: ScoreName = "accuracy") -> str | None:
     """One line for people; None for a study without baselines. With `confirmed` there is a winner of finals,
-    and the line says that it is of brief scores."""
-    line = _line(found)
+    and the line says that it is of brief scores; `score` is what the search maximises."""
+    line = _line(found, score)
     return f"by brief scores: {line}" if line and confirmed else line
 
 
-def _line(found: Baselines) -> str | None:
+def _line(found: Baselines, score: ScoreName) -> str | None:
     if not found.number:
         return None
     here = found.standing
     if here is None:
         return f"of {counted(found.number, 'baseline')} none was trained to the end yet"
-    best = f"the best baseline {here.baseline.baseline}: {percent(here.baseline.accuracy)}"
-    if here.ahead is None:
+    best = f"the best baseline {here.baseline.baseline}: {both(score, here.baseline)}"
+    if here.ahead is None or here.points is None:
         return f"{best}; no other network was trained to the end yet"
-    interval = f"95% interval {here.ahead}"
-    points = f"{100 * abs(here.ahead.points):.1f} points"
+    interval, luck = f"95% interval {here.ahead}", "" if here.ahead.low > 0 else "; that may be luck"
+    points = f"{100 * abs(here.points):.1f} points"
+    if score != "accuracy":  # its interval takes more than a score, and is not known
+        points += f" of {WORDS[score]}"
+        interval, luck = f"{100 * here.ahead.points:+.1f} of accuracy, {interval}", ""
     if not here.is_ahead:
-        behind = f"{points} behind" if here.ahead.points < 0 else "level"
+        behind = f"{points} behind" if here.points < 0 else "level"
         return f"{best}; the search is not ahead: the best network that it proposed is {behind} ({interval})"
-    luck = "" if here.ahead.low > 0 else "; that may be luck"
     return f"{best}; the winner is {points} ahead ({interval}{luck})"

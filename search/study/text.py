@@ -3,6 +3,7 @@
 Called by the commands, the live board, the reports and full training. Reads and writes nothing.
 """
 
+from search.study.score import ScoreName, both
 from search.study.short_form import summary
 from search.study.statistics import wilson
 from space.architecture import Architecture
@@ -34,12 +35,12 @@ def span(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def best_line(best: Candidate | None, images: int) -> str:
-    """The leader with the 95% interval of an accuracy on so many validation images."""
+def best_line(best: Candidate | None, images: int, score: ScoreName = "accuracy") -> str:
+    """The leader with the 95% interval of an accuracy on so many validation images, by the study's score."""
     if best is None or best.accuracy is None:
         return "best so far: none"
     network = summary(Architecture.parse(best.architecture))
     return (
-        f"best so far: {percent(best.accuracy)} (95% {wilson(best.accuracy, images)}), trial {best.number}, "
+        f"best so far: {both(score, best)} (95% {wilson(best.accuracy, images)}), trial {best.number}, "
         f"{best.parameters:,} parameters, {network}"
     )

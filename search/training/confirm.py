@@ -1,5 +1,5 @@
-"""Trains the best networks of a study to the end and ranks them by mean validation accuracy, for `search
-confirm`.
+"""Trains the best networks of a study to the end and ranks them by what it maximises, on validation images,
+for `search confirm`.
 
 Reads a study; starts one `search train` for each network (search/training/parallel.py) and reads the
 result.json that it leaves; writes confirm.json. The test images of the best are opened once for each seed,
@@ -20,6 +20,7 @@ from rich.console import Console
 from search.machine import devices
 from search.study import reader
 from search.study.console import stderr_console
+from search.study.score import FIELDS, ScoreName
 from search.study.statistics import Correlation, Spread, correlation, spread
 from search.study.text import counted
 from search.training import parallel
@@ -63,6 +64,12 @@ class Contender:
     sealed: bool
     seeds: int
     baseline: str | None = None
+    brief_score: float | None = None  # what the study maximises, where that is not accuracy
+
+    @property
+    def brief_value(self) -> float | None:
+        """What the study maximises."""
+        return self.brief if self.brief_score is None else self.brief_score
 
 
 def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
@@ -74,7 +81,7 @@ def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
     console = stderr_console()
     slots = devices.slots(flags.gpus, None if flags.workers is None else max(1, flags.workers))
     with reader.open_study(flags.storage, flags.study, whole=True) as view:
-        name, recipe_epochs = view.record.name, view.config.recipe.epochs
+        name, recipe_epochs, score = view.record.name, view.config.recipe.epochs, view.config.score
         completed = _completed(view.rows(), name)
     out = flags.out or Path(f"confirm-{name}")
     chosen = contenders(flags, name, completed, out)
@@ -92,8 +99,9 @@ def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
     )
     failed = {done.work.name for done in ended if done.code}
     finished = [contender for contender in chosen if contender.name not in failed]
-    ranked = sorted((_row(c) for c in finished if not c.sealed), key=lambda row: -row["full_accuracy"])
-    tau = _agreement([c for c in finished if c.brief is not None], flags.rank_sample)
+    ranked = [_row(c, score) for c in finished if not c.sealed]
+    ranked.sort(key=lambda row: -row["full_accuracy" if score == "accuracy" else "full_score"])
+    tau = _agreement([c for c in finished if c.brief is not None], flags.rank_sample, score)
     replace(out / "confirm.json", (json.dumps(_document(name, flags, ranked, tau), indent=1) + "\n").encode())
     show([{"rank": i, **row} for i, row in enumerate(ranked, 1)])
     for line in describe_agreement(tau, recipe_epochs):
@@ -125,7 +133,7 @@ def _completed(rows: Sequence[Candidate], name: str) -> list[Candidate]:
     found = [row for row in rows if row.state == State.COMPLETED and row.accuracy is not None]
     if not found:
         raise NothingTrainedError(f"study {name!r}: nothing was trained to the end yet")
-    return sorted(found, key=lambda row: (-(row.accuracy or 0), row.parameters))
+    return sorted(found, key=lambda row: (-(row.value or 0), row.parameters))
 
 
 def contenders(flags: Flags, name: str, completed: Sequence[Candidate], out: Path) -> list[Contender]:
@@ -155,7 +163,7 @@ def spaced(rows: Sequence[Row], count: int) -> list[Row]:
 def _of_study(name: str, row: Candidate, out: Path, sealed: bool, seeds: int) -> Contender:
     reference = f"{name}:{row.number}"
     folder = out / f"trial-{row.number}"
-    return Contender(reference, reference, folder, row.accuracy, sealed, seeds, row.baseline)
+    return Contender(reference, reference, folder, row.accuracy, sealed, seeds, row.baseline, row.score)
 
 
 def _work(contender: Contender, flags: Flags, study: str) -> TrainingProcess:
@@ -172,14 +180,17 @@ def _say(console: Console, done: FinishedProcess, number: int, total: int) -> No
     console.print(f"{datetime.now():%H:%M:%S} {number}/{total} {done.work.name} {how}")
 
 
-def _row(contender: Contender) -> dict[str, Any]:
+def _row(contender: Contender, score: ScoreName) -> dict[str, Any]:
     found = _result(contender)
+    scores = [row["validation"][FIELDS[score]] for row in found["seeds"]]
     full = spread([row["validation"]["accuracy"] for row in found["seeds"]])
     tests = [row["test"]["accuracy"] for row in found["seeds"] if row["test"]]
     tested = spread(tests) if tests else None
     return {
         "network": contender.name,
         "baseline": contender.baseline,
+        "brief_score": contender.brief_score,
+        "full_score": None if score == "accuracy" else spread(scores).mean,
         "brief_accuracy": contender.brief,
         "full_accuracy": full.mean,
         "full_interval": _interval(full),
@@ -199,12 +210,12 @@ def _result(contender: Contender) -> dict[str, Any]:
     return found
 
 
-def _agreement(finished: Sequence[Contender], rank_sample: int) -> Correlation | None:
+def _agreement(finished: Sequence[Contender], rank_sample: int, score: ScoreName) -> Correlation | None:
     """Between brief scores and full ones of the first seed, for all that were trained both ways."""
     if rank_sample < 2:
         return None
-    full = [_result(contender)["seeds"][0]["validation"]["accuracy"] for contender in finished]
-    return correlation([contender.brief or 0.0 for contender in finished], full)
+    full = [_result(contender)["seeds"][0]["validation"][FIELDS[score]] for contender in finished]
+    return correlation([contender.brief_value or 0.0 for contender in finished], full)
 
 
 def describe_agreement(tau: Correlation | None, epochs: int) -> list[str]:

@@ -181,7 +181,7 @@ def _say_job(console: Console, job: TrainingJob) -> None:
         f"data     {job.data.name}: {job.data.train_images:,} training and"
         f" {job.data.validation_images:,} validation images"
     )
-    for word, line in survey_text.lines(job.images.dataset, job.images.split):
+    for word, line in survey_text.lines(job.images.dataset, job.images.split, job.recipe):
         console.print(f"{word:8} {line}", highlight=False, markup=False)
     weighed = "" if recipe.class_weights == "none" else ", class weights balanced"
     console.print(

@@ -13,6 +13,8 @@ import optuna
 
 from search.recording.recorder import TrialRecorder
 from search.recording.writer import Rows
+from search.study import score as scores
+from search.study.score import ScoreName
 from search.study.text import percent
 from search.worker.context import WorkerContext
 from search.worker.heartbeat import Heartbeat
@@ -45,6 +47,7 @@ class AttemptCallbacks:
         """`rows` is where it is written down; `seconds` bounds the whole of it."""
         self.context, self.started, self.seconds = context, monotonic(), seconds
         self.batch_size, self.prunable = batch_size, prunable
+        self.score = context.config.score
         self.name = rows.name  # in the log
         self.reports: list[EpochReport] = []
         self.recorder = TrialRecorder(rows, context.spool, context.outage)
@@ -81,7 +84,8 @@ class AttemptCallbacks:
         self.reports.append(report)
         logger.debug("%s epoch %d/%d: %s", self.name, report.epoch, report.epochs,
                      percent(report.validation_accuracy))  # fmt: skip
-        entry = Epoch(**{field.name: getattr(report, field.name) for field in fields(Epoch)})
+        known = {field.name: getattr(report, field.name) for field in fields(Epoch) if field.name != "score"}
+        entry = Epoch(**known, score=scores.beside_accuracy(self.score, report))
         return self.recorder.post_epoch(entry)
 
     def batch(self, _step: int, _steps: int) -> None:
@@ -112,7 +116,7 @@ class AttemptCallbacks:
     def metrics(self, outcome: Outcome | None = None) -> TrainingMetrics | None:
         """What a training came to, or what is known of one that was stopped; None before its first epoch."""
         if outcome is not None:
-            return metrics_of(outcome, self.batch_size)
+            return metrics_of(outcome, self.batch_size, self.score)
         if not self.reports:
             return None
         last = self.reports[-1]
@@ -124,11 +128,12 @@ class AttemptCallbacks:
             seconds=sum(report.seconds for report in self.reports),
             images_per_second=last.images_per_second,
             batch_size=self.batch_size,
+            score=scores.beside_accuracy(self.score, last),
         )
 
 
-def metrics_of(outcome: Outcome, batch_size: int) -> TrainingMetrics:
-    """The part of an outcome that the ledger keeps."""
+def metrics_of(outcome: Outcome, batch_size: int, score: ScoreName) -> TrainingMetrics:
+    """The part of an outcome that the ledger keeps of a search that maximises `score`."""
     return TrainingMetrics(
         accuracy=outcome.accuracy,
         best_accuracy=outcome.best_accuracy,
@@ -137,4 +142,5 @@ def metrics_of(outcome: Outcome, batch_size: int) -> TrainingMetrics:
         seconds=outcome.seconds,
         images_per_second=outcome.images_per_second,
         batch_size=batch_size,
+        score=scores.beside_accuracy(score, outcome),
     )

@@ -23,6 +23,7 @@ from search.recording import reconcile as reconciling
 from search.recording.outage import OUT_OF_REACH
 from search.recording.spool import TrialEnd
 from search.recording.writer import TrialRows
+from search.study import score as scores
 from search.study.short_form import short_form
 from search.study.text import counted
 from search.worker import attempt
@@ -179,7 +180,9 @@ def _keep_weights(
         best = candidates.best(context.engine, context.study_id, context.files.best)
     except OUT_OF_REACH:
         best = []  # nobody can say: they are kept, and tidied away later
-    if len(best) < context.files.best or outcome.accuracy >= (best[-1].accuracy or 0.0):
+    score = scores.beside_accuracy(context.config.score, outcome)
+    value = outcome.accuracy if score is None else score
+    if len(best) < context.files.best or value >= (best[-1].value or 0.0):
         context.files.keep(candidate.number, save)
 
 

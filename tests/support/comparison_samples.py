@@ -42,6 +42,7 @@ class Trial:
     architecture: dict[str, Any] | None = None
     parameters: int | None = None
     macs: int | None = None
+    score: float | None = None
 
 
 @cache
@@ -85,7 +86,8 @@ def add_study(
                 "architecture": one.architecture or architecture().document(),
                 "fingerprint": one.network or f"{name}-{number}",
                 "parameters": one.parameters or spent.parameters, "macs": one.macs or spent.macs, "depth": 3,
-                "accuracy": one.accuracy, "best_accuracy": one.accuracy, "loss": 1.0, "epochs": one.epochs,
+                "accuracy": one.accuracy, "score": one.score, "best_accuracy": one.accuracy, "loss": 1.0,
+                "epochs": one.epochs,
                 "seconds": one.seconds, "images_per_second": 100.0, "device": one.device, "worker": "one",
                 "seed": number, "attempt": 1, "versions": {"torch": "2.15"}, "proposed_at": BEGIN,
                 "finished_at": BEGIN + timedelta(seconds=at),

@@ -1,7 +1,8 @@
 """Writes a folder of pictures with all at once that people's folders have: `python messy_folder.py DIR`.
 
 37 classes of letters and digits drawn as grey glyphs, in several sizes and modes: RGBA with hidden colours,
-palettes, EXIF turns, 16 bits, CMYK; copies in test/ and across classes; a tiny class, damaged files, notes.
+palettes, EXIF turns, 16 bits, CMYK; copies in test/ and across classes; a link to pictures that lie
+elsewhere; a tiny class, damaged files, notes.
 """
 
 import shutil
@@ -15,6 +16,7 @@ CLASSES = (*"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", "none")
 TINY = ("none",)  # has three training pictures
 TRAIN, TEST = 24, 6
 TEXT_FILES = 10
+LINKED = 4
 
 
 def glyph(name: str, seed: int) -> Image.Image:
@@ -64,6 +66,9 @@ def write(root: Path) -> Path:
         shutil.copy(train / "A" / f"{i:03}.png", test / "A" / f"again{i}.png")
     shutil.copy(train / "O" / "006.png", train / "0" / "of-the-letter-O.png")
     shutil.copy(train / "B" / "006.png", train / "B" / "copy.png")
+    for i in range(LINKED):  # pictures that lie elsewhere, in a folder that a class has a link to
+        save(glyph("F", 500 + i), root / ".elsewhere" / f"{i:03}", i)
+    (train / "F" / "more").symlink_to(Path("..", "..", ".elsewhere"))
     for i in range(TEXT_FILES):
         (train / "C" / f"{i}.txt").write_text("notes")
     (train / "D" / "broken.png").write_bytes(b"no picture")

@@ -18,6 +18,7 @@ from search.optuna_adapter import storage as optuna_storage, study as optuna_stu
 from search.recording.outage import Outage
 from search.study.config import DataConfig, PrunerName, SamplerName, StudyConfig
 from search.study.files import StudyFiles
+from search.study.score import ScoreName
 from search.study.worker_options import WorkerOptions
 from search.worker.context import WorkerContext
 from space import cost, space as spaces
@@ -55,6 +56,7 @@ class FakeTraining:
 
     epochs: int = 3
     accuracy: Callable[[Architecture], float] = accuracy_of
+    macro_f1: Callable[[Architecture], float] = lambda _: 0.25
     before: Callable[[Architecture], None] = lambda _: None
     asked: list[tuple[str, int]] = field(default_factory=list)
 
@@ -68,14 +70,16 @@ class FakeTraining:
     ) -> Outcome:
         self.asked.append((architecture.fingerprint, seed))
         self.before(architecture)
-        final = self.accuracy(architecture)
+        final, f1 = self.accuracy(architecture), self.macro_f1(architecture)
         for epoch in range(1, self.epochs + 1):
             if callbacks.on_batch:
                 callbacks.on_batch(epoch, self.epochs)
-            reached = final * epoch / self.epochs
+            part = epoch / self.epochs
+            classes = {"balanced_accuracy": part * f1, "macro_f1": part * f1}
             if callbacks.on_epoch:
-                callbacks.on_epoch(EpochReport(epoch, self.epochs, 1.0, 1.0, reached, 0.1, 0.5, 100.0))
-        return Outcome(final, final, 1.0, self.epochs, 1.5, 100.0, 100)
+                report = EpochReport(epoch, self.epochs, 1.0, 1.0, part * final, 0.1, 0.5, 100.0, **classes)
+                callbacks.on_epoch(report)
+        return Outcome(final, final, 1.0, self.epochs, 1.5, 100.0, 100, f1, f1)
 
 
 def make_config(
@@ -84,6 +88,7 @@ def make_config(
     sampler: SamplerName = "random",
     pruner: PrunerName = "none",
     epochs: int = 3,
+    score: ScoreName = "accuracy",
 ) -> StudyConfig:
     return StudyConfig(
         space=space or spaces.default(),
@@ -94,6 +99,7 @@ def make_config(
         sampler=sampler,
         pruner=pruner,
         seed=0,
+        score=score,
     )
 
 

@@ -222,3 +222,67 @@ def test_many_pictures_are_read_by_several_processes_to_the_same_bytes(
     together = datasets.load(f"folder:{folder}", folder.parent / "elsewhere", 16)
     assert together.digest == alone.digest
     assert "scaling pictures: 20 of 20" in capsys.readouterr().err
+
+
+def spoil(folder: Path) -> int:
+    """Every picture there becomes unreadable, of the same size and time: whoever opens one fails."""
+    paths = list(folder.rglob("*.png"))
+    for path in paths:
+        status = path.stat()
+        path.write_bytes(b"x" * status.st_size)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    return len(paths)
+
+
+@pytest.mark.parametrize("colour", [True, False])
+def test_of_a_folder_that_changed_only_what_is_new_is_read(tmp_path: Path, colour: bool) -> None:
+    folder = tmp_path / "pets"
+    for i in range(30):
+        name = folder / ("train", "val", "test")[i % 3] / ("cat", "dog")[i % 2] / f"{i}.png"
+        noise(name, i, 16, 12, colour)
+    shutil.copy(folder / "train/cat/0.png", folder / "train/dog/copy.png")
+    shutil.copytree(folder, tmp_path / "as-it-was")
+    first = load(folder)
+    spoil(folder)
+    for root in (folder, tmp_path / "as-it-was"):
+        (root / "train/cat/6.png").unlink()
+        noise(root / "train/dog/new.png", 99, 16, 12, colour)
+        noise(root / "test/cat/new.png", 98, 16, 12, colour)
+    again, fresh = load(folder), load(tmp_path / "as-it-was")
+    assert first.digest != again.digest == fresh.digest
+    assert np.array_equal(again.images, fresh.images)
+    assert np.array_equal(again.open_test()[0], fresh.open_test()[0])
+    assert again.survey == fresh.survey and again.survey is not None and again.survey.copies == 1
+    assert again.groups is not None and fresh.groups is not None
+    assert np.array_equal(again.groups, fresh.groups)
+
+
+def test_a_grey_folder_that_becomes_coloured_is_the_one_that_it_would_be(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "pets")
+    for path in (folder / "train").rglob("*.png"):
+        noise(path, int(path.stem) + 100 * (path.parent.name == "cat"), colour=False)
+    shutil.copytree(folder, tmp_path / "as-it-was")
+    assert load(folder).channels == 1
+    spoil(folder / "train")
+    for root in (folder, tmp_path / "as-it-was"):
+        noise(root / "train/dog/new.png", 99)
+    again, fresh = load(folder), load(tmp_path / "as-it-was")
+    assert again.channels == 3
+    assert np.array_equal(again.images, fresh.images)
+    assert np.array_equal(again.open_test()[0], fresh.open_test()[0]), "test/ was coloured, and is again"
+
+
+def test_pictures_that_are_scaled_otherwise_now_are_read_again(folder: Path) -> None:
+    load(folder)
+    assert load(folder, 8).images.shape[1:3] == (8, 8)
+    spoil(folder / "train" / "cat")
+    with pytest.raises(DataError, match="cannot read 10 pictures"):
+        load(folder, 16)
+    assert load(folder, 8).images.shape[1:3] == (8, 8), "its own cache is there still"
+
+
+def test_a_cache_whose_notes_are_gone_costs_a_reading_and_no_error(folder: Path) -> None:
+    before = load(folder)
+    (before.cache / "pictures.npz").write_bytes(b"no notes")
+    noise(folder / "train/dog/new.png", 99)
+    assert len(load(folder).labels) == 21

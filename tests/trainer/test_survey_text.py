@@ -9,11 +9,15 @@ from picture_samples import folder_of, noise
 from PIL import Image
 
 from trainer.data import dataset as datasets, survey_text
+from trainer.recipe.document import Recipe
+
+PLAIN = Recipe()
 
 
-def said(folder: Path, share: float = 0.2, **given: object) -> list[str]:
+def said(folder: Path, share: float = 0.2, recipe: Recipe = PLAIN, **given: object) -> list[str]:
     dataset = datasets.load(f"folder:{folder}", folder.parent / "data", **given)  # type: ignore[arg-type]
-    return [f"{word}: {line}" for word, line in survey_text.lines(dataset, datasets.split(dataset, 0, share))]
+    found = survey_text.lines(dataset, datasets.split(dataset, 0, share), recipe)
+    return [f"{word}: {line}" for word, line in found]
 
 
 @pytest.fixture
@@ -27,7 +31,7 @@ def test_of_a_folder_as_it_should_be_only_its_images_are_told(folder: Path) -> N
 
 def test_of_a_named_data_set_nothing_is_told(tmp_path: Path) -> None:
     dataset = datasets.load("digits", tmp_path)
-    assert survey_text.lines(dataset, datasets.split(dataset, 0)) == []
+    assert survey_text.lines(dataset, datasets.split(dataset, 0), PLAIN) == []
 
 
 @pytest.mark.parametrize(("fit", "how"), [("pad", "padded"), ("crop", "cut"), ("stretch", "stretched")])
@@ -59,6 +63,14 @@ def test_what_misleads_is_told_with_numbers(folder: Path) -> None:
     ]
 
 
+def test_weighing_classes_is_not_advised_where_they_are_weighed(folder: Path) -> None:
+    noise(folder / "train" / "gnu" / "0.png", 7100)
+    noise(folder / "train" / "gnu" / "1.png", 7101)
+    line = "warning: uneven classes: 32 training images of cat, 1 of gnu"
+    assert f"{line}; --class-weights balanced lets them count alike" in said(folder)
+    assert line in said(folder, recipe=Recipe(class_weights="balanced"))
+
+
 def test_a_folders_own_validation_part_is_told(folder: Path) -> None:
     for i in range(8):
         noise(folder / "val/cat" / f"{i}.png", 8000 + i)
@@ -79,7 +91,7 @@ def test_transparency_depth_and_damage_are_told(folder: Path) -> None:
     assert said(folder, skip_damaged=True) == [
         "images: 12x12; colour",
         "images: 1 picture with transparency, laid on white",
-        "images: 3 pictures of more than 8 bits, all scaled alike: 4,096 is white",
+        "images: 3 pictures of more than 8 bits, all scaled alike: 4,095 is white",
         "warning: skipped 1 picture that cannot be read: train/dog/bad.png",
     ]
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.images import Scaling
+from trainer.data.known_pictures import Known, KnownPictures
 from trainer.data.survey import Survey
 
 
@@ -37,13 +38,17 @@ class Contents:
     groups: NDArray[np.int64] | None = None
     scaling: Scaling = field(default_factory=Scaling)
     survey: Survey | None = None
+    known: Known | None = None  # of a folder's pictures, for its next reading
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set that can be read: spec is canonical, key names its state, read() does the slow work."""
+    """A data set that can be read: spec is canonical, key names its state, read() does the slow work.
+
+    read() is told what an earlier reading of the same spec knows.
+    """
 
     spec: str
     name: str
     key: str
-    read: Callable[[], Contents]
+    read: Callable[[KnownPictures], Contents]

@@ -2,7 +2,8 @@
 
 Reads what trainer/data/sources.py finds and writes it, once, to DATA_DIR/cache/KEY: images and labels as .npy
 files, those of the test set apart, and facts.json. A folder's own validation images (val/) lie behind its
-training images; groups.npy says which images are copies of each other. Called by launcher and workers
+training images; groups.npy says which images are copies of each other, pictures.npz which file is which, so
+that a folder that has changed is read where it changed. Called by launcher and workers
 (through search/study/config.py), by full training and by the benchmarks. Knows nothing of torch, of
 augmentation or of how images are decoded.
 """
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from space.errors import DataError, UsageError
-from trainer.data import sources
+from trainer.data import known_pictures, sources
 from trainer.data.contents import Contents, Part, Source
 from trainer.data.file_lock import locked
 from trainer.data.images import Fit, Scaling
@@ -172,13 +173,15 @@ def _fill(cache: Path, source: Source) -> None:
     with locked(cache.with_name(f"{cache.name}.lock")):
         if cache.is_dir():  # another process was first
             return
-        contents = source.read()
+        contents = source.read(known_pictures.of_folder(cache.parent, source.spec))
         new = cache.with_name(f"{cache.name}.new")
         shutil.rmtree(new, ignore_errors=True)  # a killed process may have left one
         try:
             new.mkdir()
             _write(new, contents)
             new.rename(cache)
+            if contents.known:
+                known_pictures.remember(cache.parent, source.spec, cache)
         finally:
             shutil.rmtree(new, ignore_errors=True)
 
@@ -191,6 +194,8 @@ def _write(folder: Path, contents: Contents) -> None:
             np.save(folder / f"{name}-labels.npy", part.labels)
     if contents.groups is not None:
         np.save(folder / "groups.npy", contents.groups)
+    if contents.known is not None:
+        known_pictures.save(folder, contents.known)
     facts = {
         "classes": contents.classes,
         "digest": _digest(train),

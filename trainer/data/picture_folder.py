@@ -19,6 +19,7 @@ from trainer.data import images as image_files, survey as surveys
 from trainer.data.contents import Contents, Part, Source
 from trainer.data.folder_listing import Listing, list_folder
 from trainer.data.images import Fit, Picture, Scaling
+from trainer.data.known_pictures import Known, KnownPictures
 from trainer.data.process_pool import over_parts
 from trainer.data.survey import NAMED, Look, Survey
 
@@ -38,7 +39,7 @@ class Wanted:
 def source(root: Path, wanted: Wanted) -> Source:
     """The folder as something that can be read. Raises DataError for one that cannot be trained on."""
     listing = list_folder(root)
-    return Source(f"folder:{root}", root.name, _key(listing, wanted), lambda: _read(listing, wanted))
+    return Source(f"folder:{root}", root.name, _key(listing, wanted), partial(_read, listing, wanted))
 
 
 def _key(listing: Listing, wanted: Wanted) -> str:
@@ -53,24 +54,27 @@ def _key(listing: Listing, wanted: Wanted) -> str:
     return f"folder-{digest.hexdigest()[:24]}"
 
 
-def _read(listing: Listing, wanted: Wanted) -> Contents:
+def _read(listing: Listing, wanted: Wanted, known: KnownPictures) -> Contents:
     """Images (N, size, size, 1) uint8 where all training images are grey, else (N, size, size, 3).
 
-    Raises DataError that names all damaged pictures, unless they are to be skipped.
+    Files of which `known` knows what is needed are not opened. Raises DataError that names all damaged
+    pictures, unless they are to be skipped.
     """
     damage = dict[str, str]()
-    looked = {name: _look(files, damage) for name, files in listing.parts.items()}
+    looked = {name: _look(files, damage, known) for name, files in listing.parts.items()}
     _require_some(listing, looked["train"], damage)
     training = [look for _, look in looked["train"]]
     side = wanted.image_size or surveys.usual_side(training)
     scaling = Scaling(wanted.fit, surveys.depth_of(training))
     images = dict[str, NDArray[np.uint8]]()
     for name in looked:
-        looked[name], images[name] = _decode(looked[name], side, scaling, damage)
+        looked[name], images[name] = _decode(looked[name], side, scaling, damage, known)
     if damage and not wanted.skip_damaged:
         raise DataError(_damage_line(listing, damage))
     _require_some(listing, looked["train"], damage)
+    is_exact = dict.fromkeys(looked, True)
     if image_files.grey(images["train"]) and image_files.grey(images["validation"]):
+        is_exact["test"] = image_files.grey(images["test"])
         images = {name: _grey(part) for name, part in images.items()}
     parts = {name: Part(images[name], _labels(looked[name])) for name in looked}
     survey = _survey(listing, looked, side, scaling, damage)
@@ -83,29 +87,40 @@ def _read(listing: Listing, wanted: Wanted) -> Contents:
         groups=None if same is None else np.asarray(same, np.int64),
         scaling=scaling,
         survey=survey,
+        known=Known(DECODING, side, scaling, is_exact, looked),
     )
 
 
-def _look(files: Sequence[Picture], damage: dict[str, str]) -> Looked:
-    looks = surveys.look(files)
+def _look(files: Sequence[Picture], damage: dict[str, str], known: KnownPictures) -> Looked:
+    before = {file.path: known.look(file, DECODING) for file in files}
+    new = [file for file in files if before[file.path] is None]
+    seen = before | dict(zip((file.path for file in new), surveys.look(new), strict=True))
+    looks = [look for file in files if (look := seen[file.path])]
     damage |= {file.path: look.damage for file, look in zip(files, looks, strict=True) if look.damage}
     return [(file, look) for file, look in zip(files, looks, strict=True) if not look.damage]
 
 
 def _decode(
-    looked: Looked, side: int, scaling: Scaling, damage: dict[str, str]
+    looked: Looked, side: int, scaling: Scaling, damage: dict[str, str], known: KnownPictures
 ) -> tuple[Looked, NDArray[np.uint8]]:
     """Those that could be decoded, and their images (N, side, side, 3) uint8."""
     decode = partial(image_files.decode_part, size=side, mode="RGB", scaling=scaling)
-    images, failures, row = np.empty((len(looked), side, side, 3), np.uint8), dict[int, str](), 0
-    paths = [file.path for file, _ in looked]
-    for part, failed in over_parts(decode, paths, "scaling pictures"):
-        images[row : row + len(part)] = part
-        failures |= {row + place: why for place, why in failed.items()}
-        row += len(part)
+    images, failures, new = np.empty((len(looked), side, side, 3), np.uint8), dict[int, str](), list[int]()
+    for row, (file, _) in enumerate(looked):
+        before = known.image(file, side, scaling, DECODING)
+        if before is None:
+            new.append(row)
+        else:
+            images[row] = before  # a grey one is the same in all three channels
+    done = 0
+    for part, failed in over_parts(decode, [looked[row][0].path for row in new], "scaling pictures"):
+        rows = new[done : done + len(part)]
+        images[rows] = part
+        failures |= {rows[place]: why for place, why in failed.items()}
+        done += len(part)
     if not failures:
         return looked, images
-    damage |= {paths[row]: why for row, why in failures.items()}
+    damage |= {looked[row][0].path: why for row, why in failures.items()}
     kept = [row for row in range(len(looked)) if row not in failures]
     return [looked[row] for row in kept], images[kept]
 

@@ -40,7 +40,7 @@ def find(spec: str, data_dir: Path, wanted: Wanted) -> Source:
         spec,
         known.title,
         f"{spec}-{size}",
-        lambda: _digits(size) if spec == "digits" else _published(spec, data_dir, size),
+        lambda _known: _digits(size) if spec == "digits" else _published(spec, data_dir, size),
     )
 
 

@@ -11,14 +11,16 @@ import numpy as np
 from trainer.data.dataset import Dataset, Split
 from trainer.data.images import FITTED, GROUND
 from trainer.data.survey import NAMED, Survey
+from trainer.recipe.document import Recipe
 
 FEW_TO_VALIDATE = 5  # validation images of a class; with fewer its accuracy is hardly a number
 UNEVEN = 3  # times as many pictures in the largest class as in the smallest
 
 
-def lines(dataset: Dataset, split: Split) -> list[tuple[str, str]]:
-    """A word and a line for each thing worth saying; nothing is said of what is as it should be."""
-    found = list(_of_classes(dataset, split))
+def lines(dataset: Dataset, split: Split, recipe: Recipe) -> list[tuple[str, str]]:
+    """A word and a line for each thing worth saying; nothing is said of what is as it should be. `recipe` is
+    what the images are trained by."""
+    found = list(_of_classes(dataset, split, recipe.class_weights == "none"))
     if dataset.survey is None:
         return found
     return [*_of_pictures(dataset.survey, dataset.channels), *found, *_of_copies(dataset)]
@@ -34,9 +36,10 @@ def _of_pictures(survey: Survey, channels: int) -> Iterable[tuple[str, str]]:
     if survey.transparent:
         yield "images", f"{_pictures(survey.transparent)} with transparency, laid on {GROUND}"
     if survey.deep:
+        white = (1 << survey.bits) - 1
         yield (
             "images",
-            f"{_pictures(survey.deep)} of more than 8 bits, all scaled alike: {1 << survey.bits:,} is white",
+            f"{_pictures(survey.deep)} of more than 8 bits, all scaled alike: {white:,} is white",
         )
     if survey.damaged:
         names = _some(path for path, _ in survey.damaged)
@@ -49,7 +52,7 @@ def _of_pictures(survey: Survey, channels: int) -> Iterable[tuple[str, str]]:
         yield "note", f"left out the folders {_some(survey.folders)}: train/, val/ and test/ are read"
 
 
-def _of_classes(dataset: Dataset, split: Split) -> Iterable[tuple[str, str]]:
+def _of_classes(dataset: Dataset, split: Split, unweighed: bool) -> Iterable[tuple[str, str]]:
     trained = counts(dataset, split.train)
     validated = counts(dataset, split.validation)
     few = {name: count for name, count in validated.items() if count < FEW_TO_VALIDATE}
@@ -65,11 +68,10 @@ def _of_classes(dataset: Dataset, split: Split) -> Iterable[tuple[str, str]]:
         yield "warning", f"no image to train on in {_some(untrained)}: all are copies of validation images"
     most, least = max(trained, key=trained.__getitem__), min(trained, key=trained.__getitem__)
     if trained[most] >= UNEVEN * max(1, trained[least]):
-        yield (
-            "warning",
-            f"uneven classes: {trained[most]:,} training images of {most}, {trained[least]:,} of {least};"
-            " --class-weights balanced lets them count alike",
-        )
+        told = f"uneven classes: {trained[most]:,} training images of {most}, {trained[least]:,} of {least}"
+        if unweighed:
+            told += "; --class-weights balanced lets them count alike"
+        yield "warning", told
 
 
 def counts(dataset: Dataset, rows: np.ndarray) -> Mapping[str, int]:
