@@ -18,7 +18,7 @@ class Launch(Grouped):
     groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "What to find": ("max_parameters", "max_macs", "space", "data", "image_size", "fit", "skip_damaged",
                          "trials"),
-        "Training": ("epochs", "recipe", "train_images", "class_weights"),
+        "Training": ("epochs", "recipe", "train_images", "class_weights", "score"),
         "Second stage": ("finish", "finalists", "final_epochs", "final_seeds"),
         "Search": ("like", "sampler", "sampling", "pruner", "seed", "start_from", "baselines"),
         "Machines": ("workers", "gpus", "storage", "data_dir"),
@@ -83,6 +83,8 @@ class Launch(Grouped):
     metavar="FILE",
     help="The search space, TOML or JSON.  [default: space/default.toml]",
 )
+@click.option("--score", metavar="FILE.py:FUNCTION",
+              help="Choose by this function of (scores, labels), not accuracy; docs/python.md.")  # fmt: skip
 @click.option("--start-from", multiple=True, metavar="published|FILE|STUDY:TRIAL",
               help="Known networks to try first; may be given again.")  # fmt: skip
 @click.option("--baselines/--no-baselines", default=True, show_default=True,

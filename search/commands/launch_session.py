@@ -49,6 +49,8 @@ from trainer.recipe import augmentations, checks
 
 LOG = "launcher.log"  # beside the logs of its workers
 
+SCORE_NOTE = "what is called accuracy is this score, and intervals hold for shares of right answers alone"
+
 SETTLED = 50  # proposals at random that are looked at for what no parameter can say; a quarter of a second
 
 
@@ -209,6 +211,8 @@ def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list
     console.print(f"augment  {augmentations.described(recipe)}", highlight=False, markup=False)
     for line in checks.of_images(recipe, data.train_images):
         console.print(f"note     {line}", highlight=False, markup=False)
+    if config.score:
+        console.print(f"score    {config.score}, in place of accuracy: {SCORE_NOTE}", markup=False)
     console.print(plan.limits(flags))
     for mistake in checks.of_recipe(recipe):
         console.print(f"warning  recipe: {mistake.reason}")

@@ -14,7 +14,14 @@ from sqlalchemy import Engine
 
 from search import settings
 from search.optuna_adapter import study as optuna_study
-from search.study import compute_limit, config as study_config, finish_plan, full_training, network_reference
+from search.study import (
+    compute_limit,
+    config as study_config,
+    finish_plan,
+    full_training,
+    network_reference,
+    own_score,
+)
 from search.study.config import Images, StudyConfig
 from search.study.finish_plan import FinishPlan
 from search.study.worker_options import WorkerLimits, WorkerOptions
@@ -46,6 +53,7 @@ class Flags(WorkerLimits):
     fit: Fit | None = None
     skip_damaged: bool = False
     class_weights: ClassWeights | None = None
+    score: str | None = None  # FILE.py:FUNCTION, in place of accuracy
     max_parameters: int | None = None
     max_macs: int | None = None  # compute_limit.UNLIMITED: none, where None is the default
     on_cpu: bool = False  # every worker here: the default of max_macs is then what a core trains
@@ -158,6 +166,7 @@ def make_config(flags: Flags, stored: StudyConfig | None) -> StudyConfig:
         sampling=chosen,
         pruner=flags.pruner or (stored.pruner if stored else settings.PRUNER),
         seed=flags.seed if flags.seed is not None else stored.seed if stored else settings.SEED,
+        score=own_score.find(flags.score) if flags.score else stored.score if stored else None,
     )
 
 
@@ -225,6 +234,8 @@ def plan_of(flags: Flags, record: Study | None, config: StudyConfig) -> FinishPl
     model = model_of(flags, record)
     stored = FinishPlan.from_record(model.finish) if model else None
     said = (flags.finalists, flags.final_epochs, flags.final_seeds)
+    if config.score and (flags.finish or stored):
+        raise UsageError("--finish goes by accuracy, and --score is another score; leave one of them out")
     if flags.finish or (flags.like and stored):
         return finish_plan.make_plan(config, stored, *said)
     if any(said):

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from search import settings
+from search.study.own_score import OwnScore
 from space import effective, sampling
 from space.architecture import Architecture
 from space.budget import Budget
@@ -71,6 +72,7 @@ class StudyConfig(BaseModel):
     sampling: SamplingName = "fit"  # a study made before there was a choice
     pruner: PrunerName
     seed: int
+    score: OwnScore | None = None  # None: accuracy
 
     @classmethod
     def from_record(cls, settings: dict[str, Any]) -> Self:
@@ -187,6 +189,7 @@ FLAGS = {
     "sampling": "--sampling",
     "pruner": "--pruner",
     "seed": "--seed",
+    "score": "--score",
 }
 
 
@@ -204,5 +207,5 @@ def require_same(name: str, stored: StudyConfig, wanted: StudyConfig) -> None:
 def _difference(was: object, now: object) -> str:
     if isinstance(was, DataConfig) and isinstance(now, DataConfig):
         was, now = was.name, now.name
-    short = all(isinstance(x, (str, int, Budget)) for x in (was, now)) and was != now
+    short = all(isinstance(x, (str, int, Budget, OwnScore)) for x in (was, now)) and was != now
     return f" ({was}, not {now})" if short else ""

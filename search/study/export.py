@@ -190,7 +190,8 @@ def export(
             interval_95=wilson(candidate.accuracy, images),
             best_epoch_accuracy=candidate.best_accuracy,
             validation_loss=candidate.loss,
-            measured_on=f"{images:,} validation images of {config.data.name}, split from its training images;"
+            measured_on=(f"by {config.score} in place of accuracy, on " if config.score else "")
+            + f"{images:,} validation images of {config.data.name}, split from its training images;"
             f" chosen among {trained} trained networks by this score; test images not read",
             standing="confirmed" if confirmed else "brief score only",
         ),
