@@ -5,7 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import exported_samples
 import numpy as np
@@ -14,13 +16,29 @@ import pytest
 import torch
 from command import Result, run
 from exported_samples import Sample
+from hypothesis import given
 from picture_samples import noise
 from PIL import Image
+from space_samples import CALM, architectures
+from torch import nn
 
-from search.formats import deployed
+from benchmarks import forms
+from search.formats import carried, check, deployed, standing_alone, write
 from search.formats.write import FORMS
 from space import cost
-from trainer import weights
+from space.architecture import (
+    Architecture,
+    Block,
+    Head,
+    MaxPool,
+    Pool,
+    SqueezeExcitation,
+    Stage,
+    Stem,
+    TailConvolution,
+)
+from trainer import model, weights
+from trainer.data.batches import Normalisation
 
 ENDINGS = {"onnx": ".onnx", "pt2": ".pt2", "python": ".py", "safetensors": ".safetensors"}
 
@@ -390,6 +408,68 @@ def pictures(folder: Path) -> list[Path]:
     large = Image.fromarray(random.randint(0, 256, (90, 140, 3)).astype(np.uint8))
     large.save(folder / "turned.jpg", exif=turned)
     return [folder / name for name in (*images, "turned.jpg")]
+
+
+@CALM
+@given(architectures())
+def test_a_python_file_of_any_network_counts_and_scores_as_the_original(network: Architecture) -> None:
+    torch.manual_seed(0)
+    built = exported_samples.randomised(model.build(network))
+    images = carried.noise(network.channels, network.image_size, 3)
+    with tempfile.TemporaryDirectory() as folder:
+        path, whole = written_by_hand("python", Path(folder), network, built)
+        found = standing_alone.scores(path, images)
+        standing_alone.require_unchanged(path, carried.parse(standing_alone.document_of(path), path))
+    wanted = deployed.scores(whole, images)
+    assert np.allclose(found, wanted, rtol=1e-4, atol=1e-5), np.abs(found - wanted).max()
+
+
+def written_by_hand(
+    form: write.Form, folder: Path, network: Architecture, built: nn.Module
+) -> tuple[Path, deployed.Deployed]:
+    """A file of any network, without a study, and what it was made of."""
+    state = {name: value.contiguous() for name, value in built.state_dict().items()}
+    numbers = Normalisation((120.0,) * network.channels, (60.0,) * network.channels)
+    held = weights.Weights(network, tuple(map(str, range(network.classes))), numbers, {}, state)
+    whole = deployed.Deployed(held.network(), numbers)
+    path = folder / f"best{ENDINGS[form]}"
+    for file, parts in write.contents(form, path, held, forms.document(held, whole), whole).items():
+        file.write_bytes(parts)
+    return path, whole
+
+
+KINDS = [
+    {"block": Block(kind="bottleneck", expansion=2, groups=2, preactivation=True, shortcut="padding")},
+    {"block": Block(kind="inverted", shortcut="identity", squeeze_excitation=SqueezeExcitation(reduction=4))},
+    {
+        "block": Block(convolutions=3, shortcut="padding", dropout=0.1),
+        "stages": (Stage(blocks=2, width=12, stride=3), Stage(blocks=2, width=5, growth="linear")),
+        "activation": "gelu",
+    },
+    {
+        "stem": Stem(width=6, kernel=5, stride=2, bias=True, max_pool=MaxPool()),
+        "tail": (TailConvolution(width=9), TailConvolution(width=4, kernel=1, bias=True)),
+        "pool": Pool(kind="max", kernel=2),
+        "head": Head(hidden=(7,), dropout=0.5, bias=False),
+        "activation": "leaky_relu",
+    },
+    {"block": Block(preactivation=True, bias=True), "pool": Pool(output=1), "head": Head(softmax=True)},
+]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
+@pytest.mark.parametrize("parts", KINDS)
+def test_every_kind_of_network_can_be_said_in_onnx_and_pt2(
+    form: write.Form, parts: dict[str, Any], tmp_path: Path
+) -> None:
+    stages = (Stage(blocks=2, width=6), Stage(blocks=1, width=10, stride=2, shortcut_kernel=3))
+    network = Architecture(**{"image_size": 16, "stem": Stem(width=6), "stages": stages, **parts})
+    torch.manual_seed(0)
+    path, whole = written_by_hand(form, tmp_path, network, exported_samples.randomised(model.build(network)))
+    images = carried.noise(3, 16, 5)
+    assert carried.difference(write.RUN[form](path, images), deployed.scores(whole, images)) < 1e-4
+    assert check.verify(path)[-1].startswith("forward pass")
 
 
 def test_the_card_counts_what_the_document_counts(sample: Sample, written: Path) -> None:
