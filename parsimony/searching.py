@@ -148,6 +148,6 @@ def _ended(process: "subprocess.Popen[str]") -> Iterator[None]:
     finally:
         if process.poll() is None:
             process.terminate()
-        process.wait()
         if process.stderr is not None:
-            process.stderr.close()
+            process.stderr.close()  # or its last lines could wait for a reader for ever
+        process.wait()

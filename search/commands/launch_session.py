@@ -291,7 +291,6 @@ def _result(console: SteadyConsole, line: str) -> None:
 
 
 def _say_best(console: SteadyConsole, best: Candidate, config: StudyConfig, end: Snapshot) -> None:
-    images = config.data.validation_images
     accuracy = best.accuracy or 0.0
     network = Architecture.parse(best.architecture)
     lines = [
@@ -300,8 +299,7 @@ def _say_best(console: SteadyConsole, best: Candidate, config: StudyConfig, end:
         f" ({100 * best.parameters / config.budget.max_parameters:.1f}%)",
         f"multiply-accumulates: {best.macs:,}"
         + (f" of {config.budget.max_macs:,}" if config.budget.max_macs else ""),
-        f"validation accuracy: {text.percent(accuracy)} (95% interval {wilson(accuracy, images)},"
-        f" {images:,} images of {config.data.name}, {text.counted(best.epochs or 0, 'epoch')})",
+        _say_score(config, accuracy, text.counted(best.epochs or 0, "epoch")),
     ]
     confirmed = bool(end.second and end.second.winner)
     if not confirmed:
@@ -311,6 +309,15 @@ def _say_best(console: SteadyConsole, best: Candidate, config: StudyConfig, end:
     if end.second and end.second.is_over:
         lines += second_stage.lines(end.second)
     _result(console, "\n".join(lines))
+
+
+def _say_score(config: StudyConfig, accuracy: float, epochs: str) -> str:
+    """An accuracy with its interval; a score of the user's own has none."""
+    images = config.data.validation_images
+    on = f"{images:,} images of {config.data.name}, {epochs}"
+    if config.score:
+        return f"score by {config.score}: {accuracy:.4f} ({on})"
+    return f"validation accuracy: {text.percent(accuracy)} (95% interval {wilson(accuracy, images)}, {on})"
 
 
 def _leave(

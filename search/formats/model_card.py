@@ -15,6 +15,7 @@ from search.study.statistics import Interval, wilson
 from search.study.text import counted, percent
 
 SHOWN = 20  # classes that are named
+BRIEF = "the brief training"  # how the description of such a training begins (search/formats/choice.py)
 
 USE: Mapping[str, str] = {
     "python": """```python
@@ -112,7 +113,8 @@ def _scores(document: Carried) -> str:
 def _score_rows(document: Carried) -> Iterator[tuple[str, str, str, str]]:
     export, training = document.export, document.training
     validation = export.data.validation_images
-    if (accuracy := training.validation_accuracy) is not None:
+    brief = training.what.startswith(BRIEF)
+    if (accuracy := training.validation_accuracy) is not None and not (brief and export.metrics.score):
         on = f"{validation:,} validation images"
         yield ("these weights", percent(accuracy), str(wilson(accuracy, validation)), on)
     if (accuracy := training.test_accuracy) is not None and training.test_images:
@@ -126,12 +128,13 @@ def _score_rows(document: Carried) -> Iterator[tuple[str, str, str, str]]:
         spread = found.validation_interval_95
         yield (what, percent(found.validation_accuracy), _spread(spread), f"{validation:,} validation images")
     metrics = export.metrics
-    yield (
-        f"brief training, {counted(export.origin.epochs or 0, 'epoch')}",
-        percent(metrics.validation_accuracy),
-        str(Interval(*metrics.interval_95)),
-        f"{validation:,} validation images",
-    )
+    what = f"brief training, {counted(export.origin.epochs or 0, 'epoch')}"
+    on = f"{validation:,} validation images"
+    if metrics.score:
+        own = f"{metrics.validation_accuracy:.4f}, by {_plain(metrics.score)} and not accuracy"
+        yield (what, own, "not of this score", on)
+    else:
+        yield (what, percent(metrics.validation_accuracy), str(Interval(*metrics.interval_95)), on)
 
 
 def _spread(found: tuple[float, float] | None) -> str:
@@ -167,7 +170,7 @@ def _limits(document: Carried) -> str:
         "Input that somebody made to deceive it: it was not tried on any.",
         "What the licence of its data does not allow.",
     ]
-    if document.training.what.startswith("the brief training"):
+    if document.training.what.startswith(BRIEF):
         name = f"{export.origin.study}:{export.origin.trial}"
         lines.insert(
             0,

@@ -173,7 +173,7 @@ def _reading() -> str:
 
 
 def _numbers(values: tuple[float, ...]) -> str:
-    return "(" + ", ".join(map(repr, values)) + ",)"
+    return repr(values)
 
 
 def _shares(network: Architecture) -> str:

@@ -166,8 +166,18 @@ def make_config(flags: Flags, stored: StudyConfig | None) -> StudyConfig:
         sampling=chosen,
         pruner=flags.pruner or (stored.pruner if stored else settings.PRUNER),
         seed=flags.seed if flags.seed is not None else stored.seed if stored else settings.SEED,
-        score=own_score.find(flags.score) if flags.score else stored.score if stored else None,
+        score=_score(flags, stored),
     )
+
+
+def _score(flags: Flags, stored: StudyConfig | None) -> own_score.OwnScore | None:
+    """The score of the flags, else of the stored configuration, whose file must be what it was."""
+    if flags.score:
+        return own_score.find(flags.score)
+    if stored and stored.score:
+        own_score.load(stored.score)
+        return stored.score
+    return None
 
 
 def _max_macs(

@@ -50,6 +50,7 @@ def _search(data: ReportData) -> dict[str, str]:
         "budget": str(config.budget),
         "sampler": f"{config.sampler}, seed {config.seed}"
         + (", widths as drawn (--sampling reject)" if config.sampling == "reject" else ""),
+        **({"score": f"{config.score}, in place of accuracy"} if config.score else {}),
         "pruner": config.pruner,
         "second stage": finish_plan.describe(plan) if plan else "none",
         "time": f"{duration(wall)} from the first proposal to the last end, {duration(spent)} of device time",

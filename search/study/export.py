@@ -46,6 +46,9 @@ class Metrics(Document):
     best_epoch_accuracy: float | None
     validation_loss: float | None
     measured_on: str
+    score: str | None = (
+        None  # FILE.py:FUNCTION by which the study chose, which then is what accuracy means here
+    )
     standing: Literal["brief score only", "confirmed"]
 
     model_config = Document.model_config | {"strict": False}
@@ -190,8 +193,8 @@ def export(
             interval_95=wilson(candidate.accuracy, images),
             best_epoch_accuracy=candidate.best_accuracy,
             validation_loss=candidate.loss,
-            measured_on=(f"by {config.score} in place of accuracy, on " if config.score else "")
-            + f"{images:,} validation images of {config.data.name}, split from its training images;"
+            score=str(config.score) if config.score else None,
+            measured_on=f"{images:,} validation images of {config.data.name}, split from its training images;"
             f" chosen among {trained} trained networks by this score; test images not read",
             standing="confirmed" if confirmed else "brief score only",
         ),

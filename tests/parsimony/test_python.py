@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import re
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import exported_samples
 import numpy as np
@@ -16,7 +18,7 @@ from picture_samples import noise
 from torch.utils.data import Dataset, TensorDataset
 
 import parsimony
-from parsimony import scoring
+from parsimony import scoring, searching
 from search.study import config as study_config, own_score, reader
 from search.study.config import StudyConfig
 from space import errors
@@ -280,6 +282,46 @@ def test_a_score_out_of_range_says_so(score_file: Path) -> None:
     score_file.write_text("def high(scores, labels):\n    return 3.5\n")
     with pytest.raises(parsimony.UsageError, match=r"returned 3\.5; give a number from 0 to 1"):
         own_score.load(own_score.find(f"{score_file}:high"))(torch.zeros(1, 2), torch.zeros(1))
+
+
+class Interrupted:
+    """A launch that is interrupted once before its last line."""
+
+    def __init__(self) -> None:
+        self.told: list[int] = []
+        self.said: list[BaseException | str] = ["first\n", KeyboardInterrupt(), "last\n", ""]
+        self.stderr = self
+
+    def readline(self) -> str:
+        said = self.said.pop(0)
+        if isinstance(said, BaseException):
+            raise said
+        return said
+
+    def send_signal(self, number: int) -> None:
+        self.told.append(number)
+
+
+def test_an_interruption_is_passed_on_once_and_the_last_lines_are_shown() -> None:
+    launch = Interrupted()
+    assert list(searching._lines(launch)) == ["first\n", "last\n"]  # type: ignore[arg-type]
+    assert launch.told == [signal.SIGINT]
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "said"),
+    [
+        ({"max_params": -4}, parsimony.UsageError, "--max-params"),
+        ({"study": "a/b"}, parsimony.UsageError, "study 'a/b'"),
+    ],
+)
+def test_what_is_wrong_with_a_search_is_raised_as_the_error_that_it_is(
+    tmp_path: Path, words: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        parsimony.search(
+            "digits", 1, storage=f"sqlite:///{tmp_path / 's.db'}", data_dir=tmp_path, quiet=True, **words
+        )
 
 
 @pytest.mark.slow

@@ -23,7 +23,15 @@ from space_samples import CALM, architectures
 from torch import nn
 
 from benchmarks import forms
-from search.formats import carried, check, deployed, standing_alone, write
+from search.formats import (
+    carried,
+    check,
+    deployed,
+    model_card,
+    safetensors_file,
+    standing_alone,
+    write,
+)
 from search.formats.write import FORMS
 from space import cost
 from space.architecture import (
@@ -38,7 +46,9 @@ from space.architecture import (
     TailConvolution,
 )
 from trainer import model, weights
+from trainer.data import images as image_files
 from trainer.data.batches import Normalisation
+from trainer.data.images import Scaling
 
 ENDINGS = {"onnx": ".onnx", "pt2": ".pt2", "python": ".py", "safetensors": ".safetensors"}
 
@@ -373,20 +383,19 @@ def test_a_file_that_is_none_is_one_line(
     assert run(capsys, "verify", tmp_path / f"absent{ENDINGS[form]}").code == 6
 
 
-def test_pictures_are_read_as_predict_reads_them(written: Path, tmp_path: Path) -> None:
+def test_pictures_are_read_as_predict_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from search.formats import standalone
-    from trainer.data import images as image_files
-    from trainer.data.images import Scaling
 
     names = pictures(tmp_path)
     for channels, fit, bits in ((3, "pad", 16), (1, "crop", 12), (3, "stretch", 16)):
-        standalone.CHANNELS, standalone.SIDE, standalone.FIT, standalone.BITS = channels, 12, fit, bits
+        for name, value in {"CHANNELS": channels, "SIDE": 12, "FIT": fit, "BITS": bits}.items():
+            monkeypatch.setattr(standalone, name, value)
         mode = "L" if channels == 1 else "RGB"
-        for name in names:
-            wanted, failed = image_files.decode_part([str(name)], 12, mode, Scaling(fit, bits))
-            assert not failed, (name, failed)
-            found = standalone.read(name)
-            assert torch.equal(found, torch.from_numpy(wanted).permute(0, 3, 1, 2)), (name, fit)
+        for path in names:
+            wanted, failed = image_files.decode_part([str(path)], 12, mode, Scaling(fit, bits))
+            assert not failed, (path, failed)
+            found = standalone.read(path)
+            assert torch.equal(found, torch.from_numpy(wanted).permute(0, 3, 1, 2)), (path, fit)
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -408,6 +417,20 @@ def pictures(folder: Path) -> list[Path]:
     large = Image.fromarray(random.randint(0, 256, (90, 140, 3)).astype(np.uint8))
     large.save(folder / "turned.jpg", exif=turned)
     return [folder / name for name in (*images, "turned.jpg")]
+
+
+def test_a_picture_gets_the_same_scores_in_every_form_and_from_predict(
+    capsys: pytest.CaptureFixture[str], sample: Sample, written: Path, tmp_path: Path
+) -> None:
+    picture = noise(tmp_path / "cat.png", 9)
+    found = run(capsys, "predict", sample.weights, picture, "--top", 10, "--format", "json")
+    wanted = {row["class"]: row["probability"] for row in json.loads(found.out)}
+    decoded, _ = image_files.decode_part([str(picture)], 8, "L", Scaling("pad"))
+    pixels = np.ascontiguousarray(decoded.transpose(0, 3, 1, 2))
+    for form in FORMS:
+        scores = torch.from_numpy(write.RUN[form](written / form / f"best{ENDINGS[form]}", pixels))
+        shares = dict(zip("0123456789", scores.softmax(1)[0].tolist(), strict=True))
+        assert all(abs(shares[name] - wanted[name]) < 1.1e-4 for name in wanted), form
 
 
 @CALM
@@ -477,3 +500,22 @@ def test_the_card_counts_what_the_document_counts(sample: Sample, written: Path)
     card = (written / "onnx" / "best.md").read_text()
     assert f"| Parameters | {spent.parameters:,} |" in card
     assert f"| Multiply-accumulates of an image | {spent.macs:,} |" in card
+
+
+def test_a_card_of_a_study_with_a_score_of_its_own_does_not_call_it_accuracy(written: Path) -> None:
+    path = written / "safetensors" / "best.safetensors"
+    found = carried.parse(safetensors_file.document_of(path), path)
+    metrics = found.export.metrics.model_copy(update={"score": "my_score.py:recall"})
+    own = found.model_copy(update={"export": found.export.model_copy(update={"metrics": metrics})})
+    card = model_card.text("safetensors", path, own, 1e-6, 256)
+    assert "by my\\_score.py:recall and not accuracy | not of this score |" in card
+    assert "| these weights |" not in card
+    assert "| these weights |" in model_card.text("safetensors", path, found, 1e-6, 256)
+
+
+def test_names_in_a_card_are_no_markdown_and_no_html(written: Path) -> None:
+    path = written / "safetensors" / "best.safetensors"
+    found = carried.parse(safetensors_file.document_of(path), path)
+    classes = ("<b>", "a|b", "[x](y)", "`c`", *found.classes[4:])
+    card = model_card.text("onnx", path, found.model_copy(update={"classes": classes}), 1e-6, 256)
+    assert "\\<b\\>, a\\|b, \\[x\\](y), \\`c\\`" in card
