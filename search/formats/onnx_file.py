@@ -4,6 +4,7 @@ Needs the packages onnx and onnxscript to write one and onnxruntime to run it (`
 they are loaded inside the functions. Called by search/formats/write.py and check.py.
 """
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,7 +55,7 @@ def contents(network: Deployed, document: Carried, example: NDArray[np.uint8]) -
             )
         except Exception as error:  # the exporter raises errors of many kinds
             raise UsageError(
-                f"ONNX cannot say this network: {one_line(error)}; take another --format"
+                f"ONNX cannot say this network: {_cause(error)}; take another --format"
             ) from error
     assert program is not None
     model = program.model_proto
@@ -62,6 +63,13 @@ def contents(network: Deployed, document: Carried, example: NDArray[np.uint8]) -
     onnx.helper.set_model_props(model, classes | {KEY: document.text})
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
+
+
+def _cause(error: BaseException) -> str:
+    """What the first error of a chain says, in one line without the colours of a terminal."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return one_line(re.sub(r"\x1b\[[0-9;]*m", "", str(error)) or type(error).__name__)
 
 
 @contextmanager

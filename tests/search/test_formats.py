@@ -45,6 +45,7 @@ from space.architecture import (
     Stem,
     TailConvolution,
 )
+from space.errors import UsageError
 from trainer import model, weights
 from trainer.data import images as image_files
 from trainer.data.batches import Normalisation
@@ -493,6 +494,15 @@ def test_every_kind_of_network_can_be_said_in_onnx_and_pt2(
     images = carried.noise(3, 16, 5)
     assert carried.difference(write.RUN[form](path, images), deployed.scores(whole, images)) < 1e-4
     assert check.verify(path)[-1].startswith("forward pass")
+
+
+@pytest.mark.thorough
+def test_a_network_that_onnx_cannot_say_is_refused_with_the_reason(tmp_path: Path) -> None:
+    stages = (Stage(blocks=1, width=6, stride=2),)
+    network = Architecture(image_size=16, stem=Stem(width=6), stages=stages, pool=Pool(kind="max", output=3))
+    with pytest.raises(UsageError, match=r"ONNX cannot say this network: .*adaptive_max_pool2d"):
+        written_by_hand("onnx", tmp_path, network, exported_samples.randomised(model.build(network)))
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_card_counts_what_the_document_counts(sample: Sample, written: Path) -> None:
