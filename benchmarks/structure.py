@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-PACKAGES = ("space", "storage", "trainer", "search")
+PACKAGES = ("space", "storage", "trainer", "search", "parsimony")
 LAUNCH = "launch --trials 1 --data digits --epochs 2 --max-macs 4M --workers 1 --gpus none --study s"
 STORE = ("--storage", "sqlite:///s.db", "--data-dir", "data")
 HOOK = """

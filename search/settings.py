@@ -51,6 +51,12 @@ def storage(environment: Mapping[str, str] = os.environ) -> str:
     return environment.get("SEARCH_STORAGE") or STORAGE
 
 
+def data_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """The folder of data of whoever gives no --data-dir, in Python as in a shell."""
+    given = environment.get("SEARCH_DATA_DIR")
+    return Path(given).expanduser() if given else data_dir(environment)
+
+
 def environment_with(more: Mapping[str, str], environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """This process's environment and more, for a command of the user's own."""
     return {**environment, **more}

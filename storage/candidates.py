@@ -437,7 +437,7 @@ def epochs(
         for candidate_id, epoch, *values in connection.execute(query):
             *numbers, score = values
             known = [math.nan if value is None else value for value in numbers]
-            found.setdefault(candidate_id, []).append(Epoch(epoch, *known, score=score))
+            found.setdefault(candidate_id, []).append(Epoch(*(epoch, *known, score)))
     return found
 
 

@@ -25,7 +25,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 # What is held: folders or files below the root.
-HELD = ("storage", "trainer", "search", "space", "benchmarks")
+HELD = ("parsimony", "storage", "trainer", "search", "space", "benchmarks")
 # Inside of what is held, and not yet there.
 NOT_YET: tuple[str, ...] = ()
 OF_TENSORS = "trainer"

@@ -1,4 +1,4 @@
-"""search -> {trainer, storage} -> space: the arrows of the packages, and what each may load."""
+"""parsimony -> search -> {trainer, storage} -> space: the arrows of the packages, and what each may load."""
 
 import ast
 import json
@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "storage": {"storage", "space"},
     "trainer": {"trainer", "space"},
     "search": {"search", "trainer", "storage", "space"},
+    "parsimony": {"parsimony", "search", "trainer", "storage", "space"},
 }
 THIRD_PARTIES = {
     "space": {"pydantic", "pydantic_core"},
@@ -66,7 +67,7 @@ def test_a_module_imports_only_from_its_own_layer_and_those_below(name: str) -> 
     assert ours <= MAY_IMPORT[name.partition(".")[0]]
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith("search")])
+@pytest.mark.parametrize("name", [name for name in MODULES if name.partition(".")[0] in THIRD_PARTIES])
 def test_a_lower_layer_uses_only_the_libraries_that_are_its_business(name: str) -> None:
     package = name.partition(".")[0]
     others = {other.partition(".")[0] for other in imports(name)} - set(MAY_IMPORT)
@@ -170,14 +171,30 @@ def test_recipes_and_data_are_read_without_torch(tmp_path: Path) -> None:
     assert loaded.isdisjoint({"torch", "torchvision", "optuna", "sqlalchemy", "storage", "search"})
 
 
+def test_parsimony_itself_loads_nothing_heavy(tmp_path: Path) -> None:
+    done, loaded = run("import parsimony; print(dir(parsimony))", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    heavy = {"torch", "torchvision", "optuna", "sqlalchemy", "pydantic", "numpy", "pandas", "click", "search"}
+    assert "parsimony" in loaded and loaded.isdisjoint(heavy)
+
+
+def test_a_document_and_proposals_need_neither_torch_nor_a_database(tmp_path: Path) -> None:
+    code = "import parsimony; print(parsimony.propose(budget=20_000, image_size=8, channels=1)[0].count())"
+    done, loaded = run(code, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) <= 20_000
+    assert loaded.isdisjoint({"torch", "torchvision", "optuna", "sqlalchemy", "pandas"})
+
+
 # Which rooms of search/ a room may import from; settings and its own modules every room may.
 ROOMS = {
     "search.commands": {
         "search.launcher", "search.worker", "search.training", "search.recording", "search.optuna_adapter",
-        "search.report", "search.study", "search.machine",
+        "search.report", "search.study", "search.machine", "search.formats",
     },
     "search.launcher": {"search.recording", "search.optuna_adapter", "search.study", "search.machine"},
     "search.worker": {"search.recording", "search.optuna_adapter", "search.study", "search.machine"},
+    "search.formats": {"search.training", "search.study"},
     "search.training": {"search.report", "search.study", "search.machine"},
     "search.recording": {"search.optuna_adapter", "search.study"},
     "search.optuna_adapter": {"search.study"},

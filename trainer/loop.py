@@ -31,7 +31,7 @@ from trainer.data.batches import DeviceDataset, Normalisation, feed
 from trainer.data.dataset import Dataset, Split
 from trainer.device import autocast, cudnn_choices, select_device, training_type
 from trainer.ema import Average
-from trainer.evaluation import evaluate
+from trainer.evaluation import evaluate, scores as scores_of
 from trainer.learning_rate import momentum, rate
 from trainer.loss import loss as losses
 from trainer.optimizers import advance, clip_gradients, set_rate
@@ -49,6 +49,7 @@ __all__ = [
     "select_device",
 ]
 
+Score = Callable[[Tensor, Tensor], float]
 EVALUATED = (
     8  # times the batch at a time on a GPU: nothing is kept of a map, and a halved batch halves it too
 )
@@ -75,6 +76,7 @@ def fit(
     checkpoint: CheckpointOptions | None = None,
     brief: bool = False,
     timed: bool = False,
+    score: Score | None = None,
 ) -> Fitted:
     """Train for recipe.epochs, validating after each. Seeds torch's global generator.
 
@@ -86,6 +88,8 @@ def fit(
     brief: only the last epoch is validated in float32, those before it as they are trained. A pruner needs no
     more, and where training images are few, evaluation is much of the time.
     timed: cuDNN may try its algorithms on a GPU, for a training so long that some seconds are nothing.
+    score: what is reported beside accuracy as own_score, of the network's scores (N, classes) float32 and the
+    labels (N,) int64 of the validation images, both on the CPU.
 
     Raises what a callback raises; DivergedError where a loss is not finite; ArchitectureError and RecipeError
     where the data set has other images than they are for; DeviceError for a device that is not there.
@@ -98,7 +102,7 @@ def fit(
         network = initialisation.network(architecture, recipe).to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
         images = feed(dataset, split, place)
         images = replace(images, normalisation=initialisation.normalisation(recipe, images.normalisation))
-        return _Run(network, recipe, images, place, seed, callbacks, brief)
+        return _Run(network, recipe, images, place, seed, callbacks, brief, score)
 
     run = fresh()
     if checkpoint:
@@ -140,8 +144,9 @@ class _Run:
         seed: int,
         callbacks: TrainingCallbacks,
         brief: bool,
+        score: Score | None = None,
     ) -> None:
-        self.brief = brief
+        self.brief, self.score = brief, score
         self.network, self.recipe, self.feed = network, recipe, feed
         self.device, self.callbacks = device, callbacks
         self.optimizer = optimizers.build(network, recipe, device)
@@ -196,6 +201,7 @@ class _Run:
             validation_images=len(self.feed.validation),
             balanced_accuracy=reports[-1].balanced_accuracy,
             macro_f1=reports[-1].macro_f1,
+            own_score=reports[-1].own_score,
         )
 
     @property
@@ -232,7 +238,15 @@ class _Run:
             images_per_second=self._images / (trained - started),
             balanced_accuracy=by_class.balanced_accuracy,
             macro_f1=by_class.macro_f1,
+            own_score=self._scored() if self.score else None,
         )
+
+    def _scored(self) -> float:
+        """The validation images by the score that was given."""
+        assert self.score is not None
+        feed, chosen = self.feed, self.feed.validation
+        images, labels = feed.images.index_select(0, chosen), feed.labels.index_select(0, chosen)
+        return self.score(scores_of(self.judged, images, feed.normalisation), labels.cpu())
 
     def _train(self) -> float:
         """One pass over the training images; their mean loss. The only wait for the device is at the end."""

@@ -23,13 +23,15 @@ class EpochReport:
     images_per_second: float
     balanced_accuracy: float | None = None  # of validation images, as macro_f1; None in records of before
     macro_f1: float | None = None
+    own_score: float | None = None  # of a function that was given, 0..1; None without one
 
 
 @dataclass(frozen=True)
 class Outcome:
     """A finished training: last-epoch validation accuracy and loss, and the best accuracy of any epoch.
 
-    balanced_accuracy and macro_f1 are of the last epoch; None in records of before.
+    balanced_accuracy and macro_f1 are of the last epoch; None in records of before. own_score is too; None
+    without a function of the user's.
     """
 
     accuracy: float
@@ -41,3 +43,4 @@ class Outcome:
     validation_images: int
     balanced_accuracy: float | None = None
     macro_f1: float | None = None
+    own_score: float | None = None

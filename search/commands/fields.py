@@ -171,7 +171,10 @@ DATA: Final[Fields] = {
     "test": "test images of it; null: not counted",
 }
 
-VERIFY: Final[Fields] = {"check": "schema, count, budget, fingerprint, forward pass", "found": "in words"}
+VERIFY: Final[Fields] = {
+    "check": "schema, count, budget, fingerprint, forward pass; of some files also graph, source or weights",
+    "found": "in words",
+}
 
 COMPARE: Final[Fields] = {
     "label": "A, B, C...: what other keys and lines call it",

@@ -18,7 +18,7 @@ class Launch(Grouped):
     groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "What to find": ("max_parameters", "max_macs", "space", "data", "image_size", "fit", "skip_damaged",
                          "trials"),
-        "Training": ("epochs", "recipe", "train_images", "class_weights"),
+        "Training": ("epochs", "recipe", "train_images", "class_weights", "score"),
         "Second stage": ("finish", "finalists", "final_epochs", "final_seeds"),
         "Search": ("like", "score", "sampler", "sampling", "pruner", "seed", "start_from", "baselines"),
         "Machines": ("workers", "gpus", "storage", "data_dir"),
@@ -96,9 +96,10 @@ class Launch(Grouped):
               help=f"Epochs of the finals.  [default: {settings.FULL_EPOCHS}]")  # fmt: skip
 @click.option("--final-seeds", type=click.IntRange(1, 100), metavar="N",
               help=f"Trainings of each finalist.  [default: {settings.FINAL_SEEDS}]")  # fmt: skip
-@click.option("--score", type=click.Choice(["accuracy", "balanced-accuracy", "macro-f1"]),
-              help="What is maximised, of validation images: accuracy, or the mean over classes of accuracy"
-              f" or F1, where classes are uneven.  [default: {settings.SCORE}]")  # fmt: skip
+@click.option("--score", metavar="NAME|FILE.py:FUNCTION",
+              help="What is maximised, of validation images: accuracy, or, where classes are uneven,"
+              " balanced-accuracy or macro-f1, the mean over classes of accuracy or F1; or a function of"
+              f" (scores, labels) of your own, docs/python.md.  [default: {settings.SCORE}]")  # fmt: skip
 @click.option(
     "--sampler",
     type=click.Choice(["tpe", "gp", "random"]),

@@ -209,8 +209,9 @@ def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list
         f" sampler {config.sampler}, pruner {config.pruner}, seed {config.seed}"
     )
     if config.score != settings.SCORE:
+        sought = WORDS[config.score] + (f" {config.own_score}" if config.own_score else "")
         console.print(
-            f"score    the search maximises {WORDS[config.score]} of validation images, not accuracy"
+            f"score    the search maximises {sought} of validation images, not accuracy", markup=False
         )
     console.print(f"augment  {augmentations.described(recipe)}", highlight=False, markup=False)
     for line in checks.of_images(recipe, data.train_images):

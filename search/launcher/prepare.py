@@ -14,10 +14,17 @@ from sqlalchemy import Engine
 
 from search import settings
 from search.optuna_adapter import study as optuna_study
-from search.study import compute_limit, config as study_config, finish_plan, full_training, network_reference
+from search.study import (
+    compute_limit,
+    config as study_config,
+    finish_plan,
+    full_training,
+    network_reference,
+    own_score,
+)
 from search.study.config import Images, StudyConfig
 from search.study.finish_plan import FinishPlan
-from search.study.score import ScoreName
+from search.study.score import NAMES, ScoreName
 from search.study.worker_options import WorkerLimits, WorkerOptions
 from space import cost, forecast, sampling, space as spaces
 from space.budget import Budget
@@ -47,7 +54,7 @@ class Flags(WorkerLimits):
     fit: Fit | None = None
     skip_damaged: bool = False
     class_weights: ClassWeights | None = None
-    score: ScoreName | None = None
+    score: str | None = None  # a name, or FILE.py:FUNCTION
     max_parameters: int | None = None
     max_macs: int | None = None  # compute_limit.UNLIMITED: none, where None is the default
     on_cpu: bool = False  # every worker here: the default of max_macs is then what a core trains
@@ -147,6 +154,7 @@ def make_config(flags: Flags, stored: StudyConfig | None) -> StudyConfig:
         _max_macs(flags, stored, task, data.train_images * recipe.epochs, space),
     )
     sampling.require_smallest(space, budget, task)
+    scored, own = _score(flags, stored)
     chosen = flags.sampling or (stored.sampling if stored else settings.SAMPLING)
     if chosen == "reject" and not stored:
         forecast.require_luck(forecast.forecast(space, budget, task))
@@ -160,8 +168,23 @@ def make_config(flags: Flags, stored: StudyConfig | None) -> StudyConfig:
         sampling=chosen,
         pruner=flags.pruner or (stored.pruner if stored else settings.PRUNER),
         seed=flags.seed if flags.seed is not None else stored.seed if stored else settings.SEED,
-        score=flags.score or (stored.score if stored else settings.SCORE),
+        score=scored,
+        own_score=own,
     )
+
+
+def _score(flags: Flags, stored: StudyConfig | None) -> tuple[ScoreName, own_score.OwnScore | None]:
+    """The score of the flags, else of the stored configuration; a file of the user's must be what it was.
+
+    Raises UsageError for a score that is neither a name nor a function in a file.
+    """
+    if flags.score is None and stored:
+        if stored.own_score:
+            own_score.load(stored.own_score)
+        return stored.score, stored.own_score
+    wanted = flags.score or settings.SCORE
+    named = next((name for name in NAMES if name == wanted), None)
+    return (named, None) if named else ("own", own_score.find(wanted))
 
 
 def _max_macs(

@@ -53,7 +53,7 @@ def _search(data: ReportData) -> dict[str, str]:
         "sampler": f"{config.sampler}, seed {config.seed}"
         + (", widths as drawn (--sampling reject)" if config.sampling == "reject" else ""),
         "pruner": config.pruner,
-        "maximised": f"{WORDS[config.score]} of validation images",
+        "maximised": f"{config.own_score or WORDS[config.score]} of validation images",
         "second stage": finish_plan.describe(plan) if plan else "none",
         "time": f"{duration(wall)} from the first proposal to the last end, {duration(spent)} of device time",
         "devices": ", ".join(devices[:8]) + (", ..." if len(devices) > 8 else ""),

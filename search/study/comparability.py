@@ -33,6 +33,7 @@ BESIDE = {
     "data",
     "recipe",
     "score",
+    "own_score",
     "halving",
     "finals",
     "trials",
@@ -167,7 +168,8 @@ def _changed_validation(changed: Sequence[str]) -> bool:
 def _of_score(one: Settings, other: Settings, changed: Sequence[str]) -> list[str]:
     """The best by one score is not meant to be the best by another."""
     if "score" not in changed:
-        return []
+        other_function = not {"own_score.sha256", "own_score.function"}.isdisjoint(changed)
+        return ["they maximise other functions of their users"] if other_function else []
     return [f"they maximise other scores ({shown(one.get('score'))} and {shown(other.get('score'))})"]
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from search import settings
+from search.study.own_score import OwnScore
 from search.study.score import ScoreName
 from space import effective, sampling
 from space.architecture import Architecture
@@ -74,6 +75,7 @@ class StudyConfig(BaseModel):
     pruner: PrunerName
     seed: int
     score: ScoreName = "accuracy"  # that is maximised; a study made before there was a choice
+    own_score: OwnScore | None = None  # of the user's, where score is "own"
 
     @classmethod
     def from_record(cls, settings: dict[str, Any]) -> Self:
@@ -192,6 +194,7 @@ FLAGS = {
     "pruner": "--pruner",
     "seed": "--seed",
     "score": "--score",
+    "own_score": "--score",
 }
 
 
@@ -209,5 +212,5 @@ def require_same(name: str, stored: StudyConfig, wanted: StudyConfig) -> None:
 def _difference(was: object, now: object) -> str:
     if isinstance(was, DataConfig) and isinstance(now, DataConfig):
         was, now = was.name, now.name
-    short = all(isinstance(x, (str, int, Budget)) for x in (was, now)) and was != now
+    short = all(isinstance(x, (str, int, Budget, OwnScore)) for x in (was, now)) and was != now
     return f" ({was}, not {now})" if short else ""

@@ -49,6 +49,7 @@ class Metrics(Document):
     best_epoch_accuracy: float | None
     validation_loss: float | None
     measured_on: str
+    own_score: str | None = None  # FILE.py:FUNCTION where that is the user's
     standing: Literal["brief score only", "confirmed"]
 
     model_config = Document.model_config | {"strict": False}
@@ -196,6 +197,7 @@ def export(
             validation_score=candidate.score,
             best_epoch_accuracy=candidate.best_accuracy,
             validation_loss=candidate.loss,
+            own_score=str(config.own_score) if config.own_score else None,
             measured_on=f"{images:,} validation images of {config.data.name}, split from its training images;"
             f" chosen among {trained} trained networks by {chosen_by}; test images not read",
             standing="confirmed" if confirmed else "brief score only",

@@ -1,4 +1,4 @@
-"""The score that a search maximises: accuracy, or one that counts each class the same.
+"""The score that a search maximises: accuracy, one that counts each class alike, or the user's function.
 
 Part of a study's configuration (`--score`). The ledger keeps it beside accuracy where it is another; Optuna,
 its pruner included, hears of it alone. Reads and writes nothing, and loads no torch. Called by whoever writes
@@ -11,17 +11,20 @@ from typing import Final, Literal
 from storage.row_types import Scored
 from trainer.outcome import EpochReport, Outcome
 
-ScoreName = Literal["accuracy", "balanced-accuracy", "macro-f1"]
+ScoreName = Literal["accuracy", "balanced-accuracy", "macro-f1", "own"]
+NAMES: Final[tuple[ScoreName, ...]] = ("accuracy", "balanced-accuracy", "macro-f1")  # that --score takes
 
 WORDS: Final[dict[ScoreName, str]] = {
     "accuracy": "accuracy",
     "balanced-accuracy": "balanced accuracy",
     "macro-f1": "macro F1",
+    "own": "own score",  # search/study/own_score.py
 }
 FIELDS: Final[dict[ScoreName, str]] = {  # of an epoch's report, of an outcome, and of result.json
     "accuracy": "accuracy",
     "balanced-accuracy": "balanced_accuracy",
     "macro-f1": "macro_f1",
+    "own": "own_score",
 }
 
 

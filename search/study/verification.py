@@ -1,7 +1,8 @@
 """The checks of an exported file, which believe nothing: `search verify`.
 
 Reads the file alone; writes nothing. Parses, counts, rebuilds and runs the network, and loads torch for it.
-Called by search/commands/export.py; the document is search/study/export.py's.
+Called by search/commands/export.py and, for files of other forms, by
+search/formats/check.py; the document is search/study/export.py's.
 """
 
 import json
@@ -37,8 +38,15 @@ def verify(path: Path) -> tuple[Export, list[str]]:
         found = Export.model_validate_json(json.dumps(document))
     except ValidationError as error:
         raise VerificationError(f"schema: {first_problem(error, Export)}") from None
-    checks = [_count, _budget, _fingerprint, _forward]
-    return found, [f"schema: {FORMAT}", *(check(found) for check in checks)]
+    return found, [f"schema: {FORMAT}", *check_export(found), _forward(found)]
+
+
+def check_export(found: Export) -> list[str]:
+    """Count, budget and fingerprint of a document, a line for each.
+
+    Raises VerificationError that names the one that fails.
+    """
+    return [check(found) for check in (_count, _budget, _fingerprint)]
 
 
 def _require_export(document: Any, path: Path) -> None:

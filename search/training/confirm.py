@@ -7,6 +7,7 @@ and choose nothing. A sample of the study from best to worst, without test, give
 full scores. Called by search/commands/training.py.
 """
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Callable, Sequence
@@ -81,10 +82,15 @@ def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
     console = stderr_console()
     slots = devices.slots(flags.gpus, None if flags.workers is None else max(1, flags.workers))
     with reader.open_study(flags.storage, flags.study, whole=True) as view:
-        name, recipe_epochs, score = view.record.name, view.config.recipe.epochs, view.config.score
+        name, recipe_epochs = view.record.name, view.config.recipe.epochs
+        own = view.config.score == "own"
+        score: ScoreName = "accuracy" if own else view.config.score
         completed = _completed(view.rows(), name)
     out = flags.out or Path(f"confirm-{name}")
     chosen = contenders(flags, name, completed, out)
+    if own:
+        console.print(f"{name} maximised {view.config.own_score}: full trainings go by accuracy")
+        chosen = [dataclasses.replace(contender, brief_score=None) for contender in chosen]
     console.print(
         f"{name}: {sum(not c.sealed for c in chosen)} to confirm, {counted(flags.seeds, 'seed')} each,"
         f" {sum(c.sealed for c in chosen)} more for the order, one seed each;"

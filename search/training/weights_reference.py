@@ -1,7 +1,7 @@
 """Finds the file of weights that an argument means: a FILE, a training's folder, STUDY:TRIAL or best.json.
 
 Looks at files and, for a trial, into the store and the folder of kept weights; reads no weights. Called by
-search/training/predict.py.
+search/commands/training.py and search/formats/choice.py.
 """
 
 import re
@@ -22,7 +22,7 @@ def find(reference: str, storage: str, data_dir: Path) -> Path:
     """
     path = Path(reference)
     if path.is_dir():
-        return _of_folder(path)
+        return of_folder(path)
     if path.suffix == ".json":
         return _of_export(path, storage, data_dir)
     if path.is_file() or path.suffix == ".safetensors" or len(path.parts) > 1:
@@ -30,7 +30,8 @@ def find(reference: str, storage: str, data_dir: Path) -> Path:
     return _of_trial(reference, storage, data_dir)
 
 
-def _of_folder(folder: Path) -> Path:
+def of_folder(folder: Path) -> Path:
+    """The weights of the first seed of a training. Raises CheckpointError where it has none."""
     seeds = {int(match[1]): path for path in folder.glob("seed-*.safetensors")
              if (match := re.fullmatch(r"seed-(\d+)", path.stem))}  # fmt: skip
     if not seeds:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from search import settings
 from search.machine import nvidia
 from search.machine.processes import leave_lost_device
+from search.study import own_score
 from search.study.config import DataConfig, Images, StudyConfig
 from space.architecture import Architecture
 from space.errors import DataError, DeviceError
@@ -80,7 +81,7 @@ def make_training_function(
     `leave` ends this process, with what CUDA said, once its GPU answers nothing but errors.
 
     Raises DeviceError where torch finds no GPU though one was given, or is there and was not hidden; and
-    where a GPU cannot train one convolution.
+    where a GPU cannot train one convolution. UsageError for a score of the user's own that cannot be loaded.
     """
     import torch
 
@@ -89,6 +90,7 @@ def make_training_function(
 
     torch.set_num_threads(settings.threads())
     device, dataset = _usable_device(config.recipe), images.dataset
+    score = own_score.load(config.own_score) if config.own_score else None
     if memory is not None:
         bound_memory(device, memory)
 
@@ -115,6 +117,7 @@ def make_training_function(
                     callbacks=callbacks,
                     checkpoint=kept,
                     brief=True,
+                    score=score,
                 )
                 if on_test is not None:
                     on_test(_test(fitted, by, dataset, device, callbacks))

@@ -277,9 +277,11 @@ def test_the_ledger_of_a_search_for_a_score_keeps_its_rules(sqlite_url: str) -> 
 
 
 def test_each_score_is_the_one_of_its_name() -> None:
-    report = EpochReport(1, 1, 1.0, 1.0, 0.9, 0.1, 1.0, 1.0, balanced_accuracy=0.8, macro_f1=0.7)
+    report = EpochReport(
+        1, 1, 1.0, 1.0, 0.9, 0.1, 1.0, 1.0, balanced_accuracy=0.8, macro_f1=0.7, own_score=0.6
+    )
     found = {name: scores.beside_accuracy(name, report) for name in scores.WORDS}
-    assert found == {"accuracy": None, "balanced-accuracy": 0.8, "macro-f1": 0.7}
+    assert found == {"accuracy": None, "balanced-accuracy": 0.8, "macro-f1": 0.7, "own": 0.6}
 
 
 def test_a_score_survives_a_database_that_is_away() -> None:

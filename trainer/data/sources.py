@@ -1,4 +1,4 @@
-"""What `--data` names, as something that can be read: a published data set, digits, a folder of images.
+"""What `--data` names, as something that can be read: a published data set, digits, a folder, tensors.
 
 A Source is a name, a key that changes when its content does, and a way to read it. Looks into folders; writes
 nothing itself (a data set that is downloaded is kept in the data folder). Called by trainer/data/dataset.py,
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from space.errors import UsageError
-from trainer.data import images as image_files, picture_folder, torchvision_files
+from trainer.data import images as image_files, picture_folder, tensor_files, torchvision_files
 from trainer.data.catalogue import DATASETS, SPECS
 from trainer.data.contents import Contents, Part, Source
 from trainer.data.picture_folder import Wanted
@@ -23,8 +23,8 @@ DIGITS_SEED = 20
 def find(spec: str, data_dir: Path, wanted: Wanted) -> Source:
     """The source that a spec names, not read yet; of a data set with a name only the size can be wanted.
 
-    Raises UsageError for an unknown spec or a size outside 4..512, DataError for a folder that cannot be
-    used.
+    Raises UsageError for an unknown spec or a size outside 4..512, DataError for a folder or tensors that
+    cannot be used.
     """
     image_size = wanted.image_size
     if image_size is not None and not 4 <= image_size <= 512:
@@ -32,6 +32,8 @@ def find(spec: str, data_dir: Path, wanted: Wanted) -> Source:
     kind, _, rest = spec.partition(":")
     if kind == "folder" and rest:
         return picture_folder.source(Path(rest).expanduser().resolve(), wanted)
+    if kind == tensor_files.KIND and rest:
+        return tensor_files.source(rest, data_dir, image_size)
     known = DATASETS.get(spec)
     if known is None:
         raise UsageError(f"unknown data set {spec!r}; use {SPECS}")

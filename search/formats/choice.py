@@ -1,0 +1,96 @@
+"""Which weights of a trial are taken along: those of its full training, where this machine has them, else the
+brief ones.
+
+Reads rows of full trainings, looks into folders, and reads weights that somebody names. Called by
+search/commands/export.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from search.formats.carried import Training
+from search.study.files import StudyFiles
+from search.training import weights_reference
+from space.errors import UsageError
+from storage.row_types import Candidate
+from storage.trainings import OF_FINALS, Finished
+from trainer import weights
+
+
+@dataclass(frozen=True)
+class ChosenWeights:
+    """A file of weights, and the training that it comes from."""
+
+    path: Path
+    training: Training
+
+
+def choose(
+    study: str, candidate: Candidate, trainings: Sequence[Finished], files: StudyFiles
+) -> ChosenWeights:
+    """Weights of the newest full training of the network whose files are here, of its first seed; else those
+    of the brief training.
+
+    Raises UsageError where there are none, with the command that makes some.
+    """
+    mine = [row for row in trainings if row.fingerprint == candidate.fingerprint]
+    for run in dict.fromkeys(row.run for row in reversed(mine)):
+        for row in sorted((row for row in mine if row.run == run), key=lambda row: row.seed):
+            path = _of_row(row, candidate.number, files)
+            if path.is_file():
+                return ChosenWeights(path, _full(row))
+    brief = files.weights(candidate.number)
+    if brief.is_file():
+        return ChosenWeights(brief, _brief(candidate))
+    raise UsageError(
+        f"no weights of trial {study}:{candidate.number} here, in {files.folder} (only the best of a study"
+        f" are kept, where they were trained); `search train {study}:{candidate.number}` trains some"
+    )
+
+
+def given(path: Path) -> ChosenWeights:
+    """Weights that somebody named: a file, or the folder of a training, of which its first seed is taken.
+
+    Raises CheckpointError where there are none.
+    """
+    file = weights_reference.of_folder(path) if path.is_dir() else path
+    said = weights.load(file).about
+    seed, epochs, accuracy = (said.get(name) for name in ("seed", "epochs", "validation_accuracy"))
+    return ChosenWeights(
+        file,
+        Training(
+            what=f"a full training of {said['subject']}"
+            if "subject" in said
+            else f"{file.name}, of which no more is known",
+            seed=seed if isinstance(seed, int) else None,
+            epochs=epochs if isinstance(epochs, int) else None,
+            validation_accuracy=accuracy if isinstance(accuracy, float) else None,
+        ),
+    )
+
+
+def _of_row(row: Finished, number: int, files: StudyFiles) -> Path:
+    if row.run.startswith(OF_FINALS):
+        return files.final(number, row.seed)
+    return Path(row.folder) / f"seed-{row.seed}.safetensors"
+
+
+def _full(row: Finished) -> Training:
+    return Training(
+        what="the finals of the search" if row.run.startswith(OF_FINALS) else "a full training",
+        seed=row.seed,
+        epochs=row.epochs,
+        validation_accuracy=row.accuracy,
+        test_accuracy=row.test_accuracy,
+        test_images=row.test_images,
+    )
+
+
+def _brief(candidate: Candidate) -> Training:
+    return Training(
+        what="the brief training of the search",
+        seed=candidate.seed,
+        epochs=candidate.epochs,
+        validation_accuracy=candidate.accuracy,
+    )

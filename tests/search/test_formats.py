@@ -1,0 +1,532 @@
+"""A network taken along: the same scores in every form, and each thing that is wrong with a file named."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import exported_samples
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from command import Result, run
+from exported_samples import Sample
+from hypothesis import given
+from picture_samples import noise
+from PIL import Image
+from space_samples import CALM, architectures
+from torch import nn
+
+from benchmarks import forms
+from search.formats import (
+    carried,
+    check,
+    deployed,
+    model_card,
+    safetensors_file,
+    standing_alone,
+    write,
+)
+from search.formats.write import FORMS
+from space import cost
+from space.architecture import (
+    Architecture,
+    Block,
+    Head,
+    MaxPool,
+    Pool,
+    SqueezeExcitation,
+    Stage,
+    Stem,
+    TailConvolution,
+)
+from space.errors import UsageError
+from trainer import model, weights
+from trainer.data import images as image_files
+from trainer.data.batches import Normalisation
+from trainer.data.images import Scaling
+
+ENDINGS = {"onnx": ".onnx", "pt2": ".pt2", "python": ".py", "safetensors": ".safetensors"}
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    folder = tmp_path_factory.mktemp("sample")
+    return exported_samples.make_sample(f"sqlite:///{folder / 's.db'}", folder / "data")
+
+
+@pytest.fixture(scope="module")
+def written(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the network in every form."""
+    from search.formats import choice, write
+
+    folder = tmp_path_factory.mktemp("written")
+    chosen = choice.ChosenWeights(sample.weights, choice._brief(sample.candidate))
+    for form in FORMS:
+        path = folder / form / f"best{ENDINGS[form]}"
+        path.parent.mkdir()
+        write.write(form, path, sample.document, chosen, sample.images)
+    return folder
+
+
+def export(capsys: pytest.CaptureFixture[str], sample: Sample, *given: object) -> Result:
+    store = ("--storage", sample.url, "--data-dir", sample.data_dir)
+    return run(capsys, "export", "bench", *store, *given)
+
+
+def digits(sample: Sample, count: int = 50) -> np.ndarray:
+    """Validation images, (N, 1, 8, 8) bytes."""
+    chosen = sample.images.split.validation[:count]
+    return np.ascontiguousarray(sample.images.dataset.images[chosen].transpose(0, 3, 1, 2))
+
+
+def original(sample: Sample, images: np.ndarray) -> np.ndarray:
+    found = weights.load(sample.weights)
+    return deployed.scores(deployed.Deployed(found.network(), found.normalisation), images)
+
+
+def alone(folder: Path, *arguments: str) -> str:
+    """Python in a folder, with torch and Pillow and without this project."""
+    blocked = "import sys; sys.meta_path.insert(0, type('No', (), {'find_spec': staticmethod(block)}))"
+    code = (
+        "import runpy, sys\n"
+        "OURS = {'search', 'space', 'storage', 'trainer', 'parsimony', 'safetensors'}\n"
+        "def block(name, *_):\n"
+        "    if name.partition('.')[0] in OURS: raise ImportError(name + ' is of the project')\n"
+        f"{blocked}\n"
+        "sys.path.insert(0, '.')\n"
+        "sys.argv = sys.argv[1:]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+USE = """
+import contextlib, io, json, runpy, sys
+import numpy, torch, best
+network = best.load()
+with torch.inference_mode():
+    scores = network(torch.from_numpy(numpy.load("images.npy")))
+example = io.StringIO()
+with contextlib.redirect_stdout(example):
+    runpy.run_path("example.py")
+command = io.StringIO()
+sys.argv = ["best.py", "cat.png"]
+with contextlib.redirect_stdout(command):
+    runpy.run_path("best.py", run_name="__main__")
+count = sum(x.numel() for x in network.parameters())
+print(json.dumps([count, best.CLASSES, scores.tolist(), example.getvalue(), command.getvalue()]))
+"""
+
+
+def test_a_python_file_stands_alone_and_says_what_the_original_and_predict_say(
+    capsys: pytest.CaptureFixture[str], sample: Sample, written: Path, tmp_path: Path
+) -> None:
+    away = tmp_path / "away"
+    shutil.copytree(written / "python", away)
+    picture, images = noise(away / "cat.png", 3), digits(sample)
+    np.save(away / "images.npy", images)
+    example = (away / "best.py").read_text().split("12 lines):\n\n")[1].split('\n"""')[0]
+    assert len(example.splitlines()) <= 12
+    (away / "example.py").write_text(example.replace("\n    ", "\n").removeprefix("    "))
+    (away / "use.py").write_text(USE)
+    count, classes, scores, shown, command = json.loads(alone(away, "use.py"))
+    assert count == sample.document.parameters
+    assert classes == list("0123456789")
+    assert np.abs(np.array(scores) - original(sample, images)).max() < 1e-5
+    found = run(capsys, "predict", sample.weights, picture, "--top", 3, "--format", "json")
+    rows = json.loads(found.out)
+    assert [line.split()[0] for line in shown.splitlines()] == [rows[0]["class"], *(x["class"] for x in rows)]
+    for line, row in zip(command.splitlines(), rows, strict=True):
+        name, share = line.removeprefix("cat.png: ").split()
+        assert name == row["class"]
+        assert abs(float(share.rstrip("%")) / 100 - row["probability"]) < 2e-4
+
+
+def test_onnxruntime_gives_the_scores_of_the_original_for_any_number_of_images(
+    sample: Sample, written: Path
+) -> None:
+    session = onnxruntime.InferenceSession(str(written / "onnx" / "best.onnx"))
+    for count in (1, 3, 50):
+        images = digits(sample, count)
+        (scores,) = session.run(["scores"], {"images": images})
+        assert np.abs(scores - original(sample, images)).max() < 1e-4
+    classes = session.get_modelmeta().custom_metadata_map["classes"]
+    assert classes.split("\n") == list("0123456789")
+
+
+def test_a_pt2_file_gives_the_scores_of_the_original_for_any_number_of_images(
+    sample: Sample, written: Path
+) -> None:
+    network = torch.export.load(written / "pt2" / "best.pt2").module()
+    for count in (1, 3, 50):
+        images = digits(sample, count)
+        assert np.abs(deployed.scores(network, images) - original(sample, images)).max() < 1e-4
+
+
+def test_a_safetensors_file_is_what_predict_reads(
+    capsys: pytest.CaptureFixture[str], sample: Sample, written: Path, tmp_path: Path
+) -> None:
+    picture = noise(tmp_path / "a.png", 4)
+    rows = [
+        run(capsys, "predict", path, picture, "--format", "json").out
+        for path in (sample.weights, written / "safetensors" / "best.safetensors")
+    ]
+    assert rows[0] == rows[1]
+    assert json.loads(rows[0])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_verify_says_what_it_checked_of_each_form(
+    capsys: pytest.CaptureFixture[str], written: Path, form: str
+) -> None:
+    result = run(capsys, "verify", written / form / f"best{ENDINGS[form]}")
+    assert result.code == 0, result.err
+    checks = [line.split()[1].rstrip(":") for line in result.out.splitlines()]
+    own = {
+        "onnx": ["graph", "forward"],
+        "python": ["source", "weights", "forward"],
+        "pt2": ["weights", "forward"],
+        "safetensors": ["weights", "forward"],
+    }
+    assert checks == ["schema", "count", "budget", "fingerprint", *own[form]]
+    assert "4 images of noise, scores differ by" in result.out
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_model_card_says_data_split_budget_scores_and_limits(
+    sample: Sample, written: Path, form: str
+) -> None:
+    card = (written / form / "best.md").read_text()
+    data = sample.document.data
+    for words in (
+        data.split_digest,
+        data.digest,
+        "Budget of the search | 20,000 parameters",
+        "95% interval",
+        "What it must not be used for",
+        "`search train bench:0` trains it to the end",
+    ):
+        assert words in card
+    low, high = sample.document.metrics.interval_95
+    assert f"{100 * low:.1f}-{100 * high:.1f}%" in card
+
+
+@pytest.mark.parametrize("form", ["python", "safetensors"])
+def test_export_writes_a_form_and_says_how_far_it_is_from_the_original(
+    capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path, form: str
+) -> None:
+    path = tmp_path / f"best{ENDINGS[form]}"
+    result = export(capsys, sample, "--format", form, "--out", path)
+    assert result.code == 0, result.err
+    assert "on 256 validation images its scores differ from the original's by" in result.err
+    assert path.is_file() and path.with_suffix(".md").is_file()
+
+
+def test_without_a_format_export_writes_json_as_ever(
+    capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert export(capsys, sample).code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["best.json"]
+    assert json.loads((tmp_path / "best.json").read_text())["format"] == "parsimony.export/1"
+
+
+def test_a_file_with_other_scores_is_not_written(
+    capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from search.formats import write
+
+    true = write.RUN["safetensors"]
+    monkeypatch.setitem(write.RUN, "safetensors", lambda path, pixels: true(path, pixels) + 2e-4)
+    result = export(capsys, sample, "--format", "safetensors", "--out", tmp_path / "best.safetensors")
+    assert result.code == 6
+    assert "scores differ by 0.0002 from the original's on 256 images, 0.0001 at most" in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_weights_one_line_says_what_trains_them(
+    capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path
+) -> None:
+    store = ("--storage", sample.url, "--data-dir", tmp_path / "elsewhere")
+    result = run(capsys, "export", "bench", *store, "--format", "onnx", "--out", tmp_path / "a.onnx")
+    assert result.code == 2
+    assert result.one_line.startswith("search: no weights of trial bench:0 here")
+    assert result.one_line.endswith("`search train bench:0` trains some")
+
+
+def test_weights_of_another_network_are_refused(
+    capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path
+) -> None:
+    network = sample.document.architecture.model_copy(update={"activation": "tanh"})
+    exported_samples.save_weights(tmp_path / "other.safetensors", network, sample.images)
+    given = ("--format", "pt2", "--from", tmp_path / "other.safetensors", "--out", tmp_path / "a.pt2")
+    result = export(capsys, sample, *given)
+    assert result.code == 2
+    assert "other.safetensors is of the network" in result.one_line
+
+
+def test_weights_that_were_named_are_taken(
+    capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path
+) -> None:
+    about = {"subject": "bench:0", "seed": 4, "epochs": 9, "validation_accuracy": 0.93}
+    folder = tmp_path / "training"
+    path = folder / "seed-4.safetensors"
+    exported_samples.save_weights(path, sample.document.architecture, sample.images, **about)
+    result = export(
+        capsys, sample, "--format", "safetensors", "--from", folder, "--out", tmp_path / "a.safetensors"
+    )
+    assert result.code == 0, result.err
+    assert "of a full training of bench:0" in result.err
+    card = (tmp_path / "a.md").read_text()
+    assert "| these weights | 93.00% |" in card
+    assert "brief training, made to rank" not in card
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "words"),
+    [
+        ("onnx", "best.json", "the name of a file of format onnx ends in .onnx"),
+        ("python", "my best.py", "Python cannot import that name"),
+    ],
+)
+def test_a_name_that_does_not_fit_the_form_is_refused(
+    capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path, form: str, name: str, words: str
+) -> None:
+    result = export(capsys, sample, "--format", form, "--out", tmp_path / name)
+    assert result.code == 2
+    assert words in result.one_line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_python_file_that_was_changed_is_not_run(
+    capsys: pytest.CaptureFixture[str], written: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(written / "python", tmp_path / "away")
+    path, proof = tmp_path / "away" / "best.py", tmp_path / "proof"
+    lines = path.read_text().splitlines(keepends=True)
+    begin = next(i for i, line in enumerate(lines) if line.startswith("CLASSES"))
+    lines.insert(begin, f"Path({str(proof)!r}).write_text('ran')\n")
+    path.write_text("".join(lines))
+    result = run(capsys, "verify", path)
+    assert result.code == 6
+    assert result.one_line.startswith(f"search: source: line {begin + 1} of {path} is not what")
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("form", ["safetensors", "pt2"])
+def test_other_values_of_weights_are_noticed(
+    capsys: pytest.CaptureFixture[str], written: Path, tmp_path: Path, form: str
+) -> None:
+    path = tmp_path / f"best{ENDINGS[form]}"
+    given = bytearray((written / form / path.name).read_bytes())
+    if form == "safetensors":
+        given[-9] ^= 64
+        path.write_bytes(given)
+    else:
+        spoil_archive(written / form / path.name, path)
+    result = run(capsys, "verify", path)
+    assert result.code == 6
+    assert result.one_line == "search: weights: not those that the file was written with (sha256)"
+
+
+def spoil_archive(source: Path, target: Path) -> None:
+    """The same archive with one number of the weights changed."""
+    import zipfile
+
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for entry in old.infolist():
+            given = bytearray(old.read(entry))
+            if entry.filename.endswith("weights/weight_0"):
+                given[3] ^= 64
+            new.writestr(entry.filename, bytes(given))
+
+
+def test_an_onnx_file_with_other_weights_is_noticed(
+    capsys: pytest.CaptureFixture[str], written: Path, tmp_path: Path
+) -> None:
+    import onnx
+
+    model = onnx.load(written / "onnx" / "best.onnx")
+    kernel = next(x for x in model.graph.initializer if len(x.dims) == 4)
+    kernel.raw_data = bytes(len(kernel.raw_data))
+    onnx.save(model, tmp_path / "best.onnx")
+    result = run(capsys, "verify", tmp_path / "best.onnx")
+    assert result.code == 6
+    assert "forward pass: scores of 4 images of noise differ by" in result.one_line
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_file_that_is_none_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, form: str
+) -> None:
+    path = tmp_path / f"best{ENDINGS[form]}"
+    path.write_bytes(b"no such thing\n" * 3)
+    result = run(capsys, "verify", path)
+    assert result.code == 6
+    assert result.one_line.startswith(f"search: schema: {path}")
+    assert run(capsys, "verify", tmp_path / f"absent{ENDINGS[form]}").code == 6
+
+
+def test_pictures_are_read_as_predict_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from search.formats import standalone
+
+    names = pictures(tmp_path)
+    for channels, fit, bits in ((3, "pad", 16), (1, "crop", 12), (3, "stretch", 16)):
+        for name, value in {"CHANNELS": channels, "SIDE": 12, "FIT": fit, "BITS": bits}.items():
+            monkeypatch.setattr(standalone, name, value)
+        mode = "L" if channels == 1 else "RGB"
+        for path in names:
+            wanted, failed = image_files.decode_part([str(path)], 12, mode, Scaling(fit, bits))
+            assert not failed, (path, failed)
+            found = standalone.read(path)
+            assert torch.equal(found, torch.from_numpy(wanted).permute(0, 3, 1, 2)), (path, fit)
+
+
+def pictures(folder: Path) -> list[Path]:
+    """Colour, grey, deep grey, transparent, a palette, turned, a large JPEG."""
+    random = np.random.RandomState(0)
+    colour = random.randint(0, 256, (20, 31, 4)).astype(np.uint8)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    images = {
+        "colour.png": Image.fromarray(colour[..., :3]),
+        "grey.png": Image.fromarray(colour[..., 0]),
+        "clear.png": Image.fromarray(colour),
+        "palette.gif": Image.fromarray(colour[..., :3]).quantize(16),
+        "deep.png": Image.fromarray(random.randint(0, 4096, (20, 31)).astype(np.uint16)),
+        "square.png": Image.fromarray(colour[:12, :12, :3]),
+    }
+    for name, image in images.items():
+        image.save(folder / name)
+    large = Image.fromarray(random.randint(0, 256, (90, 140, 3)).astype(np.uint8))
+    large.save(folder / "turned.jpg", exif=turned)
+    return [folder / name for name in (*images, "turned.jpg")]
+
+
+def test_a_picture_gets_the_same_scores_in_every_form_and_from_predict(
+    capsys: pytest.CaptureFixture[str], sample: Sample, written: Path, tmp_path: Path
+) -> None:
+    picture = noise(tmp_path / "cat.png", 9)
+    found = run(capsys, "predict", sample.weights, picture, "--top", 10, "--format", "json")
+    wanted = {row["class"]: row["probability"] for row in json.loads(found.out)}
+    decoded, _ = image_files.decode_part([str(picture)], 8, "L", Scaling("pad"))
+    pixels = np.ascontiguousarray(decoded.transpose(0, 3, 1, 2))
+    for form in FORMS:
+        scores = torch.from_numpy(write.RUN[form](written / form / f"best{ENDINGS[form]}", pixels))
+        shares = dict(zip("0123456789", scores.softmax(1)[0].tolist(), strict=True))
+        assert all(abs(shares[name] - wanted[name]) < 1.1e-4 for name in wanted), form
+
+
+@CALM
+@given(architectures())
+def test_a_python_file_of_any_network_counts_and_scores_as_the_original(network: Architecture) -> None:
+    torch.manual_seed(0)
+    built = exported_samples.randomised(model.build(network))
+    images = carried.noise(network.channels, network.image_size, 3)
+    with tempfile.TemporaryDirectory() as folder:
+        path, whole = written_by_hand("python", Path(folder), network, built)
+        found = standing_alone.scores(path, images)
+        standing_alone.require_unchanged(path, carried.parse(standing_alone.document_of(path), path))
+    wanted = deployed.scores(whole, images)
+    assert np.allclose(found, wanted, rtol=1e-4, atol=1e-5), np.abs(found - wanted).max()
+
+
+def written_by_hand(
+    form: write.Form, folder: Path, network: Architecture, built: nn.Module
+) -> tuple[Path, deployed.Deployed]:
+    """A file of any network, without a study, and what it was made of."""
+    state = {name: value.contiguous() for name, value in built.state_dict().items()}
+    numbers = Normalisation((120.0,) * network.channels, (60.0,) * network.channels)
+    held = weights.Weights(network, tuple(map(str, range(network.classes))), numbers, {}, state)
+    whole = deployed.Deployed(held.network(), numbers)
+    path = folder / f"best{ENDINGS[form]}"
+    for file, parts in write.contents(form, path, held, forms.document(held, whole), whole).items():
+        file.write_bytes(parts)
+    return path, whole
+
+
+KINDS = [
+    {"block": Block(kind="bottleneck", expansion=2, groups=2, preactivation=True, shortcut="padding")},
+    {"block": Block(kind="inverted", shortcut="identity", squeeze_excitation=SqueezeExcitation(reduction=4))},
+    {
+        "block": Block(convolutions=3, shortcut="padding", dropout=0.1),
+        "stages": (Stage(blocks=2, width=12, stride=3), Stage(blocks=2, width=5, growth="linear")),
+        "activation": "gelu",
+    },
+    {
+        "stem": Stem(width=6, kernel=5, stride=2, bias=True, max_pool=MaxPool()),
+        "tail": (TailConvolution(width=9), TailConvolution(width=4, kernel=1, bias=True)),
+        "pool": Pool(kind="max", kernel=2),
+        "head": Head(hidden=(7,), dropout=0.5, bias=False),
+        "activation": "leaky_relu",
+    },
+    {"block": Block(preactivation=True, bias=True), "pool": Pool(output=1), "head": Head(softmax=True)},
+]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
+@pytest.mark.parametrize("parts", KINDS)
+def test_every_kind_of_network_can_be_said_in_onnx_and_pt2(
+    form: write.Form, parts: dict[str, Any], tmp_path: Path
+) -> None:
+    stages = (Stage(blocks=2, width=6), Stage(blocks=1, width=10, stride=2, shortcut_kernel=3))
+    network = Architecture(**{"image_size": 16, "stem": Stem(width=6), "stages": stages, **parts})
+    torch.manual_seed(0)
+    path, whole = written_by_hand(form, tmp_path, network, exported_samples.randomised(model.build(network)))
+    images = carried.noise(3, 16, 5)
+    assert carried.difference(write.RUN[form](path, images), deployed.scores(whole, images)) < 1e-4
+    assert check.verify(path)[-1].startswith("forward pass")
+
+
+@pytest.mark.thorough
+def test_a_network_that_onnx_cannot_say_is_refused_with_the_reason(tmp_path: Path) -> None:
+    stages = (Stage(blocks=1, width=6, stride=2),)
+    network = Architecture(image_size=16, stem=Stem(width=6), stages=stages, pool=Pool(kind="max", output=3))
+    with pytest.raises(UsageError, match=r"ONNX cannot say this network: .*adaptive_max_pool2d"):
+        written_by_hand("onnx", tmp_path, network, exported_samples.randomised(model.build(network)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_card_counts_what_the_document_counts(sample: Sample, written: Path) -> None:
+    spent = cost.total(sample.document.architecture)
+    card = (written / "onnx" / "best.md").read_text()
+    assert f"| Parameters | {spent.parameters:,} |" in card
+    assert f"| Multiply-accumulates of an image | {spent.macs:,} |" in card
+
+
+def test_a_card_of_a_study_with_a_score_of_its_own_says_by_what_it_chose(written: Path) -> None:
+    path = written / "safetensors" / "best.safetensors"
+    found = carried.parse(safetensors_file.document_of(path), path)
+    metrics = found.export.metrics.model_copy(
+        update={"score": "own", "validation_score": 0.5, "own_score": "my_score.py:recall"}
+    )
+    own = found.model_copy(update={"export": found.export.model_copy(update={"metrics": metrics})})
+    card = model_card.text("safetensors", path, own, 1e-6, 256)
+    assert "50.00% my\\_score.py:recall, by which it was chosen | none |" in card
+    assert "| these weights |" in card
+
+
+def test_names_in_a_card_are_no_markdown_and_no_html(written: Path) -> None:
+    path = written / "safetensors" / "best.safetensors"
+    found = carried.parse(safetensors_file.document_of(path), path)
+    classes = ("<b>", "a|b", "[x](y)", "`c`", *found.classes[4:])
+    card = model_card.text("onnx", path, found.model_copy(update={"classes": classes}), 1e-6, 256)
+    assert "\\<b\\>, a\\|b, \\[x\\](y), \\`c\\`" in card
