@@ -166,9 +166,29 @@ def predict(weights: str, images: tuple[Path, ...], top: int, storage: str, data
 @options.format_
 def confirm(form: str, **given: Any) -> int:
     """Train the best of a study to the end, rank them by their mean, and open the test set once for each."""
-    from search.training import confirm as training_confirm
+    from search.training import confirm as training_confirm, contenders
 
     given["workers"] = options.worker_count(given["workers"])
-    return training_confirm.confirm(
-        training_confirm.Flags(**given), lambda rows: output.emit(rows, form, fields.CONFIRM)
-    )
+    return training_confirm.confirm(contenders.Flags(**given), lambda rows: _emit_confirmed(rows, form))
+
+
+CONFIRM_TABLE = ("rank", "network", "baseline", "brief_accuracy", "full_accuracy", "full_interval",
+                 "test_accuracy", "test_interval", "parameters", "macs")  # fmt: skip
+
+
+def _emit_confirmed(rows: "Sequence[dict[str, Any]]", form: str) -> None:
+    """The networks, the best first; in a table two seeds have both values where others have an interval."""
+    from search.study.text import percent
+
+    found = list(rows)
+    if form == "table":
+        for name in ("full", "test"):
+            values = f"{name}_by_seed"
+            found = [
+                {**row, f"{name}_interval": " and ".join(map(percent, row[values]))}
+                if row[values] and len(row[values]) == 2
+                else row
+                for row in found
+            ]
+    names = [name for name in CONFIRM_TABLE if name != "baseline" or any(row["baseline"] for row in found)]
+    output.emit(found, form, fields.CONFIRM, table=names, drop=("macs", "parameters"), cut=("network",))
