@@ -176,19 +176,20 @@ CONFIRM_TABLE = ("rank", "network", "baseline", "brief_accuracy", "full_accuracy
                  "test_accuracy", "test_interval", "parameters", "macs")  # fmt: skip
 
 
+CONFIRM_DROPPED = ("macs", "parameters", "baseline", "brief_accuracy")
+
+
 def _emit_confirmed(rows: "Sequence[dict[str, Any]]", form: str) -> None:
     """The networks, the best first; in a table two seeds have both values where others have an interval."""
-    from search.study.text import percent
-
     found = list(rows)
     if form == "table":
         for name in ("full", "test"):
             values = f"{name}_by_seed"
             found = [
-                {**row, f"{name}_interval": " and ".join(map(percent, row[values]))}
+                {**row, f"{name}_interval": "{:.2f}, {:.2f}%".format(*(100 * one for one in row[values]))}
                 if row[values] and len(row[values]) == 2
                 else row
                 for row in found
             ]
     names = [name for name in CONFIRM_TABLE if name != "baseline" or any(row["baseline"] for row in found)]
-    output.emit(found, form, fields.CONFIRM, table=names, drop=("macs", "parameters"), cut=("network",))
+    output.emit(found, form, fields.CONFIRM, table=names, drop=CONFIRM_DROPPED, cut=("network",))

@@ -292,6 +292,7 @@ class Launch:
             baselines=self._baselines(),
             second=second,
             ended=self._ended_since(second),
+            has_slots=bool(self.pool.slots),
         )
         self.ended = ended
         return snapshot

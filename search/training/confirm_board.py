@@ -12,11 +12,10 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from search.study.board import LiveRegion, headline
 from search.study.text import counted, percent, span
 from search.training import contenders, progress_file
 from search.training.contenders import Contender
@@ -70,9 +69,7 @@ class Board:
         self.tracks = {contender.name: Track(contender) for contender in chosen}
         self.started = self.read_at = clock()
         self.said = dict[str, tuple[int, int]]()  # seed and quarter of the last line of each, in a log
-        self.live = (
-            Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
-        )
+        self.live = LiveRegion(console) if console.is_terminal else None
 
     def __enter__(self) -> Self:
         if self.live:
@@ -91,12 +88,13 @@ class Board:
         for name in running:
             if self.tracks[name].began is None:
                 self.tracks[name].began = now
-        if now - self.read_at >= READ_SECONDS:
-            self.read_at = now
-            for name in running:
-                self._read(self.tracks[name], now)
+        if now - self.read_at < READ_SECONDS:
+            return
+        self.read_at = now
+        for name in running:
+            self._read(self.tracks[name], now)
         if self.live:
-            self.live.update(self.board())
+            self.live.show(self.board())
 
     def end(self, done: FinishedProcess) -> None:
         """A training has ended: a line, on a terminal above the board."""
@@ -125,13 +123,8 @@ class Board:
         running = [track for track in tracks if track.began is not None and not track.ended]
         waiting = len(tracks) - len(ended) - len(running)
         elapsed = span(self.clock() - self.started)
-        wide = self.console.width >= 70
-        head = Table.grid(padding=(0, 1))
-        head.add_column(overflow="ellipsis", no_wrap=True)
-        bar = [ProgressBar(total=len(tracks), completed=len(ended), width=24)] if wide else []
-        head.add_row(
-            Text(self.name, style="bold"), *bar, f"{len(ended)}/{len(tracks)}", f"{elapsed} ETA {self.eta()}"
-        )
+        times = f"{elapsed} ETA {self.eta()}"
+        head = headline(self.console.width, self.name, len(ended), len(tracks), times)
         lines: list[RenderableType] = [head, self._table(running)]
         if waiting:
             verb = "waits" if waiting == 1 else "wait"
@@ -139,19 +132,25 @@ class Board:
         return Group(*lines)
 
     def _table(self, running: Sequence[Track]) -> Table:
+        """A row for each that runs; narrow terminals have no words before the figures."""
         table, now = Table.grid(padding=(0, 2)), self.clock()
+        epoch, eta = ("epoch ", "ETA ") if self.console.width >= 70 else ("", "")
         table.add_column(overflow="ellipsis", no_wrap=True)
         for track in running:
             moment, left = track.moment, track.eta(now)
+            name = named(track.contender) if epoch else named(track.contender).removeprefix("trial ")
             if moment is None:
-                table.add_row(named(track.contender), "starts")
+                table.add_row(name, "starts")
                 continue
             seed = f"seed {moment.seed}" + (f", {moment.number}/{moment.seeds}" if moment.seeds > 1 else "")
-            epoch = f"epoch {moment.epoch}/{moment.epochs}"
             tests = moment.position >= track.contender.seeds and not track.contender.sealed
-            where = "test images" if tests else epoch
-            eta = "" if tests else "ETA ?" if left is None else f"ETA {span(left)}"
-            table.add_row(named(track.contender), seed, where, percent(moment.accuracy), eta)
+            table.add_row(
+                name,
+                seed,
+                "test images" if tests else f"{epoch}{moment.epoch}/{moment.epochs}",
+                percent(moment.accuracy),
+                "" if tests else f"{eta}{'?' if left is None else span(left)}",
+            )
         return table
 
     def _read(self, track: Track, now: float) -> None:

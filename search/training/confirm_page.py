@@ -127,12 +127,12 @@ def _ranking(confirmed: Sequence[ConfirmedNetwork]) -> list[str]:
     part, everything = axis_range(full), axis_range(marks)
     figure.update_xaxes(title="accuracy, %", range=part)
     reading = (
-        "The best stands above. Points are seeds, diamonds their means, crosses what the search scored each"
+        "The best is at the top. Points are seeds, diamonds their means, crosses what the search scored each"
         " network by; where points of two networks overlap, their order may be luck."
     )
     switches = [range_switch("full trainings", part, everything).replace("yaxis.range", "xaxis.range")]
     two = [paragraph(IN_ITS_PLACE, note=True)] if _seeds(confirmed) == LEAST_RUNS - 1 else []
-    height = max(230, ROW * len(confirmed) + 120)
+    height = max(250, ROW * len(confirmed) + 150)
     return [panel("", reading, figure, height, switches), _table(confirmed), *two]
 
 
