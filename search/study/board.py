@@ -7,8 +7,10 @@ given. Knows no study and no training.
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.control import Control
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.segment import ControlType
 from rich.table import Table
 from rich.text import Text
 
@@ -36,10 +38,12 @@ class LiveRegion:
     def show(self, shown: RenderableType) -> None:
         """Draws this in place of what was there."""
         width = self.console.width
-        if width != self.width and self.lengths:
+        if width != self.width:
+            # rich takes back as many rows as it drew; the terminal has broken some of them into more.
             rows = sum(rows_of(length, width) for length in self.lengths)
-            # What rich takes back before it draws: as many rows as it has drawn, in its own reckoning.
-            self.live._live_render._shape = (width, min(rows, self.console.height))
+            extra = min(rows, self.console.height) - len(self.lengths)
+            erased = ((ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2))
+            self.console.control(Control((ControlType.ERASE_IN_LINE, 2), *(erased * max(0, extra))))
         self.width, wrapped = width, Wrapped(shown)
         self.lengths = [
             sum(segment.cell_length for segment in line)
