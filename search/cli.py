@@ -18,6 +18,7 @@ from search.commands import (
     compare,
     data,
     enqueue,
+    exit_codes,
     explain,
     export,
     help as helping,
@@ -42,21 +43,6 @@ none is trained yet; 4 ended short of the trials asked for; 5 environment: datab
 
 LONGEST = 300  # characters of what a library has to say
 
-CODES = {
-    errors.UsageError: 2,
-    errors.NothingFitsError: 3,
-    errors.NothingTrainedError: 3,
-    errors.ExhaustedError: 4,
-    errors.GaveUpError: 4,
-    errors.EnvironmentProblem: 5,
-    errors.VerificationError: 6,
-}
-
-
-def code_of(error: errors.ParsimonyError) -> int:
-    """The exit code of a branch of the error tree."""
-    return next((code for branch, code in CODES.items() if isinstance(error, branch)), 1)
-
 
 def main() -> NoReturn:
     """Runs a command; turns whatever goes wrong into one line on stderr and an exit code."""
@@ -73,7 +59,7 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except errors.ParsimonyError as error:
-        _fail(str(error), code_of(error))
+        _fail(str(error), exit_codes.code_of(error))
     except (ReaderGone, BrokenPipeError):
         streams.forget(sys.stdout)
         sys.exit(0)

@@ -118,6 +118,16 @@ def find(engine: Engine, name: str | None = None) -> Study:
     raise StudyError(_absence(name, names))
 
 
+def get(engine: Engine, study_id: int) -> Study:
+    """Return the study of this id. Raises StudyError where it has gone."""
+    query = select(*COLUMNS).where(tables.studies.c.id == study_id)
+    with reading(engine) as connection:
+        row = connection.execute(query).first()
+    if row is None:
+        raise StudyError(_gone(study_id))
+    return _study(row)
+
+
 def _absence(name: str | None, names: list[str]) -> str:
     subject = "no study" if name is None else f"no study {name!r}"
     if not names:

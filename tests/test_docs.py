@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 import pytest
 
-from search.cli import CODES, cli
+from search.cli import cli
+from search.commands.exit_codes import CODES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -4,6 +4,7 @@ They write the ledger and Optuna's tables in one transaction, and move or remove
 the study under DATA_DIR. search/cli.py adds them.
 """
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def delete(study: str, storage: str, data_dir: Path, yes: bool) -> None:
 
     with reader.open_study(storage, study, whole=True) as view:
         record = view.record
-        _require_idle(view)
+        require_idle(view)
         folders = files.folders_of(data_dir, files.study_identity(storage, record), record.name)
         held = f"{counted(len(view.rows()), 'trial')}, {cleanup.size_of(folders) / 1e6:.1f} MB of files here"
         if not yes and not sys.stdin.isatty():
@@ -56,7 +57,7 @@ def rename(study: str, name: str, storage: str, data_dir: Path) -> None:
 
     with reader.open_study(storage, study, whole=True) as view:
         record = view.record
-        _require_idle(view)
+        require_idle(view)
         studies.rename(view.engine, record.id, name, lambda at: optuna_care.rename(at, record.name, name))
         renamed = studies.find(view.engine, name)
         files.move(
@@ -66,15 +67,21 @@ def rename(study: str, name: str, storage: str, data_dir: Path) -> None:
     click.echo(f"{record.name} is {name} now")
 
 
-def _require_idle(view: reader.StudyView) -> None:
-    """Raises StudyError where somebody works on the study; claims whose time is over hold nothing."""
+def require_idle(view: reader.StudyView) -> None:
+    """Raises StudyError where a worker is at the study, be it paused or waiting; those that are silent, and
+    claims whose time is over, hold nothing."""
+    from search.study import worker_rows
     from search.study.text import counted
     from space.errors import StudyError
-    from storage import leases
+    from storage import leases, workers
 
     leases.reap(view.engine, view.record.id)
-    if running := leases.running(view.engine, view.record.id):
+    running = leases.running(view.engine, view.record.id)
+    rows = worker_rows.joined(workers.of_study(view.engine, view.record.id), running)
+    there = [row.state for row in rows if row.running or row.state != "silent"]
+    if there:
+        states = ", ".join(f"{there.count(state)} {state}" for state in dict.fromkeys(there))
         raise StudyError(
-            f"{counted(len(running), 'worker')} of study {view.record.name!r} at work;"
-            f" `search stop {view.record.name}` ends them after their trials, with --now at once"
+            f"{counted(len(there), 'worker')} of study {view.record.name!r} at work ({states});"
+            f" `search stop {shlex.quote(view.record.name)}` ends them after their trials, with --now at once"
         )

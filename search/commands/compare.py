@@ -259,6 +259,8 @@ def _best_row(at: str, study: "ComparedStudy", best: "Candidate | None") -> Mapp
 
 
 def _final_row(study: "ComparedStudy") -> dict[str, Any]:
+    from search.study.text import interval_cell
+
     winner = study.winner
     assert winner is not None, study.name
     validation, test = winner.validation, winner.test
@@ -267,9 +269,9 @@ def _final_row(study: "ComparedStudy") -> dict[str, Any]:
         "trial": winner.candidate.number,
         "seeds": winner.seeds,
         "accuracy": validation.mean,
-        "95%": str(validation.interval) if validation.interval else None,
+        "95%": interval_cell(validation),
         "test_accuracy": test.mean if test else None,
-        "test 95%": str(test.interval) if test and test.interval else None,
+        "test 95%": interval_cell(test),
         "parameters": winner.candidate.parameters,
     }
 

@@ -56,6 +56,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     "replay": ("search replay night", "search replay night:137"),
     "gc": ("search gc --dry-run", "search gc --orphans"),
     "db check": ("search db check", "search db check night"),
+    "db repair": ("search db repair night", "search db repair night --storage sqlite:///team.db"),
     "completion": ('eval "$(search completion bash)"',
                    "search completion fish > ~/.config/fish/completions/search.fish"),
 }  # fmt: skip

@@ -24,7 +24,7 @@ class Launch(Grouped):
         "Machines": ("workers", "gpus", "storage", "data_dir"),
         "Safety": ("timeout", "max_gpu_hours", "trial_seconds", "trial_memory", "stall_seconds",
                    "lease_seconds", "database_timeout_seconds", "grace_seconds"),
-        "Output": ("study", "out", "report", "keep_weights", "on_end", "dry_run"),
+        "Output": ("study", "out", "report", "keep_weights", "on_end", "notify", "dry_run"),
     }  # fmt: skip
 
 
@@ -154,8 +154,10 @@ class Launch(Grouped):
     "--report", type=click.Path(path_type=Path), metavar="FILE", help="Write an HTML report here at the end."
 )
 @click.option("--on-end", metavar="CMD",
-              help="Run this in a shell at the end, with SEARCH_STUDY, SEARCH_END (done, short or error),"
-              " SEARCH_STORAGE and SEARCH_OUT.")  # fmt: skip
+              help="Run this in a shell at the end, with SEARCH_STUDY, SEARCH_EXIT_CODE, SEARCH_END (done,"
+              " short or error), SEARCH_BEST, SEARCH_BEST_ACCURACY... in its environment.")  # fmt: skip
+@click.option("--notify", type=options.WebAddress(), metavar="URL",
+              help="Post the same facts there at the end, as one JSON document.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Check all and show the plan; start and store nothing.")
 @click.pass_context
 def launch(
@@ -168,10 +170,12 @@ def launch(
     report: Path | None,
     dry_run: bool,
     on_end: str | None,
+    notify: str | None,
     **given: Any,
 ) -> int:
     """Search: sample, train and prune networks until the trials asked for are done."""
     from search.commands import launch_session
+    from search.commands.at_end import AtEnd
     from search.launcher.prepare import Flags
 
     if name is not None and given["study"] not in (None, name):
@@ -180,4 +184,4 @@ def launch(
     if given["trials"] is None and given["like"] is None:
         raise click.UsageError("Missing option '--trials': how many networks to train", context)
     given["trials"] = given["trials"] or 0  # as many as --like has
-    return launch_session.launch(Flags(**given), workers, gpus, out, report, dry_run, on_end)
+    return launch_session.launch(Flags(**given), workers, gpus, out, report, dry_run, AtEnd(on_end, notify))

@@ -11,7 +11,8 @@ from rich.console import Console
 from sqlalchemy import Engine
 
 from search import settings
-from search.commands import options, plan
+from search.commands import at_end as telling, exit_codes, options, plan
+from search.commands.at_end import NOBODY, AtEnd
 from search.commands.output import say
 from search.launcher import display, enqueue, launcher, prepare, workers_per_gpu
 from search.launcher.display import Snapshot
@@ -42,6 +43,7 @@ from search.study.standing import describe
 from search.study.statistics import wilson
 from space import cost, sampling
 from space.architecture import Architecture
+from space.errors import ParsimonyError
 from space.files import require_writable, write_whole
 from storage import candidates, database, trainings
 from storage.row_types import Candidate
@@ -61,9 +63,9 @@ def launch(
     out: Path | None,
     report: Path | None,
     dry_run: bool,
-    on_end: str | None = None,
+    at_end: AtEnd = NOBODY,
 ) -> int:
-    """Runs a search to its end, and then the command `on_end`. Returns the exit code.
+    """Runs a search to its end, and then tells whom `at_end` names. Returns the exit code.
 
     Raises UsageError, and as prepare.prepare() does.
     """
@@ -87,7 +89,7 @@ def launch(
     engine, record, config = prepare.prepare(flags)
     console.kept.path = worker_logs.folder(flags.data_dir, record.name) / LOG
     again = plan.again(flags, record.name, record.trials, workers, gpus)
-    how = "error"
+    how, code = "error", 1
     try:
         if workers == "auto":  # while a Ctrl-C still ends the command at once
             slots = _shared(console, config, record.trials, gpus, slots)
@@ -102,12 +104,34 @@ def launch(
         end = _search(console, flags, engine, record, config, slots, interrupts, make_room, again)
         _say_end(console, flags, record, end, again)
         _leave(console, engine, record, config, end.snapshot, out, report)
-        how = "done" if end.snapshot.is_done else "short"
-        return end.code
+        how, code = "done" if end.snapshot.is_done else "short", end.code
+        return code
+    except ParsimonyError as error:
+        code = exit_codes.code_of(error)
+        raise
     finally:
+        if at_end.command or at_end.url:
+            for line in _tell(at_end, engine, flags.storage, record, how, code, out, report):
+                console.print(line, style="yellow", markup=False)
         engine.dispose()
-        if on_end and (failed := plan.run_at_end(on_end, flags.storage, record.name, how, out)):
-            console.print(failed, style="yellow", markup=False)
+
+
+def _tell(
+    at_end: AtEnd,
+    engine: Engine,
+    storage: str,
+    record: Study,
+    how: str,
+    code: int,
+    out: Path | None,
+    report: Path | None,
+) -> list[str]:
+    """Tells that the search has ended; returns a line for each that could not be told."""
+    written = {name: path for name, path in (("out", out), ("report", report)) if path and path.exists()}
+    told = telling.facts(engine, record, how, code, written)
+    said = [telling.run(at_end.command, telling.environment(told, storage)) if at_end.command else None]
+    said.append(telling.notify(at_end.url, told) if at_end.url else None)
+    return [line for line in said if line]
 
 
 def _say_plan(console: Console, flags: Flags, slots: list[Slot]) -> None:

@@ -1,7 +1,7 @@
-"""The commands that check and clean up: db check, replay, gc.
+"""The commands that check and clean up: db check, db repair, replay, gc.
 
-db check reads both sets of tables of a study; replay trains one trial again and stores nothing; gc deletes
-files under DATA_DIR/kept. search/cli.py adds them.
+db check reads both sets of tables of a study; db repair writes those of Optuna anew; replay trains one trial
+again and stores nothing; gc deletes files under DATA_DIR/kept. search/cli.py adds them.
 """
 
 import time
@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from search.commands import options
+from search.commands.care import STUDY, require_idle
 from search.study import reader
 
 
@@ -38,6 +39,29 @@ def check(study: str | None, storage: str) -> int:
     if not problems:
         click.echo(f"{name}: the books agree, {trained} of {view.record.trials} trained")
     return 1 if problems else 0
+
+
+@db.command("repair")
+@STUDY
+@options.storage
+def repair(study: str, storage: str) -> None:
+    """Make Optuna's part of a study again from the ledger, where it was deleted in the dashboard."""
+    from search.optuna_adapter import stored, study as optuna_study
+    from search.recording import rebuild
+    from search.study.text import counted
+
+    with reader.open_study(storage, study, whole=True) as view:
+        record = view.record
+        if theirs := stored.names(view.engine).get(record.name):
+            renamed = f", under the name {theirs!r}" if theirs != record.name else ""
+            click.echo(f"{record.name}: Optuna has its part{renamed}; `search db check` compares the two")
+            return
+        require_idle(view)
+        optuna_study.quiet()
+        rows = view.rows()
+        bare = rebuild.rebuild(storage, record, rows, view.epochs())
+    without = f", {bare:,} of them without parameters" if bare else ""
+    click.echo(f"{record.name}: Optuna has {counted(len(rows), 'trial')} again{without}")
 
 
 @click.command()

@@ -55,6 +55,25 @@ class StudyName(click.ParamType[str]):
             self.fail(str(error), param, ctx)
 
 
+class WebAddress(click.ParamType[str]):
+    """An address that is posted to, checked before anything is made; it may hold a secret, so that no message
+    repeats it."""
+
+    name = "url"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from urllib.parse import urlsplit
+
+        try:
+            parts = urlsplit(str(value))
+            known = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:
+            known = False
+        if not known or any(ord(letter) <= 32 for letter in str(value)):
+            self.fail("give an address that begins with http:// or https:// and names a host", param, ctx)
+        return str(value)
+
+
 class Count(click.ParamType[int]):
     """A whole number: 5000000, 5_000_000, 5,000,000, 5M or 2.5M."""
 

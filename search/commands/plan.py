@@ -5,10 +5,8 @@ launch and in place of one (--dry-run), which makes the same checks.
 """
 
 import shlex
-import subprocess
 from collections.abc import Iterator
 from dataclasses import fields
-from pathlib import Path
 
 from search import settings
 from search.commands.forecast_text import in_minutes
@@ -114,13 +112,3 @@ def again(flags: Flags, name: str, trials: int, workers: str, gpus: str) -> str:
         command += f" --data-dir {shlex.quote(str(flags.data_dir))}"
     command += f" --workers {shlex.quote(workers)}" if workers != "auto" else ""
     return command + (f" --gpus {shlex.quote(gpus)}" if gpus != "all" else "")
-
-
-def run_at_end(command: str, storage: str, name: str, how: str, out: Path | None) -> str | None:
-    """Runs a command in a shell at the end of a search, which it finds in its environment.
-
-    Returns a line where it failed; the search is over all the same.
-    """
-    told = {"SEARCH_STORAGE": storage, "SEARCH_STUDY": name, "SEARCH_END": how, "SEARCH_OUT": str(out or "")}
-    code = subprocess.run(command, shell=True, env=settings.environment_with(told)).returncode
-    return f"--on-end {command}: ended with code {code}" if code else None

@@ -99,7 +99,8 @@ BROKEN = "Optuna's part of this study was deleted: its networks are here, but no
 
 def broken_line(name: str) -> str:
     """What to say of a study whose part in Optuna's tables was deleted."""
-    return f"{BROKEN}`search delete {shlex.quote(name)}` deletes the rest"
+    named = shlex.quote(name)
+    return f"{BROKEN}`search db repair {named}` makes it again, `search delete {named}` deletes the rest"
 
 
 def state_of(record: "Study", trained: int, running: int, has_optuna: bool) -> str:

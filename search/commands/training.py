@@ -166,13 +166,35 @@ def predict(weights: str, images: tuple[Path, ...], top: int, storage: str, data
 @options.format_
 def confirm(form: str, **given: Any) -> int:
     """Train the best of a study to the end, rank them by their mean, and open the test set once for each."""
-    from search.training import confirm as training_confirm
+    from search.training import confirm as training_confirm, contenders
 
     given["workers"] = options.worker_count(given["workers"])
+    return training_confirm.confirm(contenders.Flags(**given), lambda rows: _emit_confirmed(rows, form))
 
-    def show(rows: list[dict[str, Any]]) -> None:
-        scored = any(row["full_score"] is not None for row in rows)
-        shown = [key for key in fields.CONFIRM if scored or not key.endswith("_score")]
-        output.emit(rows, form, fields.CONFIRM, table=shown)
 
-    return training_confirm.confirm(training_confirm.Flags(**given), show)
+CONFIRM_TABLE = ("rank", "network", "baseline", "brief_score", "full_score", "brief_accuracy",
+                 "full_accuracy", "full_interval", "test_accuracy", "test_interval", "parameters",
+                 "macs")  # fmt: skip
+
+
+CONFIRM_DROPPED = ("macs", "parameters", "baseline", "brief_accuracy")
+
+
+def _emit_confirmed(rows: "Sequence[dict[str, Any]]", form: str) -> None:
+    """The networks, the best first; in a table two seeds have both values where others have an interval."""
+    found = list(rows)
+    if form == "table":
+        for name in ("full", "test"):
+            values = f"{name}_by_seed"
+            found = [
+                {**row, f"{name}_interval": "{:.2f}, {:.2f}%".format(*(100 * one for one in row[values]))}
+                if row[values] and len(row[values]) == 2
+                else row
+                for row in found
+            ]
+    seldom = ("baseline", "brief_score", "full_score")
+    names = [
+        name for name in CONFIRM_TABLE
+        if name not in seldom or any(row[name] is not None for row in found)
+    ]  # fmt: skip
+    output.emit(found, form, fields.CONFIRM, table=names, drop=CONFIRM_DROPPED, cut=("network",))

@@ -4,6 +4,7 @@ Shows Snapshots, which the launcher reads; writes to the console that it is give
 launcher.
 """
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +12,10 @@ from datetime import datetime
 from typing import Protocol
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from search.study.board import LiveRegion, headline
 from search.study.console import LineLog, SteadyConsole
 from search.study.score import ScoreName, both
 from search.study.second_stage import SecondStage, describe_training, progress
@@ -26,6 +26,9 @@ from storage.row_types import TRAINED, Candidate, RungTraining, State
 from storage.studies import Control
 
 WORKERS_SHOWN = 16  # more lines would not fit a terminal
+# Of a launcher's worker (search/launcher/worker_pool.py): host, slot, process, token, start.
+LAUNCHED = re.compile(r"(?P<host>.+)-(?P<slot>[^-]+)-\d+-[0-9a-f]{6}\.\d+")
+TOKEN = re.compile(r"-[0-9a-f]{6}$")  # of one started by hand (search/worker/worker.py)
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Snapshot:
     second: SecondStage | None = None  # None while trials are owed, and where the search ends with them
     ended: Sequence[RungTraining] = ()  # of the second stage, since the snapshot before
     score: ScoreName = "accuracy"  # that is maximised
+    has_slots: bool = True  # whether the launcher starts workers itself
 
     @property
     def trained(self) -> int:
@@ -87,24 +91,20 @@ class LiveDisplay:
     """The board on a terminal, redrawn in place."""
 
     def __init__(self, console: Console) -> None:
-        self.pace = Pace()
-        self.live = Live(console=console, refresh_per_second=4, transient=True)
-        self.live.start()
+        self.console, self.pace = console, Pace()
+        self.region = LiveRegion(console)
+        self.region.start()
 
     def show(self, snapshot: Snapshot) -> None:
-        self.live.update(self._board(snapshot))
+        self.region.show(self.board(snapshot))
 
     def close(self) -> None:
-        self.live.stop()
+        self.region.stop()
 
-    def _board(self, snapshot: Snapshot) -> RenderableType:
-        head = Table.grid(padding=(0, 1))
-        head.add_row(
-            Text(snapshot.name, style="bold"),
-            ProgressBar(total=snapshot.target, completed=snapshot.trained, width=40),
-            f"{snapshot.trained}/{snapshot.target}",
-            f"{self.pace.elapsed} ETA {self.pace.eta(snapshot)}",
-        )
+    def board(self, snapshot: Snapshot) -> RenderableType:
+        """All that is shown of a moment, as wide as the terminal is."""
+        times = f"{self.pace.elapsed} ETA {self.pace.eta(snapshot)}"
+        head = headline(self.console.width, snapshot.name, snapshot.trained, snapshot.target, times)
         lines: list[RenderableType] = [head, Text(counts(snapshot.tally), style="dim")]
         lines.append(
             Text(best_line(snapshot.best, snapshot.validation_images, snapshot.score), style="green")
@@ -113,7 +113,7 @@ class LiveDisplay:
             lines.append(Text(against, style="green" if _is_ahead(snapshot) else "yellow"))
         if snapshot.second:
             lines.append(Text(progress(snapshot.second), style="bold"))
-        lines.append(_workers(snapshot))
+        lines.append(_workers(snapshot, self.console.width))
         if snapshot.note:
             lines.append(Text(snapshot.note, style="yellow"))
         return Group(*lines)
@@ -124,23 +124,66 @@ def _is_ahead(snapshot: Snapshot) -> bool:
     return here is not None and here.is_ahead
 
 
-def _workers(snapshot: Snapshot) -> Table:
+def _workers(snapshot: Snapshot, width: int) -> RenderableType:
+    """A row for each worker that holds a trial; columns that have no room are left out."""
+    if not snapshot.running and not snapshot.is_done and snapshot.order == Control.RUN:
+        return Text("starting workers" if snapshot.has_slots else "no worker is at it", style="dim")
+    names = short_names([running.worker for running in snapshot.running])
+    shown = snapshot.running[:WORKERS_SHOWN]
+    rows = [_worker_row(running, names[running.worker], snapshot.epochs) for running in shown]
+    columns = list(COLUMNS)
+    for column, spare in DROPPED:
+        if _wide(rows, columns) <= width:
+            break
+        if spare:
+            rows = [{**row, column: row[column].removeprefix(spare)} for row in rows]
+        else:
+            columns.remove(column)
     table = Table.grid(padding=(0, 2))
-    for running in snapshot.running[:WORKERS_SHOWN]:
-        if running.number is None:
-            table.add_row(running.worker, "chooses a network")
-            continue
-        table.add_row(
-            running.worker,
-            f"trial {running.number}",
-            f"epoch {running.epoch or 0}/{running.epochs or snapshot.epochs}",
-            percent(running.accuracy),
-            f"{running.parameters:,} parameters",
-            span(running.since),
-        )
-    if len(snapshot.running) > WORKERS_SHOWN:
-        table.add_row(f"and {len(snapshot.running) - WORKERS_SHOWN} workers more")
-    return table
+    for _ in columns:
+        table.add_column(overflow="ellipsis", no_wrap=True)
+    for row in rows:
+        table.add_row(*(row[column] for column in columns))
+    more = len(snapshot.running) - WORKERS_SHOWN
+    return Group(table, Text(f"and {counted(more, 'worker')} more")) if more > 0 else table
+
+
+COLUMNS = ("worker", "trial", "epoch", "accuracy", "parameters", "time")
+# In this order, where a row is too long: a word before the figure, or with "" the column.
+DROPPED = (("parameters", ""), ("epoch", "epoch "), ("time", ""), ("trial", "trial "))
+
+
+def _worker_row(running: Running, name: str, epochs: int) -> dict[str, str]:
+    if running.number is None:
+        return dict.fromkeys(COLUMNS, "") | {"worker": name, "trial": "chooses a network"}
+    return {
+        "worker": name,
+        "trial": f"trial {running.number}",
+        "epoch": f"epoch {running.epoch or 0}/{running.epochs or epochs}",
+        "accuracy": percent(running.accuracy),
+        "parameters": f"{running.parameters:,} parameters",
+        "time": span(running.since),
+    }
+
+
+def _wide(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> int:
+    """Columns of a terminal that the rows take; two between two."""
+    return sum(max(len(row[column]) for row in rows) + 2 for column in columns) - 2 if rows else 0
+
+
+def short_names(workers: Sequence[str]) -> dict[str, str]:
+    """Workers as people tell them apart: the slot of a launcher, with its host where there are several hosts;
+    of others the name without its token. Whole where two would be the same."""
+    parts = {name: LAUNCHED.fullmatch(name) for name in workers}
+    hosts = {found["host"] for found in parts.values() if found}
+    short = {
+        name: (f"{found['host']}:{found['slot']}" if len(hosts) > 1 else found["slot"])
+        if found
+        else TOKEN.sub("", name)
+        for name, found in parts.items()
+    }
+    said = list(short.values())
+    return {name: name if said.count(one) > 1 else one for name, one in short.items()}
 
 
 class LogDisplay:

@@ -293,6 +293,7 @@ class Launch:
             second=second,
             ended=self._ended_since(second),
             score=self.config.score,
+            has_slots=bool(self.pool.slots),
         )
         self.ended = ended
         return snapshot

@@ -6,6 +6,8 @@ transaction of its own: a death between the two would leave half a study. Called
 
 from sqlalchemy import Connection, inspect, text
 
+from search.optuna_adapter import stored
+
 RENAME = text("UPDATE studies SET study_name = :new WHERE study_name = :old")
 FIND = text("SELECT study_id FROM studies WHERE study_name = :name")
 # Optuna's tables say ON DELETE nothing: what refers to a row goes first.
@@ -24,8 +26,9 @@ OF_STUDY = ("trials", "study_directions", "study_user_attributes", "study_system
 def rename(connection: Connection, old: str, new: str) -> None:
     """Gives Optuna's study another name, where there is one. Raises sqlalchemy.exc.IntegrityError for a
     name that Optuna has already."""
-    if inspect(connection).has_table("studies"):
-        connection.execute(RENAME, {"old": old, "new": new})
+    theirs = stored.names_in(connection).get(old)
+    if theirs not in (None, new):  # somebody may have given it this name in the dashboard
+        connection.execute(RENAME, {"old": theirs, "new": new})
 
 
 def delete(connection: Connection, name: str) -> None:
@@ -33,7 +36,8 @@ def delete(connection: Connection, name: str) -> None:
     there = set(inspect(connection).get_table_names())
     if "studies" not in there:
         return
-    study = connection.execute(FIND, {"name": name}).scalar()
+    theirs = stored.names_in(connection).get(name)
+    study = connection.execute(FIND, {"name": theirs}).scalar()
     trials = "trial_id IN (SELECT trial_id FROM trials WHERE study_id = :study)"
     for table in there.intersection(OF_TRIALS):
         connection.execute(text(f"DELETE FROM {table} WHERE {trials}"), {"study": study})

@@ -6,6 +6,7 @@ commands that write a report.
 
 from sqlalchemy import Engine, inspect, text
 
+from search.optuna_adapter import stored
 from storage import database
 
 DIFFERS = "differs"  # user attribute: names of stored parameters that say something else than the network is
@@ -21,4 +22,5 @@ def count(engine: Engine, name: str) -> int:
     if not inspect(engine).has_table("trial_user_attributes"):
         return 0
     with database.reading(engine) as connection:
-        return int(connection.execute(COUNT, {"name": name, "key": DIFFERS}).scalar_one())
+        theirs = stored.names_in(connection).get(name)
+        return int(connection.execute(COUNT, {"name": theirs, "key": DIFFERS}).scalar_one())

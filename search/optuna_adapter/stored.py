@@ -1,18 +1,28 @@
 """Looks into Optuna's tables, by a statement each and without loading Optuna.
 
-Reads alone. Called by the commands that show a study: whether its part there is left (a person may delete it
-in the dashboard), and what Optuna has for the knobs of each trial.
+Reads alone. Called by the commands that show a study: whether its part there is left (a person may delete or
+rename it in the dashboard), and what Optuna has for the knobs of each trial; and by whoever opens or changes
+Optuna's study, for the name that it has there.
 """
 
 import json
 from collections import defaultdict
 from typing import Any
 
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Connection, Engine, inspect, text
 
 from storage import database
 
+LEDGER_ID = "ledger_id"  # user attribute of Optuna's study: the id of ours, which stays where it is renamed
 NAMES = text("SELECT study_name FROM studies")
+# The dashboard renames by a copy: a new study under the new name, with the user attributes of the old one.
+RENAMED = text(
+    "SELECT l.name, s.study_name FROM search_studies l JOIN study_user_attributes a"
+    " ON a.value_json = CAST(l.id AS VARCHAR(20)) JOIN studies s ON s.study_id = a.study_id"
+    " WHERE a.key = :key AND s.study_name <> l.name"
+    " AND s.study_name NOT IN (SELECT name FROM search_studies)"
+    " AND l.name NOT IN (SELECT study_name FROM studies)"
+)
 KNOBS = text(
     "SELECT t.number, p.param_name, p.param_value, p.distribution_json FROM trial_params p"
     " JOIN trials t ON t.trial_id = p.trial_id JOIN studies s ON s.study_id = t.study_id"
@@ -20,22 +30,35 @@ KNOBS = text(
 )
 
 
-def names(engine: Engine) -> set[str]:
-    """The studies that Optuna has; none where it has no tables. Raises SQLAlchemy's errors for a database out
-    of reach."""
-    if not inspect(engine).has_table("studies"):
-        return set()
+def names(engine: Engine) -> dict[str, str]:
+    """The studies that Optuna has, each by the name of ours, and what Optuna calls it; none where it has no
+    tables. Raises SQLAlchemy's errors for a database out of reach."""
     with database.reading(engine) as connection:
-        return {str(name) for name in connection.execute(NAMES).scalars()}
+        return names_in(connection)
+
+
+def names_in(connection: Connection) -> dict[str, str]:
+    """The same in a transaction."""
+    there = set(inspect(connection).get_table_names())
+    if "studies" not in there:
+        return {}
+    found = {str(name): str(name) for name in connection.execute(NAMES).scalars()}
+    if "search_studies" in there:  # else a store of Optuna's alone
+        found |= {
+            str(row.name): str(row.study_name) for row in connection.execute(RENAMED, {"key": LEDGER_ID})
+        }
+    return found
 
 
 def knobs(engine: Engine, name: str) -> dict[int, dict[str, Any]]:
     """The parameters of the study's trials by their numbers. Raises as `names` does."""
     found = defaultdict[int, dict[str, Any]](dict)
-    if name in names(engine):
-        with database.reading(engine) as connection:
-            for number, knob, value, distribution in connection.execute(KNOBS, {"name": name}):
-                found[number][knob] = _value(value, json.loads(distribution))
+    with database.reading(engine) as connection:
+        theirs = names_in(connection).get(name)
+        for number, knob, value, distribution in (
+            connection.execute(KNOBS, {"name": theirs}) if theirs else ()
+        ):
+            found[number][knob] = _value(value, json.loads(distribution))
     return dict(found)
 
 

@@ -4,6 +4,7 @@ Reads and writes Optuna's tables alone. Optuna proposes and remembers; the ledge
 counts. Called by the launcher, by workers, and by commands that repair or recover.
 """
 
+import shlex
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 import optuna
 from optuna.trial import Trial
 
+from search.optuna_adapter import stored
 from search.optuna_adapter.pruner import make_pruner
 from search.optuna_adapter.storage import open_storage
 from search.study import score as scores
@@ -41,7 +43,8 @@ def create(url: str, name: str, config: StudyConfig) -> None:
 
 @contextmanager
 def open_study(url: str, name: str, config: StudyConfig) -> Iterator[optuna.Study]:
-    """The study with its pruner; the sampler comes with each claim.
+    """The study of this name in the ledger, with its pruner; the sampler comes with each claim. One that was
+    renamed in the dashboard is found by the id that it has in the ledger.
 
     Raises StudyError where Optuna's part of it is gone, and what open_storage() does.
     """
@@ -50,8 +53,23 @@ def open_study(url: str, name: str, config: StudyConfig) -> Iterator[optuna.Stud
         try:
             study = optuna.load_study(storage=storage, study_name=name, pruner=pruner)
         except KeyError:
-            raise StudyError(f"Optuna's part of study {name!r} was deleted; launch another name") from None
+            theirs = stored.names(storage.engine).get(name)
+            if theirs is None:
+                raise StudyError(gone(name)) from None
+            study = optuna.load_study(storage=storage, study_name=theirs, pruner=pruner)
         yield study
+
+
+def gone(name: str) -> str:
+    """What to say of a study whose part in Optuna's tables was deleted."""
+    repair = f"search db repair {shlex.quote(name)}"
+    return f"Optuna's part of study {name!r} was deleted: `{repair}` makes it again from the ledger"
+
+
+def identify(study: optuna.Study, ledger_id: int) -> None:
+    """Notes in Optuna's study the id that it has in the ledger, if that is not there yet."""
+    if study.user_attrs.get(stored.LEDGER_ID) != ledger_id:
+        study.set_user_attr(stored.LEDGER_ID, ledger_id)
 
 
 def constrain(trial: Trial, verdict: Verdict) -> None:

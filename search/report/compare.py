@@ -13,8 +13,8 @@ from search.report.parts import draw, html
 from search.study import comparability, comparison_text as words
 from search.study.comparison import Axis, ComparedStudy, Comparison, Pair, Step
 from search.study.short_form import LEGEND, summary
-from search.study.statistics import Interval, Spread, wilson
-from search.study.text import percent
+from search.study.statistics import Interval, wilson
+from search.study.text import IN_ITS_PLACE, interval_cell, percent
 from space.architecture import Architecture
 from storage.row_types import Candidate
 
@@ -303,18 +303,16 @@ def _finals(found: Comparison) -> list[str]:
             epochs = comparability.shown(study.settings.get("finals.recipe.epochs"))
             yield (
                 f"{begin}<td>{winner.candidate.number}<td>{epochs}<td>{winner.seeds} of {winner.of}"
-                f"<td>{percent(winner.validation.mean)}<td>{_interval(winner.validation)}"
-                f"<td>{percent(winner.test.mean) if winner.test else '-'}<td>{_interval(winner.test)}"
+                f"<td>{percent(winner.validation.mean)}<td>{interval_cell(winner.validation)}"
+                f"<td>{percent(winner.test.mean) if winner.test else '-'}<td>{interval_cell(winner.test)}"
                 f"<td>{winner.candidate.parameters:,}<td>{winner.candidate.macs:,}"
             )
 
     head = ("<th>", "<th>trial", "<th>epochs", "<th>seeds", "<th>validation", "<th>95% of the mean",
             "<th>test", "<th>95% of the mean", "<th>parameters", "<th>MACs")  # fmt: skip
-    return ["<h2>Winners of the finals</h2>", _table(head, rows())]
-
-
-def _interval(found: Spread | None) -> str:
-    return str(found.interval) if found and found.interval else "-"
+    two = any(study.winner and study.winner.seeds == 2 for study in having)
+    note = [f"<p class=note>{IN_ITS_PLACE[:1].upper()}{IN_ITS_PLACE[1:]}.</p>"] if two else []
+    return ["<h2>Winners of the finals</h2>", _table(head, rows()), *note]
 
 
 def _shared(found: Comparison) -> list[str]:

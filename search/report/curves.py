@@ -37,14 +37,17 @@ def _saved(data: ReportData) -> list[str]:
     seconds = sum((row.seconds or 0.0) * (whole - (row.epochs or 0)) / (row.epochs or 1) for row in pruned)
     spent = sum(row.seconds or 0.0 for row in data.trained)
     total = whole * len(data.trained)
-    figures = {
-        f"{len(pruned):,} pruned": f"of {len(data.trained):,} trained, each after its own number of epochs",
-        f"{epochs:,} epochs": f"not trained, {100 * epochs / total:.0f}% of the {total:,} of all to the end",
-        duration(seconds): "of device time saved, at the pace of each pruned trial",
-    }
+    figures = [
+        (f"{len(pruned):,} pruned", f"of {len(data.trained):,} trained, each after its own number of epochs"),
+        (
+            f"{epochs:,} epochs",
+            f"not trained, {100 * epochs / total:.0f}% of the {total:,} of all to the end",
+        ),
+        (duration(seconds), "of device time saved, at the pace of each pruned trial"),
+    ]
     if spent + seconds:
         share = 100 * seconds / (spent + seconds)
-        figures[f"{share:.0f}%"] = f"of the time of all to the end saved; spent: {duration(spent)}"
+        figures.append((f"{share:.0f}%", f"of the time of all to the end saved; spent: {duration(spent)}"))
     return [boxes(figures)]
 
 

@@ -4,17 +4,15 @@ Reads training and validation images, never a test image, and augments as a trai
 Called by search/commands/data.py. Loads torch for the augmentation.
 """
 
-import base64
-import io
 from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from search.report.parts import html
+from search.report.pictures import image
 from trainer.data import survey_text
 from trainer.data.dataset import Dataset, Split
 from trainer.recipe.document import Recipe
@@ -84,9 +82,9 @@ def _row(dataset: Dataset, split: Split, recipe: Recipe, label: int, row: dict[s
     images = np.asarray(dataset.images[chosen])
     return (
         f"<tr><td>{escape(row['class'])}{counted}"
-        f"<td class=text>{_image(_strip(images))}"
-        f"<td class=text>{_image(_strip(_augmented(images, recipe, seed)))}"
-        f"<td class=text>{_image(mean_image(dataset.images, mine))}"
+        f"<td class=text>{image(_strip(images))}"
+        f"<td class=text>{image(_strip(_augmented(images, recipe, seed)))}"
+        f"<td class=text>{image(mean_image(dataset.images, mine))}"
     )
 
 
@@ -113,10 +111,3 @@ def _strip(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Images (N, H, W, C) uint8 beside each other, (H, N * (W + GAP), C) uint8, on white."""
     padded = np.pad(images, [(0, 0), (0, 0), (0, GAP), (0, 0)], constant_values=255)
     return np.concatenate(list(padded), axis=1)
-
-
-def _image(pixels: NDArray[np.uint8]) -> str:
-    """Pixels (H, W, 1 or 3) uint8 as an HTML image that needs no file."""
-    file = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(file, "png")
-    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'

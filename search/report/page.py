@@ -4,7 +4,6 @@ Reads rows of the ledger; returns text. Called by `search report` and at the end
 sections is a module of this folder; here is their order.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
@@ -16,7 +15,7 @@ from search.report.curves import curves
 from search.report.data import ReportData
 from search.report.fates import fates
 from search.report.made import made
-from search.report.parts import html, paragraph
+from search.report.parts import contents, html, paragraph
 from search.report.progress import progress
 from search.report.size import size
 from search.report.stages import stages
@@ -63,7 +62,7 @@ def page(
     `second`: halving and finals, where the search has them; `full`: full trainings of its networks."""
     data = ReportData(record, config, rows, epochs, differing, second, full)
     sections = [made for make in SECTIONS if (made := make(data))]
-    return html(escape(record.name), [_head(data), _contents(sections), *sections])
+    return html(escape(record.name), [_head(data), contents(sections), *sections])
 
 
 def _head(data: ReportData) -> str:
@@ -75,10 +74,3 @@ def _head(data: ReportData) -> str:
         f" budget {config.budget} · {counts(tally)}"
     )
     return f"<h1>{escape(record.name)}</h1>{paragraph(said, note=True)}"
-
-
-def _contents(sections: Sequence[str]) -> str:
-    """Links to the sections that there are, by their own headings."""
-    heads = re.findall(r"<section id=([\w-]+)><h2>(.*?)</h2>", "\n".join(sections))
-    links = (f"<a href=#{name}>{title.partition(':')[0]}</a>" for name, title in heads)
-    return f"<nav>{''.join(links)}</nav>"

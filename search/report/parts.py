@@ -6,6 +6,7 @@ which takes them from the style: a page is light or dark as the reader's screen 
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -16,6 +17,7 @@ from plotly.offline import get_plotlyjs
 
 # Seen on white and on black alike.
 BLUE, GREY, RED, GREEN, AMBER, VIOLET = "#3b82f6", "#9ca3af", "#ef4444", "#10b981", "#f59e0b", "#a78bfa"
+COLOURS = (BLUE, RED, GREEN, AMBER, VIOLET, "#06b6d4")  # of lines that are told apart
 VIEWPORT = '<meta name=viewport content="width=device-width, initial-scale=1">'  # as wide as a phone is
 
 
@@ -88,9 +90,16 @@ def section(name: str, title: str, parts: Sequence[str]) -> str:
     return f"<section id={name}><h2>{escape(title)}</h2>\n" + "\n".join(parts) + "\n</section>"
 
 
-def boxes(figures: Mapping[str, str]) -> str:
+def contents(sections: Sequence[str]) -> str:
+    """Links to the sections that there are, by their own headings."""
+    heads = re.findall(r"<section id=([\w-]+)><h2>(.*?)</h2>", "\n".join(sections))
+    links = (f"<a href=#{name}>{title.partition(':')[0]}</a>" for name, title in heads)
+    return f"<nav>{''.join(links)}</nav>"
+
+
+def boxes(figures: Sequence[tuple[str, str]]) -> str:
     """What matters most, large, each with what it is."""
-    found = "".join(f"<div class=figure><b>{escape(k)}</b>{escape(v)}</div>" for k, v in figures.items())
+    found = "".join(f"<div class=figure><b>{escape(k)}</b>{escape(v)}</div>" for k, v in figures)
     return f"<div class=figures>{found}</div>"
 
 

@@ -14,7 +14,7 @@ from search.report.winner import named
 from search.study import second_stage
 from search.study.second_stage import SecondStage
 from search.study.statistics import Spread, correlation, spread
-from search.study.text import counted, percent
+from search.study.text import IN_ITS_PLACE, counted, interval_cell, percent
 from storage.row_types import Candidate
 from storage.trainings import OF_FINALS
 
@@ -100,9 +100,9 @@ def _finals(second: SecondStage) -> str:
         (
             one.candidate.number,
             percent(one.validation.mean),
-            _interval(one.validation),
+            interval_cell(one.validation),
             percent(one.test.mean) if one.test else "-",
-            _interval(one.test),
+            interval_cell(one.test),
             f"{one.seeds} of {one.of}",
             percent(one.candidate.accuracy),
             f"{one.candidate.parameters:,}",
@@ -110,11 +110,12 @@ def _finals(second: SecondStage) -> str:
         )
         for one in second.finalists
     ]
-    return table(head, lines, text=("network",))
+    return table(head, lines, text=("network",)) + _of_two([one.validation for one in second.finalists])
 
 
-def _interval(found: Spread | None) -> str:
-    return str(found.interval) if found and found.interval else "-"
+def _of_two(found: Sequence[Spread]) -> str:
+    """Why some have both values where others have an interval; nothing where none has."""
+    return paragraph(IN_ITS_PLACE, note=True) if any(len(one.values) == 2 for one in found) else ""
 
 
 def _confirmed(data: ReportData) -> list[str]:
@@ -153,8 +154,15 @@ def _confirmed(data: ReportData) -> list[str]:
 def _full_table(full: Mapping[int, Spread], rows: Mapping[int, Candidate], seeds: Mapping[int, int]) -> str:
     order = sorted(full, key=lambda number: -full[number].mean)
     lines = [
-        (n, percent(full[n].mean), _interval(full[n]), seeds[n], percent(rows[n].accuracy), named(rows[n]))
+        (
+            n,
+            percent(full[n].mean),
+            interval_cell(full[n]),
+            seeds[n],
+            percent(rows[n].accuracy),
+            named(rows[n]),
+        )
         for n in order
     ]
     head = ("trial", "validation", "95% of the mean", "seeds", "brief accuracy", "network")
-    return table(head, lines, text=("network",))
+    return table(head, lines, text=("network",)) + _of_two(list(full.values()))

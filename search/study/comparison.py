@@ -156,7 +156,7 @@ class SharedNetworks:
 
     trained: int
     scores: tuple[tuple[Candidate, Candidate], ...]
-    difference: Difference | None  # the mean over networks; None for fewer than two
+    difference: Difference | None  # the mean over networks; None for fewer than three
     correlation: Correlation | None  # None for fewer than four
 
 
@@ -165,7 +165,7 @@ class FinalLead:
     """Winner of the finals of one study less that of another, by their means over seeds.
 
     `reasons`: why they are not comparable; then there are no points. `interval` is Welch's; None where a
-    winner had one seed alone.
+    winner had fewer than three seeds.
     """
 
     reasons: tuple[str, ...]

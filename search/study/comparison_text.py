@@ -133,7 +133,8 @@ def _final(found: FinalLead, pair: Pair) -> str:
     if not found.points:
         return f"{over} {one.label} and {other.label} are level: not clear"
     ahead = one.label if found.points > 0 else other.label
-    return f"{over} {ahead} is ahead by {points(found.points)}: not clear, one seed has no interval"
+    why = "fewer than three seeds give no useful interval"
+    return f"{over} {ahead} is ahead by {points(found.points)}: not clear, {why}"
 
 
 def shared(pair: Pair) -> str:

@@ -7,6 +7,7 @@ kept in a file of its study's logs too.
 
 import re
 import sys
+import textwrap
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -46,6 +47,8 @@ class SteadyConsole(Console):
     def print(self, *said: Any, **how: Any) -> None:
         """Prints as rich does."""
         self.kept.print(*said)
+        if self.is_terminal:
+            said = tuple(broken(one, self.width) if isinstance(one, str) else one for one in said)
         with suppress(OSError):  # stderr may be a file on a disk that is full
             super().print(*said, **how)
 
@@ -53,6 +56,25 @@ class SteadyConsole(Console):
         """The reader has gone. In place of rich's own, which ends the process with code 1."""
         self.quiet = True
         forget(sys.stderr)
+
+
+# Lines to copy from, a command or a path: a terminal breaks them itself, and what is marked there is whole.
+COPIED = re.compile(r"(stored|logs|follow|stop|resume) {3,}|.*`")
+LABEL = re.compile(r"[a-z]+ {2,}")
+
+
+def broken(line: str, width: int) -> str:
+    """A line for people, broken at words where the terminal is narrower; below its label where it has one."""
+    if len(line) <= width or "\n" in line or COPIED.match(line):
+        return line
+    label = LABEL.match(line)
+    indent = " " * (label.end() if label and label.end() < width // 2 else 0)
+    return "\n".join(
+        textwrap.wrap(
+            line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False,
+            drop_whitespace=True, replace_whitespace=False,
+        )
+    )  # fmt: skip
 
 
 def stderr_console() -> SteadyConsole:

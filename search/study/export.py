@@ -14,8 +14,8 @@ from search.study.config import DataConfig, StudyConfig
 from search.study.files import StudyFiles
 from search.study.score import WORDS, ScoreName
 from search.study.standing import Baselines
-from search.study.statistics import Interval, difference, spread, wilson
-from search.study.text import counted
+from search.study.statistics import LEAST_RUNS, Interval, Spread, difference, spread, wilson
+from search.study.text import counted, over_seeds, percent
 from space import cost, files
 from space.architecture import Architecture, Document
 from space.budget import Budget
@@ -71,7 +71,8 @@ class Against(Document):
 
 
 class Confirmation(Document):
-    """Full trainings of the network: means over the seeds, and their 95% intervals where there are several.
+    """Full trainings of the network: means over the seeds, their 95% intervals where there are three or more,
+    and the accuracy of each seed (empty in documents of before).
 
     Test images were opened once for each seed, and chose nothing.
     """
@@ -84,22 +85,35 @@ class Confirmation(Document):
     test_interval_95: tuple[float, float] | None
     test_images: int
     folder: str
+    validation_by_seed: tuple[float, ...] = ()
+    test_by_seed: tuple[float, ...] = ()
 
     model_config = Document.model_config | {"strict": False}
 
+    @property
+    def validation(self) -> Spread:
+        """Accuracy on validation images over the seeds."""
+        return self._spread(self.validation_accuracy, self.validation_interval_95, self.validation_by_seed)
+
+    @property
+    def test(self) -> Spread | None:
+        """The same on test images; None where there are none."""
+        if self.test_accuracy is None:
+            return None
+        return self._spread(self.test_accuracy, self.test_interval_95, self.test_by_seed)
+
+    def _spread(self, mean: float, interval: tuple[float, float] | None, values: tuple[float, ...]) -> Spread:
+        known = Interval(*interval) if interval and self.seeds >= LEAST_RUNS else None
+        return Spread(mean, None, known, values)
+
     def __str__(self) -> str:
-        accuracy, spread = self.test_accuracy, self.test_interval_95
-        images = f"{self.test_images:,} test images"
-        if accuracy is None:
-            accuracy, spread, images = (
-                self.validation_accuracy,
-                self.validation_interval_95,
-                "validation images",
-            )
-        within = f", 95% interval of the mean {Interval(*spread)}" if spread else ""
+        found, images = self.validation, "validation images"
+        if self.test:
+            found, images = self.test, f"{self.test_images:,} test images"
+        known = over_seeds(found, "95% interval of the mean")
         return (
-            f"confirmed: {100 * accuracy:.2f}% on {images} ({counted(self.seeds, 'seed')} of"
-            f" {counted(self.epochs, 'epoch')}{within})"
+            f"confirmed: {percent(found.mean)} on {images} ({counted(self.seeds, 'seed')} of"
+            f" {counted(self.epochs, 'epoch')}{known and f', {known}'})"
         )
 
 
@@ -162,6 +176,8 @@ def confirmation(trainings: Sequence[Finished], candidate: Candidate) -> Confirm
         test_interval_95=test.interval if test else None,
         test_images=run[0].test_images or 0,
         folder=run[0].folder,
+        validation_by_seed=full.values,
+        test_by_seed=test.values if test else (),
     )
 
 

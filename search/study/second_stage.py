@@ -14,8 +14,8 @@ from search.study.config import StudyConfig
 from search.study.finish_plan import FinishPlan
 from search.study.halving import ReachedRung
 from search.study.score import WORDS, ScoreName
-from search.study.statistics import Interval, Spread, spread
-from search.study.text import counted, percent
+from search.study.statistics import Spread, spread
+from search.study.text import counted, over_seeds, percent
 from storage import candidates, rungs, trainings
 from storage.row_types import TRAINED, Candidate, RungTraining, Stage, State
 from storage.studies import Study
@@ -48,11 +48,8 @@ class Finalist:
 
 
 def _mean(found: Spread) -> str:
-    return percent(found.mean) + (f" (95% {_interval(found.interval)})" if found.interval else "")
-
-
-def _interval(found: Interval) -> str:
-    return f"{100 * found.low:.2f}-{100 * found.high:.2f}%"
+    known = over_seeds(found)
+    return percent(found.mean) + (f" ({known})" if known else "")
 
 
 @dataclass(frozen=True)

@@ -78,15 +78,20 @@ T95 = (
 )
 
 
-class Spread(NamedTuple):
-    """Accuracies of several runs of one training: mean, standard deviation, 95% interval of the mean.
+LEAST_RUNS = 3  # of two, Student's interval is 12.7 times their half distance: as good as 0-100%
 
-    deviation and interval are None for a single run, which says nothing of either.
+
+class Spread(NamedTuple):
+    """Accuracies of several runs of one training: mean, standard deviation, 95% interval of the mean, and
+    the accuracies themselves.
+
+    deviation is None for a single run, interval for fewer than LEAST_RUNS: these say nothing of it.
     """
 
     mean: float
     deviation: float | None
     interval: Interval | None
+    values: tuple[float, ...] = ()
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -94,12 +99,12 @@ def spread(values: Sequence[float]) -> Spread:
 
     Raises statistics.StatisticsError for none.
     """
-    mean, freedom = fmean(values), len(values) - 1
-    if not freedom:
-        return Spread(mean, None, None)
-    deviation = stdev(values)
-    half = _quantile(freedom) * deviation / sqrt(len(values))
-    return Spread(mean, deviation, Interval(max(0.0, mean - half), min(1.0, mean + half)))
+    mean, runs = fmean(values), len(values)
+    deviation = stdev(values) if runs > 1 else None
+    if deviation is None or runs < LEAST_RUNS:
+        return Spread(mean, deviation, None, tuple(values))
+    half = _quantile(runs - 1) * deviation / sqrt(runs)
+    return Spread(mean, deviation, Interval(max(0.0, mean - half), min(1.0, mean + half)), tuple(values))
 
 
 def _quantile(freedom: int) -> float:
@@ -110,10 +115,10 @@ def _quantile(freedom: int) -> float:
 def difference_of_means(one: Spread, runs: int, other: Spread, other_runs: int) -> Difference | None:
     """The mean of `runs` accuracies less the mean of `other_runs` others, with Welch's 95% interval (1947).
 
-    It holds the luck of the seeds, and takes the runs for independent. None where one of them is a single
-    run, which says nothing of its spread.
+    It holds the luck of the seeds, and takes the runs for independent. None where one of them has fewer than
+    LEAST_RUNS runs, which say too little of their spread.
     """
-    if one.deviation is None or other.deviation is None:
+    if one.deviation is None or other.deviation is None or min(runs, other_runs) < LEAST_RUNS:
         return None
     parts = ((one.deviation**2 / runs, runs), (other.deviation**2 / other_runs, other_runs))
     variance, apart = sum(part for part, _ in parts), one.mean - other.mean
@@ -126,9 +131,9 @@ def difference_of_means(one: Spread, runs: int, other: Spread, other_runs: int) 
 
 def mean_difference(one: Sequence[float], other: Sequence[float]) -> Difference | None:
     """The mean of `one` less `other`, two accuracies of each of the same networks, with Student's 95%
-    interval over the networks. None for fewer than two networks."""
+    interval over the networks. None for fewer than LEAST_RUNS networks."""
     apart = [a - b for a, b in zip(one, other, strict=True)]
-    if len(apart) < 2:
+    if len(apart) < LEAST_RUNS:
         return None
     mean = fmean(apart)
     half = _quantile(len(apart) - 1) * stdev(apart) / sqrt(len(apart))

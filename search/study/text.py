@@ -5,7 +5,7 @@ Called by the commands, the live board, the reports and full training. Reads and
 
 from search.study.score import ScoreName, both
 from search.study.short_form import summary
-from search.study.statistics import wilson
+from search.study.statistics import LEAST_RUNS, Spread, wilson
 from space.architecture import Architecture
 from storage.row_types import Candidate, State
 
@@ -15,6 +15,31 @@ SHOWN_ALWAYS = (State.COMPLETED, State.PRUNED, State.OVER_BUDGET, State.REPEATED
 def percent(accuracy: float | None) -> str:
     """An accuracy of 0..1 for people."""
     return "-" if accuracy is None else f"{100 * accuracy:.2f}%"
+
+
+NO_INTERVAL = "two seeds give no useful interval"
+IN_ITS_PLACE = f"{NO_INTERVAL}: both values stand in its place"
+
+
+def two_values(found: Spread) -> str:
+    """The values of two runs."""
+    return " and ".join(map(percent, found.values))
+
+
+def over_seeds(found: Spread, interval: str = "95%") -> str:
+    """What is known of a mean over seeds beyond itself: its interval, after the word for it, or both values
+    of two. Empty for one seed, which says nothing."""
+    if found.interval:
+        low, high = found.interval
+        return f"{interval} {100 * low:.2f}-{100 * high:.2f}%"
+    return f"{two_values(found)}: {NO_INTERVAL}" if 1 < len(found.values) < LEAST_RUNS else ""
+
+
+def interval_cell(found: Spread | None) -> str:
+    """The interval of a mean in a table, both values of two runs, - for one."""
+    if found and found.interval:
+        return str(found.interval)
+    return two_values(found) if found and len(found.values) > 1 else "-"
 
 
 def counts(tally: dict[State, int]) -> str:

@@ -41,8 +41,10 @@ def run(
     slots: Sequence[Slot],
     storage: str,
     on_done: Callable[[FinishedProcess], None],
+    on_look: Callable[[Sequence[str]], None] = lambda _: None,
 ) -> list[FinishedProcess]:
-    """All of them, as many at a time as there are slots. An interruption ends those that run, and passes."""
+    """All of them, as many at a time as there are slots; on_look gets the names of those that run, a few
+    times a second. An interruption ends those that run, and passes."""
     waiting, free = list(works), list(slots)
     running: list[tuple[TrainingProcess, Slot, subprocess.Popen[bytes]]] = []
     ended: list[FinishedProcess] = []
@@ -52,6 +54,7 @@ def run(
                 while waiting and free:
                     work, slot = waiting.pop(0), free.pop(0)
                     running.append((work, slot, _start(work, slot, storage)))
+                on_look([work.name for work, _, _ in running])
                 time.sleep(PAUSE_SECONDS)
                 for one in [one for one in running if one[2].poll() is not None]:
                     work, slot, process = one

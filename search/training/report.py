@@ -1,28 +1,47 @@
 """A full training as one self-contained HTML page, and the same as a JSON document.
 
-Reads the learning curves and test results in memory; returns text. Called by search/training/train.py.
+Reads the learning curves and test results in memory; returns text. Called by search/training/train.py. What
+test images say is in test_sections.py, the frame of the page and its plots in search/report/.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from html import escape
+from math import ceil, isfinite, log10
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 
-from search.report.parts import draw, html
-from search.study.short_form import summary
+from search.report.data import axis_range
+from search.report.network_drawing import drawing
+from search.report.parts import (
+    COLOURS,
+    boxes,
+    contents,
+    facts,
+    html,
+    panel,
+    paragraph,
+    range_switch,
+    section,
+    switch,
+    table,
+)
 from search.study.statistics import Spread
-from search.study.text import counted, percent, span
+from search.study.text import counted, over_seeds, percent, span
 from search.training.run import LearningCurve, TrainingJob
+from search.training.test_sections import sections
 from search.training.test_set import TestResult
 from space import cost
 from trainer.outcome import EpochReport
-from trainer.recipe import checks
+from trainer.recipe import augmentations, checks
 
-HEIGHT, CONFUSION_HEIGHT = 360, 560  # of figures, pixels
-COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2")
+HEIGHT = 340  # of figures, pixels
+STEPS = (1, 2, 5, 10, 20, 25, 50, 100, 200, 500, 1_000, 2_000)  # between two ticks of an axis of epochs
+TICKS = 10  # of such an axis, at most
 
 
 def document(
@@ -65,53 +84,49 @@ def page(
     curves: Sequence[LearningCurve],
     tests: Sequence[TestResult],
     spreads: Mapping[str, Spread],
+    test_images: NDArray[np.uint8] | None = None,
 ) -> str:
-    """The page as text."""
-    title = escape(job.subject.name)
-    parts = [f"<h1>{title}</h1>", _about(job), _figures(spreads), *_warnings(job)]
-    parts += ["<h2>Seeds</h2>", _seeds(curves, tests)]
-    for name, unit, value in CURVES:
-        parts += [f"<h2>{name}</h2>", draw(_curves(curves, unit, value), HEIGHT)]
-    if tests:
-        classes = job.images.dataset.classes
-        parts += ["<h2>Test accuracy by class</h2>", draw(_by_class(classes, tests), HEIGHT)]
-        parts += [
-            "<h2>Who is taken for whom</h2>",
-            _note(tests),
-            draw(_confusion(classes, tests), CONFUSION_HEIGHT),
-        ]
-    parts += [
-        "<h2>Recipe: what differs from the default</h2>",
-        f"<pre>{escape(json.dumps(_recipe(job), indent=1))}</pre>",
+    """The page as text. test_images, (N, H, W, C) uint8: to show those that were mistaken; without them it
+    has no pictures."""
+    title = escape(f"{job.subject.name} on {job.data.name}")
+    parts = [
+        section("network", "The network", drawing(job.architecture)),
+        section("curves", "Learning curves", _learning(job, curves)),
+        *(sections(job.images.dataset.classes, tests, test_images) if tests else []),
+        section("seeds", "Seeds", [*_seeds(curves, tests), *_others(spreads)]),
+        section("made", "How it was made", _made(job)),
     ]
-    return html(title, parts)
+    head = [f"<h1>{title}</h1>", _about(job), _figures(spreads), *_warnings(job)]
+    return html(title, [*head, contents(parts), *parts])
 
 
 def _about(job: TrainingJob) -> str:
     spent = cost.total(job.architecture)
-    return (
-        f"<p>{escape(summary(job.architecture))}</p><p class=note>{spent.parameters:,} parameters,"
-        f" {spent.macs:,} multiply-accumulates an image · {escape(job.data.name)},"
-        f" {job.data.train_images:,} training and {job.data.validation_images:,} validation images ·"
-        f" {counted(job.recipe.epochs, 'epoch')}, batches of {job.recipe.batch_size}, {job.recipe.optimizer},"
-        f" {escape(job.recipe.planned.name.replace('_', '-'))} to {job.recipe.learning_rate:g}</p>"
+    return paragraph(
+        f"{spent.parameters:,} parameters, {spent.macs:,} multiply-accumulates an image ·"
+        f" {job.data.train_images:,} training and {job.data.validation_images:,} validation images in"
+        f" {len(job.images.dataset.classes)} classes ·"
+        f" {counted(job.recipe.epochs, 'epoch')}, {counted(len(job.seeds), 'seed')}",
+        note=True,
     )
+
+
+FIRST = ("test accuracy", "validation accuracy, last epoch", "validation accuracy, best epoch")
 
 
 def _figures(spreads: Mapping[str, Spread]) -> str:
-    boxes = "".join(
-        f"<div class=figure><b>{percent(found.mean)}</b>{escape(name)}<br>"
-        f"<span class=note>{escape(describe_spread(found))}</span></div>"
-        for name, found in spreads.items()
+    """The accuracies, large; scores that count each class the same stand with the seeds."""
+    return boxes(
+        [(percent(spreads[n].mean), f"{n}: {describe_spread(spreads[n])}") for n in FIRST if n in spreads]
     )
-    return f"<div class=figures>{boxes}</div>"
 
 
 def describe_spread(found: Spread) -> str:
     """What is known beyond the mean."""
     if found.deviation is None:
         return "one seed: how much a seed matters is not known"
-    return f"standard deviation {100 * found.deviation:.2f}, 95% interval of the mean {found.interval}"
+    known = over_seeds(found, "95% interval of the mean")
+    return f"standard deviation {100 * found.deviation:.2f}, {known}" if found.interval else known
 
 
 def _warnings(job: TrainingJob) -> list[str]:
@@ -119,98 +134,193 @@ def _warnings(job: TrainingJob) -> list[str]:
     return [f"<p><b>Known mistake:</b> {escape(mistake.reason)}</p>" for mistake in found]
 
 
-def _seeds(curves: Sequence[LearningCurve], tests: Sequence[TestResult]) -> str:
-    lines = []
-    for i, curve in enumerate(curves):
-        outcome = curve.outcome
-        tested = f"<td>{percent(tests[i].accuracy)}<td>{tests[i].loss:.3f}" if tests else "<td>-<td>-"
-        lines.append(
-            f"<tr><td>{curve.seed}<td>{percent(outcome.accuracy)}<td>{percent(outcome.best_accuracy)}"
-            f"<td>{curve.best_epoch}{tested}<td>{span(outcome.seconds)}<td>{outcome.images_per_second:,.0f}"
-        )
-    head = (
-        "<tr><th>seed<th>validation, last epoch<th>best epoch<th>which<th>test<th>test loss"
-        "<th>time<th>images/s"
-    )
-    return (
-        f"<table>{head}{''.join(lines)}</table><p class=note>The weights are those of the last epoch; the"
-        " best epoch is shown, and chooses nothing. Test images were read once, at the end.</p>"
-    )
+def _learning(job: TrainingJob, curves: Sequence[LearningCurve]) -> list[str]:
+    """Loss, accuracy and learning rate by epoch."""
+    losses = [[(_train_loss, "dot"), (_validation_loss, "solid")], [(_accuracy, "solid")], [(_rate, "solid")]]
+    loss, accuracy, rate = (_curves(curves, lines) for lines in losses)
+    several = " Each colour is a seed." if len(curves) > 1 else ""
+    return [
+        panel("Loss", f"Dotted: training, solid: validation, in nats.{several}",
+              loss.update_yaxes(title="loss"), HEIGHT, [_loss_switch(loss, curves)]),
+        paragraph(loss_note(job, curves), note=True),
+        panel("Validation accuracy", f"After each epoch; the last one counts.{several}",
+              accuracy.update_yaxes(title="%"), HEIGHT, [_accuracy_switch(accuracy, curves)]),
+        panel("Learning rate", "At the end of each epoch.", rate.update_yaxes(title=""), HEIGHT // 2),
+    ]  # fmt: skip
+
+
+def _train_loss(epoch: EpochReport) -> float:
+    return epoch.train_loss
+
+
+def _validation_loss(epoch: EpochReport) -> float:
+    return epoch.validation_loss
+
+
+def _accuracy(epoch: EpochReport) -> float:
+    return 100 * epoch.validation_accuracy
 
 
 def _rate(epoch: EpochReport) -> float:
     return epoch.learning_rate
 
 
-CURVES: tuple[tuple[str, str, tuple[tuple[str, Callable[[EpochReport], float], str], ...]], ...] = (
-    (
-        "Loss",
-        "nats",
-        (
-            ("training", lambda epoch: epoch.train_loss, "dot"),
-            ("validation", lambda epoch: epoch.validation_loss, "solid"),
-        ),
-    ),
-    ("Validation accuracy", "%", (("", lambda epoch: 100 * epoch.validation_accuracy, "solid"),)),
-    ("Learning rate", "at the end of the epoch", (("", _rate, "solid"),)),
-)
-
-
 def _curves(
-    curves: Sequence[LearningCurve],
-    unit: str,
-    lines: tuple[tuple[str, Callable[[EpochReport], float], str], ...],
+    curves: Sequence[LearningCurve], lines: Sequence[tuple[Callable[[EpochReport], float], str]]
 ) -> go.Figure:
     figure = go.Figure()
     for i, curve in enumerate(curves):
-        for name, value, dash in lines:
+        for value, dash in lines:
             figure.add_scatter(
                 x=[epoch.epoch for epoch in curve.epochs],
-                y=[value(epoch) for epoch in curve.epochs],
+                y=[_plain_number(value(epoch)) for epoch in curve.epochs],
                 mode="lines+markers" if len(curve.epochs) < 3 else "lines",
-                line={"color": COLOURS[i % len(COLOURS)], "dash": dash},
-                name=f"seed {curve.seed}{', ' * bool(name)}{name}",
+                line={"color": COLOURS[i % len(COLOURS)], "dash": dash, "width": 1.8},
+                name=f"seed {curve.seed}",
+                legendgroup=str(curve.seed),
+                showlegend=dash == "solid",
             )
-    figure.update_layout(showlegend=True)
-    return figure.update_xaxes(title="epoch").update_yaxes(title=unit)
+    figure.update_layout(showlegend=len(curves) > 1)
+    return figure.update_xaxes(title="epoch", tick0=0, **epoch_axis(max(len(c.epochs) for c in curves)))
 
 
-def _by_class(classes: Sequence[str], tests: Sequence[TestResult]) -> go.Figure:
-    figure = go.Figure()
-    for i, test in enumerate(tests):
-        figure.add_bar(
-            x=list(classes),
-            y=[None if share is None else 100 * share for share in test.by_class],
-            name=f"seed {test.seed}",
-            marker={"color": COLOURS[i % len(COLOURS)]},
-        )
-    figure.update_layout(showlegend=True)
-    return figure.update_xaxes(type="category").update_yaxes(title="%")
+def epoch_axis(epochs: int) -> dict[str, Any]:
+    """Ticks at whole epochs."""
+    step = next((step for step in STEPS if epochs / step <= TICKS), STEPS[-1])
+    return {"dtick": step, "tickformat": "d", "range": [1 - 0.02 * epochs, epochs + 0.02 * epochs]}
 
 
-def _note(tests: Sequence[TestResult]) -> str:
-    seeds = "all seeds together" if len(tests) > 1 else f"seed {tests[0].seed}"
-    return f"<p class=note>Test images, {seeds}; a row is a class, in % of its images.</p>"
+def _plain_number(value: float) -> float | None:
+    return float(f"{value:.6g}") if isfinite(value) else None
 
 
-def _confusion(classes: Sequence[str], tests: Sequence[TestResult]) -> go.Figure:
-    size = range(len(classes))
-    counts = [[sum(test.confusion[i][j] for test in tests) for j in size] for i in size]
-    shares = [[100 * count / sum(row) if sum(row) else 0 for count in row] for row in counts]
-    few = len(classes) <= 20
-    figure = go.Figure(
-        go.Heatmap(
-            z=shares,
-            x=list(classes),
-            y=list(classes),
-            customdata=counts,
-            colorscale="Blues",
-            texttemplate="%{z:.1f}" if few else None,
-            hovertemplate="%{y} taken for %{x}: %{z:.1f}%, %{customdata} images<extra></extra>",
-        )
+def _loss_switch(figure: go.Figure, curves: Sequence[LearningCurve]) -> str:
+    """The logarithmic axis at first, on which the first epoch does not press the others together; beside it
+    one that begins at 0 and ends above the last two thirds of the epochs."""
+    each = [
+        [value for epoch in curve.epochs for value in (epoch.train_loss, epoch.validation_loss)]
+        for curve in curves
+    ]
+    late = [value for one in each for value in one[len(one) // 3 :] if isfinite(value)]
+    every = [value for one in each for value in one if isfinite(value) and value > 0]
+    if not late or not every:
+        return ""
+    low, high = log10(min(every)), log10(max(every))
+    air = max(0.05 * (high - low), 0.02)
+    figure.update_yaxes(
+        type="log", range=[low - air, high + air], tickvals=loss_ticks(min(every), max(every))
     )
-    figure.update_xaxes(title="taken for", type="category")
-    return figure.update_yaxes(title="is", type="category", autorange="reversed")
+    return switch(
+        {
+            "logarithmic": ({}, {"yaxis.type": "log", "yaxis.range": [low - air, high + air],
+                                 "yaxis.tickvals": loss_ticks(min(every), max(every))}),
+            "from 0, first third clipped": (
+                {}, {"yaxis.type": "linear", "yaxis.range": [0, 1.05 * max(late)], "yaxis.tickvals": None}
+            ),
+        }
+    )  # fmt: skip
+
+
+def loss_ticks(low: float, high: float) -> list[float]:
+    """Round values on a logarithmic axis: of each power of ten three, or more where that is few."""
+    steps = (1, 2, 5) if high / low > 8 else (1, 1.2, 1.5, 2, 3, 4, 5, 7)
+    powers = range(int(log10(low)) - 2, ceil(log10(high)) + 1)
+    found = [float(f"{step * 10.0**power:.3g}") for power in powers for step in steps]
+    return [value for value in found if 0.97 * low <= value <= 1.03 * high]
+
+
+def loss_note(job: TrainingJob, curves: Sequence[LearningCurve]) -> str:
+    """What is in the training loss and not in the validation loss, and which lies above."""
+    last = [curve.epochs[-1] for curve in curves]
+    above = sum(epoch.train_loss > epoch.validation_loss for epoch in last)
+    causes = _only_in_training(job)
+    which = {0: "below", len(last): "above"}.get(above, "in some seeds above, in others below")
+    said = f"at the end the training loss lies {which} the validation loss"
+    listed = ", ".join(causes)
+    while_learning = "it is the mean over an epoch, while the network still learns"
+    if above and causes:
+        return (
+            f"{said}, which is no mistake here: {while_learning}, and holds what is made harder on purpose:"
+            f" {listed}. Validation is measured after the epoch, on plain images, without any of it"
+        )
+    if above:
+        return f"{said}: {while_learning}, and validation is measured after it"
+    harder = f", though it holds what is made harder on purpose ({listed})" if causes else ""
+    return f"{said}{harder}: the network knows its training images better than new ones"
+
+
+def _only_in_training(job: TrainingJob) -> list[str]:
+    """What raises the training loss, in words."""
+    recipe, network = job.recipe, job.architecture
+    dropout = recipe.dropout is not None or bool(network.block.dropout or network.head.dropout)
+    found = [one.what for one in augmentations.augmentations(recipe)]
+    found = [f"augmentation ({', '.join(found)})"] if found else []
+    found += [f"label smoothing {recipe.label_smoothing:g}"] if recipe.label_smoothing else []
+    found += ["dropout"] if dropout else []
+    found += [f"drop path {recipe.drop_path:g}"] if recipe.drop_path else []
+    found += ["class weights"] if recipe.class_weights != "none" else []
+    return found
+
+
+def _accuracy_switch(figure: go.Figure, curves: Sequence[LearningCurve]) -> str:
+    each = [[epoch.validation_accuracy for epoch in curve.epochs] for curve in curves]
+    late = [value for one in each for value in one[len(one) // 3 :] if isfinite(value)]
+    every = [value for one in each for value in one if isfinite(value)]
+    if not late:
+        return ""
+    figure.update_yaxes(range=axis_range(late))
+    return range_switch("after the first third", axis_range(late), axis_range(every))
+
+
+def _seeds(curves: Sequence[LearningCurve], tests: Sequence[TestResult]) -> list[str]:
+    by_seed = {test.seed: test for test in tests}
+    head = ["seed", "validation, last epoch", "best epoch", "which", "test", "test loss", "time", "images/s"]
+    rows = []
+    for curve in curves:
+        outcome, test = curve.outcome, by_seed.get(curve.seed)
+        rows.append(
+            (
+                curve.seed,
+                percent(outcome.accuracy),
+                percent(outcome.best_accuracy),
+                curve.best_epoch,
+                percent(test.accuracy) if test else "-",
+                f"{test.loss:.3f}" if test else "-",
+                span(outcome.seconds),
+                f"{outcome.images_per_second:,.0f}",
+            )
+        )
+    sealed = " Test images were read once, at the end, and chose nothing." if tests else ""
+    said = f"The weights are those of the last epoch; the best epoch is shown, and chooses nothing.{sealed}"
+    return [table(head, rows), paragraph(said, note=True)]
+
+
+def _others(spreads: Mapping[str, Spread]) -> list[str]:
+    """Scores beside accuracy, over the seeds."""
+    rows = [
+        (name, percent(one.mean), describe_spread(one)) for name, one in spreads.items() if name not in FIRST
+    ]
+    said = paragraph("these count each class the same, however many images it has", note=True)
+    return [table(("score", "mean", "over the seeds"), rows, text=("over the seeds",)), said] if rows else []
+
+
+def _made(job: TrainingJob) -> list[str]:
+    recipe = job.recipe
+    shown = {
+        "images": f"{job.data.name} ({job.data.spec})",
+        "digest": job.data.digest,
+        "training": f"{counted(recipe.epochs, 'epoch')}, batches of {recipe.batch_size}, {recipe.optimizer},"
+        f" {recipe.planned.name.replace('_', '-')} to {recipe.learning_rate:g}",
+        "augmentation": ", ".join(one.what for one in augmentations.augmentations(recipe)) or "none",
+        "device": str(job.device),
+        "fingerprint": job.architecture.fingerprint,
+        "run": job.run,
+    }
+    return [
+        facts(shown),
+        "<details><summary>Recipe: what differs from the default</summary>"
+        f"<pre>{escape(json.dumps(_recipe(job), indent=1))}</pre></details>",
+    ]
 
 
 def _recipe(job: TrainingJob) -> dict[str, Any]:

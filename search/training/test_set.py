@@ -1,9 +1,11 @@
-"""Evaluates trained weights on the test images, once for each seed: accuracy, by class, confusion matrix.
+"""Evaluates trained weights on the test images, once for each seed: accuracy, by class, confusion matrix, how
+far the network's confidence is right, and some images that it took for another class.
 
 Reads the weights that search/training/run.py left; called by search/training/train.py after the last seed.
 Nothing is chosen by these figures.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +18,9 @@ from space.errors import CheckpointError, DataError
 from trainer import initialisation, weights
 from trainer.class_scores import class_scores
 from trainer.evaluation import scores
+
+BINS = 15  # of the confidence, as Guo and others (2017) have it
+PAIRS, EXAMPLES = 24, 4
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,19 @@ class TestResult:
     confusion: tuple[tuple[int, ...], ...]
     balanced_accuracy: float | None = None  # None in results of before, as macro_f1
     macro_f1: float | None = None
+    # Both are empty in results of before. Of the images by their confidence, that is the probability of the
+    # class that they were taken for: how many, their mean confidence, their accuracy; by BINS equal ranges.
+    calibration: tuple[tuple[int, float, float], ...] = ()
+    # Images that were taken for another class: their number, class, the other one, confidence. Of each of the
+    # PAIRS most frequent pairs of classes the EXAMPLES most confident ones.
+    mistakes: tuple[tuple[int, int, int, float], ...] = ()
+
+    @property
+    def calibration_error(self) -> float | None:
+        """Expected calibration error (Naeini and others, 2015), 0..1: how far confidence is from accuracy."""
+        if not self.calibration:
+            return None
+        return sum(count * abs(sure - right) for count, sure, right in self.calibration) / self.images
 
 
 def open_test_set(job: TrainingJob) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -68,7 +86,40 @@ def evaluate(job: TrainingJob, seed: int, images: torch.Tensor, labels: torch.Te
         confusion=tuple(map(tuple, confusion.tolist())),
         balanced_accuracy=by_class.balanced_accuracy,
         macro_f1=by_class.macro_f1,
+        calibration=calibration(given, labels),
+        mistakes=mistakes(given, labels),
     )
+
+
+def calibration(given: torch.Tensor, labels: torch.Tensor) -> tuple[tuple[int, float, float], ...]:
+    """Scores (n, classes) float32 and labels (n,) int64 to those bins of TestResult.calibration that have
+    images."""
+    sure, taken = given.softmax(1).double().max(1)
+    right = (taken == labels).double()
+    bins = (sure * BINS).ceil().long().clamp(1, BINS) - 1
+    counts, confidence, accuracy = (
+        torch.bincount(bins, weights=x, minlength=BINS).tolist() for x in (torch.ones_like(sure), sure, right)
+    )
+    return tuple(
+        (round(count), total / count, hits / count)
+        for count, total, hits in zip(counts, confidence, accuracy, strict=True)
+        if count
+    )
+
+
+def mistakes(given: torch.Tensor, labels: torch.Tensor) -> tuple[tuple[int, int, int, float], ...]:
+    """Scores (n, classes) float32 and labels (n,) int64 to the images of TestResult.mistakes."""
+    sure, taken = given.softmax(1).max(1)
+    wrong = (taken != labels).nonzero().flatten()
+    wrong = wrong[sure[wrong].argsort(descending=True, stable=True)]
+    pairs = [(int(labels[i]), int(taken[i])) for i in wrong]
+    usual = {pair for pair, _ in Counter(pairs).most_common(PAIRS)}
+    seen, found = Counter[tuple[int, int]](), list[tuple[int, int, int, float]]()
+    for i, pair in zip(wrong.tolist(), pairs, strict=True):
+        seen[pair] += 1
+        if pair in usual and seen[pair] <= EXAMPLES:
+            found.append((i, *pair, float(sure[i])))
+    return tuple(found)
 
 
 def summarise(curves: Sequence[LearningCurve], tests: Sequence[TestResult]) -> dict[str, Spread]:

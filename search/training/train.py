@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace as replace_fields
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,7 +24,7 @@ from search.study.console import stderr_console
 from search.study.network_reference import ResolvedNetwork
 from search.study.statistics import Spread
 from search.study.versions import OF_TRAINING, installed_versions
-from search.training import report as training_report, run as training_run, test_set
+from search.training import progress_file, report as training_report, run as training_run, test_set
 from search.training.progress import TrainingProgress
 from search.training.run import JobCallbacks, LearningCurve, TrainingJob
 from search.training.test_set import TestResult
@@ -197,7 +199,8 @@ def _say_job(console: Console, job: TrainingJob) -> None:
 
 
 def _train(console: Console, job: TrainingJob) -> list[LearningCurve]:
-    progress = TrainingProgress(console, len(job.seeds), min(job.recipe.batch_size, job.data.train_images))
+    batch = min(job.recipe.batch_size, job.data.train_images)
+    progress = TrainingProgress(console, job.seeds, job.recipe.epochs, batch, job.folder)
     callbacks = JobCallbacks(progress.on_seed, progress.on_batch, progress.on_epoch)
     try:
         with signals.sigterm_raises(), progress.bar, progress.warnings():
@@ -207,6 +210,8 @@ def _train(console: Console, job: TrainingJob) -> list[LearningCurve]:
         where = "its last checkpoint" if kept else "its start"
         console.print(f"stopped: with --resume --out {job.folder} seed {progress.seed} goes on from {where}")
         raise
+    finally:
+        progress_file.remove(job.folder)
 
 
 def _finish(
@@ -223,8 +228,18 @@ def _finish(
     spreads = test_set.summarise(curves, tests)
     document = training_report.document(job, curves, tests, spreads)
     replace(job.folder / "result.json", (json.dumps(document, indent=1) + "\n").encode())
-    replace(job.folder / "report.html", training_report.page(job, curves, tests, spreads).encode())
+    page = training_report.page(job, curves, tests, spreads, _pictures(job) if tests else None)
+    replace(job.folder / "report.html", page.encode())
     return tests, spreads
+
+
+def _pictures(job: TrainingJob) -> NDArray[np.uint8] | None:
+    """The test images, (N, H, W, C) uint8, of which the report shows some that were mistaken; mapped from a
+    file, so that no others are read."""
+    try:
+        return job.images.dataset.open_test()[0]
+    except DataError:
+        return None
 
 
 def _tested(job: TrainingJob) -> dict[int, TestResult]:

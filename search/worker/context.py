@@ -72,6 +72,7 @@ def open_context(
     device, train_network = make_training_function(config, images, memory=options.trial_memory)
     this = study_identity(options.storage, record)
     with optuna_study.open_study(options.storage, record.name, config) as study:
+        optuna_study.identify(study, record.id)
         yield WorkerContext(
             options=options,
             study=study,

@@ -35,7 +35,7 @@ def run_next(context: WorkerContext) -> State | NoClaim | None:
     DONE where the study has no second stage, or it is over. Raises LeaseLostError, OUT_OF_REACH while the
     database is away, and Cancelled, once that is recorded.
     """
-    plan = FinishPlan.from_record(studies.find(context.engine, context.study.study_name).finish)
+    plan = FinishPlan.from_record(studies.get(context.engine, context.study_id).finish)
     if plan is None:
         return NoClaim.DONE
     options = context.options
@@ -135,7 +135,7 @@ class _Final:
         reports, test = self.callbacks.reports, self.test
         best = max(reports, key=lambda report: (report.validation_accuracy, -report.epoch))
         recipe = recipe_of(self.context, self.plan, training)
-        name = self.context.study.study_name
+        name = studies.get(self.context.engine, self.context.study_id).name
         return Training(
             run=trainings.run_of_finals(training.study_id, candidate.number, training.epochs),
             seed=training.seed,

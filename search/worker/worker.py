@@ -20,6 +20,7 @@ from sqlalchemy import Engine
 from search.machine import gpu_choice
 from search.machine.processes import MADE_ROOM, WORK_DONE, die_with_parent
 from search.machine.signals import ShutdownRequest
+from search.optuna_adapter import stored, study as optuna_study
 from search.recording import reconcile as reconciling, spool
 from search.recording.outage import OUT_OF_REACH, Outage, one_line
 from search.study import gave_up, second_stage, worker_logs
@@ -28,7 +29,7 @@ from search.worker import log, rung_training, trial as worker_trial
 from search.worker.callbacks import Cancelled
 from search.worker.context import WorkerContext, open_context
 from search.worker.presence import WorkerPresence
-from space.errors import ExhaustedError, GaveUpError, LeaseLostError, ParsimonyError, StorageError
+from space.errors import ExhaustedError, GaveUpError, LeaseLostError, ParsimonyError, StorageError, StudyError
 from storage import candidates, database, leases, studies
 from storage.leases import NoClaim
 from storage.row_types import State
@@ -43,6 +44,7 @@ FAILURES_IN_A_ROW = 3  # of trials: then the fault is the worker's
 # With --make-room, leave the GPU after 2 out-of-memory retries in the last 10 trials: each retry blocks every
 # worker of that GPU.
 RETRIES, OF_TRIALS = 2, 10
+GONE = (KeyError, StopIteration)  # what Optuna, and ask.py, raise where a study or a trial is not there
 ENDS = {NoClaim.DONE: "the study has its number", NoClaim.STOPPED: "`search stop` said so"}
 
 
@@ -76,11 +78,9 @@ def main(options: WorkerOptions) -> int:
 def work(options: WorkerOptions, engine: Engine, record: Study, shutdown: ShutdownRequest) -> None:
     """Trains until the study has its number, a stop is asked for, or `shutdown` says so.
 
-    Raises ExhaustedError, GaveUpError, DataError, OutageTooLongError when the database stays away, and
-    ParsimonyError after three failed trials in a row.
+    Raises ExhaustedError, GaveUpError, DataError, StudyError where Optuna's part of the study was deleted,
+    OutageTooLongError when the database stays away, and ParsimonyError after three failed trials in a row.
     """
-    failures = 0
-    retries = deque([0], OF_TRIALS + 1)
     outage = Outage(options.database_timeout_seconds, shutdown.cancelled)
     with ExitStack() as stack:
         presence = stack.enter_context(
@@ -91,30 +91,53 @@ def work(options: WorkerOptions, engine: Engine, record: Study, shutdown: Shutdo
         )
         presence.device = context.device
         logger.info("ready on %s", context.device)
-        while not shutdown.draining:
-            try:
-                ended = work_on_one(context)
-            except OUT_OF_REACH as error:
-                context.outage.wait(error)
-                continue
-            context.outage.back()
-            if isinstance(ended, NoClaim):
-                if ended is NoClaim.STOPPED:
-                    _say_why_stopped(context)
-                context.outage.insist(
-                    lambda: reconciling.reconcile(context.study, context.engine, context.study_id)
-                )
-                logger.info("ends: %s", ENDS[ended])
-                return
-            failures = failures + 1 if ended == State.FAILED else 0
-            if failures >= FAILURES_IN_A_ROW:
-                raise ParsimonyError(f"{failures} trials in a row failed here; see `search trials`")
-            if ended is not None:
-                retries.append(context.out_of_memory_beside_others)
-            if options.make_room and retries[-1] - retries[0] >= RETRIES:
-                logger.info("leaves the device to the others: its memory was short beside them")
-                raise SystemExit(MADE_ROOM)
-        logger.info("ends: it was told to")
+        try:
+            _work_in(context, shutdown)
+        except GONE:
+            _require_optuna(context, record.name)
+            raise
+
+
+def _work_in(context: WorkerContext, shutdown: ShutdownRequest) -> None:
+    """One trial after another. Raises as work() does, and GONE where Optuna's study was deleted."""
+    failures = 0
+    retries = deque([0], OF_TRIALS + 1)
+    while not shutdown.draining:
+        try:
+            ended = work_on_one(context)
+        except OUT_OF_REACH as error:
+            context.outage.wait(error)
+            continue
+        context.outage.back()
+        if isinstance(ended, NoClaim):
+            if ended is NoClaim.STOPPED:
+                _say_why_stopped(context)
+            context.outage.insist(
+                lambda: reconciling.reconcile(context.study, context.engine, context.study_id)
+            )
+            logger.info("ends: %s", ENDS[ended])
+            return
+        failures = failures + 1 if ended == State.FAILED else 0
+        if failures >= FAILURES_IN_A_ROW:
+            raise ParsimonyError(f"{failures} trials in a row failed here; see `search trials`")
+        if ended is not None:
+            retries.append(context.out_of_memory_beside_others)
+        if context.options.make_room and retries[-1] - retries[0] >= RETRIES:
+            logger.info("leaves the device to the others: its memory was short beside them")
+            raise SystemExit(MADE_ROOM)
+    logger.info("ends: it was told to")
+
+
+def _require_optuna(context: WorkerContext, name: str) -> None:
+    """Raises StudyError where Optuna no longer has the study: somebody deleted or renamed it in the
+    dashboard."""
+    try:
+        context.study.get_trials(deepcopy=False)
+    except KeyError:
+        if name in stored.names(context.engine):
+            why = f"study {name!r} was renamed in the dashboard while this worker was at it: start it again"
+            raise StudyError(why) from None
+        raise StudyError(optuna_study.gone(name)) from None
 
 
 def work_on_one(context: WorkerContext) -> State | NoClaim | None:
@@ -155,7 +178,7 @@ def run_next(context: WorkerContext) -> State | NoClaim | None:
     context.say(Doing.WORKING)
     try:
         return worker_trial.run(context, claim)
-    except ExhaustedError:
+    except (ExhaustedError, *GONE):
         leases.release(context.engine, claim)
         raise
 
@@ -167,7 +190,7 @@ def paused(context: WorkerContext) -> bool:
 
 def order_of(context: WorkerContext) -> Control:
     """What the workers of the study are told."""
-    return studies.find(context.engine, context.study.study_name).order
+    return studies.get(context.engine, context.study_id).order
 
 
 def _say_why_stopped(context: WorkerContext) -> None:

@@ -1,7 +1,10 @@
 """A store that is looked after: studies are renamed and deleted in both sets of tables, with their files."""
 
+import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -9,11 +12,15 @@ from command import Result, run
 from sqlalchemy import Engine, text
 from worker_samples import FakeTraining, make_config, make_context, make_study
 
+from search.machine.signals import ShutdownRequest
 from search.optuna_adapter import study as optuna_study
+from search.optuna_adapter.ask import GivenSuggestions
 from search.study import files
-from search.worker import trial as worker_trial
-from storage import database, invariants, leases, studies
+from search.worker import trial as worker_trial, worker
+from space.errors import StudyError
+from storage import database, invariants, leases, studies, workers
 from storage.leases import Claim
+from storage.workers import Doing
 
 
 class Store:
@@ -108,8 +115,24 @@ def test_a_study_at_which_somebody_works_is_left_alone(store: Store, command: tu
     engine.dispose()
     result = store.care(*command)
     assert result.code == 2
-    assert "1 worker of study 'night' at work; `search stop night` ends them" in result.one_line
+    assert "1 worker of study 'night' at work (1 choosing); `search stop night` ends them" in result.one_line
     assert store.optuna_names() == ["night", "noon"]
+
+
+@pytest.mark.parametrize("command", [("delete", "night", "--yes"), ("rename", "night", "monday")])
+def test_workers_that_are_paused_or_wait_are_at_work_too(store: Store, command: tuple[str, ...]) -> None:
+    engine = store.engine()
+    record = studies.find(engine, "night")
+    for name, state in (("one", Doing.PAUSED), ("two", Doing.WAITING), ("three", Doing.STARTING)):
+        workers.announce(engine, record.id, name, host="here", pid=1, state=state, lease_seconds=600.0)
+    result = store.care(*command)
+    assert result.code == 2
+    assert "3 workers of study 'night' at work (1 paused, 1 waiting, 1 starting)" in result.one_line
+    for name in ("one", "two", "three"):
+        workers.leave(engine, record.id, name)
+    workers.announce(engine, record.id, "four", host="here", pid=1, state=Doing.PAUSED, lease_seconds=0.0)
+    engine.dispose()
+    assert store.care(*command).code == 0, "one that is silent is not there"
 
 
 def test_a_study_whose_part_in_optuna_was_deleted_is_marked_and_can_be_deleted(store: Store) -> None:
@@ -121,6 +144,113 @@ def test_a_study_whose_part_in_optuna_was_deleted_is_marked_and_can_be_deleted(s
     assert listed == ["study,state,optuna", "noon,done,True", "night,broken,False"]
     assert store.care("delete", "night", "--yes").code == 0
     assert "night" not in store.ask("list").out
+
+
+def delete_in_the_dashboard(store: Store, name: str) -> None:
+    with optuna_study.open_storage(store.url) as storage:
+        optuna.delete_study(study_name=name, storage=storage)
+
+
+def rename_in_the_dashboard(store: Store, old: str, new: str) -> None:
+    """As optuna-dashboard does: by a copy under the new name, after which the old one is deleted."""
+    with optuna_study.open_storage(store.url) as storage:
+        source = optuna.load_study(study_name=old, storage=storage)
+        copy = optuna.create_study(study_name=new, storage=storage, directions=source.directions)
+        copy.add_trials(source.get_trials(deepcopy=False))
+        for key, value in source.user_attrs.items():
+            copy.set_user_attr(key, value)
+        optuna.delete_study(study_name=old, storage=storage)
+
+
+def trials_of(store: Store, name: str) -> list[tuple[Any, ...]]:
+    with optuna_study.open_storage(store.url) as storage:
+        study = optuna.load_study(study_name=name, storage=storage)
+        return [
+            (one.number, one.state, one.value, one.intermediate_values, one.user_attrs["fingerprint"],
+             one.params)
+            for one in study.get_trials(deepcopy=False)
+        ]  # fmt: skip
+
+
+def test_a_study_that_was_deleted_in_the_dashboard_is_made_again_from_the_ledger(store: Store) -> None:
+    before = trials_of(store, "night")
+    delete_in_the_dashboard(store, "night")
+    assert "`search db repair night` makes it again" in store.ask("status", "night").out
+    assert store.ask("db", "repair", "night").out == "night: Optuna has 1 trial again\n"
+    ((*found, params),), ((*wanted, were),) = trials_of(store, "night"), before
+    assert found == wanted
+    given = GivenSuggestions(params)
+    assert make_config(max_parameters=100_000).propose(given).fingerprint == found[-1]
+    del params["budget_share"], were["budget_share"]  # several mean the same width
+    assert params == were
+    assert "the books agree" in store.ask("db", "check", "night").out
+    assert "was deleted" not in store.ask("status", "night").out
+    again = store.ask("db", "repair", "night")
+    assert (again.code, again.out.startswith("night: Optuna has its part; ")) == (0, True)
+
+
+def test_a_repaired_study_has_every_number_and_goes_on(store: Store, tmp_path: Path) -> None:
+    """Numbers that Optuna gave away and the ledger never saw stay taken."""
+    config = make_config(max_parameters=100_000)
+    engine = store.engine()
+    record = studies.find(engine, "night")
+    with optuna_study.open_study(store.url, "night", config) as opened:
+        opened.tell(opened.ask(), state=optuna.trial.TrialState.FAIL)
+        context = make_context(opened, engine, record, FakeTraining(), config, tmp_path / "spool")
+        studies.set_trials(engine, record.id, 3)
+        claim = leases.claim(engine, record.id, "one", 60.0)
+        assert isinstance(claim, Claim)
+        worker_trial.run(context, claim)
+    delete_in_the_dashboard(store, "night")
+    assert store.ask("db", "repair", "night").code == 0
+    assert "the books agree" in store.ask("db", "check", "night").out
+    with optuna_study.open_study(store.url, "night", config) as opened:
+        assert [one.number for one in opened.trials] == [0, 1, 2]
+        context = make_context(opened, engine, record, FakeTraining(), config, tmp_path / "spool")
+        claim = leases.claim(engine, record.id, "one", 60.0)
+        assert isinstance(claim, Claim)
+        worker_trial.run(context, claim)
+    engine.dispose()
+    assert "the books agree, 3 of 3 trained" in store.ask("db", "check", "night").out
+
+
+def test_a_study_that_was_renamed_in_the_dashboard_is_found_by_its_id(store: Store) -> None:
+    engine = store.engine()
+    record = studies.find(engine, "night")
+    engine.dispose()
+    config = make_config(max_parameters=100_000)
+    with optuna_study.open_study(store.url, "night", config) as opened:
+        optuna_study.identify(opened, record.id)
+    rename_in_the_dashboard(store, "night", "monday")
+    assert "was deleted" not in store.ask("status", "night").out
+    listed = store.ask("list", "--format", "csv", "--columns", "study,optuna").out.splitlines()
+    assert listed == ["study,optuna", "noon,True", "night,True"]
+    assert "the books agree" in store.ask("db", "check", "night").out
+    (row,) = json.loads(store.ask("trials", "night", "--format", "json").out)
+    assert row["knobs"]["depth"] > 0
+    assert "under the name 'monday'" in store.ask("db", "repair", "night").out
+    assert store.care("rename", "night", "monday").code == 0
+    assert store.optuna_names() == ["monday", "noon"]
+    rename_in_the_dashboard(store, "monday", "tuesday")
+    assert store.care("delete", "monday", "--yes").code == 0
+    assert store.optuna_names() == ["noon"]
+
+
+def test_a_worker_ends_with_one_line_where_its_study_is_deleted_in_the_dashboard(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(max_parameters=100_000)
+    engine = store.engine()
+    record = studies.find(engine, "night")
+    studies.set_trials(engine, record.id, 5)
+    with optuna_study.open_study(store.url, "night", config) as opened:
+        context = make_context(opened, engine, record, FakeTraining(), config, tmp_path / "spool")
+        monkeypatch.setattr(worker, "open_context", lambda *_: nullcontext(context))
+        delete_in_the_dashboard(store, "night")
+        with pytest.raises(StudyError, match="was deleted: `search db repair night` makes it again"):
+            worker.work(context.options, engine, record, ShutdownRequest(1.0, None))
+    assert leases.running(engine, record.id) == [], "what it had claimed is given back"
+    engine.dispose()
 
 
 def test_orphans_go_once_nobody_has_written_to_them_for_a_day(store: Store) -> None:

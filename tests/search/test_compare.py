@@ -164,10 +164,10 @@ def test_winners_of_finals_are_compared_over_seeds(sqlite_url: str, capsys: Capt
     first = add_study(sqlite_url, "a", [0.5, 0.6])
     second = add_study(sqlite_url, "b", [0.55, 0.5], config(recipe={"epochs": 2}))
     add_finals(sqlite_url, first, 1, (0.90, 0.91, 0.92), (0.88, 0.89, 0.90))
-    add_finals(sqlite_url, second, 0, (0.80, 0.81))
+    add_finals(sqlite_url, second, 0, (0.80, 0.80, 0.81, 0.79))
     found = compared(sqlite_url, "a", "b")
     assert standing(found)[1] == (
-        "winners of the finals: over 3 seeds and 2 seeds A is ahead by 10.5 points, 95% 7.2 to 13.8: clear"
+        "winners of the finals: over 3 seeds and 4 seeds A is ahead by 11.0 points, 95% 8.7 to 13.3: clear"
     )
     one, other = rows(capsys, sqlite_url, "a", "b")
     assert (one["winner"]["trial"], one["winner"]["epochs"], one["winner"]["seeds"]) == (1, FINAL_EPOCHS, 3)
@@ -180,8 +180,35 @@ def test_finals_of_one_seed_have_no_interval_and_nothing_is_clear(sqlite_url: st
     for name, score in (("a", 0.7), ("b", 0.9)):
         add_finals(sqlite_url, add_study(sqlite_url, name, [0.5]), 0, (score,))
     assert standing(compared(sqlite_url, "a", "b"))[3] == (
-        "winners of the finals: over 1 seed B is ahead by 20.0 points: not clear, one seed has no interval"
+        "winners of the finals: over 1 seed B is ahead by 20.0 points: not clear,"
+        " fewer than three seeds give no useful interval"
     )
+
+
+def test_finals_of_two_seeds_show_both_values_in_place_of_an_interval(
+    sqlite_url: str, capsys: Capture, tmp_path: Path
+) -> None:
+    """Student's would be 0-100%."""
+    first, second = (add_study(sqlite_url, name, [0.5]) for name in ("a", "b"))
+    add_finals(sqlite_url, first, 0, (0.70, 0.75), (0.71, 0.74))
+    add_finals(sqlite_url, second, 0, (0.70, 0.71, 0.72))
+    both = "70.00% and 75.00%"
+    said = run(capsys, "status", "a", "--storage", sqlite_url).out
+    tested = "72.50% (71.00% and 74.00%: two seeds give no useful interval) on 10,000 test images, 2 seeds"
+    assert f"72.50% ({both}: two seeds give no useful interval) on validation images, {tested}" in said
+    (row,) = json.loads(run(capsys, "status", "a", "--storage", sqlite_url, "--format", "json").out)
+    assert (row["confirmed_accuracy"], row["confirmed_low"], row["test_high"]) == (0.725, None, None)
+    run(capsys, "report", "a", "--storage", sqlite_url, "--out", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert f"<td>{both}" in page and "Two seeds give no useful interval: both values stand" in page
+    done = run(capsys, "compare", "a", "b", "--storage", sqlite_url, "--out", tmp_path / "compare.html")
+    compared_page = (tmp_path / "compare.html").read_text()
+    assert both in done.out and f"<td>{both}" in compared_page and "Two seeds give no" in compared_page
+    assert "0.00-100" not in said + done.out + page + compared_page
+    exported = run(capsys, "export", "a:0", "--storage", sqlite_url, "--out", tmp_path / "best.json")
+    assert "(2 seeds of 20 epochs, 71.00% and 74.00%: two seeds give no useful interval)" in exported.err
+    document = json.loads((tmp_path / "best.json").read_text())["confirmation"]
+    assert (document["test_interval_95"], document["test_by_seed"]) == (None, [0.71, 0.74])
 
 
 def test_a_search_that_pruned_everything_is_shown_without_a_best(sqlite_url: str, capsys: Capture) -> None:
@@ -314,7 +341,8 @@ def test_the_interval_of_two_means_is_welchs() -> None:
     assert found is not None
     assert (round(found.points, 4), round(found.low, 5), round(found.high, 5)) == (0.02, 0.00883, 0.03117)
     assert difference_of_means(spread([0.9]), 1, spread(other), 4) is None
-    assert mean_difference([0.9], [0.8]) is None
+    assert difference_of_means(spread([0.9, 0.92]), 2, spread(other), 4) is None, "two say too little"
+    assert mean_difference([0.9, 0.8], [0.8, 0.7]) is None
 
 
 def test_other_numbers_of_images_widen_the_interval_of_a_difference() -> None:

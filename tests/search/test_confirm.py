@@ -12,7 +12,7 @@ from faults import wait_until
 from lazily import Lazily
 
 from search.study.statistics import Correlation, Interval, correlation
-from search.training import confirm
+from search.training import confirm, contenders
 
 stats = Lazily("scipy.stats")
 
@@ -70,11 +70,11 @@ def test_a_low_agreement_asks_for_longer_brief_trainings() -> None:
 
 def test_a_dozen_reaches_from_the_best_to_the_worst() -> None:
     rows = list(range(100))
-    found = confirm.spaced(rows, 12)
+    found = contenders.spaced(rows, 12)
     assert (found[0], found[-1], len(found)) == (0, 99, 12)
     assert {b - a for a, b in pairwise(found)} == {9}
-    assert confirm.spaced(rows[:5], 12) == rows[:5]
-    assert confirm.spaced(rows, 0) == []
+    assert contenders.spaced(rows[:5], 12) == rows[:5]
+    assert contenders.spaced(rows, 0) == []
 
 
 PARENT = """

@@ -10,10 +10,10 @@ import pytest
 from command import finish, run, start
 from worker_samples import make_config, make_study
 
-from search import cli as whole
 from search.cli import cli
-from search.commands import inspect, options
+from search.commands import exit_codes, inspect, options
 from search.commands.help import EXAMPLES
+from space import errors
 
 
 def leaves(group: click.Group, path: str = "") -> Iterator[tuple[str, click.Command]]:
@@ -168,4 +168,4 @@ def test_completion_is_printed_for_each_shell(capsys: pytest.CaptureFixture[str]
 
 
 def test_every_branch_of_the_errors_that_has_a_code_of_its_own_is_known() -> None:
-    assert whole.code_of(whole.errors.NothingTrainedError("none")) == 3
+    assert exit_codes.code_of(errors.NothingTrainedError("none")) == 3

@@ -1,16 +1,22 @@
 """A plan is a promise: --dry-run makes the checks of a launch, and says what a launch would do."""
 
-from collections.abc import Callable
+import json
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import Result, finish, run, start
+from comparison_samples import add_finals, add_study
 from worker_samples import make_study
 
-from search.commands import plan
+from search.commands import at_end, plan
 from search.launcher import prepare
 from search.launcher.prepare import Flags
+from storage import database, studies
 
 Ask = Callable[..., Result]
 DRY = ("launch", "--data", "digits", "--gpus", "none", "--workers", 1, "--epochs", 1, "--max-macs", "300k")
@@ -97,17 +103,85 @@ def test_a_hint_is_the_whole_command_without_the_password(flags: Flags) -> None:
 def test_a_command_at_the_end_is_told_how_it_ended(flags: Flags, tmp_path: Path) -> None:
     told = tmp_path / "told.txt"
     command = f'echo "$SEARCH_STUDY $SEARCH_END $SEARCH_STORAGE" > {told}'
-    assert plan.run_at_end(command, flags.storage, "night", "short", None) is None
+    facts = {"format": "x", "study": "night", "end": "short", "exit_code": 4, "best": None, "trained": 3}
+    found = at_end.environment(facts, flags.storage)
+    assert at_end.run(command, found) is None
     assert told.read_text() == f"night short {flags.storage}\n"
-    failed = plan.run_at_end("exit 7", flags.storage, "night", "done", None)
-    assert failed == "--on-end exit 7: ended with code 7"
+    assert (found["SEARCH_EXIT_CODE"], found["SEARCH_BEST"], found["SEARCH_TRAINED"]) == ("4", "", "3")
+    assert at_end.run("exit 7", found) == "--on-end exit 7: ended with code 7"
+
+
+class Listener(BaseHTTPRequestHandler):
+    """Keeps what is posted, and answers with the server's `answer`."""
+
+    server: Any
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.got.append((self.headers["Content-Type"], json.loads(body)))
+        self.server.released.wait(60)
+        self.send_response(self.server.answer)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing to stderr."""
+
+
+@pytest.fixture
+def listener() -> Iterator[Any]:
+    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Listener)
+    server.got, server.answer, server.released = [], 200, threading.Event()
+    server.released.set()
+    server.url = f"http://127.0.0.1:{server.server_port}/hook/secret"
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.released.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_an_address_is_told_the_end_as_json_and_a_failure_is_one_line(listener: Any) -> None:
+    facts = {"study": "night", "exit_code": 0, "best": "night:3", "best_accuracy": 0.1 + 0.2}
+    assert at_end.notify(listener.url, facts) is None
+    assert listener.got == [("application/json", {**facts, "best_accuracy": 0.3})]
+    listener.answer = 404
+    host = f"http://127.0.0.1:{listener.server_port}"
+    assert at_end.notify(listener.url, facts) == f"--notify {host}: answers 404 Not Found"
+    listener.released.clear()
+    assert at_end.notify(listener.url, facts, 0.05) == f"--notify {host}: no answer within 0.05 s"
+    refused = at_end.notify("http://127.0.0.1:9/hook/secret", facts)
+    assert refused and "refused" in refused and "secret" not in refused
+
+
+@pytest.mark.parametrize("address", ["example.org/hook", "file:///etc/passwd", "http://", "http://a b/c"])
+def test_an_address_that_is_none_is_refused_before_anything_is_made(ask: Ask, address: str) -> None:
+    refused = ask("--trials", 3, "--notify", address)
+    assert refused.code == 2
+    assert "give an address that begins with http:// or https://" in refused.one_line
+
+
+def test_the_facts_of_an_end_name_the_best_with_its_figures(sqlite_url: str, tmp_path: Path) -> None:
+    record = add_study(sqlite_url, "night", [0.5, 0.7])
+    engine = database.connect(sqlite_url)
+    found = at_end.facts(engine, record, "done", 0, {"out": tmp_path / "best.json"})
+    assert found["best"] == "night:1" and found["best_accuracy"] == 0.7 and found["trained"] == 2
+    assert found["out"] == str(tmp_path / "best.json") and found["confirmed_accuracy"] is None
+    add_finals(sqlite_url, record, 1, (0.8, 0.9), (0.7, 0.8))
+    found = at_end.facts(engine, studies.find(engine, "night"), "done", 0, {})
+    assert (found["best"], found["test_accuracy"]) == ("night:1", pytest.approx(0.75))
+    studies.delete(engine, record.id, lambda _: None)
+    assert at_end.facts(engine, record, "error", 5, {})["best"] is None, "the end is told all the same"
+    engine.dispose()
 
 
 def test_a_search_runs_the_command_at_its_end(flags: Flags, tmp_path: Path) -> None:
     more = ("--storage", flags.storage, "--data-dir", flags.data_dir, "--timeout", "1s", "--on-end")
     (tmp_path / "here").mkdir()
-    done = finish(
-        start(*DRY, "night", "--trials", 99, *more, "echo $SEARCH_END > told", cwd=tmp_path / "here")
-    )
+    command = "echo $SEARCH_END $SEARCH_EXIT_CODE > told; exit 9"
+    done = finish(start(*DRY, "night", "--trials", 99, *more, command, cwd=tmp_path / "here"))
     assert "go on with `search launch night --trials 99 --storage " in done.err
-    assert (tmp_path / "here" / "told").read_text() == "short\n"
+    assert (tmp_path / "here" / "told").read_text() == "short 4\n"
+    assert done.code == 4, "the command's own failure is a line"
+    assert "exit 9: ended with code 9" in done.err

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from search.commands import fields
 from search.study.statistics import spread
 from search.training import run as training_run
+from search.training.report import describe_spread
 from space.errors import EnvironmentProblem
 from storage import database, trainings
 
@@ -261,13 +262,21 @@ def test_pictures_are_classified_from_the_file_alone(
 def test_the_interval_of_a_mean_is_students(tmp_path: Path) -> None:
     from scipy import stats
 
-    for count in (2, 3, 10, 31, 60):
+    for count in (3, 10, 31, 60):
         values = list(np.random.default_rng(count).normal(0.9, 0.01, count))
         found = spread(values)
         expected = stats.t.interval(0.95, count - 1, loc=np.mean(values), scale=stats.sem(values))
         assert found.interval == pytest.approx(expected, rel=1e-4)
         assert found.deviation == pytest.approx(np.std(values, ddof=1))
-    assert spread([0.5]) == (0.5, None, None)
+    assert spread([0.5]) == (0.5, None, None, (0.5,))
+
+
+def test_two_seeds_have_both_values_in_place_of_an_interval() -> None:
+    found = spread([0.963, 0.968])
+    assert found.interval is None and found.deviation == pytest.approx(0.0035355, rel=1e-4)
+    assert describe_spread(found) == "96.30% and 96.80%: two seeds give no useful interval"
+    assert "95% interval of the mean 95.80-97.60%" in describe_spread(spread([0.963, 0.968, 0.97]))
+    assert describe_spread(spread([0.9])) == "one seed: how much a seed matters is not known"
 
 
 def test_a_disk_too_small_for_the_weights_is_told_before_the_training(

@@ -1,0 +1,146 @@
+"""The networks that `search confirm` trains to the end: which they are, and what each came to.
+
+Chooses among the rows of a study, and reads the result.json that a training leaves. Called by
+search/training/confirm.py, its board and its page. Trains nothing.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from search.study.score import FIELDS, ScoreName
+from search.study.statistics import Spread, spread
+from space.architecture import Architecture
+from space.errors import NothingTrainedError
+from storage.row_types import Candidate, State
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What `search confirm` was given."""
+
+    study: str | None
+    storage: str
+    data_dir: Path
+    top: int
+    seeds: int
+    epochs: int
+    rank_sample: int
+    also: tuple[str, ...]
+    data: str | None
+    out: Path | None
+    workers: int | None
+    gpus: str
+    baseline: bool = True  # the best of the study's baselines is trained too
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A network that is trained to the end. One of the study has its number, its brief score there and its
+    multiply-accumulates; of one from outside none of these is known."""
+
+    name: str
+    reference: str
+    folder: Path
+    brief: float | None
+    sealed: bool
+    seeds: int
+    baseline: str | None = None
+    number: int | None = None
+    macs: int | None = None
+    score: ScoreName = "accuracy"  # by which contenders are ranked
+    brief_score: float | None = None  # in the study, where that is not accuracy
+
+    @property
+    def brief_value(self) -> float | None:
+        """What contenders are ranked by, in the study."""
+        return self.brief if self.brief_score is None else self.brief_score
+
+
+@dataclass(frozen=True)
+class ConfirmedNetwork:
+    """A contender whose trainings came to their end; `result` is the document that they left."""
+
+    contender: Contender
+    result: dict[str, Any]
+
+    @property
+    def validation(self) -> Spread:
+        """Accuracy on validation images after the last epoch, over the seeds."""
+        return spread([seed["validation"]["accuracy"] for seed in self.result["seeds"]])
+
+    @property
+    def scored(self) -> Spread:
+        """What contenders are ranked by, on validation images after the last epoch, over the seeds."""
+        return spread([seed["validation"][FIELDS[self.contender.score]] for seed in self.result["seeds"]])
+
+    @property
+    def test(self) -> Spread | None:
+        """The same on test images; None where they were not read, or there are none."""
+        tests = [seed["test"]["accuracy"] for seed in self.result["seeds"] if seed["test"]]
+        return spread(tests) if tests else None
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network."""
+        return Architecture.parse(self.result["architecture"])
+
+
+def read(contender: Contender) -> ConfirmedNetwork:
+    """What the trainings of a contender came to, from its folder."""
+    text = (contender.folder / "result.json").read_text(encoding="utf-8")
+    return ConfirmedNetwork(contender, json.loads(text))
+
+
+def completed(rows: Sequence[Candidate], name: str) -> list[Candidate]:
+    """Trained to the end, the best first. Raises NothingTrainedError where there is none."""
+    found = [row for row in rows if row.state == State.COMPLETED and row.accuracy is not None]
+    if not found:
+        raise NothingTrainedError(f"study {name!r}: nothing was trained to the end yet")
+    return sorted(found, key=lambda row: (-(row.value or 0), row.parameters))
+
+
+def choose(
+    flags: Flags, name: str, ranked: Sequence[Candidate], out: Path, score: ScoreName = "accuracy"
+) -> list[Contender]:
+    """Of the networks of a study, ranked by brief score: the best, among them the best baseline whatever its
+    rank, those of --also, and of the rest those at --rank-sample evenly spaced ranks."""
+    found = _chosen(flags, name, ranked, out)
+    if score == "accuracy":
+        return [replace(one, brief_score=None) for one in found]
+    return [replace(one, score=score) for one in found]
+
+
+def _chosen(flags: Flags, name: str, ranked: Sequence[Candidate], out: Path) -> list[Contender]:
+    top = list(ranked[: flags.top])
+    baseline = next((row for row in ranked if row.baseline), None)
+    if flags.baseline and baseline and not any(row.baseline for row in top):
+        top.append(baseline)
+    best = [_of_study(name, row, out, False, flags.seeds) for row in top]
+    beside = [
+        Contender(reference, reference, out / Path(reference).stem.replace(":", "-"), None, False,
+                  flags.seeds)
+        for reference in flags.also
+    ]  # fmt: skip
+    rest = [row for row in spaced(ranked, flags.rank_sample) if row not in top]
+    return best + beside + [_of_study(name, row, out, True, 1) for row in rest]
+
+
+def spaced(rows: Sequence[Row], count: int) -> list[Row]:
+    """So many of them from first to last, at even distances."""
+    if count < 2 or len(rows) <= count:
+        return list(rows) if count >= 2 else []
+    return [rows[round(i * (len(rows) - 1) / (count - 1))] for i in range(count)]
+
+
+def _of_study(name: str, row: Candidate, out: Path, sealed: bool, seeds: int) -> Contender:
+    reference = f"{name}:{row.number}"
+    folder = out / f"trial-{row.number}"
+    return Contender(
+        reference, reference, folder, row.accuracy, sealed, seeds, row.baseline, row.number, row.macs,
+        brief_score=row.score,
+    )  # fmt: skip

@@ -1,0 +1,163 @@
+"""What `search confirm` shows: a board while it trains, lines where nobody looks at a terminal, a page."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from search.training import confirm_page, contenders, progress_file
+from search.training.confirm_board import Board
+from search.training.contenders import ConfirmedNetwork, Contender
+from search.training.parallel import FinishedProcess, TrainingProcess
+from search.training.progress_file import TrainingMoment
+
+NETWORK = {
+    "channels": 1,
+    "image_size": 8,
+    "stem": {"width": 4},
+    "stages": [{"blocks": 1, "width": 4}, {"blocks": 1, "width": 8, "stride": 2}],
+}
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def contender(folder: Path, number: int, **more: Any) -> Contender:
+    brief = 0.5 + number / 100
+    given = {"sealed": False, "seeds": 2, "number": number, "macs": 1_000, **more}
+    return Contender(f"s:{number}", f"s:{number}", folder / f"trial-{number}", brief, **given)
+
+
+def result(*accuracies: float, tests: tuple[float, ...] = ()) -> dict[str, Any]:
+    """What `search train` leaves, as far as it is read."""
+    return {
+        "architecture": NETWORK, "parameters": 1_000, "macs": 20_000, "recipe": RECIPE, "data": DATA,
+        "seeds": [
+            {"seed": seed, "validation": {"accuracy": accuracy, "seconds": 60.0},
+             "test": {"accuracy": tests[seed]} if tests else None,
+             "epochs": [{"epoch": n, "validation_accuracy": accuracy * n / 8} for n in range(1, 9)]}
+            for seed, accuracy in enumerate(accuracies)
+        ],
+    }  # fmt: skip
+
+
+RECIPE = {"epochs": 8, "batch_size": 64, "optimizer": "sgd", "learning_rate": 0.1}
+DATA = {"name": "digits <b>", "spec": "digits", "digest": "0" * 64, "train_images": 900,
+        "validation_images": 100}  # fmt: skip
+
+
+def write(one: Contender, moment: TrainingMoment) -> None:
+    one.folder.mkdir(parents=True, exist_ok=True)
+    progress_file.write(one.folder, moment)
+
+
+def finish(board: Board, one: Contender, *accuracies: float) -> None:
+    one.folder.mkdir(parents=True, exist_ok=True)
+    (one.folder / "result.json").write_text(json.dumps(result(*accuracies)))
+    board.end(FinishedProcess(TrainingProcess(one.name, (), one.folder / "log.txt"), 0, ""))
+
+
+def lines(file: io.StringIO) -> list[str]:
+    """Without the time of day before each."""
+    return [line[9:] for line in file.getvalue().splitlines()]
+
+
+def test_in_a_log_a_network_has_a_line_for_each_quarter_and_one_at_its_end(tmp_path: Path) -> None:
+    file, clock = io.StringIO(), Clock()
+    first, second = contender(tmp_path, 3), contender(tmp_path, 4, baseline="[1,1,1] at full budget")
+    with Board(Console(file=file, width=200), "s", [first, second], clock) as board:
+        for epoch in range(9):
+            clock.now = 10.0 * epoch
+            accuracy = 0.9 if epoch else None
+            write(first, TrainingMoment(0, 1, 2, epoch, 8, accuracy, epoch / 8))
+            board.look([first.name])
+        clock.now = 160.0
+        finish(board, first, 0.9, 0.92)
+        clock.now = 320.0
+        finish(board, second, 0.8)
+    assert lines(file) == [
+        "trial 3 seed 0 (1 of 2) epoch 1/8 90.00%",
+        "trial 3 seed 0 (1 of 2) epoch 2/8 90.00%, ETA 2:20",
+        "trial 3 seed 0 (1 of 2) epoch 4/8 90.00%, ETA 2:00",
+        "trial 3 seed 0 (1 of 2) epoch 6/8 90.00%, ETA 1:40",
+        "trial 3 seed 0 (1 of 2) epoch 8/8 90.00%, ETA 1:20",
+        "1/2 trial 3 done: 91.00%, mean of 2 seeds, 2:40; ETA 2:50",
+        "2/2 trial 4 (baseline) done: 80.00%, 5:20",
+    ]
+
+
+@pytest.mark.parametrize("width", [120, 80, 40])
+def test_the_board_names_network_seed_epoch_and_time_left_in_any_width(tmp_path: Path, width: int) -> None:
+    clock = Clock()
+    chosen = [contender(tmp_path, number) for number in range(100, 105)]
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
+    board = Board(console, "a-study-with-a-long-name-of-its-own", chosen, clock)
+    running = [chosen[0].name, chosen[1].name]
+    board.look(running)
+    for seconds, part in ((1.0, 0.0), (101.0, 0.25)):
+        clock.now = seconds
+        write(chosen[0], TrainingMoment(1, 1, 2, round(200 * part), 200, part or None, part))
+        board.look(running)
+    with console.capture() as shown:
+        console.print(board.board())
+    found = shown.get().splitlines()
+    assert max(map(len, found)) <= width
+    assert "0/5" in found[0] and any("ETA" in line for line in found[:2])
+    named = "trial {}" if width > 40 else "{} "
+    row = next(line for line in found if named.format(100) in line)
+    for part in ("seed 1, 1/2", "50/200", "25.00%", "11:40"):
+        assert part in row, row
+    assert any(named.format(101) in line and "starts" in line for line in found)
+    assert found[-1].startswith("3 networks wait")
+
+
+def test_a_training_that_failed_is_named_with_its_reason(tmp_path: Path) -> None:
+    file, one = io.StringIO(), contender(tmp_path, 3)
+    board = Board(Console(file=file, width=200), "s", [one], Clock())
+    board.end(FinishedProcess(TrainingProcess(one.name, (), one.folder / "log.txt"), 5, "search: no GPU"))
+    assert lines(file) == ["1/1 trial 3 failed (exit code 5): search: no GPU, 0:00"]
+
+
+def test_how_far_a_training_is_can_be_read_while_it_runs_and_not_afterwards(tmp_path: Path) -> None:
+    moment = TrainingMoment(4, 2, 3, 7, 20, 0.5, 0.35)
+    progress_file.write(tmp_path, moment)
+    assert progress_file.read(tmp_path) == moment and moment.position == 1.35
+    (tmp_path / progress_file.NAME).write_text('{"seed": 1}')
+    assert progress_file.read(tmp_path) is None
+    progress_file.remove(tmp_path)
+    assert not list(tmp_path.iterdir())
+    progress_file.write(tmp_path / "gone", moment)
+
+
+def test_the_page_ranks_the_networks_with_both_values_of_two_seeds(tmp_path: Path) -> None:
+    best = ConfirmedNetwork(contender(tmp_path, 3), result(0.95, 0.97, tests=(0.9, 0.94)))
+    other = ConfirmedNetwork(contender(tmp_path, 4, baseline="plain"), result(0.92, 0.93, tests=(0.91, 0.92)))
+    sample = ConfirmedNetwork(contender(tmp_path, 5, sealed=True, seeds=1), result(0.7))
+    page = confirm_page.page("s <i>", [best, other], [best, other, sample], ["agreement <u>"])
+    assert "<title>s &lt;i&gt; on digits &lt;b&gt;: the best, trained to the end</title>" in page
+    for part in ("95.00% and 97.00%", "90.00% and 94.00%", "Two seeds give no useful interval",
+                 "trial 4 (baseline)", "href='trial-3/report.html'", "Agreement &lt;u&gt;"):  # fmt: skip
+        assert part in page, part
+    for bad in ("<b>, <i>", "s <i>", "digits <b>", "0.0-100"):
+        assert bad not in page
+    assert "<script src" not in page
+    assert page.index(">trial 3<") < page.index(">trial 4 (baseline)<"), "the best first"
+
+
+def test_the_page_of_trainings_that_all_failed_is_a_page_too() -> None:
+    assert "No training of the best networks came to its end" in confirm_page.page("s", [], [], [])
+
+
+def test_a_result_is_read_from_its_folder(tmp_path: Path) -> None:
+    one = contender(tmp_path, 3)
+    one.folder.mkdir()
+    (one.folder / "result.json").write_text(json.dumps(result(0.9, tests=(0.8,))))
+    found = contenders.read(one)
+    assert (found.validation.values, found.test and found.test.mean) == ((0.9,), 0.8)
