@@ -176,7 +176,7 @@ CONFIRM_TABLE = ("rank", "network", "baseline", "brief_accuracy", "full_accuracy
                  "test_accuracy", "test_interval", "parameters", "macs")  # fmt: skip
 
 
-CONFIRM_DROPPED = ("macs", "parameters", "baseline", "brief_accuracy")
+CONFIRM_DROPPED = ("macs", "parameters", "baseline", "brief_accuracy", "rank")
 
 
 def _emit_confirmed(rows: "Sequence[dict[str, Any]]", form: str) -> None:
