@@ -210,6 +210,9 @@ def _search(
         shown = display.make_display(console)
         try:
             return run.run(shown, interrupts)
+        except KeyError:  # what Optuna raises where a study is not there
+            optuna_study.require_there(opened, engine, record.name)
+            raise
         finally:
             shown.close()
 

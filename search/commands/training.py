@@ -177,7 +177,7 @@ CONFIRM_TABLE = ("rank", "network", "baseline", "brief_score", "full_score", "br
                  "macs")  # fmt: skip
 
 
-CONFIRM_DROPPED = ("macs", "parameters", "baseline", "brief_accuracy")
+CONFIRM_DROPPED = ("macs", "parameters", "baseline", "brief_accuracy", "rank")
 
 
 def _emit_confirmed(rows: "Sequence[dict[str, Any]]", form: str) -> None:

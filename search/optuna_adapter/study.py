@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import optuna
 from optuna.trial import Trial
+from sqlalchemy import Engine
 
 from search.optuna_adapter import stored
 from search.optuna_adapter.pruner import make_pruner
@@ -64,6 +65,18 @@ def gone(name: str) -> str:
     """What to say of a study whose part in Optuna's tables was deleted."""
     repair = f"search db repair {shlex.quote(name)}"
     return f"Optuna's part of study {name!r} was deleted: `{repair}` makes it again from the ledger"
+
+
+def require_there(study: optuna.Study, engine: Engine, name: str) -> None:
+    """Raises StudyError where a study that was opened is no longer there: somebody deleted or renamed it in
+    the dashboard. `name` is that in the ledger, `engine` of its database."""
+    try:
+        study.get_trials(deepcopy=False)
+    except KeyError:
+        if name in stored.names(engine):
+            again = "start what was at it again"
+            raise StudyError(f"study {name!r} was renamed in the dashboard meanwhile: {again}") from None
+        raise StudyError(gone(name)) from None
 
 
 def identify(study: optuna.Study, ledger_id: int) -> None:

@@ -33,7 +33,7 @@ from search.study.statistics import LEAST_RUNS
 from search.study.text import IN_ITS_PLACE, counted, interval_cell, over_seeds, percent, span
 from search.training.confirm_board import named
 from search.training.contenders import ConfirmedNetwork
-from search.training.report import epoch_axis
+from search.training.curve_sections import epoch_axis
 
 HEIGHT = 420  # of figures, pixels
 ROW = 34  # pixels of a network in the ranking

@@ -20,7 +20,7 @@ from sqlalchemy import Engine
 from search.machine import gpu_choice
 from search.machine.processes import MADE_ROOM, WORK_DONE, die_with_parent
 from search.machine.signals import ShutdownRequest
-from search.optuna_adapter import stored, study as optuna_study
+from search.optuna_adapter import study as optuna_study
 from search.recording import reconcile as reconciling, spool
 from search.recording.outage import OUT_OF_REACH, Outage, one_line
 from search.study import gave_up, second_stage, worker_logs
@@ -29,7 +29,7 @@ from search.worker import log, rung_training, trial as worker_trial
 from search.worker.callbacks import Cancelled
 from search.worker.context import WorkerContext, open_context
 from search.worker.presence import WorkerPresence
-from space.errors import ExhaustedError, GaveUpError, LeaseLostError, ParsimonyError, StorageError, StudyError
+from space.errors import ExhaustedError, GaveUpError, LeaseLostError, ParsimonyError, StorageError
 from storage import candidates, database, leases, studies
 from storage.leases import NoClaim
 from storage.row_types import State
@@ -94,7 +94,7 @@ def work(options: WorkerOptions, engine: Engine, record: Study, shutdown: Shutdo
         try:
             _work_in(context, shutdown)
         except GONE:
-            _require_optuna(context, record.name)
+            optuna_study.require_there(context.study, engine, record.name)
             raise
 
 
@@ -126,18 +126,6 @@ def _work_in(context: WorkerContext, shutdown: ShutdownRequest) -> None:
             logger.info("leaves the device to the others: its memory was short beside them")
             raise SystemExit(MADE_ROOM)
     logger.info("ends: it was told to")
-
-
-def _require_optuna(context: WorkerContext, name: str) -> None:
-    """Raises StudyError where Optuna no longer has the study: somebody deleted or renamed it in the
-    dashboard."""
-    try:
-        context.study.get_trials(deepcopy=False)
-    except KeyError:
-        if name in stored.names(context.engine):
-            why = f"study {name!r} was renamed in the dashboard while this worker was at it: start it again"
-            raise StudyError(why) from None
-        raise StudyError(optuna_study.gone(name)) from None
 
 
 def work_on_one(context: WorkerContext) -> State | NoClaim | None:

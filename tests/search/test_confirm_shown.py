@@ -5,9 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from rich.console import Console
 
+from search.commands import training
 from search.training import confirm_page, contenders, progress_file
 from search.training.confirm_board import Board
 from search.training.contenders import ConfirmedNetwork, Contender
@@ -161,3 +163,22 @@ def test_a_result_is_read_from_its_folder(tmp_path: Path) -> None:
     (one.folder / "result.json").write_text(json.dumps(result(0.9, tests=(0.8,))))
     found = contenders.read(one)
     assert (found.validation.values, found.test and found.test.mean) == ((0.9,), 0.8)
+
+
+def test_a_row_of_the_ranking_is_a_line_on_a_terminal_of_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {
+        "rank": 1, "network": "a-study-with-a-long-name:137", "baseline": "[1,1,1] at full budget",
+        "brief_accuracy": 0.5, "full_accuracy": 0.96355, "full_interval": None,
+        "full_by_seed": [0.9618, 0.9653], "test_accuracy": 0.971, "test_interval": None,
+        "test_by_seed": [0.961, 0.9805], "parameters": 19_810, "macs": 193_344,
+    }  # fmt: skip
+    monkeypatch.setenv("FORCE_COLOR", "1")  # what makes rich take a pipe for a terminal
+    monkeypatch.setenv("COLUMNS", "80")
+    training._emit_confirmed([row], "table")
+    lines = click.unstyle(capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= 80
+    (line,) = [line for line in lines if "96.36%" in line]
+    for part in ("96.18, 96.53%", "97.10%", "96.10, 98.05%"):
+        assert part in line

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from search.training import test_sections, test_set
-from search.training.report import epoch_axis, loss_ticks
+from search.training.curve_sections import epoch_axis, loss_ticks
 
 CLASSES = tuple(f"breed {i} <b>" for i in range(37))
 
