@@ -10,6 +10,7 @@ broken connection: a proposal, an epoch or an outcome that is already there is n
 import math
 from collections.abc import Callable, Collection
 from dataclasses import asdict, fields
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -70,6 +71,7 @@ __all__ = [
     "propose",
     "save_epoch",
     "tally",
+    "times",
     "untrained_in_a_row",
     "yardstick",
 ]
@@ -432,6 +434,18 @@ def epochs(
             numbers = [math.nan if value is None else value for value in values]
             found.setdefault(candidate_id, []).append(Epoch(epoch, *numbers))
     return found
+
+
+def times(engine: Engine, study_id: int) -> tuple[datetime, datetime] | None:
+    """Return when the first network was proposed and when the last training ended, one of the second stage
+    too; None before a proposal."""
+    table, rungs = tables.candidates, tables.rung_trainings
+    begun = select(func.min(table.c.proposed_at), func.max(table.c.finished_at))
+    longer = select(func.max(rungs.c.finished_at)).where(rungs.c.study_id == study_id)
+    with reading(engine) as connection:
+        first, last = connection.execute(begun.where(table.c.study_id == study_id)).one()
+        latest = connection.execute(longer).scalar_one()
+    return None if first is None else (first, max(filter(None, (first, last, latest))))
 
 
 def tally(engine: Engine, study_id: int) -> dict[State, int]:
