@@ -9,7 +9,7 @@ broken connection: a proposal, an epoch or an outcome that is already there is n
 
 import math
 from collections.abc import Callable, Collection
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -57,6 +57,7 @@ __all__ = [
     "Candidate",
     "Epoch",
     "Late",
+    "Measured",
     "Proposal",
     "State",
     "TrainingMetrics",
@@ -67,6 +68,7 @@ __all__ = [
     "finish",
     "keep_late",
     "late",
+    "measured",
     "next_retry",
     "propose",
     "save_epoch",
@@ -434,6 +436,31 @@ def epochs(
             numbers = [math.nan if value is None else value for value in values]
             found.setdefault(candidate_id, []).append(Epoch(epoch, *numbers))
     return found
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a list of very many trials says of each."""
+
+    number: int
+    state: State
+    accuracy: float | None
+    images_per_second: float | None
+    device: str | None
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether it was trained to the end, with a score."""
+        return self.state == State.COMPLETED and self.accuracy is not None
+
+
+def measured(engine: Engine, study_id: int) -> list[Measured]:
+    """Return every proposal by its number, without its network."""
+    table = tables.candidates
+    query = select(*(table.c[field.name] for field in fields(Measured))).where(table.c.study_id == study_id)
+    with reading(engine) as connection:
+        rows = connection.execute(query.order_by(table.c.number)).all()
+    return [Measured(**{**row._mapping, "state": State(row.state)}) for row in rows]
 
 
 def times(engine: Engine, study_id: int) -> tuple[datetime, datetime] | None:

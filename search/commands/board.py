@@ -1,4 +1,4 @@
-"""`search status --watch`: a study as its launcher shows it, for whoever did not launch it.
+"""What `search status --watch` shows: a study as its launcher does, for whoever did not launch it.
 
 Reads the store every few seconds; draws the launcher's board on a terminal, prints its lines elsewhere, and
 at the end how the study stands. Called by the command status.

@@ -38,7 +38,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     "report": ("search report night --out night.html", "search report night --serve --host 0.0.0.0"),
     "compare": ("search compare night monday --out compare.html",
                 "search compare night night --storage sqlite:///mine.db --storage postgresql://me@db/search"),
-    "dashboard": ("search dashboard", "search dashboard --port 8081"),
+    "dashboard": ("search dashboard night --open", "search dashboard --port 8081"),
     "train": ("search train night:137 --seeds 3", "search train best.json --out final --resume"),
     "confirm": ("search confirm night", "search confirm night --top 3 --seeds 5 --epochs 100"),
     "trainings": ("search trainings", "search trainings night --format csv"),
