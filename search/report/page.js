@@ -50,7 +50,16 @@
     }
   }
 
+  // Plotly stands in the page as text; running it takes a second.
+  function run() {
+    if (window.Plotly) return;
+    const script = document.createElement("script");
+    script.textContent = document.getElementById("plotly").textContent;
+    document.head.append(script);
+  }
+
   function draw(plot) {
+    run();
     waiting.delete(plot);
     near.delete(plot);
     sight?.unobserve(plot);
@@ -66,17 +75,26 @@
   }
 
   // One after the other; what is far away waits until the browser is idle.
-  let drawing = false;
+  let busy = false, asleep = false;
+  function one(plot) {
+    busy = true;
+    draw(plot).finally(() => setTimeout(() => { busy = false; next(); }));
+  }
   function next() {
-    const plot = [...waiting].find(one => near.has(one)) ?? [...waiting][0];
-    drawing = Boolean(plot);
-    if (!plot) { root.dataset.drawn = "yes"; return; }
-    if (near.has(plot)) draw(plot).finally(() => setTimeout(next));
-    else { root.dataset.opened = "yes"; idle(() => (near.size ? Promise.resolve() : draw(plot)).finally(() => setTimeout(next))); }
+    if (busy) return;
+    for (const gone of [...waiting].filter(one => !one.isConnected)) waiting.delete(gone);  // replaced by live.js
+    const plot = [...waiting].find(one => near.has(one));
+    if (plot) { one(plot); return; }
+    root.dataset.opened = "yes";
+    if (!waiting.size) root.dataset.drawn = "yes";
+    else if (!asleep) {
+      asleep = true;
+      idle(() => { asleep = false; if (!busy) near.size ? next() : [...waiting].slice(0, 1).forEach(one); });
+    }
   }
   const sight = window.IntersectionObserver && new IntersectionObserver(entries => {
     for (const entry of entries) (entry.isIntersecting && waiting.has(entry.target) ? near.add(entry.target) : near.delete(entry.target));
-    if (!drawing) next();
+    next();
   }, {rootMargin: "300px 0px"});
   if (sight && waiting.size) waiting.forEach(plot => sight.observe(plot));
   else next();
@@ -90,7 +108,7 @@
     // Plots that came into the page later.
     add(found) {
       for (const plot of found) { waiting.add(plot); sight?.observe(plot); }
-      if (!drawing) next();
+      next();
     },
   };
 

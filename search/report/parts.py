@@ -26,8 +26,10 @@ def beside(name: str) -> str:
 
 def html(title: str, parts: Sequence[str], figures: bool = True) -> str:
     """The whole page; `title` and `parts` are HTML already. Without `figures` it needs no Plotly."""
-    # Last, so that the text is there before four megabytes of script are read.
-    script = f"<script>{get_plotlyjs()}</script><script>{beside('page.js')}</script>" if figures else ""
+    # Last, so that what is to be read is there before four megabytes are; as text, which page.js runs when a
+    # plot is to be drawn: that takes a second, in which nobody could scroll.
+    plotly = f"<script type='text/plain' id=plotly>{get_plotlyjs()}</script>"
+    script = f"{plotly}<script>{beside('page.js')}</script>" if figures else ""
     return frame(title, "\n".join(parts), script)
 
 

@@ -17,7 +17,7 @@ function setUpTrials(before = {}) {
     return made;
   };
   const network = i => columns.network[i].map(word => data.words[word]).join(", ");
-  const count = value => value === null ? "-" : value.toLocaleString("en");
+  const numbers = new Intl.NumberFormat("en"), count = value => value === null ? "-" : numbers.format(value);
   const percent = value => value === null ? "-" : `${(value / 100).toFixed(2)}%`;
   const cells = i => [
     [columns.number[i]], [data.states[columns.state[i]]], [percent(columns.accuracy[i])],

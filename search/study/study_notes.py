@@ -52,7 +52,7 @@ def _settings(config: StudyConfig) -> list[str]:
         f" {data.image_size}x{data.image_size}",
         f"budget: {config.budget}",
         f"each trial: {counted(recipe.epochs, 'epoch')}, batch {recipe.batch_size}, {recipe.optimizer} at"
-        f" {recipe.learning_rate:g}; augmented by {augmentations.described(recipe)}",
+        f" {recipe.learning_rate:g}; augmentation: {augmentations.described(recipe)}",
         f"sampler {config.sampler}, pruner {config.pruner}, seed {config.seed}",
     ]
 
