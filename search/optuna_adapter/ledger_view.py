@@ -59,7 +59,8 @@ class LedgerView(PlainStorage):
         """Studies with their notes and files, which are made where somebody asks for them."""
         found = super().get_all_studies()
         for study in found:
-            study.system_attrs = Annotated(study.system_attrs, self._maker(study._study_id, study.study_name))
+            attributes = Annotated(study.system_attrs, self._maker(study._study_id, study.study_name))
+            study.system_attrs = attributes  # type: ignore[assignment]  # read as a mapping
         return found
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def _table(workers: Sequence[WorkerRow], epochs: int) -> str:
     if not workers:
         return paragraph("no worker is there")
     shown = [_row(one, epochs) for one in workers[:SHOWN]]
-    head = ("worker", "does", "accuracy", "parameters", "device", "host")
+    head = ("does", "accuracy", "parameters", "worker", "device", "host")
     more = [paragraph(f"and {len(workers) - SHOWN:,} more", note=True)] if len(workers) > SHOWN else []
     return "".join([table(head, shown, text=("worker", "does", "device", "host")), *more])
 
@@ -92,10 +92,10 @@ def _row(one: WorkerRow, epochs: int) -> tuple[str, ...]:
     if held and held.number is not None:
         does += f" trial {held.number}, epoch {held.epoch or 0} of {held.epochs or epochs}"
     return (
-        one.name,
         does,
         percent(held.accuracy) if held else "-",
         f"{held.parameters:,}" if held and held.parameters else "-",
+        one.name,
         (held.device if held else None) or (here.device if here else None) or "-",
         here.host if here else "-",
     )
