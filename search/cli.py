@@ -30,6 +30,7 @@ from search.commands import (
     space as spaces,
     status,
     training,
+    watch,
 )
 from search.study import streams
 from space import errors, parser
@@ -135,7 +136,7 @@ def cli() -> None:
 
 for command in (  # in the order of use
     *(data.data, launch.launch, status.status, status.list_, status.trials, status.best),
-    *(services.ps, logs.logs, services.pause, services.resume, services.stop),
+    *(services.ps, watch.wait, logs.logs, services.pause, services.resume, services.stop),
     *(services.worker, enqueue.enqueue),
     *(inspect.show, explain.explain, export.export, export.verify, export.report),
     *(compare.compare, services.dashboard),

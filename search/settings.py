@@ -33,7 +33,9 @@ LEASE_SECONDS = 60.0
 STALL_SECONDS = 300.0
 DATABASE_TIMEOUT_SECONDS = 600.0
 GRACE_SECONDS = 3600.0
+IDLE_SECONDS = 600.0  # without a worker: twice as long as until a closed slot is tried again
 KEEP_WEIGHTS = 5
+REPORT_PORT = 8090  # beside the dashboard's 8080
 
 PLAIN_OPTUNA = "SEARCH_PLAIN_OPTUNA"
 # Each network of a search has tensors of other sizes: pieces of memory that grow fit them all.

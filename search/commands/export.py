@@ -1,8 +1,8 @@
 """The commands export, verify and report: a network or a whole study as a file.
 
 export reads a study and writes one JSON document and, if asked, the kept weights, or a file of another
-form, which search/formats/ makes; verify reads such a file; report writes an HTML page. search/cli.py adds
-them; the documents are made in search/study/, the page in search/report/.
+form, which search/formats/ makes; verify reads such a file; report writes an HTML page, or serves it.
+search/cli.py adds them; the documents are made in search/study/, the page in search/report/.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from search import settings
 from search.commands import fields, options, output
 from search.study import reader
 
@@ -159,21 +160,53 @@ def _checks(file: Path) -> list[str]:
 @click.command()
 @options.study
 @options.storage
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("report.html"),
-    show_default=True,
-    metavar="FILE",
-    help="The page to write.",
-)
-def report(study: str | None, storage: str, out: Path) -> None:
-    """Write a study as one HTML page to show around."""
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE",
+              help="The page to write.  [default: report.html]")  # fmt: skip
+@click.option("--serve", is_flag=True, help="Serve the page, as new as the study, instead of writing it.")
+@click.option("--port", type=click.IntRange(0, 65_535), metavar="N",
+              help=f"Of --serve; 0 takes a free one.  [default: {settings.REPORT_PORT}]")  # fmt: skip
+@click.option("--host", metavar="ADDRESS",
+              help="Of --serve: whoever reaches this address reads the page; there is no login."
+              "  [default: 127.0.0.1, this machine alone]")  # fmt: skip
+def report(
+    study: str | None, storage: str, out: Path | None, serve: bool, port: int | None, host: str | None
+) -> None:
+    """Write a study as one HTML page to show around, or serve it while it runs."""
+    if serve:
+        if out is not None:
+            raise click.UsageError("--serve and --out: one of the two")
+        _serve(study, storage, host or "127.0.0.1", settings.REPORT_PORT if port is None else port)
+        return
+    if port is not None or host is not None:
+        raise click.UsageError("--port and --host are of --serve")
     from search.optuna_adapter import differing
     from search.report import page as report_page
     from space.files import write_whole
 
+    target = out or Path("report.html")
     with reader.open_study(storage, study, whole=True) as view:
         page = report_page.of_study(view.engine, view.record, differing.count(view.engine, view.record.name))
-    write_whole(page, out)
-    click.echo(f"wrote {out}", err=True)
+    write_whole(page, target)
+    click.echo(f"wrote {target}", err=True)
+
+
+def _serve(study: str | None, storage: str, host: str, port: int) -> None:
+    """Serves until Ctrl-C. The study is looked for first: a mistake is said here and not in a browser."""
+    from search.optuna_adapter import differing, stored
+    from search.report.serve import LivePage, is_loopback, serve
+    from search.study.follower import StudyFollower
+
+    follower = StudyFollower(storage, study)
+    with follower.look():
+        pass
+
+    def ready(address: str) -> None:
+        click.echo(f"{follower.name} at {address}, until Ctrl-C", err=True)
+        if not is_loopback(host):
+            click.echo("whoever reaches that address reads the page; there is no login", err=True)
+
+    try:
+        live = LivePage(follower, lambda engine, name: name in stored.names(engine), differing.count)
+        serve(live, host, port, ready)
+    finally:
+        follower.close()

@@ -60,6 +60,8 @@ LIST: Final[Fields] = {
     "parameters": "trainable parameters of the leader",
     "macs": "multiply-accumulates of the leader",
     "optuna": "whether Optuna's part of it is there",
+    "minutes": "from the first proposal to the last end, pauses included; null: nothing was proposed",
+    "host": "machine that it was launched on; null: not stored then",
 }
 
 TRIALS: Final[Fields] = {

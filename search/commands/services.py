@@ -7,6 +7,7 @@ study's control into the ledger, where every worker reads it. search/cli.py adds
 
 import shlex
 import time
+import webbrowser
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,9 @@ def worker(workers: str | None, gpus: str | None, **given: Any) -> int:
 
 
 @click.command()
+@options.study
 @options.storage
+@options.data_dir
 @click.option(
     "--port", type=click.IntRange(0, 65_535), default=8080, show_default=True, help="0 takes a free one."
 )
@@ -68,11 +71,21 @@ def worker(workers: str | None, gpus: str | None, **given: Any) -> int:
 @click.option(
     "--allow-remote", is_flag=True, help="Let --host be an address that others reach: there is no login."
 )
-def dashboard(storage: str, port: int, host: str, allow_remote: bool) -> None:
-    """Serve optuna-dashboard for the store, on this machine alone."""
+@click.option("--open", "opens", is_flag=True, help="Open it in a browser.")
+def dashboard(
+    study: str | None, storage: str, data_dir: Path, port: int, host: str, allow_remote: bool, opens: bool
+) -> None:
+    """Serve optuna-dashboard for the store, or at one study, on this machine alone."""
+    from search.commands import files_of_study
     from search.optuna_adapter import dashboard as boards
 
-    boards.serve(storage, host, port, allow_remote, lambda at: click.echo(f"dashboard at {at}", err=True))
+    def ready(address: str) -> None:
+        click.echo(f"dashboard at {address}", err=True)
+        if opens and not webbrowser.open(address):
+            click.echo("no browser was found here: open that address yourself", err=True)
+
+    uploads = data_dir / "artifacts"
+    boards.serve(storage, host, port, allow_remote, ready, files_of_study.make, uploads, study)
 
 
 WAITING_LOOKS = 10  # after waiting workers were told to go on

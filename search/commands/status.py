@@ -4,12 +4,10 @@ They read the ledger and print rows; status first takes in what a dead worker le
 (search/recording/recovery.py). search/cli.py adds them. None loads Optuna or torch.
 """
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from search import settings
 from search.commands import fields, options
 from search.commands.output import emit
 from search.study.reader import open_store, open_study
@@ -17,13 +15,12 @@ from storage.row_types import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from search.commands.fields import Fields
     from search.study.second_stage import SecondStage
     from search.study.standing import Baselines
-    from storage.leases import Running
     from storage.row_types import Candidate
-    from storage.studies import Study
 
 NETWORK = ("parameters", "macs", "epochs", "network", "fingerprint", "baseline")
 TRIALS_TABLE = ("trial", "state", "score", "accuracy", "parameters", "macs", "epochs", "seconds", "network",
@@ -39,6 +36,8 @@ LIST_TABLE = (
     "trials",
     "best_accuracy",
     "parameters",
+    "minutes",
+    "host",
 )
 DROPPED = ("worker", "fingerprint", "seconds", "epochs", "macs", "reason", "baseline")  # the first first
 
@@ -94,28 +93,6 @@ def leader(row: "Candidate", images: int) -> dict[str, Any]:
     } | picked
 
 
-BROKEN = "Optuna's part of this study was deleted: its networks are here, but nothing can be trained; "
-
-
-def broken_line(name: str) -> str:
-    """What to say of a study whose part in Optuna's tables was deleted."""
-    named = shlex.quote(name)
-    return f"{BROKEN}`search db repair {named}` makes it again, `search delete {named}` deletes the rest"
-
-
-def state_of(record: "Study", trained: int, running: int, has_optuna: bool) -> str:
-    """What a study is at, in a word of fields.STATUS."""
-    if not has_optuna:
-        return "broken"
-    if record.order == "pause":
-        return "paused"
-    if record.order != "run":
-        return "stopping" if running else "stopped"
-    if running:
-        return "running"
-    return "done" if trained >= record.trials else "waiting"
-
-
 def emit_networks(
     rows: list[dict[str, Any]], form: str, keys: "Fields", table: "Sequence[str]", columns: Any
 ) -> None:
@@ -134,38 +111,40 @@ def emit_networks(
 @options.study
 @options.storage
 @options.format_
-def status(study: str | None, storage: str, form: str) -> None:
+@click.option("--watch", is_flag=True,
+              help="Show it until its search ends: in place on a terminal, else a line a trial.")  # fmt: skip
+@click.option("--every", type=options.Duration(), default=2.0, metavar="TIME",
+              help="Between two looks of --watch.  [default: 2s]")  # fmt: skip
+def status(study: str | None, storage: str, form: str, watch: bool, every: float) -> None:
     """What a study has done, what runs, and what leads."""
     from search.optuna_adapter import stored
     from search.recording import recovery
-    from search.study import second_stage, worker_rows
-    from search.study.halted import halted
-    from search.study.score import WORDS
-    from search.study.short_form import LEGEND
-    from search.study.standing import describe
-    from search.study.text import best_line, counts
-    from storage import candidates, leases, workers
+    from search.study import run_state, state_text, worker_rows
+    from storage import candidates
 
+    if watch:
+        from search.commands import board
+
+        if form != "table":
+            raise click.UsageError(f"--watch and --format {form}: programs call `search wait`, or ask again")
+        board.watch(storage, study, every)
+        return
     with open_study(storage, study, whole=True) as view:
         has_optuna = view.record.name in stored.names(view.engine)
         if has_optuna:
             recovery.recover(view.engine, storage, view.record)
-        tally = candidates.tally(view.engine, view.record.id)
-        running = leases.running(view.engine, view.record.id)
-        busy = worker_rows.joined(workers.of_study(view.engine, view.record.id), running)
-        busy = [one for one in busy if one.running]
+        state = run_state.load(view.engine, view.record, has_optuna, whole=True)
         best_ = candidates.best(view.engine, view.record.id)
-        config, baselines, second = view.config, view.baselines(), view.second_stage()
-        reason = view.gave_up()
-    record, trained = view.record, sum(tally[state] for state in candidates.TRAINED)
-    images = config.data.validation_images
+        config, baselines = view.config, view.baselines()
+        lines = state_text.lines(view.engine, state, config) if form == "table" else []
+    record = state.record
     if form != "table":
         row = {
             "study": record.name,
-            "state": state_of(record, trained, len(running), has_optuna),
+            "state": state.word,
             "order": record.order,
-            "gave_up": reason or None,
-            "trained": trained,
+            "gave_up": state.gave_up or None,
+            "trained": state.trained,
             "trials": record.trials,
             "data": config.data.name,
             "score": config.score,
@@ -173,39 +152,15 @@ def status(study: str | None, storage: str, form: str) -> None:
             "max_macs": config.budget.max_macs,
             "created": record.created_at,
             "optuna": has_optuna,
-            "ledger": tally,
-            "running": [worker_rows.for_programs(one) for one in busy],
-            "best": leader(best_[0], images) if best_ else None,
+            "ledger": state.tally,
+            "running": [worker_rows.for_programs(one) for one in state.busy],
+            "best": leader(best_[0], config.data.validation_images) if best_ else None,
         }
-        emit([row | _against(baselines) | _finished(second)], form, fields.STATUS)
+        emit([row | _against(baselines) | _finished(state.second)], form, fields.STATUS)
         return
-    sought = "" if config.score == settings.SCORE else f", maximises {WORDS[config.score]}"
-    click.echo(
-        f"{record.name}: {trained} of {record.trials} trained on {config.data.name}, {config.budget}{sought}"
-    )
-    lines = [
-        "" if has_optuna else broken_line(record.name),
-        counts(tally),
-        best_line(best_[0] if best_ else None, images, config.score),
-        describe(baselines, confirmed=bool(second and second.winner), score=config.score),
-        *(second_stage.lines(second) if second else ()),
-        LEGEND if best_ else "",
-        halted(record.name, record.order, reason),
-    ]
-    click.echo("\n".join(filter(None, lines)))
-    if running:
-        emit([_at_work(one) for one in running], form, cut=("worker",))
-
-
-def _at_work(one: "Running") -> dict[str, Any]:
-    """A running trial as a row for people."""
-    return {
-        "worker": one.worker,
-        "trial": one.number,
-        "epoch": one.epoch,
-        "accuracy": one.accuracy,
-        "for s": one.since,
-    }
+    click.echo("\n".join(lines))
+    if state.busy:
+        emit([state_text.at_work(one.running) for one in state.busy if one.running], form, cut=("worker",))
 
 
 def _against(baselines: "Baselines") -> dict[str, Any]:
@@ -246,37 +201,44 @@ def _finished(second: "SecondStage | None") -> dict[str, Any]:
 def list_(storage: str, form: str, columns: tuple[str, ...] | None) -> None:
     """The studies of the store."""
     from search.optuna_adapter import stored
+    from search.study import run_state
     from search.study.config import StudyConfig
-    from storage import candidates, leases, studies
+    from search.study.versions import HOST
+    from storage import candidates, studies
 
     rows = []
     with open_store(storage) as engine:
         known = stored.names(engine)
         for record in studies.all_studies(engine):
-            tally, best_ = candidates.tally(engine, record.id), candidates.best(engine, record.id)
-            trained = sum(tally[state] for state in candidates.TRAINED)
+            state = run_state.load(engine, record, record.name in known)
+            best_ = candidates.best(engine, record.id)
             config = StudyConfig.from_record(record.settings)
             row: dict[str, Any] = {
                 "study": record.name,
-                "state": state_of(
-                    record, trained, len(leases.running(engine, record.id)), record.name in known
-                ),
+                "state": state.word,
                 "created": record.created_at,
                 "data": config.data.name,
                 "max_params": config.budget.max_parameters,
                 "max_macs": config.budget.max_macs,
-                "trained": trained,
+                "trained": state.trained,
                 "trials": record.trials,
                 "best_accuracy": best_[0].accuracy if best_ else None,
                 "parameters": best_[0].parameters if best_ else None,
                 "macs": best_[0].macs if best_ else None,
                 "optuna": record.name in known,
+                "minutes": _minutes(candidates.times(engine, record.id)),
+                "host": record.versions.get(HOST),
             }
             if form == "table" and not columns:
                 row |= {"created": f"{record.created_at:%Y-%m-%d %H:%M}", "budget": str(config.budget)}
             rows.append(row)
-    drop = ("data", "created", "budget", "parameters")
+    drop = ("data", "budget", "created", "parameters", "host")
     emit(rows, form, fields.LIST, columns=columns, table=LIST_TABLE, drop=drop, cut=("study", "budget"))
+
+
+def _minutes(times: "tuple[datetime, datetime] | None") -> float | None:
+    """From the first proposal to the last end."""
+    return None if times is None else round((times[1] - times[0]).total_seconds() / 60, 1)
 
 
 @click.command()
@@ -342,12 +304,13 @@ def trials(
 def best(study: str | None, storage: str, form: str, columns: tuple[str, ...] | None, top: int) -> None:
     """The best networks that were trained to the end, with 95% intervals of their accuracy."""
     from search.optuna_adapter import stored
+    from search.study import run_state
     from storage import candidates
 
     with open_study(storage, study, whole=True) as view:
         images = view.config.data.validation_images
         found = candidates.best(view.engine, view.record.id, top)
         if view.record.name not in stored.names(view.engine):
-            click.echo(f"warning: {broken_line(view.record.name)}", err=True)
+            click.echo(f"warning: {run_state.broken_line(view.record.name)}", err=True)
     rows = [leader(row, images) for row in found]
     emit_networks(rows, form, fields.BEST, tuple(fields.BEST), columns)

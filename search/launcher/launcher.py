@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 from search import settings
 from search.launcher.display import Display, Snapshot
 from search.launcher.prepare import Flags
+from search.launcher.snapshots import Snapshots
 from search.launcher.worker_pool import WorkerPool
 from search.machine.devices import Slot
 from search.machine.signals import Interrupts
@@ -26,10 +27,9 @@ from search.recording.outage import OUT_OF_REACH, Outage, OutageTooLongError
 from search.study import gave_up, second_stage, worker_logs
 from search.study.config import StudyConfig
 from search.study.halted import halted
-from search.study.second_stage import SecondStage
-from search.study.standing import Baselines, standing
+from search.study.run_state import code_of_end
 from storage import candidates, leases, rungs, studies
-from storage.row_types import TRAINED, Candidate, RungTraining, State
+from storage.row_types import TRAINED, State
 from storage.studies import Control, Study
 
 POLL_SECONDS = 0.5  # between two looks at workers and study
@@ -62,14 +62,15 @@ class End:
     def code(self) -> int:
         if self.interrupted:
             return 128 + self.interrupted
-        if self.snapshot.is_done:
-            return 4 if self.has_no_winner else 0
-        if self.gave_up:
-            return 4
-        if self.none_left:
+        if self.none_left and not (self.snapshot.is_done or self.gave_up):
             return 5
-        nothing_fit = not self.snapshot.trained and self.snapshot.tally[State.OVER_BUDGET] > 0
-        return 3 if nothing_fit else 4
+        return code_of_end(
+            is_done=self.snapshot.is_done,
+            has_no_winner=self.has_no_winner,
+            trained=self.snapshot.trained,
+            over_budget=self.snapshot.tally[State.OVER_BUDGET],
+            gave_up=bool(self.gave_up),
+        )
 
 
 class Launch:
@@ -90,9 +91,7 @@ class Launch:
         self.make_room = make_room
         self.logs = worker_logs.folder(flags.data_dir, record.name)
         self.outage = Outage(flags.database_timeout_seconds)
-        self.ended: int | None = None  # candidates that had ended at the last look
-        self.known: set[int] | None = None  # trainings of the second stage that had
-        self.rows: list[Candidate] | None = None  # all candidates, once the trials are done
+        self.snapshots = Snapshots(engine, record, config, has_slots=bool(slots))
         self.last: Snapshot | None = None
         self.spent: str | None = None
         self.device_seconds = 0.0
@@ -185,7 +184,7 @@ class Launch:
         """Notices who died, and shows how it stands; a database that is away is waited for."""
         try:
             self.pool.watch(self._is_owed())
-            self.last = self.snapshot()
+            self.last = self.snapshots.take()
             self.outage.back()
         except OUT_OF_REACH as error:
             self.outage.wait(error)
@@ -219,7 +218,7 @@ class Launch:
     def _reconciled(self) -> tuple[Snapshot, Control]:
         """The books once nobody works here any more."""
         reconciling.reconcile(self.optuna, self.engine, self.record.id)
-        return self.snapshot(), studies.find(self.engine, self.record.name).order
+        return self.snapshots.take(), studies.find(self.engine, self.record.name).order
 
     def _gave_up(self, order: Control) -> str:
         if order != Control.GAVE_UP:
@@ -271,56 +270,3 @@ class Launch:
         if self.outage.notice:
             notes.append(self.outage.notice)
         return "; ".join(notes)
-
-    def snapshot(self) -> Snapshot:
-        """The study as it is now. What ended before this launch does not count as news."""
-        tally = candidates.tally(self.engine, self.record.id)
-        ended = sum(tally.values()) - tally[State.RUNNING]
-        fresh = 0 if self.ended is None else ended - self.ended
-        best = candidates.best(self.engine, self.record.id)
-        second = self._second(sum(tally[state] for state in TRAINED), fresh)
-        snapshot = Snapshot(
-            name=self.record.name,
-            target=self.record.trials,
-            tally=tally,
-            order=studies.find(self.engine, self.record.name).order,
-            running=leases.running(self.engine, self.record.id),
-            best=best[0] if best else None,
-            finished=self._last(fresh),
-            epochs=self.config.recipe.epochs,
-            validation_images=self.config.data.validation_images,
-            baselines=self._baselines(),
-            second=second,
-            ended=self._ended_since(second),
-            score=self.config.score,
-            has_slots=bool(self.pool.slots),
-        )
-        self.ended = ended
-        return snapshot
-
-    def _second(self, trained: int, fresh: int) -> SecondStage | None:
-        """The second stage, once the trials are done; they are read again only where one has ended."""
-        if trained < self.record.trials:
-            return None
-        if self.rows is None or fresh:
-            self.rows = candidates.candidates(self.engine, self.record.id)
-        return second_stage.load(self.engine, self.record, self.rows)
-
-    def _ended_since(self, second: SecondStage | None) -> list[RungTraining]:
-        """Trainings of the second stage that have ended since the last look."""
-        ended = [one for one in second.trainings if one.has_ended] if second else []
-        known, self.known = self.known, {one.id for one in ended}
-        return [] if known is None else [one for one in ended if one.id not in known]
-
-    def _baselines(self) -> Baselines:
-        rows = candidates.yardstick(self.engine, self.record.id)
-        return standing(rows, self.config.data.validation_images)
-
-    def _last(self, count: int) -> list[Candidate]:
-        if not count:
-            return []
-        ended = set(State) - {State.RUNNING}
-        rows = candidates.candidates(
-            self.engine, self.record.id, states=ended, sort="finished_at", descending=True, limit=count
-        )
-        return rows[::-1]

@@ -279,7 +279,7 @@ def prepare(flags: Flags) -> tuple[Engine, Study, StudyConfig]:
         return engine, _planned(engine, record, plan), config
     name = flags.study or settings.study_name(datetime.now())
     optuna_study.create(flags.storage, name, config)
-    from search.study.versions import installed_versions
+    from search.study.versions import of_launch
 
     try:
         record = studies.create(
@@ -290,7 +290,7 @@ def prepare(flags: Flags) -> tuple[Engine, Study, StudyConfig]:
             max_macs=config.budget.max_macs,
             seed=config.seed,
             settings=config.document(),
-            versions=installed_versions(),
+            versions=of_launch(),
         )
     except StudyError:
         engine.dispose()

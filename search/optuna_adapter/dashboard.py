@@ -1,17 +1,26 @@
 """Serves optuna-dashboard for this store. It has no login and accepts deletions: it stays on loopback.
 
-It reads Optuna's tables, and writes what a user changes in the browser. Called by `search dashboard`. The
-database's URL is handed over inside this process, never by argv, where every user could read a password.
+It reads Optuna's tables and the ledger (ledger_view.py), and writes what a user changes in the browser.
+Called by `search dashboard`. The database's URL is handed over inside this process, never by argv, where
+every user could read a password.
 """
 
 import logging
 import socketserver
 from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from search.optuna_adapter import storage as optuna_storage, study as optuna_study
-from space.errors import EnvironmentProblem, StorageError, UsageError
-from storage import database
+from optuna.artifacts import FileSystemArtifactStore
+from sqlalchemy import Engine
+
+from search.optuna_adapter import ledger_view, storage as optuna_storage, study as optuna_study
+from search.optuna_adapter.plain_storage import PlainStorage
+from space.errors import EnvironmentProblem, StorageError, StudyError, UsageError
+from storage import database, studies
+from storage.studies import Study
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -25,11 +34,58 @@ class _Silent(WSGIRequestHandler):
         logging.getLogger(__name__).debug(format, *args)
 
 
-def serve(url: str, host: str, port: int, allow_remote: bool, ready: Callable[[str], None]) -> None:
-    """Serves until interrupted; `ready` gets the address (port 0 takes a free one).
+MakeFile = Callable[[Engine, Study, str], bytes]  # the file of this name, of a study
+
+
+class Files:
+    """The files of the studies, made as they are opened, and those that somebody uploads, in a folder: what
+    Optuna calls an artifact store."""
+
+    def __init__(self, engine: Engine, make: MakeFile, folder: Path) -> None:
+        self.engine, self.make, self.folder = engine, make, folder
+
+    def _made(self, artifact_id: str) -> tuple[Study, str] | None:
+        for record in studies.all_studies(self.engine):
+            for file in ledger_view.FILES:
+                if ledger_view.artifact_id(record.name, file) == artifact_id:
+                    return record, file
+        return None
+
+    def _uploads(self) -> FileSystemArtifactStore:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileSystemArtifactStore(self.folder)
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        """Its bytes. Raises what making it raises, and optuna.artifacts.exceptions.ArtifactNotFound where
+        there is no such file."""
+        found = self._made(artifact_id)
+        return BytesIO(self.make(self.engine, *found)) if found else self._uploads().open_reader(artifact_id)
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        """Keeps what somebody uploads."""
+        self._uploads().write(artifact_id, content_body)
+
+    def remove(self, artifact_id: str) -> None:
+        """Deletes what somebody had uploaded; what is made is there again."""
+        if not self._made(artifact_id):
+            self._uploads().remove(artifact_id)
+
+
+def serve(
+    url: str,
+    host: str,
+    port: int,
+    allow_remote: bool,
+    ready: Callable[[str], None],
+    make: MakeFile,
+    uploads: Path,
+    study: str | None = None,
+) -> None:
+    """Serves until interrupted; `ready` gets the address (port 0 takes a free one), that of the study where
+    one is named. `make` makes the files of a study; what is uploaded goes into the folder `uploads`.
 
     Raises UsageError for an address that others can reach unless that was allowed, EnvironmentProblem for a
-    port in use, StorageError for a store out of reach.
+    port in use, StorageError for a store out of reach, StudyError for a study that is not there.
     """
     if host not in LOOPBACK and not allow_remote:
         raise UsageError(
@@ -40,16 +96,31 @@ def serve(url: str, host: str, port: int, allow_remote: bool, ready: Callable[[s
 
     optuna_study.quiet()
     _make_tables(url)
-    with optuna_storage.open_storage(url) as storage:
+    with optuna_storage.open_storage(url, ledger_view.over) as storage:
+        place = _place(storage, study)
+        app = wsgi(storage, artifact_store=Files(storage.engine, make, uploads))
         try:
-            server = make_server(host, port, wsgi(storage), server_class=_Server, handler_class=_Silent)
+            server = make_server(host, port, app, server_class=_Server, handler_class=_Silent)
         except OSError as error:
             raise EnvironmentProblem(
                 f"port {port} on {host}: {error.strerror}; choose another --port"
             ) from None
         with server:
-            ready(f"http://{host}:{server.server_port}/dashboard/")
+            ready(f"http://{host}:{server.server_port}/dashboard/{place}")
             server.serve_forever()
+
+
+def _place(storage: PlainStorage, study: str | None) -> str:
+    """Where the dashboard shows a study, after its own address."""
+    if study is None:
+        return ""
+    name = studies.find(storage.engine, study).name
+    try:
+        return f"studies/{storage.get_study_id_from_name(name)}"
+    except KeyError:
+        raise StudyError(
+            f"Optuna's part of study {name!r} was deleted; the dashboard has no page of it"
+        ) from None
 
 
 def _make_tables(url: str) -> None:

@@ -4,7 +4,7 @@ Called by study.py and dashboard.py. It knows no study: only which of the two st
 where shortcuts are on and PlainStorage else, both under the time limits of storage/database.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -17,24 +17,29 @@ from search.optuna_adapter.plain_storage import PlainStorage
 CREATE_ATTEMPTS = 8
 
 
+Kind = type[PlainStorage]
+
+
 @contextmanager
-def open_storage(url: str) -> Iterator[PlainStorage]:
+def open_storage(url: str, view: Callable[[Kind], Kind] | None = None) -> Iterator[PlainStorage]:
     """Optuna's tables in the same database, under the same time limits; made where they are not there.
+
+    `view` makes of the kind of storage another one, which is opened.
 
     Raises StorageError for what is no URL, and sqlalchemy.exc.DBAPIError or
     optuna.exceptions.StorageInternalError where the database cannot be used.
     """
-    storage = _created(url)
+    storage = _created(url, view(_kind()) if view else _kind())
     try:
         yield storage
     finally:
         storage.let_go()
 
 
-def _created(url: str) -> PlainStorage:
+def _created(url: str, kind: Kind) -> PlainStorage:
     for attempt in range(1, CREATE_ATTEMPTS + 1):
         try:
-            return _made(url)
+            return kind(url)
         except DBAPIError as error:
             made_meanwhile = isinstance(error, IntegrityError) or "already exists" in str(error)
             if not made_meanwhile or attempt == CREATE_ATTEMPTS:
@@ -42,9 +47,9 @@ def _created(url: str) -> PlainStorage:
     raise AssertionError("the last attempt returns or raises")
 
 
-def _made(url: str) -> PlainStorage:
+def _kind() -> Kind:
     if not shortcuts.enabled():
-        return PlainStorage(url)
+        return PlainStorage
     from search.optuna_adapter.fast_storage import FastStorage  # imports private modules of Optuna
 
-    return FastStorage(url)
+    return FastStorage

@@ -9,7 +9,7 @@ from html import escape
 
 import plotly.graph_objects as go
 
-from search.report.parts import draw, html
+from search.report.parts import draw, html, panel, switch
 from search.study import comparability, comparison_text as words
 from search.study.comparison import Axis, ComparedStudy, Comparison, Pair, Step
 from search.study.short_form import LEGEND, summary
@@ -27,24 +27,12 @@ POINTS = 3_000  # networks drawn that two studies share, of all pairs
 UNITS = ((7_200.0, 3_600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))  # of device time
 
 STYLE = """<style>
-.axes { border: 0; padding: 0; margin: .8rem 0 0; display: flex; flex-wrap: wrap; gap: .3rem 1.2rem }
-.axes legend { float: left; padding: 0; margin-right: 1.2rem } .axes label { cursor: pointer }
 .warning { border-left: .3rem solid #f59e0b; padding: .1rem .8rem; margin: .8rem 0 }
 .key { display: inline-block; width: .7rem; height: .7rem; border-radius: 2px; margin-right: .4rem }
 h1, td.any, .figure { overflow-wrap: anywhere } .figures > .figure { flex: 0 1 22rem }
 .wide td.any.text { white-space: normal; min-width: 8rem }
 ul.plain { padding-left: 1.2rem; margin: .5rem 0 } ul.plain li { margin: .2rem 0 }
 </style>"""
-
-AXES = """<fieldset class=axes><legend>best so far over</legend>{choices}</fieldset>
-<div id=curves>{figure}</div>
-<script>
-document.querySelectorAll(".axes input").forEach(input => input.addEventListener("change", () => {{
-  const plot = document.querySelector("#curves .js-plotly-plot"), chosen = input.value;
-  Plotly.update(plot, {{visible: plot.data.map(trace => trace.meta === chosen)}},
-    {{"xaxis.title.text": input.dataset.title, "xaxis.autorange": true, "yaxis.autorange": true}});
-}}));
-</script>"""
 
 
 def page(found: Comparison) -> str:
@@ -187,14 +175,17 @@ def _networks(found: Comparison) -> str:
 def _curves_part(found: Comparison) -> list[str]:
     if not any(study.curve for study in found.studies):
         return []
-    choices = "".join(
-        f"<label><input type=radio name=axis value={axis} data-title={escape(_title(found, axis))!r}"
-        f"{' checked' if axis == Axis.TRIALS else ''}> {name}</label>"
+    figure = _curves(found)
+    axes = {
+        name: (
+            {"visible": [trace.meta == axis for trace in figure.data]},
+            {"xaxis.title.text": _title(found, axis), "xaxis.autorange": True, "yaxis.autorange": True},
+        )
         for axis, name in zip(Axis, ("trials", "images trained on", "device time"), strict=True)
-    )
+    }
     return [
         "<h2>The best so far</h2>",
-        AXES.format(choices=choices, figure=draw(_curves(found), HEIGHT)),
+        f"<div id=curves>{panel('', '', figure, HEIGHT, [switch(axes)])}</div>",
         "<p class=note>Shaded: 95% over validation images. Dotted: the smallest total, where the bests are"
         " compared. A search has a curve from its first network that was trained to the end.</p>",
     ]

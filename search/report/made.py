@@ -15,6 +15,7 @@ from search.study.config import DataConfig
 from search.study.finish_plan import FinishPlan, duration
 from search.study.score import WORDS
 from search.study.text import counted
+from search.study.versions import HOST
 from trainer.data.images import FITTED
 from trainer.recipe import augmentations
 from trainer.recipe.document import Recipe
@@ -26,7 +27,7 @@ def made(data: ReportData) -> str:
         "The search": _search(data),
         "Images": _images(data.config.data),
         "Training": _recipe(data.config.recipe),
-        "Versions": {name: str(value) for name, value in data.record.versions.items()},
+        "Versions": {name: str(value) for name, value in data.record.versions.items() if name != HOST},
     }
     said = [f"<h3>{name}</h3>{facts(rows)}" for name, rows in tables.items() if rows]
     documents = {
@@ -48,6 +49,7 @@ def _search(data: ReportData) -> dict[str, str]:
     return {
         "study": record.name,
         "begun": f"{record.created_at:%Y-%m-%d %H:%M} UTC",
+        "launched on": str(record.versions.get(HOST, "")),
         "trials asked for": f"{record.trials:,}",
         "budget": str(config.budget),
         "sampler": f"{config.sampler}, seed {config.seed}"

@@ -4,6 +4,7 @@ Reads rows of the ledger; returns text. Called by `search report` and at the end
 sections is a module of this folder; here is their order.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
@@ -37,8 +38,14 @@ SECTIONS: tuple[Callable[[ReportData], str], ...] = (
 
 def of_study(engine: Engine, record: Study, differing: int = 0) -> str:
     """The page of a study, all of which is read from its store. `differing` as for page()."""
+    return _page(read(engine, record, differing))
+
+
+def read(engine: Engine, record: Study, differing: int = 0) -> ReportData:
+    """What the page of a study is made from. `differing` as for page(). Raises SQLAlchemy's errors for a
+    database out of reach."""
     rows = candidates.candidates(engine, record.id)
-    return page(
+    return ReportData(
         record,
         StudyConfig.from_record(record.settings),
         rows,
@@ -60,12 +67,21 @@ def page(
 ) -> str:
     """The page as text. `differing`: trials of which Optuna holds a parameter that is not the network's;
     `second`: halving and finals, where the search has them; `full`: full trainings of its networks."""
-    data = ReportData(record, config, rows, epochs, differing, second, full)
-    sections = [made for make in SECTIONS if (made := make(data))]
-    return html(escape(record.name), [_head(data), contents(sections), *sections])
+    return _page(ReportData(record, config, rows, epochs, differing, second, full))
 
 
-def _head(data: ReportData) -> str:
+def _page(data: ReportData) -> str:
+    sections = sections_of(data)
+    return html(escape(data.record.name), [head(data), contents(sections), *sections])
+
+
+def sections_of(data: ReportData) -> list[str]:
+    """All sections that there is something for, in their order."""
+    return [made for make in SECTIONS if (made := make(data))]
+
+
+def head(data: ReportData) -> str:
+    """The name of the study, and in one line what it is."""
     record, config = data.record, data.config
     tally = {state: sum(row.state == state for row in data.rows) for state in State}
     said = (
@@ -74,3 +90,10 @@ def _head(data: ReportData) -> str:
         f" budget {config.budget} · {counts(tally)}"
     )
     return f"<h1>{escape(record.name)}</h1>{paragraph(said, note=True)}"
+
+
+def name_of(section: str) -> str:
+    """The id of a section, to which the contents link."""
+    found = re.match(r"<section id=([\w-]+)>", section)
+    assert found is not None, section[:80]
+    return found[1]

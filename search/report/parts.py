@@ -28,11 +28,18 @@ def beside(name: str) -> str:
 
 def html(title: str, parts: Sequence[str], figures: bool = True) -> str:
     """The whole page; `title` and `parts` are HTML already. Without `figures` it needs no Plotly."""
+    # Last, so that what is to be read is there before four megabytes are; as text, which page.js runs when a
+    # plot is to be drawn: that takes a second, in which nobody could scroll.
+    plotly = f"<script type='text/plain' id=plotly>{get_plotlyjs()}</script>"
+    script = f"{plotly}<script>{beside('page.js')}</script>" if figures else ""
+    return frame(title, "\n".join(parts), script)
+
+
+def frame(title: str, body: str, scripts: str, stamp: str = "") -> str:
+    """The page around its text and scripts; all is HTML already. `stamp` is what live.js calls its state."""
     head = f"<meta charset=utf-8>{VIEWPORT}<title>{title}</title><style>{beside('page.css')}</style>"
-    # Last, so that the text is there before four megabytes of script are read.
-    script = f"<script>{get_plotlyjs()}</script><script>{beside('page.js')}</script>" if figures else ""
-    body = "\n".join(parts)
-    return f"<!doctype html><html lang=en><head>{head}</head><body>{body}\n{script}</body></html>\n"
+    stamped = f" data-stamp={stamp}" if stamp else ""
+    return f"<!doctype html><html lang=en{stamped}><head>{head}</head><body>{body}\n{scripts}</body></html>\n"
 
 
 def draw(figure: go.Figure, height: int) -> str:

@@ -1,13 +1,14 @@
 // The table of all trials: sorts, filters, and opens a row. Reads the JSON in #trials-data, which search/report/trials.py
-// writes: columns of equal length, `network` as indices into `words`. Whatever it shows is put in as text.
+// writes: columns of equal length, `network` as indices into `words`. Whatever it shows is put in as text. Where
+// live.js brings newer trials, the table is set up anew as the reader had it: window.trials.
 "use strict";
-(() => {
+function setUpTrials(before = {}) {
   const data = JSON.parse(document.getElementById("trials-data").textContent);
   const table = document.getElementById("trials-table"), body = table.tBodies[0];
   const query = document.getElementById("trials-query"), state = document.getElementById("trials-state");
   const said = document.getElementById("trials-said"), more = document.getElementById("trials-more");
   const columns = data.columns, PAGE = 25;
-  let sorted = {column: columns.score ? "score" : "accuracy", down: true}, found = [], shown = 0;
+  let sorted = before.sorted ?? {column: columns.score ? "score" : "accuracy", down: true}, found = [], shown = 0;
 
   const make = (tag, text, kind) => {
     const made = document.createElement(tag);
@@ -16,7 +17,7 @@
     return made;
   };
   const network = i => columns.network[i].map(word => data.words[word]).join(", ");
-  const count = value => value === null ? "-" : value.toLocaleString("en");
+  const numbers = new Intl.NumberFormat("en"), count = value => value === null ? "-" : numbers.format(value);
   const percent = value => value === null ? "-" : `${(value / 100).toFixed(2)}%`;
   const cells = i => [
     [columns.number[i]], [data.states[columns.state[i]]],
@@ -61,6 +62,7 @@
       for (const [text, kind] of cells(i)) row.append(make("td", text, kind));
       row.tabIndex = 0;
       row.dataset.index = i;
+      row.dataset.trial = columns.number[i];
       body.append(row);
     }
     shown = Math.min(found.length, shown + PAGE);
@@ -120,15 +122,30 @@
   body.addEventListener("keydown", event => {
     if (event.key === "Enter" && event.target.matches("tr.trial")) toggle(event.target);
   });
-  document.addEventListener("trial", event => {  // a click on a point of a plot
-    query.value = event.detail;
-    state.value = "";
-    refresh();
-    if (body.rows.length === 1) toggle(body.rows[0]);
-    table.scrollIntoView({behavior: "smooth", block: "center"});
-  });
   query.addEventListener("input", refresh);
   state.addEventListener("input", refresh);
   more.addEventListener("click", grow);
+  query.value = before.query ?? "";
+  if (before.state) state.value = before.state;
   refresh();
-})();
+  while (shown < Math.min(before.shown ?? 0, found.length)) grow();
+  for (const row of [...body.rows]) if (before.opened?.includes(columns.number[row.dataset.index])) toggle(row);
+
+  return {
+    // The row of a trial, opened: a click on a point of a plot asks for it.
+    find(number) {
+      query.value = number;
+      state.value = "";
+      refresh();
+      if (body.rows.length === 1) toggle(body.rows[0]);
+      table.scrollIntoView({behavior: "smooth", block: "center"});
+    },
+    // What the reader has made of the table.
+    asItIs: () => ({
+      sorted, shown, query: query.value, state: state.value,
+      opened: [...body.querySelectorAll("tr.opened")].map(row => columns.number[row.previousSibling.dataset.index]),
+    }),
+  };
+}
+window.trials = setUpTrials();
+document.addEventListener("trial", event => window.trials.find(event.detail));

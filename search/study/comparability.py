@@ -15,6 +15,7 @@ from typing import Any
 from search.study.config import StudyConfig
 from search.study.finish_plan import FinishPlan
 from search.study.text import counted
+from search.study.versions import HOST
 from storage.row_types import Candidate
 from storage.studies import Study
 
@@ -72,7 +73,7 @@ def settings_of(record: Study, config: StudyConfig, rows: Iterable[Candidate]) -
         found["halving"] = ", ".join(rungs) or None
         found["finals"] = f"{finals.networks} for {counted(finals.recipe.epochs, 'epoch')}"
         found |= _flat(finals.model_dump(mode="json"), FINALS)
-    versions = {name: {str(value)} for name, value in record.versions.items()}
+    versions = {name: {str(value)} for name, value in record.versions.items() if name != HOST}
     devices = set[str]()
     for row in rows:
         devices |= {row.device} if row.device else set()

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 import pytest
+from browser import open_page
 from command import run
 from comparison_samples import FINAL_EPOCHS, Trial, add_finals, add_study, config
 
@@ -306,9 +307,41 @@ def test_a_page_is_written_whole_with_curves_scatter_and_settings(
     page = out.read_text()
     assert page.startswith("<!doctype html>") and len(page) < 6_000_000
     assert "digits &lt;b&gt;&amp;" in page and "digits <b>" not in page
-    assert re.findall(r"<input type=radio name=axis value=(\w+)", page) == ["trials", "images", "seconds"]
+    names = re.findall(r"<button type=button aria-pressed=\w+ data-set='[^']*'>([^<]+)</button>", page)
+    assert names == ["trials", "images trained on", "device time"]
     for part in ("B is ahead by", "Kendall", "score in A, %", "<td>sampler", "95% over"):
         assert part in page
+
+
+@pytest.mark.browser
+def test_the_switch_of_the_page_shows_the_curves_over_what_it_says(
+    sqlite_url: str, capsys: Capture, tmp_path: Path
+) -> None:
+    for name, seconds in (("a", 10.0), ("b", 20.0)):
+        add_study(
+            sqlite_url, name, [Trial(0.5 + i / 100, network=f"{name}{i}", seconds=seconds) for i in range(5)]
+        )
+    out = tmp_path / "compare.html"
+    assert run(capsys, "compare", "a", "b", "--storage", sqlite_url, "--out", out).code == 0
+    shown = """() => { const plot = document.querySelector('#curves .plot'); return [
+      plot.layout.xaxis.title.text, [...new Set(plot.data.filter(t => t.visible).map(t => t.meta))],
+      plot.layout.xaxis.range[1], plot.querySelectorAll('.scatterlayer .point').length]; }"""
+    with open_page(390, 800) as (page, failed):
+        page.goto(out.as_uri(), wait_until="commit")
+        # Before the plots are drawn or after: a switch counts either way.
+        page.locator("#curves .switch button", has_text="device time").click()
+        page.locator("html[data-drawn]").wait_for(state="attached")
+        title, seen, end, points = page.evaluate(shown)
+        assert title.startswith("device time") and seen == ["seconds"] and points > 0
+        for name, axis, last in (("images trained on", "images", 15_000), ("trials", "trials", 5)):
+            page.locator("#curves .switch button", has_text=name).click()
+            page.wait_for_function(
+                "t => document.querySelector('#curves .plot').layout.xaxis.title.text === t", arg=name
+            )
+            title, seen, end, points = page.evaluate(shown)
+            assert seen == [axis] and points > 0 and last <= end < 1.2 * last, "the axis fits the curves"
+        assert page.evaluate("document.documentElement.scrollWidth") == 390, "the page scrolls sideways"
+    assert failed == []
 
 
 def test_ten_thousand_trials_make_a_page_of_less_than_6_mb(

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections import Counter
 from dataclasses import asdict, replace
 from datetime import timedelta
@@ -10,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
+from browser import open_page
 from command import run
 from report_samples import BEGAN, EPOCHS, config, mixture, network, report_data, trial
 from worker_samples import make_study
@@ -62,7 +62,9 @@ def test_a_report_of_a_finished_search_has_every_section_and_a_link_to_each() ->
 def test_a_report_is_right_of_a_search_that_came_to_little(rows: list[Candidate], says: str) -> None:
     page = page_of(rows)
     assert says in page
-    assert "NaN" not in re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert "NaN" not in re.sub(
+        r"<script( type='text/plain' id=plotly)?>.*?</script>", "", page, flags=re.DOTALL
+    )
     assert sections(page)[-1] == "made"
 
 
@@ -242,21 +244,9 @@ WITHOUT_POINTS = """() => [...document.querySelectorAll('.plot')].filter(plot =>
 
 @pytest.mark.browser
 def test_every_plot_of_a_report_has_points_and_the_table_answers(tmp_path: Path) -> None:
-    sync_api = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no Chromium on the PATH")
     rows = mixture(60)
     (tmp_path / "report.html").write_text(page_of(rows, EVIL))
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
-        page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
-        failed: list[str] = []
-        page.on("pageerror", lambda error: failed.append(str(error)))
-        page.on("console", lambda said: failed.append(said.text) if said.type == "error" else None)
-        page.on("dialog", lambda dialog: failed.append(dialog.message))
+    with open_page(390, 800, color_scheme="dark") as (page, failed):
         page.on("request", lambda asked: failed.append(asked.url) if "report.html" not in asked.url else None)
         page.goto((tmp_path / "report.html").as_uri(), wait_until="commit")
         page.wait_for_function("document.documentElement.dataset.drawn === 'yes'", timeout=120_000)
@@ -272,6 +262,22 @@ def test_every_plot_of_a_report_has_points_and_the_table_answers(tmp_path: Path)
         assert set(page.locator("#trials-table tr.trial td:nth-child(2)").all_inner_texts()) == {"pruned"}
         page.evaluate("document.dispatchEvent(new CustomEvent('trial', {detail: 9}))")
         opened = page.locator("tr.opened").inner_text()
-        browser.close()
     assert failed == []
     assert "repeated <b>it</b>" in opened and "search replay" in opened
+
+
+@pytest.mark.browser
+def test_a_report_can_be_read_before_its_plots_are_drawn_and_prints_all_of_them(tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text(page_of(mixture(60)))
+    with open_page() as (page, failed):
+        page.add_init_script("window.requestIdleCallback = () => {}")  # a browser that is never idle
+        page.goto((tmp_path / "report.html").as_uri(), wait_until="commit")
+        page.locator("html[data-opened]").wait_for(state="attached")
+        assert page.evaluate("window.Plotly === undefined"), "nothing in view is to be drawn"
+        assert page.locator("#trials-table tr.trial").count() == 25
+        page.locator("#curves .plot").scroll_into_view_if_needed()
+        page.locator("#curves .plot .scatterlayer path").first.wait_for(state="attached")
+        assert page.evaluate(WITHOUT_POINTS) > 0, "what is far away is not drawn"
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        page.wait_for_function(f"({WITHOUT_POINTS})() === 0")
+    assert failed == []

@@ -279,6 +279,6 @@ def test_a_pause_never_ends_a_launcher_that_has_no_workers_of_its_own(
             studies.set_control(engine, record.id, order)
             assert launch._others_work(Interrupts()) == goes_on
         studies.set_control(engine, record.id, Control.PAUSE)
-        launch.last = launch.snapshot()
+        launch.last = launch.snapshots.take()
         assert "paused by `search pause`: `search resume bench` goes on" in launch._note()
     engine.dispose()

@@ -210,3 +210,23 @@ def test_an_earlier_network_is_found_by_the_index_of_its_states(sqlite_url: str)
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", (1, "x")).all()
     assert "search_candidates_fingerprint" in str(plan)
     engine.dispose()
+
+
+def test_a_study_has_the_times_of_its_first_proposal_and_of_its_last_end(engine: Engine) -> None:
+    study = make_study(engine)
+    assert candidates.times(engine, study.id) is None
+    _, running = start(engine, study, 0)
+    assert candidates.times(engine, study.id) == (running.proposed_at, running.proposed_at)
+    ended = train(engine, study, 1, 0.5)
+    assert candidates.times(engine, study.id) == (running.proposed_at, ended.finished_at)
+
+
+def test_what_was_measured_is_read_without_the_networks(engine: Engine) -> None:
+    study = make_study(engine)
+    train(engine, study, 0, 0.5)
+    start(engine, study, 1)
+    found = candidates.measured(engine, study.id)
+    assert [(row.number, row.state, row.accuracy, row.is_completed) for row in found] == [
+        (0, State.COMPLETED, 0.5, True), (1, State.RUNNING, None, False),
+    ]  # fmt: skip
+    assert (found[0].images_per_second, found[0].device) == (900.0, "cpu")
