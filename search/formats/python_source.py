@@ -132,7 +132,7 @@ def _opening(document: Carried, weights: str) -> str:
     return f'''"""Tells {network.classes} classes of pictures apart, by {export.parameters:,} parameters.
 
 Plain PyTorch; numpy and Pillow read the pictures. The weights are in {weights}, beside this file.
-Trial {origin.trial} of the study {_plain(origin.study)}{scored}: {stem}.md says more.
+Trial {origin.trial} of the study {_plain(origin.study)}{scored}: {stem}.py.md says more.
 
     python {stem}.py cat.png
 
