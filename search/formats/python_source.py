@@ -99,7 +99,7 @@ if __name__ == "__main__":
 
 
 def source(document: Carried, weights: str, sha256: str) -> str:
-    """The whole file. `weights` is the name of the file of weights beside it, sha256 of that file's bytes."""
+    """The whole file. `weights` is the name of the file of weights beside it, sha256 of the values in it."""
     network = document.export.architecture
     classes = pprint.pformat(document.classes, width=100)
     parts = [

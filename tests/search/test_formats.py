@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from command import Result, run
+from command import ROOT, Result, run
 from exported_samples import Sample
 from hypothesis import given
 from picture_samples import noise
@@ -214,6 +214,16 @@ def test_verify_says_what_it_checked_of_each_form(
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_a_file_names_no_folder_of_the_machine_that_wrote_it(
+    sample: Sample, written: Path, form: str
+) -> None:
+    for path in (written / form).iterdir():
+        given = path.read_bytes()
+        for folder in (ROOT, sample.data_dir, written, Path(torch.__file__).parent):
+            assert str(folder).encode() not in given, (path.name, folder)
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_the_model_card_says_data_split_budget_scores_and_limits(
     sample: Sample, written: Path, form: str
 ) -> None:
@@ -346,6 +356,24 @@ def test_other_values_of_weights_are_noticed(
     result = run(capsys, "verify", path)
     assert result.code == 6
     assert result.one_line == "search: weights: not those that the file was written with (sha256)"
+
+
+def test_a_python_file_takes_its_weights_from_a_later_export_of_the_same_network_and_no_other(
+    capsys: pytest.CaptureFixture[str], sample: Sample, written: Path, tmp_path: Path
+) -> None:
+    away = tmp_path / "away"
+    shutil.copytree(written / "python", away)
+    shutil.copy(written / "safetensors" / "best.safetensors", away)
+    assert run(capsys, "verify", away / "best.py").code == 0
+    shutil.copy(sample.weights, away / "best.safetensors")  # as `search export --weights` copies it
+    images = digits(sample)
+    assert np.array_equal(standing_alone.scores(away / "best.py", images), original(sample, images))
+    given = bytearray((away / "best.safetensors").read_bytes())
+    given[-9] ^= 64
+    (away / "best.safetensors").write_bytes(given)
+    with pytest.raises(ValueError, match="holds other weights than the best"):
+        standing_alone.scores(away / "best.py", images)
+    assert run(capsys, "verify", away / "best.py").code == 6
 
 
 def spoil_archive(source: Path, target: Path) -> None:
