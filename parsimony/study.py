@@ -125,7 +125,8 @@ class Study:
 
     def _trial(self, view: "StudyView", row: Candidate) -> Trial:
         folder = files.kept_folder(self.data_dir) / files.study_identity(self.storage, view.record)
-        kept = files.StudyFiles(folder, 0).weights(row.number)
+        shelf = files.StudyFiles(folder, 0)
+        kept = next(iter(shelf.finals(row.number)), shelf.weights(row.number))
         network = Network(
             f"{self.name}:{row.number}",
             Architecture.parse(row.architecture),

@@ -59,10 +59,25 @@ def contents(network: Deployed, document: Carried, example: NDArray[np.uint8]) -
             ) from error
     assert program is not None
     model = program.model_proto
+    _forget_where(model)
     classes = {"classes": "\n".join(document.classes)}
     onnx.helper.set_model_props(model, classes | {KEY: document.text})
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
+
+
+def _forget_where(model: Any) -> None:
+    """Removes what the exporter notes of its own sources: lines and paths of this machine."""
+    for part in (
+        *model.graph.node,
+        *model.graph.value_info,
+        *model.graph.input,
+        *model.graph.output,
+        model.graph,
+    ):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    assert not model.functions  # the exporter puts their nodes into the graph
 
 
 def _cause(error: BaseException) -> str:

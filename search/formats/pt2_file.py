@@ -35,6 +35,8 @@ def contents(network: Deployed, document: Carried, example: NDArray[np.uint8]) -
             program = torch.export.export(
                 network, (torch.from_numpy(example),), dynamic_shapes=({0: torch.export.Dim("batch")},)
             )
+            for node in program.graph.nodes:
+                node.meta.pop("stack_trace", None)  # lines and paths of this machine
             torch.export.save(program, written, extra_files={EXTRA: document.text})
         except Exception as error:  # torch's exporter raises errors of many kinds
             raise UsageError(f"torch.export cannot say this network: {one_line(error)}") from error

@@ -99,7 +99,7 @@ if __name__ == "__main__":
 
 
 def source(document: Carried, weights: str, sha256: str) -> str:
-    """The whole file. `weights` is the name of the file of weights beside it, sha256 of that file's bytes."""
+    """The whole file. `weights` is the name of the file of weights beside it, sha256 of the values in it."""
     network = document.export.architecture
     classes = pprint.pformat(document.classes, width=100)
     parts = [
@@ -132,7 +132,7 @@ def _opening(document: Carried, weights: str) -> str:
     return f'''"""Tells {network.classes} classes of pictures apart, by {export.parameters:,} parameters.
 
 Plain PyTorch; numpy and Pillow read the pictures. The weights are in {weights}, beside this file.
-Trial {origin.trial} of the study {_plain(origin.study)}{scored}: {stem}.md says more.
+Trial {origin.trial} of the study {_plain(origin.study)}{scored}: {stem}.py.md says more.
 
     python {stem}.py cat.png
 

@@ -74,14 +74,14 @@ def _squared(image: Image.Image) -> Image.Image:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file in the format safetensors, by name; the very file that belongs to this one.
+    """The tensors of a file in the format safetensors, by name; those that belong to this file, by sha256.
 
     8 bytes for the length of the header, the header (JSON: type, shape and place of each tensor), the values.
     """
     data = Path(path).read_bytes()
-    if hashlib.sha256(data).hexdigest() != SHA256:
-        raise ValueError(f"{path} is not the {WEIGHTS} that was written with this file")
     begin = 8 + int.from_bytes(data[:8], "little")
+    if hashlib.sha256(data[begin:]).hexdigest() != SHA256:
+        raise ValueError(f"{path} holds other weights than the {WEIGHTS} that was written with this file")
     header, found = json.loads(data[8:begin]), {}
     for name, entry in header.items():
         if name != "__metadata__":

@@ -19,8 +19,11 @@ from space.parser import contents, one_line
 
 
 def sha256(given: bytes) -> str:
-    """Of a file, in hexadecimal digits."""
-    return hashlib.sha256(given).hexdigest()
+    """Of the values in a file of weights, which come after its header, in hexadecimal digits.
+
+    Not of the header: the library writes its entries in another order each time.
+    """
+    return hashlib.sha256(given[8 + int.from_bytes(given[:8], "little") :]).hexdigest()
 
 
 def document_of(path: Path) -> str:

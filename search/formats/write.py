@@ -69,7 +69,7 @@ def write(form: Form, out: Path, document: Export, chosen: ChosenWeights, images
     given = contents(form, out, found, carrying, network)
     difference, count = _compare(form, out, given, network, images)
     card = model_card.text(form, out, carrying, difference, count)
-    files = {**given, out.with_suffix(".md"): card.encode()}
+    files = {**given, out.with_name(f"{out.name}.md"): card.encode()}
     for path, parts in reversed(files.items()):  # the file that was asked for comes last
         replace(path, parts)
     return Written(tuple(files), count, difference)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from command import Result, run
+from command import ROOT, Result, run
 from exported_samples import Sample
 from hypothesis import given
 from picture_samples import noise
@@ -26,13 +27,16 @@ from benchmarks import forms
 from search.formats import (
     carried,
     check,
+    choice,
     deployed,
     model_card,
     safetensors_file,
+    standalone,
     standing_alone,
     write,
 )
 from search.formats.write import FORMS
+from search.study.files import StudyFiles
 from space import cost
 from space.architecture import (
     Architecture,
@@ -46,6 +50,7 @@ from space.architecture import (
     TailConvolution,
 )
 from space.errors import UsageError
+from storage.trainings import Finished
 from trainer import model, weights
 from trainer.data import images as image_files
 from trainer.data.batches import Normalisation
@@ -63,7 +68,6 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 @pytest.fixture(scope="module")
 def written(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the network in every form."""
-    from search.formats import choice, write
 
     folder = tmp_path_factory.mktemp("written")
     chosen = choice.ChosenWeights(sample.weights, choice._brief(sample.candidate))
@@ -210,10 +214,20 @@ def test_verify_says_what_it_checked_of_each_form(
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_a_file_names_no_folder_of_the_machine_that_wrote_it(
+    sample: Sample, written: Path, form: str
+) -> None:
+    for path in (written / form).iterdir():
+        given = path.read_bytes()
+        for folder in (ROOT, sample.data_dir, written, Path(torch.__file__).parent):
+            assert str(folder).encode() not in given, (path.name, folder)
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_the_model_card_says_data_split_budget_scores_and_limits(
     sample: Sample, written: Path, form: str
 ) -> None:
-    card = (written / form / "best.md").read_text()
+    card = (written / form / f"best{ENDINGS[form]}.md").read_text()
     data = sample.document.data
     for words in (
         data.split_digest,
@@ -236,7 +250,7 @@ def test_export_writes_a_form_and_says_how_far_it_is_from_the_original(
     result = export(capsys, sample, "--format", form, "--out", path)
     assert result.code == 0, result.err
     assert "on 256 validation images its scores differ from the original's by" in result.err
-    assert path.is_file() and path.with_suffix(".md").is_file()
+    assert path.is_file() and Path(f"{path}.md").is_file()
 
 
 def test_without_a_format_export_writes_json_as_ever(
@@ -251,8 +265,6 @@ def test_without_a_format_export_writes_json_as_ever(
 def test_a_file_with_other_scores_is_not_written(
     capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from search.formats import write
-
     true = write.RUN["safetensors"]
     monkeypatch.setitem(write.RUN, "safetensors", lambda path, pixels: true(path, pixels) + 2e-4)
     result = export(capsys, sample, "--format", "safetensors", "--out", tmp_path / "best.safetensors")
@@ -294,7 +306,7 @@ def test_weights_that_were_named_are_taken(
     )
     assert result.code == 0, result.err
     assert "of a full training of bench:0" in result.err
-    card = (tmp_path / "a.md").read_text()
+    card = (tmp_path / "a.safetensors.md").read_text()
     assert "| these weights | 93.00% |" in card
     assert "brief training, made to rank" not in card
 
@@ -346,6 +358,24 @@ def test_other_values_of_weights_are_noticed(
     assert result.one_line == "search: weights: not those that the file was written with (sha256)"
 
 
+def test_a_python_file_takes_its_weights_from_a_later_export_of_the_same_network_and_no_other(
+    capsys: pytest.CaptureFixture[str], sample: Sample, written: Path, tmp_path: Path
+) -> None:
+    away = tmp_path / "away"
+    shutil.copytree(written / "python", away)
+    shutil.copy(written / "safetensors" / "best.safetensors", away)
+    assert run(capsys, "verify", away / "best.py").code == 0
+    shutil.copy(sample.weights, away / "best.safetensors")  # as `search export --weights` copies it
+    images = digits(sample)
+    assert np.array_equal(standing_alone.scores(away / "best.py", images), original(sample, images))
+    given = bytearray((away / "best.safetensors").read_bytes())
+    given[-9] ^= 64
+    (away / "best.safetensors").write_bytes(given)
+    with pytest.raises(ValueError, match="holds other weights than the best"):
+        standing_alone.scores(away / "best.py", images)
+    assert run(capsys, "verify", away / "best.py").code == 6
+
+
 def spoil_archive(source: Path, target: Path) -> None:
     """The same archive with one number of the weights changed."""
     import zipfile
@@ -385,8 +415,6 @@ def test_a_file_that_is_none_is_one_line(
 
 
 def test_pictures_are_read_as_predict_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from search.formats import standalone
-
     names = pictures(tmp_path)
     for channels, fit, bits in ((3, "pad", 16), (1, "crop", 12), (3, "stretch", 16)):
         for name, value in {"CHANNELS": channels, "SIDE": 12, "FIT": fit, "BITS": bits}.items():
@@ -507,7 +535,7 @@ def test_a_network_that_onnx_cannot_say_is_refused_with_the_reason(tmp_path: Pat
 
 def test_the_card_counts_what_the_document_counts(sample: Sample, written: Path) -> None:
     spent = cost.total(sample.document.architecture)
-    card = (written / "onnx" / "best.md").read_text()
+    card = (written / "onnx" / "best.onnx.md").read_text()
     assert f"| Parameters | {spent.parameters:,} |" in card
     assert f"| Multiply-accumulates of an image | {spent.macs:,} |" in card
 
@@ -530,3 +558,40 @@ def test_names_in_a_card_are_no_markdown_and_no_html(written: Path) -> None:
     classes = ("<b>", "a|b", "[x](y)", "`c`", *found.classes[4:])
     card = model_card.text("onnx", path, found.model_copy(update={"classes": classes}), 1e-6, 256)
     assert "\\<b\\>, a\\|b, \\[x\\](y), \\`c\\`" in card
+
+
+def finished(sample: Sample, run: str, seed: int, folder: Path) -> Finished:
+    """A full training of the sample's network, as the store has it."""
+    spent = cost.total(sample.document.architecture)
+    return Finished(
+        run=run, seed=seed, subject="bench:0", study="bench", trial=0,
+        fingerprint=sample.document.fingerprint, parameters=spent.parameters, macs=spent.macs,
+        architecture={}, recipe={}, data={}, epochs=9, accuracy=0.9,
+        best_accuracy=0.9, best_epoch=9, loss=0.1,
+        test_accuracy=0.88, test_loss=0.2, test_images=359, seconds=1.0, device="cpu", versions={},
+        folder=str(folder), finished_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
+
+
+def test_weights_of_the_newest_full_training_that_is_here_come_before_brief_ones(
+    sample: Sample, tmp_path: Path
+) -> None:
+    files = StudyFiles(sample.weights.parent, 0)
+    rows = [
+        finished(sample, "old", 0, tmp_path / "old"),
+        finished(sample, "new", 1, tmp_path / "new"),
+        finished(sample, "new", 0, tmp_path / "new"),
+        finished(sample, "elsewhere", 0, tmp_path / "elsewhere"),
+    ]
+
+    def chosen() -> choice.ChosenWeights:
+        return choice.choose("bench", sample.candidate, rows, files)
+
+    assert chosen().path == sample.weights
+    assert chosen().training.what.startswith(model_card.BRIEF)
+    for name in ("old/seed-0", "new/seed-1", "new/seed-0"):
+        path = tmp_path / f"{name}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        assert chosen().path == path
+    assert (chosen().training.what, chosen().training.test_accuracy) == ("a full training", 0.88)
