@@ -423,7 +423,8 @@ def epochs(
 ) -> dict[int, list[Epoch]]:
     """Return the stored epochs in order by the candidate's id: of the whole study, or of some candidates."""
     table = tables.epochs
-    columns = [table.c[field.name] for field in fields(Epoch)]
+    names = [field.name for field in fields(Epoch)]
+    columns = [table.c[name] for name in names]
     query = (
         select(table.c.candidate_id, *columns)
         .join(tables.candidates, tables.candidates.c.id == table.c.candidate_id)
@@ -434,10 +435,10 @@ def epochs(
         query = query.where(table.c.candidate_id.in_(candidate_ids))
     found: dict[int, list[Epoch]] = {}
     with reading(engine) as connection:
-        for candidate_id, epoch, *values in connection.execute(query):
-            *numbers, score = values
-            known = [math.nan if value is None else value for value in numbers]
-            found.setdefault(candidate_id, []).append(Epoch(epoch, *known, score=score))
+        for candidate_id, *values in connection.execute(query):
+            known = dict(zip(names, values, strict=True))
+            lacking = {name: math.nan for name, value in known.items() if value is None and name != "score"}
+            found.setdefault(candidate_id, []).append(Epoch(**known | lacking))
     return found
 
 
