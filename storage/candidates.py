@@ -9,8 +9,7 @@ broken connection: a proposal, an epoch or an outcome that is already there is n
 
 import math
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, fields
-from datetime import datetime
+from dataclasses import asdict, fields
 from functools import cache
 from typing import Any
 
@@ -57,7 +56,6 @@ __all__ = [
     "Candidate",
     "Epoch",
     "Late",
-    "Measured",
     "Proposal",
     "State",
     "TrainingMetrics",
@@ -68,12 +66,10 @@ __all__ = [
     "finish",
     "keep_late",
     "late",
-    "measured",
     "next_retry",
     "propose",
     "save_epoch",
     "tally",
-    "times",
     "untrained_in_a_row",
     "yardstick",
 ]
@@ -427,7 +423,8 @@ def epochs(
 ) -> dict[int, list[Epoch]]:
     """Return the stored epochs in order by the candidate's id: of the whole study, or of some candidates."""
     table = tables.epochs
-    columns = [table.c[field.name] for field in fields(Epoch)]
+    names = [field.name for field in fields(Epoch)]
+    columns = [table.c[name] for name in names]
     query = (
         select(table.c.candidate_id, *columns)
         .join(tables.candidates, tables.candidates.c.id == table.c.candidate_id)
@@ -438,48 +435,11 @@ def epochs(
         query = query.where(table.c.candidate_id.in_(candidate_ids))
     found: dict[int, list[Epoch]] = {}
     with reading(engine) as connection:
-        for candidate_id, epoch, *values in connection.execute(query):
-            *numbers, score = values
-            known = [math.nan if value is None else value for value in numbers]
-            found.setdefault(candidate_id, []).append(Epoch(*(epoch, *known, score)))
+        for candidate_id, *values in connection.execute(query):
+            known = dict(zip(names, values, strict=True))
+            lacking = {name: math.nan for name, value in known.items() if value is None and name != "score"}
+            found.setdefault(candidate_id, []).append(Epoch(**known | lacking))
     return found
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a list of very many trials says of each."""
-
-    number: int
-    state: State
-    accuracy: float | None
-    images_per_second: float | None
-    device: str | None
-
-    @property
-    def is_completed(self) -> bool:
-        """Whether it was trained to the end, with a score."""
-        return self.state == State.COMPLETED and self.accuracy is not None
-
-
-def measured(engine: Engine, study_id: int) -> list[Measured]:
-    """Return every proposal by its number, without its network."""
-    table = tables.candidates
-    query = select(*(table.c[field.name] for field in fields(Measured))).where(table.c.study_id == study_id)
-    with reading(engine) as connection:
-        rows = connection.execute(query.order_by(table.c.number)).all()
-    return [Measured(**{**row._mapping, "state": State(row.state)}) for row in rows]
-
-
-def times(engine: Engine, study_id: int) -> tuple[datetime, datetime] | None:
-    """Return when the first network was proposed and when the last training ended, one of the second stage
-    too; None before a proposal."""
-    table, rungs = tables.candidates, tables.rung_trainings
-    begun = select(func.min(table.c.proposed_at), func.max(table.c.finished_at))
-    longer = select(func.max(rungs.c.finished_at)).where(rungs.c.study_id == study_id)
-    with reading(engine) as connection:
-        first, last = connection.execute(begun.where(table.c.study_id == study_id)).one()
-        latest = connection.execute(longer).scalar_one()
-    return None if first is None else (first, max(filter(None, (first, last, latest))))
 
 
 def tally(engine: Engine, study_id: int) -> dict[State, int]:

@@ -4,10 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command import Result, run
 from picture_samples import noise
-from PIL import Image
+from PIL import ExifTags, Image
 
 from search.training import weights_reference
 from search.training.predict import Predictions
@@ -126,6 +127,32 @@ def test_what_is_classified_is_scaled_as_what_was_trained(
     assert rows(capsys, made / "out", tmp_path / "wide.png")[0]["class"] == "dark", (
         "whole, and not its middle"
     )
+
+
+def test_an_upright_picture_and_one_that_says_how_it_is_turned_are_classified_alike(
+    capsys: pytest.CaptureFixture[str], made: Path, tmp_path: Path
+) -> None:
+    upright = noise(tmp_path / "upright.png", 5)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    with Image.open(upright) as image:
+        image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "tagged.png", exif=exif)
+        image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png")
+    given = (tmp_path / name for name in ("upright.png", "tagged.png", "turned.png"))
+    first, second, third = (row["probability"] for row in rows(capsys, made / "out", *given))
+    assert first == second != third
+
+
+def test_a_picture_of_16_bits_is_classified_as_the_same_of_8(
+    capsys: pytest.CaptureFixture[str], made: Path, tmp_path: Path
+) -> None:
+    with Image.open(noise(tmp_path / "a.png", 5, colour=False)) as image:
+        levels = np.asarray(image).astype(np.uint16)
+    Image.fromarray(levels * 257).save(tmp_path / "b.png")
+    one, other = (
+        row["probability"] for row in rows(capsys, made / "out", tmp_path / "a.png", tmp_path / "b.png")
+    )
+    assert one == other
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ FITTED: dict[Fit, str] = {"pad": "padded", "crop": "cut", "stretch": "stretched"
 QUARTER_TURNS = range(5, 9)  # EXIF orientations whose width is the height of what is stored
 GROUND = "white"  # what a transparent picture is laid on
 DARKEST = 32  # of 256: the brightest level below which colours of 16 bits are taken for others of fewer bits
+GREY_BYTES = 1 << 20  # of images that are looked at together
 DEEPEST = 16  # bits of a grey level, unless the training pictures say otherwise
 
 
@@ -227,7 +228,9 @@ def resized(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 def grey(images: NDArray[np.uint8]) -> bool:
     """Whether the three channels of (N, H, W, 3) uint8 are equal everywhere."""
-    return all(bool((x == x[..., :1]).all()) for x in images)
+    together = max(1, GREY_BYTES // max(1, images[:1].nbytes))  # one at a time is slow where they are small
+    parts = (images[i : i + together] for i in range(0, len(images), together))
+    return all(bool((x == x[..., :1]).all()) for x in parts)
 
 
 def broken() -> tuple[type[Exception], ...]:
