@@ -9,7 +9,8 @@ broken connection: a proposal, an epoch or an outcome that is already there is n
 
 import math
 from collections.abc import Callable, Collection
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -56,6 +57,7 @@ __all__ = [
     "Candidate",
     "Epoch",
     "Late",
+    "Measured",
     "Proposal",
     "State",
     "TrainingMetrics",
@@ -66,10 +68,12 @@ __all__ = [
     "finish",
     "keep_late",
     "late",
+    "measured",
     "next_retry",
     "propose",
     "save_epoch",
     "tally",
+    "times",
     "untrained_in_a_row",
     "yardstick",
 ]
@@ -424,9 +428,8 @@ def epochs(
     """Return the stored epochs in order by the candidate's id: of the whole study, or of some candidates."""
     table = tables.epochs
     names = [field.name for field in fields(Epoch)]
-    columns = [table.c[name] for name in names]
     query = (
-        select(table.c.candidate_id, *columns)
+        select(table.c.candidate_id, *(table.c[name] for name in names))
         .join(tables.candidates, tables.candidates.c.id == table.c.candidate_id)
         .where(tables.candidates.c.study_id == study_id)
         .order_by(table.c.candidate_id, table.c.epoch)
@@ -440,6 +443,43 @@ def epochs(
             lacking = {name: math.nan for name, value in known.items() if value is None and name != "score"}
             found.setdefault(candidate_id, []).append(Epoch(**known | lacking))
     return found
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a list of very many trials says of each."""
+
+    number: int
+    state: State
+    accuracy: float | None
+    images_per_second: float | None
+    device: str | None
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether it was trained to the end, with a score."""
+        return self.state == State.COMPLETED and self.accuracy is not None
+
+
+def measured(engine: Engine, study_id: int) -> list[Measured]:
+    """Return every proposal by its number, without its network."""
+    table = tables.candidates
+    query = select(*(table.c[field.name] for field in fields(Measured))).where(table.c.study_id == study_id)
+    with reading(engine) as connection:
+        rows = connection.execute(query.order_by(table.c.number)).all()
+    return [Measured(**{**row._mapping, "state": State(row.state)}) for row in rows]
+
+
+def times(engine: Engine, study_id: int) -> tuple[datetime, datetime] | None:
+    """Return when the first network was proposed and when the last training ended, one of the second stage
+    too; None before a proposal."""
+    table, rungs = tables.candidates, tables.rung_trainings
+    begun = select(func.min(table.c.proposed_at), func.max(table.c.finished_at))
+    longer = select(func.max(rungs.c.finished_at)).where(rungs.c.study_id == study_id)
+    with reading(engine) as connection:
+        first, last = connection.execute(begun.where(table.c.study_id == study_id)).one()
+        latest = connection.execute(longer).scalar_one()
+    return None if first is None else (first, max(filter(None, (first, last, latest))))
 
 
 def tally(engine: Engine, study_id: int) -> dict[State, int]:
