@@ -113,7 +113,8 @@ def notify(url: str, told: Mapping[str, Any], seconds: float = NOTIFY_SECONDS) -
 
     def post() -> None:
         try:
-            with urllib.request.urlopen(request, timeout=seconds):
+            # An opener of its own: urlopen keeps the proxies that the environment named when it was first used.
+            with urllib.request.build_opener().open(request, timeout=seconds):
                 failed[:] = []
         except urllib.error.HTTPError as error:
             failed[:] = [f"answers {error.code} {error.reason}"]

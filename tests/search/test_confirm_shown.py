@@ -170,6 +170,7 @@ def test_a_row_of_the_ranking_is_a_line_on_a_terminal_of_80_columns(
 ) -> None:
     row = {
         "rank": 1, "network": "a-study-with-a-long-name:137", "baseline": "[1,1,1] at full budget",
+        "brief_score": None, "full_score": None,
         "brief_accuracy": 0.5, "full_accuracy": 0.96355, "full_interval": None,
         "full_by_seed": [0.9618, 0.9653], "test_accuracy": 0.971, "test_interval": None,
         "test_by_seed": [0.961, 0.9805], "parameters": 19_810, "macs": 193_344,

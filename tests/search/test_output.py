@@ -128,7 +128,7 @@ def test_trials_are_picked_by_state_turned_round_and_shown_by_columns(
     assert run(capsys, "trials", *store, "--state", "hopeless").code == 2
     refused = run(capsys, "trials", *store, "--columns", "colour")
     assert refused.code == 2
-    assert refused.one_line.startswith("search: no column 'colour'; there are trial, state, accuracy, ")
+    assert refused.one_line.startswith("search: no column 'colour'; there are trial, state, score, ")
 
 
 @pytest.mark.parametrize("command", ["trials", "list"])

@@ -24,7 +24,7 @@ from search.study import comparison, comparison_text, halving, reader, score as 
 from search.study.comparison import ComparedStudy
 from search.study.config import StudyConfig
 from search.study.text import best_line
-from search.training import confirm
+from search.training import confirm, contenders
 from search.worker import trial as worker_trial
 from search.worker.context import WorkerContext
 from space.architecture import Architecture
@@ -259,16 +259,23 @@ def test_searches_for_the_same_score_are_compared_by_it_with_the_interval_of_acc
 
 def test_confirm_takes_and_ranks_by_the_score(tmp_path: Path) -> None:
     rows = [trial(i, accuracy=0.9 - i / 10, score=0.5 + i / 10) for i in range(3)]
-    assert [row.number for row in confirm._completed(rows, "s")] == [2, 1, 0]
-    contender = confirm._of_study("s", rows[2], tmp_path, False, 1)
+    assert [row.number for row in contenders.completed(rows, "s")] == [2, 1, 0]
+    flags = contenders.Flags(
+        study="s", storage="", data_dir=tmp_path, top=1, seeds=2, epochs=1, rank_sample=0, also=(), data=None,
+        out=None, workers=None, gpus="none",
+    )  # fmt: skip
+    ranked = contenders.completed(rows, "s")
+    (contender,) = contenders.choose(flags, "s", ranked, tmp_path, "macro-f1")
+    (by_accuracy,) = contenders.choose(flags, "s", ranked, tmp_path, "accuracy")
     contender.folder.mkdir()
     seeds = [{"validation": {"accuracy": 0.7, "macro_f1": f1}, "test": None} for f1 in (0.5, 0.6)]
     result = {"seeds": seeds, "parameters": 1, "macs": 1}
     (contender.folder / "result.json").write_text(json.dumps(result))
-    row = confirm._row(contender, "macro-f1")
+    row = confirm._row(contenders.read(contender))
     assert (row["brief_score"], row["full_score"]) == (0.7, pytest.approx(0.55))
     assert (row["brief_accuracy"], row["full_accuracy"]) == (pytest.approx(0.7), 0.7)
-    assert confirm._row(contender, "accuracy")["full_score"] is None
+    row = confirm._row(contenders.read(by_accuracy))
+    assert (row["brief_score"], row["full_score"]) == (None, None)
 
 
 def test_the_ledger_of_a_search_for_a_score_keeps_its_rules(sqlite_url: str) -> None:
