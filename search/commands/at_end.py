@@ -113,7 +113,7 @@ def notify(url: str, told: Mapping[str, Any], seconds: float = NOTIFY_SECONDS) -
 
     def post() -> None:
         try:
-            # An opener of its own: urlopen keeps the proxies that the environment named when it was first used.
+            # An opener of its own: urlopen keeps the proxies of when it was first used.
             with urllib.request.build_opener().open(request, timeout=seconds):
                 failed[:] = []
         except urllib.error.HTTPError as error:
