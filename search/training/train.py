@@ -86,7 +86,7 @@ def train_network(flags: Flags, show: Callable[[Sequence[Finished]], None]) -> i
         engine.dispose()
     show(rows)
     for name, found in spreads.items():
-        console.print(f"{name}: {100 * found.mean:.2f}%, {training_report.describe_spread(found)}")
+        console.print(f"{name}: {100 * found.mean:.2f}% ({training_report.describe_spread(found)})")
     console.print(f"wrote {job.folder}: result.json, report.html, architecture.json, recipe.json, weights")
     return 0
 
