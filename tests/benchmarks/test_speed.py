@@ -183,6 +183,7 @@ def test_a_file_of_images_becomes_a_folder(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.thorough  # a benchmark as a whole
 def test_the_plain_script_trains_prunes_and_counts(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/plain.db"
     assert plain.results(url) == []

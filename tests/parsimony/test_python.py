@@ -324,6 +324,7 @@ def test_what_is_wrong_with_a_search_is_raised_as_the_error_that_it_is(
         )
 
 
+@pytest.mark.thorough  # a real search by processes with torch
 @pytest.mark.slow
 def test_the_notebook_searches_own_tensors_by_an_own_score(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
