@@ -190,7 +190,7 @@ def test_a_document_and_proposals_need_neither_torch_nor_a_database(tmp_path: Pa
 ROOMS = {
     "search.commands": {
         "search.launcher", "search.worker", "search.training", "search.recording", "search.optuna_adapter",
-        "search.report", "search.study", "search.machine", "search.formats",
+        "search.report", "search.comparison", "search.study", "search.machine", "search.formats",
     },
     "search.launcher": {"search.recording", "search.optuna_adapter", "search.study", "search.machine"},
     "search.worker": {"search.recording", "search.optuna_adapter", "search.study", "search.machine"},
@@ -198,7 +198,8 @@ ROOMS = {
     "search.training": {"search.report", "search.study", "search.machine"},
     "search.recording": {"search.optuna_adapter", "search.study"},
     "search.optuna_adapter": {"search.study"},
-    "search.report": {"search.study"},
+    "search.report": {"search.comparison", "search.study"},
+    "search.comparison": {"search.study"},
     "search.study": set(),
     "search.machine": set(),
 }  # fmt: skip

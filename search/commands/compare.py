@@ -1,7 +1,7 @@
 """The command compare: two or more studies, of one store or of several, beside each other.
 
 Reads the ledger of each; prints tables and lines, or rows for programs, and writes an HTML page if asked.
-search/cli.py adds it. What is compared is computed in search/study/comparison.py.
+search/cli.py adds it. What is compared is computed in search/comparison/studies.py.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from search.study import reader
 from space.errors import UsageError
 
 if TYPE_CHECKING:
-    from search.study.comparison import ComparedStudy, Comparison, FinalLead, Pair
+    from search.comparison.studies import ComparedStudy, Comparison, FinalLead, Pair
     from search.study.statistics import Difference, Interval
     from storage.row_types import Candidate
 
@@ -38,7 +38,7 @@ SETTINGS_SHOWN = 15  # in a table; a page and JSON have all
 )
 def compare(names: tuple[str, ...], storages: tuple[str, ...], form: str, out: Path | None) -> None:
     """Compare two studies or more: the best at equal cost, with intervals, and what differs."""
-    from search.study import comparison
+    from search.comparison import studies as comparison
     from space.files import write_whole
 
     _require_names(names)
@@ -74,7 +74,7 @@ def _stores(names: Sequence[str], storages: Sequence[str]) -> Sequence[str]:
 
 def _studies(names: Sequence[str], stores: Sequence[str]) -> "list[ComparedStudy]":
     """Each study as it is stored. Raises UsageError where two of them are one."""
-    from search.study.comparison import ComparedStudy, labels
+    from search.comparison.studies import ComparedStudy, labels
 
     found, known = list["ComparedStudy"](), dict[tuple[str, object], str]()
     with ExitStack() as opened:
@@ -95,7 +95,7 @@ def rows(found: "Comparison") -> list[dict[str, Any]]:
 
 
 def _row(found: "Comparison", study: "ComparedStudy") -> dict[str, Any]:
-    from search.study.comparison import Axis
+    from search.comparison.studies import Axis
 
     total, place = study.total, found.studies.index(study)
     equal = {
@@ -164,7 +164,7 @@ def _winner(study: "ComparedStudy") -> dict[str, Any] | None:
 
 
 def _against(pair: "Pair") -> dict[str, Any]:
-    from search.study.comparison import Axis
+    from search.comparison.studies import Axis
 
     shared = pair.shared
     return {
@@ -185,7 +185,7 @@ def _against(pair: "Pair") -> dict[str, Any]:
 
 
 def _difference(found: "Difference | None", with_verdict: bool = True) -> dict[str, Any] | None:
-    from search.study.comparison_text import verdict
+    from search.comparison.text import verdict
 
     if found is None:
         return None
@@ -204,7 +204,7 @@ def _final(found: "FinalLead | None") -> dict[str, Any] | None:
 def _show(found: "Comparison") -> None:
     """Tables and lines for people."""
     from search.commands import table
-    from search.study import comparison_text as words
+    from search.comparison import text as words
 
     table.say(words.about(study) for study in found.studies)
     table.say([f"warning: {line}" for line in words.warnings(found)])
@@ -233,8 +233,8 @@ def _pairs_shown(found: "Comparison") -> "Sequence[Pair]":
 
 
 def _bests(found: "Comparison") -> Iterator[Mapping[str, Any]]:
-    from search.study import comparison_text as words
-    from search.study.comparison import Axis
+    from search.comparison import text as words
+    from search.comparison.studies import Axis
 
     for axis in Axis:
         for i, study in enumerate(found.studies):
@@ -279,7 +279,7 @@ def _final_row(study: "ComparedStudy") -> dict[str, Any]:
 def _show_settings(found: "Comparison") -> None:
     """The settings that differ, the first of them, in a table."""
     from search.commands import table
-    from search.study.comparability import shown
+    from search.comparison.comparability import shown
 
     if not found.differing:
         table.say(["settings, data, versions and devices are the same"])

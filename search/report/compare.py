@@ -9,9 +9,9 @@ from html import escape
 
 import plotly.graph_objects as go
 
+from search.comparison import comparability, text as words
+from search.comparison.studies import Axis, ComparedStudy, Comparison, Pair, Step
 from search.report.parts import draw, html, panel, switch
-from search.study import comparability, comparison_text as words
-from search.study.comparison import Axis, ComparedStudy, Comparison, Pair, Step
 from search.study.short_form import LEGEND, summary
 from search.study.statistics import Interval, wilson
 from search.study.text import IN_ITS_PLACE, interval_cell, percent

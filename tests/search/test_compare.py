@@ -12,9 +12,10 @@ from command import run
 from comparison_samples import FINAL_EPOCHS, Trial, add_finals, add_study, config
 
 from search.commands import fields
-from search.study import comparison, comparison_text, reader
-from search.study.comparability import of_brief_scores
-from search.study.comparison import Axis, ComparedStudy, Comparison, labels
+from search.comparison import studies as comparison, text as comparison_text
+from search.comparison.comparability import of_brief_scores
+from search.comparison.studies import Axis, ComparedStudy, Comparison, labels
+from search.study import reader
 from search.study.statistics import correlation, difference, difference_of_means, mean_difference, spread
 from space.budget import Budget
 from storage.row_types import State

@@ -15,13 +15,14 @@ from report_samples import BEGAN, report_data, trial
 from sqlalchemy import text
 from worker_samples import FakeTraining, accuracy_of, make_config, make_context, make_study
 
+from search.comparison import studies as comparison, text as comparison_text
+from search.comparison.studies import ComparedStudy
 from search.launcher.prepare import Flags, make_config as config_of
 from search.optuna_adapter import study as optuna_study
 from search.recording import reconcile
 from search.report import page as report_page
 from search.report.data import ReportData
-from search.study import comparison, comparison_text, halving, reader, score as scores, standing
-from search.study.comparison import ComparedStudy
+from search.study import halving, reader, score as scores, standing
 from search.study.config import StudyConfig
 from search.study.text import best_line
 from search.training import confirm, contenders

@@ -19,8 +19,9 @@ from itertools import combinations
 from string import ascii_uppercase
 from typing import Self
 
-from search.study import comparability, halving, statistics
-from search.study.comparability import DifferingSetting, Settings
+from search.comparison import comparability
+from search.comparison.comparability import DifferingSetting, Settings
+from search.study import halving, statistics
 from search.study.config import StudyConfig
 from search.study.second_stage import Finalist, SecondStage
 from search.study.statistics import Correlation, Difference, Spread

@@ -6,8 +6,8 @@ Reads a Comparison; returns lines. Called by search/commands/compare.py and sear
 
 from collections.abc import Sequence
 
-from search.study import comparability
-from search.study.comparison import Axis, ComparedStudy, Comparison, FinalLead, Pair
+from search.comparison import comparability
+from search.comparison.studies import Axis, ComparedStudy, Comparison, FinalLead, Pair
 from search.study.finish_plan import duration
 from search.study.score import WORDS
 from search.study.statistics import Difference

@@ -1,6 +1,7 @@
 """What differs between the settings of two or more studies, and which of it makes their scores incomparable.
 
-Computes from stored configurations and rows; reads and writes nothing. Called by search/study/comparison.py.
+Computes from stored configurations and rows; reads and writes nothing. Called by
+search/comparison/studies.py.
 
 A brief score is comparable with another where both searches maximise the same score, and both networks were
 trained by the same recipe for as many epochs on the same images, and validated on the same images. Space,

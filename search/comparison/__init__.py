@@ -1,0 +1,1 @@
+"""Studies beside each other at equal cost: what differs, who is ahead, and in which words."""
