@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from search.study.score import NAMES
 from space.errors import UsageError
 from space.parser import one_line
 
@@ -46,7 +47,7 @@ def find(reference: str) -> OwnScore:
     """What FILE.py:FUNCTION names. Raises UsageError where there is no such file or function."""
     file, colon, function = reference.rpartition(":")
     if not colon or not function.isidentifier() or not file.endswith(".py"):
-        raise UsageError(f"--score {reference}: give FILE.py:FUNCTION")
+        raise UsageError(f"--score {reference}: use {', '.join(NAMES)}, or give FILE.py:FUNCTION")
     path = Path(file).expanduser().resolve()
     found = OwnScore(file=str(path), function=function, sha256=_digest(path))
     load(found)

@@ -266,6 +266,7 @@ def test_a_score_that_no_worker_could_import_is_refused() -> None:
     ("reference", "words"),
     [
         ("my_score.py", "give FILE.py:FUNCTION"),
+        ("acuracy", "use accuracy, balanced-accuracy, macro-f1, or give FILE.py:FUNCTION"),
         ("absent.py:recall", "No such file"),
         ("my_score.py:nothing", "AttributeError"),
     ],
