@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from search.formats import carried, deployed, write
+from search.formats import write
 from search.formats.carried import Carried, Training
 from search.formats.deployed import Deployed
 from search.study.config import DataConfig
@@ -117,7 +117,6 @@ def document(found: Weights, network: Deployed) -> Carried:
     """A document with no figures of a search, as there was none."""
     architecture = found.architecture
     spent = cost.total(architecture)
-    noise = carried.noise(architecture.channels, architecture.image_size)
     none = "0" * 64
     data = DataConfig(
         spec="cifar10", name="CIFAR-10", image_size=architecture.image_size, limit=None, validation_share=0.1,
@@ -141,18 +140,8 @@ def document(found: Weights, network: Deployed) -> Carried:
             study="none", trial=0, trained=0, seed=0, epochs=None, seconds=None, device=None, versions={}
         ),
     )  # fmt: skip
-    return Carried(
-        format=carried.FORMAT,
-        export=export,
-        classes=found.classes,
-        mean=found.normalisation.mean,
-        deviation=found.normalisation.deviation,
-        fit=found.scaling.fit,
-        bits=found.scaling.bits,
-        training=Training(what="no training", seed=None, epochs=None, validation_accuracy=None),
-        sha256=carried.digest(found.state),
-        scores=tuple(map(tuple, deployed.scores(network, noise).tolist())),
-    )
+    training = Training(what="no training", seed=None, epochs=None, validation_accuracy=None)
+    return write.document_of(export, found, training, network)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from search.formats import (
     safetensors_file,
     standing_alone,
 )
-from search.formats.carried import TOLERANCE, Carried
+from search.formats.carried import TOLERANCE, Carried, Training
 from search.formats.choice import ChosenWeights
 from search.formats.deployed import Deployed
 from search.study.config import Images
@@ -65,7 +65,7 @@ def write(form: Form, out: Path, document: Export, chosen: ChosenWeights, images
     require_name(form, out)
     found = _weights(document, chosen)
     network = Deployed(found.network(), found.normalisation)
-    carrying = _carried(document, found, chosen, network)
+    carrying = document_of(document, found, chosen.training, network)
     given = contents(form, out, found, carrying, network)
     difference, count = _compare(form, out, given, network, images)
     card = model_card.text(form, out, carrying, difference, count)
@@ -94,7 +94,8 @@ def _weights(document: Export, chosen: ChosenWeights) -> Weights:
     return found
 
 
-def _carried(document: Export, found: Weights, chosen: ChosenWeights, network: Deployed) -> Carried:
+def document_of(document: Export, found: Weights, training: Training, network: Deployed) -> Carried:
+    """What a file carries of itself: the export, how images are read, and its scores of images of noise."""
     noise = carried.noise(found.architecture.channels, found.architecture.image_size)
     rows = deployed.scores(network, noise).tolist()
     return Carried(
@@ -105,7 +106,7 @@ def _carried(document: Export, found: Weights, chosen: ChosenWeights, network: D
         deviation=found.normalisation.deviation,
         fit=found.scaling.fit,
         bits=found.scaling.bits,
-        training=chosen.training,
+        training=training,
         sha256=carried.digest(found.state),
         scores=tuple(tuple(row) for row in rows),
     )
