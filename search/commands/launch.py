@@ -134,7 +134,12 @@ class Launch(Grouped):
     show_envvar=True,
     help="0,1 or UUIDs, all or none.",
 )
-@click.option("--timeout", type=options.Duration(), metavar="TIME", help="End after 90s, 15m, 2h...")
+@click.option(
+    "--timeout",
+    type=options.Duration(),
+    metavar="TIME",
+    help="End after 90s, 15m, 2h...; with --finish trials end in time for halving and finals.",
+)
 @click.option(
     "--max-gpu-hours",
     type=click.FloatRange(0, min_open=True),

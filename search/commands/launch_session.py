@@ -4,7 +4,9 @@ Reads flags, writes stderr, stdout, --out and --report. Called by the commands l
 """
 
 import shlex
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -51,6 +53,8 @@ from storage.studies import Control, Study
 from trainer.data import survey_text
 from trainer.recipe import augmentations, checks
 
+Again = Callable[[int], str]  # the command that goes on to so many trials
+
 LOG = "launcher.log"  # beside the logs of its workers
 
 SETTLED = 50  # proposals at random that are looked at for what no parameter can say; a quarter of a second
@@ -88,7 +92,7 @@ def launch(
     before = plan.gave_up_before(flags)
     engine, record, config = prepare.prepare(flags)
     console.kept.path = worker_logs.folder(flags.data_dir, record.name) / LOG
-    again = plan.again(flags, record.name, record.trials, workers, gpus)
+    again = partial(plan.again, flags, record.name, workers=workers, gpus=gpus)
     how, code = "error", 1
     try:
         if workers == "auto":  # while a Ctrl-C still ends the command at once
@@ -145,7 +149,7 @@ def _say_plan(console: Console, flags: Flags, slots: list[Slot]) -> None:
     _say_config(console, flags, config, [slot.name for slot in slots])
     trials = max(flags.trials, record.trials if record else 0)
     finish = prepare.plan_of(flags, record, config)
-    _say_finish(console, finish, config, trials, _rows(flags, record))
+    _say_finish(console, flags, finish, config, trials, _rows(flags, record))
     _say_starters(console, first_trials(flags, config, record, found))
     console.print(plan.minutes(config, plan.left(flags, record), len(slots)))
 
@@ -181,11 +185,20 @@ def _rows(flags: Flags, record: Study | None) -> list[Candidate]:
 
 
 def _say_finish(
-    console: Console, finish: FinishPlan | None, config: StudyConfig, trials: int, rows: list[Candidate]
+    console: Console,
+    flags: Flags,
+    finish: FinishPlan | None,
+    config: StudyConfig,
+    trials: int,
+    rows: list[Candidate],
 ) -> None:
-    if finish is not None:
-        console.print(f"finish   {finish_plan.describe(finish)}", highlight=False)
-        console.print(f"         {finish_plan.describe_cost(finish, config, trials, rows)}", highlight=False)
+    if finish is None:
+        return
+    console.print(f"finish   {finish_plan.describe(finish)}", highlight=False)
+    console.print(f"         {finish_plan.describe_cost(finish, config, trials, rows)}", highlight=False)
+    if flags.timeout or flags.max_gpu_hours:
+        console.print("         trials end in time for it, after half of the time at the earliest; what does"
+                      " not fit is shortened", highlight=False)  # fmt: skip
 
 
 def _say_starters(console: Console, starters: Starters) -> None:
@@ -202,7 +215,7 @@ def _search(
     slots: list[Slot],
     interrupts: Interrupts,
     make_room: bool,
-    again: str,
+    again: Again,
 ) -> End:
     with optuna_study.open_study(flags.storage, record.name, config) as opened:
         run = launcher.Launch(flags, engine, record, config, opened, slots, make_room)
@@ -271,14 +284,14 @@ def _say_start(
     config: StudyConfig,
     slots: list[str],
     logs: Path,
-    again: str,
+    again: Again,
 ) -> None:
     shown = database.redacted(database.normalise(flags.storage))
     console.print(f"study    {record.name}, to {record.trials} trained networks")
     console.print(f"stored   {shown}")
     _say_config(console, flags, config, slots)
     finish = FinishPlan.from_record(record.finish)
-    _say_finish(console, finish, config, record.trials, _rows(flags, record))
+    _say_finish(console, flags, finish, config, record.trials, _rows(flags, record))
     console.print(f"logs     {logs}")
     name = shlex.quote(record.name)
     console.print(
@@ -288,10 +301,10 @@ def _say_start(
     if not slots:
         stop = f"{plan.hint(f'search stop {name}', flags)}; Ctrl-C ends this launcher alone"
     console.print(f"stop     {stop}")
-    console.print(f"resume   {again}\n")
+    console.print(f"resume   {again(record.trials)}\n")
 
 
-def _say_end(console: Console, flags: Flags, record: Study, end: End, again: str) -> None:
+def _say_end(console: Console, flags: Flags, record: Study, end: End, again: Again) -> None:
     snapshot = end.snapshot
     for slot, why in end.closed.items():
         console.print(f"{slot} was closed: {why}", style="yellow", markup=False)
@@ -299,6 +312,8 @@ def _say_end(console: Console, flags: Flags, record: Study, end: End, again: str
         console.print(end.exhausted, style="yellow", markup=False)
     if end.gave_up:
         console.print(end.gave_up, style="yellow", markup=False, highlight=False)
+    if end.closing:
+        console.print(end.closing, markup=False, highlight=False)
     if end.spent:
         console.print(end.spent, style="yellow")
     if end.order not in (Control.RUN, Control.GAVE_UP):
@@ -312,7 +327,7 @@ def _say_end(console: Console, flags: Flags, record: Study, end: End, again: str
         onward = plan.hint(f"search launch {shlex.quote(record.name)} --trials 1", flags)
         console.print(f"`{onward}` goes on to halving and finals")
     if not snapshot.is_done:
-        console.print(f"go on with `{again}`")
+        console.print(f"go on with `{again(snapshot.target)}`")
 
 
 def _result(console: SteadyConsole, line: str) -> None:

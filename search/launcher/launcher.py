@@ -16,6 +16,7 @@ import optuna
 from sqlalchemy import Engine
 
 from search import settings
+from search.launcher.closing import Closing
 from search.launcher.display import Display, Snapshot
 from search.launcher.prepare import Flags
 from search.launcher.snapshots import Snapshots
@@ -26,6 +27,7 @@ from search.recording import reconcile as reconciling
 from search.recording.outage import OUT_OF_REACH, Outage, OutageTooLongError
 from search.study import gave_up, second_stage, worker_logs
 from search.study.config import StudyConfig
+from search.study.finish_plan import FinishPlan
 from search.study.halted import halted
 from search.study.run_state import code_of_end
 from storage import candidates, leases, rungs, studies
@@ -51,6 +53,7 @@ class End:
     spent: str | None  # the limit that was reached
     closed: Mapping[str, str]  # slots that were given up, and why
     none_left: bool  # every slot was, for good
+    closing: str = ""  # what was done so that the second stage fits the time
 
     @property
     def has_no_winner(self) -> bool:
@@ -92,7 +95,11 @@ class Launch:
         self.logs = worker_logs.folder(flags.data_dir, record.name)
         self.outage = Outage(flags.database_timeout_seconds)
         self.snapshots = Snapshots(engine, record, config, has_slots=bool(slots))
+        plan = FinishPlan.from_record(record.finish)
+        is_limited = flags.timeout is not None or flags.max_gpu_hours is not None
+        self.closing = Closing(engine, record.id, config, plan) if plan and is_limited else None
         self.last: Snapshot | None = None
+        self.started = time.monotonic()
         self.spent: str | None = None
         self.device_seconds = 0.0
         self.signalled = 0  # signals sent to the workers: 1 drains them, 2 cancels their trials
@@ -145,12 +152,12 @@ class Launch:
         return self._end(display, interrupts)
 
     def _attend(self, display: Display, interrupts: Interrupts) -> None:
-        started = moment = time.monotonic()
+        self.started = moment = time.monotonic()
         while self.pool.alive or self._tries_again(interrupts) or self._others_work(interrupts):
             now = time.monotonic()
             self.device_seconds += (now - moment) * len(self.pool.alive)
             moment = now
-            self._check_limits(now - started)
+            self._check_limits(now - self.started)
             self._pass_on(2 if self.spent else interrupts.count)
             self._look(display)
             time.sleep(POLL_SECONDS)
@@ -172,6 +179,19 @@ class Launch:
         if hours is not None and self.device_seconds > hours * 3600:
             self.spent = f"{hours:g} hours of devices were used, --max-gpu-hours"
 
+    def _close_in_time(self) -> None:
+        """Ends the trials where the second stage needs the rest of the time."""
+        if self.closing is None or self.spent or self.signalled:
+            return
+        workers = max(len(self.pool.alive), len(self.last.running) if self.last else 0, 1)
+        elapsed, limits = time.monotonic() - self.started, list[float]()
+        if self.flags.timeout is not None:
+            limits.append(self.flags.timeout - elapsed)
+        if self.flags.max_gpu_hours is not None:
+            limits.append((self.flags.max_gpu_hours * 3600 - self.device_seconds) / workers)
+        if self.closing.look(elapsed, min(limits), workers):
+            self.snapshots.record = studies.find(self.engine, self.record.name)
+
     def _pass_on(self, wanted: int) -> None:
         """The first word drains the workers, the second ends them at the next batch, or for good."""
         while self.signalled < min(2, wanted):
@@ -185,6 +205,7 @@ class Launch:
         try:
             self.pool.watch(self._is_owed())
             self.last = self.snapshots.take()
+            self._close_in_time()
             self.outage.back()
         except OUT_OF_REACH as error:
             self.outage.wait(error)
@@ -213,6 +234,7 @@ class Launch:
             spent=self.spent,
             closed=closed,
             none_left=bool(slots) and len(closed) == len(slots) and not self.pool.waiting,
+            closing=self.closing.note if self.closing else "",
         )
 
     def _reconciled(self) -> tuple[Snapshot, Control]:
@@ -259,6 +281,8 @@ class Launch:
         notes = [slot.note for slot in self.pool.slots if slot.note]
         if self.last and (why := halted(self.record.name, self.last.order)):
             notes.append(why)
+        if self.closing and self.closing.note:
+            notes.append(self.closing.note)
         if self.signalled:
             alive = len(self.pool.alive)
             finish = "1 worker finishes its trial" if alive == 1 else f"{alive} workers finish their trials"
