@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from comparison_samples import FINAL_EPOCHS, add_finals, add_study
 
 from benchmarks import chain
 
@@ -36,28 +37,33 @@ def test_rows_that_were_measured_otherwise_are_not_added_to(tmp_path: Path) -> N
         chain.measure(given)
 
 
+def test_the_winner_of_a_search_is_read_from_its_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = chain.arguments(["--rows", str(tmp_path / "rows"), "--minutes", "5"])
+
+    def launched(_given: object, *words: object) -> None:
+        told = [str(word) for word in words]
+        assert told[told.index("--timeout") + 1] == "300s"
+        assert ("--no-baselines" in told) == ("random" in told)
+        url = told[told.index("--storage") + 1]
+        add_finals(url, add_study(url, chain.STUDY, [0.5, 0.6]), 1, (0.7, 0.8, 0.9), (0.6, 0.7, 0.8))
+
+    monkeypatch.setattr(chain, "command", launched)
+    for side in ("ours", "random"):
+        found = chain.measured(given, side, 0, None)
+        assert (found["side"], found["trained"], found["epochs"]) == (side, 2, FINAL_EPOCHS)
+        assert (found["test"], found["validation"]) == ([0.6, 0.7, 0.8], [0.7, 0.8, 0.9])
+
+
 @pytest.mark.thorough  # a benchmark as a whole
 @pytest.mark.slow
-def test_every_side_ends_with_a_network_that_was_tested(tmp_path: Path) -> None:
-    rows = tmp_path / "rows.jsonl"
+@pytest.mark.parametrize("side", ["plain", "hand"])
+def test_what_was_made_otherwise_is_trained_to_the_end_as_ours_was(tmp_path: Path, side: str) -> None:
     words = ["--data", "digits", "--train-images", "200", "--max-params", "5000", "--max-macs", "300000"]
-    words += [
-        "--epochs",
-        "1",
-        "--minutes",
-        "1.5",
-        "--searches",
-        "1",
-        "--workers",
-        "1",
-        "--final-epochs",
-        "20",
-    ]
-    given = chain.arguments(["--rows", str(rows), "--data-dir", str(tmp_path / "data"), *words])
-    chain.measure(given)
-    found = chain.read(rows)
-    assert [one["side"] for one in found] == list(chain.SIDES)
-    assert all(len(one["test"]) == 3 and one["epochs"] == found[0]["epochs"] for one in found[:1] + found[2:])
-    assert all(one["parameters"] <= 5_000 and one["macs"] <= 300_000 for one in found)
-    chain.measure(given)
-    assert chain.read(rows) == found, "a second call has nothing to do"
+    words += ["--epochs", "1", "--workers", "1", "--data-dir", str(tmp_path / "data")]
+    given = chain.arguments(["--rows", str(tmp_path / "rows"), *words])
+    ours = {"epochs": 2, "wall": 100.0, "final_seconds": 1.0}
+    found = chain.measured(given, side, 0, ours)
+    assert len(found["test"]) == 3 and all(0 < accuracy <= 1 for accuracy in found["test"])
+    assert found["epochs"] == 2 and found["parameters"] <= 5_000 and found["macs"] <= 300_000

@@ -1,11 +1,8 @@
 """A search with a second stage and a limit of time ends its trials in time for it."""
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from command import finish, run, start
 from comparison_samples import add_study
 from hypothesis import given, strategies as st
 from sqlalchemy import Engine
@@ -119,18 +116,3 @@ def test_a_second_stage_that_has_begun_is_left_alone(engine: Engine) -> None:
     watching = watch(engine)
     assert not watching.look(elapsed=500, left=500, workers=2)
     assert (*kept(engine), watching.note) == (5, 100, "")
-
-
-@pytest.mark.thorough  # a minute of real trainings
-@pytest.mark.slow
-def test_a_search_with_little_time_ends_confirmed_within_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    store = ("--storage", f"sqlite:///{tmp_path / 's.db'}", "--data-dir", tmp_path / "data")
-    search = ("launch", "--study", "s", "--trials", 5_000, "--data", "digits", "--train-images", 200)
-    brief = ("--epochs", 1, "--max-params", 5_000, "--max-macs", 300_000, "--workers", 1)
-    launched = finish(start(*search, *brief, "--finish", "--timeout", "90s", *store, cwd=tmp_path))
-    assert launched.code == 0, launched.err
-    assert "trials ended after" in launched.err and "winner of the finals" in launched.out
-    (row,) = json.loads(run(capsys, "status", "s", *store[:2], "--format", "json").out)
-    assert row["trained"] == row["trials"] < 5_000 and row["confirmed_accuracy"] > 0
