@@ -13,6 +13,7 @@
     ├── GaveUpError                   too many networks in a row came to nothing
     ├── EnvironmentProblem            the world, not the request
     │   ├── StorageError              database
+    │   │   └── StoreGoneError        its file was deleted or replaced while it was in use
     │   ├── DataError                 data set
     │   └── DeviceError               GPU
     ├── VerificationError             an exported file is not what it says
@@ -73,6 +74,10 @@ class EnvironmentProblem(ParsimonyError):
 
 class StorageError(EnvironmentProblem):
     """The database cannot be reached or written, or its tables are not of this version."""
+
+
+class StoreGoneError(StorageError):
+    """The file of a SQLite store was deleted or replaced while it was in use: waiting does not help."""
 
 
 class DataError(EnvironmentProblem):

@@ -5,11 +5,12 @@ by every command with --storage and by the worker. Knows nothing of studies or c
 
 SQLite runs under SQLAlchemy's documented recipe: sqlite3's own transaction control is switched off and we say
 BEGIN, because a deferred transaction that turns into a writing one fails at once ("database is locked").
+storage/sqlite_file.py and storage/postgres.py connect.
 """
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -33,9 +34,9 @@ from sqlalchemy.exc import DBAPIError
 
 from space.errors import StorageError
 from storage import migrations
+from storage.sqlite_file import WAIT_SECONDS, SqliteFile
 from storage.url import is_sqlite, masked, normalise as normalise, parse, redacted as redacted
 
-SQLITE_WAIT_SECONDS = 60
 SECONDS_OF_SQLITE = "(julianday('now') - 2440587.5) * 86400.0"
 SECONDS_OF_POSTGRES = "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
 MIGRATION_LOCK = 0x5EA2C4  # any constant, the same in every version
@@ -49,7 +50,7 @@ def engine_options(url: str) -> dict[str, Any]:
     """
     parsed = parse(url)
     if is_sqlite(parsed):
-        return {"connect_args": {"timeout": SQLITE_WAIT_SECONDS}}
+        return {"creator": SqliteFile(parsed)}
     arguments: dict[str, Any] = {
         "connect_timeout": 10,  # seconds, as the keepalives
         "keepalives": 1,
@@ -75,7 +76,7 @@ def engine_options(url: str) -> dict[str, Any]:
 
     return {
         "connect_args": arguments,
-        "creator": postgres.creator(parsed, arguments),
+        "creator": postgres.Connector(parsed, arguments),
         "pool_pre_ping": True,
     }
 
@@ -92,7 +93,9 @@ def connect(url: str, *, create: bool = True) -> Engine:
     parsed = parse(url)
     if is_sqlite(parsed):
         _check_file(parsed, create)
-    engine = create_engine(parsed, **engine_options(url))
+    options = engine_options(url)
+    engine = create_engine(parsed, **options)
+    watch_transactions(engine, options)
     if is_sqlite(parsed):
         event.listen(engine, "connect", _open_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -105,6 +108,14 @@ def connect(url: str, *, create: bool = True) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+def watch_transactions(engine: Engine, options: Mapping[str, Any]) -> None:
+    """Have each transaction of an engine begin with what its kind of database needs.
+
+    `options` are those of engine_options that it was made with.
+    """
+    event.listen(engine, "begin", options["creator"].begin)
 
 
 def require_place(url: str) -> None:
@@ -154,7 +165,7 @@ def _write_ahead(connection: Connection) -> None:
     """Let readers and a writer work side by side. The mode stays in the file, for Optuna too."""
     connection.rollback()  # the mode cannot change inside a transaction
     cursor = connection.connection.cursor()
-    give_up = time.monotonic() + SQLITE_WAIT_SECONDS
+    give_up = time.monotonic() + WAIT_SECONDS
     while cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         try:
             cursor.execute("PRAGMA journal_mode = WAL")

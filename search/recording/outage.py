@@ -17,7 +17,7 @@ from sqlalchemy.exc import (
     TimeoutError as PoolTimeout,
 )
 
-from space.errors import StorageError
+from space.errors import StorageError, StoreGoneError
 from storage.database import redacted
 
 # The database, not the trial: wait and try again.
@@ -53,8 +53,9 @@ class Outage:
         self.returned = float("-inf")
 
     def wait(self, error: BaseException) -> None:
-        """Waits a moment. Raises OutageTooLongError when the database was away for longer than it may."""
-        if isinstance(error, OutageTooLongError):
+        """Waits a moment. Raises OutageTooLongError when the database was away for longer than it may, and
+        StoreGoneError, which no waiting heals, as it is."""
+        if isinstance(error, OutageTooLongError | StoreGoneError):
             raise error
         line = one_line(error)
         if self.since is None:
