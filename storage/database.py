@@ -30,15 +30,18 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from space.errors import StorageError
-from storage import migrations
+from space.errors import AccessError, StorageError, UnreachableError
+from storage import migrations, privileges
+from storage.privileges import Needs
 from storage.sqlite_file import WAIT_SECONDS, SqliteFile
 from storage.url import is_sqlite, masked, normalise as normalise, parse, redacted as redacted
 
 SECONDS_OF_SQLITE = "(julianday('now') - 2440587.5) * 86400.0"
 SECONDS_OF_POSTGRES = "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+NO_RIGHT = ("42501", "25006")  # of PostgreSQL: insufficient privilege, read-only transaction
+READ_ONLY = text("SHOW transaction_read_only")
 MIGRATION_LOCK = 0x5EA2C4  # any constant, the same in every version
 
 
@@ -180,13 +183,35 @@ def _write_ahead(connection: Connection) -> None:
 
 @contextmanager
 def translated(engine: Engine) -> Iterator[None]:
-    """Raise what the driver raises inside as a StorageError of one line, without the password."""
+    """Raise what the driver raises inside as a StorageError of one line, without the password.
+
+    It is an AccessError where this user may not do it, an UnreachableError where a server does not answer.
+    """
     try:
         yield
     except DBAPIError as error:
         cause = error.orig or error
         line = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-        raise StorageError(f"cannot use {_name(engine)}: {masked(line, engine.url)}") from None
+        raise _kind_of(error)(f"cannot use {_name(engine)}: {masked(line, engine.url)}") from None
+
+
+def _kind_of(error: DBAPIError) -> type[StorageError]:
+    cause = error.orig
+    if getattr(cause, "sqlstate", None) in NO_RIGHT or "readonly database" in str(cause):
+        return AccessError
+    away = isinstance(error, OperationalError | InterfaceError) and not isinstance(cause, sqlite3.Error)
+    return UnreachableError if away else StorageError
+
+
+def require_rights(engine: Engine, needs: Needs) -> None:
+    """See that this user may write what `needs` name; nothing is written.
+
+    Raises AccessError, whose line says what to grant, and StorageError for a database out of reach.
+    """
+    with translated(engine), writing(engine) as connection:
+        privileges.require(connection, needs)
+        if connection.dialect.name == "postgresql" and connection.execute(READ_ONLY).scalar() == "on":
+            raise AccessError(f"{_name(engine)} is read-only, as a standby is: it can be looked at alone")
 
 
 def _name(engine: Engine) -> str:
@@ -238,7 +263,7 @@ def _now(dialect: str) -> Select[Any]:
 def prepare(engine: Engine) -> None:
     """Bring our tables to this version and see that they can be written; many may call it at once.
 
-    Raises StorageError where the database is read-only, or was made by a newer version.
+    Raises StorageError where it was made by a newer version, AccessError where this user may not do that.
     """
     with translated(engine):
         if not _is_current(engine):
@@ -246,6 +271,7 @@ def prepare(engine: Engine) -> None:
                 if connection.dialect.name == "postgresql":
                     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
                 if migrations.version(connection) != migrations.HEAD:
+                    privileges.require_to_make_tables(connection, "search_studies")
                     migrations.upgrade(connection)
         with writing(engine) as connection:
             connection.execute(text("UPDATE search_studies SET name = name WHERE 1 = 0"))
@@ -258,6 +284,8 @@ def check(engine: Engine) -> None:
     """
     with translated(engine):
         if not _is_current(engine):
+            with reading(engine) as connection:
+                privileges.require_schema(connection)
             raise StorageError(f"{_name(engine)} is not ready: `search launch` makes or updates its tables")
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from space import files
-from space.errors import StorageError, StoreGoneError
+from space.errors import AccessError, StorageError, StoreGoneError
 
 WAIT_SECONDS = 60  # for another process's transaction
 AS_WHO_RUNS = os.access in os.supports_effective_ids
@@ -59,10 +59,10 @@ class SqliteFile:
 
     def begin(self, connection: Connection) -> None:
         """Called by the engine at the start of a transaction. Raises StoreGoneError as a call does, and
-        StorageError where the transaction is to write and this user may not."""
+        AccessError where the transaction is to write and this user may not."""
         self.require_same()
         if connection.get_execution_options().get("writes", False) and self.is_read_only:
-            raise StorageError(
+            raise AccessError(
                 f"{self.path} can be looked at, and not be written: it, or its folder, is closed"
             )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from search import settings
-from search.optuna_adapter import study as optuna_study
+from search.optuna_adapter import privileges as optuna_privileges, study as optuna_study
 from search.study import (
     compute_limit,
     config as study_config,
@@ -272,6 +272,7 @@ def prepare(flags: Flags) -> tuple[Engine, Study, StudyConfig]:
     plan = plan_of(flags, record, config)
     engine = database.connect(flags.storage)
     database.prepare(engine)
+    optuna_privileges.require_to_launch(engine)
     if record:
         tally = candidates.tally(engine, record.id)
         studies.set_trials(engine, record.id, max(flags.trials, sum(tally[state] for state in TRAINED)))

@@ -17,7 +17,7 @@ from sqlalchemy.exc import (
     TimeoutError as PoolTimeout,
 )
 
-from space.errors import StorageError, StoreGoneError
+from space.errors import AccessError, StorageError, StoreGoneError
 from storage.database import redacted
 
 # The database, not the trial: wait and try again.
@@ -54,8 +54,8 @@ class Outage:
 
     def wait(self, error: BaseException) -> None:
         """Waits a moment. Raises OutageTooLongError when the database was away for longer than it may, and
-        StoreGoneError, which no waiting heals, as it is."""
-        if isinstance(error, OutageTooLongError | StoreGoneError):
+        StoreGoneError and AccessError, which no waiting heals, as they are."""
+        if isinstance(error, OutageTooLongError | StoreGoneError | AccessError):
             raise error
         line = one_line(error)
         if self.since is None:

@@ -20,7 +20,7 @@ from sqlalchemy import Engine
 from search.machine import gpu_choice
 from search.machine.processes import MADE_ROOM, WORK_DONE, die_with_parent
 from search.machine.signals import ShutdownRequest
-from search.optuna_adapter import study as optuna_study
+from search.optuna_adapter import privileges as optuna_privileges, study as optuna_study
 from search.recording import reconcile as reconciling, rescue, spool
 from search.recording.outage import OUT_OF_REACH, Outage, one_line
 from search.study import files, gave_up, second_stage, worker_logs
@@ -262,6 +262,7 @@ def _connect(url: str) -> Engine:
     engine = database.connect(url, create=False)
     try:
         database.check(engine)
+        optuna_privileges.require_to_work(engine)
     except StorageError:
         engine.dispose()
         raise
