@@ -49,7 +49,7 @@ def engine_options(url: str) -> dict[str, Any]:
     """Return the keyword arguments of create_engine for this URL, ours and Optuna's alike.
 
     They bound every wait: to connect, for a lock, for a statement, for an answer over a cut cable. What the
-    URL itself sets wins. Raises StorageError for a URL that `normalise` refuses.
+    URL itself sets wins. Raises UsageError for a URL that `normalise` refuses.
     """
     parsed = parse(url)
     if is_sqlite(parsed):
@@ -91,7 +91,8 @@ def _texts(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
 def connect(url: str, *, create: bool = True) -> Engine:
     """Return an engine whose database answered. With create=False a missing SQLite file is not made.
 
-    Raises StorageError, one line without the password, where it cannot be reached.
+    Raises StorageError, one line without the password, where it cannot be reached, UsageError for a URL that
+    `normalise` refuses.
     """
     parsed = parse(url)
     if is_sqlite(parsed):
@@ -124,7 +125,7 @@ def watch_transactions(engine: Engine, options: Mapping[str, Any]) -> None:
 def require_place(url: str) -> None:
     """See that a SQLite file is there or could be made.
 
-    Raises StorageError where its folder is not there, and as `normalise` does.
+    Raises StorageError where its folder is not there, UsageError as `normalise` does.
     """
     parsed = parse(url)
     if is_sqlite(parsed):
@@ -132,7 +133,7 @@ def require_place(url: str) -> None:
 
 
 def absent(url: str) -> bool:
-    """Whether this is a SQLite file that is still to be made. Raises StorageError as `normalise` does."""
+    """Whether this is a SQLite file that is still to be made. Raises UsageError as `normalise` does."""
     parsed = parse(url)
     file = str(parsed.database)
     return is_sqlite(parsed) and not file.startswith("file:") and not Path(file).exists()
@@ -190,9 +191,20 @@ def translated(engine: Engine) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        cause = error.orig or error
-        line = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-        raise _kind_of(error)(f"cannot use {_name(engine)}: {masked(line, engine.url)}") from None
+        line = masked(reason(error), engine.url)
+        raise _kind_of(error)(f"cannot use {_name(engine)}: {line}") from None
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of what the driver said, which SQLAlchemy and Optuna wrap.
+
+    Optuna's own words for whatever fails at a commit are a guess at data that do not fit.
+    """
+    wrapped = error.__cause__ if type(error).__name__ == "StorageInternalError" else None
+    cause = getattr(error, "orig", None) or wrapped
+    if isinstance(cause, Exception):
+        return reason(cause)
+    return redacted((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 def _kind_of(error: DBAPIError) -> type[StorageError]:
