@@ -21,7 +21,7 @@ class Launch(Grouped):
         "Training": ("epochs", "recipe", "train_images", "class_weights", "score"),
         "Second stage": ("finish", "finalists", "final_epochs", "final_seeds"),
         "Search": ("like", "score", "sampler", "sampling", "pruner", "seed", "start_from", "baselines"),
-        "Machines": ("workers", "gpus", "storage", "data_dir"),
+        "Machines": ("workers", "gpus", "storage", "storage_file", "data_dir"),
         "Safety": ("timeout", "max_gpu_hours", "trial_seconds", "trial_memory", "stall_seconds",
                    "lease_seconds", "database_timeout_seconds", "grace_seconds"),
         "Output": ("study", "out", "report", "keep_weights", "on_end", "notify", "dry_run"),

@@ -5,6 +5,7 @@ Reads flags, writes stderr, stdout, --out and --report. Called by the commands l
 
 import shlex
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from search.machine import devices
 from search.machine.devices import Slot
 from search.machine.signals import Interrupts
 from search.optuna_adapter import differing, study as optuna_study
+from search.recording.outage import Outage, passes
 from search.report import page as report_page
 from search.study import (
     compute_limit,
@@ -102,7 +104,8 @@ def launch(
         _say_starters(console, starters)
         if before:
             console.print(before, style="yellow", markup=False, highlight=False)
-        enqueue.enqueue(engine, flags.storage, record, config, starters.found)
+        queue = partial(enqueue.enqueue, engine, flags.storage, record, config, starters.found)
+        Outage(flags.database_timeout_seconds, lambda: interrupts.count > 0).insist(queue, passes)
         # What --trial-memory bounds is short in each worker by itself.
         make_room = workers == "auto" and flags.trial_memory is None
         end = _search(console, flags, engine, record, config, slots, interrupts, make_room, again)
@@ -217,7 +220,10 @@ def _search(
     make_room: bool,
     again: Again,
 ) -> End:
-    with optuna_study.open_study(flags.storage, record.name, config) as opened:
+    with ExitStack() as stack:
+        opened = Outage(flags.database_timeout_seconds, lambda: interrupts.count > 0).insist(
+            lambda: stack.enter_context(optuna_study.open_study(flags.storage, record.name, config)), passes
+        )
         run = launcher.Launch(flags, engine, record, config, opened, slots, make_room)
         _say_start(console, flags, record, config, [slot.name for slot in slots], run.logs, again)
         shown = display.make_display(console)
@@ -287,6 +293,8 @@ def _say_start(
     again: Again,
 ) -> None:
     shown = database.redacted(database.normalise(flags.storage))
+    if options.password_is_shown(flags.storage):
+        console.print("note     the password stands in the list of processes: --storage-file keeps it out")
     console.print(f"study    {record.name}, to {record.trials} trained networks")
     console.print(f"stored   {shown}")
     _say_config(console, flags, config, slots)

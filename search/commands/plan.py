@@ -10,7 +10,7 @@ from dataclasses import fields
 
 from search import settings
 from search.commands.forecast_text import in_minutes
-from search.commands.options import in_words
+from search.commands.options import in_words, storage_file
 from search.launcher import prepare
 from search.launcher.prepare import Flags
 from search.study import config as study_config, reader
@@ -99,7 +99,9 @@ def minutes(config: StudyConfig, left: int, workers: int) -> str:
 
 def hint(command: str, flags: Flags) -> str:
     """A command with the flags that it takes to mean the same store; the password is not among them."""
-    if flags.storage != settings.STORAGE:
+    if file := storage_file():
+        command += f" --storage-file {shlex.quote(str(file))}"
+    elif flags.storage != settings.STORAGE:
         shown = database.redacted(flags.storage)
         command += f" --storage {shlex.quote(shown)}"
     return command

@@ -23,13 +23,14 @@ from search.launcher.snapshots import Snapshots
 from search.launcher.worker_pool import WorkerPool
 from search.machine.devices import Slot
 from search.machine.signals import Interrupts
-from search.recording import reconcile as reconciling
+from search.recording import reconcile as reconciling, rescue, spool
 from search.recording.outage import OUT_OF_REACH, Outage, OutageTooLongError
-from search.study import gave_up, second_stage, worker_logs
+from search.study import files, gave_up, second_stage, worker_logs
 from search.study.config import StudyConfig
 from search.study.finish_plan import FinishPlan
 from search.study.halted import halted
 from search.study.run_state import code_of_end
+from space.errors import StoreGoneError
 from storage import candidates, leases, rungs, studies
 from storage.row_types import TRAINED, State
 from storage.studies import Control, Study
@@ -93,6 +94,7 @@ class Launch:
         self.flags, self.engine, self.record, self.config, self.optuna = flags, engine, record, config, opened
         self.make_room = make_room
         self.logs = worker_logs.folder(flags.data_dir, record.name)
+        self.spool = files.spool_folder(flags.data_dir, files.study_identity(flags.storage, record))
         self.outage = Outage(flags.database_timeout_seconds)
         self.snapshots = Snapshots(engine, record, config, has_slots=bool(slots))
         plan = FinishPlan.from_record(record.finish)
@@ -135,9 +137,17 @@ class Launch:
     def run(self, display: Display, interrupts: Interrupts) -> End:
         """Until the number is reached, nobody works any more, or someone or a limit says stop.
 
-        Raises StorageError when the database stays away for longer than --database-timeout.
+        Raises StorageError when the database stays away for longer than --database-timeout, StoreGoneError
+        where its file was deleted or replaced.
         """
         self.outage.cancelled = lambda: interrupts.count > 1
+        try:
+            return self._run(display, interrupts)
+        except StoreGoneError as error:
+            raise rescue.keep(error, self.engine, self.spool) from None
+
+    def _run(self, display: Display, interrupts: Interrupts) -> End:
+        """Raises as run() does."""
         try:
             self.outage.insist(self._tidy)
             self.pool.start()
@@ -168,7 +178,8 @@ class Launch:
             self.pool.kill()
 
     def _tidy(self) -> None:
-        """Takes back what those who worked here before left behind."""
+        """Takes in what this machine owes, and takes back what those who worked here before left behind."""
+        spool.take_in(self.spool, self.optuna, self.engine, self.record.id)
         reconciling.tell_lost(self.optuna, leases.reap(self.engine, self.record.id))
         reconciling.reconcile(self.optuna, self.engine, self.record.id)
 
