@@ -14,7 +14,8 @@
     ├── EnvironmentProblem            the world, not the request
     │   ├── StorageError              database
     │   ├── DataError                 data set
-    │   └── DeviceError               GPU
+    │   ├── DeviceError               GPU
+    │   └── ClusterError              Dask cluster
     ├── VerificationError             an exported file is not what it says
     ├── DivergedError                 a training whose loss is not a number
     └── LeaseLostError                a worker was declared dead while it worked
@@ -81,6 +82,10 @@ class DataError(EnvironmentProblem):
 
 class DeviceError(EnvironmentProblem):
     """The device is not there, or is of no supported kind."""
+
+
+class ClusterError(EnvironmentProblem):
+    """The Dask cluster cannot be reached, runs another version, or offers no place for a worker."""
 
 
 class VerificationError(ParsimonyError):

@@ -17,7 +17,7 @@ from search.commands.output import say
 from search.launcher import display, enqueue, launcher, prepare, workers_per_gpu
 from search.launcher.display import Snapshot
 from search.launcher.enqueue import Starter, Starters
-from search.launcher.launcher import End
+from search.launcher.launcher import End, PlacedBy
 from search.launcher.prepare import Flags
 from search.machine import devices
 from search.machine.devices import Slot
@@ -64,14 +64,36 @@ def launch(
     report: Path | None,
     dry_run: bool,
     at_end: AtEnd = NOBODY,
+    cluster: str | None = None,
 ) -> int:
     """Runs a search to its end, and then tells whom `at_end` names. Returns the exit code.
 
-    Raises UsageError, and as prepare.prepare() does.
+    `cluster` is the address of a Dask scheduler that places the workers. Raises UsageError, ClusterError, and
+    as prepare.prepare() does.
     """
+    if cluster is None:
+        slots = devices.slots(gpus, options.worker_count(workers))
+        return _launch(flags, workers, gpus, slots, None, out, report, dry_run, at_end)
+    from search.commands import on_cluster
+
+    on_cluster.require_possible(cluster, flags.storage, workers, gpus)
+    with on_cluster.places(cluster, workers, gpus) as (slots, placed):
+        return _launch(flags, workers, gpus, slots, placed, out, report, dry_run, at_end)
+
+
+def _launch(
+    flags: Flags,
+    workers: str,
+    gpus: str,
+    slots: list[Slot],
+    placed_by: PlacedBy | None,
+    out: Path | None,
+    report: Path | None,
+    dry_run: bool,
+    at_end: AtEnd,
+) -> int:
     flags = prepare.with_trials(flags)
-    slots = devices.slots(gpus, options.worker_count(workers))
-    flags = replace(flags, on_cpu=bool(slots) and all(slot.name.startswith("cpu") for slot in slots))
+    flags = replace(flags, on_cpu=bool(slots) and all(slot.is_cpu for slot in slots))
     for path in filter(None, (out, report)):
         require_writable(path)
     console = stderr_console()
@@ -88,10 +110,11 @@ def launch(
     before = plan.gave_up_before(flags)
     engine, record, config = prepare.prepare(flags)
     console.kept.path = worker_logs.folder(flags.data_dir, record.name) / LOG
-    again = plan.again(flags, record.name, record.trials, workers, gpus)
+    address = placed_by.cluster.address if placed_by else None
+    again = plan.again(flags, record.name, record.trials, workers, gpus, address)
     how, code = "error", 1
     try:
-        if workers == "auto":  # while a Ctrl-C still ends the command at once
+        if workers == "auto" and not placed_by:  # while a Ctrl-C still ends the command at once
             slots = _shared(console, config, record.trials, gpus, slots)
         interrupts.listen()
         starters = first_trials(flags, config, record, found)
@@ -101,7 +124,7 @@ def launch(
         enqueue.enqueue(engine, flags.storage, record, config, starters.found)
         # What --trial-memory bounds is short in each worker by itself.
         make_room = workers == "auto" and flags.trial_memory is None
-        end = _search(console, flags, engine, record, config, slots, interrupts, make_room, again)
+        end = _search(console, flags, engine, record, config, slots, interrupts, make_room, again, placed_by)
         _say_end(console, flags, record, end, again)
         _leave(console, engine, record, config, end.snapshot, out, report)
         how, code = "done" if end.snapshot.is_done else "short", end.code
@@ -203,9 +226,10 @@ def _search(
     interrupts: Interrupts,
     make_room: bool,
     again: str,
+    placed_by: PlacedBy | None,
 ) -> End:
     with optuna_study.open_study(flags.storage, record.name, config) as opened:
-        run = launcher.Launch(flags, engine, record, config, opened, slots, make_room)
+        run = launcher.Launch(flags, engine, record, config, opened, slots, make_room, placed_by)
         _say_start(console, flags, record, config, [slot.name for slot in slots], run.logs, again)
         shown = display.make_display(console)
         try:
