@@ -88,6 +88,11 @@ def data_here(environment: Mapping[str, str] = os.environ) -> str | None:
     return environment.get("SEARCH_DATA") or None
 
 
+def data_from_here(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Who has prepared images for this machine: --data-from of a worker."""
+    return environment.get("SEARCH_DATA_FROM") or None
+
+
 def says_how_to_allocate(environment: Mapping[str, str]) -> bool:
     """Whether someone has told torch how to allocate memory of a GPU, by its present name or a former one."""
     return any(name in environment for name in (*ALLOCATOR, "PYTORCH_CUDA_ALLOC_CONF"))

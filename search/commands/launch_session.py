@@ -4,6 +4,7 @@ Reads flags, writes stderr, stdout, --out and --report. Called by the commands l
 """
 
 import shlex
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from search import settings
 from search.commands import at_end as telling, exit_codes, options, plan
 from search.commands.at_end import NOBODY, AtEnd
 from search.commands.output import say
-from search.launcher import display, enqueue, launcher, prepare, workers_per_gpu
+from search.launcher import data_server, display, enqueue, launcher, prepare, workers_per_gpu
 from search.launcher.display import Snapshot
 from search.launcher.enqueue import Starter, Starters
 from search.launcher.launcher import End, PlacedBy
@@ -96,6 +97,8 @@ def _launch(
     flags = replace(flags, on_cpu=bool(slots) and all(slot.is_cpu for slot in slots))
     for path in filter(None, (out, report)):
         require_writable(path)
+    if flags.serve_data:
+        data_server.parse(flags.serve_data)
     console = stderr_console()
     if dry_run:
         _say_plan(console, flags, slots)
@@ -228,7 +231,10 @@ def _search(
     again: str,
     placed_by: PlacedBy | None,
 ) -> End:
-    with optuna_study.open_study(flags.storage, record.name, config) as opened:
+    with ExitStack() as stack:
+        opened = stack.enter_context(optuna_study.open_study(flags.storage, record.name, config))
+        if flags.serve_data:
+            flags = replace(flags, data_from=stack.enter_context(_serving(flags, config)))
         run = launcher.Launch(flags, engine, record, config, opened, slots, make_room, placed_by)
         _say_start(console, flags, record, config, [slot.name for slot in slots], run.logs, again)
         shown = display.make_display(console)
@@ -239,6 +245,12 @@ def _search(
             raise
         finally:
             shown.close()
+
+
+def _serving(flags: Flags, config: StudyConfig) -> AbstractContextManager[str]:
+    """Serves the images of the study while it lasts, at the address that it yields."""
+    images = study_config.open_images(config.data, flags.data_dir, flags.data)
+    return data_server.serving(flags.serve_data or "", images.dataset.cache, config.data.digest)
 
 
 def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list[str]) -> None:
@@ -303,6 +315,10 @@ def _say_start(
     _say_config(console, flags, config, slots)
     finish = FinishPlan.from_record(record.finish)
     _say_finish(console, finish, config, record.trials, _rows(flags, record))
+    if flags.data_from:
+        console.print(
+            f"served   the images are at {flags.data_from}, for workers with --data-from", markup=False
+        )
     console.print(f"logs     {logs}")
     name = shlex.quote(record.name)
     console.print(

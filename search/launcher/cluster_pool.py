@@ -122,6 +122,7 @@ class ClusterPool(WorkerPool):
             orders=self.cluster.orders,
             version=installed_versions(("parsimony",))["parsimony"],
             limits=WorkerLimits(**self.options.limits()),  # of the record with the URL nothing else
+            data_from=self.options.data_from,
             device=slot.device.environment,
             storage=self.options.storage,
             secrets=settings.database_secrets(),

@@ -56,6 +56,7 @@ class ClusterTask:
     orders: str  # name of the Variable in which (Order, beat) stands
     version: str  # of Parsimony, which must be the machine's too
     limits: WorkerLimits
+    data_from: str | None  # the launcher's address, where it serves the images
     device: Mapping[str, str]  # environment that limits the worker to a device
     storage: str = field(repr=False)  # URL of the database, with its password
     secrets: Mapping[str, str] = field(repr=False)  # environment that the database's driver reads
@@ -66,6 +67,7 @@ class ClusterTask:
             storage=self.storage,
             data_dir=settings.data_folder(),
             data=settings.data_here(),
+            data_from=settings.data_from_here() or self.data_from,
             study=self.study,
             name=worker,
             parent=os.getpid(),
