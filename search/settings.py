@@ -78,6 +78,21 @@ def child_environment(
     return {**own, **path, **threads, **device, "SEARCH_STORAGE": storage}
 
 
+def database_secrets(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What the database's driver reads beside the URL, for workers on machines that do not have it."""
+    return {key: environment[key] for key in ("PGPASSWORD",) if key in environment}
+
+
+def data_here(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Where the images lie on this machine, if elsewhere than the study says: --data of a worker."""
+    return environment.get("SEARCH_DATA") or None
+
+
+def data_from_here(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Who has prepared images for this machine: --data-from of a worker."""
+    return environment.get("SEARCH_DATA_FROM") or None
+
+
 def says_how_to_allocate(environment: Mapping[str, str]) -> bool:
     """Whether someone has told torch how to allocate memory of a GPU, by its present name or a former one."""
     return any(name in environment for name in (*ALLOCATOR, "PYTORCH_CUDA_ALLOC_CONF"))

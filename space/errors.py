@@ -17,7 +17,8 @@
     │   │   ├── AccessError           this user may not do there what is asked for
     │   │   └── StoreGoneError        its file was deleted or replaced while it was in use
     │   ├── DataError                 data set
-    │   └── DeviceError               GPU
+    │   ├── DeviceError               GPU
+    │   └── ClusterError              Dask cluster
     ├── VerificationError             an exported file is not what it says
     ├── DivergedError                 a training whose loss is not a number
     └── LeaseLostError                a worker was declared dead while it worked
@@ -96,6 +97,10 @@ class DataError(EnvironmentProblem):
 
 class DeviceError(EnvironmentProblem):
     """The device is not there, or is of no supported kind."""
+
+
+class ClusterError(EnvironmentProblem):
+    """The Dask cluster cannot be reached, runs another version, or offers no place for a worker."""
 
 
 class VerificationError(ParsimonyError):

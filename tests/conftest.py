@@ -20,6 +20,7 @@ import pytest
 from faults import Figures, Search
 from postgres_server import NoPostgres, Postgres
 from sqlalchemy import Engine
+from two_hosts import NoNamespacesError, joined
 
 from storage import database
 from trainer.data import dataset as datasets
@@ -211,6 +212,16 @@ def search_on(tmp_path: Path, digits: Path) -> Iterator[Callable[..., Search]]:
         search.end()
         for started in search.logs():  # pytest shows them for a test that failed
             print(started.name, started.read_text(errors="replace")[-2000:], sep="\n")
+
+
+@pytest.fixture
+def two_hosts() -> Iterator[Callable[..., None]]:
+    """Two network namespaces joined by a cable; PostgreSQL is to be in the first, a search in the second."""
+    try:
+        with joined() as ip:
+            yield ip
+    except NoNamespacesError as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ class Launch(Grouped):
         "Training": ("epochs", "recipe", "train_images", "class_weights", "score"),
         "Second stage": ("finish", "finalists", "final_epochs", "final_seeds"),
         "Search": ("like", "score", "sampler", "sampling", "pruner", "seed", "start_from", "baselines"),
-        "Machines": ("workers", "gpus", "storage", "storage_file", "data_dir"),
+        "Machines": ("workers", "gpus", "cluster", "serve_data", "storage", "storage_file", "data_dir"),
         "Safety": ("timeout", "max_gpu_hours", "trial_seconds", "trial_memory", "stall_seconds",
                    "lease_seconds", "database_timeout_seconds", "grace_seconds"),
         "Output": ("study", "out", "report", "keep_weights", "on_end", "notify", "dry_run"),
@@ -135,6 +135,18 @@ class Launch(Grouped):
     help="0,1 or UUIDs, all or none.",
 )
 @click.option(
+    "--cluster",
+    envvar="SEARCH_CLUSTER",
+    show_envvar=True,
+    metavar="ADDRESS",
+    help="Let a Dask cluster place the workers: its scheduler, as tcp://host:8786. docs/cluster.md",
+)
+@click.option(
+    "--serve-data",
+    metavar="HOST:PORT",
+    help="Let workers elsewhere that have no images load them from here, prepared (--data-from); no login.",
+)
+@click.option(
     "--timeout",
     type=options.Duration(),
     metavar="TIME",
@@ -176,6 +188,7 @@ def launch(
     dry_run: bool,
     on_end: str | None,
     notify: str | None,
+    cluster: str | None,
     **given: Any,
 ) -> int:
     """Search: sample, train and prune networks until the trials asked for are done."""
@@ -189,4 +202,5 @@ def launch(
     if given["trials"] is None and given["like"] is None:
         raise click.UsageError("Missing option '--trials': how many networks to train", context)
     given["trials"] = given["trials"] or 0  # as many as --like has
-    return launch_session.launch(Flags(**given), workers, gpus, out, report, dry_run, AtEnd(on_end, notify))
+    at_end = AtEnd(on_end, notify)
+    return launch_session.launch(Flags(**given), workers, gpus, out, report, dry_run, at_end, cluster)

@@ -5,7 +5,7 @@ Reads flags, writes stderr, stdout, --out and --report. Called by the commands l
 
 import shlex
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,10 +17,10 @@ from search import settings
 from search.commands import at_end as telling, exit_codes, options, plan
 from search.commands.at_end import NOBODY, AtEnd
 from search.commands.output import say
-from search.launcher import display, enqueue, launcher, prepare, workers_per_gpu
+from search.launcher import data_server, display, enqueue, launcher, prepare, workers_per_gpu
 from search.launcher.display import Snapshot
 from search.launcher.enqueue import Starter, Starters
-from search.launcher.launcher import End
+from search.launcher.launcher import End, PlacedBy
 from search.launcher.prepare import Flags
 from search.machine import devices
 from search.machine.devices import Slot
@@ -70,16 +70,40 @@ def launch(
     report: Path | None,
     dry_run: bool,
     at_end: AtEnd = NOBODY,
+    cluster: str | None = None,
 ) -> int:
     """Runs a search to its end, and then tells whom `at_end` names. Returns the exit code.
 
-    Raises UsageError, and as prepare.prepare() does.
+    `cluster` is the address of a Dask scheduler that places the workers. Raises UsageError, ClusterError, and
+    as prepare.prepare() does.
     """
+    if cluster is None:
+        slots = devices.slots(gpus, options.worker_count(workers))
+        return _launch(flags, workers, gpus, slots, None, out, report, dry_run, at_end)
+    from search.commands import on_cluster
+
+    on_cluster.require_possible(cluster, flags.storage, workers, gpus)
+    with on_cluster.places(cluster, workers, gpus) as (slots, placed):
+        return _launch(flags, workers, gpus, slots, placed, out, report, dry_run, at_end)
+
+
+def _launch(
+    flags: Flags,
+    workers: str,
+    gpus: str,
+    slots: list[Slot],
+    placed_by: PlacedBy | None,
+    out: Path | None,
+    report: Path | None,
+    dry_run: bool,
+    at_end: AtEnd,
+) -> int:
     flags = prepare.with_trials(flags)
-    slots = devices.slots(gpus, options.worker_count(workers))
-    flags = replace(flags, on_cpu=bool(slots) and all(slot.name.startswith("cpu") for slot in slots))
+    flags = replace(flags, on_cpu=bool(slots) and all(slot.is_cpu for slot in slots))
     for path in filter(None, (out, report)):
         require_writable(path)
+    if flags.serve_data:
+        data_server.parse(flags.serve_data)
     console = stderr_console()
     if dry_run:
         _say_plan(console, flags, slots)
@@ -94,10 +118,11 @@ def launch(
     before = plan.gave_up_before(flags)
     engine, record, config = prepare.prepare(flags)
     console.kept.path = worker_logs.folder(flags.data_dir, record.name) / LOG
-    again = partial(plan.again, flags, record.name, workers=workers, gpus=gpus)
+    address = placed_by.cluster.address if placed_by else None
+    again = partial(plan.again, flags, record.name, workers=workers, gpus=gpus, cluster=address)
     how, code = "error", 1
     try:
-        if workers == "auto":  # while a Ctrl-C still ends the command at once
+        if workers == "auto" and not placed_by:  # while a Ctrl-C still ends the command at once
             slots = _shared(console, config, record.trials, gpus, slots)
         interrupts.listen()
         starters = first_trials(flags, config, record, found)
@@ -108,7 +133,7 @@ def launch(
         Outage(flags.database_timeout_seconds, lambda: interrupts.count > 0).insist(queue, passes)
         # What --trial-memory bounds is short in each worker by itself.
         make_room = workers == "auto" and flags.trial_memory is None
-        end = _search(console, flags, engine, record, config, slots, interrupts, make_room, again)
+        end = _search(console, flags, engine, record, config, slots, interrupts, make_room, again, placed_by)
         _say_end(console, flags, record, end, again)
         _leave(console, engine, record, config, end.snapshot, out, report)
         how, code = "done" if end.snapshot.is_done else "short", end.code
@@ -219,12 +244,15 @@ def _search(
     interrupts: Interrupts,
     make_room: bool,
     again: Again,
+    placed_by: PlacedBy | None,
 ) -> End:
     with ExitStack() as stack:
         opened = Outage(flags.database_timeout_seconds, lambda: interrupts.count > 0).insist(
             lambda: stack.enter_context(optuna_study.open_study(flags.storage, record.name, config)), passes
         )
-        run = launcher.Launch(flags, engine, record, config, opened, slots, make_room)
+        if flags.serve_data:
+            flags = replace(flags, data_from=stack.enter_context(_serving(flags, config)))
+        run = launcher.Launch(flags, engine, record, config, opened, slots, make_room, placed_by)
         _say_start(console, flags, record, config, [slot.name for slot in slots], run.logs, again)
         shown = display.make_display(console)
         try:
@@ -234,6 +262,12 @@ def _search(
             raise
         finally:
             shown.close()
+
+
+def _serving(flags: Flags, config: StudyConfig) -> AbstractContextManager[str]:
+    """Serves the images of the study while it lasts, at the address that it yields."""
+    images = study_config.open_images(config.data, flags.data_dir, flags.data)
+    return data_server.serving(flags.serve_data or "", images.dataset.cache, config.data.digest)
 
 
 def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list[str]) -> None:
@@ -300,6 +334,10 @@ def _say_start(
     _say_config(console, flags, config, slots)
     finish = FinishPlan.from_record(record.finish)
     _say_finish(console, flags, finish, config, record.trials, _rows(flags, record))
+    if flags.data_from:
+        console.print(
+            f"served   the images are at {flags.data_from}, for workers with --data-from", markup=False
+        )
     console.print(f"logs     {logs}")
     name = shlex.quote(record.name)
     console.print(

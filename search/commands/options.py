@@ -438,6 +438,16 @@ elsewhere: Decorator = click.option(
 )
 
 
+data_from: Decorator = click.option(
+    "--data-from",
+    envvar="SEARCH_DATA_FROM",
+    show_envvar=True,
+    metavar="FOLDER|URL",
+    help="Where this machine has no images: take the prepared ones of a shared folder, or of a launcher"
+    " with --serve-data.",
+)
+
+
 def study(command: Callable[..., Any]) -> Callable[..., Any]:
     """The study by its first argument or by --study; neither means the newest of the store."""
 

@@ -107,10 +107,11 @@ def hint(command: str, flags: Flags) -> str:
     return command
 
 
-def again(flags: Flags, name: str, trials: int, workers: str, gpus: str) -> str:
+def again(flags: Flags, name: str, trials: int, workers: str, gpus: str, cluster: str | None = None) -> str:
     """The whole command that goes on with a study here."""
     command = hint(f"search launch {shlex.quote(name)} --trials {trials}", flags)
     if flags.data_dir != settings.data_dir():
         command += f" --data-dir {shlex.quote(str(flags.data_dir))}"
+    command += f" --cluster {shlex.quote(cluster)}" if cluster else ""
     command += f" --workers {shlex.quote(workers)}" if workers != "auto" else ""
     return command + (f" --gpus {shlex.quote(gpus)}" if gpus != "all" else "")

@@ -22,6 +22,7 @@ from search.study import reader
 @options.storage
 @options.data_dir
 @options.elsewhere
+@options.data_from
 @options.lease
 @options.stall
 @options.database_timeout

@@ -17,6 +17,8 @@ from sqlalchemy import Engine
 
 from search import settings
 from search.launcher.closing import Closing
+from search.launcher.cluster import Cluster
+from search.launcher.cluster_pool import ClusterPool
 from search.launcher.display import Display, Snapshot
 from search.launcher.prepare import Flags
 from search.launcher.snapshots import Snapshots
@@ -77,6 +79,15 @@ class End:
         )
 
 
+@dataclass(frozen=True)
+class PlacedBy:
+    """A cluster that places the workers of a launch."""
+
+    cluster: Cluster
+    resource: str  # of Dask workers, that a worker of ours takes one of
+    grows: bool  # as many workers as the cluster comes to offer
+
+
 class Launch:
     """The launcher over a study that is prepared."""
 
@@ -89,8 +100,10 @@ class Launch:
         opened: optuna.Study,
         slots: list[Slot],
         make_room: bool = False,
+        placed_by: "PlacedBy | None" = None,
     ) -> None:
-        """With make_room workers leave a device whose memory is short, as long as one is left there."""
+        """With make_room workers leave a device whose memory is short, as long as one is left there. The
+        slots are this machine's, or those of a cluster."""
         self.flags, self.engine, self.record, self.config, self.optuna = flags, engine, record, config, opened
         self.make_room = make_room
         self.logs = worker_logs.folder(flags.data_dir, record.name)
@@ -106,13 +119,28 @@ class Launch:
         self.device_seconds = 0.0
         self.signalled = 0  # signals sent to the workers: 1 drains them, 2 cancels their trials
         self.worked = time.monotonic()  # when somebody was last seen at work
-        self.pool = WorkerPool(
+        self.pool = self._pool_on(placed_by, slots) if placed_by else self._pool_here(slots)
+
+    def _pool_here(self, slots: list[Slot]) -> WorkerPool:
+        return WorkerPool(
             slots,
             self.logs,
             self._command,
-            lambda device: settings.child_environment(flags.storage, device),
+            lambda device: settings.child_environment(self.flags.storage, device),
             self._on_death,
             socket.gethostname(),
+        )
+
+    def _pool_on(self, placed: "PlacedBy", slots: list[Slot]) -> WorkerPool:
+        return ClusterPool(
+            placed.cluster,
+            slots,
+            replace(self.flags.worker, study=self.record.name),
+            self.logs,
+            self._on_death,
+            resource=placed.resource,
+            grows=placed.grows,
+            away_seconds=self.flags.database_timeout_seconds,
         )
 
     def _command(self, worker: str, may_leave: bool) -> list[str]:
@@ -165,7 +193,7 @@ class Launch:
         self.started = moment = time.monotonic()
         while self.pool.alive or self._tries_again(interrupts) or self._others_work(interrupts):
             now = time.monotonic()
-            self.device_seconds += (now - moment) * len(self.pool.alive)
+            self.device_seconds += (now - moment) * self.pool.at_work
             moment = now
             self._check_limits(now - self.started)
             self._pass_on(2 if self.spent else interrupts.count)
@@ -194,7 +222,7 @@ class Launch:
         """Ends the trials where the second stage needs the rest of the time."""
         if self.closing is None or self.spent or self.signalled:
             return
-        workers = max(len(self.pool.alive), len(self.last.running) if self.last else 0, 1)
+        workers = max(self.pool.at_work, len(self.last.running) if self.last else 0, 1)
         elapsed, limits = time.monotonic() - self.started, list[float]()
         if self.flags.timeout is not None:
             limits.append(self.flags.timeout - elapsed)
@@ -289,7 +317,7 @@ class Launch:
         return not is_done and (record.order in ACTIVE or at_work)
 
     def _note(self) -> str:
-        notes = [slot.note for slot in self.pool.slots if slot.note]
+        notes = self.pool.troubles
         if self.last and (why := halted(self.record.name, self.last.order)):
             notes.append(why)
         if self.closing and self.closing.note:

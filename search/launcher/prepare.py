@@ -51,6 +51,8 @@ class Flags(WorkerLimits):
     study: str | None = None
     like: str | None = None  # a study whose plan is copied into a new one
     data: str | None = None
+    serve_data: str | None = None  # HOST:PORT on which workers elsewhere find the images
+    data_from: str | None = None  # the same as an address, while they are served
     image_size: int | None = None
     train_images: int | None = None
     fit: Fit | None = None
@@ -79,7 +81,13 @@ class Flags(WorkerLimits):
     @property
     def worker(self) -> WorkerOptions:
         """What every worker of this launch is told."""
-        return WorkerOptions(storage=self.storage, data_dir=self.data_dir, data=self.data, **self.limits())
+        return WorkerOptions(
+            storage=self.storage,
+            data_dir=self.data_dir,
+            data=self.data,
+            data_from=self.data_from,
+            **self.limits(),
+        )
 
 
 def existing(flags: Flags) -> Study | None:

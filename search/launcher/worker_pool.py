@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from secrets import token_hex
+from typing import ClassVar, Protocol
 
 from search.machine.devices import Slot
 from search.machine.processes import (
@@ -45,13 +46,26 @@ CLEAN_ENDS = (WORK_DONE, EXHAUSTED)  # another worker would have nothing to do
 HOPELESS_ENDS = (0, 2, 5)  # not our worker at all, usage, environment: another one would end the same way
 
 
+class WorkerProcess(Protocol):
+    """A worker as its pool sees it: a subprocess.Popen here, a task where a cluster places it."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, sig: int) -> None: ...
+
+
 @dataclass
 class PoolSlot:
     """One slot of a device and the worker in it."""
 
     device: Slot  # its name, and the environment that pins a process to it
     log: Path
-    process: subprocess.Popen[bytes] | None = None  # None while no worker lives
+    process: WorkerProcess | None = None  # None while no worker lives
     worker: str = ""  # the name of the last one
     starts: int = 0
     deaths: int = 0  # in a row, without a finished trial
@@ -75,6 +89,8 @@ class PoolSlot:
 class WorkerPool:
     """The workers of one launch. `command(worker, may_leave)` is what to run, with whether it may end to
     make room for the others of its device; `on_death(worker)` says whether it had finished a trial."""
+
+    hopeless: ClassVar[tuple[int, ...]] = HOPELESS_ENDS  # exit codes that close a slot for good
 
     def __init__(
         self,
@@ -116,10 +132,28 @@ class WorkerPool:
                 start_new_session=True,  # the terminal's Ctrl-C is the launcher's to hear
             )
 
+    def _clear(self, process: WorkerProcess) -> None:
+        """Ends what a worker that has ended may have left."""
+        kill_process_group(process)
+
+    def _said(self, slot: PoolSlot) -> str:
+        """The last line of a slot's last worker. Raises OSError where there is no log."""
+        return last_line(slot.log)
+
     @property
     def alive(self) -> list[PoolSlot]:
         """Slots whose worker has not been seen to end."""
         return [slot for slot in self.slots if slot.process is not None]
+
+    @property
+    def at_work(self) -> int:
+        """How many devices are in use."""
+        return len(self.alive)
+
+    @property
+    def troubles(self) -> list[str]:
+        """What is out of the ordinary, a line each, for the board."""
+        return [slot.note for slot in self.slots if slot.note]
 
     @property
     def is_exhausted(self) -> bool:
@@ -132,7 +166,7 @@ class WorkerPool:
         for slot in self.slots:
             if EXHAUSTED in slot.codes:
                 with suppress(OSError):  # the log may be gone, or the disk
-                    return last_line(slot.log).removeprefix("search: ")
+                    return self._said(slot).removeprefix("search: ")
                 return NOTHING_NEW
         return None
 
@@ -159,7 +193,7 @@ class WorkerPool:
                 continue
             # First what may fail with the database: then this death is met again at the next look.
             finished = code in CLEAN_ENDS or self.on_death(slot.worker)
-            kill_process_group(slot.process)
+            self._clear(slot.process)
             slot.process = None
             slot.codes.append(code)
             if code in CLEAN_ENDS or self.ending:
@@ -168,10 +202,10 @@ class WorkerPool:
                 self._leave(slot)
                 continue
             slot.deaths, slot.retries = (1, 0) if finished else (slot.deaths + 1, slot.retries)
-            if code in HOPELESS_ENDS or slot.deaths >= DEATHS_IN_A_ROW:
+            if code in self.hopeless or slot.deaths >= DEATHS_IN_A_ROW:
                 foreign = "it ended without having worked: " if code == 0 else ""
-                why = f"{foreign}{last_line(slot.log)} (exit code {code})".strip()
-                self._close(slot, why, heals=code not in HOPELESS_ENDS)
+                why = f"{foreign}{self._said(slot)} (exit code {code})".strip()
+                self._close(slot, why, heals=code not in self.hopeless)
                 self._replace(slot)
             else:
                 self._start(slot)

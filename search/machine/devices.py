@@ -23,6 +23,11 @@ class Slot:
     name: str
     environment: dict[str, str]
 
+    @property
+    def is_cpu(self) -> bool:
+        """Whether it has no GPU, by its environment."""
+        return self.environment.get("CUDA_VISIBLE_DEVICES") == ""
+
 
 @dataclass(frozen=True)
 class Gpu:

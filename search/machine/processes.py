@@ -7,10 +7,10 @@ beside each other) and by the children: die_with_parent, abandon, leave_lost_dev
 import ctypes
 import os
 import signal
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 # Exit codes by which a worker tells its launcher how it ended, where 0 to 5 do not say it.
 DEVICE_LOST = 74  # its GPU answers nothing but errors, as long as the process lives
@@ -30,7 +30,14 @@ def python_module(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
-def kill_process_group(process: subprocess.Popen[bytes]) -> None:
+class HasPid(Protocol):
+    """A process that leads a group of its own, as subprocess.Popen(start_new_session=True) starts it."""
+
+    @property
+    def pid(self) -> int: ...
+
+
+def kill_process_group(process: HasPid) -> None:
     """Ends what a dead worker may have left in its process group. One that is gone is no error."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -24,6 +24,7 @@ from space.errors import DataError, StudyError
 from space.random_suggest import RandomSuggest
 from space.sampling import Proposal, Suggest
 from space.space import SearchSpace, Task
+from trainer.data import prepared
 from trainer.data.dataset import Dataset, Split, load, split
 from trainer.data.images import Fit
 from trainer.recipe.document import Recipe
@@ -177,7 +178,30 @@ def open_images(data: DataConfig, data_dir: Path, spec: str | None = None) -> Im
 
     Raises DataError where they are not there, or not those that the study was made with.
     """
-    dataset = load(spec or data.spec, data_dir, data.image_size, data.fit, data.skip_damaged)
+    return _required(data, load(spec or data.spec, data_dir, data.image_size, data.fit, data.skip_damaged))
+
+
+def open_images_from(data: DataConfig, data_dir: Path, spec: str | None, source: str | None) -> Images:
+    """The same on a machine that may have no images: the prepared ones of `source` then, by their digest
+    (trainer/data/prepared.py). Where they lie elsewhere, `spec`, or nobody has them, as open_images().
+
+    Raises DataError where they are nowhere, damaged, or not those that the study was made with.
+    """
+    found = None
+    if source and not spec:
+        found = prepared.opened(data_dir, data.digest, source, data.spec, data.name)
+    if found:
+        return _required(data, found)
+    try:
+        return open_images(data, data_dir, spec)
+    except DataError as error:
+        if source and not spec:
+            raise DataError(f"{source} does not have the images of the study, and {error}") from error
+        raise
+
+
+def _required(data: DataConfig, dataset: Dataset) -> Images:
+    """The images, split. Raises DataError where they are not those of the study."""
     parts = split(dataset, data.split_seed, data.validation_share, data.limit)
     if (dataset.digest, parts.digest) != (data.digest, data.split_digest):
         raise DataError(f"{dataset.spec} holds other images than {data.name}, with which the study was made")

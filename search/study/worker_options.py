@@ -45,6 +45,7 @@ class WorkerOptions(WorkerLimits):
     name: str | None = _flag("--name")  # of the worker, as the ledger knows it
     parent: int | None = _flag("--parent")  # process of the launcher that started it, None for one by hand
     data: str | None = _flag("--data")  # where the images lie on this machine, if elsewhere
+    data_from: str | None = _flag("--data-from")  # who has them prepared, if this machine has none
     follow: bool = _flag("--follow", default=False)  # one study after another, until told to end
     verbose: bool = _flag("--verbose", default=False)  # a line for each epoch too
     quiet: bool = _flag("--quiet", default=False)  # warnings alone

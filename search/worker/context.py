@@ -19,7 +19,7 @@ from search.machine.processes import abandon
 from search.machine.signals import ShutdownRequest
 from search.optuna_adapter import study as optuna_study
 from search.recording.outage import Outage
-from search.study.config import DataConfig, StudyConfig, open_images, split_images
+from search.study.config import DataConfig, StudyConfig, open_images_from, split_images
 from search.study.files import StudyFiles, kept_folder, spool_folder, study_identity
 from search.study.versions import installed_versions
 from search.study.worker_options import WorkerOptions
@@ -66,7 +66,7 @@ def open_context(
     """
     optuna_study.quiet()
     config = StudyConfig.from_record(record.settings)
-    images = open_images(config.data, options.data_dir, options.data)
+    images = open_images_from(config.data, options.data_dir, options.data, options.data_from)
     data = config.data
     final_data, _ = split_images(images.dataset, None, data.validation_share, data.split_seed)
     device, train_network = make_training_function(config, images, memory=options.trial_memory)

@@ -1,9 +1,7 @@
 """PostgreSQL is killed, frozen, cut off, overcrowded or too slow in the middle of a search."""
 
 import os
-import shutil
 import signal
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,6 +13,7 @@ import pytest
 from fault_proxy import Proxy
 from faults import Figures, Search, require_equal_results, wait_until
 from postgres_server import NoPostgres, Postgres
+from two_hosts import FAR, NEAR, SERVER_ADDRESS, Inside, trust
 
 from storage import candidates
 from storage.row_types import State
@@ -169,58 +168,6 @@ def test_a_cut_cable_costs_nothing(
     keep(search.settle(check, "the port cut, then every connection broken", asked))
 
 
-@pytest.fixture
-def two_hosts() -> Iterator[Callable[..., None]]:
-    """Two network namespaces joined by a cable; PostgreSQL is to be in the first, a search in the second."""
-    if os.geteuid() != 0 or not shutil.which("ip"):
-        pytest.skip("network namespaces need root and the command ip")
-
-    def ip(*arguments: str) -> None:
-        subprocess.run(["ip", *arguments], check=True, capture_output=True)
-
-    try:
-        ip("netns", "add", NEAR)
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"no network namespaces here: {error.stderr.decode().strip()}")
-    try:
-        ip("netns", "add", FAR)
-        ip("link", "add", "pv1", "netns", NEAR, "type", "veth", "peer", "name", "pv2", "netns", FAR)
-        for space, device, address in ((NEAR, "pv1", SERVER_ADDRESS), (FAR, "pv2", "10.78.0.2")):
-            ip("-n", space, "addr", "add", f"{address}/24", "dev", device)
-            ip("-n", space, "link", "set", device, "up")
-            ip("-n", space, "link", "set", "lo", "up")
-        yield ip
-    finally:
-        for space in (NEAR, FAR):
-            with suppress(subprocess.CalledProcessError):
-                ip("netns", "del", space)
-
-
-NEAR, FAR, SERVER_ADDRESS = f"faults-a{os.getpid()}", f"faults-b{os.getpid()}", "10.78.0.1"
-
-
-class Inside:
-    """Runs this process's network calls, and what it starts, in a network namespace."""
-
-    def __init__(self, space: str) -> None:
-        self.space = space
-
-    def __enter__(self) -> None:
-        self.home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        self._enter(os.open(f"/run/netns/{self.space}", os.O_RDONLY))
-
-    def __exit__(self, *_: object) -> None:
-        self._enter(self.home)
-
-    def _enter(self, file: int) -> None:
-        import ctypes
-
-        clone_newnet = 0x40000000
-        failed = ctypes.CDLL(None, use_errno=True).setns(file, clone_newnet)
-        os.close(file)
-        assert not failed, "setns"
-
-
 @pytest.mark.thorough
 def test_a_cable_cut_between_two_hosts_costs_nothing(
     two_hosts: Callable[..., None],
@@ -250,14 +197,6 @@ def test_a_cable_cut_between_two_hosts_costs_nothing(
             keep(search.settle(check, "cable cut between two network namespaces", asked))
     finally:
         server.remove()
-
-
-def trust(server: Postgres) -> None:
-    """Lets the other host in."""
-    rules = server.data / "pg_hba.conf"
-    rules.write_text(rules.read_text() + "\nhost all all 10.78.0.0/24 trust\n")
-    assert server.process
-    server.process.send_signal(signal.SIGHUP)
 
 
 @pytest.mark.thorough

@@ -18,6 +18,7 @@ FULL = WorkerOptions(
     name="host-gpu0-1.1",
     parent=4711,
     data="folder:other/images",
+    data_from="http://launcher:8765",
     follow=True,
     make_room=True,
     verbose=True,
@@ -39,7 +40,7 @@ def test_the_command_line_of_a_worker_means_the_record_it_was_made_of(
     heard: list[WorkerOptions] = []
     monkeypatch.setattr(workers, "main", lambda options: heard.append(options) or 0)
     monkeypatch.setenv("SEARCH_STORAGE", URL)
-    for name in ("SEARCH_GRACE", "SEARCH_STUDY", "SEARCH_DATA", "SEARCH_DATA_DIR"):
+    for name in ("SEARCH_GRACE", "SEARCH_STUDY", "SEARCH_DATA", "SEARCH_DATA_FROM", "SEARCH_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
     cli.main(told.to_argv(), standalone_mode=False)
     assert heard == [told]

@@ -95,7 +95,27 @@ def load(
             raise DataError(
                 f"cannot write {cache}: {error.strerror or error}; choose another --data-dir"
             ) from error
-    return _opened(source, cache)
+    return _opened(source.spec, source.name, cache)
+
+
+def open_prepared(folder: Path, spec: str, name: str) -> Dataset:
+    """Open a folder of the cache, whoever made it, as the data set of this spec and name.
+
+    Raises DataError where it is damaged.
+    """
+    return _opened(spec, name, folder)
+
+
+def digest_of(folder: Path) -> str:
+    """The digest of the images and labels that lie in a folder of the cache, whatever its facts say.
+
+    Raises DataError where they cannot be read.
+    """
+    try:
+        images, labels = _mapped(folder / "train-images.npy"), _mapped(folder / "train-labels.npy")
+    except (OSError, ValueError) as error:
+        raise DataError(f"the cache {folder} is damaged ({error}); delete it") from error
+    return _digest(Part(images, labels))
 
 
 def split(dataset: Dataset, seed: int, validation_share: float = 0.1, limit: int | None = None) -> Split:
@@ -142,7 +162,7 @@ def _mapped(path: Path) -> NDArray[Any]:
     return array
 
 
-def _opened(source: Source, cache: Path) -> Dataset:
+def _opened(spec: str, name: str, cache: Path) -> Dataset:
     try:
         facts = json.loads((cache / "facts.json").read_text(encoding="utf-8"))
         images, labels = _mapped(cache / "train-images.npy"), _mapped(cache / "train-labels.npy")
@@ -152,8 +172,8 @@ def _opened(source: Source, cache: Path) -> Dataset:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"the cache {cache} is damaged ({error}); delete it") from error
     return Dataset(
-        spec=source.spec,
-        name=source.name,
+        spec=spec,
+        name=name,
         classes=tuple(facts["classes"]),
         image_size=images.shape[1],
         channels=images.shape[3],

@@ -1,0 +1,259 @@
+"""The workers of a launch on the machines of a Dask cluster: a task a slot, of one GPU or CPU each.
+
+A WorkerPool whose processes are tasks (cluster_task.py): Dask places them, and places them again where their
+machine is gone; what they held meanwhile runs out by its lease. Called by search/launcher/launcher.py.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import TimeoutExpired
+from typing import Any, ClassVar
+
+from search import settings
+from search.launcher.cluster import PREFIX, Cluster
+from search.launcher.cluster_task import ClusterTask, Ended, Order, run_worker
+from search.launcher.worker_pool import EXHAUSTED, SECONDS_TO_END, PoolSlot, WorkerPool, WorkerProcess
+from search.machine.devices import Slot
+from search.machine.processes import WORK_DONE
+from search.study.versions import installed_versions
+from search.study.worker_options import WorkerLimits, WorkerOptions
+
+KILLED = 137  # exit code of a worker whose Dask workers died with it, one after another
+
+NO_IMAGES = 5  # exit code of a worker whose machine lacks images, GPU or database
+
+SECONDS_TO_KILL = 5.0  # for the tasks to hear the last order
+
+
+@dataclass
+class RemoteWorker:
+    """One task. Its end is that of the worker on some machine."""
+
+    future: Any  # distributed.Future
+    cluster: Cluster
+    given_up: bool = False
+    pid: int = 0
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the scheduler knows the task no more, though nobody here took it back."""
+        return not self.given_up and self.future.status in ("cancelled", "lost")
+
+    def ended(self) -> Ended | None:
+        """How it ended; None while it has not, or where it must be placed again."""
+        if self.given_up:
+            return Ended("", WORK_DONE, "")
+        if self.future.status == "finished":
+            found: Ended = self.future.result()
+            return found
+        if self.future.status == "error":
+            return _failed(self.future.exception())
+        return None
+
+    def poll(self) -> int | None:
+        ended = self.ended()
+        return None if ended is None else ended.code
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code. Raises subprocess.TimeoutExpired as a process does."""
+        end = time.monotonic() + (timeout if timeout is not None else float("inf"))
+        while (code := self.poll()) is None:
+            if time.monotonic() > end:
+                raise TimeoutExpired("worker", timeout or 0.0)
+            time.sleep(0.05)
+        return code
+
+    def send_signal(self, sig: int) -> None:
+        """SIGTERM drains, anything else ends at once: all workers of the launch, which hear one word."""
+        self.cluster.say(Order.DRAIN if sig == signal.SIGTERM else Order.NOW)
+
+    def give_up(self) -> None:
+        """Takes back a task that has no place, or is not heard of any more."""
+        self.given_up = True
+        self.future.release()
+
+
+def _failed(error: BaseException) -> Ended:
+    """What Dask says of a task that did not come to its end."""
+    if type(error).__name__ == "KilledWorker":
+        return Ended("", KILLED, "the Dask workers that ran it died, one after another")
+    if isinstance(error, ImportError):
+        return Ended("", 2, f"a machine of the cluster cannot load Parsimony: {error}")
+    return Ended("", 1, str(error).splitlines()[0] if str(error) else type(error).__name__)
+
+
+class ClusterPool(WorkerPool):
+    """The workers of one launch, wherever the cluster has a place for them."""
+
+    # One machine without images may be followed by one that has them.
+    hopeless: ClassVar[tuple[int, ...]] = (0, 2)
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        slots: list[Slot],
+        options: WorkerOptions,
+        logs: Path,
+        on_death: Callable[[str], bool],
+        *,
+        resource: str,
+        grows: bool = False,
+        away_seconds: float = settings.DATABASE_TIMEOUT_SECONDS,
+    ) -> None:
+        """`grows`: a slot more for each that the cluster comes to offer; it may be away `away_seconds`."""
+        super().__init__(slots, logs, lambda *_: [], lambda _: {}, on_death, PREFIX.strip("-"))
+        self.cluster, self.options, self.resource = cluster, options, resource
+        self.grows, self.away_seconds = grows, away_seconds
+        self.last_words: dict[str, str] = {}  # by slot
+
+    def start(self) -> None:
+        self.cluster.start()
+        super().start()
+
+    def _open(self, slot: PoolSlot) -> None:
+        start = f"{self.token}.{slot.starts}"
+        task = ClusterTask(
+            study=self.options.study or "",
+            slot=slot.device.name,
+            start=start,
+            orders=self.cluster.orders,
+            version=installed_versions(("parsimony",))["parsimony"],
+            limits=WorkerLimits(**self.options.limits()),  # of the record with the URL nothing else
+            data_from=self.options.data_from,
+            device=slot.device.environment,
+            storage=self.options.storage,
+            secrets=settings.database_secrets(),
+        )
+        try:
+            future = self.cluster.client.submit(
+                run_worker,
+                task,
+                key=self.cluster.key(slot.device.name, start),
+                resources={self.resource: 1},
+                pure=False,
+                retries=0,
+            )
+        except Exception as error:  # a client that has just lost its scheduler
+            raise OSError(0, f"{type(error).__name__}: {error}") from error
+        slot.process = RemoteWorker(future, self.cluster)
+
+    def _clear(self, process: WorkerProcess) -> None:
+        if isinstance(process, RemoteWorker):
+            process.future.release()
+
+    def _said(self, slot: PoolSlot) -> str:
+        return self.last_words.get(slot.device.name, "")
+
+    def watch(self, owed: bool = True) -> None:
+        """As that of a pool here; places again what a broken connection lost, and grows. Once nothing is owed
+        the workers drain, and what has no place is taken back."""
+        if not owed and not self.ending:
+            self.signal()
+        self._hear()
+        if self.cluster.is_up:
+            self._place_again()
+            self._grow(owed)
+        elif time.monotonic() - self.cluster.lost_since > self.away_seconds:
+            self._give_up(f"the scheduler at {self.cluster.address} is out of reach")
+        super().watch(owed)
+
+    def _hear(self) -> None:
+        """Keeps the last words and the name of each worker that has ended."""
+        for slot in self.alive:
+            ended = slot.process.ended() if isinstance(slot.process, RemoteWorker) else None
+            if ended is not None:
+                slot.worker = ended.worker
+                where = f"{ended.host}: " if ended.host and ended.code != EXHAUSTED else ""
+                self.last_words[slot.device.name] = where + ended.said
+
+    def _place_again(self) -> None:
+        for slot in self.alive:
+            process = slot.process
+            if not isinstance(process, RemoteWorker):
+                continue
+            if self.ending and (process.is_lost or self._has_no_place(slot)):
+                process.give_up()
+            elif process.is_lost:
+                self._start(slot)
+
+    def _has_no_place(self, slot: PoolSlot) -> bool:
+        """Whether no machine has its task, as of a look after the last word to all."""
+        process = slot.process
+        return (
+            isinstance(process, RemoteWorker)
+            and self.cluster.told >= Order.DRAIN
+            and process.future.status == "pending"
+            and process.future.key not in self.cluster.keys
+        )
+
+    def _grow(self, owed: bool) -> None:
+        while (
+            self.grows
+            and owed
+            and not self.ending
+            and self.cluster.offer.slots(self.resource) > len(self.slots)
+        ):
+            self.slots.append(PoolSlot(_slot(len(self.slots), self.resource), self.slots[0].log))
+            self._start(self.slots[-1])
+
+    def _give_up(self, why: str) -> None:
+        for slot in self.alive:
+            assert isinstance(slot.process, RemoteWorker)
+            slot.process.give_up()
+            slot.process = None
+            self._close(slot, why, heals=False)
+
+    @property
+    def waiting(self) -> list[PoolSlot]:
+        """As of a pool here; nobody is tried again where every machine lacked what a worker needs."""
+        codes = {code for slot in self.slots for code in slot.codes}
+        if not self.alive and codes == {NO_IMAGES}:
+            return []
+        return super().waiting
+
+    @property
+    def at_work(self) -> int:
+        return min(len(self.alive), self.cluster.at_work)
+
+    @property
+    def troubles(self) -> list[str]:
+        notes = super().troubles
+        if self.cluster.lost_since < time.monotonic():
+            return [*notes, f"the scheduler at {self.cluster.address} does not answer: workers there go on"]
+        without = len(self.alive) - self.at_work
+        if without > 0 and not self.ending:
+            notes.append(f"{without} of {len(self.alive)} workers wait for a machine of the cluster")
+        return notes
+
+    def signal(self, now: bool = False) -> None:
+        self.ending = True
+        self.cluster.say(Order.NOW if now else Order.DRAIN)
+
+    def kill(self) -> None:
+        """Ends what does not end by itself; lets go of what is not heard of any more."""
+        self.ending = True
+        for order, seconds in ((Order.NOW, SECONDS_TO_END), (Order.KILL, SECONDS_TO_KILL)):
+            self.cluster.say(order)
+            end = time.monotonic() + seconds
+            while time.monotonic() < end and any(
+                one.process and one.process.poll() is None for one in self.alive
+            ):
+                time.sleep(0.1)
+        for slot in self.alive:
+            if isinstance(slot.process, RemoteWorker) and slot.process.poll() is None:
+                slot.process.give_up()
+        self.watch()
+
+
+def slots(count: int, resource: str) -> list[Slot]:
+    """So many slots of a cluster."""
+    return [_slot(number, resource) for number in range(count)]
+
+
+def _slot(number: int, resource: str) -> Slot:
+    # The GPU of a worker is its machine's to choose: dask-cuda's, or the one that the fewest others hold.
+    environment: Mapping[str, str] = {"CUDA_VISIBLE_DEVICES": ""} if resource == "CPU" else {}
+    return Slot(f"dask{number}", dict(environment))

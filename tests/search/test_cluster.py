@@ -1,0 +1,279 @@
+"""`search launch --cluster`: workers on the machines of a Dask cluster, and what is refused."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import run
+from faults import wait_until
+
+from search.launcher import cluster as clusters, cluster_pool, cluster_task
+from search.launcher.cluster import Cluster
+from search.launcher.cluster_pool import ClusterPool
+from search.machine.processes import WORK_DONE
+from search.study.worker_options import WorkerOptions
+from space.errors import ClusterError
+
+distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed")
+
+SECRET = "s3cr3t-of-the-store"
+URL = f"postgresql://search:{SECRET}@db/search"
+LAUNCH = ("launch", "--trials", 3, "--data", "digits")
+
+
+@pytest.fixture(scope="module")
+def dask() -> Iterator[Any]:
+    """Two machines with one CPU each, as threads of this process."""
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", host="127.0.0.1",
+        resources={"CPU": 1}, dashboard_address=None,
+    ) as cluster:  # fmt: skip
+        yield cluster
+
+
+@pytest.fixture
+def cluster(dask: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    monkeypatch.setattr(clusters, "SPEAK_SECONDS", 0.05)
+    monkeypatch.setattr(cluster_task, "LOOK_SECONDS", 0.05)
+    with clusters.connected(dask.scheduler_address) as found:
+        assert found.require_offer(lambda _: None) == "CPU"
+        yield found
+
+
+@pytest.fixture
+def pool_of(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., ClusterPool]]:
+    """A pool whose workers are shells that run a script."""
+    monkeypatch.setenv("SEARCH_DATA_DIR", str(tmp_path / "machine"))
+    pools = []
+
+    def make(script: str, count: int = 2, **more: Any) -> ClusterPool:
+        monkeypatch.setattr(cluster_task, "python_module", lambda *words: ["sh", "-c", script, "sh", *words])
+        options = WorkerOptions(storage=URL, data_dir=tmp_path, study="bench")
+        slots = cluster_pool.slots(count, "CPU")
+        pools.append(
+            ClusterPool(cluster, slots, options, tmp_path / "logs", lambda _: False, resource="CPU", **more)
+        )
+        return pools[-1]
+
+    yield make
+    for pool in pools:
+        pool.kill()
+
+
+def watched(pool: ClusterPool, until: Callable[[], object], owed: bool = True) -> None:
+    def look() -> object:
+        pool.watch(owed)
+        return until()
+
+    wait_until(look, "what the pool is watched for", 60)
+
+
+def test_workers_run_on_the_cluster_until_nothing_is_left(
+    pool_of: Callable[..., ClusterPool], tmp_path: Path
+) -> None:
+    pool = pool_of(f'echo "$@" > {tmp_path}/argv.$$; exit {WORK_DONE}')
+    pool.start()
+    watched(pool, lambda: not pool.alive)
+    assert [slot.codes for slot in pool.slots] == [[WORK_DONE]] * 2
+    told = [file.read_text() for file in tmp_path.glob("argv.*")]
+    assert len(told) == 2 and all("--study bench" in words for words in told)
+    assert all(f"--data-dir {tmp_path}/machine" in words for words in told)
+
+
+def test_the_password_of_the_store_is_in_the_environment_of_a_worker_alone(
+    pool_of: Callable[..., ClusterPool], cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", f"{SECRET}-too")
+    pool = pool_of(
+        f'echo "$@" > {tmp_path}/argv; echo "$SEARCH_STORAGE $PGPASSWORD" > {tmp_path}/environment; exit 1', 1
+    )
+    pool.start()
+    process = pool.slots[0].process
+    assert isinstance(process, cluster_pool.RemoteWorker)
+    assert SECRET not in str(process.future.key)
+    watched(pool, lambda: pool.slots[0].codes)
+    assert (tmp_path / "environment").read_text().split() == [URL, f"{SECRET}-too"]
+    assert SECRET not in (tmp_path / "argv").read_text()
+
+
+def test_a_task_that_dask_prints_shows_no_password(
+    pool_of: Callable[..., ClusterPool], cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", SECRET)
+    given: list[object] = []
+    monkeypatch.setattr(cluster.client, "submit", lambda *told, **more: given.extend((told, more)))
+    pool = pool_of("exit 0", 1)
+    pool.start()
+    assert "study='bench'" in repr(given) and SECRET not in repr(given)
+    pool.slots[0].process = None
+
+
+def test_a_worker_that_dies_is_followed_by_another_and_three_close_the_slot(
+    pool_of: Callable[..., ClusterPool],
+) -> None:
+    pool = pool_of("echo out of luck; exit 9", 1)
+    pool.start()
+    watched(pool, lambda: pool.slots[0].closed)
+    assert pool.slots[0].starts == 3
+    assert "out of luck (exit code 9)" in pool.troubles[0]
+
+
+def test_a_machine_without_images_ends_the_launch_only_where_no_machine_has_them(
+    pool_of: Callable[..., ClusterPool],
+) -> None:
+    pool = pool_of("echo search: no such images; exit 5")
+    pool.start()
+    watched(pool, lambda: not pool.alive)
+    assert pool.waiting == []
+    assert all("no such images" in (slot.closed or "") for slot in pool.slots)
+    pool.slots[0].codes.append(1)  # another machine had them
+    assert len(pool.waiting) == 2
+
+
+def test_a_first_ctrl_c_lets_workers_finish_and_a_second_ends_them(
+    pool_of: Callable[..., ClusterPool], tmp_path: Path
+) -> None:
+    pool = pool_of(
+        f"trap 'echo drained >> {tmp_path}/said' TERM; trap 'exit {WORK_DONE}' USR1;"
+        f" echo ready >> {tmp_path}/said; while :; do sleep 0.02; done"
+    )
+    said = tmp_path / "said"
+    pool.start()
+    watched(pool, lambda: said.exists() and said.read_text().count("ready") == 2)
+    pool.signal()
+    watched(pool, lambda: said.read_text().count("drained") == 2)
+    assert len(pool.alive) == 2
+    pool.signal(now=True)
+    watched(pool, lambda: not pool.alive)
+    assert [slot.codes for slot in pool.slots] == [[WORK_DONE]] * 2
+
+
+def test_what_hears_no_word_is_killed_in_the_end(
+    pool_of: Callable[..., ClusterPool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_pool, "SECONDS_TO_END", 0.2)
+    pool = pool_of(f"trap '' TERM USR1; echo $$ > {tmp_path}/pid; while :; do sleep 0.02; done", 1)
+    pool.start()
+    watched(pool, lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+    pool.kill()
+    assert not pool.alive
+    assert pool.slots[0].codes == [-signal.SIGKILL]
+
+
+def test_workers_of_a_launcher_that_is_gone_finish_their_trial(
+    pool_of: Callable[..., ClusterPool], cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_task, "SILENT_SECONDS", 0.3)
+    said = tmp_path / "said"
+    pool = pool_of(
+        f"trap 'echo drained > {said}; exit {WORK_DONE}' TERM; echo ready > {said};"
+        " while :; do sleep 0.02; done",
+        1,
+    )
+    pool.start()
+    wait_until(lambda: (tmp_path / "said").exists(), "a worker", 60)
+    cluster._closing = True  # its thread says nothing any more, as after kill -9
+    wait_until(lambda: (tmp_path / "said").read_text() == "drained\n", "the end of the worker", 60)
+
+
+def test_more_workers_than_places_wait_and_are_taken_back_at_the_end(
+    pool_of: Callable[..., ClusterPool], tmp_path: Path
+) -> None:
+    pool = pool_of(f"while [ ! -e {tmp_path}/over ]; do sleep 0.02; done; exit {WORK_DONE}", 3)
+    pool.start()
+    watched(pool, lambda: pool.at_work == 2)
+    assert pool.troubles == ["1 of 3 workers wait for a machine of the cluster"]
+    (tmp_path / "over").touch()
+    watched(pool, lambda: not pool.alive, owed=False)
+    assert all(slot.codes == [WORK_DONE] for slot in pool.slots)
+
+
+def test_auto_takes_a_place_more_where_the_cluster_comes_to_offer_one(
+    pool_of: Callable[..., ClusterPool],
+) -> None:
+    pool = pool_of(f"exit {WORK_DONE}", 1, grows=True)
+    pool.start()
+    watched(pool, lambda: len(pool.slots) == 2 and not pool.alive)
+    assert [slot.device.name for slot in pool.slots] == ["dask0", "dask1"]
+
+
+def test_a_machine_with_another_version_of_parsimony_is_told_apart(
+    pool_of: Callable[..., ClusterPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_pool, "installed_versions", lambda _: {"parsimony": "7.7"})
+    pool = pool_of("exit 0", 1)
+    pool.start()
+    watched(pool, lambda: pool.slots[0].closed)
+    assert "the launcher 7.7" in (pool.slots[0].closed or "")
+    assert pool.waiting == []  # it does not heal
+
+
+def test_a_scheduler_with_another_version_of_distributed_is_one_line(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = cluster.client.get_versions()
+    found["scheduler"]["packages"]["distributed"] = "1.0"
+    monkeypatch.setattr(cluster.client, "get_versions", lambda: found)
+    with pytest.raises(ClusterError, match=r"the scheduler at tcp.* runs distributed 1\.0, this launcher"):
+        cluster.require_same_version()
+
+
+def test_a_cluster_that_offers_no_resource_says_how_to_offer_one(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "look", lambda: None)
+    monkeypatch.setattr(cluster, "offer", clusters.Offer({"tcp://a:1": {"MEMORY": 1.0}}))
+    with pytest.raises(ClusterError, match=r"neither GPU=1 nor CPU=1.*--resources"):
+        cluster.require_offer(lambda _: None)
+
+
+def test_gpus_are_asked_for_where_there_are_any() -> None:
+    offer = clusters.Offer({"a": {"CPU": 8.0}, "b": {"GPU": 2.0, "CPU": 1.0}})
+    assert offer.resource == "GPU" and offer.slots("GPU") == 2 and offer.slots("CPU") == 9
+    assert clusters.Offer().resource is None
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--cluster", "scheduler", "--storage", URL), "give the scheduler's address, as tcp://host:8786"),
+        (
+            ("--cluster", "tcp://a:1", "--storage", "sqlite:///x.db"),
+            "a PostgreSQL server, not a file",
+        ),
+        (
+            ("--cluster", "tcp://a:1", "--storage", "postgresql://u@127.0.0.1/d"),
+            "do not reach a database",
+        ),
+        (("--cluster", "tcp://a:1", "--storage", URL, "--workers", 0), "leaves nothing for --cluster"),
+        (("--cluster", "tcp://a:1", "--storage", URL, "--gpus", "0,1"), "names GPUs of this machine"),
+    ],
+)
+def test_flags_that_no_cluster_can_follow_are_one_line(
+    more: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = run(capsys, *LAUNCH, "--data-dir", tmp_path, *more)
+    assert refused.code == 2 and said in refused.one_line and SECRET not in refused.err
+
+
+def test_a_scheduler_that_is_not_there_is_one_line_and_code_5(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "CONNECT_SECONDS", 0.2)
+    refused = run(capsys, *LAUNCH, "--data-dir", tmp_path, "--cluster", "tcp://127.0.0.1:9", "--storage", URL)
+    assert refused.code == 5
+    assert "cannot reach the Dask scheduler at tcp://127.0.0.1:9" in refused.one_line
+
+
+def test_without_the_package_it_says_what_brings_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    refused = run(capsys, *LAUNCH, "--data-dir", tmp_path, "--cluster", "tcp://127.0.0.1:9", "--storage", URL)
+    assert refused.code == 5
+    assert "pip install 'parsimony[cluster]' brings it" in refused.one_line

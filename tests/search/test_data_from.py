@@ -1,0 +1,159 @@
+"""A worker on a machine without images takes the prepared ones of another, and trains on nothing else."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, Request, build_opener
+
+import numpy as np
+import pytest
+from command import run
+
+from search.launcher import data_server
+from search.study.config import DataConfig, open_images_from, split_images
+from space.errors import DataError, EnvironmentProblem
+from trainer.data import dataset as datasets, prepared
+
+FOLDER = "folder:/nowhere/pictures"  # on the launcher's machine alone
+OPENER = build_opener(ProxyHandler({}))
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """A machine that has images: its data folder, and what the study says of them."""
+
+    data_dir: Path
+    cache: Path
+    config: DataConfig
+
+
+@pytest.fixture
+def launcher(digits: Path, tmp_path: Path) -> Launcher:
+    shutil.copytree(digits, tmp_path / "launcher")
+    dataset = datasets.load("digits", tmp_path / "launcher")
+    config, _ = split_images(dataset, None, None, 0)
+    return Launcher(tmp_path / "launcher", dataset.cache, config.model_copy(update={"spec": FOLDER}))
+
+
+@pytest.fixture
+def address(launcher: Launcher) -> Iterator[str]:
+    with data_server.serving("127.0.0.1:0", launcher.cache, launcher.config.digest) as address:
+        yield address
+
+
+@pytest.mark.parametrize("source", ["web", "data folder", "cache"])
+def test_a_machine_without_images_has_those_of_the_study_afterwards(
+    source: str, launcher: Launcher, address: str, tmp_path: Path
+) -> None:
+    found = {"web": address, "data folder": str(launcher.data_dir), "cache": str(launcher.data_dir / "cache")}
+    here = tmp_path / "here"
+    images = open_images_from(launcher.config, here, None, found[source])
+    assert (images.dataset.digest, images.split.digest) == (
+        launcher.config.digest, launcher.config.split_digest,
+    )  # fmt: skip
+    assert images.dataset.spec == FOLDER
+    again = open_images_from(launcher.config, here, None, "/not/there/any/more")
+    assert np.array_equal(again.dataset.images, images.dataset.images)
+
+
+def test_images_that_were_damaged_on_the_way_are_not_used(launcher: Launcher, tmp_path: Path) -> None:
+    images = np.load(launcher.cache / "train-images.npy")
+    images[0, 0, 0, 0] ^= 1  # the facts beside it still name the old digest
+    np.save(launcher.cache / "train-images.npy", images)
+    here = tmp_path / "here"
+    with pytest.raises(DataError, match="damaged images, or others"):
+        open_images_from(launcher.config, here, None, str(launcher.data_dir))
+    with (
+        data_server.serving("127.0.0.1:0", launcher.cache, launcher.config.digest) as address,
+        pytest.raises(DataError, match="damaged images, or others"),
+    ):
+        open_images_from(launcher.config, here, None, address)
+    assert [path for path in here.rglob("*") if path.is_dir() and path.name != "cache"] == []
+
+
+def test_a_file_that_changed_after_it_was_listed_is_not_used(
+    launcher: Launcher, address: str, tmp_path: Path
+) -> None:
+    facts = launcher.cache / "facts.json"
+    facts.write_text(facts.read_text().replace("0", "1", 1))
+    with pytest.raises(DataError, match=r"facts\.json .* is damaged: its sha256"):
+        open_images_from(launcher.config, tmp_path / "here", None, address)
+
+
+def test_other_images_than_the_study_s_are_refused(launcher: Launcher, address: str, tmp_path: Path) -> None:
+    other = launcher.config.model_copy(update={"digest": "0" * 64})
+    with pytest.raises(DataError, match=f"{address} does not have the images of the study, and"):
+        open_images_from(other, tmp_path / "here", None, address)
+    apart = launcher.config.model_copy(update={"split_digest": "0" * 64})
+    with pytest.raises(DataError, match="holds other images than digits"):
+        open_images_from(apart, tmp_path / "here", None, address)
+    own = launcher.config.model_copy(update={"spec": "digits", "digest": "0" * 64})
+    with pytest.raises(DataError, match="holds other images than digits"):
+        open_images_from(own, launcher.data_dir, None, None)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[]",
+        "{}",
+        "x" * 20_000,
+        json.dumps({"../../evil": {"bytes": 1, "sha256": ""}}),
+        json.dumps({key: {"bytes": 1, "sha256": ""} for key in [*prepared.NEEDED, "evil.py"]}),
+        json.dumps({key: {"bytes": -1, "sha256": ""} for key in prepared.NEEDED}),
+    ],
+)
+def test_a_server_that_says_anything_else_is_one_line(
+    said: str, launcher: Launcher, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepared, "manifest", lambda _: {})
+    monkeypatch.setattr(json, "dumps", lambda _: said)
+    with (
+        data_server.serving("127.0.0.1:0", launcher.cache, launcher.config.digest) as strange,
+        pytest.raises(DataError, match="does not answer as a launcher with --serve-data does"),
+    ):
+        open_images_from(launcher.config, tmp_path / "here", None, strange)
+
+
+def test_a_source_that_is_not_there_is_one_line(launcher: Launcher, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot fetch the images of the study from http.*refused"):
+        open_images_from(launcher.config, tmp_path / "here", None, "http://127.0.0.1:9")
+    with pytest.raises(DataError, match="there is no such folder"):
+        open_images_from(launcher.config, tmp_path / "here", None, str(tmp_path / "typo"))
+
+
+@pytest.mark.parametrize("path", ["/", "/facts.json", "/../facts.json", "/{digest}/", "/{digest}/../x.db"])
+def test_the_launcher_serves_nothing_but_the_files_of_its_data_set(
+    path: str, address: str, launcher: Launcher
+) -> None:
+    with pytest.raises(HTTPError) as refused:
+        OPENER.open(address + path.format(digest=launcher.config.digest))
+    assert refused.value.code == 404
+    refused.value.close()
+
+
+def test_nothing_can_be_written_to_the_launcher(address: str, launcher: Launcher) -> None:
+    facts = f"{address}/{launcher.config.digest}/facts.json"
+    with OPENER.open(Request(facts, method="HEAD")) as answer:
+        assert answer.read() == b"" and int(answer.headers["Content-Length"]) > 0
+    for method in ("PUT", "POST", "DELETE"):
+        with pytest.raises(HTTPError) as refused:
+            OPENER.open(Request(facts, data=b"x", method=method))
+        assert refused.value.code == 501
+        refused.value.close()
+
+
+def test_an_address_that_cannot_be_served_is_one_line(
+    launcher: Launcher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        pytest.raises(EnvironmentProblem, match=r"--serve-data 203\.0\.113\.1:1: "),
+        data_server.serving("203.0.113.1:1", launcher.cache, launcher.config.digest),
+    ):
+        pass
+    refused = run(capsys, "launch", "--trials", 1, "--serve-data", "nonsense", "--data-dir", tmp_path,
+                  "--storage", f"sqlite:///{tmp_path}/s.db")  # fmt: skip
+    assert refused.code == 2 and "--serve-data nonsense: give an address" in refused.one_line

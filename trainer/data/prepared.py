@@ -1,0 +1,169 @@
+"""Data sets that another machine has prepared: found by their digest, fetched whole, verified before use.
+
+A prepared data set is a folder of trainer/data/dataset.py's cache. It is found in DATA_DIR/cache by the
+digest that a study has stored, else copied from a shared folder (another machine's data folder, or its cache)
+or from the launcher's address (search/launcher/data_server.py), into DATA_DIR/cache/fetched-DIGEST. Images
+and labels are hashed again before the folder gets its name; of the other files the sha256 that the server
+names. Nothing is unpickled, and only files of FILES are taken. Called by search/study/config.py for workers.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
+
+from space.errors import DataError
+from trainer.data.dataset import Dataset, digest_of, open_prepared
+from trainer.data.file_lock import locked
+
+FACTS = "facts.json"
+FILES = (FACTS, "train-images.npy", "train-labels.npy", "test-images.npy", "test-labels.npy", "groups.npy")
+NEEDED = FILES[:3]
+DIGEST = re.compile(r"[0-9a-f]{64}")
+MANIFEST = "manifest.json"
+MANIFEST_BYTES = 10_000  # at most, of a few names and hashes
+CONNECT_SECONDS = 30.0
+CHUNK = 1 << 20
+
+
+def find(cache: Path, digest: str) -> Path | None:
+    """The folder of a cache that holds the images of this digest, as its facts say; None for none."""
+    for facts in sorted(cache.glob(f"*/{FACTS}")):
+        with suppress(OSError, ValueError, AttributeError):
+            if json.loads(facts.read_text(encoding="utf-8")).get("digest") == digest:
+                return facts.parent
+    return None
+
+
+def manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    """The files of a prepared data set with their size in bytes and sha256. Raises OSError."""
+    there = [folder / name for name in FILES if (folder / name).is_file()]
+    return {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in there}
+
+
+def opened(data_dir: Path, digest: str, source: str | None, spec: str, name: str) -> Dataset | None:
+    """The data set of this digest out of DATA_DIR's cache, or of `source`, a folder or http:// address.
+
+    None where neither has it. Raises DataError for one that is damaged, or that there is no space for.
+    """
+    folder = find(data_dir / "cache", digest)
+    if folder is None and source:
+        folder = fetch(source, digest, data_dir / "cache")
+    return open_prepared(folder, spec, name) if folder else None
+
+
+def fetch(source: str, digest: str, cache: Path) -> Path | None:
+    """Copies the data set into the cache and returns its folder; None where the source does not have it.
+
+    Raises DataError for a source that cannot be read, and for files that are not what they should be.
+    """
+    target = cache / f"fetched-{digest[:32]}"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with locked(cache / f"{target.name}.lock"):
+            if target.is_dir():  # another process was first
+                return target
+            return _fetch(source, digest, target)
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error.strerror or error
+        raise DataError(f"cannot fetch the images of the study from {source}: {reason}") from error
+
+
+def _fetch(source: str, digest: str, target: Path) -> Path | None:
+    new = target.with_name(f"{target.name}.new")
+    shutil.rmtree(new, ignore_errors=True)  # a killed process may have left one
+    new.mkdir()
+    try:
+        taken = _from_web if source.startswith(("http://", "https://")) else _from_folder
+        if not taken(source, digest, new):
+            return None
+        _require(new, digest, source)
+        new.rename(target)
+        return target
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _from_folder(source: str, digest: str, new: Path) -> bool:
+    """Copies the files, if the folder, or the cache in it, has them."""
+    shared = Path(source).expanduser()
+    if not shared.is_dir():
+        raise DataError(f"--data-from {source}: there is no such folder")
+    found = find(shared, digest) or find(shared / "cache", digest)
+    if found is None:
+        return False
+    for name in FILES:
+        if (found / name).is_file():
+            shutil.copyfile(found / name, new / name)
+    return True
+
+
+def _from_web(source: str, digest: str, new: Path) -> bool:
+    """Loads the files that the manifest names, and holds them against it."""
+    opener = build_opener(ProxyHandler({}))  # the launcher is near; whatever proxy is set is for elsewhere
+    place = f"{source.rstrip('/')}/{digest}"
+    try:
+        with opener.open(f"{place}/{MANIFEST}", timeout=CONNECT_SECONDS) as answer:
+            listed = _listed(answer.read(MANIFEST_BYTES + 1), source)
+    except URLError as error:
+        if getattr(error, "code", None) == 404:
+            return False
+        raise
+    need = sum(size for size, _ in listed.values())
+    if need > shutil.disk_usage(new).free:
+        raise DataError(f"no space for {need:,} bytes of images in {new.parent}; choose another --data-dir")
+    for name, (size, sha256) in listed.items():
+        with (
+            opener.open(f"{place}/{name}", timeout=CONNECT_SECONDS) as answer,
+            (new / name).open("wb") as file,
+        ):
+            _copy(answer, file, size)
+        if _sha256(new / name) != sha256:
+            raise DataError(f"{name} from {source} is damaged: its sha256 is another than the server said")
+    return True
+
+
+def _listed(text: bytes, source: str) -> dict[str, tuple[int, str]]:
+    """Size and sha256 by name. Raises DataError for what no server of ours says."""
+    try:
+        if len(text) > MANIFEST_BYTES:
+            raise ValueError
+        found: Mapping[str, Any] = json.loads(text)
+        listed = {name: (int(of["bytes"]), str(of["sha256"])) for name, of in found.items()}
+        if not set(NEEDED) <= set(listed) <= set(FILES) or any(size < 0 for size, _ in listed.values()):
+            raise ValueError
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise DataError(f"{source} does not answer as a launcher with --serve-data does") from None
+    return listed
+
+
+def _copy(answer: Any, file: Any, size: int) -> None:
+    """No byte more than was said."""
+    while size > 0 and (chunk := answer.read(min(CHUNK, size))):
+        file.write(chunk)
+        size -= len(chunk)
+
+
+def _require(folder: Path, digest: str, source: str) -> None:
+    """Raises DataError where images and labels of a folder are not those of the digest."""
+    if digest_of(folder) != digest:
+        raise DataError(f"{source} has damaged images, or others than those of the study")
+
+
+def _sha256(path: Path) -> str:
+    hashed = hashlib.sha256()
+    for chunk in _chunks(path):
+        hashed.update(chunk)
+    return hashed.hexdigest()
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
