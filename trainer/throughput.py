@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import torch
 
 from space.architecture import Architecture
-from trainer import initialisation, optimizers
+from trainer import initialisation
 from trainer.augmentation.mixup import Targets
-from trainer.device import autocast, select_device, training_type
-from trainer.loss import loss as losses
+from trainer.device import select_device
 from trainer.recipe.document import Recipe
+from trainer.training_step import TrainingStep
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ def _stepper(architecture: Architecture, recipe: Recipe, device: torch.device) -
     """One step of a training with a batch of so many images; its seconds."""
     network = initialisation.network(architecture, recipe).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
-    optimizer, precision = optimizers.build(network, recipe, device), training_type(recipe, device)
+    train_on = TrainingStep(network, recipe, device)
+    train_on.set_rate(recipe.learning_rate, None)
 
     def step(batch: int) -> float:
         views = 3 * batch if recipe.jensen_shannon else batch
@@ -112,12 +113,8 @@ def _stepper(architecture: Architecture, recipe: Recipe, device: torch.device) -
         x = torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last)
         labels = torch.randint(architecture.classes, (batch,), device=device)
         started = time.perf_counter()
-        with autocast(device, precision):
-            loss = losses(network(x), Targets(labels), recipe)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizers.advance(optimizer)
-        loss.item()  # waits for a GPU
+        train_on(x, Targets(labels))
+        train_on.total.item()  # waits for a GPU
         return time.perf_counter() - started
 
     return step
