@@ -32,7 +32,7 @@ from trainer.data.batches import DeviceDataset, Normalisation, feed
 from trainer.data.dataset import Dataset, Split
 from trainer.device import cudnn_choices, select_device
 from trainer.ema import Average
-from trainer.evaluation import evaluate, scores as scores_of
+from trainer.evaluation import EVALUATED, evaluate, scores as scores_of
 from trainer.learning_rate import momentum, rate
 from trainer.outcome import EpochReport, Outcome
 from trainer.recipe.document import Recipe
@@ -51,9 +51,6 @@ __all__ = [
 ]
 
 Score = Callable[[Tensor, Tensor], float]
-EVALUATED = (
-    8  # times the batch at a time on a GPU: nothing is kept of a map, and a halved batch halves it too
-)
 
 
 @dataclass(frozen=True)
@@ -256,14 +253,15 @@ class _Run:
         assert self.score is not None
         feed, chosen = self.feed, self.feed.validation
         images, labels = feed.images.index_select(0, chosen), feed.labels.index_select(0, chosen)
-        return self.score(scores_of(self.judged, images, feed.normalisation), labels.cpu())
+        most = EVALUATED * self.recipe.batch_size
+        return self.score(scores_of(self.judged, images, feed.normalisation, most=most), labels.cpu())
 
     def _train(self) -> float:
         """One pass over the training images; their mean loss. The only wait for the device is at the end."""
         self.network.train()
         total = self.plain_step.total.zero_()
         with counted_afterwards(self.network, lambda: self.step):
-            for x, labels in self.feed.epoch(self.recipe, self.generator):
+            for x, labels in self.feed.epoch(self.recipe, self.generator, self.plain_step.emitted):
                 self._step(x, labels)
                 self.step += 1
                 if self.average:

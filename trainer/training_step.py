@@ -5,11 +5,14 @@ it. Between two steps nothing of it changes but tensors on the device, the learn
 what is recorded once can be repeated. It knows no data set and no schedule.
 """
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 
 from trainer import optimizers
 from trainer.augmentation.mixup import Targets
+from trainer.cast_weights import CastWeights, is_worthwhile
 from trainer.device import autocast, training_type
 from trainer.loss import loss as losses
 from trainer.recipe.document import Recipe
@@ -26,7 +29,17 @@ class TrainingStep:
         self.precision = training_type(recipe, device)
         self.class_weights = class_weights
         self.total = torch.zeros((), device=device)
+        self._cast = CastWeights(network) if is_worthwhile(device, self.precision) else None
         self._rate = torch.zeros((), device=device) if optimizers.is_fused(recipe, device) else None
+
+    @property
+    def emitted(self) -> torch.dtype:
+        """What batches come in: on a GPU that of the convolutions, so that it is not each step's to cast.
+
+        Images that are mixed stay float32 until they are.
+        """
+        is_mixed = self.recipe.mixup > 0 or self.recipe.cutmix > 0
+        return self.precision if self._cast and not is_mixed else torch.float32
 
     def set_rate(self, rate: float, momentum: float | None) -> None:
         """The learning rate of the next step, and its momentum unless that is None.
@@ -41,10 +54,11 @@ class TrainingStep:
 
     def __call__(self, x: Tensor, targets: Targets) -> None:
         """Trains on images (N, C, H, W), float32 or in the training's precision, and their targets."""
-        with autocast(self.device, self.precision):
-            loss = losses(self.network(x), targets, self.recipe, self.class_weights)
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        with self._cast.lent() if self._cast else nullcontext():
+            with autocast(self.device, self.precision):
+                loss = losses(self.network(x), targets, self.recipe, self.class_weights)
+            loss.backward()  # type: ignore[no-untyped-call]
         optimizers.clip_gradients(self.network, self.recipe)
         optimizers.advance(self.optimizer)
         self.total += loss.detach()

@@ -53,6 +53,7 @@ class OperatorRecorder:
 
     def __init__(self) -> None:
         self.warmed = self.recorded = self.replayed = 0
+        self.names: list[str] = []  # of the operators that were recorded
 
     def warm_up(self, action: Callable[[], None]) -> None:
         self.warmed += 1
@@ -63,6 +64,7 @@ class OperatorRecorder:
         state, seen = torch.get_rng_state(), _Operators()
         with seen:
             action()
+        self.names = [call[0].name().removeprefix("aten::").split(".")[0] for call in seen.calls]  # type: ignore[attr-defined]
         with torch.no_grad():
             for tensor, before in seen.before.values():
                 tensor.copy_(before)

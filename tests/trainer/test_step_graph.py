@@ -10,12 +10,13 @@ import pytest
 import torch
 from recipe_samples import noise
 from recorded_steps import FailingRecorder, OperatorRecorder, step_as_on_a_gpu
-from torch import Tensor
+from torch import Tensor, nn
 
 from space.architecture import Architecture, Block, Head, Stage, Stem
-from trainer import loop, step_graph
+from trainer import initialisation, loop, step_graph, training_step
 from trainer.augmentation.mixup import Targets
 from trainer.callbacks import TrainingCallbacks
+from trainer.cast_weights import is_worthwhile
 from trainer.outcome import EpochReport
 from trainer.recipe.document import Recipe
 from trainer.step_graph import WARM_UP_STEPS, GraphedStep, Recorder, cuda_recorder, is_recordable
@@ -101,6 +102,43 @@ def test_a_recorded_step_trains_to_the_same_bits_as_a_plain_one(
     assert counts and all(count == STEPS for count in counts)
 
 
+@pytest.mark.parametrize("fields", [{}, {"clip_norm": 1.0, "cutout": 3}, {"mixup": 0.4}])
+def test_weights_and_images_that_are_cast_at_once_train_to_the_same_bits(
+    fields: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = fields | {"precision": "bfloat16", "epochs": 2}
+    expected = train(fields, folder, None)
+    emitted: list[torch.dtype] = []
+    monkeypatch.setattr(training_step, "is_worthwhile", lambda *_: True)
+    made = TrainingStep.__call__
+
+    def call(step: TrainingStep, x: Tensor, targets: Targets) -> None:
+        emitted.append(x.dtype)
+        made(step, x, targets)
+
+    monkeypatch.setattr(TrainingStep, "__call__", call)
+    require_same(train(fields, folder, None), expected)
+    assert set(emitted) == {torch.float32 if "mixup" in fields else torch.bfloat16}
+    assert is_worthwhile(torch.device("cuda"), torch.bfloat16)
+    assert not is_worthwhile(torch.device("cpu"), torch.bfloat16)
+
+
+def test_weights_are_cast_by_one_operator_each_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    casts: dict[bool, int] = {}
+    for at_once in (False, True):
+        monkeypatch.setattr(training_step, "is_worthwhile", lambda *_, at_once=at_once: at_once)
+        recipe = Recipe(precision="bfloat16")
+        network = initialisation.network(NETWORK, recipe)
+        recorder = OperatorRecorder()
+        step = TrainingStep(network, recipe, torch.device("cpu"))
+        x = torch.randn(4, 3, 8, 8).to(step.emitted)
+        recorder.record(lambda step=step, x=x: step(x, Targets(torch.zeros(4, dtype=torch.long))))  # type: ignore[misc]
+        casts[at_once] = recorder.names.count("_to_copy")
+        assert recorder.names.count("_foreach_copy_") == (2 if at_once else 0)
+    layers = sum(isinstance(module, (nn.Conv2d, nn.Linear)) for module in network.modules())
+    assert casts[False] - casts[True] >= 2 * layers
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_the_steps_of_a_gpu_differ_from_those_of_a_cpu_by_rounding_alone(
     optimizer: str, folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -135,7 +173,6 @@ def test_a_recording_would_betray_a_rate_of_the_host(folder: Path) -> None:
 
 def test_a_batch_of_another_shape_is_trained_by_a_plain_step(monkeypatch: pytest.MonkeyPatch) -> None:
     step_as_on_a_gpu(monkeypatch)
-    from trainer import initialisation
 
     def trained(recorder: Recorder | None) -> tuple[Tensor, Tensor]:
         torch.manual_seed(0)

@@ -38,7 +38,7 @@ def mixed(x: Tensor, labels: Tensor, recipe: Recipe, generator: Generator) -> tu
     partner = torch.randperm(len(x), generator=generator, device=x.device)
     cut = not recipe.mixup or (recipe.cutmix > 0 and bool(torch.rand(()) < 0.5))
     alpha = recipe.cutmix if cut else recipe.mixup
-    share = float(Beta(torch.tensor(alpha), torch.tensor(alpha)).sample())
+    share = float(Beta(torch.tensor(alpha), torch.tensor(alpha), validate_args=False).sample())
     if cut:
         x, share = _cut(x, x[partner], share)
     else:
