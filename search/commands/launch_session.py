@@ -174,7 +174,7 @@ def _say_plan(console: Console, flags: Flags, slots: list[Slot]) -> None:
     found = enqueue.starters(flags.start_from, config, flags.storage)
     for line in filter(None, (*plan.standing(flags, record), plan.gave_up_before(flags))):
         console.print(line)
-    _say_config(console, flags, config, [slot.name for slot in slots])
+    _say_config(console, flags, config, slots)
     trials = max(flags.trials, record.trials if record else 0)
     finish = prepare.plan_of(flags, record, config)
     _say_finish(console, flags, finish, config, trials, _rows(flags, record))
@@ -185,9 +185,12 @@ def _say_plan(console: Console, flags: Flags, slots: list[Slot]) -> None:
 def _shared(console: Console, config: StudyConfig, trials: int, gpus: str, slots: list[Slot]) -> list[Slot]:
     """As many slots a GPU as pay, which is measured where that is worth it."""
     if not workers_per_gpu.is_worth_measuring(slots, trials):
+        if workers_per_gpu.gpus_of(slots):
+            few = f"fewer than {workers_per_gpu.WORTH_TRIALS} trials for each are not worth measuring more"
+            console.print(f"workers  1 a GPU; {few}", highlight=False)
         return slots
     console.print("measures how many workers share a GPU (--workers N spares that)")
-    found = workers_per_gpu.measured_on(config, slots[0])
+    found = workers_per_gpu.measured_on(config, slots)
     console.print(f"workers  {found}")
     return devices.slots(gpus, found.workers * len(slots))
 
@@ -253,7 +256,7 @@ def _search(
         if flags.serve_data:
             flags = replace(flags, data_from=stack.enter_context(_serving(flags, config)))
         run = launcher.Launch(flags, engine, record, config, opened, slots, make_room, placed_by)
-        _say_start(console, flags, record, config, [slot.name for slot in slots], run.logs, again)
+        _say_start(console, flags, record, config, slots, run.logs, again)
         shown = display.make_display(console)
         try:
             return run.run(shown, interrupts)
@@ -270,7 +273,7 @@ def _serving(flags: Flags, config: StudyConfig) -> AbstractContextManager[str]:
     return data_server.serving(flags.serve_data or "", images.dataset.cache, config.data.digest)
 
 
-def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list[str]) -> None:
+def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list[Slot]) -> None:
     data, recipe = config.data, config.recipe
     low = cost.total(sampling.smallest(config.space, config.task))
     console.print(
@@ -305,7 +308,10 @@ def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list
             f"note     no choice of the space says what some networks are: {names} proposals will show Optuna"
             " another value than was trained"
         )
-    console.print(f"slots    {', '.join(slots) or 'none here: workers elsewhere do the work'}")
+    named = ", ".join(slot.name for slot in slots)
+    console.print(f"slots    {named or 'none here: workers elsewhere do the work'}")
+    for line in plan.precision(recipe, slots):
+        console.print(f"note     {line}", highlight=False, markup=False)
     if flags.max_macs is None:
         seen = data.train_images * recipe.epochs
         limit = compute_limit.default(config.task.image_size, seen, flags.on_cpu, low.macs)
@@ -322,7 +328,7 @@ def _say_start(
     flags: Flags,
     record: Study,
     config: StudyConfig,
-    slots: list[str],
+    slots: list[Slot],
     logs: Path,
     again: Again,
 ) -> None:
