@@ -17,7 +17,7 @@ help:
 	@echo "make docs     write docs/commands.md from the commands"
 	@echo "make site     the documents as pages: build/site; make site-serve shows them while you write"
 	@echo "make bench    measure speed against what people write by hand: docs/speed.md (an hour)"
-	@echo "make bench-gpu   all that is claimed of a GPU, in one command"
+	@echo "make bench-gpu   seven short measurements of a GPU, in one command: docs/speed.md"
 	@echo "make bench-search   compare samplers and pruners in simulated searches: docs/search.md (hours; QUICK=1: minutes)"
 	@echo "make clean    remove $(VENV) and the caches"
 
