@@ -1,6 +1,12 @@
 """The files for Docker agree with the program and stay on loopback; docs/docker.md proves that they run."""
 
+import os
+import re
+import shutil
+import stat
+import subprocess
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +18,6 @@ from search.cli import cli
 from search.commands import options
 
 ROOT = Path(__file__).parent.parent
-PASSWORD = "${POSTGRES_PASSWORD:?set it in .env, see .env.example}"
 
 
 class Loader(yaml.SafeLoader):
@@ -29,23 +34,114 @@ def services(file: str) -> dict[str, Any]:
 
 COMPOSE = services("docker-compose.yml")
 OURS = [name for name, service in COMPOSE.items() if service["image"] == "parsimony"]
+NGINX = (ROOT / "docker/nginx.conf").read_text()
 
 
-def test_every_port_is_published_on_loopback_alone() -> None:
-    ports = [port for service in COMPOSE.values() for port in service.get("ports", [])]
-    assert len(ports) == 2
-    assert all(port.startswith("127.0.0.1:") for port in ports)
+def test_database_and_proxy_alone_have_ports_and_those_on_loopback_unless_it_is_asked_for() -> None:
+    ports = {name: service["ports"] for name, service in COMPOSE.items() if service.get("ports")}
+    assert set(ports) == {"database", "proxy"}
+    assert all(port.startswith("127.0.0.1:") for port in ports["database"])
+    assert all(port.startswith("${SEARCH_PROXY_ADDRESS:-127.0.0.1}:") for port in ports["proxy"])
 
 
-def test_the_password_comes_from_the_environment_alone() -> None:
+def test_no_password_is_in_a_file_an_environment_or_a_url() -> None:
     values = [
-        (key, value) for service in COMPOSE.values() for key, value in service.get("environment", {}).items()
+        (name, key, value)
+        for name, service in COMPOSE.items()
+        for key, value in service.get("environment", {}).items()
     ]
-    passwords = [value for key, value in values if "PASSWORD" in key]
-    assert passwords == [PASSWORD] * len(COMPOSE)
-    assert not any("://" in value and ":" in value.split("://")[1] for _, value in values)
-    assert "POSTGRES_PASSWORD=" in (ROOT / ".env.example").read_text().splitlines()
+    passwords = {(name, key): value for name, key, value in values if "PASS" in key}
+    # Of databases from before passwords were made: read by the container that makes them, which then ends.
+    assert passwords.pop(("secrets", "POSTGRES_PASSWORD")) == "${POSTGRES_PASSWORD:-}"
+    assert set(passwords.values()) == {"/secrets/password", "/secrets/pgpass"}  # files
+    assert not any("://" in value and ":" in value.split("://")[1] for _, _, value in values)
+    written = [line for line in (ROOT / ".env.example").read_text().splitlines() if not line.startswith("#")]
+    assert [line for line in written if line] == []
     assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_every_container_is_a_normal_user_s_and_writes_to_volumes_and_memory_alone() -> None:
+    for name, service in COMPOSE.items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"] and "no-new-privileges:true" in service["security_opt"], name
+        assert "privileged" not in service, name
+    users = {name: service["user"] for name, service in COMPOSE.items()}
+    assert users.pop("secrets") == "root"  # it gives files to others, has no network, and ends
+    assert COMPOSE["secrets"]["network_mode"] == "none" and COMPOSE["secrets"]["restart"] == "no"
+    assert set(users.values()) == {"1000:1000", "postgres"}
+
+
+def test_each_container_sees_its_own_secrets_alone() -> None:
+    seen = {
+        name: [
+            volume.split(":")[0] for volume in service.get("volumes", []) if "secrets" in volume.split(":")[0]
+        ]
+        for name, service in COMPOSE.items()
+    }
+    seen.pop("secrets")
+    assert seen.pop("database") == ["secrets-database"]
+    assert seen.pop("proxy") == ["secrets-proxy"]
+    assert set(map(tuple, seen.values())) == {("secrets-search",)}
+    assert all(
+        volume.endswith(":ro")
+        for name, service in COMPOSE.items() if name != "secrets"
+        for volume in service.get("volumes", []) if volume.startswith("secrets")
+    )  # fmt: skip
+
+
+def test_the_proxy_has_a_login_and_tls_and_leads_to_services_that_there_are() -> None:
+    assert NGINX.count("listen") == NGINX.count("ssl;") == 2
+    assert "auth_basic_user_file" in NGINX and "auth_basic off" not in NGINX
+    assert NGINX.count("location") == NGINX.count("if ($refused) { return 403; }") == 2
+    for name, port in re.findall(r"set \$\w+ (\w+):(\d+);", NGINX):
+        assert port in COMPOSE[name]["command"]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """Runs docker/secrets.sh in a folder of its own; its files, and what it said. Nothing is given away."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed")
+    script = (ROOT / "docker/secrets.sh").read_text()
+    assert script.count("cd /secrets") == 1 and script.count("\nchown -R ") == 2
+    script = script.replace("cd /secrets", f"mkdir -p {tmp_path}/secrets; cd {tmp_path}/secrets")
+    (tmp_path / "secrets.sh").write_text(script.replace("\nchown -R ", "\n: "))
+
+    def run(*arguments: str, **environment: str) -> dict[str, str]:
+        done = subprocess.run(
+            ["sh", str(tmp_path / "secrets.sh"), *arguments], check=True, capture_output=True, text=True,
+            env={"PATH": os.environ["PATH"], "CERTIFICATE_NAME": "search.example.org"} | environment,
+        )  # fmt: skip
+        files = [path for path in (tmp_path / "secrets").rglob("*") if path.is_file()]
+        assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+        found = {str(path.relative_to(tmp_path / "secrets")): path.read_text() for path in files}
+        return found | {"said": done.stdout}
+
+    return run
+
+
+def test_passwords_are_made_once_and_differ(made: Callable[..., dict[str, str]]) -> None:
+    first = made()
+    passwords = [first[f"all/{who}-password"] for who in ("owner", "reader", "database")]
+    assert len(set(passwords)) == 3 and all(re.fullmatch(r"[0-9a-f]{32}", one) for one in passwords)
+    assert first["said"] == "" and made() == first
+    shown = made("show")["said"].split()
+    assert dict(zip(shown[::2], shown[1::2], strict=True)) == dict(
+        zip(("owner", "reader", "database"), passwords, strict=True)
+    )
+    assert first["search/pgpass"] == f"*:*:*:search:{passwords[2]}\n"
+    assert first["database/password"] == passwords[2]
+    assert not any(password in first["proxy/logins"] for password in passwords)
+    assert set(first) == {
+        "all/owner-password", "all/reader-password", "all/database-password", "database/password",
+        "search/pgpass", "proxy/logins", "proxy/tls.crt", "proxy/tls.key", "said",
+    }  # fmt: skip
+
+
+def test_a_database_of_before_keeps_its_own_password(made: Callable[..., dict[str, str]]) -> None:
+    found = made(POSTGRES_PASSWORD=r"p@ss:w\rd?")
+    assert found["database/password"] == r"p@ss:w\rd?"
+    assert found["search/pgpass"] == "*:*:*:search:" + r"p@ss\:w\\rd?" + "\n"
 
 
 @pytest.mark.parametrize("name", [name for name in OURS if "command" in COMPOSE[name]])

@@ -341,9 +341,7 @@ def _say_start(
     finish = FinishPlan.from_record(record.finish)
     _say_finish(console, flags, finish, config, record.trials, _rows(flags, record))
     if flags.data_from:
-        console.print(
-            f"served   the images are at {flags.data_from}, for workers with --data-from", markup=False
-        )
+        console.print(f"images   for workers elsewhere: --data-from {flags.data_from}", markup=False)
     console.print(f"logs     {logs}")
     name = shlex.quote(record.name)
     console.print(

@@ -193,6 +193,42 @@ def test_more_workers_than_places_wait_and_are_taken_back_at_the_end(
     assert all(slot.codes == [WORK_DONE] for slot in pool.slots)
 
 
+def test_a_connection_that_is_lost_is_made_again_and_the_workers_placed_again(
+    pool_of: Callable[..., ClusterPool], cluster: Cluster, tmp_path: Path
+) -> None:
+    pool = pool_of(f"while [ ! -e {tmp_path}/over ]; do sleep 0.02; done; exit {WORK_DONE}", 1)
+    pool.start()
+    watched(pool, lambda: pool.at_work == 1)
+    before = cluster.client
+    before.close()
+    watched(pool, lambda: cluster.client is not before and cluster.is_up and pool.slots[0].starts == 2)
+    assert pool.slots[0].closed is None and not pool.slots[0].codes  # no death of a worker's
+    (tmp_path / "over").touch()
+    watched(pool, lambda: not pool.alive)
+    assert pool.slots[0].codes == [WORK_DONE]
+
+
+def test_a_scheduler_that_stays_away_ends_the_launch(
+    pool_of: Callable[..., ClusterPool], cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = pool_of(f"while [ ! -e {tmp_path}/over ]; do sleep 0.02; done", away_seconds=60.0)
+    pool.start()
+    watched(pool, lambda: pool.at_work == 2)
+
+    def lost() -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(cluster, "speak", lost)
+    monkeypatch.setattr(Cluster, "is_up", False)
+    watched(pool, lambda: "does not answer: workers there go on" in "".join(pool.troubles))
+    assert len(pool.alive) == 2
+    pool.away_seconds = 0.0
+    watched(pool, lambda: not pool.alive)
+    assert all("is out of reach" in (slot.closed or "") for slot in pool.slots)
+    assert pool.waiting == []
+    (tmp_path / "over").touch()  # these hear no more
+
+
 def test_auto_takes_a_place_more_where_the_cluster_comes_to_offer_one(
     pool_of: Callable[..., ClusterPool],
 ) -> None:

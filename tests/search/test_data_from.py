@@ -10,7 +10,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import numpy as np
 import pytest
-from command import run
+from command import fake_training, finish, run, start
 
 from search.launcher import data_server
 from search.study.config import DataConfig, open_images_from, split_images
@@ -157,3 +157,22 @@ def test_an_address_that_cannot_be_served_is_one_line(
     refused = run(capsys, "launch", "--trials", 1, "--serve-data", "nonsense", "--data-dir", tmp_path,
                   "--storage", f"sqlite:///{tmp_path}/s.db")  # fmt: skip
     assert refused.code == 2 and "--serve-data nonsense: give an address" in refused.one_line
+
+
+@pytest.mark.slow
+def test_a_worker_elsewhere_trains_on_the_images_that_a_launch_serves(
+    digits: Path, tmp_path: Path, sqlite_url: str
+) -> None:
+    """And ends with 0 when the search is done; so does a launcher that has no workers of its own."""
+    fake = fake_training(tmp_path / "training", seconds=0.0)
+    launch = start("launch", "far", "--trials", 2, "--workers", 0, "--data", "digits", "--epochs", 1,
+                   "--max-macs", "300k", "--no-baselines", "--serve-data", "127.0.0.1:0",
+                   "--storage", sqlite_url, "--data-dir", digits, cwd=tmp_path, **fake)  # fmt: skip
+    assert launch.stderr
+    served = next(line for line in launch.stderr if line.startswith("images "))
+    worker = start("worker", "--study", "far", "--storage", sqlite_url, "--data-dir", tmp_path / "elsewhere",
+                   cwd=tmp_path, SEARCH_DATA_FROM=served.split()[-1], **fake)  # fmt: skip
+    assert finish(worker).code == 0
+    assert finish(launch).code == 0
+    fetched = [path.name for path in (tmp_path / "elsewhere" / "cache").iterdir() if path.is_dir()]
+    assert len(fetched) == 1 and fetched[0].startswith("fetched-")
