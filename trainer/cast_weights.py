@@ -36,6 +36,8 @@ class CastWeights:
     @contextmanager
     def lent(self) -> Iterator[None]:
         """Within, the layers compute with the copies. Afterwards the weights have the gradients of these."""
+        for copy in self._copies:
+            copy.grad = None  # what a pass that was broken off has left
         with torch.no_grad():
             torch._foreach_copy_(self._copies, self._weights)
         self._put(self._copies)

@@ -317,7 +317,7 @@ def _waits_told(device: torch.device) -> Iterator[list[str]]:
 
 def tests(case: Case) -> dict[str, Any]:
     """(g) The tests that need a GPU, and a search of 6 trials by 2 workers."""
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "gpu", "tests/trainer"]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-m", "gpu", "tests/trainer"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     said = (done.stdout.strip().splitlines() or ["pytest said nothing"])[-1]
     began = time.perf_counter()

@@ -16,7 +16,7 @@ from space.architecture import Architecture, Block, Head, Stage, Stem
 from trainer import initialisation, loop, step_graph, training_step
 from trainer.augmentation.mixup import Targets
 from trainer.callbacks import TrainingCallbacks
-from trainer.cast_weights import is_worthwhile
+from trainer.cast_weights import CastWeights, is_worthwhile
 from trainer.outcome import EpochReport
 from trainer.recipe.document import Recipe
 from trainer.step_graph import WARM_UP_STEPS, GraphedStep, Recorder, cuda_recorder, is_recordable
@@ -121,6 +121,24 @@ def test_weights_and_images_that_are_cast_at_once_train_to_the_same_bits(
     assert set(emitted) == {torch.float32 if "mixup" in fields else torch.bfloat16}
     assert is_worthwhile(torch.device("cuda"), torch.bfloat16)
     assert not is_worthwhile(torch.device("cpu"), torch.bfloat16)
+
+
+def test_a_pass_that_was_broken_off_leaves_no_gradient_and_no_copy() -> None:
+    layer = nn.Linear(4, 2)
+    weight, cast = layer.weight, CastWeights(layer)
+
+    def backward() -> None:
+        layer(torch.ones(3, 4, dtype=torch.bfloat16)).sum().backward()
+
+    with pytest.raises(RuntimeError, match="captured"), cast.lent():
+        backward()
+        raise RuntimeError("cannot be captured")
+    assert layer.weight is weight and weight.grad is None
+    with cast.lent():
+        assert layer.weight.dtype is torch.bfloat16
+        backward()
+    assert layer.weight is weight
+    assert weight.grad is not None and torch.equal(weight.grad, torch.full((2, 4), 3.0))
 
 
 def test_weights_are_cast_by_one_operator_each_way(monkeypatch: pytest.MonkeyPatch) -> None:
