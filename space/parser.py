@@ -44,6 +44,11 @@ def read(path: Path, form: Form, refuse: type[UsageError]) -> Any:
     return parse(contents(path, refuse), form, str(path), refuse)
 
 
+def read_own(path: Path, refuse: type[UsageError]) -> Any:
+    """The same of a JSON file that Python wrote, in which a loss may be infinite or no number."""
+    return parse(contents(path, refuse), "JSON", str(path), refuse, any_number=True)
+
+
 def form_of(path: Path) -> Form:
     """JSON by the end of its name, else TOML."""
     return "JSON" if path.suffix.lower() == ".json" else "TOML"
@@ -58,7 +63,7 @@ def contents(path: Path, refuse: type[Exception]) -> bytes:
         raise refuse(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def parse(given: bytes, form: Form, where: str, refuse: type[Exception]) -> Any:
+def parse(given: bytes, form: Form, where: str, refuse: type[Exception], *, any_number: bool = False) -> Any:
     """The values of a document; `where` names it in an error, a line of bounded length. Raises `refuse`.
 
     A byte order mark may stand before it. In JSON a key that stands twice and what is no number of JSON (NaN)
@@ -69,7 +74,7 @@ def parse(given: bytes, form: Form, where: str, refuse: type[Exception]) -> Any:
             raise ValueError(f"it has more than the {LARGEST[form] >> 10:,} kB that a document may have")
         text = given.decode("utf-8-sig")
         _require_simple(text, form)
-        return _json(text) if form == "JSON" else tomllib.loads(text)
+        return _json(text, any_number) if form == "JSON" else tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise refuse(f"{where}: not {form}: {one_line(error)}") from None
 
@@ -81,8 +86,8 @@ def one_line(error: object, longest: int = LONGEST_LINE) -> str:
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
-def _json(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
+def _json(text: str, any_number: bool) -> Any:
+    return json.loads(text, object_pairs_hook=_once, parse_constant=float if any_number else _no_number)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -36,10 +36,23 @@ from space.errors import AccessError, StorageError, UnreachableError
 from storage import migrations, privileges
 from storage.privileges import Needs
 from storage.sqlite_file import WAIT_SECONDS, SqliteFile
-from storage.url import is_sqlite, masked, normalise as normalise, parse, redacted as redacted
+from storage.url import (
+    has_pooler,
+    is_sqlite,
+    masked,
+    normalise as normalise,
+    parse,
+    redacted as redacted,
+    without_word,
+)
 
 SECONDS_OF_SQLITE = "(julianday('now') - 2440587.5) * 86400.0"
 SECONDS_OF_POSTGRES = "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+LIMITS = {  # milliseconds, of a session; of each transaction where a pooler stands before the server
+    "statement_timeout": 30_000,
+    "lock_timeout": 30_000,
+    "idle_in_transaction_session_timeout": 60_000,
+}
 NO_RIGHT = ("42501", "25006")  # of PostgreSQL: insufficient privilege, read-only transaction
 READ_ONLY = text("SHOW transaction_read_only")
 MIGRATION_LOCK = 0x5EA2C4  # any constant, the same in every version
@@ -64,10 +77,13 @@ def engine_options(url: str) -> dict[str, Any]:
         "application_name": "parsimony",
     }
     arguments = {key: value for key, value in arguments.items() if key not in parsed.query}
+    from storage import postgres  # loads psycopg, which a SQLite file does without
+
+    if has_pooler(parsed):
+        connector = postgres.PooledConnector(without_word(parsed), arguments, LIMITS)
+        return {"creator": connector, "pool_pre_ping": True}
     server = {
-        "statement_timeout": 30_000,
-        "lock_timeout": 30_000,
-        "idle_in_transaction_session_timeout": 60_000,
+        **LIMITS,
         "tcp_user_timeout": 5_000,
         "tcp_keepalives_idle": 10,
         "tcp_keepalives_interval": 2,
@@ -75,11 +91,9 @@ def engine_options(url: str) -> dict[str, Any]:
     }
     options = [f"-c {key}={value}" for key, value in server.items()]
     arguments["options"] = " ".join([*options, *_texts(parsed.query.get("options"))])
-    from storage import postgres  # loads psycopg, which a SQLite file does without
-
     return {
         "connect_args": arguments,
-        "creator": postgres.Connector(parsed, arguments),
+        "creator": postgres.Connector(without_word(parsed), arguments),
         "pool_pre_ping": True,
     }
 

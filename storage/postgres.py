@@ -62,3 +62,20 @@ class Connector:
 
     def begin(self, connection: Connection) -> None:
         """Called by the engine at the start of a transaction."""
+
+
+class PooledConnector(Connector):
+    """The same through PgBouncer, where each transaction may run in another session of the server.
+
+    So nothing is left to a session: no statement is prepared, and the limits, which a session else has from
+    its start, are set anew for each transaction. PgBouncer refuses them as start-up options.
+    """
+
+    def __init__(self, url: URL, arguments: Mapping[str, Any], limits: Mapping[str, int]) -> None:
+        super().__init__(url, {**arguments, "prepare_threshold": None})
+        # No query: SET TRANSACTION ISOLATION LEVEL, which may follow, must come before the first.
+        self._limit = "; ".join(f"SET LOCAL {name} = {value}" for name, value in limits.items())
+
+    def begin(self, connection: Connection) -> None:
+        """Sets the limits, all in one round trip."""
+        connection.exec_driver_sql(self._limit)

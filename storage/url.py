@@ -25,6 +25,7 @@ KINDS = {
     "sqlite": "sqlite",
     "sqlite+pysqlite": "sqlite",
 }
+POOLER = "pgbouncer"  # of a URL's query
 LONGEST = 4_096  # bytes of a file that holds a URL
 FILE_ENDINGS = (".db", ".sqlite", ".sqlite3")
 GIVE = "give postgresql://user@host/name or sqlite:///file.db"
@@ -54,6 +55,7 @@ def parse(url: str) -> URL:
         raise UsageError(f"not a database URL: {_shortened(url)!r}; {GIVE}") from None
     if parsed.drivername not in KINDS:
         raise UsageError(f"unknown kind of database {parsed.drivername!r} in {redacted(url)!r}; {GIVE}")
+    has_pooler(parsed)
     parsed = parsed.set(drivername=KINDS[parsed.drivername])
     if is_sqlite(parsed) and parsed.host:
         raise UsageError(f"a slash is missing in {url!r}: sqlite:///FILE, or sqlite:////PATH from the root")
@@ -85,6 +87,20 @@ def from_file(path: Path) -> str:
     if not url or len(content) > LONGEST or len(url.splitlines()) > 1:
         raise UsageError(f"{path} is to hold the URL of a store and nothing else: {GIVE}")
     return url
+
+
+def has_pooler(url: URL) -> bool:
+    """Whether it says, by `pgbouncer=true`, that a pooler stands before the server: each transaction may run
+    in another session. Raises UsageError for another word than true or false."""
+    word = url.query.get(POOLER, "false")
+    if word not in ("true", "false"):
+        raise UsageError(f"{POOLER}={word}: give {POOLER}=true where PgBouncer stands before the server")
+    return word == "true"
+
+
+def without_word(url: URL) -> URL:
+    """The URL as the driver takes it, which does not know that word."""
+    return url.difference_update_query([POOLER])
 
 
 def is_sqlite(url: URL) -> bool:

@@ -95,7 +95,7 @@ def load(path: Path) -> Weights:
             normalisation=Normalisation(tuple(normalisation["mean"]), tuple(normalisation["deviation"])),
             about=parts["about"],
             state=state,
-            scaling=Scaling(**json.loads(header.get("scaling", "{}"))),
+            scaling=Scaling(**_read(header.get("scaling", "{}"), "scaling")),
         )
     except (ParsimonyError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: the header is damaged: {error}") from error

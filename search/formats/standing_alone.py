@@ -6,6 +6,7 @@ by search/formats/check.py on a stranger's file, once `require_unchanged` has pa
 
 import ast
 import hashlib
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -26,13 +27,19 @@ def sha256(given: bytes) -> str:
     return hashlib.sha256(given[8 + int.from_bytes(given[:8], "little") :]).hexdigest()
 
 
+TEXT = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+\"""")  # as repr() writes one
+
+
 def document_of(path: Path) -> str:
     """The document at the end of a file, which is not run. Raises VerificationError where there is none."""
     lines = contents(path, VerificationError).decode("utf-8", "replace").rstrip().splitlines()
     if not lines or not lines[-1].startswith(python_source.DOCUMENT):
         raise VerificationError(f"schema: {path} does not end in the document of an export")
+    text = lines[-1].removeprefix(python_source.DOCUMENT)
+    if not TEXT.fullmatch(text):  # a tree of Python takes a thousand times the memory of its source
+        raise VerificationError(f"schema: {path}: the document is no text in quotes")
     try:
-        found = ast.literal_eval(lines[-1].removeprefix(python_source.DOCUMENT))
+        found = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
         raise VerificationError(f"schema: {path}: {one_line(error)}") from None
     return str(found)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from search import settings
 from search.study.own_score import OwnScore
@@ -20,6 +20,7 @@ from search.study.score import ScoreName
 from space import effective, sampling
 from space.architecture import Architecture
 from space.budget import Budget
+from space.document import first_problem
 from space.errors import DataError, StudyError
 from space.random_suggest import RandomSuggest
 from space.sampling import Proposal, Suggest
@@ -80,8 +81,12 @@ class StudyConfig(BaseModel):
 
     @classmethod
     def from_record(cls, settings: dict[str, Any]) -> Self:
-        """The configuration from the settings of a study's row; pydantic.ValidationError for others."""
-        return cls.model_validate_json(json.dumps(settings))
+        """The configuration from the settings of a study's row. Raises StudyError for others."""
+        try:
+            return cls.model_validate_json(json.dumps(settings))
+        except ValidationError as error:
+            reason = first_problem(error, cls)
+            raise StudyError(f"the stored settings are damaged, or of another version: {reason}") from None
 
     def document(self) -> dict[str, Any]:
         """The configuration as JSON values, as the store keeps it."""

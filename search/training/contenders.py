@@ -4,7 +4,6 @@ Chooses among the rows of a study, and reads the result.json that a training lea
 search/training/confirm.py, its board and its page. Trains nothing.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any, TypeVar
 
 from search.study.score import FIELDS, ScoreName
 from search.study.statistics import Spread, spread
+from space import parser
 from space.architecture import Architecture
-from space.errors import NothingTrainedError
+from space.errors import NothingTrainedError, UsageError
 from storage.row_types import Candidate, State
 
 Row = TypeVar("Row")
@@ -92,8 +92,15 @@ class ConfirmedNetwork:
 
 def read(contender: Contender) -> ConfirmedNetwork:
     """What the trainings of a contender came to, from its folder."""
-    text = (contender.folder / "result.json").read_text(encoding="utf-8")
-    return ConfirmedNetwork(contender, json.loads(text))
+    return ConfirmedNetwork(contender, read_result(contender.folder / "result.json"))
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """The result that a full training left. Raises UsageError for what is none."""
+    found = parser.read_own(path, UsageError)
+    if not (isinstance(found, dict) and isinstance(found.get("seeds"), list)):
+        raise UsageError(f"{path} is no result of a training")
+    return found
 
 
 def completed(rows: Sequence[Candidate], name: str) -> list[Candidate]:

@@ -9,6 +9,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from space import parser
+from space.errors import UsageError
+
 NAME = "progress.json"
 
 
@@ -46,9 +49,19 @@ def write(folder: Path, moment: TrainingMoment) -> None:
 def read(folder: Path) -> TrainingMoment | None:
     """What is there; None where nothing is, or not of this version."""
     try:
-        return TrainingMoment(**json.loads((folder / NAME).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        found = TrainingMoment(**parser.read(folder / NAME, "JSON", UsageError))
+        return found if _is_whole(found) else None
+    except (UsageError, TypeError):
         return None
+
+
+def _is_whole(found: TrainingMoment) -> bool:
+    """Whether its numbers are numbers, which can be shown."""
+    counts = (found.seed, found.number, found.seeds, found.epoch, found.epochs)
+    parts = (found.part, 0.0 if found.accuracy is None else found.accuracy)
+    return all(type(count) is int and 0 <= count < 2**63 for count in counts) and all(
+        type(part) in (int, float) and 0 <= part <= 1 for part in parts
+    )
 
 
 def remove(folder: Path) -> None:

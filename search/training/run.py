@@ -23,7 +23,7 @@ from search.study.config import DataConfig, Images
 from search.study.files import BYTES_A_PARAMETER, free_bytes
 from search.study.network_reference import ResolvedNetwork
 from search.study.text import counted
-from space import cost
+from space import cost, parser
 from space.architecture import Architecture
 from space.errors import EnvironmentProblem, UsageError
 from space.files import discard, replace
@@ -261,13 +261,10 @@ def _with_run(job: TrainingJob, run: str) -> TrainingJob:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError("no table")
-        return found
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: {error}") from error
+    found = parser.read_own(path, UsageError)
+    if not isinstance(found, dict):
+        raise UsageError(f"{path}: no table")
+    return found
 
 
 def _json(document: Any) -> bytes:

@@ -28,8 +28,8 @@ from search.training import progress_file, report as training_report, run as tra
 from search.training.progress import TrainingProgress
 from search.training.run import JobCallbacks, LearningCurve, TrainingJob
 from search.training.test_set import TestResult
-from space import cost
-from space.errors import DataError, EnvironmentProblem, RecipeError, StorageError
+from space import cost, parser
+from space.errors import DataError, EnvironmentProblem, RecipeError, StorageError, UsageError
 from space.files import replace
 from storage import database, trainings
 from storage.trainings import Finished, Training
@@ -245,9 +245,9 @@ def _pictures(job: TrainingJob) -> NDArray[np.uint8] | None:
 def _tested(job: TrainingJob) -> dict[int, TestResult]:
     """The tests that a result here holds, by seed."""
     try:
-        seeds = json.loads((job.folder / "result.json").read_text(encoding="utf-8"))["seeds"]
+        seeds = parser.read_own(job.folder / "result.json", UsageError)["seeds"]
         return {row["seed"]: TestResult(**row["test"]) for row in seeds if row["test"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UsageError, KeyError, TypeError):
         return {}
 
 
