@@ -31,7 +31,7 @@ def check(study: str | None, storage: str) -> int:
     with reader.open_study(storage, study, whole=True) as view:
         problems = invariants.check(view.engine, view.record.id)
         optuna_study.quiet()
-        with optuna_study.open_study(storage, view.record.name, view.config) as stored_study:
+        with optuna_study.open_study(storage, view.record.name, view.config, view.engine) as stored_study:
             problems += reconciling.disagreements(stored_study, view.rows())
         trained, name = view.trained, view.record.name
     for problem in problems:

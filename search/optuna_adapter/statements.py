@@ -66,7 +66,7 @@ def end(
 
 
 @cache
-def lock_study() -> Any:
+def _lock_study() -> Any:
     """Lets one process at a time give numbers to trials."""
     table = models.StudyModel.__table__
     return select(table.c.study_id).where(table.c.study_id == bindparam("study")).with_for_update()
@@ -86,7 +86,7 @@ def ranges() -> Any:
 
 
 @cache
-def insert_trial() -> Any:
+def _insert_trial() -> Any:
     """A running trial, whose number is how many there are; no row where there is no study."""
     studies, trials = models.StudyModel.__table__, models.TrialModel.__table__
     before = select(func.count()).select_from(trials).where(trials.c.study_id == bindparam("study"))
@@ -98,6 +98,84 @@ def insert_trial() -> Any:
     ).where(studies.c.study_id == bindparam("study"))
     columns = ["number", "study_id", "state", "datetime_start"]
     return insert(trials).from_select(columns, new).returning(trials.c.trial_id, trials.c.number)
+
+
+# One message to PostgreSQL, which the server runs as one transaction: nobody's Python stands between lock
+# and commit. The lock is a statement of its own, since each looks at the table as it is when it begins: the
+# second counts what was stored while the first waited. Foreign keys of others go by this lock.
+NUMBERED = """
+SELECT study_id FROM studies WHERE study_id = %(study)s FOR NO KEY UPDATE;
+WITH new AS (
+    INSERT INTO trials (number, study_id, state, datetime_start)
+    SELECT (SELECT count(*) FROM trials WHERE study_id = %(study)s), study_id,
+        CAST('RUNNING' AS trialstate), CAST(%(start)s AS timestamp)
+    FROM studies WHERE study_id = %(study)s RETURNING trial_id, number
+){parts}
+SELECT trial_id, number FROM new
+"""
+PART = """, {table} AS (
+    INSERT INTO {table} (trial_id, {columns})
+    SELECT new.trial_id, part.* FROM new, (VALUES {rows}) AS part RETURNING 1
+)"""
+AT_ONCE = ("params", "user_attributes")  # the parts of a trial that has only begun
+
+
+def insert_one_by_one(
+    connection: Connection,
+    study_id: int,
+    start: datetime | None,
+    parts: Mapping[str, list[dict[str, Any]]],
+) -> tuple[int, int] | None:
+    """Store a running trial with its parts, a statement each: its id and its number, None where there is no
+    study."""
+    study = {"study": study_id, "start": start}
+    if connection.dialect.name == "postgresql":
+        connection.execute(_lock_study(), study)  # a file has one writer
+    row = connection.execute(_insert_trial(), study).first()
+    if row is None:
+        return None
+    for part, entries in parts.items():
+        if entries:
+            mine = [entry | {"trial_id": row.trial_id} for entry in entries]
+            connection.execute(insert(PARTS[part].__table__), mine)
+    return row.trial_id, row.number
+
+
+def insert_at_once(
+    connection: Connection,
+    study_id: int,
+    start: datetime | None,
+    parts: Mapping[str, list[dict[str, Any]]],
+) -> tuple[int, int] | None:
+    """Store a running trial with its parts in one round trip to PostgreSQL: its id and its number, None where
+    there is no study. The connection is outside of a transaction (AUTOCOMMIT) and has the option
+    no_parameters.
+    """
+    from psycopg import ClientCursor  # a SQLite file does without
+
+    driver: Any = connection.connection.driver_connection
+    values: dict[str, Any] = {"study": study_id, "start": start}
+    message = NUMBERED.format(parts="".join(_part(part, parts[part], values) for part in AT_ONCE))
+    # Values are written into the text: a message with several statements takes none beside it.
+    whole = ClientCursor(driver).mogrify(message, values)
+    cursor: Any = connection.exec_driver_sql(whole).cursor
+    cursor.nextset()
+    row = cursor.fetchone()
+    return None if row is None else (row[0], row[1])
+
+
+def _part(part: str, entries: list[dict[str, Any]], values: dict[str, Any]) -> str:
+    """The clause that stores one part of a trial, whose values are added to those of the statement."""
+    if not entries:
+        return ""
+    columns = list(entries[0])
+    rows = []
+    for at, entry in enumerate(entries):
+        names = {f"{part}_{at}_{column}": entry[column] for column in columns}
+        values |= names
+        rows.append("(" + ", ".join(f"%({name})s" for name in names) + ")")
+    table = PARTS[part].__tablename__
+    return PART.format(table=table, columns=", ".join(columns), rows=", ".join(rows))
 
 
 def parts_of(template: FrozenTrial) -> dict[str, list[dict[str, Any]]]:
