@@ -36,9 +36,6 @@ MANY = (
     500  # trials: fewer are named one by one, since SQLite takes 999 parameters a statement in old versions
 )
 
-# Of a connection to PostgreSQL: the message that it sends is a transaction by itself.
-AT_ONCE = {"isolation_level": "AUTOCOMMIT", "no_parameters": True}
-
 
 class FastStorage(PlainStorage):
     """PlainStorage with these shortcuts. Raises what it raises."""
@@ -85,7 +82,9 @@ class FastStorage(PlainStorage):
         start, parts = statements.as_utc(template.datetime_start), statements.parts_of(template)
         with _create_scoped_session(self.scoped_session) as session:
             if self.engine.name == "postgresql" and not parts["intermediate_values"]:
-                connection = session.connection(execution_options=AT_ONCE)
+                from storage.postgres import ONE_MESSAGE  # loads psycopg
+
+                connection = session.connection(execution_options=ONE_MESSAGE)
                 row = statements.insert_at_once(connection, study_id, start, parts)
             else:
                 row = statements.insert_one_by_one(session.connection(), study_id, start, parts)

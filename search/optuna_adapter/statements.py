@@ -148,20 +148,14 @@ def insert_at_once(
     parts: Mapping[str, list[dict[str, Any]]],
 ) -> tuple[int, int] | None:
     """Store a running trial with its parts in one round trip to PostgreSQL: its id and its number, None where
-    there is no study. The connection is outside of a transaction (AUTOCOMMIT) and has the option
-    no_parameters.
+    there is no study. The connection has the options of storage/postgres.py, ONE_MESSAGE.
     """
-    from psycopg import ClientCursor  # a SQLite file does without
+    from storage import postgres  # loads psycopg, which a SQLite file does without
 
-    driver: Any = connection.connection.driver_connection
     values: dict[str, Any] = {"study": study_id, "start": start}
     message = NUMBERED.format(parts="".join(_part(part, parts[part], values) for part in AT_ONCE))
-    # Values are written into the text: a message with several statements takes none beside it.
-    whole = ClientCursor(driver).mogrify(message, values)
-    cursor: Any = connection.exec_driver_sql(whole).cursor
-    cursor.nextset()
-    row = cursor.fetchone()
-    return None if row is None else (row[0], row[1])
+    rows = postgres.at_once(connection, message, values)
+    return (rows[0][0], rows[0][1]) if rows else None
 
 
 def _part(part: str, entries: list[dict[str, Any]], values: dict[str, Any]) -> str:
