@@ -5,8 +5,10 @@
 
 Each worker is a process with the real loop of search/worker/worker.py: it claims, proposes, records, reports
 eight epochs, finishes. Its training sleeps for about --seconds instead. Beside them the server is looked at
-ten times a second: who is connected, and who waits for whose lock. What a trial costs outside of its training
-is given as a share of a trial of 60 s. Then one worker is asked for networks in studies of many trials.
+ten times a second: who is connected, and who waits for whose lock. Workers start one after another within the
+time of a training, as those of a long search end one after another. What a trial costs outside of its
+training is given as a share of a trial of 60 s. Then one worker is asked for networks in studies of many
+trials.
 
     connections   held at the middle of all looks and at most, a worker
     round trips   messages to the server that were waited for, a trial
@@ -98,8 +100,9 @@ class Counted:
         BoundedConnection.wait = counting  # type: ignore[method-assign]
 
 
-def work(url: str, name: str, worker: str, seconds: float, start: Any, answers: Any) -> None:
+def work(url: str, name: str, worker: str, seconds: float, delay: float, start: Any, answers: Any) -> None:
     """One worker until the study has its number: milliseconds of each trial by part, and what it cost."""
+    os.setsid()  # Linux shares a processor out by session: as workers elsewhere have one of their own
     optuna_study.quiet()
     counted, train = Counted(), Sleeping(seconds=seconds)
     claimed: list[float] = []
@@ -128,6 +131,7 @@ def work(url: str, name: str, worker: str, seconds: float, start: Any, answers: 
         context = context_of(opened, engine, studies.find(engine, name).id, train, Path(folder))
         context.options = replace(context.options, name=worker)
         start.wait(START_SECONDS)
+        time.sleep(delay)
         counted.trips, before = 0, time.process_time()
         working._work_in(context, ShutdownRequest(60.0, None))
     engine.dispose()
@@ -168,7 +172,11 @@ def measure(url: str, workers: int, seconds: float, rounds: int) -> dict[str, An
     fork = multiprocessing.get_context("fork")
     answers, start = fork.Queue(), fork.Barrier(workers + 1)
     processes = [
-        fork.Process(target=work, args=(url, name, f"worker-{i}", seconds, start, answers), daemon=True)
+        fork.Process(
+            target=work,
+            args=(url, name, f"worker-{i}", seconds, i * seconds / workers, start, answers),
+            daemon=True,
+        )
         for i in range(workers)
     ]
     for process in processes:
