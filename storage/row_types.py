@@ -100,6 +100,8 @@ class Ended(Scored):
 
     number: int
     state: State
+    accuracy: float | None
+    score: float | None
 
 
 @dataclass(frozen=True)

@@ -93,11 +93,20 @@ class Counted:
         self.trips = 0
         wait = BoundedConnection.wait
 
-        def counting(connection: BoundedConnection, *arguments: Any, **named: Any) -> Any:
-            self.trips += 1
-            return wait(connection, *arguments, **named)
+        def counting(connection: BoundedConnection, gen: Any, *arguments: Any, **named: Any) -> Any:
+            return wait(connection, self._counted(gen), *arguments, **named)
 
         BoundedConnection.wait = counting  # type: ignore[method-assign]
+
+    def _counted(self, gen: Any) -> Any:
+        """The generator; what needs no answer never asks to wait."""
+        try:
+            wanted = next(gen)
+            self.trips += 1
+            while True:
+                wanted = gen.send((yield wanted))
+        except StopIteration as stop:
+            return stop.value
 
 
 def work(url: str, name: str, worker: str, seconds: float, delay: float, start: Any, answers: Any) -> None:

@@ -123,6 +123,12 @@ class FastStorage(PlainStorage):
                 models.StudyModel.find_or_raise_by_id(study_id, session)
         return found
 
+    def completed_at(self, study_id: int, step: int) -> list[float | None]:
+        """What the pruner asks of a study: the value of each completed trial after this step, None of one
+        that has none. One statement, where get_all_trials() reads all parts of every trial that runs."""
+        with _create_scoped_session(self.scoped_session) as session:
+            return statements.completed_at(session.connection(), study_id, step)
+
     def _read(self, session: "Session", wanted: ColumnElement[bool]) -> list[FrozenTrial]:
         """The trials, in the order of their ids: one statement for them, and one for each of their parts."""
         table = models.TrialModel.__table__

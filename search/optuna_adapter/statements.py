@@ -188,6 +188,27 @@ def parts_of(template: FrozenTrial) -> dict[str, list[dict[str, Any]]]:
     return {"params": params, "user_attributes": attributes, "intermediate_values": steps}
 
 
+def completed_at(connection: Connection, study_id: int, step: int) -> list[float | None]:
+    """The value of each completed trial after this step, None of one that has none."""
+    kind = models.TrialIntermediateValueModel
+    rows = connection.execute(_completed_at(), {"study": study_id, "at": step})
+    return [
+        None if row.type is None else kind.stored_repr_to_intermediate_value(row.value, row.type)
+        for row in rows
+    ]
+
+
+@cache
+def _completed_at() -> Any:
+    trials, steps = models.TrialModel.__table__, PARTS["intermediate_values"].__table__
+    there = (steps.c.trial_id == trials.c.trial_id) & (steps.c.step == bindparam("at"))
+    return (
+        select(steps.c.intermediate_value.label("value"), steps.c.intermediate_value_type.label("type"))
+        .select_from(trials.outerjoin(steps, there))
+        .where(trials.c.study_id == bindparam("study"), trials.c.state == TrialState.COMPLETE)
+    )
+
+
 @cache
 def _end_trial() -> Any:
     """Ends a trial that has not ended."""
