@@ -97,7 +97,8 @@ def claim(engine: Engine, study_id: int, worker: str, lease_seconds: float) -> C
     Raises StudyError where the study has gone.
     """
     seen = _look(engine, study_id, worker)
-    refusal = None if seen.has_unused else _refusal(*seen[:4])
+    offered = (seen.trials, seen.standing_order, seen.trained, seen.held)
+    refusal = None if seen.has_unused else _refusal(*offered)
     if refusal:
         return refusal
     if engine.name == "postgresql" and not seen.has_unused:

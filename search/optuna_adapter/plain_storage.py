@@ -30,7 +30,7 @@ class PlainStorage(RDBStorage):
             raise
 
     @property
-    def engine(self) -> Engine:  # type: ignore[override]
+    def engine(self) -> Engine:
         """Where its sessions take their connections."""
         return self.__dict__["engine"]  # type: ignore[no-any-return]
 

@@ -63,7 +63,7 @@ class Pruning:
             return pruner.prune(self._completed(), asked)
         return pruner.prune(self.study, self.trial.storage.get_trial(self.trial._trial_id))
 
-    def _completed(self) -> optuna.Study:
+    def _completed(self) -> Any:
         """What the median looks at of a study, in its place: its direction, and of the completed trials the
         values after the step that is asked about."""
         storage: Any = self.study._storage
@@ -73,5 +73,4 @@ class Pruning:
         step = max(self.steps)
         values = storage.completed_at(self.study._study_id, step)
         trials = [SimpleNamespace(intermediate_values={} if one is None else {step: one}) for one in values]
-        study: Any = SimpleNamespace(direction=self.study.direction, get_trials=lambda **_: trials)
-        return study
+        return SimpleNamespace(direction=self.study.direction, get_trials=lambda **_: trials)
