@@ -40,8 +40,8 @@ USUAL = replace(
 ARMS = {
     arm.name: arm
     for arm in (
-        replace(USUAL, name="told the value, random after 20"),
-        replace(USUAL, name="told the value, random after 3", widen_after=3),
+        replace(USUAL, name="told the value, random after 20", repeats="value"),
+        replace(USUAL, name="told the value, random after 3", repeats="value", widen_after=3),
         replace(USUAL, name="told PRUNED, random after 3", repeats="pruned", widen_after=3),
         replace(USUAL, name="told PRUNED, random after 20", repeats="pruned"),
         replace(USUAL, name="left out, random after 20", repeats="fail"),

@@ -164,7 +164,8 @@ class Search:
         self.study.tell(trial, state=TrialState.PRUNED)
 
     def _answer(self, trial: optuna.Trial, original: optuna.Trial) -> None:
-        """A repeat, answered with its original's value, as PRUNED, or as FAIL."""
+        """A repeat, answered as FAIL as search/recording/reconcile.py does, as PRUNED, or with its original's
+        value."""
         self.tally["repeated"] += 1
         if self.strategy.repeats == "fail":
             self.study.tell(trial, state=TrialState.FAIL)

@@ -60,7 +60,7 @@ class Strategy:
     flat: bool = False
     weighted: bool = True
     settled: bool = True
-    repeats: Literal["value", "pruned", "fail"] = "value"
+    repeats: Literal["value", "pruned", "fail"] = "fail"
     widen_after: int = 20
     rungs: Rungs | None = None
     screen: Screen | None = None
