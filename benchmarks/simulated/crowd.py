@@ -13,7 +13,7 @@ the network that the search would choose. Its tables stand in docs/search.md.
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -85,23 +85,32 @@ def run(name: str, arm: Strategy, workers: int, seed: int, trials: int) -> dict[
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """A line for each arm, a pair of columns for each number of workers."""
+    """A line for each arm, for each number of workers repeats a trained network, the truth of what was chosen
+    in percent, and its difference to the first arm's, by seeds, with its standard error."""
     workers = sorted({row["workers"] for row in rows})
-    heads = "".join(f" {count:,} repeats | {count:,} accuracy |" for count in workers)
-    lines = [f"| Repeats are |{heads}", "|---|" + "---|" * (2 * len(workers))]
-    for name in ARMS:
-        cells = [_cells([row for row in rows if (row["arm"], row["workers"]) == (name, n)]) for n in workers]
+    heads = "".join(f" {count:,}: repeats | accuracy, % | against the first |" for count in workers)
+    lines = [f"| Workers at once |{heads}", "|---|" + "---|" * (3 * len(workers))]
+    found = {(row["arm"], row["workers"], row["seed"]): row for row in rows}
+    arms = [name for name in ARMS if any(row["arm"] == name for row in rows)]
+    for name in arms:
+        cells = []
+        for count in workers:
+            mine = {seed: row for (arm, n, seed), row in found.items() if (arm, n) == (name, count)}
+            first = {seed: row for (arm, n, seed), row in found.items() if (arm, n) == (arms[0], count)}
+            cells.append(_cells(mine, {} if name == arms[0] else first))
         lines.append(f"| {name} |{''.join(cells)}")
     return "\n".join(lines)
 
 
-def _cells(rows: Sequence[dict[str, Any]]) -> str:
-    """Repeats for each trained network, and the chosen network's truth in percent with its standard error."""
+def _cells(rows: Mapping[int, dict[str, Any]], first: Mapping[int, dict[str, Any]]) -> str:
+    """The three cells of one arm and number of workers, rows by their seed."""
     if not rows:
-        return " | |"
-    values = [100 * row["chosen"] for row in rows]
-    spread = f" ± {stdev(values) / len(values) ** 0.5:.2f}" if len(values) > 1 else ""
-    return f" {mean(row['repeats'] / row['trained'] for row in rows):.2f} | {mean(values):.2f}{spread} |"
+        return " | | |"
+    repeats = mean(row["repeats"] / row["trained"] for row in rows.values())
+    apart = [100 * (rows[seed]["chosen"] - first[seed]["chosen"]) for seed in rows.keys() & first.keys()]
+    spread = f" ± {stdev(apart) / len(apart) ** 0.5:.2f}" if len(apart) > 1 else ""
+    against = f"{mean(apart):+.2f}{spread}" if apart else ""
+    return f" {repeats:.2f} | {mean(100 * row['chosen'] for row in rows.values()):.2f} | {against} |"
 
 
 def main() -> None:
