@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 TRIALS ?= 200
 export OMP_NUM_THREADS = 1
 
-.PHONY: help search test thorough faults check format lint types docs site site-serve bench bench-gpu bench-search clean
+.PHONY: help search test thorough faults check format lint types docs site site-serve bench bench-gpu bench-scale bench-search clean
 
 help:
 	@echo "make search   install into $(VENV) and run a real search of $(TRIALS) trials on handwritten digits"
@@ -18,6 +18,7 @@ help:
 	@echo "make site     the documents as pages: build/site; make site-serve shows them while you write"
 	@echo "make bench    measure speed against what people write by hand: docs/speed.md (an hour)"
 	@echo "make bench-gpu   seven short measurements of a GPU, in one command: docs/speed.md"
+	@echo "make bench-scale  64 workers on one PostgreSQL: connections, waiting, coordination (some minutes)"
 	@echo "make bench-search   compare samplers and pruners in simulated searches: docs/search.md (hours; QUICK=1: minutes)"
 	@echo "make clean    remove $(VENV) and the caches"
 
@@ -87,6 +88,9 @@ bench: $(VENV)/.dev
 bench-gpu: $(VENV)/.dev
 	@mkdir -p build
 	$(BIN)/python -m benchmarks.speed.gpu $(BENCH) --json build/gpu.json
+
+bench-scale: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.speed --only scale $(BENCH)
 
 # Goes on where a run was broken off: build/search.jsonl holds one line a search. OPTUNAHUB=DIR: a copy of
 # OptunaHub's registry, whose samplers are compared too where the package optunahub is installed.

@@ -32,9 +32,10 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningInsert
 
-from space.errors import StudyError
+from space.errors import LeaseLostError, StudyError
 from storage import studies, tables
 from storage.database import moment, reading, writing
 from storage.leases import COLUMNS, Claim, candidate, lost, renew_in
@@ -45,6 +46,7 @@ from storage.row_types import (
     TRAINED,
     UNTRAINED,
     Candidate,
+    Ended,
     Epoch,
     Late,
     Proposal,
@@ -63,6 +65,7 @@ __all__ = [
     "TrainingMetrics",
     "best",
     "candidates",
+    "ended",
     "epochs",
     "find",
     "finish",
@@ -84,12 +87,24 @@ TransactionStep = Callable[[Connection], object]
 def propose(engine: Engine, claim: Claim, proposal: Proposal) -> Candidate:
     """Enter a network: as over_budget, as a repeat of an earlier one, or as running under the claim.
 
-    Raises LeaseLostError where the claim has gone, StudyError where the study has; then nothing is entered.
+    The study is not locked: the claim is, against whoever takes it back, and of two workers that enter the
+    same network at the same moment the index of fingerprints lets one through. Raises LeaseLostError where
+    the claim has gone, StudyError where the study has; then nothing is entered.
     """
+    try:
+        return _propose(engine, claim, proposal)
+    except IntegrityError:  # entered by another since we looked: now we see it
+        return _propose(engine, claim, proposal)
+
+
+def _propose(engine: Engine, claim: Claim, proposal: Proposal) -> Candidate:
     mine = {"study": claim.study_id, "trial": proposal.number, "held": claim.token}
     with writing(engine) as connection:
-        studies.lock(connection, claim.study_id)
-        renew_in(connection, claim)
+        try:
+            renew_in(connection, claim)
+        except LeaseLostError:
+            studies.require_there(connection, claim.study_id)
+            raise
         entered = connection.execute(_entered(), mine).first()
         if entered is not None:
             return candidate(entered)
@@ -234,12 +249,13 @@ def finish(
     """Write what became of a running candidate and give the claim back.
 
     `epochs` are all that were saved: where a fallen server has forgotten some, or with `anew`, they replace
-    what is stored. `in_transaction` is called with the connection before the commit. Raises LeaseLostError
-    where the claim has gone, StudyError where the study has; then nothing is changed.
+    what is stored. `in_transaction` is called with the connection before the commit. The study is locked only
+    where the end may be the last of too many: a trial that was held counts as trained in the same moment.
+    Raises LeaseLostError where the claim has gone, StudyError where the study has; then nothing is changed.
     """
     mine = {"candidate": candidate_id, "held": claim.token}
     with writing(engine) as connection:
-        studies.lock(connection, claim.study_id)
+        (studies.lock if state in UNTRAINED else studies.require_there)(connection, claim.study_id)
         if not give_back(connection, claim):
             if connection.execute(_state(), mine).scalar() == state:
                 return  # the call before this one got through, only its answer did not
@@ -468,6 +484,15 @@ def measured(engine: Engine, study_id: int) -> list[Measured]:
     with reading(engine) as connection:
         rows = connection.execute(query.order_by(table.c.number)).all()
     return [Measured(**{**row._mapping, "state": State(row.state)}) for row in rows]
+
+
+def ended(engine: Engine, study_id: int) -> list[Ended]:
+    """Return what became of every proposal, by its number."""
+    table = tables.candidates
+    query = select(*(table.c[field.name] for field in fields(Ended))).where(table.c.study_id == study_id)
+    with reading(engine) as connection:
+        rows = connection.execute(query.order_by(table.c.number)).all()
+    return [Ended(**{**row._mapping, "state": State(row.state)}) for row in rows]
 
 
 def times(engine: Engine, study_id: int) -> tuple[datetime, datetime] | None:

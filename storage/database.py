@@ -102,17 +102,23 @@ def _texts(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else value or ()
 
 
-def connect(url: str, *, create: bool = True) -> Engine:
+# A process that stays: one connection is held, and a second opened for the moments in which two threads
+# speak at once (a worker's heartbeat beside the thread that writes its epochs), and closed. A third waits.
+FEW: dict[str, Any] = {"pool_size": 1, "max_overflow": 1}
+
+
+def connect(url: str, *, create: bool = True, few: bool = False) -> Engine:
     """Return an engine whose database answered. With create=False a missing SQLite file is not made.
 
-    Raises StorageError, one line without the password, where it cannot be reached, UsageError for a URL that
-    `normalise` refuses.
+    With `few` it holds one connection to a server, and two at most: for workers and launchers, of which a
+    server may have hundreds. Raises StorageError, one line without the password, where it cannot be reached,
+    UsageError for a URL that `normalise` refuses.
     """
     parsed = parse(url)
     if is_sqlite(parsed):
         _check_file(parsed, create)
     options = engine_options(url)
-    engine = create_engine(parsed, **options)
+    engine = create_engine(parsed, **options, **(FEW if few and not is_sqlite(parsed) else {}))
     watch_transactions(engine, options)
     if is_sqlite(parsed):
         event.listen(engine, "connect", _open_sqlite)

@@ -26,6 +26,7 @@ from sqlalchemy import (
     Engine,
     Row,
     Select,
+    TextClause,
     Update,
     and_,
     bindparam,
@@ -34,6 +35,7 @@ from sqlalchemy import (
     insert,
     literal_column,
     select,
+    text,
     update,
 )
 from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
@@ -94,6 +96,13 @@ def claim(engine: Engine, study_id: int, worker: str, lease_seconds: float) -> C
     So a claim whose answer was lost with the connection is handed out again.
     Raises StudyError where the study has gone.
     """
+    seen = _look(engine, study_id, worker)
+    offered = (seen.trials, seen.standing_order, seen.trained, seen.held)
+    refusal = None if seen.has_unused else _refusal(*offered)
+    if refusal:
+        return refusal
+    if engine.name == "postgresql" and not seen.has_unused:
+        return _claim_at_once(engine, study_id, worker, lease_seconds)
     with writing(engine) as connection:
         study = studies.lock(connection, study_id)
         if studies.trained(connection, study_id) >= study.trials:
@@ -109,6 +118,78 @@ def claim(engine: Engine, study_id: int, worker: str, lease_seconds: float) -> C
         if studies.engaged(connection, study_id) >= study.trials:
             return NoClaim.WAIT
         return new_claim(connection, study_id, worker, lease_seconds)
+
+
+# What there is to claim, and whether this worker has a claim that it never used.
+SEEN = """
+SELECT s.trials, s.standing_order,
+    (SELECT count(*) FROM search_candidates
+        WHERE study_id = s.id AND state IN ('completed', 'pruned')) AS trained,
+    (SELECT count(*) FROM search_claims WHERE study_id = s.id AND rung_training_id IS NULL) AS held,
+    EXISTS (SELECT 1 FROM search_claims WHERE study_id = s.id AND worker = {worker}
+        AND candidate_id IS NULL AND rung_training_id IS NULL) AS has_unused,
+    s.id
+FROM search_studies s WHERE s.id = {study}
+"""
+# claim() in one message: the lock is held while the server counts and grants, and by no process of ours.
+CLAIM = (
+    """
+SELECT id FROM search_studies WHERE id = %(study)s FOR NO KEY UPDATE;
+WITH seen AS ("""
+    + SEEN.format(study="%(study)s", worker="%(worker)s")
+    + """), counted AS (
+    UPDATE search_studies SET claims_made = claims_made + 1 FROM seen
+    WHERE search_studies.id = seen.id AND seen.standing_order = 'run' AND NOT seen.has_unused
+        AND seen.trained + seen.held < seen.trials
+    RETURNING claims_made
+), made AS (
+    INSERT INTO search_claims
+        (study_id, ordinal, worker, lease_seconds, claimed_at, renewed_at, expires_at)
+    SELECT %(study)s, claims_made, %(worker)s, %(lease)s, moment, moment, moment + %(lease)s
+    FROM counted, (SELECT CAST(extract(epoch FROM clock_timestamp()) AS double precision) AS moment) AS clock
+    RETURNING token, ordinal
+)
+SELECT trials, standing_order, trained, held, has_unused, token, ordinal FROM seen LEFT JOIN made ON true
+"""
+)
+
+
+@cache
+def _seen() -> TextClause:
+    return text(SEEN.format(study=":study", worker=":worker"))
+
+
+def _look(engine: Engine, study_id: int, worker: str) -> Row[Any]:
+    """What a claim would find, without a lock: who only waits for others keeps nobody waiting."""
+    with reading(engine) as connection:
+        seen = connection.execute(_seen(), {"study": study_id, "worker": worker}).first()
+    if seen is None:
+        raise studies.gone(study_id)
+    return seen
+
+
+def _refusal(trials: int, order: str, trained: int, held: int) -> NoClaim | None:
+    """Why there is nothing to claim, if there is not."""
+    if trained >= trials:
+        return NoClaim.DONE
+    if order != Control.RUN:
+        return NoClaim.STOPPED
+    return NoClaim.WAIT if trained + held >= trials else None
+
+
+def _claim_at_once(engine: Engine, study_id: int, worker: str, lease_seconds: float) -> Claim | NoClaim:
+    """A new claim on PostgreSQL. Raises StudyError where the study has gone."""
+    from storage import postgres  # loads psycopg, which a SQLite file does without
+
+    values = {"study": study_id, "worker": worker, "lease": lease_seconds}
+    with engine.connect().execution_options(**postgres.ONE_MESSAGE) as connection:
+        rows = postgres.at_once(connection, CLAIM, values)
+    if not rows:
+        raise studies.gone(study_id)
+    trials, order, trained, held, _, token, ordinal = rows[0]
+    if token is not None:
+        return Claim(token, study_id, ordinal, worker)
+    return _refusal(trials, order, trained, held) or NoClaim.WAIT
 
 
 def _unused(connection: Connection, study_id: int, worker: str) -> Claim | None:

@@ -1,6 +1,7 @@
-"""Connections to PostgreSQL that do not wait for ever for an answer.
+"""Connections to PostgreSQL that do not wait for ever for an answer, and transactions that wait for nobody.
 
-Called by storage/database.py for engines of PostgreSQL, ours and Optuna's. Knows no table and no statement.
+Called by storage/database.py for engines of PostgreSQL, ours and Optuna's; at_once() by whoever holds a lock
+that hundreds of workers take. Knows no table and no statement.
 
 The server's own time limits help while it lives, TCP's while packets are lost. A server that is frozen (a
 stopped process, a paused container, a host that swaps) still acknowledges every packet and answers none: only
@@ -15,6 +16,9 @@ import psycopg
 from sqlalchemy import URL, Connection
 
 ANSWER_SECONDS = 40.0  # beyond the server's limits of 30 s: a living one speaks first
+
+# Of a connection for at_once(): what it sends is a transaction by itself.
+ONE_MESSAGE = {"isolation_level": "AUTOCOMMIT", "no_parameters": True}
 
 
 class BoundedConnection(psycopg.Connection[Any]):
@@ -79,3 +83,20 @@ class PooledConnector(Connector):
     def begin(self, connection: Connection) -> None:
         """Sets the limits, all in one round trip."""
         connection.exec_driver_sql(self._limit)
+
+
+def at_once(connection: Connection, message: str, values: Mapping[str, Any]) -> list[Any]:
+    """Run several statements as one transaction in one round trip; return the rows of the last.
+
+    Each statement sees what was committed before it began, and a lock that the first takes is held for as
+    long as the server needs for the others: no process that waits for its turn on a busy machine stands in
+    between. `message` has statements parted by semicolons, with %(name)s where a value goes; the connection
+    has the options ONE_MESSAGE. Raises SQLAlchemy's errors, and then nothing was done.
+    """
+    driver: Any = connection.connection.driver_connection
+    # Values are written into the text, quoted: the protocol takes none beside several statements.
+    cursor: Any = connection.exec_driver_sql(psycopg.ClientCursor(driver).mogrify(message, values)).cursor
+    while cursor.nextset():
+        pass
+    found: list[Any] = cursor.fetchall()
+    return found

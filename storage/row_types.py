@@ -95,6 +95,16 @@ class Scored:
 
 
 @dataclass(frozen=True)
+class Ended(Scored):
+    """What became of a candidate, without its network."""
+
+    number: int
+    state: State
+    accuracy: float | None
+    score: float | None
+
+
+@dataclass(frozen=True)
 class Epoch:
     """One trained epoch. Losses may be NaN."""
 

@@ -20,9 +20,8 @@ from benchmarks.simulated.weighing import weighed
 from benchmarks.simulated.worlds import Candidate, Learning, World
 from space import sampling
 
-# As in search/worker/trial.py: repeats in a row until proposals are random, and until a search ends; and
-# proposals for one training.
-WIDEN_AFTER, GIVE_UP_AFTER, GIVE_UP_OVER_BUDGET = 20, 400, 4_000
+# As in search/worker/trial.py: repeats in a row until a search ends, and proposals for one training.
+GIVE_UP_AFTER, GIVE_UP_OVER_BUDGET = 400, 4_000
 MOST_TRIALS = 4  # times the trials asked for: then a search ends, whatever it has spent
 
 
@@ -126,7 +125,7 @@ class Search:
         more."""
         repeats = 0
         for _ in range(GIVE_UP_OVER_BUDGET):
-            self.study.sampler = self.wide if repeats >= WIDEN_AFTER else self.usual
+            self.study.sampler = self.wide if repeats >= self.strategy.widen_after else self.usual
             trial, candidate = self._proposal()
             if candidate is None or repeats >= GIVE_UP_AFTER:
                 return None
@@ -165,8 +164,12 @@ class Search:
         self.study.tell(trial, state=TrialState.PRUNED)
 
     def _answer(self, trial: optuna.Trial, original: optuna.Trial) -> None:
-        """A repeat, answered as search/recording/reconcile.py does, or as PRUNED."""
+        """A repeat, answered as FAIL as search/recording/reconcile.py does, as PRUNED, or with its original's
+        value."""
         self.tally["repeated"] += 1
+        if self.strategy.repeats == "fail":
+            self.study.tell(trial, state=TrialState.FAIL)
+            return
         frozen = self.study._storage.get_trial(original._trial_id)
         if self.strategy.repeats == "value" and frozen.state == TrialState.COMPLETE:
             self.study.tell(trial, frozen.value)

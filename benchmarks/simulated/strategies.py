@@ -49,7 +49,8 @@ class Screen:
 class Strategy:
     """`flat`: knobs of all stages are asked for at any depth, so that every trial has the same parameters.
     `weighted`: the space's weights of choices are its prior. `settled`: what is stored is what was trained.
-    `repeats`: what Optuna hears of a network that the study already has. `first`: what a search begins with;
+    `repeats`: what Optuna hears of a network that the study already has; FAIL is what samplers leave out.
+    `widen_after`: so many repeats in a row, then proposals are random. `first`: what a search begins with;
     baselines are trained to the end, whatever the pruner says."""
 
     name: str
@@ -59,7 +60,8 @@ class Strategy:
     flat: bool = False
     weighted: bool = True
     settled: bool = True
-    repeats: Literal["value", "pruned"] = "value"
+    repeats: Literal["value", "pruned", "fail"] = "fail"
+    widen_after: int = 20
     rungs: Rungs | None = None
     screen: Screen | None = None
     first: Literal["nothing", "published", "baselines"] = "nothing"

@@ -16,14 +16,14 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks import brief
-from benchmarks.speed import coordination, judging, limits, records, searches, start, training
+from benchmarks.speed import coordination, judging, limits, records, scale, searches, start, training
+from benchmarks.speed.server import server
 
 RESULTS, PAGE = Path("benchmarks/results/speed.json"), Path("docs/speed.md")
 NOT_RUN = "Not measured yet: `make bench`."
@@ -33,6 +33,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "searches": lambda found: searches.table(found["rows"], found["summary"]),
     "coordination": coordination.table,
     "coordination, PostgreSQL": coordination.table,
+    "scale": scale.table,
     "judging": judging.table,
     "limits": lambda found: limits.table(found["rows"]),
     "brief": lambda found: brief.table(found["summary"]),
@@ -45,6 +46,7 @@ QUICK = {
     "searches": ["--seconds", "30", "--rounds", "1", "--epochs", "2", "--max-macs", "2000000"],
     "coordination": ["--trials", "20", "--workers", "1", "--rounds", "3"],
     "coordination, PostgreSQL": ["--trials", "20", "--workers", "2", "--rounds", "3"],
+    "scale": ["--workers", "2", "--seconds", "1", "--asks", "20"],
     "judging": ["--networks", "5", "--rounds", "2"],
     "limits": ["--networks", "slim", "--size", "256", "--batches", "1", "--rounds", "1"],
     "records": ["--networks", "2", "--seeds", "1", "--epochs", "1", "--train-images", "300"],
@@ -73,19 +75,6 @@ USUAL = {
 }
 
 
-@contextmanager
-def server() -> Iterator[str]:
-    """A PostgreSQL of the tests' package of binaries, safe as by default, gone afterwards."""
-    sys.path.insert(0, "tests")
-    from postgres_server import Postgres
-
-    postgres = Postgres(fsync="on", full_page_writes="on").start()
-    try:
-        yield postgres.url()
-    finally:
-        postgres.remove()
-
-
 def flags(name: str, given: argparse.Namespace) -> list[str]:
     if name not in USUAL:
         return QUICK[name] if given.quick else []
@@ -102,7 +91,7 @@ def run(name: str, given: argparse.Namespace) -> dict[str, Any]:
         command = [sys.executable, "-m", full, *flags(name, given)]
         command += ["--json"] if module == "judging" else ["--json", str(out)]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        if "PostgreSQL" in name:
+        if "PostgreSQL" in name or name == "scale":
             with server() as url:
                 done = _finish([*command, "--storage", url], environment)
         else:

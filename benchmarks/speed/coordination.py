@@ -135,11 +135,12 @@ def fill(url: str, name: str, trials: int) -> Engine:
         scores = curve(network)
         known.append(_known(asked, network, scores))
         rows.append(_row(record.id, number, network, scores[-1]))
-    with optuna_storage.open_storage(url) as storage:
-        optuna_id = storage.get_study_id_from_name(name)
-    with engine.begin() as connection:
-        _store(connection, optuna_id, known)
-        connection.execute(insert(tables.candidates), rows)
+    if trials:
+        with optuna_storage.open_storage(url) as storage:
+            optuna_id = storage.get_study_id_from_name(name)
+        with engine.begin() as connection:
+            _store(connection, optuna_id, known)
+            connection.execute(insert(tables.candidates), rows)
     return engine
 
 
@@ -212,7 +213,7 @@ def work(url: str, name: str, worker: str, rounds: int, start: Barrier, answers:
         optuna_study.open_study(url, name, CONFIG) as opened,
         tempfile.TemporaryDirectory() as folder,
     ):
-        context = _context(opened, engine, studies.find(engine, name).id, train, Path(folder))
+        context = context_of(opened, engine, studies.find(engine, name).id, train, Path(folder))
         _one(context, train, worker)
         train.spans = {part: [] for part in PARTS}
         start.wait()
@@ -232,7 +233,7 @@ def _one(context: WorkerContext, train: Instant, worker: str) -> None:
         train.spans[part].append(1_000 * (until - since))
 
 
-def _context(
+def context_of(
     opened: optuna.Study, engine: Engine, study_id: int, train: Instant, folder: Path
 ) -> WorkerContext:
     return WorkerContext(

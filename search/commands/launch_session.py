@@ -49,7 +49,7 @@ from space import cost, sampling
 from space.architecture import Architecture
 from space.errors import ParsimonyError
 from space.files import require_writable, write_whole
-from storage import candidates, database, trainings
+from storage import candidates, connections, database, trainings
 from storage.row_types import Candidate
 from storage.studies import Control, Study
 from trainer.data import survey_text
@@ -105,6 +105,7 @@ def _launch(
     if flags.serve_data:
         data_server.parse(flags.serve_data)
     console = stderr_console()
+    prepare.require_room(flags, min(1, len(slots)) if workers == "auto" else len(slots))
     if dry_run:
         _say_plan(console, flags, slots)
         return 0
@@ -124,6 +125,7 @@ def _launch(
     try:
         if workers == "auto" and not placed_by:  # while a Ctrl-C still ends the command at once
             slots = _shared(console, config, record.trials, gpus, slots)
+            slots = _connected(console, engine, slots)
         interrupts.listen()
         starters = first_trials(flags, config, record, found)
         _say_starters(console, starters)
@@ -195,6 +197,15 @@ def _shared(console: Console, config: StudyConfig, trials: int, gpus: str, slots
     return devices.slots(gpus, found.workers * len(slots))
 
 
+def _connected(console: Console, engine: Engine, slots: list[Slot]) -> list[Slot]:
+    """As many slots as the database server has connections for; one at least, which prepare asked for."""
+    found = connections.room(engine)
+    fit = len(slots) if found is None else max(1, found.free - connections.SPARE)
+    if found is not None and fit < len(slots):
+        console.print(f"workers  {fit}: the database server has connections for no more ({found.limit})")
+    return slots[:fit]
+
+
 def first_trials(flags: Flags, config: StudyConfig, record: Study | None, found: list[Starter]) -> Starters:
     """The networks of --start-from; after them, in a study that has no proposal yet, its baselines."""
     if not flags.baselines or (record and _has_proposals(flags.storage, record)):
@@ -251,7 +262,8 @@ def _search(
 ) -> End:
     with ExitStack() as stack:
         opened = Outage(flags.database_timeout_seconds, lambda: interrupts.count > 0).insist(
-            lambda: stack.enter_context(optuna_study.open_study(flags.storage, record.name, config)), passes
+            lambda: stack.enter_context(optuna_study.open_study(flags.storage, record.name, config, engine)),
+            passes,
         )
         if flags.serve_data:
             flags = replace(flags, data_from=stack.enter_context(_serving(flags, config)))

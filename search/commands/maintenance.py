@@ -24,15 +24,17 @@ def db() -> None:
 @options.storage
 def check(study: str | None, storage: str) -> int:
     """Check a study's books: every proposal in one state, the number exact, Optuna's trials the same."""
-    from search.optuna_adapter import study as optuna_study
+    from search.optuna_adapter import stored, study as optuna_study
     from search.recording import reconcile as reconciling
-    from storage import invariants
+    from space.errors import StudyError
+    from storage import candidates, invariants
 
     with reader.open_study(storage, study, whole=True) as view:
         problems = invariants.check(view.engine, view.record.id)
-        optuna_study.quiet()
-        with optuna_study.open_study(storage, view.record.name, view.config) as stored_study:
-            problems += reconciling.disagreements(stored_study, view.rows())
+        theirs = stored.ends(view.engine, view.record.name)
+        if theirs is None:
+            raise StudyError(optuna_study.gone(view.record.name))
+        problems += reconciling.compare(theirs, candidates.ended(view.engine, view.record.id))
         trained, name = view.trained, view.record.name
     for problem in problems:
         click.echo(f"{name}: {problem}")

@@ -5,6 +5,7 @@ search/commands/output.py.
 """
 
 import json
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from rich.text import Text
 BEYOND = 10_000  # columns: wider than any table
 LEAST = 20  # columns of a text that is cut
 BORDER = 3  # columns between two others
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # what rich breaks, expands or leaves out
 
 
 def show(
@@ -34,6 +36,9 @@ def show(
     console = Console()
     if not console.is_terminal:
         console.width = BEYOND
+        if (lines := _drawn(rows, title, console)) is not None:
+            click.echo("\n".join(lines))
+            return
     unbound = console.options.update(width=BEYOND)
     table = _table(rows, title)
     if console.measure(table, options=unbound).maximum > console.width:
@@ -45,6 +50,37 @@ def show(
             _blocks(rows, title)
             return
     console.print(table)
+
+
+def _drawn(rows: Sequence[dict[str, Any]], title: str, console: Console) -> list[str] | None:
+    """The lines of the table as rich draws it for a pipe, in a fortieth of its time.
+
+    None where it would draw something else: a cell of several lines, or a row wider than any table.
+    """
+    heads = [name.replace("_", " ") for name in rows[0]]
+    cells = [[cell(name, value) for name, value in row.items()] for row in rows]
+    if console.options.ascii_only or any(CONTROL.search(text) for row in (heads, *cells) for text in row):
+        return None
+    widths = [max(map(cell_len, column)) for column in zip(heads, *cells, strict=True)]
+    if sum(widths) + BORDER * len(widths) + 1 > BEYOND or cell_len(title) > sum(widths):
+        return None
+    right = [_is_numeric(rows, name) for name in rows[0]]
+
+    def line(bar: str, texts: Sequence[str]) -> str:
+        padded = zip(texts, widths, right, strict=True)
+        return bar + bar.join(f" {_padded(*one)} " for one in padded) + bar
+
+    def rule(left: str, fill: str, between: str, end: str) -> str:
+        return left + between.join(fill * (width + 2) for width in widths) + end
+
+    top = [rule("┏", "━", "┳", "┓"), line("┃", heads), rule("┡", "━", "╇", "┩")]
+    named = [title.ljust(len(top[0]))] if title else []
+    return [*named, *top, *(line("│", row) for row in cells), rule("└", "─", "┴", "┘")]
+
+
+def _padded(text: str, width: int, is_right: bool) -> str:
+    blank = " " * (width - cell_len(text))
+    return blank + text if is_right else text + blank
 
 
 def say(lines: Iterable[str]) -> None:

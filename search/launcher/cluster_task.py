@@ -91,13 +91,13 @@ class Orders:
     def __init__(self, name: str) -> None:
         from distributed import Variable, get_client
 
-        self.variable = Variable(name, client=get_client())
+        self.variable = Variable(name, client=get_client())  # type: ignore[no-untyped-call]
         self.order, self.beat, self.heard = Order.WORK, None, time.monotonic()
 
     def latest(self) -> Order:
         """The order that holds; DRAIN where nobody has spoken for long."""
         with suppress(Exception):  # a scheduler out of reach raises in many ways; silence decides
-            order, beat = self.variable.get(timeout=LOOK_SECONDS)
+            order, beat = self.variable.get(timeout=LOOK_SECONDS)  # type: ignore[no-untyped-call]
             self.order = max(self.order, Order(order))
             if beat != self.beat:
                 self.beat, self.heard = beat, time.monotonic()

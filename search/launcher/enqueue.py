@@ -125,7 +125,7 @@ def enqueue(
     fresh = [starter for starter in found if starter.answers and starter.fingerprint not in known]
     if not fresh:
         return 0
-    with optuna_study.open_study(storage, record.name, config) as study:
+    with optuna_study.open_study(storage, record.name, config, engine) as study:
         before = len(study.get_trials(deepcopy=False))
         for starter in fresh:
             notes = {"started_from": starter.name if starter.known else None, "baseline": starter.baseline}

@@ -32,9 +32,10 @@ from space import cost, forecast, sampling, space as spaces
 from space.budget import Budget
 from space.errors import StorageError, StudyError, UsageError
 from space.space import Task
-from storage import candidates, database, studies
+from storage import candidates, connections, database, studies
 from storage.row_types import TRAINED
 from storage.studies import Study
+from storage.url import is_sqlite, parse
 from trainer.data import dataset as datasets
 from trainer.data.images import Fit
 from trainer.recipe.defaults import brief_recipe
@@ -102,6 +103,20 @@ def existing(flags: Flags) -> Study | None:
         return None
     finally:
         engine.dispose()
+
+
+def require_room(flags: Flags, workers: int) -> None:
+    """Raises StorageError where the server has no connections for so many workers, or is out of reach.
+
+    A SQLite file is not looked at.
+    """
+    if not is_sqlite(parse(flags.storage)):
+        engine = database.connect(flags.storage, few=True)
+        try:
+            with database.translated(engine):
+                connections.require_room(engine, workers)
+        finally:
+            engine.dispose()
 
 
 def with_trials(flags: Flags) -> Flags:
@@ -280,7 +295,8 @@ def prepare(flags: Flags) -> tuple[Engine, Study, StudyConfig]:
     if record and stored:
         study_config.require_same(record.name, stored, config)
     plan = plan_of(flags, record, config)
-    engine = database.connect(flags.storage)  # says at once that there is none; one that breaks is waited for
+    # Says at once that there is none; one that breaks is waited for.
+    engine = database.connect(flags.storage, few=True)
     outage = Outage(flags.database_timeout_seconds)
     try:
         outage.insist(partial(_open_tables, engine), passes)

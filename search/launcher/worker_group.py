@@ -22,7 +22,7 @@ from search.recording.outage import OUT_OF_REACH
 from search.study import gave_up, worker_logs
 from search.study.worker_options import WorkerOptions
 from space.errors import ExhaustedError, GaveUpError, ParsimonyError
-from storage import candidates, database, leases, studies
+from storage import candidates, connections, database, leases, studies
 from storage.row_types import TRAINED
 from storage.studies import Control
 
@@ -123,13 +123,14 @@ def _gave_up(engine: Engine, study: str | None) -> str:
 def run(options: WorkerOptions, slots: list[Slot], say: Callable[[str], None]) -> int:
     """The workers of these slots, from their start to the end of the last. Returns the exit code.
 
-    Raises StudyError where the study is not there, StorageError for a database out of reach, as one that
-    follows does not, and as WorkerGroup.run() does.
+    Raises StudyError where the study is not there, StorageError for a database out of reach or without so
+    many connections, as one that follows does not, and as WorkerGroup.run() does.
     """
     if not options.follow:
         engine = database.connect(options.storage, create=False)
         try:
             database.check(engine)
+            connections.require_room(engine, len(slots))
             options = replace(options, study=studies.find(engine, options.study).name)
         finally:
             engine.dispose()

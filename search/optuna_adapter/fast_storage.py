@@ -23,7 +23,7 @@ from optuna.distributions import (
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import ColumnElement, Row, bindparam, insert, or_, select
+from sqlalchemy import ColumnElement, Engine, Row, bindparam, or_, select
 
 from search.optuna_adapter import statements
 from search.optuna_adapter.plain_storage import PlainStorage
@@ -40,8 +40,8 @@ MANY = (
 class FastStorage(PlainStorage):
     """PlainStorage with these shortcuts. Raises what it raises."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, ledger: Engine | None = None) -> None:
+        super().__init__(url, ledger)
         # Ranges that a study is known to have, by its id and the parameter's name.
         self._known: dict[tuple[int, str], BaseDistribution] = {}
 
@@ -78,22 +78,21 @@ class FastStorage(PlainStorage):
         return True
 
     def _create_usual(self, study_id: int, template: FrozenTrial) -> FrozenTrial:
-        """All of it in one transaction, which writes from its start. Numbers are given under a lock."""
-        study = {"study": study_id, "start": statements.as_utc(template.datetime_start)}
+        """All of it in one transaction, in PostgreSQL in one message. Numbers are given under a lock."""
+        start, parts = statements.as_utc(template.datetime_start), statements.parts_of(template)
         with _create_scoped_session(self.scoped_session) as session:
-            connection = session.connection()
-            if self.engine.name == "postgresql":
-                connection.execute(statements.lock_study(), study)  # a file has one writer
-            row = connection.execute(statements.insert_trial(), study).first()
+            if self.engine.name == "postgresql" and not parts["intermediate_values"]:
+                from storage.postgres import ONE_MESSAGE  # loads psycopg
+
+                connection = session.connection(execution_options=ONE_MESSAGE)
+                row = statements.insert_at_once(connection, study_id, start, parts)
+            else:
+                row = statements.insert_one_by_one(session.connection(), study_id, start, parts)
             if row is None:
                 models.StudyModel.find_or_raise_by_id(study_id, session)
                 raise KeyError(f"study {study_id}")
-            for part, entries in statements.parts_of(template).items():
-                if entries:
-                    trial = {"trial_id": row.trial_id}
-                    connection.execute(insert(PARTS[part].__table__), [entry | trial for entry in entries])
         found = _copied(template)
-        found.number, found._trial_id = row.number, row.trial_id
+        found._trial_id, found.number = row
         return found
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
@@ -123,6 +122,12 @@ class FastStorage(PlainStorage):
             if not found:
                 models.StudyModel.find_or_raise_by_id(study_id, session)
         return found
+
+    def completed_at(self, study_id: int, step: int) -> list[float | None]:
+        """What the pruner asks of a study: the value of each completed trial after this step, None of one
+        that has none. One statement, where get_all_trials() reads all parts of every trial that runs."""
+        with _create_scoped_session(self.scoped_session) as session:
+            return statements.completed_at(session.connection(), study_id, step)
 
     def _read(self, session: "Session", wanted: ColumnElement[bool]) -> list[FrozenTrial]:
         """The trials, in the order of their ids: one statement for them, and one for each of their parts."""

@@ -4,6 +4,9 @@ Reads the study's trials through Optuna; writes nothing itself. study.py makes p
 asks.
 """
 
+from types import SimpleNamespace
+from typing import Any
+
 import optuna
 from optuna.trial import Trial, TrialState, create_trial
 
@@ -39,7 +42,8 @@ class Pruning:
     """Whether the study's pruner stops a trial after an epoch: the answer of Trial.should_prune().
 
     The median is not asked in the epochs in which it never stops a trial, and not about the trial's row: it
-    looks at nothing but the values that were reported, which are here. Other pruners are asked about the
+    looks at nothing but the values that were reported, which are here, and those of completed trials after
+    the same epoch, which are one statement. Other pruners are asked about the
     trial as it is stored, since they keep notes in it.
     """
 
@@ -55,7 +59,18 @@ class Pruning:
         if isinstance(pruner, Median) and shortcuts.enabled():
             if max(self.steps, default=-1) < pruner.warm_up:
                 return False
-            return pruner.prune(
-                self.study, create_trial(state=TrialState.RUNNING, intermediate_values=self.steps)
-            )
+            asked = create_trial(state=TrialState.RUNNING, intermediate_values=self.steps)
+            return pruner.prune(self._completed(), asked)
         return pruner.prune(self.study, self.trial.storage.get_trial(self.trial._trial_id))
+
+    def _completed(self) -> Any:
+        """What the median looks at of a study, in its place: its direction, and of the completed trials the
+        values after the step that is asked about."""
+        storage: Any = self.study._storage
+        storage = getattr(storage, "_backend", storage)  # behind Optuna's cache
+        if not hasattr(storage, "completed_at"):
+            return self.study
+        step = max(self.steps)
+        values = storage.completed_at(self.study._study_id, step)
+        trials = [SimpleNamespace(intermediate_values={} if one is None else {step: one}) for one in values]
+        return SimpleNamespace(direction=self.study.direction, get_trials=lambda **_: trials)

@@ -66,7 +66,7 @@ def end(
 
 
 @cache
-def lock_study() -> Any:
+def _lock_study() -> Any:
     """Lets one process at a time give numbers to trials."""
     table = models.StudyModel.__table__
     return select(table.c.study_id).where(table.c.study_id == bindparam("study")).with_for_update()
@@ -86,7 +86,7 @@ def ranges() -> Any:
 
 
 @cache
-def insert_trial() -> Any:
+def _insert_trial() -> Any:
     """A running trial, whose number is how many there are; no row where there is no study."""
     studies, trials = models.StudyModel.__table__, models.TrialModel.__table__
     before = select(func.count()).select_from(trials).where(trials.c.study_id == bindparam("study"))
@@ -98,6 +98,78 @@ def insert_trial() -> Any:
     ).where(studies.c.study_id == bindparam("study"))
     columns = ["number", "study_id", "state", "datetime_start"]
     return insert(trials).from_select(columns, new).returning(trials.c.trial_id, trials.c.number)
+
+
+# One message to PostgreSQL, which the server runs as one transaction: nobody's Python stands between lock
+# and commit. The lock is a statement of its own, since each looks at the table as it is when it begins: the
+# second counts what was stored while the first waited. Foreign keys of others go by this lock.
+NUMBERED = """
+SELECT study_id FROM studies WHERE study_id = %(study)s FOR NO KEY UPDATE;
+WITH new AS (
+    INSERT INTO trials (number, study_id, state, datetime_start)
+    SELECT (SELECT count(*) FROM trials WHERE study_id = %(study)s), study_id,
+        CAST('RUNNING' AS trialstate), CAST(%(start)s AS timestamp)
+    FROM studies WHERE study_id = %(study)s RETURNING trial_id, number
+){parts}
+SELECT trial_id, number FROM new
+"""
+PART = """, {table} AS (
+    INSERT INTO {table} (trial_id, {columns})
+    SELECT new.trial_id, part.* FROM new, (VALUES {rows}) AS part RETURNING 1
+)"""
+AT_ONCE = ("params", "user_attributes")  # the parts of a trial that has only begun
+
+
+def insert_one_by_one(
+    connection: Connection,
+    study_id: int,
+    start: datetime | None,
+    parts: Mapping[str, list[dict[str, Any]]],
+) -> tuple[int, int] | None:
+    """Store a running trial with its parts, a statement each: its id and its number, None where there is no
+    study."""
+    study = {"study": study_id, "start": start}
+    if connection.dialect.name == "postgresql":
+        connection.execute(_lock_study(), study)  # a file has one writer
+    row = connection.execute(_insert_trial(), study).first()
+    if row is None:
+        return None
+    for part, entries in parts.items():
+        if entries:
+            mine = [entry | {"trial_id": row.trial_id} for entry in entries]
+            connection.execute(insert(PARTS[part].__table__), mine)
+    return row.trial_id, row.number
+
+
+def insert_at_once(
+    connection: Connection,
+    study_id: int,
+    start: datetime | None,
+    parts: Mapping[str, list[dict[str, Any]]],
+) -> tuple[int, int] | None:
+    """Store a running trial with its parts in one round trip to PostgreSQL: its id and its number, None where
+    there is no study. The connection has the options of storage/postgres.py, ONE_MESSAGE.
+    """
+    from storage import postgres  # loads psycopg, which a SQLite file does without
+
+    values: dict[str, Any] = {"study": study_id, "start": start}
+    message = NUMBERED.format(parts="".join(_part(part, parts[part], values) for part in AT_ONCE))
+    rows = postgres.at_once(connection, message, values)
+    return (rows[0][0], rows[0][1]) if rows else None
+
+
+def _part(part: str, entries: list[dict[str, Any]], values: dict[str, Any]) -> str:
+    """The clause that stores one part of a trial, whose values are added to those of the statement."""
+    if not entries:
+        return ""
+    columns = list(entries[0])
+    rows = []
+    for at, entry in enumerate(entries):
+        names = {f"{part}_{at}_{column}": entry[column] for column in columns}
+        values |= names
+        rows.append("(" + ", ".join(f"%({name})s" for name in names) + ")")
+    table = PARTS[part].__tablename__
+    return PART.format(table=table, columns=", ".join(columns), rows=", ".join(rows))
 
 
 def parts_of(template: FrozenTrial) -> dict[str, list[dict[str, Any]]]:
@@ -114,6 +186,27 @@ def parts_of(template: FrozenTrial) -> dict[str, list[dict[str, Any]]]:
     attributes = [{"key": key, "value_json": json.dumps(value)} for key, value in template.user_attrs.items()]
     steps = [_step(step, value) for step, value in template.intermediate_values.items()]
     return {"params": params, "user_attributes": attributes, "intermediate_values": steps}
+
+
+def completed_at(connection: Connection, study_id: int, step: int) -> list[float | None]:
+    """The value of each completed trial after this step, None of one that has none."""
+    kind = models.TrialIntermediateValueModel
+    rows = connection.execute(_completed_at(), {"study": study_id, "at": step})
+    return [
+        None if row.type is None else kind.stored_repr_to_intermediate_value(row.value, row.type)
+        for row in rows
+    ]
+
+
+@cache
+def _completed_at() -> Any:
+    trials, steps = models.TrialModel.__table__, PARTS["intermediate_values"].__table__
+    there = (steps.c.trial_id == trials.c.trial_id) & (steps.c.step == bindparam("at"))
+    return (
+        select(steps.c.intermediate_value.label("value"), steps.c.intermediate_value_type.label("type"))
+        .select_from(trials.outerjoin(steps, there))
+        .where(trials.c.study_id == bindparam("study"), trials.c.state == TrialState.COMPLETE)
+    )
 
 
 @cache

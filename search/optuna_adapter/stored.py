@@ -6,7 +6,9 @@ Optuna's study, for the name that it has there.
 """
 
 import json
+import math
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Engine, inspect, text
@@ -28,6 +30,39 @@ KNOBS = text(
     " JOIN trials t ON t.trial_id = p.trial_id JOIN studies s ON s.study_id = t.study_id"
     " WHERE s.study_name = :name ORDER BY p.param_id"
 )
+# What became of each trial; a value that is no number has no place in `value`, and a type that says which.
+ENDS = text(
+    "SELECT t.number, t.state, v.value, v.value_type FROM trials t JOIN studies s ON s.study_id = t.study_id"
+    " LEFT JOIN trial_values v ON v.trial_id = t.trial_id AND v.objective = 0"
+    " WHERE s.study_name = :name ORDER BY t.number"
+)
+INFINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf}
+
+
+@dataclass(frozen=True)
+class TrialEnd:
+    """A trial as Optuna has it: the name of its state, and its value."""
+
+    state: str
+    value: float | None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing of it changes any more."""
+        return self.state not in ("RUNNING", "WAITING")
+
+
+def ends(engine: Engine, name: str) -> dict[int, TrialEnd] | None:
+    """What became of the study's trials, by their numbers; None where Optuna has no such study.
+
+    Raises as `names` does.
+    """
+    with database.reading(engine) as connection:
+        theirs = names_in(connection).get(name)
+        if theirs is None:
+            return None
+        rows = connection.execute(ENDS, {"name": theirs})
+        return {number: TrialEnd(state, INFINITE.get(kind, value)) for number, state, value, kind in rows}
 
 
 def names(engine: Engine) -> dict[str, str]:

@@ -43,13 +43,15 @@ def create(url: str, name: str, config: StudyConfig) -> None:
 
 
 @contextmanager
-def open_study(url: str, name: str, config: StudyConfig) -> Iterator[optuna.Study]:
+def open_study(
+    url: str, name: str, config: StudyConfig, ledger: Engine | None = None
+) -> Iterator[optuna.Study]:
     """The study of this name in the ledger, with its pruner; the sampler comes with each claim. One that was
-    renamed in the dashboard is found by the id that it has in the ledger.
+    renamed in the dashboard is found by the id that it has in the ledger. `ledger` as for open_storage().
 
     Raises StudyError where Optuna's part of it is gone, and what open_storage() does.
     """
-    with open_storage(url) as storage:
+    with open_storage(url, ledger=ledger) as storage:
         pruner = make_pruner(config.pruner, config.recipe.epochs)
         try:
             study = optuna.load_study(storage=storage, study_name=name, pruner=pruner)

@@ -35,8 +35,7 @@ def rebuild(url: str, record: Study, rows: Sequence[Candidate], epochs: Mapping[
     known = {row.number: row for row in rows}
     last = max(known, default=-1)
     trials = [
-        _trial(known[number], known, epochs, config) if number in known else _unknown()
-        for number in range(last + 1)
+        _trial(known[number], epochs, config) if number in known else _unknown() for number in range(last + 1)
     ]
     with optuna_study.open_study(url, record.name, config) as study:
         study.add_trials(trials)
@@ -49,16 +48,10 @@ def _unknown() -> FrozenTrial:
     return create_trial(state=TrialState.FAIL)
 
 
-def _trial(
-    row: Candidate,
-    known: Mapping[int, Candidate],
-    epochs: Mapping[int, Sequence[Epoch]],
-    config: StudyConfig,
-) -> FrozenTrial:
+def _trial(row: Candidate, epochs: Mapping[int, Sequence[Epoch]], config: StudyConfig) -> FrozenTrial:
     network = Architecture.parse(row.architecture)
-    original = known.get(row.repeat_of) if row.repeat_of is not None else None
-    curve = {one.epoch: one.validation_accuracy for one in epochs.get((original or row).id, ())}
-    state, value = _outcome(original or row, row, curve)
+    curve = {one.epoch: one.validation_accuracy for one in epochs.get(row.id, ())}
+    state, value = _outcome(row, curve)
     params, distributions = _parameters(network, config)
     trial = create_trial(
         state=state,
@@ -66,7 +59,7 @@ def _trial(
         params=params,
         distributions=distributions,
         user_attrs=_attributes(row, network),
-        intermediate_values=curve if original is None else {},
+        intermediate_values=curve,
         **_constraints(row, network, config),
     )
     trial.datetime_start = _local(row.proposed_at)
@@ -74,17 +67,13 @@ def _trial(
     return trial
 
 
-def _outcome(
-    counting: Candidate, row: Candidate, curve: Mapping[int, float]
-) -> tuple[TrialState, float | None]:
-    """Of a repeat those of the network that it repeats (`counting`), as far as it was trained."""
+def _outcome(row: Candidate, curve: Mapping[int, float]) -> tuple[TrialState, float | None]:
+    """As reconcile.py tells Optuna of it."""
     if row.state == State.OVER_BUDGET:
         return TrialState.PRUNED, None
-    if counting is not row and counting.state not in (State.COMPLETED, State.PRUNED):
-        return TrialState.PRUNED, None
-    accuracy = counting.accuracy
+    accuracy = row.accuracy
     metrics = None if accuracy is None else TrainingMetrics(accuracy, accuracy, 0.0, 0, 0.0, 0.0)
-    return optuna_outcome(counting.state, metrics, curve)
+    return optuna_outcome(row.state, metrics, curve)
 
 
 def _parameters(

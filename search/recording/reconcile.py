@@ -9,29 +9,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 import optuna
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 from sqlalchemy import Engine
 
+from search.optuna_adapter.stored import TrialEnd
 from storage import candidates, leases
-from storage.row_types import TRAINED, Candidate, State, TrainingMetrics
+from storage.row_types import TRAINED, Candidate, Ended, State, TrainingMetrics
 
 
-def tell_untrained(
-    study: optuna.Study, trial: Trial, candidate: Candidate, original: FrozenTrial | None
-) -> None:
-    """Tells Optuna of a proposal that is not trained: over budget is PRUNED, never COMPLETE; a repeat has
-    the value of the network it repeats, as far as that is known. It may be said again."""
+def tell_untrained(study: optuna.Study, trial: Trial, candidate: Candidate) -> None:
+    """Tells Optuna of a proposal that is not trained. It may be said again.
+
+    Over budget is PRUNED, never COMPLETE, so that the sampler stays away. A repeat is FAIL, which samplers
+    leave out: told the original's value it would stand among the good trials beside it, and be proposed once
+    more (docs/search.md has what that costs).
+    """
     with suppress(optuna.exceptions.UpdateFinishedTrialError):  # only its answer was lost
-        if original is None:
+        if candidate.repeat_of is None:
             study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
             return
         trial.set_user_attr("repeat_of", candidate.repeat_of)
-        if original.state == TrialState.COMPLETE:
-            study.tell(trial, original.value, skip_if_finished=True)
-            return
-        if original.state == TrialState.PRUNED and original.last_step is not None:
-            trial.report(original.intermediate_values[original.last_step], original.last_step)
-        study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
 
 def tell_lost(study: optuna.Study, lost: Iterable[Candidate]) -> None:
@@ -77,22 +75,27 @@ def _tell(study: optuna.Study, number: int, state: TrialState, value: float | No
 
 def disagreements(study: optuna.Study, rows: Sequence[Candidate]) -> list[str]:
     """One line for each trial of which Optuna and the ledger say different things."""
-    known = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
+    trials = study.get_trials(deepcopy=False)
+    return compare({one.number: TrialEnd(one.state.name, one.value) for one in trials}, rows)
+
+
+def compare(known: Mapping[int, TrialEnd], rows: Sequence[Candidate | Ended]) -> list[str]:
+    """The same of what Optuna has, by its numbers, and what the ledger has."""
     ours = {row.number: row for row in rows}
     found = [f"trial {n} is in the ledger and not in Optuna's study" for n in ours.keys() - known.keys()]
     for number, trial in known.items():
         row = ours.get(number)
         if row is None:
             # Died between Optuna's answer and our entry: reconcile() has failed it. A waiting one is a retry.
-            if trial.state not in (TrialState.FAIL, TrialState.WAITING):
-                found.append(f"trial {number} is {trial.state.name} for Optuna and not in the ledger")
-        elif row.state != State.RUNNING and not trial.state.is_finished():
-            found.append(f"trial {number} is {row.state} and still {trial.state.name} for Optuna")
+            if trial.state not in ("FAIL", "WAITING"):
+                found.append(f"trial {number} is {trial.state} for Optuna and not in the ledger")
+        elif row.state != State.RUNNING and not trial.is_finished:
+            found.append(f"trial {number} is {row.state} and still {trial.state} for Optuna")
         elif row.state == State.COMPLETED and trial.value != row.value:
             what = "accuracy" if row.score is None else "score"
             found.append(f"trial {number} has {what} {row.value} and {trial.value} for Optuna")
-        elif row.state in TRAINED and trial.state != OPTUNA_STATES[row.state]:
-            found.append(f"trial {number} is {row.state} and {trial.state.name} for Optuna")
+        elif row.state in TRAINED and trial.state != OPTUNA_STATES[row.state].name:
+            found.append(f"trial {number} is {row.state} and {trial.state} for Optuna")
     return sorted(found)
 
 

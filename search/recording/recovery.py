@@ -20,6 +20,7 @@ def recover(engine: Engine, url: str, record: Study) -> int:
         from search.study.config import StudyConfig
 
         optuna_study.quiet()
-        with optuna_study.open_study(url, record.name, StudyConfig.from_record(record.settings)) as opened:
+        config = StudyConfig.from_record(record.settings)
+        with optuna_study.open_study(url, record.name, config, engine) as opened:
             reconciling.tell_lost(opened, lost)
     return len(lost)

@@ -71,7 +71,7 @@ def open_context(
     final_data, _ = split_images(images.dataset, None, data.validation_share, data.split_seed)
     device, train_network = make_training_function(config, images, memory=options.trial_memory)
     this = study_identity(options.storage, record)
-    with optuna_study.open_study(options.storage, record.name, config) as study:
+    with optuna_study.open_study(options.storage, record.name, config, engine) as study:
         optuna_study.identify(study, record.id)
         yield WorkerContext(
             options=options,

@@ -94,12 +94,9 @@ def propose_new(context: WorkerContext, claim: Claim) -> tuple[Trial, Candidate,
         candidate = context.outage.insist(partial(record, context, claim, trial, architecture))
         if candidate.state == State.RUNNING:
             return trial, candidate, architecture
-        original = None
-        if candidate.repeat_of is not None:
-            original = context.outage.insist(partial(optuna_ask.trial_of, context.study, candidate.repeat_of))
-        context.outage.insist(partial(reconciling.tell_untrained, context.study, trial, candidate, original))
+        context.outage.insist(partial(reconciling.tell_untrained, context.study, trial, candidate))
         logger.info("trial %d %s: %s", trial.number, candidate.state, candidate.reason)
-        repeats = repeats + 1 if original else 0
+        repeats = 0 if candidate.repeat_of is None else repeats + 1
         if repeats >= GIVE_UP_AFTER:
             raise ExhaustedError(f"{repeats} proposals in a row were networks that the study already has")
     raise ExhaustedError(

@@ -37,7 +37,7 @@ from space.errors import (
     StorageError,
     StoreGoneError,
 )
-from storage import candidates, database, leases, studies
+from storage import candidates, connections, database, leases, studies
 from storage.leases import NoClaim
 from storage.row_types import State
 from storage.studies import Control, Study
@@ -211,7 +211,7 @@ def _work_once(options: WorkerOptions, shutdown: ShutdownRequest) -> None:
     that there is none."""
     outage = Outage(options.database_timeout_seconds, lambda: shutdown.draining)
     url = options.storage
-    engine = _connect(url) if options.parent is None else outage.insist(lambda: _connect(url))
+    engine = _connect_first(url) if options.parent is None else outage.insist(lambda: _connect(url))
     try:
         record = outage.insist(lambda: studies.find(engine, options.study))
         _keep_log(options, record)
@@ -249,7 +249,7 @@ def _reach(options: WorkerOptions, shutdown: ShutdownRequest) -> Engine | None:
     logged = ""
     while not shutdown.draining:
         try:
-            return _connect(options.storage)
+            return (_connect if options.parent is not None else _connect_first)(options.storage)
         except StorageError as error:
             if str(error) != logged:
                 logged = str(error)
@@ -259,10 +259,25 @@ def _reach(options: WorkerOptions, shutdown: ShutdownRequest) -> Engine | None:
 
 
 def _connect(url: str) -> Engine:
-    engine = database.connect(url, create=False)
+    engine = database.connect(url, create=False, few=True)
     try:
         database.check(engine)
         optuna_privileges.require_to_work(engine)
+    except StorageError:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _connect_first(url: str) -> Engine:
+    """The same for a worker whose launcher has not counted the server's connections for it.
+
+    Raises StorageError where the server has none left for it, too.
+    """
+    engine = _connect(url)
+    try:
+        with database.translated(engine):
+            connections.require_turn(engine)
     except StorageError:
         engine.dispose()
         raise

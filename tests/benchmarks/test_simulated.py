@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -141,15 +142,15 @@ class Twice(optuna.samplers.RandomSampler):
         return super().sample_independent(study, trial, name, distribution)
 
 
-@pytest.mark.parametrize("told", ["value", "pruned"])
-def test_a_repeat_is_told_and_not_trained(told: str) -> None:
+@pytest.mark.parametrize(("told", "state"), [("value", "COMPLETE"), ("pruned", "PRUNED"), ("fail", "FAIL")])
+def test_a_repeat_is_told_and_not_trained(told: Any, state: str) -> None:
     world = Formula(spaces.default(), epochs=2)
     source = fitting(world.space, world.budget, world.task)
     strategy = replace(BASE, sampler=lambda _seed: Twice(), weighted=False, repeats=told)
     search = Search(world, strategy, source, seed=0, trials=6, cost=0.0, workers=1).run()
     states = [trial.state.name for trial in search.study.trials]
     assert search.tally["repeated"] == 5
-    assert states == ["COMPLETE", "COMPLETE" if told == "value" else "PRUNED"] * 5 + ["COMPLETE"]
+    assert states == ["COMPLETE", state] * 5 + ["COMPLETE"]
     if told == "value":
         assert search.study.trials[0].value == search.study.trials[1].value
 

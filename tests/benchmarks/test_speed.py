@@ -22,10 +22,12 @@ from benchmarks.speed import (
     made_up_pictures,
     plain,
     records,
+    scale,
     searches,
     start,
     training,
 )
+from storage.row_types import State
 
 ROOT = Path(__file__).parents[2]
 
@@ -394,3 +396,27 @@ def test_points_of_a_habit_are_those_above_the_same_network_and_seed() -> None:
     assert found["label smoothing 0.2"]["points"] == pytest.approx(1.5)
     assert found["label smoothing 0.2"]["better"] == 2
     assert found["no label smoothing"]["points"] == 0
+
+
+@pytest.mark.thorough
+def test_workers_on_one_server_are_measured_with_their_real_loop(postgres_url: str, tmp_path: Path) -> None:
+    out = tmp_path / "scale.json"
+    words = ["--workers", 2, "--seconds", 0.1, "--rounds", 2, "--asks", 5, "--storage", postgres_url]
+    said = run("scale", *words, "--json", out)
+    (row,) = json.loads(out.read_text())["rows"]
+    assert row["trained"] == 4 and row["round_trips"] > 20
+    assert row["connections"] == [1.0, 1.0]
+    assert all(milliseconds > 0 for milliseconds in row["parts"].values())
+    assert "at 2 workers" in said
+
+
+def test_the_bar_of_many_workers_is_a_share_of_a_trial_of_a_minute() -> None:
+    found = [({part: [9_000.0, 100.0] for part in ("claim", "propose", "epochs", "end")}, 60, 1.0)] * 2
+    looks = [(2, 0, 0, 0), (3, 1, 0, 0)]
+    tally = dict.fromkeys(State, 0) | {State.COMPLETED: 4, State.REPEATED: 1}
+    row = scale._summary(2, 2, 1.0, found, looks, tally, 9.0, 0.2)
+    assert row["milliseconds"]["mean"] == 400, "the first trial of a worker is not measured"
+    assert (row["waiting"], row["repeats"], row["round_trips"]) == (0.25, 0.25, 30)
+    assert "met, 0.67%" in scale.table({"rows": [row], "asks": []})
+    slower = row | {"milliseconds": {"median": 601.0, "mean": 601.0, "worst": 601.0}}
+    assert "missed, 1.00%" in scale.table({"rows": [row, slower], "asks": []})

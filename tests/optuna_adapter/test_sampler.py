@@ -319,6 +319,24 @@ def test_trials_rank_as_optuna_sorts_them(direction: str) -> None:
             assert ranking.split(seen) == _split_trials(study, seen, default_gamma(finished))
 
 
+def test_the_median_does_not_read_the_trials_that_run(database_url: str) -> None:
+    """Of hundreds of workers each would read all others' parameters, after each epoch."""
+    optuna_study.quiet()
+    with optuna_storage.open_storage(database_url) as storage:
+        study = optuna.create_study(storage=storage, direction="maximize", pruner=make_pruner("median", 3))
+        for number in range(12):
+            ended = study.ask()
+            for step in (1, 2):
+                ended.report(number / 12, step)
+            study.tell(ended, number / 12)
+        question = Pruning(study, study.ask())
+        question.steps = {1: 0.01, 2: 0.02}
+        said: list[str] = []
+        event.listen(storage.engine, "before_cursor_execute", lambda *call: said.append(call[2]))
+        assert question.stops()
+        assert len(said) == 1 and "trial_params" not in said[0]
+
+
 def template(**ranges: optuna.distributions.BaseDistribution) -> FrozenTrial:
     """A running trial whose parameters have the lowest value, or the first choice, of these ranges."""
     params = {name: kind.to_external_repr(getattr(kind, "low", 0)) for name, kind in ranges.items()}

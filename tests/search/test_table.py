@@ -1,7 +1,10 @@
 """Tables on terminals of any width: no number is broken, and nothing is lost."""
 
+from io import StringIO
+
 import click
 import pytest
+from rich.console import Console
 
 from search.commands import table
 
@@ -61,3 +64,23 @@ def test_a_pipe_gets_a_table_whatever_the_terminal(
 def test_no_rows_are_said_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     table.show([])
     assert capsys.readouterr() == ("", "none\n")
+
+
+@pytest.mark.parametrize("title", ["", "Parts"])
+def test_a_pipe_gets_what_rich_draws_without_waiting_for_it(title: str) -> None:
+    rows = [
+        {**ROWS[0], "built": "2x64 漢字 é", "other": {"a": [1]}, "is_best": True},
+        {**ROWS[1], "other": None, "is_best": False},
+    ]
+    console = Console(file=StringIO(), width=table.BEYOND)
+    console.print(table._table(rows, title))
+    lines = table._drawn(rows, title, console)
+    assert lines is not None
+    assert "\n".join(lines) + "\n" == console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_what_only_rich_can_draw_is_left_to_it() -> None:
+    console = Console(file=StringIO(), width=table.BEYOND)
+    assert table._drawn([{"text": "two\nlines"}], "", console) is None
+    assert table._drawn([{"text": "x" * table.BEYOND}], "", console) is None
+    assert table._drawn([{"text": "a"}], "a title that is wider than the table", console) is None

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search.machine.device_lock import DeviceLock
-from search.optuna_adapter import differing, study as optuna_study
+from search.optuna_adapter import differing, stored, study as optuna_study
 from search.recording import reconcile as reconciling
 from search.report import page as report_page
 from search.study.config import PrunerName, StudyConfig
@@ -177,8 +177,24 @@ def test_a_repeated_network_is_answered_from_the_ledger(sqlite_url: str) -> None
         trials = context.study.get_trials(deepcopy=False)
         for row in repeats:
             assert row.repeat_of is not None
-            assert trials[row.number].value == trials[row.repeat_of].value
             assert trials[row.number].user_attrs["repeat_of"] == row.repeat_of
+
+
+def test_the_sampler_learns_nothing_from_a_repeat(sqlite_url: str) -> None:
+    """Told the value of its original it would count as one more good trial, and be proposed once more."""
+    config = make_config(spaces.parse(TWO_NETWORKS), sampler="tpe")
+    with context_of(sqlite_url, FakeTraining(), config, 2) as context:
+        run_all(context)
+        trials = context.study.get_trials(deepcopy=False)
+        repeats = [trial for trial in trials if "repeat_of" in trial.user_attrs]
+        assert repeats, "two networks in random order without a repeat: choose another seed"
+        assert {trial.state for trial in repeats} == {TrialState.FAIL}
+        assert all(trial.value is None and not trial.intermediate_values for trial in repeats)
+        wrong = reconciling.compare(
+            stored.ends(context.engine, context.study.study_name) or {},
+            candidates.ended(context.engine, context.study_id),
+        )
+        assert wrong == [], "db check holds what a repeat was told for right"
 
 
 DIGITS = Task(channels=1, image_size=8, classes=10)

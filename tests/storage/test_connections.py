@@ -1,0 +1,163 @@
+"""How many connections a worker takes of a PostgreSQL, and what is said where it has too few."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import command
+import psycopg
+import pytest
+from postgres_server import Postgres
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from worker_samples import FakeTraining, make_config, make_context, make_study
+
+from search.optuna_adapter import study as optuna_study
+from search.worker import worker
+from space.errors import StorageError
+from storage import connections, database
+from storage.connections import SPARE
+
+ROLE = "limited"
+
+
+@contextmanager
+def role(url: str, limit: int) -> Iterator[str]:
+    """The URL for a role of the server that may have so many connections, and see nobody else's."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {ROLE} LOGIN CONNECTION LIMIT {limit}")
+        connection.execute(f"GRANT ALL ON SCHEMA public TO {ROLE}")
+        connection.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {ROLE}")
+        try:
+            yield url.replace("://postgres", f"://{ROLE}")
+        finally:
+            connection.execute(f"DROP OWNED BY {ROLE}")
+            connection.execute(f"DROP ROLE {ROLE}")
+
+
+def connected(engine: Engine) -> int:
+    """Connections to this database but the one that asks, which is one of another pool."""
+    with psycopg.connect(engine.url.render_as_string(False).replace("+psycopg", "")) as other:
+        row = other.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND backend_type = 'client backend'"
+            " AND pid <> pg_backend_pid()"
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_a_worker_holds_one_connection_for_the_ledger_and_for_optuna(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    config = make_config(sampler="tpe", pruner="median")
+    make_study(postgres_url, config, trials=2)[0].dispose()
+    engine = worker._connect(postgres_url)
+    record = worker.studies.find(engine)
+    train = FakeTraining(before=lambda _: seen.append(connected(engine)))
+    seen: list[int] = []
+    with optuna_study.open_study(postgres_url, record.name, config, engine) as study:
+        context = make_context(study, engine, record, train, config, tmp_path)
+        worker._work_in(context, worker.ShutdownRequest(60.0, None))
+        assert seen == [1, 1]
+        assert connected(engine) == 1
+    assert connected(engine) == 1  # the ledger's connection is not Optuna's to close
+    engine.dispose()
+
+
+def test_a_worker_never_has_more_than_two_connections(postgres_url: str) -> None:
+    engine = database.connect(postgres_url, few=True)
+    engine.pool._timeout = 0.01  # type: ignore[attr-defined]
+    with engine.connect(), engine.connect():
+        with pytest.raises(PoolTimeout):
+            engine.connect()
+        assert connected(engine) == 2
+    assert connected(engine) == 1  # the second was for a moment
+    engine.dispose()
+
+
+def test_workers_that_fit_are_told_nothing_and_one_more_is_told_how_many_do(postgres_url: str) -> None:
+    with role(postgres_url, 12) as url:
+        engine = database.connect(url, few=True)
+        connections.require_room(engine, 11 - SPARE)
+        with pytest.raises(StorageError) as told:
+            connections.require_room(engine, 12 - SPARE)
+        engine.dispose()
+    assert "\n" not in str(told.value)
+    assert f"{12 - SPARE} workers need one connection each, and the server has 11 left" in str(told.value)
+    assert "CONNECTION LIMIT of 12" in str(told.value)
+    assert f"--workers {11 - SPARE} fits" in str(told.value)
+
+
+def test_what_the_server_keeps_for_its_administrators_does_not_count_as_free(postgres_url: str) -> None:
+    engine = database.connect(postgres_url)
+    with engine.connect() as connection:
+        most = int(connection.execute(text("SHOW max_connections")).scalar_one())
+        reserved = int(connection.execute(text("SHOW superuser_reserved_connections")).scalar_one())
+    found = connections.room(engine)
+    engine.dispose()
+    assert found is not None and reserved > 0
+    assert found.free + found.used == most - reserved
+    assert f"max_connections = {most}, {reserved} of them reserved" in found.limit
+
+
+def test_of_workers_that_start_at_once_the_last_are_refused_and_the_first_are_not(postgres_url: str) -> None:
+    """Each counts after all have connected: who came first must not be refused for those who came later."""
+    with role(postgres_url, SPARE + 3) as url, ExitStack() as all_of_them:
+        engines = [database.connect(url, few=True) for _ in range(5)]
+        for engine in engines:
+            all_of_them.callback(engine.dispose)
+        told = []
+        for engine in engines:
+            try:
+                connections.require_turn(engine)
+                told.append("works")
+            except StorageError as error:
+                assert f"{SPARE} stay free for others" in str(error)
+                told.append("refused")
+    assert told == ["works"] * 3 + ["refused"] * 2
+
+
+def test_behind_a_pooler_the_servers_limit_is_not_asked(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PgBouncer gives its clients process numbers of its own."""
+    monkeypatch.setattr(psycopg.ConnectionInfo, "backend_pid", property(lambda _: 1))
+    engine = database.connect(postgres_url, few=True)
+    assert connections.room(engine) is None
+    connections.require_room(engine, 10_000)
+    connections.require_turn(engine)
+    engine.dispose()
+
+
+def test_a_file_has_room_for_any_number(sqlite_url: str) -> None:
+    engine = database.connect(sqlite_url)
+    connections.require_room(engine, 10_000)
+    connections.require_turn(engine)
+    engine.dispose()
+
+
+def test_launch_refuses_workers_that_the_server_has_no_connections_for_before_a_study_is_made(
+    postgres: Postgres, postgres_url: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    del postgres
+    with role(postgres_url, SPARE + 4) as url:
+        done = command.run(
+            capsys, "launch", "--trials", 2, "--workers", 9, "--storage", url, "--data-dir", tmp_path
+        )
+    assert done.code == 5
+    assert "9 workers need one connection each" in done.one_line and "--workers 3 fits" in done.one_line
+    engine = database.connect(postgres_url)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT to_regclass('search_studies')")).scalar() is None
+    engine.dispose()
+
+
+def test_a_worker_by_hand_is_refused_on_a_full_server(
+    postgres_url: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    make_study(postgres_url, make_config(), trials=2)[0].dispose()
+    with role(postgres_url, SPARE) as url:
+        done = command.run(capsys, "worker", "--storage", url, "--data-dir", tmp_path)
+    assert done.code == 5
+    assert "the server is full: of its connections 1 are in use" in done.one_line
