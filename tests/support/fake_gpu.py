@@ -14,6 +14,7 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from trainer import loop
 from trainer.augmentation import policy
 from trainer.constants import constant
 
@@ -83,17 +84,17 @@ class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return not is_fill and any(of is not None and of.dtype == torch.bool for of in args[1])
 
 
-class OfTheHost(torch.Generator):
-    """A generator, whatever device it is asked for: one of a GPU would ask the GPU."""
+class TorchOfTheHost:
+    """torch, but that a generator is one of the host: one of a GPU would ask the GPU."""
 
-    def __new__(cls, _: object = None) -> "OfTheHost":
-        return super().__new__(cls)
+    def __getattr__(self, name: str) -> Any:
+        return (lambda _: torch.Generator()) if name == "Generator" else getattr(torch, name)
 
 
 @contextmanager
 def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Within, torch has a GPU of which nothing can be asked but shapes, types and devices."""
-    monkeypatch.setattr(torch, "Generator", OfTheHost)
+    monkeypatch.setattr(loop, "torch", TorchOfTheHost())
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _=None: (9, 0))
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
