@@ -49,8 +49,8 @@ def certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple
     openssl(tmp_path, "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost",
             "-keyout", "server.key", "-out", "server.csr")  # fmt: skip
     (tmp_path / "names").write_text("subjectAltName=DNS:localhost\n")
-    openssl(tmp_path, "x509", "-req", "-days", "30", "-in", "server.csr", "-CA", "ours.pem", "-CAcreateserial",
-            "-CAkey", "ours.key", "-extfile", "names", "-out", "server.pem")  # fmt: skip
+    openssl(tmp_path, "x509", "-req", "-days", "30", "-in", "server.csr", "-CA", "ours.pem",
+            "-CAkey", "ours.key", "-CAcreateserial", "-extfile", "names", "-out", "server.pem")  # fmt: skip
     server = Postgres(ssl="on", ssl_cert_file="server.pem", ssl_key_file="server.key")
     try:
         server._initialise()
