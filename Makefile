@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 TRIALS ?= 200
 export OMP_NUM_THREADS = 1
 
-.PHONY: help search test thorough faults check format lint types docs bench bench-gpu bench-search clean
+.PHONY: help search test thorough faults check format lint types docs site site-serve bench bench-gpu bench-search clean
 
 help:
 	@echo "make search   install into $(VENV) and run a real search of $(TRIALS) trials on handwritten digits"
@@ -15,8 +15,9 @@ help:
 	@echo "make faults   kill, freeze and fill what a search needs, in full; write docs/reliability.md"
 	@echo "make check    what CI runs: format, lint, types, make thorough"
 	@echo "make docs     write docs/commands.md from the commands"
+	@echo "make site     the documents as pages: build/site; make site-serve shows them while you write"
 	@echo "make bench    measure speed against what people write by hand: docs/speed.md (an hour)"
-	@echo "make bench-gpu   all that is claimed of a GPU, in one command"
+	@echo "make bench-gpu   seven short measurements of a GPU, in one command: docs/speed.md"
 	@echo "make bench-search   compare samplers and pruners in simulated searches: docs/search.md (hours; QUICK=1: minutes)"
 	@echo "make clean    remove $(VENV) and the caches"
 
@@ -72,6 +73,13 @@ check: lint types thorough
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/render.py
+
+site: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "build/site/index.html"
+
+site-serve: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.speed $(BENCH)

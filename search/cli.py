@@ -66,7 +66,9 @@ def main() -> NoReturn:
         sys.exit(0)
     except Exception as error:
         if type(error).__module__.startswith("sqlalchemy.") or type(error).__name__ == "StorageInternalError":
-            _fail(f"database: {parser.one_line(error, LONGEST)}", 5)
+            from storage.database import reason
+
+            _fail(f"database: {reason(error)[:LONGEST]}", 5)
         if isinstance(error, OSError):
             _fail(str(error), 1)
         if isinstance(error, RuntimeError) and "home directory" in str(error):  # pathlib's words

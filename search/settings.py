@@ -38,6 +38,7 @@ KEEP_WEIGHTS = 5
 REPORT_PORT = 8090  # beside the dashboard's 8080
 
 PLAIN_OPTUNA = "SEARCH_PLAIN_OPTUNA"
+PLAIN_STEPS = "SEARCH_PLAIN_STEPS"
 # Each network of a search has tensors of other sizes: pieces of memory that grow fit them all.
 ALLOCATOR: Final = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
 
@@ -71,7 +72,7 @@ def child_environment(
     device, one thread a process, since two beside a busy neighbour run ten times slower, and how torch is to
     allocate memory of a GPU, unless that is said already."""
     own = {key: value for key, value in environment.items() if not key.startswith("SEARCH_")}
-    own |= {key: environment[key] for key in (PLAIN_OPTUNA,) if key in environment}
+    own |= {key: environment[key] for key in (PLAIN_OPTUNA, PLAIN_STEPS) if key in environment}
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     path = {"PYTHONPATH": _import_path(own.get("PYTHONPATH", ""))}
     own |= {} if says_how_to_allocate(own) else ALLOCATOR
@@ -122,6 +123,11 @@ def _import_path(paths: str) -> str:
 def plain_optuna(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether Optuna is to be used without our shortcuts, to find out whether a fault is theirs."""
     return environment.get(PLAIN_OPTUNA, "") not in ("", "0")
+
+
+def plain_steps(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether trainings on a GPU are to do without CUDA graphs, to find out whether a fault is theirs."""
+    return environment.get(PLAIN_STEPS, "") not in ("", "0")
 
 
 def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str] | None:

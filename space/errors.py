@@ -13,6 +13,9 @@
     ├── GaveUpError                   too many networks in a row came to nothing
     ├── EnvironmentProblem            the world, not the request
     │   ├── StorageError              database
+    │   │   ├── UnreachableError      it does not answer, or broke the connection
+    │   │   ├── AccessError           this user may not do there what is asked for
+    │   │   └── StoreGoneError        its file was deleted or replaced while it was in use
     │   ├── DataError                 data set
     │   ├── DeviceError               GPU
     │   └── ClusterError              Dask cluster
@@ -74,6 +77,18 @@ class EnvironmentProblem(ParsimonyError):
 
 class StorageError(EnvironmentProblem):
     """The database cannot be reached or written, or its tables are not of this version."""
+
+
+class UnreachableError(StorageError):
+    """The database does not answer, or broke the connection: later it may."""
+
+
+class AccessError(StorageError):
+    """This user may not do in the database what is asked for; waiting does not help, a right does."""
+
+
+class StoreGoneError(StorageError):
+    """The file of a SQLite store was deleted or replaced while it was in use: waiting does not help."""
 
 
 class DataError(EnvironmentProblem):

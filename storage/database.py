@@ -5,11 +5,12 @@ by every command with --storage and by the worker. Knows nothing of studies or c
 
 SQLite runs under SQLAlchemy's documented recipe: sqlite3's own transaction control is switched off and we say
 BEGIN, because a deferred transaction that turns into a writing one fails at once ("database is locked").
+storage/sqlite_file.py and storage/postgres.py connect.
 """
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -29,15 +30,18 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from space.errors import StorageError
-from storage import migrations
+from space.errors import AccessError, StorageError, UnreachableError
+from storage import migrations, privileges
+from storage.privileges import Needs
+from storage.sqlite_file import WAIT_SECONDS, SqliteFile
 from storage.url import is_sqlite, masked, normalise as normalise, parse, redacted as redacted
 
-SQLITE_WAIT_SECONDS = 60
 SECONDS_OF_SQLITE = "(julianday('now') - 2440587.5) * 86400.0"
 SECONDS_OF_POSTGRES = "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+NO_RIGHT = ("42501", "25006")  # of PostgreSQL: insufficient privilege, read-only transaction
+READ_ONLY = text("SHOW transaction_read_only")
 MIGRATION_LOCK = 0x5EA2C4  # any constant, the same in every version
 
 
@@ -45,11 +49,11 @@ def engine_options(url: str) -> dict[str, Any]:
     """Return the keyword arguments of create_engine for this URL, ours and Optuna's alike.
 
     They bound every wait: to connect, for a lock, for a statement, for an answer over a cut cable. What the
-    URL itself sets wins. Raises StorageError for a URL that `normalise` refuses.
+    URL itself sets wins. Raises UsageError for a URL that `normalise` refuses.
     """
     parsed = parse(url)
     if is_sqlite(parsed):
-        return {"connect_args": {"timeout": SQLITE_WAIT_SECONDS}}
+        return {"creator": SqliteFile(parsed)}
     arguments: dict[str, Any] = {
         "connect_timeout": 10,  # seconds, as the keepalives
         "keepalives": 1,
@@ -75,7 +79,7 @@ def engine_options(url: str) -> dict[str, Any]:
 
     return {
         "connect_args": arguments,
-        "creator": postgres.creator(parsed, arguments),
+        "creator": postgres.Connector(parsed, arguments),
         "pool_pre_ping": True,
     }
 
@@ -87,12 +91,15 @@ def _texts(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
 def connect(url: str, *, create: bool = True) -> Engine:
     """Return an engine whose database answered. With create=False a missing SQLite file is not made.
 
-    Raises StorageError, one line without the password, where it cannot be reached.
+    Raises StorageError, one line without the password, where it cannot be reached, UsageError for a URL that
+    `normalise` refuses.
     """
     parsed = parse(url)
     if is_sqlite(parsed):
         _check_file(parsed, create)
-    engine = create_engine(parsed, **engine_options(url))
+    options = engine_options(url)
+    engine = create_engine(parsed, **options)
+    watch_transactions(engine, options)
     if is_sqlite(parsed):
         event.listen(engine, "connect", _open_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -107,10 +114,18 @@ def connect(url: str, *, create: bool = True) -> Engine:
     return engine
 
 
+def watch_transactions(engine: Engine, options: Mapping[str, Any]) -> None:
+    """Have each transaction of an engine begin with what its kind of database needs.
+
+    `options` are those of engine_options that it was made with.
+    """
+    event.listen(engine, "begin", options["creator"].begin)
+
+
 def require_place(url: str) -> None:
     """See that a SQLite file is there or could be made.
 
-    Raises StorageError where its folder is not there, and as `normalise` does.
+    Raises StorageError where its folder is not there, UsageError as `normalise` does.
     """
     parsed = parse(url)
     if is_sqlite(parsed):
@@ -118,7 +133,7 @@ def require_place(url: str) -> None:
 
 
 def absent(url: str) -> bool:
-    """Whether this is a SQLite file that is still to be made. Raises StorageError as `normalise` does."""
+    """Whether this is a SQLite file that is still to be made. Raises UsageError as `normalise` does."""
     parsed = parse(url)
     file = str(parsed.database)
     return is_sqlite(parsed) and not file.startswith("file:") and not Path(file).exists()
@@ -154,7 +169,7 @@ def _write_ahead(connection: Connection) -> None:
     """Let readers and a writer work side by side. The mode stays in the file, for Optuna too."""
     connection.rollback()  # the mode cannot change inside a transaction
     cursor = connection.connection.cursor()
-    give_up = time.monotonic() + SQLITE_WAIT_SECONDS
+    give_up = time.monotonic() + WAIT_SECONDS
     while cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         try:
             cursor.execute("PRAGMA journal_mode = WAL")
@@ -169,13 +184,46 @@ def _write_ahead(connection: Connection) -> None:
 
 @contextmanager
 def translated(engine: Engine) -> Iterator[None]:
-    """Raise what the driver raises inside as a StorageError of one line, without the password."""
+    """Raise what the driver raises inside as a StorageError of one line, without the password.
+
+    It is an AccessError where this user may not do it, an UnreachableError where a server does not answer.
+    """
     try:
         yield
     except DBAPIError as error:
-        cause = error.orig or error
-        line = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-        raise StorageError(f"cannot use {_name(engine)}: {masked(line, engine.url)}") from None
+        line = masked(reason(error), engine.url)
+        raise _kind_of(error)(f"cannot use {_name(engine)}: {line}") from None
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of what the driver said, which SQLAlchemy and Optuna wrap.
+
+    Optuna's own words for whatever fails at a commit are a guess at data that do not fit.
+    """
+    wrapped = error.__cause__ if type(error).__name__ == "StorageInternalError" else None
+    cause = getattr(error, "orig", None) or wrapped
+    if isinstance(cause, Exception):
+        return reason(cause)
+    return redacted((str(error).strip().splitlines() or [type(error).__name__])[0])
+
+
+def _kind_of(error: DBAPIError) -> type[StorageError]:
+    cause = error.orig
+    if getattr(cause, "sqlstate", None) in NO_RIGHT or "readonly database" in str(cause):
+        return AccessError
+    away = isinstance(error, OperationalError | InterfaceError) and not isinstance(cause, sqlite3.Error)
+    return UnreachableError if away else StorageError
+
+
+def require_rights(engine: Engine, needs: Needs) -> None:
+    """See that this user may write what `needs` name; nothing is written.
+
+    Raises AccessError, whose line says what to grant, and StorageError for a database out of reach.
+    """
+    with translated(engine), writing(engine) as connection:
+        privileges.require(connection, needs)
+        if connection.dialect.name == "postgresql" and connection.execute(READ_ONLY).scalar() == "on":
+            raise AccessError(f"{_name(engine)} is read-only, as a standby is: it can be looked at alone")
 
 
 def _name(engine: Engine) -> str:
@@ -227,7 +275,7 @@ def _now(dialect: str) -> Select[Any]:
 def prepare(engine: Engine) -> None:
     """Bring our tables to this version and see that they can be written; many may call it at once.
 
-    Raises StorageError where the database is read-only, or was made by a newer version.
+    Raises StorageError where it was made by a newer version, AccessError where this user may not do that.
     """
     with translated(engine):
         if not _is_current(engine):
@@ -235,6 +283,7 @@ def prepare(engine: Engine) -> None:
                 if connection.dialect.name == "postgresql":
                     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
                 if migrations.version(connection) != migrations.HEAD:
+                    privileges.require_to_make_tables(connection, "search_studies")
                     migrations.upgrade(connection)
         with writing(engine) as connection:
             connection.execute(text("UPDATE search_studies SET name = name WHERE 1 = 0"))
@@ -247,6 +296,8 @@ def check(engine: Engine) -> None:
     """
     with translated(engine):
         if not _is_current(engine):
+            with reading(engine) as connection:
+                privileges.require_schema(connection)
             raise StorageError(f"{_name(engine)} is not ready: `search launch` makes or updates its tables")
 
 

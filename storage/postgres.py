@@ -7,12 +7,12 @@ stopped process, a paused container, a host that swaps) still acknowledges every
 a limit on our side ends that wait.
 """
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from time import monotonic
 from typing import Any
 
 import psycopg
-from sqlalchemy import URL
+from sqlalchemy import URL, Connection
 
 ANSWER_SECONDS = 40.0  # beyond the server's limits of 30 s: a living one speaks first
 
@@ -49,12 +49,16 @@ def _limited(gen: Generator[Any, Any, Any], seconds: float) -> Generator[Any, An
         return stop.value
 
 
-def creator(url: URL, arguments: Mapping[str, Any]) -> Callable[[], BoundedConnection]:
-    """Return what create_engine's `creator` takes: connects as its dialect would, with a time limit."""
-    kind = url.get_dialect()
-    args, named = kind(dbapi=kind.import_dbapi()).create_connect_args(url)  # type: ignore[call-arg]
+class Connector:
+    """What create_engine's `creator` takes: connects as its dialect would, with a time limit."""
 
-    def connect() -> BoundedConnection:
-        return BoundedConnection.connect(*args, **{**named, **arguments})
+    def __init__(self, url: URL, arguments: Mapping[str, Any]) -> None:
+        kind = url.get_dialect()
+        self._args, named = kind(dbapi=kind.import_dbapi()).create_connect_args(url)  # type: ignore[call-arg]
+        self._named = {**named, **arguments}
 
-    return connect
+    def __call__(self) -> BoundedConnection:
+        return BoundedConnection.connect(*self._args, **self._named)
+
+    def begin(self, connection: Connection) -> None:
+        """Called by the engine at the start of a transaction."""

@@ -192,6 +192,23 @@ def set_finish(engine: Engine, study_id: int, plan: Mapping[str, Any]) -> None:
         _change(connection, study_id, finish=dict(plan))
 
 
+def shorten(engine: Engine, study_id: int, plan: Mapping[str, Any], *, close: bool) -> bool:
+    """Give the study another plan of its second stage while trials are owed; with `close` no more of these
+    are begun, so that the target becomes what is trained and held.
+
+    Returns False where all trials are trained: their second stage may have begun by the plan that stands.
+    Raises StudyError where the study has gone.
+    """
+    with writing(engine) as connection:
+        study = lock(connection, study_id)
+        if trained(connection, study_id) >= study.trials:
+            return False
+        _change(connection, study_id, finish=dict(plan))
+        if close:
+            _change(connection, study_id, trials=engaged(connection, study_id))
+        return True
+
+
 def trained(connection: Connection, study_id: int) -> int:
     """Return how many trials count towards the target."""
     return int(connection.execute(_count_trained(), {"study": study_id}).scalar_one())

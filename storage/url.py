@@ -1,19 +1,22 @@
 """Reads the URL of a database: which kind, with which driver, and what of it may be shown.
 
-Reads and writes nothing. Called by storage/database.py, which opens what is named here, and by whoever prints
-a URL or a message in which one may stand.
+Reads at most a file that holds the URL; writes nothing. Called by storage/database.py, which opens what is
+named here, and by whoever prints a URL or a message in which one may stand.
 
 A password with `@`, `/`, `?` or `#` in it must be percent-encoded. One that is not reads as another host,
 whose name the driver prints when it cannot be found: the password would stand in a terminal and in logs. It
 is refused before anything connects.
 """
 
+import os
 import re
+import stat
+from pathlib import Path
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from space.errors import StorageError
+from space.errors import UsageError
 
 KINDS = {
     "postgres": "postgresql+psycopg",
@@ -22,6 +25,7 @@ KINDS = {
     "sqlite": "sqlite",
     "sqlite+pysqlite": "sqlite",
 }
+LONGEST = 4_096  # bytes of a file that holds a URL
 FILE_ENDINGS = (".db", ".sqlite", ".sqlite3")
 GIVE = "give postgresql://user@host/name or sqlite:///file.db"
 
@@ -29,31 +33,58 @@ GIVE = "give postgresql://user@host/name or sqlite:///file.db"
 def normalise(url: str) -> str:
     """Return the URL with the driver that we use; a bare path ending in .db or .sqlite means a SQLite file.
 
-    Raises StorageError for what is no URL, an unknown kind, a password that is not percent-encoded, and a
+    Raises UsageError for what is no URL, an unknown kind, a password that is not percent-encoded, and a
     SQLite database without a file.
     """
     return parse(url).render_as_string(hide_password=False)
 
 
 def parse(url: str) -> URL:
-    """Return the same as a record. Raises StorageError as `normalise` does."""
+    """Return the same as a record, without blanks and line ends around it.
+
+    Raises UsageError as `normalise` does.
+    """
+    url = url.strip()
     if "://" not in url and url.endswith(FILE_ENDINGS):
         return URL.create("sqlite", database=url)
     _require_encoded(url)
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        raise StorageError(f"not a database URL: {_shortened(url)!r}; {GIVE}") from None
+        raise UsageError(f"not a database URL: {_shortened(url)!r}; {GIVE}") from None
     if parsed.drivername not in KINDS:
-        raise StorageError(f"unknown kind of database {parsed.drivername!r} in {redacted(url)!r}; {GIVE}")
+        raise UsageError(f"unknown kind of database {parsed.drivername!r} in {redacted(url)!r}; {GIVE}")
     parsed = parsed.set(drivername=KINDS[parsed.drivername])
+    if is_sqlite(parsed) and parsed.host:
+        raise UsageError(f"a slash is missing in {url!r}: sqlite:///FILE, or sqlite:////PATH from the root")
     if is_sqlite(parsed) and (
         parsed.database in (None, "", ":memory:") or parsed.query.get("mode") == "memory"
     ):
-        raise StorageError(
+        raise UsageError(
             f"{url!r} is in memory, where no worker can see it; name a file: sqlite:///search.db"
         )
     return parsed
+
+
+def from_file(path: Path) -> str:
+    """Return the URL that a file of mode 0600 holds. Raises UsageError, which repeats nothing of it."""
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            content = file.read(LONGEST + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
+    if mode & 0o077:
+        raise UsageError(
+            f"{path} holds a password, and others may read it (mode {mode:04o}): chmod 600 {path}"
+        )
+    try:
+        url = content.decode().strip()
+    except UnicodeDecodeError:
+        url = ""
+    if not url or len(content) > LONGEST or len(url.splitlines()) > 1:
+        raise UsageError(f"{path} is to hold the URL of a store and nothing else: {GIVE}")
+    return url
 
 
 def is_sqlite(url: URL) -> bool:
@@ -62,7 +93,7 @@ def is_sqlite(url: URL) -> bool:
 
 
 def _require_encoded(url: str) -> None:
-    """Raises StorageError, which shows scheme and user alone, where a password can be read in two ways."""
+    """Raises UsageError, which shows scheme and user alone, where a password can be read in two ways."""
     scheme, separator, rest = url.partition("://")
     user, colon, tail = rest.partition(":")
     if not (separator and colon) or scheme.startswith("sqlite") or re.search(r"[/?#]", user):
@@ -71,7 +102,7 @@ def _require_encoded(url: str) -> None:
         return  # a port
     password, _, after = tail.partition("@")
     if re.search(r"[/?#]", password) or "@" in after:
-        raise StorageError(
+        raise UsageError(
             f"{scheme}://{user}:***: percent-encode the password (@ is %40, / is %2F, ? is %3F, # is %23)"
         )
 

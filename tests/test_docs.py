@@ -14,6 +14,8 @@ from search.commands.exit_codes import CODES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+TASKS = (ROOT / "docs/tasks.md").read_text()
+GUIDE = README + TASKS + (ROOT / "docs/training.md").read_text()  # what one reads to use it
 DESIGN = (ROOT / "docs/design.md").read_text()
 
 
@@ -33,8 +35,8 @@ def test_the_page_of_output_is_what_the_commands_give() -> None:
     assert rendered.stdout == (ROOT / "docs/output.md").read_text(), "run `make docs`"
 
 
-def test_every_command_is_in_the_readme() -> None:
-    assert [name for name in cli.commands if f"search {name}" not in README] == []
+def test_every_command_is_among_what_to_type() -> None:
+    assert [name for name in cli.commands if f"search {name}" not in TASKS] == []
 
 
 def test_every_option_has_a_help_text() -> None:
@@ -47,23 +49,23 @@ def test_every_option_has_a_help_text() -> None:
     assert silent == []
 
 
-def commands_of_the_readme() -> list[str]:
-    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+def commands_of_the_guide() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", GUIDE, flags=re.DOTALL)
     lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
-    spans = re.findall(r"`(search [^`…]+)`", README)
+    spans = re.findall(r"`(search [^`…]+)`", GUIDE)
     return [line for line in lines + spans if line.startswith("search ")]
 
 
-@pytest.mark.parametrize("line", commands_of_the_readme())
-def test_a_command_of_the_readme_parses(line: str) -> None:
+@pytest.mark.parametrize("line", commands_of_the_guide())
+def test_a_command_of_the_guide_parses(line: str) -> None:
     """Names and values of every flag exist; the command itself is not run."""
     name, *arguments = line.replace("postgresql://…", "postgresql://db/x").split()[1:]
     command = cli.commands[name.split(",")[0]]
     command.make_context(name, arguments)
 
 
-def test_every_exit_code_is_in_the_readme() -> None:
-    documented = set(re.findall(r"^\| (\d+)", README, flags=re.MULTILINE))
+def test_every_exit_code_is_documented() -> None:
+    documented = set(re.findall(r"^\| (\d+)", TASKS, flags=re.MULTILINE))
     assert {str(code) for code in CODES.values()} | {"0", "1"} <= documented
 
 

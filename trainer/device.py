@@ -8,7 +8,7 @@ import gc
 import resource
 import traceback
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -60,18 +60,24 @@ def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextMan
     return torch.autocast(device.type, torch.bfloat16, enabled=precision is torch.bfloat16)
 
 
-def cudnn_choices(device: torch.device, *, timed: bool) -> AbstractContextManager[None]:
+@contextmanager
+def cudnn_choices(device: torch.device, *, timed: bool) -> Iterator[None]:
     """How cuDNN chooses its algorithms within: by its rules, or `timed`, by trying all for each new shape.
 
     Trying takes seconds for a network, which a long training has back and a brief one has not. float32 is
-    float32 in either case, without TF32. What was set before is set again afterwards.
+    float32 in either case, without TF32, in products too, which some containers would have it in. What was
+    set before is set again afterwards.
     """
     if device.type != "cuda":
-        return nullcontext()
-    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(
-        enabled=True, benchmark=timed, allow_tf32=False
-    )
-    return flags
+        yield
+        return
+    products, before = torch.backends.cuda.matmul, torch.backends.cuda.matmul.allow_tf32
+    products.allow_tf32 = False
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=timed, allow_tf32=False):
+            yield
+    finally:
+        products.allow_tf32 = before
 
 
 def require_usable(device: torch.device, recipe: Recipe) -> None:

@@ -17,7 +17,10 @@ class Average:
     def __init__(self, trained: nn.Module, decay: float) -> None:
         self.network = deepcopy(trained).requires_grad_(False)
         self.decay = decay
-        self._pairs = list(zip(_state(self.network), _state(trained), strict=True))
+        pairs = list(zip(_state(self.network), _state(trained), strict=True))
+        floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._kept, self._now = [kept for kept, _ in floats], [now.detach() for _, now in floats]
+        self._counts = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     def update(self, step: int) -> None:
         """Takes in the weights after step 1, 2, ...
@@ -26,12 +29,12 @@ class Average:
         begins low, so that the first weights are soon forgotten.
         """
         decay = min(self.decay, (1 + step) / (10 + step))
-        floats = [pair for pair in self._pairs if pair[0].is_floating_point()]
-        kept, now = [a for a, _ in floats], [b.detach() for _, b in floats]
-        get_ema_multi_avg_fn(decay)(kept, now, step)  # type: ignore[no-untyped-call]
-        for kept_one, one in self._pairs:
-            if not kept_one.is_floating_point():
-                kept_one.copy_(one)
+        get_ema_multi_avg_fn(decay)(self._kept, self._now, step)  # type: ignore[no-untyped-call]
+
+    def take_counts(self) -> None:
+        """Copies how many batches the norms saw, which no norm here reads: after an epoch is soon enough."""
+        for kept, now in self._counts:
+            kept.copy_(now)
 
 
 def _state(network: nn.Module) -> list[Tensor]:

@@ -22,6 +22,7 @@ from trainer.data.batches import Normalisation
 from trainer.device import autocast, cudnn_choices
 
 CPU_BATCH = 250  # images
+EVALUATED = 8  # times the training's batch at a time on a GPU: nothing is kept of a map
 GPU_BYTES = 12 << 20  # of the float32 images of a batch: 1,024 of 32 x 32 pixels in three channels
 
 
@@ -99,11 +100,23 @@ def _parts(chosen: Tensor, size: int, alike: bool) -> list[tuple[Tensor, int]]:
 
 
 def scores(
-    network: nn.Module, images: Tensor, normalisation: Normalisation, *, training: bool = False
+    network: nn.Module,
+    images: Tensor,
+    normalisation: Normalisation,
+    *,
+    training: bool = False,
+    most: int | None = None,
 ) -> Tensor:
-    """Images (N, H, W, C) bytes, on the network's device, to its scores (N, classes) float32 on the CPU."""
+    """Images (N, H, W, C) bytes, on the network's device, to its scores (N, classes) float32 on the CPU.
+
+    `most` bounds the images of a batch on a GPU, `training` is that of evaluate().
+    """
     network.train(training)
+    size, alike = batch_size(images.device, math.prod(images.shape[1:]), most), images.device.type == "cuda"
+    found = []
     with torch.inference_mode(), cudnn_choices(images.device, timed=False):
-        parts = torch.split(images, batch_size(images.device, math.prod(images.shape[1:])))
-        found = [network(normalisation.apply(part.permute(0, 3, 1, 2))).float().cpu() for part in parts]
+        everything = torch.arange(len(images), device=images.device)
+        for part, count in _parts(everything, size, alike and not training):
+            x = normalisation.apply(images.index_select(0, part).permute(0, 3, 1, 2))
+            found.append(network(x)[:count].float().cpu())
     return torch.cat(found)

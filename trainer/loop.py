@@ -23,20 +23,21 @@ from torch import Tensor, nn
 
 from space.architecture import Architecture
 from space.errors import ArchitectureError, CheckpointError, DivergedError, RecipeError
-from trainer import checkpoint as checkpoints, initialisation, optimizers, weights
+from trainer import checkpoint as checkpoints, initialisation, weights
 from trainer.augmentation.mixup import mixed
+from trainer.batch_counts import counted_afterwards
 from trainer.callbacks import NO_CALLBACKS, TrainingCallbacks
 from trainer.checkpoint import Checkpoint, CheckpointOptions, CheckpointWriter, Identity
 from trainer.data.batches import DeviceDataset, Normalisation, feed
 from trainer.data.dataset import Dataset, Split
-from trainer.device import autocast, cudnn_choices, select_device, training_type
+from trainer.device import cudnn_choices, select_device
 from trainer.ema import Average
-from trainer.evaluation import evaluate, scores as scores_of
+from trainer.evaluation import EVALUATED, evaluate, scores as scores_of
 from trainer.learning_rate import momentum, rate
-from trainer.loss import loss as losses
-from trainer.optimizers import advance, clip_gradients, set_rate
 from trainer.outcome import EpochReport, Outcome
 from trainer.recipe.document import Recipe
+from trainer.step_graph import GraphedStep, MakeRecorder, cuda_recorder
+from trainer.training_step import TrainingStep
 
 __all__ = [
     "CheckpointOptions",
@@ -50,9 +51,6 @@ __all__ = [
 ]
 
 Score = Callable[[Tensor, Tensor], float]
-EVALUATED = (
-    8  # times the batch at a time on a GPU: nothing is kept of a map, and a halved batch halves it too
-)
 
 
 @dataclass(frozen=True)
@@ -77,6 +75,7 @@ def fit(
     brief: bool = False,
     timed: bool = False,
     score: Score | None = None,
+    make_recorder: MakeRecorder = cuda_recorder,
 ) -> Fitted:
     """Train for recipe.epochs, validating after each. Seeds torch's global generator.
 
@@ -90,6 +89,7 @@ def fit(
     timed: cuDNN may try its algorithms on a GPU, for a training so long that some seconds are nothing.
     score: what is reported beside accuracy as own_score, of the network's scores (N, classes) float32 and the
     labels (N,) int64 of the validation images, both on the CPU.
+    make_recorder: what records the step on a GPU, to repeat it by one launch (trainer/step_graph.py).
 
     Raises what a callback raises; DivergedError where a loss is not finite; ArchitectureError and RecipeError
     where the data set has other images than they are for; DeviceError for a device that is not there.
@@ -102,7 +102,7 @@ def fit(
         network = initialisation.network(architecture, recipe).to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
         images = feed(dataset, split, place)
         images = replace(images, normalisation=initialisation.normalisation(recipe, images.normalisation))
-        return _Run(network, recipe, images, place, seed, callbacks, brief, score)
+        return _Run(network, recipe, images, place, seed, callbacks, brief, score, make_recorder)
 
     run = fresh()
     if checkpoint:
@@ -112,6 +112,7 @@ def fit(
         callbacks.on_continue(tuple(run.reports))
     with cudnn_choices(place, timed=timed):
         outcome = run.all_epochs()
+    run.network.zero_grad()  # else the gradients live as long as the network, and with them a graph's memory
     fitted = Fitted(run.judged, run.feed.normalisation, outcome)
     if callbacks.on_trained:
         written = (fitted.model, architecture, dataset.classes, fitted.normalisation)
@@ -145,15 +146,17 @@ class _Run:
         callbacks: TrainingCallbacks,
         brief: bool,
         score: Score | None = None,
+        make_recorder: MakeRecorder = cuda_recorder,
     ) -> None:
         self.brief, self.score = brief, score
         self.network, self.recipe, self.feed = network, recipe, feed
         self.device, self.callbacks = device, callbacks
-        self.optimizer = optimizers.build(network, recipe, device)
+        class_weights = feed.balance() if recipe.class_weights == "balanced" else None
+        self.plain_step = TrainingStep(network, recipe, device, class_weights)
+        recorder = make_recorder(recipe, device)
+        self.train_on = GraphedStep(self.plain_step, recorder) if recorder else self.plain_step
         self.average = Average(network, recipe.ema) if recipe.ema else None
         self.generator = torch.Generator(device).manual_seed(seed)
-        self.precision = training_type(recipe, device)
-        self.class_weights = feed.balance() if recipe.class_weights == "balanced" else None
         self.step, self.steps = 0, recipe.epochs * feed.steps(recipe.batch_size)
         self.learning_rate = 0.0
         self.reports: list[EpochReport] = []
@@ -161,12 +164,14 @@ class _Run:
         self.writer: CheckpointWriter | None = None
 
     def restore(self, found: Checkpoint) -> None:
-        checkpoints.restore(found.state, self.network, self.optimizer, self.generator, self._averaged)
+        checkpoints.restore(
+            found.state, self.network, self.plain_step.optimizer, self.generator, self._averaged
+        )
         self.step, self.reports = found.step, list(found.reports)
         self.started -= found.seconds
 
     def capture(self, identity: Identity) -> Checkpoint:
-        state = checkpoints.capture(self.network, self.optimizer, self.generator, self._averaged)
+        state = checkpoints.capture(self.network, self.plain_step.optimizer, self.generator, self._averaged)
         return Checkpoint(identity, self.step, self._seconds, tuple(self.reports), state)
 
     @property
@@ -223,7 +228,9 @@ class _Run:
             feed.validation,
             self._tell_batch,
             training=self.recipe.evaluate_in_training_mode,
-            precision=self.precision if self.brief and epoch < self.recipe.epochs else torch.float32,
+            precision=self.plain_step.precision
+            if self.brief and epoch < self.recipe.epochs
+            else torch.float32,
             most=EVALUATED * self.recipe.batch_size,
         )
         _require_finite(loss, "validation", epoch)
@@ -246,37 +253,34 @@ class _Run:
         assert self.score is not None
         feed, chosen = self.feed, self.feed.validation
         images, labels = feed.images.index_select(0, chosen), feed.labels.index_select(0, chosen)
-        return self.score(scores_of(self.judged, images, feed.normalisation), labels.cpu())
+        most = EVALUATED * self.recipe.batch_size
+        return self.score(scores_of(self.judged, images, feed.normalisation, most=most), labels.cpu())
 
     def _train(self) -> float:
         """One pass over the training images; their mean loss. The only wait for the device is at the end."""
         self.network.train()
-        total, batches = torch.zeros((), device=self.device), self.feed.steps(self.recipe.batch_size)
-        for x, labels in self.feed.epoch(self.recipe, self.generator):
-            total += self._step(x, labels)
-            self.step += 1
-            if self.average:
-                self.average.update(self.step)
-            self._tell_batch()
-        return total.item() / batches
+        total = self.plain_step.total.zero_()
+        with counted_afterwards(self.network, lambda: self.step):
+            for x, labels in self.feed.epoch(self.recipe, self.generator, self.plain_step.emitted):
+                self._step(x, labels)
+                self.step += 1
+                if self.average:
+                    self.average.update(self.step)
+                self._tell_batch()
+        if self.average:
+            self.average.take_counts()
+        return total.item() / self.feed.steps(self.recipe.batch_size)
 
     def _tell_batch(self) -> None:
         """Says where the training stands, between the batches of a validation too: it is not hanging."""
         if self.callbacks.on_batch:
             self.callbacks.on_batch(self.step, self.steps)
 
-    def _step(self, x: Tensor, labels: Tensor) -> Tensor:
-        """Trains on images (N, C, H, W) float32 and labels (N,) int64; returns the loss, () float32."""
+    def _step(self, x: Tensor, labels: Tensor) -> None:
+        """Trains on images (N, C, H, W) float32 and labels (N,) int64."""
         self.learning_rate = rate(self.recipe, self.step, self.steps)
-        set_rate(self.optimizer, self.learning_rate, momentum(self.recipe, self.step, self.steps))
-        x, targets = mixed(x, labels, self.recipe, self.generator)
-        with autocast(self.device, self.precision):
-            loss = losses(self.network(x), targets, self.recipe, self.class_weights)
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        clip_gradients(self.network, self.recipe)
-        advance(self.optimizer)
-        return loss.detach()
+        self.plain_step.set_rate(self.learning_rate, momentum(self.recipe, self.step, self.steps))
+        self.train_on(*mixed(x, labels, self.recipe, self.generator))
 
 
 def _require_finite(loss: float, kind: str, epoch: int) -> None:

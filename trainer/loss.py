@@ -1,7 +1,6 @@
 """Losses of a batch: cross-entropy on mixed targets, and the Jensen-Shannon divergence of AugMix.
 
-Takes scores and targets, returns a scalar to differentiate. Called by trainer/loop.py and
-trainer/throughput.py.
+Takes scores and targets, returns a scalar to differentiate. Called by trainer/training_step.py.
 """
 
 import torch
@@ -25,7 +24,7 @@ def loss(scores: Tensor, targets: Targets, recipe: Recipe, weights: Tensor | Non
     entropy = functional.cross_entropy(views[0], targets.labels, weights, label_smoothing=smoothing)
     if targets.others is not None:
         other = functional.cross_entropy(views[0], targets.others, weights, label_smoothing=smoothing)
-        entropy = targets.share * entropy + (1 - targets.share) * other
+        entropy = targets.share * entropy + targets.rest * other
     if len(views) == 3:
         entropy = entropy + recipe.jensen_shannon * jensen_shannon(views)
     return entropy

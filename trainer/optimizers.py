@@ -1,7 +1,7 @@
 """Builds the optimizer of a recipe, sets its rate, clips gradients and steps it.
 
-Takes a network and a recipe, changes the network's weights. Called by trainer/loop.py and
-trainer/throughput.py. It knows no schedule.
+Takes a network and a recipe, changes the network's weights. Called by trainer/training_step.py. It
+knows no schedule.
 
 Nothing is compiled here, so torch's compiler is not loaded. torch's optimizers load it merely to keep it away
 from some of their methods, which costs every process a second or more and 150 MB. That is prevented where
@@ -14,10 +14,10 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainer.recipe.document import Recipe
-from trainer.recipe.optimizer_defaults import WITH_MOMENTUM
+from trainer.recipe.optimizer_defaults import WITH_BETAS, WITH_MOMENTUM
 
 
 def build(network: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
@@ -28,13 +28,23 @@ def build(network: nn.Module, recipe: Recipe, device: torch.device) -> torch.opt
         {"params": wide, "weight_decay": recipe.weight_decay},
         {"params": narrow, "weight_decay": recipe.weight_decay if recipe.decay_vectors else 0.0},
     ]
-    fused = device.type == "cuda" and recipe.optimizer in ("sgd", "adam", "adamw")
+    fused = is_fused(recipe, device)
     given = _arguments(recipe) | ({"fused": True, "foreach": False} if fused else {"foreach": True})
+    if fused and recipe.optimizer in WITH_BETAS:
+        given["capturable"] = (
+            True  # counts its steps on the device: what a CUDA graph repeats is another step
+        )
     kind: type[torch.optim.Optimizer] = getattr(torch.optim, CLASSES[recipe.optimizer])
     _keep_compiler_out()
     return kind(groups, lr=recipe.learning_rate, **given)  # type: ignore[call-arg]
 
 
+def is_fused(recipe: Recipe, device: torch.device) -> bool:
+    """Whether torch steps this optimizer by one operator, which reads the rate from the device."""
+    return device.type == "cuda" and recipe.optimizer in FUSED
+
+
+FUSED = ("sgd", "adam", "adamw")
 CLASSES = {
     "sgd": "SGD",
     "adam": "Adam",
@@ -88,8 +98,11 @@ def _arguments(recipe: Recipe) -> dict[str, Any]:
     return found
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float | None) -> None:
-    """Sets the rate of the next step, and its momentum (first beta of Adam's kin) unless that is None."""
+def set_rate(optimizer: torch.optim.Optimizer, rate: float | Tensor, momentum: float | None) -> None:
+    """Sets the rate of the next step, and its momentum (first beta of Adam's kin) unless that is None.
+
+    A rate that is a tensor, () float32 on the device, is for a fused optimizer.
+    """
     for group in optimizer.param_groups:
         group["lr"] = rate
         if momentum is not None and "momentum" in group:

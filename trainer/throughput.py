@@ -1,23 +1,27 @@
 """Measures how fast training steps go, on noise: it trains as slowly as pictures do, and needs no data.
 
-Takes networks and a recipe, returns seconds and bytes. Called by search/study/duration.py for a forecast and
-by search/launcher/workers_per_gpu.py for workers that share a GPU. Augmentation is not timed; nothing is
+Takes networks and a recipe, returns seconds and bytes. Called by search/study/duration.py for a forecast,
+where augmentation is not timed, and by search/launcher/workers_per_gpu.py for workers that share a GPU, which
+train as a trial does: augmented, recorded where trials are, with the memory of an evaluation. Nothing is
 learned or kept.
 """
 
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from space.architecture import Architecture
-from trainer import initialisation, optimizers
-from trainer.augmentation.mixup import Targets
-from trainer.device import autocast, select_device, training_type
-from trainer.loss import loss as losses
+from trainer import initialisation
+from trainer.augmentation.mixup import Targets, mixed
+from trainer.data.batches import CHUNK_BYTES, DeviceDataset, Normalisation
+from trainer.device import cudnn_choices, select_device
+from trainer.evaluation import EVALUATED, evaluate
 from trainer.recipe.document import Recipe
+from trainer.step_graph import WARM_UP_STEPS, GraphedStep, cuda_recorder
+from trainer.training_step import TrainingStep
 
 
 @dataclass(frozen=True)
@@ -43,23 +47,78 @@ def steady(
     seconds: float,
     ready: Callable[[], None] = lambda: None,
 ) -> Throughput:
-    """The networks in turn, whole batches, for about so many seconds after ready() has returned.
+    """The networks in turn, as a trial trains them, for about so many seconds after ready() has returned.
 
-    Each is warmed up before. On the first GPU if there is one. Raises what torch raises without enough
-    memory: a RuntimeError or a MemoryError.
+    Each is warmed up and evaluated once before. On the first GPU if there is one. Raises what torch raises
+    without enough memory: a RuntimeError or a MemoryError.
     """
-    device, rate = select_device(), recipe.batch_size
-    steps = [_stepper(network, recipe, device) for network in networks]
-    for step in steps * 2:
-        step(rate)
-    ready()
-    began, images = time.perf_counter(), 0
-    while time.perf_counter() - began < seconds:
-        for step in steps:
-            step(rate)
-            images += rate
-    gone = time.perf_counter() - began
+    device = select_device()
+    trainings = [_Rehearsal(network, recipe, device) for network in networks]
+    with cudnn_choices(device, timed=False):
+        for training in trainings:
+            training.train(WARM_UP_STEPS + 1)
+            training.evaluate()
+        ready()
+        began, images = time.perf_counter(), 0
+        while time.perf_counter() - began < seconds:
+            for training in trainings:
+                images += training.train(IN_A_ROW if device.type == "cuda" else 1)
+        gone = time.perf_counter() - began
     return Throughput(images / gone, _memory(device))
+
+
+IN_A_ROW = 20  # steps on a GPU before it is waited for, as it is in a training once an epoch
+
+
+class _Rehearsal:
+    """A training by the steps of trainer/loop.py, on as much noise as is augmented at once."""
+
+    def __init__(self, architecture: Architecture, recipe: Recipe, device: torch.device) -> None:
+        self.network = initialisation.network(architecture, recipe).to(
+            device, memory_format=torch.channels_last
+        )  # type: ignore[call-overload]
+        self.recipe, self.images = recipe, _noise(architecture, recipe, device)
+        self.generator = torch.Generator(device).manual_seed(0)
+        self.step = TrainingStep(self.network, recipe, device)
+        self.step.set_rate(recipe.learning_rate, None)
+        recorder = cuda_recorder(recipe, device)
+        self.train_on = GraphedStep(self.step, recorder) if recorder else self.step
+        self.batches = self._batches()
+
+    def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        while True:
+            yield from self.images.epoch(self.recipe, self.generator, self.step.emitted)
+
+    def train(self, steps: int) -> int:
+        """So many steps, and a wait for them. Returns how many images they were."""
+        self.network.train()
+        for _ in range(steps):
+            x, labels = next(self.batches)
+            self.train_on(*mixed(x, labels, self.recipe, self.generator))
+        self.step.total.item()
+        return steps * len(labels)
+
+    def evaluate(self) -> None:
+        """One batch in float32, the largest that a validation has."""
+        images = self.images
+        most = EVALUATED * self.recipe.batch_size
+        part = images.validation[:most]
+        evaluate(self.network, images.images, images.labels, images.normalisation, part, most=most)
+
+
+def _noise(architecture: Architecture, recipe: Recipe, device: torch.device) -> DeviceDataset:
+    """Images in whole batches, a few on a CPU, on a GPU as many as are augmented at once."""
+    side, channels = architecture.image_size, architecture.channels
+    fitting = CHUNK_BYTES["cuda"] // (side * side * channels) if device.type == "cuda" else 0
+    count = max(1, fitting // recipe.batch_size) * recipe.batch_size
+    rows = torch.arange(count, device=device)
+    return DeviceDataset(
+        images=torch.randint(256, (count, side, side, channels), dtype=torch.uint8, device=device),
+        labels=torch.randint(architecture.classes, (count,), device=device),
+        train=rows,
+        validation=rows,
+        normalisation=Normalisation((127.0,) * channels, (64.0,) * channels),
+    )
 
 
 def _memory(device: torch.device) -> int:
@@ -104,7 +163,8 @@ def _stepper(architecture: Architecture, recipe: Recipe, device: torch.device) -
     """One step of a training with a batch of so many images; its seconds."""
     network = initialisation.network(architecture, recipe).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
-    optimizer, precision = optimizers.build(network, recipe, device), training_type(recipe, device)
+    train_on = TrainingStep(network, recipe, device)
+    train_on.set_rate(recipe.learning_rate, None)
 
     def step(batch: int) -> float:
         views = 3 * batch if recipe.jensen_shannon else batch
@@ -112,12 +172,8 @@ def _stepper(architecture: Architecture, recipe: Recipe, device: torch.device) -
         x = torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last)
         labels = torch.randint(architecture.classes, (batch,), device=device)
         started = time.perf_counter()
-        with autocast(device, precision):
-            loss = losses(network(x), Targets(labels), recipe)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizers.advance(optimizer)
-        loss.item()  # waits for a GPU
+        train_on(x, Targets(labels))
+        train_on.total.item()  # waits for a GPU
         return time.perf_counter() - started
 
     return step

@@ -1,14 +1,16 @@
-"""Measures all that is claimed of a GPU: its limit, throughput, and a search of 200 trials.
+"""Measures all that is claimed of a GPU: seven short parts, and four long ones by their names.
 
     python -m benchmarks.speed.gpu --json FILE [--only PART ...] [--data noise] [--data-dir DIR] [--trials N]
 
-Three parts, each in processes of its own: `limits`, `training` (the steady rate, from the second epoch on,
-and the cold first epoch apart) and `search`. The JSON is written after each part, and while a search runs, so
-that whoever is cut off loses one part at most; a search that was cut off goes on at the next call. Parts of
-an earlier call on the same device stay. Images are made up (`noise`: 50,000 that can be learned, of which a
-tenth are to validate), a file of `images` (N, H, W, C) uint8 and `labels` (N,) (FILE.npz), or what `--data`
-of `search launch` takes. Nothing is measured without a GPU, but by --quick, which proves the path and says
-so.
+The seven parts of gpu_parts.py take less than six minutes by estimate, and are what is measured unless --only
+names others: `step`, `cudnn`, `evaluation`, `captured`, `workers`, `waits`, `tests`. Parts of their own are
+`limits`, `training` (the steady rate, from the second epoch on, and the cold first epoch apart), `batches`,
+and `search`. Each is a process of its own. The JSON is written after each part, and while a search runs, so
+that whoever is cut off loses one part at most: the same command goes on with what is missing, and a search
+goes on too. A part that fails is noted, and the others are measured; --only measures a part anew. Images are
+made up (`noise`: 50,000 that can be learned, of which a tenth are to validate), or for `training` and
+`search` a file of `images` (N, H, W, C) uint8 and `labels` (N,) (FILE.npz), or what `--data` of `search
+launch` takes. Nothing is measured without a GPU, but by --quick, which proves the path and says so.
 
 Bars, for one H200: 001-final at 40,000 images/s or 35% of the bfloat16 limit measured in the same run, the
 lower of the two; 8 times the reference loop; 200 trials of 8 epochs of the whole CIFAR-10 training set within
@@ -27,13 +29,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.speed import made_up_pictures
 
 FASTEST, SHARE, TIMES, MINUTES, BUSY = 40_000, 0.35, 8.0, 15.0, 80.0  # the bars
-PARTS = ("limits", "training", "search")
+SHORT = ("step", "cudnn", "evaluation", "captured", "workers", "waits", "tests")
+PARTS = (*SHORT, "limits", "training", "batches", "search")
+ALIKE = 0.01  # of a loss, relative: a GPU adds up in another order each time
 STUDY = "gpu-benchmark"
 LOOK_SECONDS = 5.0  # between two notes of how far a search is
 ROOT = Path(__file__).parents[2]
@@ -63,11 +68,16 @@ class Utilisation:
 
 
 def benchmark(module: str, words: list[str]) -> dict[str, Any]:
-    """What another benchmark measured, in a process of its own."""
+    """What another benchmark measured, in a process of its own; `failed`: its last words, where it did."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "found.json"
         command = [sys.executable, "-m", f"benchmarks.speed.{module}", *words, "--json", str(out)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment(), cwd=ROOT)
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, env=environment(), cwd=ROOT
+        )
+        if done.returncode or not out.exists():
+            said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+            return {"failed": said[-1]}
         found: dict[str, Any] = json.loads(out.read_text())
     return found
 
@@ -130,10 +140,11 @@ def search(
 def verdicts(found: dict[str, Any], network: str) -> list[str]:
     """Each bar of the parts that are there and whether it is met; on a CPU none is judged."""
     lines: list[tuple[str, bool]] = []
-    summary = found["training"]["summary"] if "training" in found else []
+    whole_parts = {name for name in PARTS if name in found and "failed" not in found[name]}
+    summary = found["training"]["summary"] if "training" in whole_parts else []
     rates = {row["name"]: row for row in summary if row["network"] == network}
     share = None
-    if "limits" in found:
+    if "limits" in whole_parts:
         share = next(r["share"] for r in found["limits"]["rows"] if r["what"] == f"{network} bfloat16")
     if rates:
         ours, usual = rates["ours"], rates["reference, 2 threads"]
@@ -152,7 +163,7 @@ def verdicts(found: dict[str, Any], network: str) -> list[str]:
         ]
     elif share is not None:
         lines.append((f"{network}: {100 * share:.0f}% of the limit", share >= SHARE))
-    if whole := found.get("search"):
+    if (whole := found.get("search")) and "search" in whole_parts:
         busy = "unknown" if whole["busy"] is None else f"{whole['busy']:.0f}%"
         so_far = "" if whole["done"] else ", not done: the same command goes on"
         lines += [
@@ -162,6 +173,23 @@ def verdicts(found: dict[str, Any], network: str) -> list[str]:
             ),
             (f"GPU busy: {busy}", (whole["busy"] or 0) >= BUSY),
         ]
+    if "captured" in whole_parts:
+        difference = max(row["difference"] for row in found["captured"]["rows"])
+        lines.append(
+            (f"losses of recorded steps differ from plain ones by {difference:.1e}", difference <= ALIKE)
+        )
+    if "waits" in whole_parts:
+        most = max(row["waits"] for row in found["waits"]["rows"])
+        lines.append((f"an epoch waits for the GPU {most} times", most <= 1))
+    if "tests" in whole_parts:
+        part = found["tests"]
+        lines.append((f"tests of a GPU: {part['tests']}", part["tests_passed"]))
+        lines.append((f"a search: {part['search']}", part["search_exit_code"] == 0))
+    lines += [
+        (f"{name} failed: {found[name]['failed']}", False)
+        for name in PARTS
+        if "failed" in found.get(name, {})
+    ]
     if found["device"] == "cpu":
         return [text for text, _ in lines] + ["on the CPU: no bar is judged, nothing is said of a GPU"]
     return [f"{text}: {'met' if met else 'MISSED'}" for text, met in lines]
@@ -188,7 +216,7 @@ class Results:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="these, anew; else the short ones, once")
     parser.add_argument("--data", default="noise")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--folder", type=Path, default=Path("build/gpu"), help="of images and the search")
@@ -234,10 +262,14 @@ def main() -> None:
             "images": given.images,
         },
     }
-    results, data = Results(given.json, about), data_words(given)
+    results = Results(given.json, about)
+    wanted = given.only or [part for part in SHORT if "failed" in results.found.get(part, {"failed": ""})]
+    data = data_words(given) if {"training", "search"} & set(wanted) else []
     tiny = ["--size", "128", "--batches", "1", "--rounds", "1"] if given.quick else ["--batches", "100"]
     sizes = ["--images", str(given.images), "--seeds", "1" if given.quick else "3", "--epochs", "2"]
+    quick = ["--quick"] if given.quick else []
     parts: dict[str, Callable[[], dict[str, Any]]] = {
+        **{name: partial(benchmark, "gpu_parts", [name, *quick]) for name in (*SHORT, "batches")},
         "limits": lambda: benchmark("limits", ["--networks", given.network, *tiny]),
         "training": lambda: benchmark("training", [*data, "--networks", given.network, *sizes]),
         "search": lambda: search(
@@ -247,9 +279,12 @@ def main() -> None:
             lambda so_far: results.add("search", so_far, given.network),
         ),
     }
-    for part in given.only:
+    for part in wanted:
         results.add(part, parts[part](), given.network)
-    print("\n".join([results.found["device"], *results.found["verdicts"]]))
+        print(f"{part}: {results.found[part].get('failed', 'measured')}", flush=True)
+    print("\n".join([results.found["device"], *results.found.get("verdicts", [])]))
+    if any("failed" in results.found[part] for part in wanted):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,6 @@ def work(given: argparse.Namespace, url: str, number: int, ends: float, trials: 
     from benchmarks.speed import reference
     from space import sampling, space
     from space.budget import Budget
-    from space.space import Task
     from trainer import model
     from trainer.data import dataset as datasets
     from trainer.recipe import defaults as recipe_defaults
@@ -47,7 +46,7 @@ def work(given: argparse.Namespace, url: str, number: int, ends: float, trials: 
     dataset = datasets.load(given.data, given.data_dir)
     split = datasets.split(dataset, given.seed, 0.1, given.train_images)
     parts = [(dataset.images[rows], dataset.labels[rows]) for rows in (split.train, split.validation)]
-    task = Task(channels=dataset.channels, image_size=dataset.image_size, classes=len(dataset.classes))
+    of_images = task_of(dataset)
     usual = recipe_defaults.brief_recipe(given.data, len(split.train), given.epochs)
     settings = reference.Settings(
         given.epochs, usual.batch_size, usual.learning_rate, usual.momentum, usual.weight_decay, 0
@@ -55,7 +54,7 @@ def work(given: argparse.Namespace, url: str, number: int, ends: float, trials: 
     default, budget = space.default(), Budget(given.max_params, given.max_macs)
 
     def objective(trial: Any) -> float:
-        network = sampling.propose(default, budget, task, trial)
+        network = sampling.propose(default, budget, of_images, trial)
 
         built, accuracy = model.build(network), 0.0
 
@@ -78,6 +77,32 @@ def work(given: argparse.Namespace, url: str, number: int, ends: float, trials: 
         pruner=optuna.pruners.MedianPruner(n_startup_trials=10, n_warmup_steps=given.epochs // 3 + 1),
     )
     study.optimize(objective, n_trials=trials, timeout=max(0.0, ends - time.time()))
+
+
+def task(given: argparse.Namespace) -> Any:
+    """What a network for these images takes and gives."""
+    from trainer.data import dataset as datasets
+
+    return task_of(datasets.load(given.data, given.data_dir))
+
+
+def task_of(dataset: Any) -> Any:
+    from space.space import Task
+
+    return Task(channels=dataset.channels, image_size=dataset.image_size, classes=len(dataset.classes))
+
+
+def best(url: str, given: argparse.Namespace) -> Any:
+    """The network of the best trial by validation, an Architecture. Raises ValueError where none was trained
+    to the end."""
+    import optuna
+
+    from space import sampling, space
+    from space.budget import Budget
+
+    params = optuna.load_study(storage=url, study_name="plain").best_params
+    answers = optuna.trial.FixedTrial(params)
+    return sampling.propose(space.default(), Budget(given.max_params, given.max_macs), task(given), answers)
 
 
 def results(url: str) -> list[dict[str, Any]]:

@@ -21,8 +21,7 @@ class Launch(Grouped):
         "Training": ("epochs", "recipe", "train_images", "class_weights", "score"),
         "Second stage": ("finish", "finalists", "final_epochs", "final_seeds"),
         "Search": ("like", "score", "sampler", "sampling", "pruner", "seed", "start_from", "baselines"),
-        "Machines": ("workers", "gpus", "cluster", "serve_data", "storage",
-                     "data_dir"),
+        "Machines": ("workers", "gpus", "cluster", "serve_data", "storage", "storage_file", "data_dir"),
         "Safety": ("timeout", "max_gpu_hours", "trial_seconds", "trial_memory", "stall_seconds",
                    "lease_seconds", "database_timeout_seconds", "grace_seconds"),
         "Output": ("study", "out", "report", "keep_weights", "on_end", "notify", "dry_run"),
@@ -147,7 +146,12 @@ class Launch(Grouped):
     metavar="HOST:PORT",
     help="Let workers elsewhere that have no images load them from here, prepared (--data-from); no login.",
 )
-@click.option("--timeout", type=options.Duration(), metavar="TIME", help="End after 90s, 15m, 2h...")
+@click.option(
+    "--timeout",
+    type=options.Duration(),
+    metavar="TIME",
+    help="End after 90s, 15m, 2h...; with --finish trials end in time for halving and finals.",
+)
 @click.option(
     "--max-gpu-hours",
     type=click.FloatRange(0, min_open=True),

@@ -4,8 +4,10 @@ Reads flags, writes stderr, stdout, --out and --report. Called by the commands l
 """
 
 import shlex
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -24,6 +26,7 @@ from search.machine import devices
 from search.machine.devices import Slot
 from search.machine.signals import Interrupts
 from search.optuna_adapter import differing, study as optuna_study
+from search.recording.outage import Outage, passes
 from search.report import page as report_page
 from search.study import (
     compute_limit,
@@ -51,6 +54,8 @@ from storage.row_types import Candidate
 from storage.studies import Control, Study
 from trainer.data import survey_text
 from trainer.recipe import augmentations, checks
+
+Again = Callable[[int], str]  # the command that goes on to so many trials
 
 LOG = "launcher.log"  # beside the logs of its workers
 
@@ -114,7 +119,7 @@ def _launch(
     engine, record, config = prepare.prepare(flags)
     console.kept.path = worker_logs.folder(flags.data_dir, record.name) / LOG
     address = placed_by.cluster.address if placed_by else None
-    again = plan.again(flags, record.name, record.trials, workers, gpus, address)
+    again = partial(plan.again, flags, record.name, workers=workers, gpus=gpus, cluster=address)
     how, code = "error", 1
     try:
         if workers == "auto" and not placed_by:  # while a Ctrl-C still ends the command at once
@@ -124,7 +129,8 @@ def _launch(
         _say_starters(console, starters)
         if before:
             console.print(before, style="yellow", markup=False, highlight=False)
-        enqueue.enqueue(engine, flags.storage, record, config, starters.found)
+        queue = partial(enqueue.enqueue, engine, flags.storage, record, config, starters.found)
+        Outage(flags.database_timeout_seconds, lambda: interrupts.count > 0).insist(queue, passes)
         # What --trial-memory bounds is short in each worker by itself.
         make_room = workers == "auto" and flags.trial_memory is None
         end = _search(console, flags, engine, record, config, slots, interrupts, make_room, again, placed_by)
@@ -168,10 +174,10 @@ def _say_plan(console: Console, flags: Flags, slots: list[Slot]) -> None:
     found = enqueue.starters(flags.start_from, config, flags.storage)
     for line in filter(None, (*plan.standing(flags, record), plan.gave_up_before(flags))):
         console.print(line)
-    _say_config(console, flags, config, [slot.name for slot in slots])
+    _say_config(console, flags, config, slots)
     trials = max(flags.trials, record.trials if record else 0)
     finish = prepare.plan_of(flags, record, config)
-    _say_finish(console, finish, config, trials, _rows(flags, record))
+    _say_finish(console, flags, finish, config, trials, _rows(flags, record))
     _say_starters(console, first_trials(flags, config, record, found))
     console.print(plan.minutes(config, plan.left(flags, record), len(slots)))
 
@@ -179,9 +185,12 @@ def _say_plan(console: Console, flags: Flags, slots: list[Slot]) -> None:
 def _shared(console: Console, config: StudyConfig, trials: int, gpus: str, slots: list[Slot]) -> list[Slot]:
     """As many slots a GPU as pay, which is measured where that is worth it."""
     if not workers_per_gpu.is_worth_measuring(slots, trials):
+        if workers_per_gpu.gpus_of(slots):
+            few = f"fewer than {workers_per_gpu.WORTH_TRIALS} trials for each are not worth measuring more"
+            console.print(f"workers  1 a GPU; {few}", highlight=False)
         return slots
     console.print("measures how many workers share a GPU (--workers N spares that)")
-    found = workers_per_gpu.measured_on(config, slots[0])
+    found = workers_per_gpu.measured_on(config, slots)
     console.print(f"workers  {found}")
     return devices.slots(gpus, found.workers * len(slots))
 
@@ -207,11 +216,20 @@ def _rows(flags: Flags, record: Study | None) -> list[Candidate]:
 
 
 def _say_finish(
-    console: Console, finish: FinishPlan | None, config: StudyConfig, trials: int, rows: list[Candidate]
+    console: Console,
+    flags: Flags,
+    finish: FinishPlan | None,
+    config: StudyConfig,
+    trials: int,
+    rows: list[Candidate],
 ) -> None:
-    if finish is not None:
-        console.print(f"finish   {finish_plan.describe(finish)}", highlight=False)
-        console.print(f"         {finish_plan.describe_cost(finish, config, trials, rows)}", highlight=False)
+    if finish is None:
+        return
+    console.print(f"finish   {finish_plan.describe(finish)}", highlight=False)
+    console.print(f"         {finish_plan.describe_cost(finish, config, trials, rows)}", highlight=False)
+    if flags.timeout or flags.max_gpu_hours:
+        console.print("         trials end in time for it, after half of the time at the earliest; what does"
+                      " not fit is shortened", highlight=False)  # fmt: skip
 
 
 def _say_starters(console: Console, starters: Starters) -> None:
@@ -228,15 +246,17 @@ def _search(
     slots: list[Slot],
     interrupts: Interrupts,
     make_room: bool,
-    again: str,
+    again: Again,
     placed_by: PlacedBy | None,
 ) -> End:
     with ExitStack() as stack:
-        opened = stack.enter_context(optuna_study.open_study(flags.storage, record.name, config))
+        opened = Outage(flags.database_timeout_seconds, lambda: interrupts.count > 0).insist(
+            lambda: stack.enter_context(optuna_study.open_study(flags.storage, record.name, config)), passes
+        )
         if flags.serve_data:
             flags = replace(flags, data_from=stack.enter_context(_serving(flags, config)))
         run = launcher.Launch(flags, engine, record, config, opened, slots, make_room, placed_by)
-        _say_start(console, flags, record, config, [slot.name for slot in slots], run.logs, again)
+        _say_start(console, flags, record, config, slots, run.logs, again)
         shown = display.make_display(console)
         try:
             return run.run(shown, interrupts)
@@ -253,7 +273,7 @@ def _serving(flags: Flags, config: StudyConfig) -> AbstractContextManager[str]:
     return data_server.serving(flags.serve_data or "", images.dataset.cache, config.data.digest)
 
 
-def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list[str]) -> None:
+def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list[Slot]) -> None:
     data, recipe = config.data, config.recipe
     low = cost.total(sampling.smallest(config.space, config.task))
     console.print(
@@ -288,7 +308,10 @@ def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list
             f"note     no choice of the space says what some networks are: {names} proposals will show Optuna"
             " another value than was trained"
         )
-    console.print(f"slots    {', '.join(slots) or 'none here: workers elsewhere do the work'}")
+    named = ", ".join(slot.name for slot in slots)
+    console.print(f"slots    {named or 'none here: workers elsewhere do the work'}")
+    for line in plan.precision(recipe, slots):
+        console.print(f"note     {line}", highlight=False, markup=False)
     if flags.max_macs is None:
         seen = data.train_images * recipe.epochs
         limit = compute_limit.default(config.task.image_size, seen, flags.on_cpu, low.macs)
@@ -305,16 +328,18 @@ def _say_start(
     flags: Flags,
     record: Study,
     config: StudyConfig,
-    slots: list[str],
+    slots: list[Slot],
     logs: Path,
-    again: str,
+    again: Again,
 ) -> None:
     shown = database.redacted(database.normalise(flags.storage))
+    if options.password_is_shown(flags.storage):
+        console.print("note     the password stands in the list of processes: --storage-file keeps it out")
     console.print(f"study    {record.name}, to {record.trials} trained networks")
     console.print(f"stored   {shown}")
     _say_config(console, flags, config, slots)
     finish = FinishPlan.from_record(record.finish)
-    _say_finish(console, finish, config, record.trials, _rows(flags, record))
+    _say_finish(console, flags, finish, config, record.trials, _rows(flags, record))
     if flags.data_from:
         console.print(f"images   for workers elsewhere: --data-from {flags.data_from}", markup=False)
     console.print(f"logs     {logs}")
@@ -326,10 +351,10 @@ def _say_start(
     if not slots:
         stop = f"{plan.hint(f'search stop {name}', flags)}; Ctrl-C ends this launcher alone"
     console.print(f"stop     {stop}")
-    console.print(f"resume   {again}\n")
+    console.print(f"resume   {again(record.trials)}\n")
 
 
-def _say_end(console: Console, flags: Flags, record: Study, end: End, again: str) -> None:
+def _say_end(console: Console, flags: Flags, record: Study, end: End, again: Again) -> None:
     snapshot = end.snapshot
     for slot, why in end.closed.items():
         console.print(f"{slot} was closed: {why}", style="yellow", markup=False)
@@ -337,6 +362,8 @@ def _say_end(console: Console, flags: Flags, record: Study, end: End, again: str
         console.print(end.exhausted, style="yellow", markup=False)
     if end.gave_up:
         console.print(end.gave_up, style="yellow", markup=False, highlight=False)
+    if end.closing:
+        console.print(end.closing, markup=False, highlight=False)
     if end.spent:
         console.print(end.spent, style="yellow")
     if end.order not in (Control.RUN, Control.GAVE_UP):
@@ -350,7 +377,7 @@ def _say_end(console: Console, flags: Flags, record: Study, end: End, again: str
         onward = plan.hint(f"search launch {shlex.quote(record.name)} --trials 1", flags)
         console.print(f"`{onward}` goes on to halving and finals")
     if not snapshot.is_done:
-        console.print(f"go on with `{again}`")
+        console.print(f"go on with `{again(snapshot.target)}`")
 
 
 def _result(console: SteadyConsole, line: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from search import settings
 from search.commands.help import study_names
@@ -203,29 +204,99 @@ class Url(click.ParamType[str]):
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-storage: Decorator = click.option(
-    "--storage",
-    default=settings.STORAGE,
-    show_default=True,
-    envvar="SEARCH_STORAGE",
+FILE_KEY = "search.storage_file"  # of the context's meta: the file that names the store, if one does
+
+
+def _keep_file(context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
+    """Notes the file, which is read once it is known that no --storage wins."""
+    context.meta[FILE_KEY] = path
+    return path
+
+
+def _choose(context: click.Context, parameter: click.Parameter, given: Any) -> Any:
+    """The store: --storage, else --storage-file, else the one or the other variable, else the default.
+
+    Raises click.UsageError where two name it, UsageError for a file that is no such one.
+    """
+    from storage import url
+
+    file: Path | None = context.meta[FILE_KEY]
+    source = context.get_parameter_source(parameter.name or "")
+    file_source = context.get_parameter_source("storage_file")
+    if file is None or source in (None, ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP):
+        is_file = file is not None
+    elif source == file_source:
+        raise click.UsageError("two stores: --storage and --storage-file, or their variables", context)
+    else:
+        is_file = file_source == ParameterSource.COMMANDLINE
+    if not (is_file and file):
+        context.meta[FILE_KEY] = None
+        return given
+    found = url.from_file(file)
+    return (found,) if isinstance(given, tuple) else found
+
+
+def storage_file() -> Path | None:
+    """The file that names the store of the command that runs; None where something else does."""
+    context = click.get_current_context(silent=True)
+    found: Path | None = context.meta.get(FILE_KEY) if context else None
+    return found
+
+
+def password_is_shown(store: str) -> bool:
+    """Whether the command that runs was given a password where every user of this machine can read it."""
+    from storage import database
+
+    context = click.get_current_context(silent=True)
+    typed = context is not None and context.get_parameter_source("storage") == ParameterSource.COMMANDLINE
+    return typed and database.redacted(store) != store
+
+
+_storage_file: Decorator = click.option(
+    "--storage-file",
+    type=click.Path(path_type=Path),
+    envvar="SEARCH_STORAGE_FILE",
     show_envvar=True,
-    metavar="URL",
-    help="postgresql://user:password@host/name, or sqlite:///file.db.",
+    metavar="FILE",
+    is_eager=True,
+    expose_value=False,
+    callback=_keep_file,
+    help="A file of mode 0600 that holds the URL, so that no list of processes shows its password.",
 )
 
 
-storages: Decorator = click.option(
-    "--storage",
-    "storages",
-    type=Url(),
-    multiple=True,
-    default=(settings.STORAGE,),
-    show_default=True,
-    envvar="SEARCH_STORAGE",
-    show_envvar=True,
-    metavar="URL",
-    help="The store of all studies; given as often as there are studies, the store of each, in their order.",
-)
+def storage(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The store by its URL, or by a file that holds it."""
+    option = click.option(
+        "--storage",
+        default=settings.STORAGE,
+        show_default=True,
+        envvar="SEARCH_STORAGE",
+        show_envvar=True,
+        metavar="URL",
+        callback=_choose,
+        help="postgresql://user@host/name, or sqlite:///file.db.",
+    )
+    return option(_storage_file(command))
+
+
+def storages(command: Callable[..., Any]) -> Callable[..., Any]:
+    """One store, or one for each of several studies."""
+    option = click.option(
+        "--storage",
+        "storages",
+        type=Url(),
+        multiple=True,
+        default=(settings.STORAGE,),
+        show_default=True,
+        envvar="SEARCH_STORAGE",
+        show_envvar=True,
+        metavar="URL",
+        callback=_choose,
+        help="The store of all studies; given as often as there are studies, the store of each, in their"
+        " order.",
+    )
+    return option(_storage_file(command))
 
 
 data_dir: Decorator = click.option(

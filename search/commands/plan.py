@@ -5,14 +5,16 @@ launch and in place of one (--dry-run), which makes the same checks.
 """
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
 from search import settings
 from search.commands.forecast_text import in_minutes
-from search.commands.options import in_words
+from search.commands.options import in_words, storage_file
 from search.launcher import prepare
 from search.launcher.prepare import Flags
+from search.machine import nvidia
+from search.machine.devices import Slot
 from search.study import config as study_config, reader
 from search.study.config import StudyConfig
 from search.study.text import counted
@@ -20,6 +22,7 @@ from search.study.worker_options import WorkerLimits
 from storage import database
 from storage.row_types import GIVE_UP_AFTER
 from storage.studies import Study
+from trainer.recipe.document import Recipe
 
 LIMITS = {  # those whose default goes without saying are said where they differ
     "stall_seconds": "a trial without a batch for {} is ended",
@@ -70,6 +73,18 @@ def left(flags: Flags, record: Study | None) -> int:
         return max(0, flags.trials - view.trained)
 
 
+def precision(recipe: Recipe, slots: Sequence[Slot]) -> Iterator[str]:
+    """A line for each model of GPU among the slots that has no bfloat16, where the recipe would have it."""
+    gpus = [name for slot in slots if (name := slot.environment.get("CUDA_VISIBLE_DEVICES"))]
+    if recipe.precision == "float32" or not gpus:
+        return
+    for model in nvidia.without_bfloat16(gpus):
+        if recipe.precision == "auto":
+            yield f"{model} has no bfloat16: trials there compute in float32, and float16 is not offered"
+        else:
+            yield f"{model} has no bfloat16, which the recipe asks for: leave its precision at auto"
+
+
 def limits(flags: Flags) -> str:
     """Every time with its unit: 10 is ten seconds, which who gave it may not have meant."""
     usual = {one.name: one.default for one in fields(WorkerLimits)}
@@ -99,7 +114,9 @@ def minutes(config: StudyConfig, left: int, workers: int) -> str:
 
 def hint(command: str, flags: Flags) -> str:
     """A command with the flags that it takes to mean the same store; the password is not among them."""
-    if flags.storage != settings.STORAGE:
+    if file := storage_file():
+        command += f" --storage-file {shlex.quote(str(file))}"
+    elif flags.storage != settings.STORAGE:
         shown = database.redacted(flags.storage)
         command += f" --storage {shlex.quote(shown)}"
     return command

@@ -77,13 +77,16 @@ def gap(value: float, one: ComparedStudy) -> str:
 
 
 def standing(found: Comparison, pair: Pair) -> list[str]:
-    """All that is known of two studies, a line each: at equal cost, of their finals, of what they share."""
+    """All that is known of two studies, a line each: of their finals, at equal cost, of what they share.
+
+    Finals come first: they are what a search ends with, brief scores only rank.
+    """
     costs = {axis: amount(axis, found.limits[axis]) for axis in Axis}
     costs[Axis.SECONDS] += " of device time"
     lines = [f"at {costs[axis]}: {at_equal(found, pair, axis)}" for axis in Axis]
     return [
-        *([not_comparable(pair)] if pair.reasons else lines),
         *finals(pair),
+        *([not_comparable(pair)] if pair.reasons else lines),
         shared(pair),
     ]
 

@@ -16,6 +16,7 @@ import optuna
 from sqlalchemy import Engine
 
 from search import settings
+from search.launcher.closing import Closing
 from search.launcher.cluster import Cluster
 from search.launcher.cluster_pool import ClusterPool
 from search.launcher.display import Display, Snapshot
@@ -24,12 +25,14 @@ from search.launcher.snapshots import Snapshots
 from search.launcher.worker_pool import WorkerPool
 from search.machine.devices import Slot
 from search.machine.signals import Interrupts
-from search.recording import reconcile as reconciling
+from search.recording import reconcile as reconciling, rescue, spool
 from search.recording.outage import OUT_OF_REACH, Outage, OutageTooLongError
-from search.study import gave_up, second_stage, worker_logs
+from search.study import files, gave_up, second_stage, worker_logs
 from search.study.config import StudyConfig
+from search.study.finish_plan import FinishPlan
 from search.study.halted import halted
 from search.study.run_state import code_of_end
+from space.errors import StoreGoneError
 from storage import candidates, leases, rungs, studies
 from storage.row_types import TRAINED, State
 from storage.studies import Control, Study
@@ -53,6 +56,7 @@ class End:
     spent: str | None  # the limit that was reached
     closed: Mapping[str, str]  # slots that were given up, and why
     none_left: bool  # every slot was, for good
+    closing: str = ""  # what was done so that the second stage fits the time
 
     @property
     def has_no_winner(self) -> bool:
@@ -103,9 +107,14 @@ class Launch:
         self.flags, self.engine, self.record, self.config, self.optuna = flags, engine, record, config, opened
         self.make_room = make_room
         self.logs = worker_logs.folder(flags.data_dir, record.name)
+        self.spool = files.spool_folder(flags.data_dir, files.study_identity(flags.storage, record))
         self.outage = Outage(flags.database_timeout_seconds)
         self.snapshots = Snapshots(engine, record, config, has_slots=bool(slots))
+        plan = FinishPlan.from_record(record.finish)
+        is_limited = flags.timeout is not None or flags.max_gpu_hours is not None
+        self.closing = Closing(engine, record.id, config, plan) if plan and is_limited else None
         self.last: Snapshot | None = None
+        self.started = time.monotonic()
         self.spent: str | None = None
         self.device_seconds = 0.0
         self.signalled = 0  # signals sent to the workers: 1 drains them, 2 cancels their trials
@@ -156,9 +165,17 @@ class Launch:
     def run(self, display: Display, interrupts: Interrupts) -> End:
         """Until the number is reached, nobody works any more, or someone or a limit says stop.
 
-        Raises StorageError when the database stays away for longer than --database-timeout.
+        Raises StorageError when the database stays away for longer than --database-timeout, StoreGoneError
+        where its file was deleted or replaced.
         """
         self.outage.cancelled = lambda: interrupts.count > 1
+        try:
+            return self._run(display, interrupts)
+        except StoreGoneError as error:
+            raise rescue.keep(error, self.engine, self.spool) from None
+
+    def _run(self, display: Display, interrupts: Interrupts) -> End:
+        """Raises as run() does."""
         try:
             self.outage.insist(self._tidy)
             self.pool.start()
@@ -173,12 +190,12 @@ class Launch:
         return self._end(display, interrupts)
 
     def _attend(self, display: Display, interrupts: Interrupts) -> None:
-        started = moment = time.monotonic()
+        self.started = moment = time.monotonic()
         while self.pool.alive or self._tries_again(interrupts) or self._others_work(interrupts):
             now = time.monotonic()
             self.device_seconds += (now - moment) * self.pool.at_work
             moment = now
-            self._check_limits(now - started)
+            self._check_limits(now - self.started)
             self._pass_on(2 if self.spent else interrupts.count)
             self._look(display)
             time.sleep(POLL_SECONDS)
@@ -189,7 +206,8 @@ class Launch:
             self.pool.kill()
 
     def _tidy(self) -> None:
-        """Takes back what those who worked here before left behind."""
+        """Takes in what this machine owes, and takes back what those who worked here before left behind."""
+        spool.take_in(self.spool, self.optuna, self.engine, self.record.id)
         reconciling.tell_lost(self.optuna, leases.reap(self.engine, self.record.id))
         reconciling.reconcile(self.optuna, self.engine, self.record.id)
 
@@ -199,6 +217,19 @@ class Launch:
         hours = self.flags.max_gpu_hours
         if hours is not None and self.device_seconds > hours * 3600:
             self.spent = f"{hours:g} hours of devices were used, --max-gpu-hours"
+
+    def _close_in_time(self) -> None:
+        """Ends the trials where the second stage needs the rest of the time."""
+        if self.closing is None or self.spent or self.signalled:
+            return
+        workers = max(self.pool.at_work, len(self.last.running) if self.last else 0, 1)
+        elapsed, limits = time.monotonic() - self.started, list[float]()
+        if self.flags.timeout is not None:
+            limits.append(self.flags.timeout - elapsed)
+        if self.flags.max_gpu_hours is not None:
+            limits.append((self.flags.max_gpu_hours * 3600 - self.device_seconds) / workers)
+        if self.closing.look(elapsed, min(limits), workers):
+            self.snapshots.record = studies.find(self.engine, self.record.name)
 
     def _pass_on(self, wanted: int) -> None:
         """The first word drains the workers, the second ends them at the next batch, or for good."""
@@ -213,6 +244,7 @@ class Launch:
         try:
             self.pool.watch(self._is_owed())
             self.last = self.snapshots.take()
+            self._close_in_time()
             self.outage.back()
         except OUT_OF_REACH as error:
             self.outage.wait(error)
@@ -241,6 +273,7 @@ class Launch:
             spent=self.spent,
             closed=closed,
             none_left=bool(slots) and len(closed) == len(slots) and not self.pool.waiting,
+            closing=self.closing.note if self.closing else "",
         )
 
     def _reconciled(self) -> tuple[Snapshot, Control]:
@@ -287,6 +320,8 @@ class Launch:
         notes = self.pool.troubles
         if self.last and (why := halted(self.record.name, self.last.order)):
             notes.append(why)
+        if self.closing and self.closing.note:
+            notes.append(self.closing.note)
         if self.signalled:
             alive = len(self.pool.alive)
             finish = "1 worker finishes its trial" if alive == 1 else f"{alive} workers finish their trials"

@@ -8,12 +8,14 @@ Called by search/commands/launch_session.py.
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Engine
 
 from search import settings
-from search.optuna_adapter import study as optuna_study
+from search.optuna_adapter import privileges as optuna_privileges, study as optuna_study
+from search.recording.outage import Outage, passes
 from search.study import (
     compute_limit,
     config as study_config,
@@ -278,32 +280,68 @@ def prepare(flags: Flags) -> tuple[Engine, Study, StudyConfig]:
     if record and stored:
         study_config.require_same(record.name, stored, config)
     plan = plan_of(flags, record, config)
-    engine = database.connect(flags.storage)
-    database.prepare(engine)
-    if record:
-        tally = candidates.tally(engine, record.id)
-        studies.set_trials(engine, record.id, max(flags.trials, sum(tally[state] for state in TRAINED)))
-        studies.set_control(engine, record.id, studies.Control.RUN)
-        return engine, _planned(engine, record, plan), config
-    name = flags.study or settings.study_name(datetime.now())
-    optuna_study.create(flags.storage, name, config)
-    from search.study.versions import of_launch
-
+    engine = database.connect(flags.storage)  # says at once that there is none; one that breaks is waited for
+    outage = Outage(flags.database_timeout_seconds)
     try:
-        record = studies.create(
-            engine,
-            name,
-            trials=flags.trials,
-            max_parameters=config.budget.max_parameters,
-            max_macs=config.budget.max_macs,
-            seed=config.seed,
-            settings=config.document(),
-            versions=of_launch(),
-        )
+        outage.insist(partial(_open_tables, engine), passes)
+        if record:
+            outage.insist(partial(_go_on, engine, record, flags), passes)
+        else:
+            record = _create(flags, engine, config, outage)
+        return engine, outage.insist(partial(_planned, engine, record, plan), passes), config
     except StudyError:
         engine.dispose()
         return prepare(flags)  # another launch came first: go on with its study, or take a later name
-    return engine, _planned(engine, record, plan), config
+    except BaseException:
+        engine.dispose()
+        raise
+
+
+def _open_tables(engine: Engine) -> None:
+    database.prepare(engine)
+    optuna_privileges.require_to_launch(engine)
+
+
+def _go_on(engine: Engine, record: Study, flags: Flags) -> None:
+    """Gives a study its new target, and lets its workers work."""
+    tally = candidates.tally(engine, record.id)
+    studies.set_trials(engine, record.id, max(flags.trials, sum(tally[state] for state in TRAINED)))
+    studies.set_control(engine, record.id, studies.Control.RUN)
+
+
+def _create(flags: Flags, engine: Engine, config: StudyConfig, outage: Outage) -> Study:
+    """Makes the study in both sets of tables. Raises StudyError where another launch has made it.
+
+    One that is there after a connection broke is its own: the answer was lost.
+    """
+    from search.study.versions import of_launch
+
+    name = flags.study or settings.study_name(datetime.now())
+    versions, broken = of_launch(), list[BaseException]()
+
+    def create() -> Study:
+        try:
+            optuna_study.create(flags.storage, name, config)
+            return studies.create(
+                engine,
+                name,
+                trials=flags.trials,
+                max_parameters=config.budget.max_parameters,
+                max_macs=config.budget.max_macs,
+                seed=config.seed,
+                settings=config.document(),
+                versions=versions,
+            )
+        except StudyError:
+            if broken and StudyConfig.from_record((own := studies.find(engine, name)).settings) == config:
+                return own
+            raise
+
+    def passed(error: BaseException) -> bool:
+        broken.append(error)
+        return passes(error)
+
+    return outage.insist(create, passed)
 
 
 def _planned(engine: Engine, record: Study, plan: FinishPlan | None) -> Study:

@@ -3,8 +3,9 @@
 A probe is a process that trains on noise (trainer/throughput.py) and says how fast it went and how much
 memory it took; main() is its whole life, and a line on stdin its task. Called by
 search/commands/launch_session.py; writes no file and no row. First one, then two, four, eight at a time:
-more workers are taken while together they train clearly more, and while their memory is there. Where an MPS
-daemon runs, probes and workers use it, as all of CUDA does.
+more workers are taken while together they train clearly more, and while their memory and a core for each are
+there. Where an MPS daemon runs, probes and workers use it, as all of CUDA does. No probe has run on a GPU
+yet.
 """
 
 import json
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search import settings
-from search.machine.devices import Slot
+from search.machine.devices import Slot, cores
 from search.machine.processes import die_with_parent, python_module
 from search.study.config import StudyConfig
 from space import cost, sampling
@@ -32,7 +33,8 @@ SHARE = 0.9  # of the memory that is free: larger networks than those of the pro
 SECONDS = 4.0  # that probes train side by side
 GIVE_UP_SECONDS = 120.0  # then probes hang
 DRAWS = 60  # networks of the space, of which three are trained
-WORTH_TRIALS = 50  # a GPU: with fewer, measuring would take longer than it saves
+QUANTILES = (1 / 6, 1 / 2, 5 / 6)  # of the multiply-accumulates of those drawn: the middles of three thirds
+WORTH_TRIALS = 10  # a GPU: with fewer, measuring would take longer than it saves
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,11 @@ class WorkersPerGpu:
 Measure = Callable[[int], Sequence[Probe] | None]  # so many at a time; None where one of them could not
 
 
-def decide(measure: Measure, memory: int | None, most: int = MOST) -> WorkersPerGpu:
-    """How many workers a device should have. memory is what is free of it in bytes, None if nobody knows."""
+def decide(measure: Measure, memory: int | None, most: int = MOST, bound: str = "") -> WorkersPerGpu:
+    """How many workers a device should have. memory is what is free of it in bytes, None if nobody knows.
+
+    bound: why no more than `most` are tried.
+    """
     best, together, count = 1, dict[int, float](), 1
     while count <= most:
         probes = measure(count)
@@ -76,29 +81,42 @@ def decide(measure: Measure, memory: int | None, most: int = MOST) -> WorkersPer
             short = f"{2 * count} would need {need / 2**30:.0f} of {memory / 2**30:.0f} GiB"
             return WorkersPerGpu(best, together, short)
         count *= 2
-    return WorkersPerGpu(best, together, f"{most} is the most that is tried")
+    return WorkersPerGpu(best, together, bound or f"{most} is the most that is tried")
+
+
+def most_by_cores(gpus: int, there: int) -> tuple[int, str]:
+    """How many workers a GPU are tried at most with so many cores, and why: each keeps one busy."""
+    most = max(1, min(MOST, there // max(1, gpus)))
+    shared = "one GPU" if gpus == 1 else f"{gpus} GPUs"
+    verb = "is one core" if there == 1 else f"are {there} cores"
+    return most, f"there {verb} for {shared}" if most < MOST else ""
 
 
 def networks(config: StudyConfig) -> list[Architecture]:
-    """Of the space, by multiply-accumulates: one at the lower quartile, the median one, the largest."""
+    """Of the space, by multiply-accumulates: the middle ones of the smaller, middle and larger third."""
     drawn = [
         sampling.propose(config.space, config.budget, config.task, RandomSuggest(seed))
         for seed in range(DRAWS)
     ]
     ranked = sorted(drawn, key=lambda network: cost.total(network).macs)
-    return [ranked[len(ranked) // 4], ranked[len(ranked) // 2], ranked[-1]]
+    return [ranked[int(share * len(ranked))] for share in QUANTILES]
 
 
 def measured(
-    config: StudyConfig, device: Mapping[str, str], free: int | None, seconds: float = SECONDS
+    config: StudyConfig,
+    device: Mapping[str, str],
+    free: int | None,
+    seconds: float = SECONDS,
+    most: int = MOST,
+    bound: str = "",
 ) -> WorkersPerGpu:
-    """Probes of the study's networks on a device, which its environment pins."""
+    """Probes of the study's networks on a device, which its environment pins; `bound` is of decide()."""
     task = {
         "networks": [network.document() for network in networks(config)],
         "recipe": config.recipe.model_dump(mode="json"),
         "seconds": seconds,
     }
-    return decide(lambda count: side_by_side(task, device, count), free)
+    return decide(lambda count: side_by_side(task, device, count), free, most, bound)
 
 
 def side_by_side(task: dict[str, Any], device: Mapping[str, str], count: int) -> list[Probe] | None:
@@ -165,16 +183,26 @@ def free_memory(gpu: str) -> int | None:
     return None
 
 
+def gpus_of(slots: Sequence[Slot]) -> int:
+    """How many GPUs these slots are, one a GPU; 0 where one of them is a core."""
+    gpus = [slot.environment.get("CUDA_VISIBLE_DEVICES", "") for slot in slots]
+    return len(gpus) if all(gpus) else 0
+
+
 def is_worth_measuring(slots: Sequence[Slot], trials: int) -> bool:
     """Whether there is something to decide for these slots, one a GPU, and enough trials to gain by it."""
-    gpus = [slot.environment.get("CUDA_VISIBLE_DEVICES", "") for slot in slots]
-    return bool(gpus) and all(gpus) and trials >= WORTH_TRIALS * len(gpus)
+    gpus = gpus_of(slots)
+    return gpus > 0 and trials >= WORTH_TRIALS * gpus
 
 
-def measured_on(config: StudyConfig, slot: Slot) -> WorkersPerGpu:
-    """Measures on the GPU of a slot; the others are taken to be like it."""
-    free = free_memory(slot.environment["CUDA_VISIBLE_DEVICES"])
-    return measured(config, slot.environment, free)
+def measured_on(config: StudyConfig, slots: Sequence[Slot]) -> WorkersPerGpu:
+    """Measures on the GPU of the first slot; the others are taken to be like it, and share the cores."""
+    environment = slots[0].environment
+    most, bound = most_by_cores(len(slots), cores())
+    if most == 1:
+        return WorkersPerGpu(1, {}, bound)
+    free = free_memory(environment["CUDA_VISIBLE_DEVICES"])
+    return measured(config, environment, free, most=most, bound=bound)
 
 
 def main() -> None:

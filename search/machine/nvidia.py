@@ -16,6 +16,8 @@ from space.errors import DeviceError
 SECONDS = 20.0  # that nvidia-smi may take: without a persistent driver it loads that first
 DEVICE_FILES = Path("/dev")
 WHOLE = re.compile(r"^GPU (\d+): (.*) \(UUID: (GPU-[^)]+)\)")
+CAPABILITY = re.compile(r"(?P<index>\d+), (?P<uuid>GPU-[^,]+), (?P<major>\d+)\.(?P<minor>\d+), (?P<model>.+)")
+BFLOAT16_SINCE = 8  # the major number of Ampere's compute capability; trainer/device.py asks torch for it
 PART = re.compile(r"^\s+MIG .*\(UUID: (MIG-[^)]+)\)")
 
 
@@ -67,6 +69,27 @@ def uuid_of(name: str, by_bus: bool, known: Sequence[ListedGpu]) -> str | None:
             if not name.isdigit() and uuid.startswith(name):
                 return uuid
     return None
+
+
+def without_bfloat16(names: Sequence[str]) -> list[str]:
+    """Model and compute capability of those GPUs that have no bfloat16, which Ampere was the first to have.
+
+    names: indices and UUIDs, as CUDA_VISIBLE_DEVICES takes them. Nothing of GPUs that cannot be asked.
+    """
+    query = ["nvidia-smi", "--query-gpu=index,uuid,compute_cap,name", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    found = [CAPABILITY.match(line) for line in done.stdout.splitlines()]
+    older = [
+        f"{one['model']} (compute capability {one['major']}.{one['minor']})"
+        for one in found
+        if one
+        and int(one["major"]) < BFLOAT16_SINCE
+        and any(name == one["index"] or one["uuid"].startswith(name) for name in names)
+    ]
+    return list(dict.fromkeys(older))
 
 
 def _asked() -> tuple[list[ListedGpu], str]:

@@ -14,8 +14,10 @@ class PlainStorage(RDBStorage):
     """RDBStorage; it lets go of its connections where it cannot be opened, and can be pickled."""
 
     def __init__(self, url: str) -> None:
+        options = database.engine_options(url)
         try:
-            super().__init__(database.normalise(url), engine_kwargs=database.engine_options(url))
+            super().__init__(database.normalise(url), engine_kwargs=options)
+            database.watch_transactions(self.engine, options)
         except Exception:
             if hasattr(self, "scoped_session"):
                 self.let_go()
@@ -27,9 +29,11 @@ class PlainStorage(RDBStorage):
         self.engine.dispose()
 
     def __getstate__(self) -> dict[Any, Any]:
-        """Without the function that connects to PostgreSQL: it cannot be pickled and follows from the URL."""
+        """Without the function that connects: it cannot be pickled and follows from the URL."""
         state: dict[Any, Any] = super().__getstate__()
         return {name: value for name, value in state.items() if name != "engine_kwargs"}
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
-        super().__setstate__(state | {"engine_kwargs": database.engine_options(state["url"])})
+        options = database.engine_options(state["url"])
+        super().__setstate__(state | {"engine_kwargs": options})
+        database.watch_transactions(self.engine, options)

@@ -5,6 +5,7 @@ that runs: the recorder, the worker's loop, the launcher.
 """
 
 import logging
+import sqlite3
 from collections.abc import Callable
 from time import monotonic, sleep
 from typing import TypeVar
@@ -17,8 +18,8 @@ from sqlalchemy.exc import (
     TimeoutError as PoolTimeout,
 )
 
-from space.errors import StorageError
-from storage.database import redacted
+from space.errors import AccessError, StorageError, StoreGoneError, UnreachableError
+from storage.database import reason
 
 # The database, not the trial: wait and try again.
 OUT_OF_REACH = (
@@ -53,8 +54,9 @@ class Outage:
         self.returned = float("-inf")
 
     def wait(self, error: BaseException) -> None:
-        """Waits a moment. Raises OutageTooLongError when the database was away for longer than it may."""
-        if isinstance(error, OutageTooLongError):
+        """Waits a moment. Raises OutageTooLongError when the database was away for longer than it may, and
+        StoreGoneError and AccessError, which no waiting heals, as they are."""
+        if isinstance(error, OutageTooLongError | StoreGoneError | AccessError):
             raise error
         line = one_line(error)
         if self.since is None:
@@ -66,12 +68,17 @@ class Outage:
             raise OutageTooLongError(f"the database was away for {self.seconds:.0f} s: {line}") from None
         sleep(RETRY_SECONDS)
 
-    def insist(self, act: Callable[[], Answer]) -> Answer:
-        """What `act`, which may be repeated, returns once the database lets it. Raises OutageTooLongError."""
+    def insist(
+        self, act: Callable[[], Answer], waits_for: Callable[[BaseException], bool] = lambda _: True
+    ) -> Answer:
+        """What `act`, which may be repeated, returns once the database lets it; only errors that it
+        `waits_for` are waited for. Raises OutageTooLongError."""
         while True:
             try:
                 answer = act()
             except OUT_OF_REACH as error:
+                if not waits_for(error):
+                    raise
                 self.wait(error)
             else:
                 self.back()
@@ -100,5 +107,14 @@ class Outage:
 
 def one_line(error: BaseException) -> str:
     """What an error of the database says, without the statement."""
-    nothing = "it does not answer" if isinstance(error, TimeoutError) else type(error).__name__
-    return redacted((str(error).strip().splitlines() or [nothing])[0])
+    return "it does not answer" if isinstance(error, TimeoutError) else reason(error)
+
+
+def passes(error: BaseException) -> bool:
+    """Whether a connection to a server broke, or could not be made, and nothing else is wrong."""
+    if isinstance(error, optuna.exceptions.StorageInternalError) and error.__cause__:
+        return passes(error.__cause__)
+    of_file = isinstance(getattr(error, "orig", None), sqlite3.Error)
+    return (
+        isinstance(error, (UnreachableError, OperationalError, InterfaceError, PoolTimeout)) and not of_file
+    )

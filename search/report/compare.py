@@ -14,7 +14,7 @@ from search.comparison.studies import Axis, ComparedStudy, Comparison, Pair, Ste
 from search.report.parts import draw, html, panel, switch
 from search.study.short_form import LEGEND, summary
 from search.study.statistics import Interval, wilson
-from search.study.text import IN_ITS_PLACE, interval_cell, percent
+from search.study.text import IN_ITS_PLACE, counted, interval_cell, percent
 from space.architecture import Architecture
 from storage.row_types import Candidate
 
@@ -67,22 +67,48 @@ def _sentence(line: str) -> str:
 
 
 def _figures(found: Comparison) -> str:
-    """The best of each at as many trials, in a box."""
-    boxes = []
-    for i, study in enumerate(found.studies):
-        best = found.best(study, Axis.TRIALS)
-        figure = percent(best.accuracy) if best else "-"
-        at = words.amount(Axis.TRIALS, found.limits[Axis.TRIALS])
-        detail = (
-            f"95% {wilson(best.accuracy or 0.0, study.images)}, {best.parameters:,} parameters"
-            if best
-            else "no network trained to the end"
-        )
-        boxes.append(
-            f"<div class=figure>{_key(i)}{study.label} {escape(study.name)}<b>{figure}</b>"
-            f"<span class=note>best of {at}, {detail}</span></div>"
-        )
-    return f"<div class=figures>{''.join(boxes)}</div>"
+    """A box for each study: the winner of its finals, where any of them has one, and below it the best brief
+    score at as many trials. Figures of two kinds stand in two rows, as beside each other they would be
+    read as a difference."""
+    rows = (
+        [_brief_figure]
+        if not any(study.winner for study in found.studies)
+        else [_final_figure, _brief_figure]
+    )
+    return "".join(
+        "<div class=figures>"
+        + "".join(_box(i, study, *figure(found, study)) for i, study in enumerate(found.studies))
+        + "</div>"
+        for figure in rows
+    )
+
+
+def _box(place: int, study: ComparedStudy, figure: str, detail: str) -> str:
+    name = f"{_key(place)}{study.label} {escape(study.name)}"
+    return f"<div class=figure>{name}<b>{figure}</b><span class=note>{detail}</span></div>"
+
+
+def _brief_figure(found: Comparison, study: ComparedStudy) -> tuple[str, str]:
+    """The best at as many trials: its accuracy, and what that is."""
+    at = words.amount(Axis.TRIALS, found.limits[Axis.TRIALS])
+    best = found.best(study, Axis.TRIALS)
+    if best is None:
+        return "-", f"best of {at}: no network trained to the end"
+    interval = wilson(best.accuracy or 0.0, study.images)
+    return percent(best.accuracy), f"best brief score of {at}, 95% {interval}, {best.parameters:,} parameters"
+
+
+def _final_figure(_: Comparison, study: ComparedStudy) -> tuple[str, str]:
+    """The winner of the finals: its mean on test images, without these on validation images."""
+    winner = study.winner
+    if winner is None:
+        return "-", "trained to the end: no network yet" if study.has_finals else "no finals"
+    spread, images = (winner.test, "test") if winner.test else (winner.validation, "validation")
+    seeds = counted(winner.seeds, "seed")
+    said = f"trained to the end: {seeds}, {images} images"
+    if (around := interval_cell(spread)) != "-":
+        said += f", 95% {around}" if spread.interval else f", {around}"
+    return percent(spread.mean), f"{said}, {winner.candidate.parameters:,} parameters"
 
 
 def _verdicts(found: Comparison) -> str:

@@ -130,7 +130,7 @@ def folders_of(data_dir: Path, identity: str, name: str) -> list[Path]:
     """Where this machine has what is kept of a study, what it owes and its logs; they need not be there."""
     return [
         kept_folder(data_dir) / identity,
-        data_dir / "spool" / identity,
+        spool_folder(data_dir, identity),
         worker_logs.folder(data_dir, name),
     ]
 
@@ -140,6 +140,11 @@ def move(old: Sequence[Path], new: Sequence[Path]) -> None:
     for here, there in zip(old, new, strict=True):
         if here.is_dir() and not there.exists():
             here.rename(there)
+
+
+def spool_folder(data_dir: Path, identity: str) -> Path:
+    """Where this machine has what is owed to a study, and cannot be written into its database yet."""
+    return data_dir / "spool" / identity
 
 
 def kept_folder(data_dir: Path) -> Path:

@@ -1,6 +1,7 @@
 """The plan of a search's second stage: rungs of successive halving, then finals.
 
-Made by search/launcher/prepare.py of `search launch --finish`, stored as JSON in the study's row, and read
+Made by search/launcher/prepare.py of `search launch --finish`, shortened by search/launcher/closing.py where
+--timeout leaves less, stored as JSON in the study's row, and read
 there by every worker and every command that looks at the study. It says how many networks, epochs and seeds;
 which networks they are, search/study/halving.py finds out.
 
@@ -79,8 +80,10 @@ def make_plan(
     finalists: int | None = None,
     epochs: int | None = None,
     seeds: int | None = None,
+    first: int = FIRST,
 ) -> FinishPlan:
     """The plan that the flags mean; what they leave open comes from the stored one, else from the defaults.
+    `first` networks go on from the brief trials; 0: no rungs.
 
     Raises UsageError where the finals are no longer than the brief trials, RecipeError where the recipe of a
     full training does not fit the study's images.
@@ -104,13 +107,15 @@ def make_plan(
         seeds=seeds or (was.seeds if was else settings.FINAL_SEEDS),
         recipe=recipe,
     )
-    return FinishPlan(rungs=_rungs(brief, finals), finals=finals)
+    return FinishPlan(rungs=rungs(brief, recipe.epochs, finals.networks, first), finals=finals)
 
 
-def _rungs(brief: int, finals: Finals) -> tuple[Rung, ...]:
+def rungs(brief: int, last: int, finalists: int, first: int = FIRST) -> tuple[Rung, ...]:
+    """From trials of `brief` epochs to finals of `last`: `first` networks for four times the epochs, then a
+    quarter of them for four times as many."""
     found = list[Rung]()
-    networks, epochs = FIRST, FACTOR * brief
-    while networks > finals.networks and epochs < finals.recipe.epochs:
+    networks, epochs = first, FACTOR * brief
+    while networks > finalists and epochs < last:
         found.append(Rung(networks=networks, epochs=epochs))
         networks, epochs = networks // FACTOR, epochs * FACTOR
     return tuple(found)
@@ -118,7 +123,7 @@ def _rungs(brief: int, finals: Finals) -> tuple[Rung, ...]:
 
 def describe(plan: FinishPlan) -> str:
     """What will be trained, in words."""
-    rungs = [
+    said = [
         f"the best {rung.networks} {'of these ' if i else ''}for {counted(rung.epochs, 'epoch')}"
         for i, rung in enumerate(plan.rungs)
     ]
@@ -127,7 +132,7 @@ def describe(plan: FinishPlan) -> str:
         f"finals of {finals.networks} and the best baseline for {counted(finals.recipe.epochs, 'epoch')}"
         f" with {counted(finals.seeds, 'seed')}"
     )
-    return ", ".join([*rungs, last])
+    return ", ".join([*said, last])
 
 
 def describe_cost(plan: FinishPlan, config: StudyConfig, trials: int, rows: Sequence[Candidate]) -> str:
@@ -141,15 +146,15 @@ def describe_cost(plan: FinishPlan, config: StudyConfig, trials: int, rows: Sequ
     )
     if config.data.limit is not None:
         return f"{said}; finals train on all images, trials on {config.data.train_images:,}"
-    pace = _seconds_an_epoch(rows)
+    pace = seconds_an_epoch([row for row in rows if row.state == State.COMPLETED])
     if pace is None:
         return said
     return f"{said}; about {duration(pace * (halving + finals))} of one worker by the trials so far"
 
 
-def _seconds_an_epoch(rows: Sequence[Candidate]) -> float | None:
-    """Of the trials that were trained to the end."""
-    done = [row for row in rows if row.state == State.COMPLETED and row.seconds and row.epochs]
+def seconds_an_epoch(rows: Sequence[Candidate]) -> float | None:
+    """Of trials that were trained to the end; None where there is none."""
+    done = [row for row in rows if row.seconds and row.epochs]
     epochs = sum(row.epochs or 0 for row in done)
     return sum(row.seconds or 0.0 for row in done) / epochs if epochs else None
 

@@ -98,13 +98,15 @@ class StudyView:
 
 @contextmanager
 def open_store(url: str) -> "Iterator[Engine]":
-    """The store, opened for reading. Raises StorageError where there is none, or one of another version."""
+    """The store, opened for reading. Raises StorageError where there is none, or one of another version, and
+    in place of what the driver raises inside."""
     from storage import database
 
     engine = database.connect(url, create=False)
     try:
         database.check(engine)
-        yield engine
+        with database.translated(engine):
+            yield engine
     finally:
         engine.dispose()
 

@@ -18,6 +18,7 @@ from uuid import uuid4
 import torch
 from pydantic import BaseModel
 
+from search import settings
 from search.study.config import DataConfig, Images
 from search.study.files import BYTES_A_PARAMETER, free_bytes
 from search.study.network_reference import ResolvedNetwork
@@ -32,6 +33,7 @@ from trainer.checkpoint import CheckpointOptions, Identity
 from trainer.messages import differences, shortened
 from trainer.outcome import EpochReport, Outcome
 from trainer.recipe.document import Recipe
+from trainer.step_graph import cuda_recorder, plain_steps
 
 logger = logging.getLogger(__name__)
 
@@ -187,6 +189,7 @@ def train(job: TrainingJob, seed: int, callbacks: JobCallbacks) -> LearningCurve
         callbacks=TrainingCallbacks(on_epoch, callbacks.on_batch),
         checkpoint=CheckpointOptions(path, CHECKPOINT_SECONDS, at_once=True),
         timed=True,
+        make_recorder=plain_steps if settings.plain_steps() else cuda_recorder,
     )
     curve = LearningCurve(seed, tuple(epochs), fitted.outcome)
     _keep(job, curve, fitted)

@@ -20,7 +20,7 @@ from search.machine.signals import ShutdownRequest
 from search.optuna_adapter import study as optuna_study
 from search.recording.outage import Outage
 from search.study.config import DataConfig, StudyConfig, open_images_from, split_images
-from search.study.files import StudyFiles, kept_folder, study_identity
+from search.study.files import StudyFiles, kept_folder, spool_folder, study_identity
 from search.study.versions import installed_versions
 from search.study.worker_options import WorkerOptions
 from search.worker.training_function import TrainingFunction, make_training_function
@@ -81,7 +81,7 @@ def open_context(
             config=config,
             final_data=final_data,
             train_network=train_network,
-            spool=options.data_dir / "spool" / this,
+            spool=spool_folder(options.data_dir, this),
             files=StudyFiles(kept_folder(options.data_dir) / this, options.keep_weights),
             device_lock=DeviceLock(options.data_dir / "slots", gpu_choice.device_name()),
             outage=Outage(options.database_timeout_seconds, shutdown.cancelled),

@@ -87,6 +87,7 @@ def make_training_function(
 
     from trainer import loop
     from trainer.device import bound_memory, is_lost, memory_errors, released_afterwards
+    from trainer.step_graph import cuda_recorder, plain_steps
 
     torch.set_num_threads(settings.threads())
     device, dataset = _usable_device(config.recipe), images.dataset
@@ -118,6 +119,7 @@ def make_training_function(
                     checkpoint=kept,
                     brief=True,
                     score=score,
+                    make_recorder=plain_steps if settings.plain_steps() else cuda_recorder,
                 )
                 if on_test is not None:
                     on_test(_test(fitted, by, dataset, device, callbacks))
@@ -133,8 +135,10 @@ def make_training_function(
 
 def _usable_device(recipe: Recipe) -> "torch.device":
     """The GPU that was given, the first that is there, or the CPU. Raises DeviceError as said above."""
+    import torch
+
     from trainer import loop
-    from trainer.device import require_usable
+    from trainer.device import require_usable, training_type
 
     device = loop.select_device(None)
     if device.type == "cpu" and settings.given_gpu():
@@ -145,6 +149,10 @@ def _usable_device(recipe: Recipe) -> "torch.device":
         )
     if device.type == "cuda":
         require_usable(device, recipe)
+        if recipe.precision == "auto" and training_type(recipe, device) is torch.float32:
+            logger.warning(
+                "%s has no bfloat16: trials compute in float32", torch.cuda.get_device_name(device)
+            )
     return device
 
 

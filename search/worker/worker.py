@@ -20,16 +20,23 @@ from sqlalchemy import Engine
 from search.machine import gpu_choice
 from search.machine.processes import MADE_ROOM, WORK_DONE, die_with_parent
 from search.machine.signals import ShutdownRequest
-from search.optuna_adapter import study as optuna_study
-from search.recording import reconcile as reconciling, spool
+from search.optuna_adapter import privileges as optuna_privileges, study as optuna_study
+from search.recording import reconcile as reconciling, rescue, spool
 from search.recording.outage import OUT_OF_REACH, Outage, one_line
-from search.study import gave_up, second_stage, worker_logs
+from search.study import files, gave_up, second_stage, worker_logs
 from search.study.worker_options import WorkerOptions
 from search.worker import log, rung_training, trial as worker_trial
 from search.worker.callbacks import Cancelled
 from search.worker.context import WorkerContext, open_context
 from search.worker.presence import WorkerPresence
-from space.errors import ExhaustedError, GaveUpError, LeaseLostError, ParsimonyError, StorageError
+from space.errors import (
+    ExhaustedError,
+    GaveUpError,
+    LeaseLostError,
+    ParsimonyError,
+    StorageError,
+    StoreGoneError,
+)
 from storage import candidates, database, leases, studies
 from storage.leases import NoClaim
 from storage.row_types import State
@@ -79,8 +86,18 @@ def work(options: WorkerOptions, engine: Engine, record: Study, shutdown: Shutdo
     """Trains until the study has its number, a stop is asked for, or `shutdown` says so.
 
     Raises ExhaustedError, GaveUpError, DataError, StudyError where Optuna's part of the study was deleted,
-    OutageTooLongError when the database stays away, and ParsimonyError after three failed trials in a row.
+    OutageTooLongError when the database stays away, StoreGoneError where its file was deleted or replaced,
+    and ParsimonyError after three failed trials in a row.
     """
+    try:
+        _work_at(options, engine, record, shutdown)
+    except StoreGoneError as error:
+        spool_folder = files.spool_folder(options.data_dir, files.study_identity(options.storage, record))
+        raise rescue.keep(error, engine, spool_folder) from None
+
+
+def _work_at(options: WorkerOptions, engine: Engine, record: Study, shutdown: ShutdownRequest) -> None:
+    """Opens what the study needs, and works. Raises as work() does."""
     outage = Outage(options.database_timeout_seconds, shutdown.cancelled)
     with ExitStack() as stack:
         presence = stack.enter_context(
@@ -245,6 +262,7 @@ def _connect(url: str) -> Engine:
     engine = database.connect(url, create=False)
     try:
         database.check(engine)
+        optuna_privileges.require_to_work(engine)
     except StorageError:
         engine.dispose()
         raise

@@ -17,6 +17,7 @@ from benchmarks import brief
 from benchmarks.speed import (
     __main__ as tables,
     gpu,
+    gpu_parts,
     limits,
     made_up_pictures,
     plain,
@@ -58,6 +59,90 @@ def test_the_benchmark_of_a_gpu_runs_its_whole_path_on_a_cpu(tmp_path: Path) -> 
     assert len(found["limits"]["rows"]) == 6
     if found["device"] == "cpu":
         assert "no bar is judged" in said
+
+
+HEAVY = ("captured", "waits", "workers", "tests")  # processes of their own, or torchvision's operations
+
+
+@pytest.mark.parametrize(
+    "part",
+    [pytest.param(part, marks=pytest.mark.thorough if part in HEAVY else ()) for part in gpu_parts.PARTS],
+)
+def test_every_part_of_the_benchmark_of_a_gpu_runs_on_a_cpu(part: str, tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    gpu_parts.main([part, "--quick", "--json", str(out)])
+    found = json.loads(out.read_text())
+    assert found["seconds"] > 0
+    if part == "tests":
+        assert found["search_exit_code"] == 0, found["search"]
+        return
+    rows = found["rows"]
+    expected = {"step": 2, "cudnn": 6, "evaluation": 6, "captured": 2, "workers": 2, "waits": 3, "batches": 2}
+    assert len(rows) == expected[part]
+    if part == "captured":
+        assert all(row["difference"] == 0 and len(row["losses"]["plain"]) == 2 for row in rows)
+    elif part == "waits":
+        assert [row["recipe"] for row in rows] == ["plain", "mixed", "augmix"]
+    else:
+        rates = ("images_per_second", "step_ms")
+        assert all(row[key] > 0 for row in rows for key in rates if key in row)
+
+
+def measured_by(monkeypatch: pytest.MonkeyPatch, failing: str, *words: object) -> tuple[list[str], int]:
+    """The parts that were started, of which one fails, and the exit code of the benchmark."""
+    started: list[str] = []
+
+    def benchmark(_module: str, given: list[str]) -> dict[str, Any]:
+        started.append(given[0])
+        rows = [{"difference": 0.0, "waits": 1}]
+        told = {
+            "rows": rows,
+            "tests": "5 passed",
+            "tests_passed": True,
+            "search": "done",
+            "search_exit_code": 0,
+        }
+        return {"failed": "RuntimeError: CUDA error"} if given[0] == failing else told
+
+    monkeypatch.setattr(gpu, "benchmark", benchmark)
+    monkeypatch.setattr(gpu.sys, "argv", ["gpu", "--quick", *map(str, words)])
+    try:
+        gpu.main()
+    except SystemExit as end:
+        return started, int(end.code or 0)
+    return started, 0
+
+
+def test_a_part_that_fails_is_noted_and_the_same_command_goes_on_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--json", tmp_path / "gpu.json", "--folder", tmp_path)
+    assert measured_by(monkeypatch, "waits", *words) == (list(gpu.SHORT), 1)
+    assert "waits failed: RuntimeError: CUDA error" in capsys.readouterr().out
+    assert measured_by(monkeypatch, "", *words) == (["waits"], 0)
+    assert measured_by(monkeypatch, "", *words) == ([], 0)
+    assert measured_by(monkeypatch, "", *words, "--only", "step") == (["step"], 0)
+
+
+def test_what_the_short_parts_found_is_judged_too() -> None:
+    found = {
+        "device": "a GPU",
+        "captured": {"rows": [{"difference": 0.002}, {"difference": 0.03}]},
+        "waits": {"rows": [{"waits": 1}, {"waits": 1}]},
+        "tests": {"tests": "5 passed", "tests_passed": True, "search": "6 of 6", "search_exit_code": 0},
+        "cudnn": {"failed": "out of memory"},
+    }
+    assert gpu.verdicts(found, "001-final") == [
+        "losses of recorded steps differ from plain ones by 3.0e-02: MISSED",
+        "an epoch waits for the GPU 1 times: met",
+        "tests of a GPU: 5 passed: met",
+        "a search: 6 of 6: met",
+        "cudnn failed: out of memory: MISSED",
+    ]
+
+
+def test_a_benchmark_that_fails_says_why_and_is_no_result() -> None:
+    assert gpu.benchmark("gpu_parts", ["nothing"])["failed"].startswith("gpu_parts.py: error:")
 
 
 def gpu_results(share: float, steady_ms: float, busy: float) -> dict[str, Any]:

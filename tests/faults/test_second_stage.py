@@ -186,3 +186,18 @@ def test_finish_added_to_a_search_that_is_done_trains_the_second_stage_alone(
     (row,) = json.loads(check("status", search.name, "--storage", search.url, "--format", "json").out)
     assert (row["second_stage"], row["winner"]) == ("over", document["origin"]["trial"])
     assert row["confirmed_accuracy"] == pytest.approx(document["confirmation"]["validation_accuracy"])
+
+
+@pytest.mark.thorough  # a minute, half of which is trials; search/test_closing.py has what is decided when
+def test_a_search_with_little_time_ends_its_trials_and_then_confirmed(
+    faulty_url: str, search_on: Callable[..., Search]
+) -> None:
+    search = search_on(faulty_url)
+    search.orders(seconds=0.05)
+    launched = search.launch(5_000, *FINISH, "--timeout", "60s")
+    launched.require(0)
+    said = launched.said()
+    assert "trials ended after" in said and "to leave time for" in said
+    stage = stage_of(search)
+    assert stage.is_over and stage.winner and stage.trials < 5_000
+    assert stage.trials == search.ask(lambda engine, _: len(stage.rows))

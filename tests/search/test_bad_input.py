@@ -29,10 +29,10 @@ LAUNCH = ("launch", "--trials", "3", "--data", "digits", "--gpus", "none")
     ("arguments", "code", "words"),
     [
         (("--storage", "postgresql://me:secret@127.0.0.1:1/x"), 5, "Connection refused"),
-        (("--storage", "postgresql://me:se@cret@h/x"), 5, "percent-encode the password (@ is %40"),
-        (("--storage", "mysql://me:secret@host/x"), 5, "unknown kind of database 'mysql'"),
+        (("--storage", "postgresql://me:se@cret@h/x"), 2, "percent-encode the password (@ is %40"),
+        (("--storage", "mysql://me:secret@host/x"), 2, "unknown kind of database 'mysql'"),
         (("--storage", "sqlite:////proc/nothing.db"), 5, "unable to open"),
-        (("--storage", "no url"), 5, "not a database URL"),
+        (("--storage", "no url"), 2, "not a database URL"),
         (("--data", "imagenet"), 2, f"use {SPECS}"),
         (("--data", "folder:/nowhere"), 5, "no folder /nowhere"),
         (("--max-params", "100"), 3, "nothing fits 100 parameters and"),

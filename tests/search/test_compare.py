@@ -168,7 +168,7 @@ def test_winners_of_finals_are_compared_over_seeds(sqlite_url: str, capsys: Capt
     add_finals(sqlite_url, first, 1, (0.90, 0.91, 0.92), (0.88, 0.89, 0.90))
     add_finals(sqlite_url, second, 0, (0.80, 0.80, 0.81, 0.79))
     found = compared(sqlite_url, "a", "b")
-    assert standing(found)[1] == (
+    assert standing(found)[0] == (
         "winners of the finals: over 3 seeds and 4 seeds A is ahead by 11.0 points, 95% 8.7 to 13.3: clear"
     )
     one, other = rows(capsys, sqlite_url, "a", "b")
@@ -181,7 +181,7 @@ def test_winners_of_finals_are_compared_over_seeds(sqlite_url: str, capsys: Capt
 def test_finals_of_one_seed_have_no_interval_and_nothing_is_clear(sqlite_url: str) -> None:
     for name, score in (("a", 0.7), ("b", 0.9)):
         add_finals(sqlite_url, add_study(sqlite_url, name, [0.5]), 0, (score,))
-    assert standing(compared(sqlite_url, "a", "b"))[3] == (
+    assert standing(compared(sqlite_url, "a", "b"))[0] == (
         "winners of the finals: over 1 seed B is ahead by 20.0 points: not clear,"
         " fewer than three seeds give no useful interval"
     )
@@ -206,6 +206,7 @@ def test_finals_of_two_seeds_show_both_values_in_place_of_an_interval(
     done = run(capsys, "compare", "a", "b", "--storage", sqlite_url, "--out", tmp_path / "compare.html")
     compared_page = (tmp_path / "compare.html").read_text()
     assert both in done.out and f"<td>{both}" in compared_page and "Two seeds give no" in compared_page
+    assert "72.50%</b><span class=note>trained to the end: 2 seeds, test images, 71.00% and" in compared_page
     assert "0.00-100" not in said + done.out + page + compared_page
     exported = run(capsys, "export", "a:0", "--storage", sqlite_url, "--out", tmp_path / "best.json")
     assert "(2 seeds of 20 epochs, 71.00% and 74.00%: two seeds give no useful interval)" in exported.err

@@ -8,12 +8,14 @@ import pytest
 import torch
 from worker_samples import make_config
 
+from search import settings
+from search.commands import plan
 from search.machine import gpu_choice, nvidia
 from search.machine.devices import Slot, slots
 from search.study.config import Images
 from search.worker.training_function import make_training_function
 from space.errors import DeviceError, UsageError
-from trainer import device as devices_of_torch, loop
+from trainer import device as devices_of_torch, loop, step_graph
 from trainer.callbacks import NO_CALLBACKS
 from trainer.recipe.document import Recipe
 
@@ -285,6 +287,67 @@ def test_a_worker_for_which_torch_finds_no_gpu_does_not_train_on_the_cpu(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     name, _ = make_training_function(make_config(), images)
     assert name.endswith(" CPU")
+
+
+AS_QUERIED = f"""0, {ONE}, 7.5, Tesla T4
+1, {TWO}, 9.0, NVIDIA H100 80GB HBM3
+"""
+
+
+def test_the_plan_says_which_gpu_has_no_bfloat16(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(LISTED, 2)
+    both = slots("0,1", None)
+    machine(AS_QUERIED, 2)
+    assert list(plan.precision(Recipe(), both)) == [
+        "Tesla T4 (compute capability 7.5) has no bfloat16: trials there compute in float32, and float16 is"
+        " not offered"
+    ]
+    assert list(plan.precision(Recipe(precision="bfloat16"), both[:1])) == [
+        "Tesla T4 (compute capability 7.5) has no bfloat16, which the recipe asks for: leave its precision at"
+        " auto"
+    ]
+    by_uuid = [Slot("one", {"CUDA_VISIBLE_DEVICES": ONE[:8]})]
+    assert len(list(plan.precision(Recipe(), by_uuid))) == 1
+    assert list(plan.precision(Recipe(), both[1:])) == []
+    assert list(plan.precision(Recipe(precision="float32"), both)) == []
+    assert list(plan.precision(Recipe(), [Slot("cpu0", {"CUDA_VISIBLE_DEVICES": ""})])) == []
+    machine("Field compute_cap is not a valid field to query.\n", 2, code=2)
+    assert list(plan.precision(Recipe(), both)) == []
+
+
+@pytest.mark.parametrize(("capability", "said"), [((7, 5), 1), ((8, 0), 0)])
+def test_a_worker_says_that_its_gpu_has_no_bfloat16(
+    capability: tuple[int, int],
+    said: int,
+    train: Callable[..., object],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        train(RuntimeError("sizes do not match"), lambda _: None)
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == ["H100 has no bfloat16: trials compute in float32"] * said
+
+
+def test_steps_are_recorded_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.plain_steps({"SEARCH_PLAIN_STEPS": "1"}) and not settings.plain_steps({})
+    given = {"SEARCH_PLAIN_STEPS": "1", "SEARCH_TRIALS": "7"}
+    assert settings.child_environment("sqlite:///a.db", {}, given)["SEARCH_PLAIN_STEPS"] == "1"
+    made: list[object] = []
+
+    def fit(*_: object, make_recorder: object, **__: object) -> NoReturn:
+        made.append(make_recorder)
+        raise Left
+
+    monkeypatch.setattr(loop, "fit", fit)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    images = Images(dataset=None, split=None)  # type: ignore[arg-type]
+    for value in ("0", "1"):
+        monkeypatch.setenv("SEARCH_PLAIN_STEPS", value)
+        with pytest.raises(Left):
+            make_training_function(make_config(), images)[1](None, 0, callbacks=NO_CALLBACKS)  # type: ignore[arg-type]
+    assert made == [step_graph.cuda_recorder, step_graph.plain_steps]
 
 
 def test_whether_memory_was_short_is_asked_before_it_is_given_back(

@@ -83,8 +83,8 @@ def test_a_published_recipe_is_named_like_a_network() -> None:
     assert network_reference.load_recipe("published:004-final").clip_value == 0.1
 
 
-def test_the_recipe_of_the_readme_loads(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+def test_the_recipe_of_the_documents_loads(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/training.md").read_text(), flags=re.DOTALL)
     path = tmp_path / "recipe.toml"
     path.write_text(block)
     assert checks.of_recipe(Recipe.load(path)) == []

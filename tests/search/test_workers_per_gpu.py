@@ -16,6 +16,7 @@ from search.launcher.workers_per_gpu import Probe, WorkersPerGpu
 from search.machine import devices
 from search.machine.devices import Slot
 from space import cost, sampling
+from space.random_suggest import RandomSuggest
 
 ROOT = Path(__file__).parents[2]
 GIB = 1 << 30
@@ -60,11 +61,31 @@ def test_no_more_workers_are_taken_than_there_is_memory_for() -> None:
     assert str(found) == "2 a GPU, 2.0 times the throughput of one; 4 would need 40 of 30 GiB"
 
 
+def test_more_workers_than_cores_are_not_tried() -> None:
+    assert workers_per_gpu.most_by_cores(2, 9) == (4, "there are 9 cores for 2 GPUs")
+    assert workers_per_gpu.most_by_cores(4, 2) == (1, "there are 2 cores for 4 GPUs")
+    assert workers_per_gpu.most_by_cores(1, 64) == (8, "")
+    grows = side_by_side({count: 100.0 * count for count in (1, 2, 4, 8)})
+    found = workers_per_gpu.decide(grows, None, *workers_per_gpu.most_by_cores(1, 3))
+    assert str(found) == "2 a GPU, 2.0 times the throughput of one; there are 3 cores for one GPU"
+
+
+def test_with_a_core_a_gpu_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers_per_gpu, "cores", lambda: 1)
+    found = workers_per_gpu.measured_on(make_config(), [Slot("gpu0", GPU)])
+    assert str(found) == "1 a GPU; there is one core for one GPU"
+
+
 def test_networks_of_the_search_itself_are_measured() -> None:
     config = make_config()
     found = workers_per_gpu.networks(config)
     macs = [cost.total(network).macs for network in found]
     assert macs == sorted(macs) and macs[0] < macs[-1]
+    drawn = sorted(
+        cost.total(sampling.propose(config.space, config.budget, config.task, RandomSuggest(seed))).macs
+        for seed in range(workers_per_gpu.DRAWS)
+    )
+    assert [drawn.index(one) for one in macs] == [10, 30, 50]
     assert all(cost.total(network).parameters <= config.budget.max_parameters for network in found)
 
 
@@ -109,19 +130,33 @@ def test_nothing_is_measured_without_a_gpu_or_for_few_trials() -> None:
     gpus = [Slot("gpu0", GPU), Slot("gpu1", GPU)]
     assert not workers_per_gpu.is_worth_measuring(devices.slots("none", 2), 1_000)
     assert not workers_per_gpu.is_worth_measuring([], 1_000)
-    assert not workers_per_gpu.is_worth_measuring(gpus, 99)
-    assert workers_per_gpu.is_worth_measuring(gpus, 100)
+    assert not workers_per_gpu.is_worth_measuring(gpus, 19)
+    assert workers_per_gpu.is_worth_measuring(gpus, 20)
 
 
 def test_as_many_workers_are_started_as_pay(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    monkeypatch.setattr(workers_per_gpu, "measured", lambda *_: WorkersPerGpu(3, {1: 1.0, 3: 2.0}, "enough"))
+    monkeypatch.setattr(
+        workers_per_gpu, "measured", lambda *_, **__: WorkersPerGpu(3, {1: 1.0, 3: 2.0}, "enough")
+    )
+    monkeypatch.setattr(workers_per_gpu, "cores", lambda: 16)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     found = launch_session._shared(console, make_config(), 100, "all", devices.slots("all", None))
     assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in found] == ["0", "1"] * 3
     assert capsys.readouterr().err.endswith("workers  3 a GPU, 2.0 times the throughput of one; enough\n")
+
+
+def test_the_plan_says_why_a_gpu_has_one_worker(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    slots = devices.slots("all", None)
+    assert launch_session._shared(console, make_config(), 9, "all", slots) == slots
+    said = "workers  1 a GPU; fewer than 10 trials for each are not worth measuring more\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize(

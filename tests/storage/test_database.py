@@ -7,7 +7,7 @@ import pytest
 from postgres_server import Postgres, free_port
 from sqlalchemy import URL, Engine, make_url, text
 
-from space.errors import StorageError
+from space.errors import StorageError, UsageError
 from storage import database
 from storage.url import masked
 
@@ -17,7 +17,7 @@ SECRET = "s3cret@:/"
 def refusal(url: str) -> str:
     """The one line with which the database is refused, by connect or by prepare."""
     engine = None
-    with pytest.raises(StorageError) as caught:
+    with pytest.raises((StorageError, UsageError)) as caught:
         engine = database.connect(url)
         database.prepare(engine)
     if engine is not None:
@@ -38,6 +38,8 @@ def refusal(url: str) -> str:
         ("sqlite:////tmp/x.db", "sqlite:////tmp/x.db"),
         ("x.db", "sqlite:///x.db"),
         ("/tmp/a b/x.sqlite", "sqlite:////tmp/a b/x.sqlite"),
+        (" sqlite:///x.db\n", "sqlite:///x.db"),
+        ("\tpostgresql://h/d \r\n", "postgresql+psycopg://h/d"),
     ],
 )
 def test_a_url_is_normalised_to_the_driver_that_is_used(given: str, meant: str) -> None:
@@ -59,6 +61,12 @@ def test_a_url_is_normalised_to_the_driver_that_is_used(given: str, meant: str) 
 def test_a_url_that_is_no_use_is_refused_in_one_line(url: str) -> None:
     line = refusal(url)
     assert "sqlite:///" in line
+
+
+@pytest.mark.parametrize("url", ["sqlite://x.db", "sqlite://folder/x.db"])
+def test_a_slash_that_is_missing_is_said(url: str) -> None:
+    with pytest.raises(UsageError, match=f"a slash is missing in '{url}': sqlite:///FILE"):
+        database.normalise(url)
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def test_the_loss_of_a_mixture_is_that_of_soft_labels() -> None:
     scores, labels, others = torch.randn(8, 5), torch.randint(5, (8,)), torch.randint(5, (8,))
     soft = 0.3 * torch.eye(5)[labels] + 0.7 * torch.eye(5)[others]
     expected = torch.nn.functional.cross_entropy(scores, soft, label_smoothing=0.1)
-    assert loss(scores, Targets(labels, others, 0.3), recipe) == pytest.approx(float(expected), rel=1e-5)
+    assert loss(scores, Targets(labels, others, 0.3, 0.7), recipe) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_equal_views_do_not_diverge_and_others_do() -> None:

@@ -194,6 +194,7 @@ def test_a_killed_process_is_continued_by_another(folder: Path, path: Path) -> N
     )
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_training_on_a_gpu_is_continued_too(folder: Path, path: Path) -> None:
     expected = Training(folder, None, device="cuda").run().outcome

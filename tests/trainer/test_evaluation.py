@@ -16,17 +16,23 @@ from trainer.data.batches import Normalisation
 PLAIN = Normalisation((0.0,), (255.0,))
 
 
+def flags() -> tuple[bool, bool, bool]:
+    """Whether cuDNN times its algorithms, and whether convolutions and products may be TF32."""
+    backends = torch.backends
+    return backends.cudnn.benchmark, backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32
+
+
 class Told(nn.Module):
     """Scores (N, 10) of images (N, 1, S, S) by their first pixels, and what it was asked in passing."""
 
     def __init__(self) -> None:
         super().__init__()
         self.sizes: list[int] = []
-        self.flags: set[tuple[bool, bool]] = set()
+        self.flags: set[tuple[bool, bool, bool]] = set()
 
     def forward(self, x: Tensor) -> Tensor:
         self.sizes.append(len(x))
-        self.flags.add((torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32))
+        self.flags.add(flags())
         return x.flatten(1)[:, :10] * 5
 
 
@@ -63,6 +69,15 @@ def test_a_batch_that_is_filled_up_changes_no_figure(
     assert found[1] == expected[1]
 
 
+def test_scores_come_in_batches_of_one_shape_too(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, alike = Told(), Told()
+    expected = evaluation.scores(plain, images, PLAIN)
+    made = evaluation._parts
+    monkeypatch.setattr(evaluation, "_parts", lambda chosen, size, _: made(chosen, size, alike=True))
+    assert torch.equal(evaluation.scores(alike, images, PLAIN), expected)
+    assert (plain.sizes, alike.sizes) == ([250] * 4 + [1], [201] * 5)
+
+
 @pytest.mark.parametrize(
     ("shape", "most", "size"),
     [
@@ -93,16 +108,25 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "cudnn_choices", choices)
 
 
-@pytest.mark.usefixtures("as_on_a_gpu")
+@pytest.fixture
+def products_in_tf32() -> Iterator[None]:
+    """As TORCH_ALLOW_TF32_CUBLAS_OVERRIDE has it in some containers."""
+    products, before = torch.backends.cuda.matmul, torch.backends.cuda.matmul.allow_tf32
+    products.allow_tf32 = True
+    yield
+    products.allow_tf32 = before
+
+
+@pytest.mark.usefixtures("as_on_a_gpu", "products_in_tf32")
 def test_evaluation_times_no_algorithms_and_knows_no_tf32(images: Tensor, labels: Tensor) -> None:
-    before = (torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32)
+    before = flags()
     network = Told()
     with device.cudnn_choices(torch.device("cuda"), timed=True):
         evaluation.evaluate(network, images, labels, PLAIN)
         assert torch.backends.cudnn.benchmark, "the training around it goes on as it was"
     evaluation.scores(network, images, PLAIN)
-    assert network.flags == {(False, False)}
-    assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32) == before
+    assert network.flags == {(False, False, False)}
+    assert flags() == before and before[2]
 
 
 def test_cudnn_times_its_algorithms_only_where_it_is_asked_to() -> None:

@@ -231,6 +231,7 @@ def test_float32_and_bfloat16_are_taken_at_their_word() -> None:
     assert device.training_type(Recipe(precision="bfloat16"), cpu) is torch.bfloat16
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_learns_to_read_digits_too(digits: datasets.Dataset, split: datasets.Split) -> None:
     outcome = loop.fit(network(), brief_recipe("digits"), digits, split, seed=1, device=None).outcome

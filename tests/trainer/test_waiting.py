@@ -30,11 +30,16 @@ WAITS = {
 }
 
 
-class Waiting(TorchDispatchMode):
+class Waiting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The names of operators for which a GPU would be waited for."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """torch's compiler is not loaded, which takes half a minute."""
+        return False
+
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -2,7 +2,7 @@
 
 Takes a batch and its labels, returns the mixed batch and the targets that trainer/loss.py weighs. Called by
 trainer/loop.py for each step. One share is drawn for a whole batch, on the host from torch's own generator,
-so no device is waited for.
+so no device is waited for: it goes there as an argument of what is launched.
 """
 
 from dataclasses import dataclass
@@ -16,11 +16,15 @@ from trainer.recipe.document import Recipe
 
 @dataclass(frozen=True)
 class Targets:
-    """Labels (N,) int64; of mixed images also those of the other image, and the share 0..1 of the first."""
+    """Labels (N,) int64; of mixed images also those of the other image, and both shares, 0..1 in all.
+
+    Shares are numbers, or tensors () float32 where a recorded step reads them.
+    """
 
     labels: Tensor
     others: Tensor | None = None
-    share: float = 1.0
+    share: float | Tensor = 1.0  # of the first image
+    rest: float | Tensor = 0.0  # of the other
 
 
 def mixed(x: Tensor, labels: Tensor, recipe: Recipe, generator: Generator) -> tuple[Tensor, Targets]:
@@ -34,12 +38,12 @@ def mixed(x: Tensor, labels: Tensor, recipe: Recipe, generator: Generator) -> tu
     partner = torch.randperm(len(x), generator=generator, device=x.device)
     cut = not recipe.mixup or (recipe.cutmix > 0 and bool(torch.rand(()) < 0.5))
     alpha = recipe.cutmix if cut else recipe.mixup
-    share = float(Beta(torch.tensor(alpha), torch.tensor(alpha)).sample())
+    share = float(Beta(torch.tensor(alpha), torch.tensor(alpha), validate_args=False).sample())
     if cut:
         x, share = _cut(x, x[partner], share)
     else:
         x = x.lerp(x[partner], 1 - share)
-    return x, Targets(labels, labels[partner], share)
+    return x, Targets(labels, labels[partner], share, 1 - share)
 
 
 def _cut(x: Tensor, other: Tensor, share: float) -> tuple[Tensor, float]:

@@ -60,8 +60,10 @@ class DeviceDataset:
         counts = torch.bincount(self.labels[self.train], minlength=int(self.labels.max()) + 1)
         return len(self.train) / (len(counts) * counts.clamp(min=1)).float()
 
-    def epoch(self, recipe: Recipe, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """One pass in random order: images (B, C, H, W) float32, channels last, and labels (B,) int64.
+    def epoch(
+        self, recipe: Recipe, generator: Generator, kind: torch.dtype = torch.float32
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """One pass in random order: images (B, C, H, W) of `kind`, channels last, and labels (B,) int64.
 
         With jensen_shannon there are three views of every image, (3B, C, H, W): the batch, and twice its
         AugMix variants. B is the recipe's batch size, or less where there are fewer training images.
@@ -71,8 +73,10 @@ class DeviceDataset:
         size = recipe.batch_size
         for chunk in torch.split(kept, self._chunk(size)):
             pixels = self.images.index_select(0, chunk).permute(0, 3, 1, 2)
-            views = [self._finished(view, recipe, generator) for view in _views(pixels, recipe, generator)]
-            batches = zip(*(torch.split(view, size) for view in views), strict=True)
+            views = [
+                self._finished(view, recipe, generator).to(kind) for view in _views(pixels, recipe, generator)
+            ]
+            batches = zip(*(torch.split(view.to(kind), size) for view in views), strict=True)
             for batch, labels in zip(batches, torch.split(self.labels[chunk], size), strict=True):
                 yield batch[0] if len(batch) == 1 else torch.cat(batch), labels
 

@@ -1,0 +1,276 @@
+"""The whole chain at equal wall time: from a command to a network that was trained to the end, in four ways.
+
+    python -m benchmarks.chain --rows build/chain.jsonl [--minutes 60] [--searches 5] [--data fashion-mnist]
+        [--max-params 300000] [--max-macs 20000000] [--epochs 6] [--train-images N] [--workers auto]
+        [--final-epochs 200] [--sides ours,random,plain,hand]
+
+- ours: `search launch --finish --timeout MINUTES`, all else by default.
+- random: the same with `--sampler random --no-baselines`.
+- plain: the script of benchmarks/speed/plain.py (Optuna's TPE and median pruner, the best by validation), for
+  as long as ours took less the final training, which follows.
+- hand: what a person would take, [3,3,3] as wide as the budget lets it be; only its final training.
+
+The final training of plain and hand has the epochs, recipe and three seeds that ours came to in the same
+round, on all images. Test images are read once for each final training, and choose nothing. One round is one
+search of each side from one seed, in turns; rows are appended as they finish, and a second call goes on where
+the first one ended. A table ends it: means of the test accuracies with 95% intervals over rounds (Student's
+t), and the difference of ours from each other side, round by round.
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmarks.speed import plain
+from search import settings
+from search.study.statistics import LEAST_RUNS, mean_difference, spread
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded, here and in children
+
+SIDES = ("ours", "random", "plain", "hand")
+TRIALS = 100_000  # more than there is time for: the limit of time ends them
+STUDY = "chain"
+Row = dict[str, Any]
+
+
+def measured(given: argparse.Namespace, side: str, seed: int, ours: Row | None) -> Row:
+    """One way, once. `ours` is the row of our search in the same round, whose finals the others follow."""
+    with tempfile.TemporaryDirectory(prefix="chain-") as place:
+        began = time.monotonic()
+        if side in ("ours", "random"):
+            found = searched(given, Path(place), side, seed)
+        else:
+            assert ours
+            network = by_hand(given) if side == "hand" else by_script(given, Path(place), seed, ours)
+            found = network | final(given, Path(place), network["architecture"], ours)
+        wall = round(time.monotonic() - began, 1)
+    return {"side": side, "round": seed, "wall": wall, **found}
+
+
+def searched(given: argparse.Namespace, place: Path, side: str, seed: int) -> Row:
+    """Our search to its winner. Raises SystemExit where it ended without one."""
+    from search.optuna_adapter import study as optuna_study
+    from search.study import second_stage
+    from storage import candidates, database, studies
+    from storage.row_types import TRAINED
+
+    url = f"sqlite:///{place}/search.db"
+    words = ["launch", STUDY, "--trials", TRIALS, "--finish", "--timeout", f"{60 * given.minutes:.0f}s",
+             "--final-epochs", given.final_epochs, "--storage", url, "--workers", given.workers]  # fmt: skip
+    words += ["--sampler", "random", "--no-baselines"] if side == "random" else []
+    command(given, *words, "--seed", seed, "--epochs", given.epochs, *limits(given))
+    optuna_study.quiet()
+    engine = database.connect(url, create=False)
+    record = studies.find(engine, STUDY)
+    tally = candidates.tally(engine, record.id)
+    stage = second_stage.load(engine, record)
+    engine.dispose()
+    if stage is None or not stage.finalists:
+        raise SystemExit(f"{side}, round {seed}: no winner within {given.minutes:g} minutes; give it more")
+    best = stage.finalists[0]
+    seconds = [one.seconds or 0.0 for one in stage.trainings if one.candidate_id == best.candidate.id]
+    return {
+        "trained": sum(tally[state] for state in TRAINED),
+        "epochs": stage.plan.finals.recipe.epochs,
+        "test": list(best.test.values) if best.test else [],
+        "validation": list(best.validation.values),
+        "final_seconds": seconds[-1],
+        "baseline": best.candidate.baseline,
+        "architecture": best.candidate.architecture,
+        "parameters": best.candidate.parameters,
+        "macs": best.candidate.macs,
+    }
+
+
+def by_script(given: argparse.Namespace, place: Path, seed: int, ours: Row) -> Row:
+    """The best of the plain script, which has the time that our search took less the final training."""
+    workers = worker_count(given)
+    last = math.ceil(settings.FINAL_SEEDS / workers) * ours["final_seconds"]
+    seconds = max(60.0, ours["wall"] - last)
+    words = [place / "plain.db", "--seconds", f"{seconds:.0f}", "--processes", workers, "--seed", seed]
+    run([sys.executable, "-m", "benchmarks.speed.plain", *words, "--epochs", given.epochs, *common(given)])
+    url = f"sqlite:///{place / 'plain.db'}"
+    return {"trained": len(plain.results(url))} | described(plain.best(url, given))
+
+
+def by_hand(given: argparse.Namespace) -> Row:
+    """[3,3,3], 3x3 kernels, the width doubled at each halving, as wide as the budget lets it be."""
+    from space import baselines, space
+    from space.budget import Budget
+
+    task = plain.task(given)
+    default = space.default().for_images(task.image_size)
+    found = baselines.baselines(default, Budget(given.max_params, given.max_macs), task)
+    network = next(one for one in found if one.name.startswith("[3,3,3]") and not one.reason)
+    return {"trained": 0} | described(network.architecture)
+
+
+def described(architecture: Any) -> Row:
+    from space import cost
+
+    spent = cost.total(architecture)
+    document = architecture.document()
+    return {"architecture": document, "parameters": spent.parameters, "macs": spent.macs}
+
+
+def final(given: argparse.Namespace, place: Path, architecture: dict[str, Any], ours: Row) -> Row:
+    """The final training of a network that was made elsewhere, as many seeds beside each other as there are
+    workers."""
+    (place / "network.json").write_text(json.dumps(architecture))
+
+    def trained(seed: int) -> Row:
+        out = place / f"seed-{seed}"
+        words = ["train", place / "network.json", "--epochs", ours["epochs"], "--seeds", 1, "--seed", seed]
+        command(given, *words, "--out", out, "--data", given.data)
+        (one,) = json.loads((out / "result.json").read_text())["seeds"]
+        return dict(one)
+
+    with ThreadPoolExecutor(worker_count(given)) as pool:
+        seeds = list(pool.map(trained, range(settings.FINAL_SEEDS)))
+    return {
+        "epochs": ours["epochs"],
+        "test": [one["test"]["accuracy"] for one in seeds],
+        "validation": [one["validation"]["accuracy"] for one in seeds],
+    }
+
+
+def worker_count(given: argparse.Namespace) -> int:
+    """Processes of the sides that are not ours: as many as are said, else one a GPU or core."""
+    from search.machine import devices
+
+    return len(devices.slots("all", None if given.workers == "auto" else int(given.workers)))
+
+
+def limits(given: argparse.Namespace) -> Iterator[object]:
+    yield from ("--data", given.data, "--max-params", given.max_params, "--max-macs", given.max_macs)
+    if given.train_images:
+        yield from ("--train-images", given.train_images)
+
+
+def common(given: argparse.Namespace) -> list[object]:
+    return [*limits(given), "--data-dir", given.data_dir]
+
+
+def command(given: argparse.Namespace, *words: object) -> None:
+    """Our command line in a process of its own. Raises SystemExit with what it said, where it fails."""
+    run([sys.executable, "-m", "search", *words, "--data-dir", given.data_dir])
+
+
+def run(words: Sequence[object]) -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("SEARCH_")}
+    done = subprocess.run([*map(str, words)], env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, words))}: ended with {done.returncode}\n{done.stderr[-2_000:]}")
+
+
+def read(rows: Path) -> list[Row]:
+    """The rows of earlier calls."""
+    lines = rows.read_text(encoding="utf-8").splitlines() if rows.exists() else []
+    return [json.loads(line) for line in lines if line.strip()]
+
+
+def measure(given: argparse.Namespace) -> None:
+    """Appends what has no row yet. Raises SystemExit for rows that were measured otherwise."""
+    conditions = {
+        key: value for key, value in vars(given).items() if key not in ("rows", "searches", "sides")
+    }
+    conditions |= {"data_dir": None, "sides": None}
+    done = read(given.rows)
+    if done and done[0]["conditions"] != conditions:
+        raise SystemExit(f"{given.rows} was measured otherwise: {done[0]['conditions']}")
+    given.rows.parent.mkdir(parents=True, exist_ok=True)
+    for seed in range(given.searches):
+        had = {row["side"]: row for row in done if row["round"] == seed}
+        for side in (side for side in SIDES if side in given.sides and side not in had):
+            if side in ("plain", "hand") and "ours" not in had:
+                raise SystemExit(f"{side} follows ours, which round {seed} has not")
+            row = measured(given, side, seed, had.get("ours")) | {"conditions": conditions}
+            had[side] = row
+            with given.rows.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+
+
+def summary(rows: Sequence[Row]) -> list[Row]:
+    """A row a side: the mean test accuracy over rounds, and how far ours is ahead, round by round."""
+    means = {
+        side: {row["round"]: fmean(row["test"]) for row in rows if row["side"] == side} for side in SIDES
+    }
+    ours, found = means["ours"], list[Row]()
+    for side, mine in means.items():
+        if not mine:
+            continue
+        both = sorted(ours.keys() & mine.keys()) if side != "ours" else []
+        ahead = [ours[at] - mine[at] for at in both]
+        chosen = [row for row in rows if row["side"] == side]
+        found.append(
+            {
+                "side": side,
+                "rounds": len(mine),
+                "test": spread(list(mine.values())),
+                "wall": fmean(row["wall"] for row in chosen),
+                "trained": fmean(row["trained"] for row in chosen),
+                "parameters": fmean(row["parameters"] for row in chosen),
+                "ahead": fmean(ahead) if ahead else None,
+                "interval": mean_difference([ours[at] for at in both], [mine[at] for at in both]),
+            }
+        )
+    return found
+
+
+def table(found: Sequence[Row]) -> str:
+    """Markdown. An interval needs at least three rounds."""
+    lines = [
+        "| Side | Rounds | Networks tried | Minutes | Parameters | Test (95%) | Ours ahead by (95%) |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in found:
+        accuracy = f"{100 * row['test'].mean:.2f}%"
+        if row["test"].interval:
+            accuracy += f" ({row['test'].interval})"
+        ahead = "" if row["ahead"] is None else f"{100 * row['ahead']:+.2f} points"
+        if row["interval"]:
+            ahead += f" ({100 * row['interval'].low:.2f} to {100 * row['interval'].high:.2f})"
+        elif ahead:
+            ahead += f" (no interval of fewer than {LEAST_RUNS} rounds)"
+        lines.append(
+            f"| {row['side']} | {row['rounds']} | {row['trained']:.0f} | {row['wall'] / 60:.1f} |"
+            f" {row['parameters']:,.0f} | {accuracy} | {ahead} |"
+        )
+    return "\n".join(lines)
+
+
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rows", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--searches", type=int, default=5)
+    parser.add_argument("--data", default="fashion-mnist")
+    parser.add_argument("--data-dir", type=Path, default=settings.data_dir())
+    parser.add_argument("--train-images", type=int, help="of the trials; finals train on all")
+    parser.add_argument("--max-params", type=int, default=300_000)
+    parser.add_argument("--max-macs", type=int, default=20_000_000)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--final-epochs", type=int, default=settings.FULL_EPOCHS)
+    parser.add_argument("--workers", default="auto")
+    parser.add_argument("--sides", type=lambda text: text.split(","), default=SIDES)
+    return parser.parse_args(words)
+
+
+def main() -> None:
+    given = arguments()
+    measure(given)
+    print(table(summary(read(given.rows))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""Keeps what a SQLite store held whose file was deleted or replaced while a search ran.
+
+Whoever had it open still reads it, until the last of them ends: it is copied whole into the spool's folder,
+where the trials under way lie already. Called by the launcher's command and by the worker, once they train no
+more.
+"""
+
+import shlex
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from space.errors import StorageError, StoreGoneError
+from storage import sqlite_file
+
+KEPT = "kept-store.db"  # in the spool's folder of the study
+
+
+def keep(gone: StoreGoneError, engine: Engine, spool: Path) -> StoreGoneError:
+    """Copies the store and returns the error to raise, which says where the copy is and how it comes back."""
+    place, kept = sqlite_file.path_of(str(engine.url.database)).absolute(), spool / KEPT
+    try:
+        sqlite_file.copy_open_file(engine, kept)
+    except StorageError as error:
+        return StoreGoneError(f"{gone}; {error}")
+    back = f"`cp {shlex.quote(str(kept))} {shlex.quote(str(place))}`"
+    other = "move the other file away, then " if sqlite_file.identity(place) else ""
+    return StoreGoneError(
+        f"{gone}: what it held and what was trained is kept; {other}{back}, and the same launch goes on"
+    )

@@ -1,0 +1,69 @@
+"""The whole chain at equal time: its table compares round by round, and a tiny run of it goes through."""
+
+import json
+from pathlib import Path
+
+import pytest
+from comparison_samples import FINAL_EPOCHS, add_finals, add_study
+
+from benchmarks import chain
+
+
+def row(side: str, at: int, *test: float) -> dict[str, object]:
+    return {"side": side, "round": at, "test": list(test), "wall": 60.0, "trained": 4, "parameters": 1_000}
+
+
+def test_sides_are_compared_round_by_round() -> None:
+    ours = [row("ours", at, 0.90 + at / 100, 0.92 + at / 100) for at in range(3)]
+    hand = [row("hand", at, 0.90 + at / 100) for at in range(3)]
+    first, second = chain.summary([*ours, *hand, row("hand", 3, 0.5)])
+    assert first["test"].mean == pytest.approx(0.92) and first["ahead"] is None
+    assert second["ahead"] == pytest.approx(0.01), "the round that ours has not is in no difference"
+    assert second["interval"].low == pytest.approx(0.01) and second["rounds"] == 4
+    said = chain.table([first, second])
+    assert "| ours | 3 | 4 | 1.0 | 1,000 | 92.00% (" in said and "| +1.00 points (1.00 to 1.00) |" in said
+
+
+def test_two_rounds_have_no_interval() -> None:
+    rows = [row(side, at, score) for side, score in (("ours", 0.9), ("plain", 0.8)) for at in range(2)]
+    assert "+10.00 points (no interval of fewer than 3 rounds)" in chain.table(chain.summary(rows))
+
+
+def test_rows_that_were_measured_otherwise_are_not_added_to(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps(row("ours", 0, 0.9) | {"conditions": {"minutes": 5}}) + "\n")
+    given = chain.arguments(["--rows", str(rows), "--data-dir", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"was measured otherwise: \{'minutes': 5\}"):
+        chain.measure(given)
+
+
+def test_the_winner_of_a_search_is_read_from_its_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = chain.arguments(["--rows", str(tmp_path / "rows"), "--minutes", "5"])
+
+    def launched(_given: object, *words: object) -> None:
+        told = [str(word) for word in words]
+        assert told[told.index("--timeout") + 1] == "300s"
+        assert ("--no-baselines" in told) == ("random" in told)
+        url = told[told.index("--storage") + 1]
+        add_finals(url, add_study(url, chain.STUDY, [0.5, 0.6]), 1, (0.7, 0.8, 0.9), (0.6, 0.7, 0.8))
+
+    monkeypatch.setattr(chain, "command", launched)
+    for side in ("ours", "random"):
+        found = chain.measured(given, side, 0, None)
+        assert (found["side"], found["trained"], found["epochs"]) == (side, 2, FINAL_EPOCHS)
+        assert (found["test"], found["validation"]) == ([0.6, 0.7, 0.8], [0.7, 0.8, 0.9])
+
+
+@pytest.mark.thorough  # a benchmark as a whole
+@pytest.mark.slow
+@pytest.mark.parametrize("side", ["plain", "hand"])
+def test_what_was_made_otherwise_is_trained_to_the_end_as_ours_was(tmp_path: Path, side: str) -> None:
+    words = ["--data", "digits", "--train-images", "200", "--max-params", "5000", "--max-macs", "300000"]
+    words += ["--epochs", "1", "--workers", "1", "--data-dir", str(tmp_path / "data")]
+    given = chain.arguments(["--rows", str(tmp_path / "rows"), *words])
+    ours = {"epochs": 2, "wall": 100.0, "final_seconds": 1.0}
+    found = chain.measured(given, side, 0, ours)
+    assert len(found["test"]) == 3 and all(0 < accuracy <= 1 for accuracy in found["test"])
+    assert found["epochs"] == 2 and found["parameters"] <= 5_000 and found["macs"] <= 300_000

@@ -1,0 +1,73 @@
+"""What only a GPU can show: recorded steps, and that nothing waits. Skipped where there is none."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from recipe_samples import noise
+
+from space.architecture import Architecture, Stage, Stem
+from trainer import loop, step_graph
+from trainer.callbacks import TrainingCallbacks
+from trainer.recipe.document import Recipe
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+]
+NETWORK = Architecture(
+    channels=3,
+    image_size=8,
+    stem=Stem(width=8),
+    stages=(Stage(blocks=1, width=8), Stage(blocks=1, width=16, stride=2)),
+)
+RECIPES: list[dict[str, Any]] = [{}, {"optimizer": "adamw"}, {"mixup": 0.2, "cutmix": 1.0, "ema": 0.9}]
+
+
+def losses(fields: dict[str, Any], make: step_graph.MakeRecorder, folder: Path) -> list[float]:
+    recipe = Recipe.model_validate({"epochs": 4, "batch_size": 16, "crop_padding": 1} | fields)
+    told: list[float] = []
+    loop.fit(
+        NETWORK,
+        recipe,
+        *noise(NETWORK, 100, folder),
+        seed=0,
+        device="cuda",
+        callbacks=TrainingCallbacks(on_epoch=lambda report: told.append(report.train_loss)),
+        make_recorder=make,
+    )
+    return told
+
+
+@pytest.mark.parametrize("fields", RECIPES)
+def test_recorded_steps_train_as_plain_ones_do(
+    fields: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "trainer"):
+        recorded = losses(fields, step_graph.cuda_recorder, tmp_path)
+    assert caplog.records == [], "the recording did not fail"
+    assert recorded == pytest.approx(losses(fields, step_graph.plain_steps, tmp_path), rel=0.02)
+
+
+def test_an_epoch_of_plain_steps_waits_for_the_gpu_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, said = loop._Run._train, list[int]()
+
+    def told(run: loop._Run) -> float:
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                loss = train(run)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        said.append(sum("synchroniz" in str(one.message) for one in caught))
+        return loss
+
+    monkeypatch.setattr(loop._Run, "_train", told)
+    losses({"policy": "randaugment"}, step_graph.plain_steps, tmp_path)
+    assert said[1:] == [1, 1, 1]
