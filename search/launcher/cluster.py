@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from ipaddress import ip_address
 from secrets import token_hex
 from typing import Any
@@ -245,7 +246,7 @@ def connected(address: str) -> Iterator[Cluster]:
 def _imported() -> Any:
     """The package distributed, quiet: what goes wrong is said here, in a line."""
     try:
-        import distributed
+        distributed = import_module("distributed")
     except ImportError as error:
         raise ClusterError(
             f"--cluster needs the package distributed ({error}); pip install 'parsimony[cluster]' brings it"

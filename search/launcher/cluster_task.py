@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
+from importlib import import_module
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -89,15 +90,14 @@ class Orders:
     """What the launcher says, as far as it can be heard."""
 
     def __init__(self, name: str) -> None:
-        from distributed import Variable, get_client
-
-        self.variable = Variable(name, client=get_client())  # type: ignore[no-untyped-call]
+        distributed: Any = import_module("distributed")  # an extra: typed in part where it is installed
+        self.variable = distributed.Variable(name, client=distributed.get_client())
         self.order, self.beat, self.heard = Order.WORK, None, time.monotonic()
 
     def latest(self) -> Order:
         """The order that holds; DRAIN where nobody has spoken for long."""
         with suppress(Exception):  # a scheduler out of reach raises in many ways; silence decides
-            order, beat = self.variable.get(timeout=LOOK_SECONDS)  # type: ignore[no-untyped-call]
+            order, beat = self.variable.get(timeout=LOOK_SECONDS)
             self.order = max(self.order, Order(order))
             if beat != self.beat:
                 self.beat, self.heard = beat, time.monotonic()
