@@ -10,6 +10,7 @@ import hashlib
 import io
 import logging
 import pickle
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -241,6 +242,7 @@ def _parsed(path: Path, contents: memoryview) -> Checkpoint:
         )
     except (
         pickle.UnpicklingError,
+        struct.error,
         RuntimeError,
         ValueError,
         LookupError,

@@ -59,9 +59,9 @@ def _is_whole(found: TrainingMoment) -> bool:
     """Whether its numbers are numbers, which can be shown."""
     counts = (found.seed, found.number, found.seeds, found.epoch, found.epochs)
     parts = (found.part, 0.0 if found.accuracy is None else found.accuracy)
-    return all(type(count) is int and 0 <= count < 2**63 for count in counts) and all(
-        type(part) in (int, float) and 0 <= part <= 1 for part in parts
-    )
+    if not all(type(count) is int and 0 <= count < 2**63 for count in counts) or not found.number:
+        return False
+    return all(type(part) in (int, float) and 0 <= part <= 1 for part in parts)
 
 
 def remove(folder: Path) -> None:

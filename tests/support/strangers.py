@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
@@ -95,11 +96,11 @@ def _bend(part: Any, key: Any, chance: random.Random) -> None:
     if act == 0 and isinstance(part, dict):
         del part[key]
     elif act == 1 and isinstance(part, dict):
-        part[chance.choice(("", "x", "__class__", "\x00", "format"))] = chance.choice(NASTY)
+        part[chance.choice(("", "x", "__class__", "\x00", "format"))] = deepcopy(chance.choice(NASTY))
     elif act == 2 and isinstance(part[key], (int, float)):
         part[key] = part[key] * chance.choice((-1, 0, 2, 1_000, 10**12, 0.5)) + chance.choice((0, 1))
     else:
-        part[key] = chance.choice(NASTY)
+        part[key] = deepcopy(chance.choice(NASTY))
 
 
 @dataclass(frozen=True)
