@@ -11,24 +11,31 @@ path are drawn inside, from torch's generator, which graphs carry on with.
 
 Not recorded, and so trained by plain steps: optimizers that torch does not fuse (radam, rmsprop, adagrad,
 adadelta), schedules that move the momentum, and batches of another shape than the recorded one. A recording
-that fails is told in one line of the log, and the training goes on by plain steps.
+that fails is told in one line of the log, and the training goes on by plain steps. So it is where the first
+repetition does not do what a plain step of a copy does, of a network that draws nothing itself.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from copy import deepcopy
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainer import optimizers
 from trainer.augmentation.mixup import Targets
 from trainer.messages import one_line
+from trainer.model import DropPath
 from trainer.recipe.document import Recipe
 from trainer.recipe.schedules import OneCycle
 from trainer.training_step import TrainingStep
 
 WARM_UP_STEPS = 3  # as torch advises; they are steps of the training like all others
+
+# What the first repetition may differ by from a plain step, as a share of that step: rounding, in sums whose
+# order is left to the device. A batch of before, or weights that are not moved, differ by about 1.
+APART = 0.3
 
 logger = logging.getLogger(__name__)
 
@@ -103,13 +110,16 @@ class GraphedStep:
         self._replay: Action | None = None
 
     def __call__(self, x: Tensor, targets: Targets) -> None:
-        """Trains on a batch, as TrainingStep does."""
+        """Trains on images (N, C, H, W) and their targets, as TrainingStep does."""
         if self._recorder and self._warm < WARM_UP_STEPS:
             self._warm += 1
             self._recorder.warm_up(lambda: self.step(x, targets))
             return
         if self._recorder and self._replay is None:
             self._record(self._recorder, x, targets)
+            if self._replay and not draws(self.step.network):
+                self._repeat_first(self._replay, x, targets)
+                return
         if self._replay is None or not self._fits(x, targets):
             self.step(x, targets)
             return
@@ -117,6 +127,7 @@ class GraphedStep:
         self._replay()
 
     def _record(self, recorder: Recorder, x: Tensor, targets: Targets) -> None:
+        """Records a step on images (N, C, H, W) of the batch's type, which may be others each time."""
         share = torch.empty(2, device=x.device).unbind()
         others = None if targets.others is None else torch.empty_like(targets.others)
         self._x = torch.empty_like(x)
@@ -128,13 +139,31 @@ class GraphedStep:
             self._recorder = None
             logger.warning("trains without a CUDA graph: %s", one_line(error))
 
+    def _repeat_first(self, replay: Action, x: Tensor, targets: Targets) -> None:
+        """Trains on images (N, C, H, W) and their targets by the recording, beside a plain step of a copy; by
+        that one, and without the recording from then on, where they differ. Waits for the device, once."""
+        plain = deepcopy(self.step)
+        before = [weight.detach().clone() for weight in plain.network.parameters()]
+        with torch.random.fork_rng([x.device] if x.is_cuda else []):
+            plain(x, targets)
+        self._fill(x, targets)
+        replay()
+        moved = _distance(before, plain.network.parameters())
+        if _distance(self.step.network.parameters(), plain.network.parameters()) <= APART * moved:
+            return
+        self._recorder = self._replay = None
+        logger.warning("trains without a CUDA graph: what it repeated was not what a plain step does")
+        self.step.network.load_state_dict(plain.network.state_dict())
+        self.step.optimizer.load_state_dict(plain.optimizer.state_dict())
+        self.step.total.copy_(plain.total)
+
     def _fits(self, x: Tensor, targets: Targets) -> bool:
-        """Whether a batch is of the recorded shape and kind."""
+        """Whether images (N, C, H, W), of whatever type, and targets are of the recorded shape and kind."""
         is_mixed, was_mixed = targets.others is not None, self._targets.others is not None
         return (x.shape, x.dtype, is_mixed) == (self._x.shape, self._x.dtype, was_mixed)
 
     def _fill(self, x: Tensor, targets: Targets) -> None:
-        """Copies a batch to where the recording reads it."""
+        """Copies images (N, C, H, W), of the recorded type, and targets to where the recording reads them."""
         there = self._targets
         self._x.copy_(x)
         there.labels.copy_(targets.labels)
@@ -142,3 +171,15 @@ class GraphedStep:
             there.others.copy_(targets.others)
             for place, value in ((there.share, targets.share), (there.rest, targets.rest)):
                 torch.as_tensor(place).fill_(value)
+
+
+def draws(network: nn.Module) -> bool:
+    """Whether two steps from the same state differ, by dropout or drop path."""
+    return any(isinstance(module, (nn.Dropout, DropPath)) for module in network.modules())
+
+
+def _distance(one: Iterable[Tensor], other: Iterable[Tensor]) -> float:
+    """Euclidean, between two lists of float32 tensors of the same shapes (any)."""
+    with torch.no_grad():
+        apart = torch._foreach_norm(torch._foreach_sub(list(one), list(other)))
+        return float(torch.stack(apart).norm())

@@ -24,6 +24,7 @@ class TrainingStep:
     def __init__(
         self, network: nn.Module, recipe: Recipe, device: torch.device, class_weights: Tensor | None = None
     ) -> None:
+        """`class_weights`, (classes,) float32, are those of the loss."""
         self.network, self.recipe, self.device = network, recipe, device
         self.optimizer = optimizers.build(network, recipe, device)
         self.precision = training_type(recipe, device)

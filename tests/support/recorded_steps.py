@@ -90,6 +90,14 @@ class FailingRecorder(OperatorRecorder):
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nCompile with ...")
 
 
+class IdleRecorder(OperatorRecorder):
+    """Records, and what it then repeats is nothing."""
+
+    def record(self, action: Callable[[], None]) -> Callable[[], None]:
+        super().record(action)
+        return lambda: None
+
+
 def step_as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Optimizers are torch's fused ones, and read the rate from a tensor."""
 

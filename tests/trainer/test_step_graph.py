@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from recipe_samples import noise
-from recorded_steps import FailingRecorder, OperatorRecorder, step_as_on_a_gpu
+from recorded_steps import FailingRecorder, IdleRecorder, OperatorRecorder, step_as_on_a_gpu
 from torch import Tensor, nn
 
 from space.architecture import Architecture, Block, Head, Stage, Stem
@@ -30,6 +30,7 @@ NETWORK = Architecture(
     stages=(Stage(blocks=1, width=4), Stage(blocks=1, width=8, stride=2)),
     head=Head(dropout=0.1),
 )
+CALM = NETWORK.model_copy(update={"block": Block(), "head": Head()})  # draws nothing while it is trained
 IMAGES, BATCH, EPOCHS = 27, 6, 5  # four steps an epoch, of which three images are left over
 STEPS = 4 * EPOCHS
 
@@ -55,15 +56,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 Trained = tuple[dict[str, Tensor], list[EpochReport]]
 
 
-def train(fields: dict[str, Any], folder: Path, recorder: Recorder | None) -> Trained:
+def train(
+    fields: dict[str, Any], folder: Path, recorder: Recorder | None, network: Architecture = NETWORK
+) -> Trained:
     """State of the network and what was reported of its epochs."""
     recipe = Recipe.model_validate(
         {"epochs": EPOCHS, "batch_size": BATCH, "crop_padding": 1, "precision": "float32", **fields}
     )
     told: list[EpochReport] = []
-    dataset, split = noise(NETWORK, IMAGES, folder)
+    dataset, split = noise(network, IMAGES, folder)
     fitted = loop.fit(
-        NETWORK,
+        network,
         recipe,
         dataset,
         split,
@@ -180,6 +183,30 @@ def test_a_recording_that_fails_is_one_line_and_changes_no_number(
     assert "\n" not in said
     assert (recorder.warmed, recorder.recorded, recorder.replayed) == (WARM_UP_STEPS, 1, 0)
     require_same(found, train(RECIPES["mixed"], folder, None))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_recording_that_does_not_do_what_a_plain_step_does_is_not_used(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    step_as_on_a_gpu(monkeypatch)
+    fields = {"optimizer": name, "learning_rate": 0.001}
+    with caplog.at_level(logging.INFO, "trainer"):
+        found = train(fields, folder, IdleRecorder(), CALM)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said == "trains without a CUDA graph: what it repeated was not what a plain step does"
+    require_same(found, train(fields, folder, None, CALM))
+
+
+@pytest.mark.parametrize("name", ["plain", "adam", "mixed"])
+def test_a_recording_that_does_what_a_plain_step_does_is_used(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step_as_on_a_gpu(monkeypatch)
+    recorder = OperatorRecorder()
+    found = train(RECIPES[name], folder, recorder, CALM)
+    assert recorder.replayed == STEPS - WARM_UP_STEPS
+    require_same(found, train(RECIPES[name], folder, None, CALM))
 
 
 def test_a_recording_would_betray_a_rate_of_the_host(folder: Path) -> None:
