@@ -1,4 +1,4 @@
-"""bfloat16 copies of the weights of convolutions and linear layers, made by one operator for all of them.
+"""Copies in bfloat16 of the weights of convolutions and linear layers, made by one operator for all of them.
 
 autocast casts each weight by an operator of its own, and each gradient back: more than a hundred kernels in a
 step of 001-final. Made by trainer/training_step.py where a GPU trains in bfloat16; the numbers are the same.
@@ -53,5 +53,6 @@ class CastWeights:
             weight.grad, copy.grad = gradient, None
 
     def _put(self, tensors: list[Tensor]) -> None:
+        """Has the layers compute with these, (...) float32 or bfloat16, of the shapes of their own."""
         for (layer, name), tensor in zip(self._places, tensors, strict=True):
             layer._parameters[name] = tensor  # type: ignore[assignment]

@@ -110,7 +110,7 @@ class GraphedStep:
         self._replay: Action | None = None
 
     def __call__(self, x: Tensor, targets: Targets) -> None:
-        """Trains on images (N, C, H, W) and their targets, as TrainingStep does."""
+        """Trains on images (N, C, H, W), float32 or bfloat16, and their targets, as TrainingStep does."""
         if self._recorder and self._warm < WARM_UP_STEPS:
             self._warm += 1
             self._recorder.warm_up(lambda: self.step(x, targets))
@@ -127,7 +127,7 @@ class GraphedStep:
         self._replay()
 
     def _record(self, recorder: Recorder, x: Tensor, targets: Targets) -> None:
-        """Records a step on images (N, C, H, W) of the batch's type, which may be others each time."""
+        """Records a step on images (N, C, H, W), float32 or bfloat16, and targets like these."""
         share = torch.empty(2, device=x.device).unbind()
         others = None if targets.others is None else torch.empty_like(targets.others)
         self._x = torch.empty_like(x)
@@ -140,8 +140,9 @@ class GraphedStep:
             logger.warning("trains without a CUDA graph: %s", one_line(error))
 
     def _repeat_first(self, replay: Action, x: Tensor, targets: Targets) -> None:
-        """Trains on images (N, C, H, W) and their targets by the recording, beside a plain step of a copy; by
-        that one, and without the recording from then on, where they differ. Waits for the device, once."""
+        """Trains on images (N, C, H, W), float32 or bfloat16, and their targets by the recording, beside a
+        plain step of a copy; by that one, and without the recording from then on, where they differ. Waits
+        for the device, once."""
         plain = deepcopy(self.step)
         before = [weight.detach().clone() for weight in plain.network.parameters()]
         with torch.random.fork_rng([x.device] if x.is_cuda else []):
@@ -158,12 +159,12 @@ class GraphedStep:
         self.step.total.copy_(plain.total)
 
     def _fits(self, x: Tensor, targets: Targets) -> bool:
-        """Whether images (N, C, H, W), of whatever type, and targets are of the recorded shape and kind."""
+        """Whether images (N, C, H, W), float32 or bfloat16, and targets are like the recorded ones."""
         is_mixed, was_mixed = targets.others is not None, self._targets.others is not None
         return (x.shape, x.dtype, is_mixed) == (self._x.shape, self._x.dtype, was_mixed)
 
     def _fill(self, x: Tensor, targets: Targets) -> None:
-        """Copies images (N, C, H, W), of the recorded type, and targets to where the recording reads them."""
+        """Copies images (N, C, H, W), float32 or bfloat16, and targets to where the recording reads them."""
         there = self._targets
         self._x.copy_(x)
         there.labels.copy_(targets.labels)
@@ -179,7 +180,7 @@ def draws(network: nn.Module) -> bool:
 
 
 def _distance(one: Iterable[Tensor], other: Iterable[Tensor]) -> float:
-    """Euclidean, between two lists of float32 tensors of the same shapes (any)."""
+    """Euclidean, between two lists of tensors (...) float32 of equal shapes."""
     with torch.no_grad():
         apart = torch._foreach_norm(torch._foreach_sub(list(one), list(other)))
         return float(torch.stack(apart).norm())

@@ -86,6 +86,7 @@ class _Rehearsal:
         self.batches = self._batches()
 
     def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Images (N, C, H, W) float32 or bfloat16 and labels (N,) int64, without end."""
         while True:
             yield from self.images.epoch(self.recipe, self.generator, self.step.emitted)
 

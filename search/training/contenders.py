@@ -91,7 +91,7 @@ class ConfirmedNetwork:
 
 
 def read(contender: Contender) -> ConfirmedNetwork:
-    """What the trainings of a contender came to, from its folder."""
+    """What the trainings of a contender came to, from its folder. Raises UsageError as read_result()."""
     return ConfirmedNetwork(contender, read_result(contender.folder / "result.json"))
 
 
