@@ -118,9 +118,8 @@ def _require_encoded(url: str) -> None:
         return  # a port
     password, _, after = tail.partition("@")
     if re.search(r"[/?#]", password) or "@" in after:
-        raise UsageError(
-            f"{scheme}://{user}:***: percent-encode the password (@ is %40, / is %2F, ? is %3F, # is %23)"
-        )
+        shown = "".join(sign if sign.isprintable() else "?" for sign in f"{scheme}://{user}")
+        raise UsageError(f"{shown}:***: percent-encode the password (@ is %40, / is %2F, ? is %3F, # is %23)")
 
 
 def _shortened(url: str) -> str:

@@ -85,7 +85,7 @@ class Carried(Document):
 
 def parse(text: str | bytes, path: Path) -> Carried:
     """The document out of a file. Raises VerificationError where it is not one."""
-    given = text.encode() if isinstance(text, str) else text
+    given = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     document = parser.parse(given, "JSON", f"schema: {path}", VerificationError)
     try:
         return Carried.model_validate_json(json.dumps(document))

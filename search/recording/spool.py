@@ -54,7 +54,7 @@ class SpooledTrial:
 
     @classmethod
     def parse(cls, text: str) -> "SpooledTrial":
-        """Raises ValueError, KeyError or TypeError for what is none."""
+        """Raises ValueError, KeyError, TypeError or RecursionError for what is none."""
         found = json.loads(text)
         end = found["end"]
         if end:
@@ -114,7 +114,7 @@ def take_in(folder: Path, study: optuna.Study, engine: Engine, study_id: int) ->
                 continue
             try:
                 owed = SpooledTrial.parse(file.read())
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 logger.info("%s is damaged and is left where it is", path)
                 continue
             logger.info("trial %d: %s, from %s", owed.number, settle(owed, study, engine), path.name)

@@ -212,7 +212,12 @@ def doors(folder: Path) -> list[Door]:
     end = {"state": "completed", "reason": None, "outcome": outcome}
     epoch = {name: row[name] for name in row if name not in ("epochs", "images_per_second")}
     owed = {"claim": claim, "candidate_id": 1, "number": 0, "epochs": [epoch], "end": end}
-    known = (ValueError, KeyError, TypeError)  # of spool.take_in, which leaves such a file where it is
+    known = (
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+    )  # of spool.take_in, which leaves such a file where it is
     return [
         Door("architecture", network, partial(_file, "a.json", _network)),
         Door("best.json", export, partial(_file, "best.json", verification.verify)),
