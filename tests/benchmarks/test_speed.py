@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from comparison_samples import Trial, add_study
 from PIL import Image
 
 from benchmarks import brief
@@ -170,6 +171,33 @@ def test_a_bar_of_the_gpu_is_met_or_missed() -> None:
     assert [line.rsplit(": ", 1)[1] for line in bad] == ["MISSED", "met", "met", "MISSED"]
 
 
+def test_the_bars_are_those_of_the_card_and_the_network() -> None:
+    found = gpu_results(0.4, 0.05, 85.0) | {"device": "NVIDIA H200"}
+    found["search"] |= {"flops": 163.4e12, "watts": 512.3}
+    slow, busy, work = gpu.verdicts(found, "001-final")[2:]
+    assert slow == "200 trials in 12.0 minutes: MISSED" and busy.endswith("met")
+    assert work == "163.4 TFLOP/s over the search, 512 W on average: met"
+    found["search"] |= {"flops": 149e12, "watts": None}
+    assert gpu.verdicts(found, "001-final")[-1] == "149.0 TFLOP/s over the search: MISSED"
+
+
+def test_what_a_card_does_not_tell_is_left_out() -> None:
+    assert gpu.reading("87, 412.55\n12, 100.0\n") == [87.0, 412.55]
+    assert gpu.reading("87, [N/A]\n") == [87.0, None]
+    assert gpu.reading("") is None and gpu.reading("No devices were found\n") is None
+    told = [[80.0, None], [90.0, 400.0], [None, 500.0]]
+    assert (gpu.mean(told, 0), gpu.mean(told, 1), gpu.mean([], 0)) == (85.0, 450.0, None)
+
+
+def test_the_work_of_a_search_is_counted_from_its_ledger(sqlite_url: str) -> None:
+    add_study(
+        sqlite_url,
+        gpu.STUDY,
+        [Trial(0.5, macs=1_000_000, epochs=3), Trial(0.4, State.PRUNED, macs=2_000_000, epochs=1)],
+    )
+    assert gpu.flops_per_second(sqlite_url, minutes=0.5) == 6 * 1_000 * (3e6 + 2e6) / 30
+
+
 def test_parts_that_are_missing_or_cut_off_are_not_judged_as_met() -> None:
     found = gpu_results(0.4, 0.05, 85.0)
     found["search"]["done"] = False
@@ -215,12 +243,14 @@ def test_a_search_that_was_cut_off_goes_on_and_counts_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given, noted = launcher(tmp_path, monkeypatch, 0), list[dict[str, Any]]()
-    before = {"minutes": 7.0, "readings": [50.0], "done": False, "busy": 50.0, "trials": 3}
+    monkeypatch.setattr(gpu, "flops_per_second", lambda url, minutes: 1e12)
+    before = {"minutes": 7.0, "readings": [[50.0, None]], "done": False, "busy": 50.0, "trials": 3}
     kept = tmp_path / "search" / "search.db"
     kept.parent.mkdir()
     kept.touch()
     found = gpu.search(given, ["--data", "digits"], before, noted.append)
     assert 7.0 < found["minutes"] < 8.0 and found["done"] and found["busy"] == 50.0
+    assert (found["watts"], found["flops"]) == (None, 1e12)
     assert noted and not noted[0]["done"]
     assert f"--study {gpu.STUDY} --storage sqlite:///{kept}" in (tmp_path / "called").read_text()
     assert gpu.search(given, [], found, noted.append) is found
