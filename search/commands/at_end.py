@@ -119,7 +119,9 @@ def notify(url: str, told: Mapping[str, Any], seconds: float = NOTIFY_SECONDS) -
         except urllib.error.HTTPError as error:
             failed[:] = [f"answers {error.code} {error.reason}"]
         except (OSError, ValueError) as error:  # URLError is an OSError
-            failed[:] = [str(getattr(error, "reason", error))]
+            reason = getattr(error, "reason", error)
+            if not isinstance(reason, TimeoutError):  # that is what is said already
+                failed[:] = [str(reason)]
 
     poster = threading.Thread(target=post, daemon=True)  # a server may answer a byte at a time
     poster.start()

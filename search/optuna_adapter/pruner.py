@@ -67,7 +67,8 @@ class Pruning:
         """What the median looks at of a study, in its place: its direction, and of the completed trials the
         values after the step that is asked about."""
         storage: Any = self.study._storage
-        storage = getattr(storage, "_backend", storage)  # behind Optuna's cache
+        if hasattr(storage, "_backend"):  # Optuna's cache, before ours
+            storage = storage._backend
         if not hasattr(storage, "completed_at"):
             return self.study
         step = max(self.steps)

@@ -28,6 +28,7 @@ def role(url: str, limit: int) -> Iterator[str]:
         connection.execute(f"CREATE ROLE {ROLE} LOGIN CONNECTION LIMIT {limit}")
         connection.execute(f"GRANT ALL ON SCHEMA public TO {ROLE}")
         connection.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {ROLE}")
+        connection.execute(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {ROLE}")
         try:
             yield url.replace("://postgres", f"://{ROLE}")
         finally:

@@ -87,6 +87,7 @@ def test_an_average_follows_weights_and_statistics() -> None:
         network[1].num_batches_tracked.fill_(7)  # type: ignore[union-attr,operator]
     before = average.network[0].weight.clone()  # type: ignore[index]
     average.update(100)
+    average.take_counts()
     assert torch.allclose(average.network[0].weight, (before + 1) / 2)  # type: ignore[index]
     assert average.network[1].running_mean.tolist() == [2.0, 2.0]  # type: ignore[index]
     assert int(average.network[1].num_batches_tracked) == 7  # type: ignore[index]
