@@ -46,6 +46,7 @@ def arguments(pid: int) -> str:
         return ""
 
 
+@pytest.mark.thorough  # a whole search for one more question: its pieces have tests of milliseconds
 def test_a_search_shows_its_password_nowhere(
     guarded: Postgres, tmp_path: Path, search_on: Callable[[str], Search]
 ) -> None:

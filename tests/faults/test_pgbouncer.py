@@ -44,6 +44,7 @@ def test_another_word_than_true_or_false_is_refused(word: str) -> None:
     assert database.normalise("postgresql://h/d?pgbouncer=false").endswith("pgbouncer=false")
 
 
+@pytest.mark.thorough  # a whole search for one more question: its pieces have tests of milliseconds
 @pytest.mark.faults
 def test_a_search_through_a_pooler_is_whole(
     pooled_url: str, postgres_url: str, search_on: Callable[[str], Search], check: Callable[..., Any]

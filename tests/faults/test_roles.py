@@ -14,6 +14,7 @@ pytestmark = pytest.mark.faults
 ROLES = (Path(ROOT) / "docs" / "roles.sql").read_text()
 
 
+@pytest.mark.thorough  # a whole search for one more question: its pieces have tests of milliseconds
 def test_a_worker_with_a_role_of_its_own_trains_trials_and_finals(
     postgres_url: str, search_on: Callable[[str], Search], check: Callable[..., Any]
 ) -> None:

@@ -161,6 +161,7 @@ def test_a_pause_in_the_halving_is_waited_out_and_resumed(
     assert "nobody works on it" in said.out
 
 
+@pytest.mark.thorough  # the path of the test above, from another start
 def test_finish_added_to_a_search_that_is_done_trains_the_second_stage_alone(
     sqlite_url: str, search_on: Callable[..., Search], check: Callable[..., Any]
 ) -> None:

@@ -159,6 +159,7 @@ def test_an_address_that_cannot_be_served_is_one_line(
     assert refused.code == 2 and "--serve-data nonsense: give an address" in refused.one_line
 
 
+@pytest.mark.thorough  # a whole search for one more question: its pieces have tests of milliseconds
 @pytest.mark.slow
 def test_a_worker_elsewhere_trains_on_the_images_that_a_launch_serves(
     digits: Path, tmp_path: Path, sqlite_url: str
