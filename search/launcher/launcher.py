@@ -228,8 +228,7 @@ class Launch:
             limits.append(self.flags.timeout - elapsed)
         if self.flags.max_gpu_hours is not None:
             limits.append((self.flags.max_gpu_hours * 3600 - self.device_seconds) / workers)
-        if self.closing.look(elapsed, min(limits), workers):
-            self.snapshots.record = studies.find(self.engine, self.record.name)
+        self.closing.look(elapsed, min(limits), workers)
 
     def _pass_on(self, wanted: int) -> None:
         """The first word drains the workers, the second ends them at the next batch, or for good."""

@@ -21,7 +21,7 @@ class Snapshots:
     def __init__(
         self, engine: Engine, record: Study, config: StudyConfig, *, has_slots: bool = False
     ) -> None:
-        """`record` says how many trials there are to be; it may be replaced. `has_slots`: whoever reads them
+        """`record` is read anew each time: its number of trials may change. `has_slots`: whoever reads them
         starts workers itself."""
         self.engine, self.record, self.config, self.has_slots = engine, record, config, has_slots
         self.ended: int | None = None  # candidates that had ended at the last look
@@ -31,6 +31,7 @@ class Snapshots:
     def take(self) -> Snapshot:
         """The study as it is now. Raises SQLAlchemy's errors for a database out of reach, StudyError where
         the study has gone."""
+        self.record = studies.find(self.engine, self.record.name)
         tally = candidates.tally(self.engine, self.record.id)
         ended = sum(tally.values()) - tally[State.RUNNING]
         fresh = 0 if self.ended is None else ended - self.ended
@@ -40,7 +41,7 @@ class Snapshots:
             name=self.record.name,
             target=self.record.trials,
             tally=tally,
-            order=studies.find(self.engine, self.record.name).order,
+            order=self.record.order,
             running=leases.running(self.engine, self.record.id),
             best=best[0] if best else None,
             finished=self._last(fresh),
