@@ -104,15 +104,18 @@ def by_script(given: argparse.Namespace, place: Path, seed: int, ours: Row) -> R
 
 
 def by_hand(given: argparse.Namespace) -> Row:
-    """[3,3,3], 3x3 kernels, the width doubled at each halving, as wide as the budget lets it be."""
+    """[3,3,3], 3x3 kernels, the width doubled at each halving, as wide as the budget lets it be; the next
+    smaller baseline where the budget is too small for it. Raises SystemExit where none fits."""
     from space import baselines, space
     from space.budget import Budget
 
     task = plain.task(given)
     default = space.default().for_images(task.image_size)
     found = baselines.baselines(default, Budget(given.max_params, given.max_macs), task)
-    network = next(one for one in found if one.name.startswith("[3,3,3]") and not one.reason)
-    return {"trained": 0} | described(network.architecture)
+    network = next((one for one in found if not one.reason), None)
+    if network is None:
+        raise SystemExit("hand: no plain network of three stages fits this budget")
+    return {"trained": 0, "baseline": network.name} | described(network.architecture)
 
 
 def described(architecture: Any) -> Row:
