@@ -93,14 +93,17 @@ def task_of(dataset: Any) -> Any:
 
 
 def best(url: str, given: argparse.Namespace) -> Any:
-    """The network of the best trial by validation, an Architecture. Raises ValueError where none was trained
+    """The network of the best trial by validation, an Architecture. Raises SystemExit where none was trained
     to the end."""
     import optuna
 
     from space import sampling, space
     from space.budget import Budget
 
-    params = optuna.load_study(storage=url, study_name="plain").best_params
+    try:
+        params = optuna.load_study(storage=url, study_name="plain").best_params
+    except (KeyError, ValueError):  # no process came to make the study, or no trial to its end
+        raise SystemExit("the plain script trained nothing to the end in its time; give it more") from None
     answers = optuna.trial.FixedTrial(params)
     return sampling.propose(space.default(), Budget(given.max_params, given.max_macs), task(given), answers)
 
