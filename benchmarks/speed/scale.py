@@ -109,8 +109,9 @@ class Counted:
             return stop.value
 
 
-def work(url: str, name: str, worker: str, seconds: float, delay: float, start: Any, answers: Any) -> None:
-    """One worker until the study has its number: milliseconds of each trial by part, and what it cost."""
+def work(url: str, name: str, worker: str, seconds: float, delay: float, together: Any, answers: Any) -> None:
+    """One worker until the study has its number: milliseconds of each trial by part, and what it cost. It
+    begins when all are there, and stays connected until all are done: looks at the server count all."""
     os.setsid()  # Linux shares a processor out by session: as workers elsewhere have one of their own
     optuna_study.quiet()
     counted, train = Counted(), Sleeping(seconds=seconds)
@@ -139,12 +140,13 @@ def work(url: str, name: str, worker: str, seconds: float, delay: float, start: 
     ):
         context = context_of(opened, engine, studies.find(engine, name).id, train, Path(folder))
         context.options = replace(context.options, name=worker)
-        start.wait(START_SECONDS)
+        together.wait(START_SECONDS)
         time.sleep(delay)
         counted.trips, before = 0, time.process_time()
         working._work_in(context, ShutdownRequest(60.0, None))
+        answers.put((train.spans, counted.trips, time.process_time() - before))
+        together.wait()
     engine.dispose()
-    answers.put((train.spans, counted.trips, time.process_time() - before))
 
 
 class Looks:
@@ -179,21 +181,22 @@ def measure(url: str, workers: int, seconds: float, rounds: int) -> dict[str, An
     studies.set_trials(engine, record.id, workers * rounds)
     engine.dispose()  # what is forked has no connection
     fork = multiprocessing.get_context("fork")
-    answers, start = fork.Queue(), fork.Barrier(workers + 1)
+    answers, together = fork.Queue(), fork.Barrier(workers + 1)
     processes = [
         fork.Process(
             target=work,
-            args=(url, name, f"worker-{i}", seconds, i * seconds / workers, start, answers),
+            args=(url, name, f"worker-{i}", seconds, i * seconds / workers, together, answers),
             daemon=True,
         )
         for i in range(workers)
     ]
     for process in processes:
         process.start()
-    start.wait(START_SECONDS)
+    together.wait(START_SECONDS)
     begun, server = time.perf_counter(), server_seconds(url)
     with Looks(url) as looks:
         found = [answers.get() for _ in processes]
+    together.wait()
     for process in processes:
         process.join()
     elapsed, server = time.perf_counter() - begun, server_seconds(url) - server
