@@ -4,13 +4,16 @@ Opened by storage.py where shortcuts are off; FastStorage adds them. On PostgreS
 from the ledger's engine where it is given that: a process then has one pool for both sets of tables.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from optuna.storages import RDBStorage
-from sqlalchemy import Engine
+from optuna.trial import TrialState
+from sqlalchemy import Engine, text
 
 from storage import database
 
+TAKE = text("UPDATE trials SET state = state WHERE trial_id = :trial")
 LEFT_OUT = ("engine_kwargs", "engine", "ledger")  # where it is pickled
 
 
@@ -41,6 +44,20 @@ class PlainStorage(RDBStorage):
     def engine(self, made: Engine) -> None:
         """RDBStorage makes an engine, which connects to nothing before it is used, and assigns it here."""
         self.__dict__["engine"] = made if self.ledger is None else self.ledger  # RDBStorage looks there too
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        """As Optuna's. Two workers never take the same waiting trial: a file knows no FOR UPDATE, so that its
+        one writer is made to wait before the state is read."""
+        if state == TrialState.RUNNING and self.engine.name == "sqlite":
+            session = self.scoped_session()
+            try:
+                session.execute(TAKE, {"trial": trial_id})
+            except Exception:
+                session.rollback()
+                raise
+        return super().set_trial_state_values(trial_id, state, values)
 
     def let_go(self) -> None:
         """Closes all connections that are its own."""
