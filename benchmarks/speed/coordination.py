@@ -87,12 +87,13 @@ class Instant:
     """Trains nothing and reports as a training does; remembers when it began and ended."""
 
     began: float = 0.0
+    began_processor: float = 0.0  # the same in seconds of this process's processor
     ended: float = 0.0
     spans: dict[str, list[float]] = field(default_factory=lambda: {part: [] for part in PARTS})
 
     def __call__(self, architecture: Architecture, seed: int, **calls: Any) -> Outcome:
         del seed
-        self.began = time.perf_counter()
+        self.began, self.began_processor = time.perf_counter(), time.process_time()
         scores = curve(architecture)
         try:
             for epoch, score in enumerate(scores, start=1):

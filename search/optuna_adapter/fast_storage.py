@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 MANY = (
     500  # trials: fewer are named one by one, since SQLite takes 999 parameters a statement in old versions
 )
+# The user attribute that worker/trial.py stores with the last of a trial's parameters, or after it.
+LAST_ATTRIBUTE = "fingerprint"
+
+Params = tuple[dict[str, Any], dict[str, BaseDistribution]]  # and their ranges, by name
 
 
 class FastStorage(PlainStorage):
@@ -44,10 +48,13 @@ class FastStorage(PlainStorage):
         super().__init__(url, ledger)
         # Ranges that a study is known to have, by its id and the parameter's name.
         self._known: dict[tuple[int, str], BaseDistribution] = {}
+        # Of trials that run and get no more of them, by their ids: each proposal reads all trials that run.
+        self._whole: dict[int, Params] = {}
 
     def delete_study(self, study_id: int) -> None:
         super().delete_study(study_id)
         self._known = {key: kind for key, kind in self._known.items() if key[0] != study_id}
+        self._whole = {}
 
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
         if template_trial is not None and self._is_usual(study_id, template_trial):
@@ -135,27 +142,38 @@ class FastStorage(PlainStorage):
         rows = session.connection().execute(select(table).where(wanted).order_by(table.c.trial_id)).all()
         if not rows:
             return []
-        ids = select(table.c.trial_id).where(wanted) if len(rows) > MANY else [row.trial_id for row in rows]
-        parts = {name: _by_trial(session, model, ids) for name, model in PARTS.items()}
-        trials = [
-            self._frozen(row, {name: found[row.trial_id] for name, found in parts.items()}) for row in rows
-        ]
+        whole = {row.trial_id: known for row in rows if (known := self._whole.get(row.trial_id))}
+        parts = {}
+        for name, model in PARTS.items():
+            ids = [row.trial_id for row in rows if name != "params" or row.trial_id not in whole]
+            named = ids if len(ids) <= MANY else select(table.c.trial_id).where(wanted)
+            parts[name] = _by_trial(session, model, named)
+        trials = []
+        for row in rows:
+            mine = {name: found[row.trial_id] for name, found in parts.items()}
+            trials.append(self._frozen(row, mine, whole.get(row.trial_id) or _params(mine["params"])))
         for row, trial in zip(rows, trials, strict=True):
             self._known |= {(row.study_id, name): kind for name, kind in trial.distributions.items()}
         return trials
 
-    def _frozen(self, row: Row[Any], parts: dict[str, list[Row[Any]]]) -> FrozenTrial:
-        """Optuna's own reading of a trial, but for its parameters' ranges: there are few, read very often."""
-        params = parts["params"]
+    def _frozen(self, row: Row[Any], parts: dict[str, list[Row[Any]]], params: Params) -> FrozenTrial:
+        """Optuna's own reading of a trial, but for its parameters: their ranges are few, read very often, and
+        those of a trial that runs are read once."""
         times = {key: _as_local(row._mapping[key]) for key in ("datetime_start", "datetime_complete")}
         model: Any = SimpleNamespace(**{**row._mapping, **times, **parts, "params": ()})
         frozen = self._build_frozen_trial_from_trial_model(model)
-        ranges = {param.param_name: _range(param.distribution_json) for param in params}
-        frozen.params = {
-            param.param_name: ranges[param.param_name].to_external_repr(param.param_value) for param in params
-        }
-        frozen.distributions = ranges
+        frozen.params, frozen.distributions = map(dict, params)
+        if row.state == TrialState.RUNNING and LAST_ATTRIBUTE in frozen.user_attrs:
+            self._whole[row.trial_id] = params
+        else:
+            self._whole.pop(row.trial_id, None)
         return frozen
+
+    def set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
+    ) -> None:
+        super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
+        self._whole.pop(trial_id, None)
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
@@ -173,6 +191,11 @@ class FastStorage(PlainStorage):
             if not statements.report(session.connection(), trial_id, step, intermediate_value):
                 found: Any = models.TrialModel.find_or_raise_by_id(trial_id, session)
                 self.check_trial_is_updatable(trial_id, found.state)
+
+
+def _params(rows: Iterable[Row[Any]]) -> Params:
+    ranges = {row.param_name: _range(row.distribution_json) for row in rows}
+    return {row.param_name: ranges[row.param_name].to_external_repr(row.param_value) for row in rows}, ranges
 
 
 def _by_trial(session: "Session", model: Any, trial_ids: Any) -> dict[int, list[Row[Any]]]:

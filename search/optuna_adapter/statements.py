@@ -20,11 +20,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 OPEN = [TrialState.RUNNING, TrialState.WAITING]  # what may still be changed
 
 
-# What a trial has several of, by the names of the object mapper's relations.
+# What a trial has several of, by the names of the object mapper's relations. Attributes are read first: they
+# are stored with the parameters or after them, so that who has seen the last attribute sees all parameters.
 PARTS: dict[str, Any] = {
+    "user_attributes": models.TrialUserAttributeModel,
     "params": models.TrialParamModel,
     "values": models.TrialValueModel,
-    "user_attributes": models.TrialUserAttributeModel,
     "system_attributes": models.TrialSystemAttributeModel,
     "intermediate_values": models.TrialIntermediateValueModel,
 }

@@ -337,6 +337,50 @@ def test_the_median_does_not_read_the_trials_that_run(database_url: str) -> None
         assert len(said) == 1 and "trial_params" not in said[0]
 
 
+def test_parameters_of_a_trial_that_runs_are_read_once_and_all_else_anew(
+    both: tuple[FastStorage, optuna.storages.RDBStorage],
+) -> None:
+    """Each proposal reads all trials that run: among hundreds of workers that was most of what it cost."""
+    ours, theirs = both
+    study_id = theirs.create_new_study([optuna.study.StudyDirection.MAXIMIZE])
+    depth, width = IntDistribution(1, 4), IntDistribution(8, 64)
+    whole = template(depth=depth)
+    whole.set_user_attr("fingerprint", "f")
+    settled = theirs.create_new_trial(study_id, whole)
+    growing = theirs.create_new_trial(study_id, template(depth=depth))
+
+    def read() -> list[str]:
+        mine = ours.get_all_trials(study_id)
+        assert stated(mine) == stated(theirs.get_all_trials(study_id))
+        for trial in mine:
+            trial.params.clear()  # whoever does so changes nobody else's trial
+        return said
+
+    said: list[Any] = []
+    event.listen(ours.engine, "before_cursor_execute", lambda *told: said.append((told[2], told[3])))
+    read()
+    theirs.set_trial_intermediate_value(settled, 1, 0.5)
+    theirs.set_trial_user_attr(settled, "versions", {"torch": "2"})
+    theirs.set_trial_param(growing, "width", 16.0, width)
+    said.clear()
+    order = [words.partition("FROM ")[2].split()[0] for words, _ in read() if "FROM trial_" in words]
+    assert order.index("trial_user_attributes") < order.index("trial_params")  # or some would be missed
+    said.clear()
+    asked = [values for words, values in read() if "FROM trial_params" in words]
+    assert len(asked) == 1 and settled not in _values(asked[0]) and growing in _values(asked[0])
+    theirs.set_trial_state_values(settled, TrialState.COMPLETE, [0.5])
+    said.clear()
+    asked = [values for words, values in read() if "FROM trial_params" in words]
+    assert settled not in _values(asked[0])
+    ours.set_trial_param(growing, "height", 16.0, width)  # as optuna.Trial does while it asks
+    read()
+
+
+def _values(given: Any) -> list[Any]:
+    """What a statement was given, on either database."""
+    return list(given.values() if isinstance(given, dict) else given)
+
+
 def template(**ranges: optuna.distributions.BaseDistribution) -> FrozenTrial:
     """A running trial whose parameters have the lowest value, or the first choice, of these ranges."""
     params = {name: kind.to_external_repr(getattr(kind, "low", 0)) for name, kind in ranges.items()}
