@@ -17,15 +17,17 @@ from storage.database import reading
 # Left free for people who look, and for the moments in which a worker speaks by two connections.
 SPARE = 5
 
-# Limits of the server, of the database and of the role; and who is connected, before us and in all. A role
-# that may not see when others came counts them as earlier. PostgreSQL has reserved_connections since 16.
+# Limits of the server, of the database and of the role; and who is connected, before us and in all. A plain
+# role sees whose other roles' connections are, not of which kind nor since when: they count as clients that
+# came earlier. Processes of the server itself are nobody's. PostgreSQL has reserved_connections since 16.
 QUERY = text(
     """
     WITH me AS (SELECT backend_start, pid FROM pg_stat_activity WHERE pid = pg_backend_pid()),
     others AS (
         SELECT a.usename = current_user AS same_role, a.datname = current_database() AS same_database,
             (coalesce(a.backend_start, '-infinity'), a.pid) < (me.backend_start, me.pid) AS is_earlier
-        FROM pg_stat_activity a, me WHERE a.backend_type = 'client backend' AND a.pid <> me.pid
+        FROM pg_stat_activity a, me WHERE coalesce(a.backend_type, 'client backend') = 'client backend'
+            AND a.usesysid IS NOT NULL AND a.pid <> me.pid
     )
     SELECT pg_backend_pid() AS process, current_setting('max_connections')::int AS most,
         current_setting('superuser_reserved_connections')::int
@@ -58,13 +60,18 @@ def room(engine: Engine) -> Room | None:
 
     Raises SQLAlchemy's errors for a database out of reach.
     """
+    return min(rooms(engine), key=lambda found: found.free, default=None)
+
+
+def rooms(engine: Engine) -> list[Room]:
+    """What is left of each limit that there is. Raises as `room` does."""
     if engine.name != "postgresql":
-        return None
+        return []
     with reading(engine) as connection:
         row = connection.execute(QUERY).one()
         driver: Any = connection.connection.driver_connection
         if driver.info.backend_pid != row.process:  # a pooler answers with a number of its own
-            return None
+            return []
     limits = [
         _room(f"max_connections = {row.most}, {row.reserved} of them reserved", row.most - row.reserved,
               row.used, row.earlier),
@@ -73,7 +80,7 @@ def room(engine: Engine) -> Room | None:
         _room(f"the database's CONNECTION LIMIT of {row.of_database}", row.of_database,
               row.used_in_database, row.earlier_in_database),
     ]  # fmt: skip
-    return min((found for found in limits if found), key=lambda found: found.free)
+    return [found for found in limits if found]
 
 
 def _room(words: str, limit: Any, used: int, earlier: int) -> Room | None:
@@ -104,7 +111,7 @@ def require_turn(engine: Engine) -> None:
 
     Of many that start at once those that came last are refused. Raises StorageError of one line.
     """
-    found = room(engine)
+    found = min(rooms(engine), key=lambda one: one.free_at_turn, default=None)
     if found is None or found.free_at_turn >= SPARE:
         return
     raise StorageError(

@@ -50,7 +50,7 @@ def _unknown() -> FrozenTrial:
 
 def _trial(row: Candidate, epochs: Mapping[int, Sequence[Epoch]], config: StudyConfig) -> FrozenTrial:
     network = Architecture.parse(row.architecture)
-    curve = {one.epoch: one.validation_accuracy for one in epochs.get(row.id, ())}
+    curve = {one.epoch: one.value for one in epochs.get(row.id, ())}
     state, value = _outcome(row, curve)
     params, distributions = _parameters(network, config)
     trial = create_trial(
@@ -72,7 +72,9 @@ def _outcome(row: Candidate, curve: Mapping[int, float]) -> tuple[TrialState, fl
     if row.state == State.OVER_BUDGET:
         return TrialState.PRUNED, None
     accuracy = row.accuracy
-    metrics = None if accuracy is None else TrainingMetrics(accuracy, accuracy, 0.0, 0, 0.0, 0.0)
+    metrics = (
+        None if accuracy is None else TrainingMetrics(accuracy, accuracy, 0.0, 0, 0.0, 0.0, score=row.score)
+    )
     return optuna_outcome(row.state, metrics, curve)
 
 

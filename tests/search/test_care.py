@@ -4,7 +4,7 @@ import json
 import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import optuna
 import pytest
@@ -17,10 +17,13 @@ from search.optuna_adapter import study as optuna_study
 from search.optuna_adapter.ask import GivenSuggestions
 from search.study import files
 from search.worker import trial as worker_trial, worker
-from space.errors import StudyError
+from space.architecture import Architecture
+from space.errors import DivergedError, StudyError
 from storage import database, invariants, leases, studies, workers
 from storage.leases import Claim
 from storage.workers import Doing
+from trainer.callbacks import TrainingCallbacks
+from trainer.outcome import EpochReport
 
 
 class Store:
@@ -187,6 +190,34 @@ def test_a_study_that_was_deleted_in_the_dashboard_is_made_again_from_the_ledger
     assert "was deleted" not in store.ask("status", "night").out
     again = store.ask("db", "repair", "night")
     assert (again.code, again.out.startswith("night: Optuna has its part; ")) == (0, True)
+
+
+def diverge(_: Architecture, __: int, *, callbacks: TrainingCallbacks, **___: Any) -> NoReturn:
+    assert callbacks.on_epoch
+    callbacks.on_epoch(EpochReport(1, 3, 1.0, 1.0, 0.9, 0.1, 0.5, 100.0, balanced_accuracy=0.3, macro_f1=0.2))
+    raise DivergedError("training loss is nan")
+
+
+def test_a_repaired_study_has_the_score_that_it_maximises_not_accuracy(
+    database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config(max_parameters=100_000, score="macro-f1")
+    engine, record = make_study(database_url, config, 2, "scored")
+    with optuna_study.open_study(database_url, "scored", config) as opened:
+        for train in (FakeTraining(), diverge):
+            context = make_context(opened, engine, record, train, config, tmp_path / "spool")
+            claim = leases.claim(engine, record.id, "one", 60.0)
+            assert isinstance(claim, Claim)
+            worker_trial.run(context, claim)
+        before = [(one.state, one.value, one.intermediate_values) for one in opened.trials]
+    assert [value for _, value, _ in before] == [0.25, 0.2], "accuracy is higher"
+    with optuna_study.open_storage(database_url) as storage:
+        optuna.delete_study(study_name="scored", storage=storage)
+    assert run(capsys, "db", "repair", "scored", "--storage", database_url).code == 0
+    with optuna_study.open_study(database_url, "scored", config) as opened:
+        assert [(one.state, one.value, one.intermediate_values) for one in opened.trials] == before
+    assert "the books agree" in run(capsys, "db", "check", "scored", "--storage", database_url).out
+    engine.dispose()
 
 
 def test_a_repaired_study_has_every_number_and_goes_on(store: Store, tmp_path: Path) -> None:

@@ -22,18 +22,18 @@ ROLE = "limited"
 
 
 @contextmanager
-def role(url: str, limit: int) -> Iterator[str]:
+def role(url: str, limit: int, name: str = ROLE) -> Iterator[str]:
     """The URL for a role of the server that may have so many connections, and see nobody else's."""
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute(f"CREATE ROLE {ROLE} LOGIN CONNECTION LIMIT {limit}")
-        connection.execute(f"GRANT ALL ON SCHEMA public TO {ROLE}")
-        connection.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {ROLE}")
-        connection.execute(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {ROLE}")
+        connection.execute(f"CREATE ROLE {name} LOGIN CONNECTION LIMIT {limit}")
+        connection.execute(f"GRANT ALL ON SCHEMA public TO {name}")
+        connection.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {name}")
+        connection.execute(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {name}")
         try:
-            yield url.replace("://postgres", f"://{ROLE}")
+            yield url.replace("://postgres", f"://{name}")
         finally:
-            connection.execute(f"DROP OWNED BY {ROLE}")
-            connection.execute(f"DROP ROLE {ROLE}")
+            connection.execute(f"DROP OWNED BY {name}")
+            connection.execute(f"DROP ROLE {name}")
 
 
 def connected(engine: Engine) -> int:
@@ -100,6 +100,31 @@ def test_what_the_server_keeps_for_its_administrators_does_not_count_as_free(pos
     assert found is not None and reserved > 0
     assert found.free + found.used == most - reserved
     assert f"max_connections = {most}, {reserved} of them reserved" in found.limit
+
+
+def test_connections_of_others_count_though_a_role_does_not_see_what_they_are(postgres_url: str) -> None:
+    with role(postgres_url, -1, "ann") as ann, role(postgres_url, -1, "ben") as ben, ExitStack() as open_:
+        engine = database.connect(ann)
+        open_.callback(engine.dispose)
+        alone = connections.room(engine)
+        for _ in range(3):
+            open_.enter_context(psycopg.connect(ben.replace("+psycopg", "")))
+        beside = connections.room(engine)
+    assert alone is not None and beside is not None
+    assert (beside.used, beside.free) == (alone.used + 3, alone.free - 3)
+    assert beside.free_at_turn == alone.free_at_turn - 3  # when they came it does not see: earlier, then
+
+
+def test_the_limit_that_is_full_at_a_workers_turn_is_the_one_that_counts(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roomy = connections.Room("max_connections = 100", used=90, free=2, free_at_turn=SPARE)
+    full = connections.Room("the role's CONNECTION LIMIT of 9", used=6, free=3, free_at_turn=SPARE - 1)
+    monkeypatch.setattr(connections, "rooms", lambda _: [roomy, full])
+    engine = database.connect(postgres_url)
+    with pytest.raises(StorageError, match="6 are in use"):
+        connections.require_turn(engine)
+    engine.dispose()
 
 
 def test_of_workers_that_start_at_once_the_last_are_refused_and_the_first_are_not(postgres_url: str) -> None:
