@@ -67,6 +67,13 @@ def optuna_outcome(
     return said, None if value is None or math.isnan(value) else value
 
 
+def _state_of(row: Candidate) -> TrialState:
+    """As `tell_untrained` and the recorder say it."""
+    if row.state == State.OVER_BUDGET:
+        return TrialState.PRUNED
+    return OPTUNA_STATES.get(row.state, TrialState.FAIL)
+
+
 def _tell(study: optuna.Study, number: int, state: TrialState, value: float | None = None) -> None:
     """Whoever is first is heard."""
     with suppress(optuna.exceptions.UpdateFinishedTrialError):  # by another, after `tell` had looked
@@ -108,6 +115,6 @@ def reconcile(study: optuna.Study, engine: Engine, study_id: int) -> None:
     rows = {row.number: row for row in candidates.candidates(engine, study_id)}
     for frozen in unfinished:
         row = rows.get(frozen.number)
-        state = OPTUNA_STATES.get(row.state, TrialState.FAIL) if row else TrialState.FAIL
+        state = _state_of(row) if row else TrialState.FAIL
         value = row.value if row and state == TrialState.COMPLETE else None
         _tell(study, frozen.number, state, value)

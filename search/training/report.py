@@ -33,14 +33,16 @@ def document(
 ) -> dict[str, Any]:
     """All that is known of the training, for programs."""
     spent = cost.total(job.architecture)
+    by_seed = {test.seed: test for test in tests}
     seeds = []
-    for i, curve in enumerate(curves):
+    for curve in curves:
+        test = by_seed.get(curve.seed)
         seeds.append(
             {
                 "seed": curve.seed,
                 "best_epoch": curve.best_epoch,
                 "validation": asdict(curve.outcome),
-                "test": asdict(tests[i]) if tests else None,
+                "test": asdict(test) if test else None,
                 "epochs": [asdict(epoch) for epoch in curve.epochs],
                 "weights": job.path(curve.seed, "safetensors").name,
             }

@@ -252,7 +252,8 @@ def _tested(job: TrainingJob) -> dict[int, TestResult]:
 
 
 def _store(engine: Engine, job: TrainingJob, curves: list[LearningCurve], tests: list[TestResult]) -> None:
-    rows = [_row(job, curve, tests[i] if tests else None) for i, curve in enumerate(curves)]
+    by_seed = {test.seed: test for test in tests}
+    rows = [_row(job, curve, by_seed.get(curve.seed)) for curve in curves]
     try:
         trainings.save(engine, rows)
     except (StorageError, SQLAlchemyError) as error:

@@ -120,6 +120,18 @@ def test_what_is_done_is_not_done_again_and_seeds_may_be_added(
     assert after["run"] == before["run"]
 
 
+def test_a_seed_that_is_added_and_not_tested_takes_nobody_elses_test(
+    capsys: pytest.CaptureFixture[str], trained: Result, network: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    tested = {row["seed"]: row["test"] for row in result_of(tmp_path)["seeds"]}
+    more = ("--epochs", 2, "--seed", 1, "--seeds", 2, "--resume", "--no-test", "--format", "json")
+    again = run(capsys, *arguments(network, data_dir, *more))
+    assert again.code == 0, again.err
+    assert [(row["seed"], row["test"]) for row in result_of(tmp_path)["seeds"]] == [(1, tested[1]), (2, None)]
+    rows = {row["seed"]: row["test_accuracy"] for row in json.loads(again.out)}
+    assert rows[1] == pytest.approx(tested[1]["accuracy"]) and rows[2] is None
+
+
 @pytest.mark.parametrize(
     ("more", "expected"),
     [

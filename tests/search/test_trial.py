@@ -589,6 +589,23 @@ def test_a_slow_training_keeps_its_lease(sqlite_url: str) -> None:
         assert len(renewals) >= 3
 
 
+def test_a_proposal_over_budget_whose_worker_died_before_optuna_heard_of_it_keeps_the_sampler_away(
+    sqlite_url: str,
+) -> None:
+    """As it would have been told: never FAIL, of which a sampler learns nothing."""
+    with context_of(sqlite_url, FakeTraining(), make_config(max_parameters=10_000), 1) as context:
+        claim = take(context)
+        trial = context.study.ask()
+        network = Architecture.model_validate(
+            {"stem": {"width": 512}, "stages": [{"blocks": 1, "width": 512}]}
+        )
+        row = worker_trial.record(context, claim, trial, network)
+        assert row.state == State.OVER_BUDGET
+        leases.evict(context.engine, context.study_id, "one")
+        reconciling.reconcile(context.study, context.engine, context.study_id)
+        assert [one.state for one in context.study.trials] == [TrialState.PRUNED]
+
+
 def assert_(condition: bool) -> None:
     assert condition
 
