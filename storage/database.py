@@ -140,6 +140,8 @@ def watch_transactions(engine: Engine, options: Mapping[str, Any]) -> None:
     `options` are those of engine_options that it was made with.
     """
     event.listen(engine, "begin", options["creator"].begin)
+    if isinstance(options["creator"], SqliteFile):
+        event.listen(engine, "checkout", options["creator"].check_out)
 
 
 def require_place(url: str) -> None:

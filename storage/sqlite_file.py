@@ -9,19 +9,25 @@ of each transaction. A file that this user may not write is opened for reading a
 
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
 from sqlalchemy import URL, Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 
 from space import files
 from space.errors import AccessError, StorageError, StoreGoneError
 
 WAIT_SECONDS = 60  # for another process's transaction
 AS_WHO_RUNS = os.access in os.supports_effective_ids
+FORMAT, WRITE_AHEAD = 18, 2  # where a file's header says how it is written, and what it says with a log
+
+
+class UnchangingConnection(sqlite3.Connection):
+    """One that was told that nobody writes to its file."""
 
 
 class SqliteFile:
@@ -40,7 +46,7 @@ class SqliteFile:
         self.require_same()
         name, named = self._name, self._named
         if not named.get("uri") and self.is_read_only:
-            name, named = self._read_only_name(), {**named, "uri": True}
+            name, named = self._read_only_name(named)
         connection: sqlite3.Connection = sqlite3.connect(name, **{"timeout": WAIT_SECONDS, **named})
         self._opened = self._opened or identity(self.path)
         return connection
@@ -48,14 +54,27 @@ class SqliteFile:
     @property
     def is_read_only(self) -> bool:
         """Whether there is a file, which this user may not write, or beside which there can be no log."""
-        return self.path.exists() and not (_writable(self.path) and _writable(self.path.parent))
+        with _looking_at(self.path):
+            return self.path.exists() and not (_writable(self.path) and _writable(self.path.parent))
 
-    def _read_only_name(self) -> str:
+    def _read_only_name(self, named: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Whoever writes has a log and an index beside the file. Where there are none nobody writes, and in
         a closed folder SQLite could not make them: it is told that the file stays as it is."""
-        parts = [self.path.with_name(f"{self.path.name}{end}") for end in ("-wal", "-shm")]
-        log = all(part.exists() for part in parts)
-        return f"file:{quote(str(self.path))}?mode=ro{'' if log else '&immutable=1'}"
+        name = f"file:{quote(str(self.path))}?mode=ro"
+        if self._has_log or not _is_written_ahead(self.path):
+            return name, {**named, "uri": True}
+        return f"{name}&immutable=1", {**named, "uri": True, "factory": UnchangingConnection}
+
+    @property
+    def _has_log(self) -> bool:
+        with _looking_at(self.path):
+            return all(self.path.with_name(f"{self.path.name}{end}").exists() for end in ("-wal", "-shm"))
+
+    def check_out(self, connection: sqlite3.Connection, *_: object) -> None:
+        """Called by the engine's pool for a connection that is taken again. Raises DisconnectionError, for
+        which the pool makes another, where somebody has begun to write since it was made."""
+        if isinstance(connection, UnchangingConnection) and self._has_log:
+            raise DisconnectionError
 
     def begin(self, connection: Connection) -> None:
         """Called by the engine at the start of a transaction. Raises StoreGoneError as a call does, and
@@ -67,10 +86,12 @@ class SqliteFile:
             )
 
     def require_same(self) -> None:
-        """Raises StoreGoneError where the file was deleted or replaced since it was opened."""
+        """Raises StoreGoneError where the file was deleted or replaced since it was opened, and StorageError,
+        after which it is tried again, where a network file system does not say."""
         if self._opened is None:
             return
-        found = identity(self.path)
+        with _looking_at(self.path):
+            found = identity(self.path)
         if found != self._opened:
             how = "deleted" if found is None else "replaced by another file"
             raise StoreGoneError(f"{self.path} was {how} while it was in use")
@@ -87,12 +108,25 @@ def path_of(name: str) -> Path:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode of a file; None where there is none. A folder that cannot be read says nothing."""
+    """Device and inode of a file; None where there is none. Raises OSError where that cannot be said."""
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_dev, found.st_ino
+
+
+@contextmanager
+def _looking_at(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{path} cannot be looked at: {error.strerror}") from error
+
+
+def _is_written_ahead(path: Path) -> bool:
+    with _looking_at(path), path.open("rb") as file:
+        return file.read(FORMAT + 1)[FORMAT:] == bytes([WRITE_AHEAD])
 
 
 def _writable(path: Path) -> bool:

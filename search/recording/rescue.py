@@ -24,7 +24,8 @@ def keep(gone: StoreGoneError, engine: Engine, spool: Path) -> StoreGoneError:
     except StorageError as error:
         return StoreGoneError(f"{gone}; {error}")
     back = f"`cp {shlex.quote(str(kept))} {shlex.quote(str(place))}`"
-    other = "move the other file away, then " if sqlite_file.identity(place) else ""
+    # SQLite takes a log that lies beside a file for the file's own.
+    other = "move the other file away, with its -wal and -shm, then " if place.exists() else ""
     return StoreGoneError(
         f"{gone}: what it held and what was trained is kept; {other}{back}, and the same launch goes on"
     )
