@@ -25,6 +25,7 @@ class BoundedConnection(psycopg.Connection[Any]):
     """Raises OperationalError, and is closed, where an answer takes longer than `answer_seconds`."""
 
     answer_seconds = ANSWER_SECONDS
+    limits = ""  # what at_once() begins each message with
 
     def wait(self, gen: Generator[Any, Any, Any], *arguments: Any, **named: Any) -> Any:
         """As psycopg's, which may be woken in its intervals (0.1 s) without having heard anything."""
@@ -78,11 +79,20 @@ class PooledConnector(Connector):
     def __init__(self, url: URL, arguments: Mapping[str, Any], limits: Mapping[str, int]) -> None:
         super().__init__(url, {**arguments, "prepare_threshold": None})
         # No query: SET TRANSACTION ISOLATION LEVEL, which may follow, must come before the first.
-        self._limit = "; ".join(f"SET LOCAL {name} = {value}" for name, value in limits.items())
+        self._limits = "; ".join(f"SET LOCAL {name} = {value}" for name, value in limits.items())
+        # A query here: SQLAlchemy looks at the first answer alone, and closes what has no rows.
+        each = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in limits.items())
+        self._query = f"SELECT {each}; "
+
+    def __call__(self) -> BoundedConnection:
+        connection = super().__call__()
+        connection.limits = self._query
+        return connection
 
     def begin(self, connection: Connection) -> None:
-        """Sets the limits, all in one round trip."""
-        connection.exec_driver_sql(self._limit)
+        """Sets the limits, all in one round trip; at_once() sends them with its message."""
+        if connection.get_execution_options().get("isolation_level") != ONE_MESSAGE["isolation_level"]:
+            connection.exec_driver_sql(self._limits)
 
 
 def at_once(connection: Connection, message: str, values: Mapping[str, Any]) -> list[Any]:
@@ -95,7 +105,8 @@ def at_once(connection: Connection, message: str, values: Mapping[str, Any]) -> 
     """
     driver: Any = connection.connection.driver_connection
     # Values are written into the text, quoted: the protocol takes none beside several statements.
-    cursor: Any = connection.exec_driver_sql(psycopg.ClientCursor(driver).mogrify(message, values)).cursor
+    whole = driver.limits + psycopg.ClientCursor(driver).mogrify(message, values)
+    cursor: Any = connection.exec_driver_sql(whole).cursor
     while cursor.nextset():
         pass
     found: list[Any] = cursor.fetchall()

@@ -10,7 +10,7 @@ from postgres_server import Postgres
 from sqlalchemy import make_url, text
 
 from space.errors import StorageError, UsageError
-from storage import database
+from storage import database, postgres
 
 MODES = ("session", "transaction")
 
@@ -32,6 +32,9 @@ def test_each_transaction_has_its_limits_and_leaves_nothing_to_the_next(pooled_u
             assert connection.execute(text("SHOW statement_timeout")).scalar() == "30s"
             assert connection.execute(text("SHOW lock_timeout")).scalar() == "30s"
             assert connection.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar() == 0
+    with engine.connect().execution_options(**postgres.ONE_MESSAGE) as connection:
+        asked = "SELECT 1; SELECT current_setting('lock_timeout'), %(word)s"  # what every worker waits for
+        assert postgres.at_once(connection, asked, {"word": "it's"}) == [("30s", "it's")]
     engine.dispose()
     with pytest.raises(StorageError, match="unsupported startup parameter"):
         database.connect(pooled_url.removesuffix("?pgbouncer=true"))
