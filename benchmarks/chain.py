@@ -6,15 +6,17 @@
 
 - ours: `search launch --finish --timeout MINUTES`, all else by default.
 - random: the same with `--sampler random --no-baselines`.
-- plain: the script of benchmarks/speed/plain.py (Optuna's TPE and median pruner, the best by validation), for
-  as long as ours took less the final training, which follows.
+- plain: the script of benchmarks/chain_script.py (the space drawn with its widths, what does not fit refused,
+  Optuna's TPE and median pruner, our trainer and brief recipe, the best by validation), for as long as ours
+  took less the final training, which follows.
 - hand: what a person would take, [3,3,3] as wide as the budget lets it be; only its final training.
 
 The final training of plain and hand has the epochs, recipe and three seeds that ours came to in the same
-round, on all images. Test images are read once for each final training, and choose nothing. One round is one
-search of each side from one seed, in turns; rows are appended as they finish, and a second call goes on where
-the first one ended. A table ends it: means of the test accuracies with 95% intervals over rounds (Student's
-t), and the difference of ours from each other side, round by round.
+round, on all images, a seed in a process; each process of each side has a core or a GPU of its own, but that
+workers of ours share a GPU where that is faster. Test images are read once for each final training, and
+choose nothing. One round is one search of each side from one seed, in turns; rows are appended as they
+finish, and a second call goes on where the first one ended. A table ends it: means of the test accuracies
+with 95% intervals over rounds (Student's t), and the difference of ours from each other side, round by round.
 """
 
 import argparse
@@ -25,15 +27,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from statistics import fmean
 from typing import Any
 
-from benchmarks.speed import plain
+from benchmarks import chain_script
 from search import settings
+from search.machine.devices import Slot
 from search.study.statistics import LEAST_RUNS, mean_difference, spread
+from trainer.data import dataset as datasets
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded, here and in children
 
@@ -78,13 +83,14 @@ def searched(given: argparse.Namespace, place: Path, side: str, seed: int) -> Ro
     if stage is None or not stage.finalists:
         raise SystemExit(f"{side}, round {seed}: no winner within {given.minutes:g} minutes; give it more")
     best = stage.finalists[0]
-    seconds = [one.seconds or 0.0 for one in stage.trainings if one.candidate_id == best.candidate.id]
+    assert best.test, "measure() asked for test images"
+    seconds = [one.seconds for one in stage.trainings if one.candidate_id == best.candidate.id]
     return {
         "trained": sum(tally[state] for state in TRAINED),
         "epochs": stage.plan.finals.recipe.epochs,
-        "test": list(best.test.values) if best.test else [],
+        "test": list(best.test.values),
         "validation": list(best.validation.values),
-        "final_seconds": seconds[-1],
+        "final_seconds": max(one for one in seconds if one is not None),  # one may have been lost
         "baseline": best.candidate.baseline,
         "architecture": best.candidate.architecture,
         "parameters": best.candidate.parameters,
@@ -94,51 +100,53 @@ def searched(given: argparse.Namespace, place: Path, side: str, seed: int) -> Ro
 
 def by_script(given: argparse.Namespace, place: Path, seed: int, ours: Row) -> Row:
     """The best of the plain script, which has the time that our search took less the final training."""
-    workers = worker_count(given)
-    last = math.ceil(settings.FINAL_SEEDS / workers) * ours["final_seconds"]
-    seconds = max(60.0, ours["wall"] - last)
-    words = [place / "plain.db", "--seconds", f"{seconds:.0f}", "--processes", workers, "--seed", seed]
-    run([sys.executable, "-m", "benchmarks.speed.plain", *words, "--epochs", given.epochs, *common(given)])
-    url = f"sqlite:///{place / 'plain.db'}"
-    return {"trained": len(plain.results(url))} | described(plain.best(url, given))
+    last = math.ceil(settings.FINAL_SEEDS / len(slots(given))) * ours["final_seconds"]
+    seconds, database = max(60.0, ours["wall"] - last), place / "plain.db"
+    words = [database, "--seconds", f"{seconds:.0f}", "--workers", given.workers, "--seed", seed]
+    run([sys.executable, "-m", "benchmarks.chain_script", *words, "--epochs", given.epochs, *common(given)])
+    return {"trained": len(chain_script.finished(database))} | described(chain_script.best(database))
 
 
 def by_hand(given: argparse.Namespace) -> Row:
     """[3,3,3], 3x3 kernels, the width doubled at each halving, as wide as the budget lets it be; the next
     smaller baseline where the budget is too small for it. Raises SystemExit where none fits."""
-    from space import baselines, space
-    from space.budget import Budget
+    from space import baselines
 
-    task = plain.task(given)
-    default = space.default().for_images(task.image_size)
-    found = baselines.baselines(default, Budget(given.max_params, given.max_macs), task)
+    found = baselines.baselines(*chain_script.ground(given))
     network = next((one for one in found if not one.reason), None)
     if network is None:
         raise SystemExit("hand: no plain network of three stages fits this budget")
-    return {"trained": 0, "baseline": network.name} | described(network.architecture)
+    return {"trained": 0, "baseline": network.name} | described(network.architecture.document())
 
 
-def described(architecture: Any) -> Row:
+def described(document: dict[str, Any]) -> Row:
     from space import cost
+    from space.architecture import Architecture
 
-    spent = cost.total(architecture)
-    document = architecture.document()
+    spent = cost.total(Architecture.parse(document))
     return {"architecture": document, "parameters": spent.parameters, "macs": spent.macs}
 
 
 def final(given: argparse.Namespace, place: Path, architecture: dict[str, Any], ours: Row) -> Row:
     """The final training of a network that was made elsewhere, as many seeds beside each other as there are
-    workers."""
+    places for workers. A store of its own takes the rows, and goes with the folder."""
     (place / "network.json").write_text(json.dumps(architecture))
+    free = SimpleQueue[Slot]()
+    for slot in slots(given):
+        free.put(slot)
 
     def trained(seed: int) -> Row:
-        out = place / f"seed-{seed}"
+        out, slot = place / f"seed-{seed}", free.get()
         words = ["train", place / "network.json", "--epochs", ours["epochs"], "--seeds", 1, "--seed", seed]
-        command(given, *words, "--out", out, "--data", given.data)
+        words += ["--storage", f"sqlite:///{out}.db", "--out", out, "--data", given.data]
+        try:
+            command(given, *words, pinned=slot.environment)
+        finally:
+            free.put(slot)
         (one,) = json.loads((out / "result.json").read_text())["seeds"]
         return dict(one)
 
-    with ThreadPoolExecutor(worker_count(given)) as pool:
+    with ThreadPoolExecutor(len(slots(given))) as pool:
         seeds = list(pool.map(trained, range(settings.FINAL_SEEDS)))
     return {
         "epochs": ours["epochs"],
@@ -147,11 +155,9 @@ def final(given: argparse.Namespace, place: Path, architecture: dict[str, Any], 
     }
 
 
-def worker_count(given: argparse.Namespace) -> int:
-    """Processes of the sides that are not ours: as many as are said, else one a GPU or core."""
-    from search.machine import devices
-
-    return len(devices.slots("all", None if given.workers == "auto" else int(given.workers)))
+def slots(given: argparse.Namespace) -> list[Slot]:
+    """Where processes of the sides that are not ours run."""
+    return list(chain_script.slots(given.workers))
 
 
 def limits(given: argparse.Namespace) -> Iterator[object]:
@@ -164,13 +170,14 @@ def common(given: argparse.Namespace) -> list[object]:
     return [*limits(given), "--data-dir", given.data_dir]
 
 
-def command(given: argparse.Namespace, *words: object) -> None:
+def command(given: argparse.Namespace, *words: object, pinned: Mapping[str, str] | None = None) -> None:
     """Our command line in a process of its own. Raises SystemExit with what it said, where it fails."""
-    run([sys.executable, "-m", "search", *words, "--data-dir", given.data_dir])
+    run([sys.executable, "-m", "search", *words, "--data-dir", given.data_dir], pinned)
 
 
-def run(words: Sequence[object]) -> None:
+def run(words: Sequence[object], pinned: Mapping[str, str] | None = None) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SEARCH_")}
+    environment |= pinned or {}
     done = subprocess.run([*map(str, words)], env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(map(str, words))}: ended with {done.returncode}\n{done.stderr[-2_000:]}")
@@ -183,7 +190,9 @@ def read(rows: Path) -> list[Row]:
 
 
 def measure(given: argparse.Namespace) -> None:
-    """Appends what has no row yet. Raises SystemExit for rows that were measured otherwise."""
+    """Appends what has no row yet. Raises SystemExit for rows that were measured otherwise, and DataError for
+    a data set that has no test images to say how good a network is."""
+    datasets.load(given.data, given.data_dir).open_test()
     conditions = {
         key: value for key, value in vars(given).items() if key not in ("rows", "searches", "sides")
     }

@@ -1,15 +1,15 @@
 """The whole chain at equal time: its table compares round by round, and a tiny run of it goes through."""
 
-import argparse
 import json
 import time
 from pathlib import Path
 
 import pytest
 from comparison_samples import FINAL_EPOCHS, add_finals, add_study
+from picture_samples import folder_of
 
-from benchmarks import chain
-from benchmarks.speed import plain
+from benchmarks import chain, chain_script
+from space.errors import DataError
 
 
 def row(side: str, at: int, *test: float) -> dict[str, object]:
@@ -35,8 +35,16 @@ def test_two_rounds_have_no_interval() -> None:
 def test_rows_that_were_measured_otherwise_are_not_added_to(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps(row("ours", 0, 0.9) | {"conditions": {"minutes": 5}}) + "\n")
-    given = chain.arguments(["--rows", str(rows), "--data-dir", str(tmp_path)])
+    given = chain.arguments(["--rows", str(rows), "--data", "digits", "--data-dir", str(tmp_path)])
     with pytest.raises(SystemExit, match=r"was measured otherwise: \{'minutes': 5\}"):
+        chain.measure(given)
+
+
+def test_a_data_set_without_test_images_is_refused_before_hours_are_spent(tmp_path: Path) -> None:
+    pictures = folder_of(tmp_path / "pictures", test=0)
+    words = ["--data", f"folder:{pictures}", "--data-dir", str(tmp_path / "data")]
+    given = chain.arguments(["--rows", str(tmp_path / "rows"), *words])
+    with pytest.raises(DataError, match="no test images"):
         chain.measure(given)
 
 
@@ -65,17 +73,16 @@ def test_the_winner_of_a_search_is_read_from_its_store(
 def test_what_was_made_otherwise_is_trained_to_the_end_as_ours_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: str
 ) -> None:
-    """The plain script makes two trials here, however long they take."""
+    """The plain script asks for sixty networks here, of which few fit, however long they take."""
     really = chain.run
 
-    def run(words: list[object]) -> None:
-        if "benchmarks.speed.plain" not in words:
-            return really(words)
-        parser = argparse.ArgumentParser()
-        plain.arguments(parser)
-        script, _ = parser.parse_known_args([*map(str, words)])
-        assert float(str(words[words.index("--seconds") + 1])) == 97
-        return plain.work(script, f"sqlite:///{words[3]}", 0, time.time() + 600, trials=2)
+    def run(words: list[object], pinned: object = None) -> None:
+        if "benchmarks.chain_script" not in words:
+            assert "--storage" in words, "its rows are no user's"
+            return really(words, pinned)
+        script = chain_script.arguments([*map(str, words[3:])])
+        assert script.seconds == 97
+        return chain_script.work(script, 0, time.time() + 600, trials=60)
 
     monkeypatch.setattr(chain, "run", run)
     words = ["--data", "digits", "--train-images", "200", "--max-params", "30000", "--max-macs", "1300000"]
