@@ -5,6 +5,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 TRIALS ?= 200
 export OMP_NUM_THREADS = 1
+# A search and the tests start many processes: without bytecode each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help search test thorough faults check format lint types docs site site-serve bench bench-gpu bench-scale bench-search clean
 

@@ -127,7 +127,10 @@ def test_help_of_a_command_loads_none_of_them_either(command: str, tmp_path: Pat
     assert loaded.isdisjoint({"torch", "torchvision", "optuna", "sqlalchemy", "pydantic"})
 
 
-@pytest.mark.parametrize("command", ["status", "list", "trials", "best"])
+@pytest.mark.parametrize(
+    "command",
+    ["status", "list", *(pytest.param(one, marks=pytest.mark.thorough) for one in ("trials", "best"))],
+)
 @pytest.mark.parametrize("store", ["not there", "empty"])
 def test_looking_at_a_store_without_studies_says_so_and_never_loads_torch(
     command: str, store: str, tmp_path: Path

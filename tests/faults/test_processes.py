@@ -64,7 +64,6 @@ def test_a_launcher_killed_and_launched_again_reaches_the_number(
     keep(search.settle(check, "SIGKILL of the launcher, then launched again", asked))
 
 
-@pytest.mark.thorough
 def test_a_sigterm_to_every_process_lets_trials_finish(
     faulty_url: str,
     search_on: Callable[..., Search],

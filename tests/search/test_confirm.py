@@ -17,6 +17,7 @@ from search.training import confirm, contenders
 stats = Lazily("scipy.stats")
 
 
+@pytest.mark.thorough  # it trains as search train does (test_train.py); what it chooses is tested below
 @pytest.mark.slow
 def test_a_study_is_confirmed_and_its_export_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -201,6 +201,7 @@ def test_a_killed_worker_costs_no_trial(place: Path, faulty_url: str) -> None:
     assert retried.fingerprint == lost.fingerprint
 
 
+@pytest.mark.thorough  # tests/faults/test_processes.py has SIGTERM, to stand-ins
 @pytest.mark.slow
 def test_ctrl_c_drains_and_the_search_goes_on_later(place: Path, sqlite_url: str) -> None:
     flags = ("--epochs", 10, "--workers", 2, "--study", "night", *SMALL, "--storage", sqlite_url)

@@ -41,6 +41,7 @@ def done(result: Result) -> Result:
     return result
 
 
+@pytest.mark.thorough  # each of its parts has tests of its own: trainer/test_picture_folder.py and others
 @pytest.mark.slow
 def test_a_folder_with_all_of_it_at_once(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     def search(*given: object) -> Result:

@@ -89,6 +89,7 @@ def test_a_study_that_is_not_there_is_one_line(sqlite_url: str, capsys: pytest.C
     assert run(capsys, "worker", "--workers", 0, "--gpus", "none", "--storage", sqlite_url).code == 2
 
 
+@pytest.mark.thorough  # test_end_to_end.py has workers by hand
 @pytest.mark.slow
 def test_several_workers_by_hand_do_a_study_and_leave_their_logs(
     tmp_path: Path, digits: Path, sqlite_url: str, capsys: pytest.CaptureFixture[str]
