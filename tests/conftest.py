@@ -5,6 +5,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything loads torch or numpy
 
 import gc
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -22,6 +23,7 @@ from postgres_server import NoPostgres, Postgres
 from sqlalchemy import Engine
 from two_hosts import NoNamespacesError, joined
 
+from search.worker import log
 from storage import database
 from trainer.data import dataset as datasets
 
@@ -79,6 +81,17 @@ def _nothing_is_left_running() -> Iterator[None]:
     """Ends and waits for each process that a test started and, having failed perhaps, did not wait for."""
     yield
     command.end_all()
+
+
+@pytest.fixture(autouse=True)
+def _lines_go_where_they_went() -> Iterator[None]:
+    """A worker in a test's own process sends its log to stderr, and later tests would hear nothing."""
+    ours = [logging.getLogger(name) for name in log.OURS]
+    before = [(one.level, one.handlers, one.propagate) for one in ours]
+    yield
+    for one, (level, handlers, propagate) in zip(ours, before, strict=True):
+        one.setLevel(level)
+        one.handlers, one.propagate = handlers, propagate
 
 
 @pytest.fixture(scope="session")

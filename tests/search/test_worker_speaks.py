@@ -131,17 +131,11 @@ def test_a_worker_whose_database_is_away_works_on_unlisted(
 
 
 def test_a_worker_started_by_hand_has_a_log_beside_the_others(tmp_path: Path) -> None:
-    ours = logging.getLogger("search")
-    before = list(ours.handlers), ours.level, ours.propagate
     log.configure()
     log.add_file(tmp_path / "night" / "by-hand.log")
     logging.getLogger("search.worker").info("trial 3 completed")
     log.add_file(tmp_path / "monday" / "by-hand.log")
     logging.getLogger("search.worker").info("trial 4 completed")
-    for name in log.OURS:
-        logging.getLogger(name).handlers, logging.getLogger(name).propagate = [], True
-    ours.handlers, ours.propagate = before[0], before[2]
-    ours.setLevel(before[1])
     assert "trial 3 completed" in (tmp_path / "night" / "by-hand.log").read_text()
     assert (tmp_path / "monday" / "by-hand.log").read_text().endswith("trial 4 completed\n")
 
