@@ -16,6 +16,7 @@ repetition does not do what a plain step of a copy does, of a network that draws
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from typing import Protocol
@@ -141,22 +142,45 @@ class GraphedStep:
 
     def _repeat_first(self, replay: Action, x: Tensor, targets: Targets) -> None:
         """Trains on images (N, C, H, W), float32 or bfloat16, and their targets by the recording, beside a
-        plain step of a copy; by that one, and without the recording from then on, where they differ. Waits
-        for the device, once."""
-        plain = deepcopy(self.step)
-        before = [weight.detach().clone() for weight in plain.network.parameters()]
-        with torch.random.fork_rng([x.device] if x.is_cuda else []):
-            plain(x, targets)
+        plain step of a copy; by that one, and without the recording from then on, where they differ, and by
+        plain steps where there is no memory for a copy beside it. Waits for the device, once."""
+        try:
+            before, plain = self._copy_trained(x, targets)
+        except torch.OutOfMemoryError as error:
+            logger.warning("trains without a CUDA graph: no memory to compare it: %s", one_line(error))
+            plain = None
+        if plain is None:  # out of the clause, whose error keeps the copy alive
+            self._forget()
+            self.step(x, targets)
+            return
         self._fill(x, targets)
         replay()
         moved = _distance(before, plain.network.parameters())
+        if not math.isfinite(moved):
+            return  # the network diverges, which is no fault of the recording
         if _distance(self.step.network.parameters(), plain.network.parameters()) <= APART * moved:
             return
-        self._recorder = self._replay = None
+        self._forget()
         logger.warning("trains without a CUDA graph: what it repeated was not what a plain step does")
         self.step.network.load_state_dict(plain.network.state_dict())
         self.step.optimizer.load_state_dict(plain.optimizer.state_dict())
         self.step.total.copy_(plain.total)
+
+    def _copy_trained(self, x: Tensor, targets: Targets) -> tuple[list[Tensor], TrainingStep]:
+        """The weights, (...) float32, and a copy of the step that was trained by images (N, C, H, W), float32
+        or bfloat16, and their targets. Raises torch.OutOfMemoryError."""
+        plain = deepcopy(self.step)
+        # A copy of an optimizer does not keep that it need not warn of steps that are not captured.
+        plain.optimizer._warned_capturable_if_run_uncaptured = True
+        before = [weight.detach().clone() for weight in plain.network.parameters()]
+        with torch.random.fork_rng([x.device] if x.is_cuda else []):
+            plain(x, targets)
+        return before, plain
+
+    def _forget(self) -> None:
+        """Plain steps from now on; what the recording held of the device's memory is free."""
+        self._recorder = self._replay = None
+        self._x, self._targets = torch.empty(0), Targets(torch.empty(0))
 
     def _fits(self, x: Tensor, targets: Targets) -> bool:
         """Whether images (N, C, H, W), float32 or bfloat16, and targets are like the recorded ones."""

@@ -20,7 +20,7 @@ from trainer.data.batches import CHUNK_BYTES, DeviceDataset, Normalisation
 from trainer.device import cudnn_choices, select_device
 from trainer.evaluation import EVALUATED, evaluate
 from trainer.recipe.document import Recipe
-from trainer.step_graph import WARM_UP_STEPS, GraphedStep, cuda_recorder
+from trainer.step_graph import WARM_UP_STEPS, GraphedStep, MakeRecorder, cuda_recorder
 from trainer.training_step import TrainingStep
 
 
@@ -46,34 +46,60 @@ def steady(
     recipe: Recipe,
     seconds: float,
     ready: Callable[[], None] = lambda: None,
+    make_recorder: MakeRecorder = cuda_recorder,
 ) -> Throughput:
     """The networks in turn, as a trial trains them, for about so many seconds after ready() has returned.
 
-    Each is warmed up and evaluated once before. On the first GPU if there is one. Raises what torch raises
+    Each is warmed up and evaluated before. On the first GPU if there is one. A worker has one network at a
+    time: the memory is that of the one that took most, each measured by itself. Raises what torch raises
     without enough memory: a RuntimeError or a MemoryError.
     """
     device = select_device()
-    trainings = [_Rehearsal(network, recipe, device) for network in networks]
     with cudnn_choices(device, timed=False):
-        for training in trainings:
-            training.train(WARM_UP_STEPS + 1)
-            training.evaluate()
+        memory = max(_memory_of(network, recipe, device, make_recorder) for network in networks)
+        trainings = [_warm(network, recipe, device, make_recorder) for network in networks]
         ready()
         began, images = time.perf_counter(), 0
         while time.perf_counter() - began < seconds:
             for training in trainings:
                 images += training.train(IN_A_ROW if device.type == "cuda" else 1)
         gone = time.perf_counter() - began
-    return Throughput(images / gone, _memory(device))
+    return Throughput(images / gone, memory)
 
 
+def _memory_of(
+    network: Architecture, recipe: Recipe, device: torch.device, make_recorder: MakeRecorder
+) -> int:
+    """Bytes that a training and an evaluation of it take of the device at most."""
+    if device.type != "cuda":
+        _warm(network, recipe, device, make_recorder)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    _warm(network, recipe, device, make_recorder)
+    return torch.cuda.max_memory_reserved(device) + CONTEXT_BYTES
+
+
+def _warm(
+    network: Architecture, recipe: Recipe, device: torch.device, make_recorder: MakeRecorder
+) -> "_Rehearsal":
+    """One that has trained until its step is recorded, and was evaluated."""
+    training = _Rehearsal(network, recipe, device, make_recorder)
+    training.train(WARM_UP_STEPS + 1)
+    training.evaluate()
+    return training
+
+
+CONTEXT_BYTES = 600 << 20  # what CUDA itself takes of a GPU for a process, which torch does not count
 IN_A_ROW = 20  # steps on a GPU before it is waited for, as it is in a training once an epoch
 
 
 class _Rehearsal:
     """A training by the steps of trainer/loop.py, on as much noise as is augmented at once."""
 
-    def __init__(self, architecture: Architecture, recipe: Recipe, device: torch.device) -> None:
+    def __init__(
+        self, architecture: Architecture, recipe: Recipe, device: torch.device, make_recorder: MakeRecorder
+    ) -> None:
         self.network = initialisation.network(architecture, recipe).to(
             device, memory_format=torch.channels_last
         )  # type: ignore[call-overload]
@@ -81,7 +107,7 @@ class _Rehearsal:
         self.generator = torch.Generator(device).manual_seed(0)
         self.step = TrainingStep(self.network, recipe, device)
         self.step.set_rate(recipe.learning_rate, None)
-        recorder = cuda_recorder(recipe, device)
+        recorder = make_recorder(recipe, device)
         self.train_on = GraphedStep(self.step, recorder) if recorder else self.step
         self.batches = self._batches()
 
@@ -120,16 +146,6 @@ def _noise(architecture: Architecture, recipe: Recipe, device: torch.device) -> 
         validation=rows,
         normalisation=Normalisation((127.0,) * channels, (64.0,) * channels),
     )
-
-
-def _memory(device: torch.device) -> int:
-    """With what CUDA itself takes of a GPU for a process, which torch does not count."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_reserved(device) + CONTEXT_BYTES
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-CONTEXT_BYTES = 600 << 20
 
 
 def measure(architecture: Architecture, recipe: Recipe, seconds: float, seed: int = 0) -> Pace:

@@ -208,6 +208,7 @@ def measured_on(config: StudyConfig, slots: Sequence[Slot]) -> WorkersPerGpu:
 def main() -> None:
     """One probe: reads a task, warms up, waits for a line, says what it measured."""
     from trainer import throughput
+    from trainer.step_graph import cuda_recorder, plain_steps
 
     task = json.loads(sys.stdin.readline())
     die_with_parent(task["parent"])
@@ -217,7 +218,9 @@ def main() -> None:
         _say("ready")
         sys.stdin.readline()
 
-    found = throughput.steady(given, Recipe.model_validate(task["recipe"]), task["seconds"], ready)
+    recipe, seconds = Recipe.model_validate(task["recipe"]), task["seconds"]
+    recorder = plain_steps if settings.plain_steps() else cuda_recorder
+    found = throughput.steady(given, recipe, seconds, ready, make_recorder=recorder)
     _say(json.dumps({"images_per_second": found.images_per_second, "memory": found.memory}))
 
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -196,6 +196,40 @@ def test_a_recording_that_does_not_do_what_a_plain_step_does_is_not_used(
     (said,) = [record.getMessage() for record in caplog.records]
     assert said == "trains without a CUDA graph: what it repeated was not what a plain step does"
     require_same(found, train(fields, folder, None, CALM))
+
+
+def test_where_there_is_no_memory_to_compare_a_recording_plain_steps_train(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A network that fits is not trained at half its batch for it."""
+    step_as_on_a_gpu(monkeypatch)
+    recorder = OperatorRecorder()
+
+    def no_memory(_: object) -> NoReturn:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore.")
+
+    monkeypatch.setattr(step_graph, "deepcopy", no_memory)
+    with caplog.at_level(logging.INFO, "trainer"):
+        found = train(RECIPES["plain"], folder, recorder, CALM)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("trains without a CUDA graph: no memory to compare it: CUDA out of memory.")
+    assert recorder.replayed == 0
+    require_same(found, train(RECIPES["plain"], folder, None, CALM))
+
+
+def test_a_network_that_diverges_is_no_fault_of_its_recording(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    step_as_on_a_gpu(monkeypatch)
+    recorder, recipe = OperatorRecorder(), Recipe(precision="float32")
+    step = TrainingStep(initialisation.network(CALM, recipe), recipe, torch.device("cpu"))
+    step.set_rate(0.1, None)
+    graphed = GraphedStep(step, recorder)
+    with caplog.at_level(logging.INFO, "trainer"):
+        for at in range(WARM_UP_STEPS + 2):
+            x = torch.full((4, 3, 8, 8), float("nan") if at == WARM_UP_STEPS else 1.0)
+            graphed(x, Targets(torch.arange(4)))
+    assert caplog.records == [] and recorder.replayed == 2
 
 
 @pytest.mark.parametrize("name", ["plain", "adam", "mixed"])
