@@ -126,6 +126,14 @@ class Closing:
             self.note = _closed(plan, studies.get(self.engine, self.study_id), elapsed)
         return close
 
+    def end(self) -> None:
+        """At the end of a launch that leaves trials to others: without its limit the second stage is what was
+        asked for again, unless it is under way. Raises as look() does."""
+        stored = FinishPlan.from_record(studies.get(self.engine, self.study_id).finish)
+        if stored and stored.wanted and not begun(self.engine, self.study_id).is_under_way:
+            plan = stored.whole.with_wanted(stored.whole, stored.closed_from)
+            studies.shorten(self.engine, self.study_id, plan.document(), close=False)
+
     def _pace(self) -> float | None:
         return finish_plan.seconds_an_epoch(candidates.best(self.engine, self.study_id, FIRST))
 

@@ -298,6 +298,8 @@ class Launch:
     def _reconciled(self) -> tuple[Snapshot, Control]:
         """The books once nobody works here any more."""
         reconciling.reconcile(self.optuna, self.engine, self.record.id)
+        if self.closing and not self.helps:
+            self.closing.end()
         return self.snapshots.take(), studies.find(self.engine, self.record.name).order
 
     def _gave_up(self, order: Control) -> str:

@@ -253,6 +253,29 @@ def test_a_plan_that_was_shortened_comes_back_where_nothing_of_it_has_begun(
     assert again(engine, sqlite_url, 200, finish=True) == (200, wanted)
 
 
+def test_a_shortened_plan_grows_again_with_the_time_there_is_and_is_whole_without_a_limit(
+    engine: Engine,
+) -> None:
+    watching = watch(engine)
+    wanted = plan_of(engine)
+    watching.look(elapsed=400, left=600, workers=2)
+    assert plan_of(engine).whole == wanted != plan_of(engine)
+    watching.look(elapsed=420, left=90_000, workers=2)
+    assert plan_of(engine) == wanted
+    watching.look(elapsed=440, left=600, workers=2)
+    assert plan_of(engine) != wanted
+    watching.end()
+    assert (studies.find(engine, "s").trials, plan_of(engine)) == (200, wanted)
+
+
+def test_a_launch_that_ends_leaves_a_second_stage_alone_that_comes_next(engine: Engine) -> None:
+    watching = watch(engine)
+    assert watching.look(elapsed=500, left=500, workers=2)
+    closed = plan_of(engine)
+    watching.end()
+    assert closed.wanted and plan_of(engine) == closed
+
+
 def test_a_study_like_one_that_was_closed_has_what_was_asked_for(engine: Engine, sqlite_url: str) -> None:
     watching = watch(engine)
     wanted = plan_of(engine)
