@@ -30,6 +30,7 @@ FIRSTS = (*range(FIRST, 2, -1), 0)  # networks that go on, tried in this order; 
 SLACK = 1.25  # longer than the pace of the trials says: finals augment more, some networks are slower
 EVERY = 15.0  # seconds between two looks
 MARGIN = 2 * EVERY  # that trials end early: with the look after this one the second stage would not fit
+STARTING, STARTING_SHARE = 30.0, 0.1  # seconds that workers load libraries for, of the time at most
 CLOSER = 0.05  # of the epochs of the finals: a plan that differs by less is not stored again
 
 
@@ -86,6 +87,7 @@ class Closing:
         there = Begun(stage.rows, stage.trainings)
         if there.is_under_way:
             return
+        seconds -= min(STARTING, STARTING_SHARE * seconds)
         plan = self._fitting(stage.plan.whole, seconds, pace, workers, there)
         plan = plan.with_wanted(stage.plan.whole, stage.plan.closed_from)
         if plan != stage.plan:

@@ -171,7 +171,7 @@ def test_a_search_that_is_done_gets_a_second_stage_that_fits_before_its_workers_
     watching.begin(whole / 2, 2)
     plan = plan_of(engine)
     assert plan.finals.recipe.epochs < 100 and plan.whole.finals.recipe.epochs == 100
-    assert takes(make_config(), plan, 10 / 3, 2) <= whole / 2
+    assert takes(make_config(), plan, 10 / 3, 2) <= whole / 2 - closing.STARTING
     assert watching.note.startswith("the second stage is shortened to the time: ")
 
 
