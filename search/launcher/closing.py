@@ -73,6 +73,7 @@ class Closing:
         self.engine, self.study_id, self.config = engine, study_id, config
         self.note = ""
         self._next = 0.0  # elapsed seconds at which it looks again
+        self._closed_to = 0  # trials that are left since it ended them; somebody may ask for more of them
 
     def begin(self, seconds: float, workers: int) -> None:
         """Before workers start: shortens the second stage of a search whose trials are done to the time that
@@ -92,8 +93,7 @@ class Closing:
         plan = plan.with_wanted(stage.plan.whole, stage.plan.closed_from)
         if plan != stage.plan:
             studies.set_finish(self.engine, self.study_id, plan.document())
-        if plan.wanted:
-            self.note = f"the second stage is shortened to the time: {finish_plan.describe(plan)}"
+        self.note = _shortened(plan)
 
     def look(self, elapsed: float, left: float, workers: int) -> bool:
         """Stores the plan that fits if trials end now, and ends them where it is time: then True.
@@ -106,7 +106,7 @@ class Closing:
         self._next = elapsed + EVERY
         record, pace = studies.get(self.engine, self.study_id), self._pace()
         stored = FinishPlan.from_record(record.finish)
-        if stored is None or pace is None:
+        if stored is None or pace is None or record.trials <= self._closed_to:
             return False
         there = begun(self.engine, self.study_id)
         after = left - pace * self.config.recipe.epochs  # those that run end first
@@ -119,13 +119,13 @@ class Closing:
             plan = self._fitting(wanted, after, pace, workers, there)
         if not (close or _is_another(plan, stored)):
             return False
-        closed_from = (stored.closed_from or record.trials) if close else stored.closed_from
+        closed_from = max(stored.closed_from or 0, record.trials) if close else stored.closed_from
         plan = plan.with_wanted(stored.whole, closed_from)
         if not studies.shorten(self.engine, self.study_id, plan.document(), close=close):
             return False  # the second stage has begun, or may have
         if close:
-            self._next = math.inf
-            self.note = _closed(plan, studies.get(self.engine, self.study_id), elapsed)
+            record = studies.get(self.engine, self.study_id)
+            self._closed_to, self.note = record.trials, _closed(plan, record, elapsed)
         return close
 
     def end(self) -> None:
@@ -149,8 +149,13 @@ class Closing:
 
 
 def _closed(plan: FinishPlan, record: Study, elapsed: float) -> str:
-    said = finish_plan.describe_closing(plan, record.trials)
+    if not (said := finish_plan.describe_closing(plan, record.trials)):
+        return _shortened(plan)  # the last trials ran already
     return f"{said}, {duration(elapsed)}, to leave time for {finish_plan.describe(plan)}"
+
+
+def _shortened(plan: FinishPlan) -> str:
+    return f"the second stage is shortened to the time: {finish_plan.describe(plan)}" if plan.wanted else ""
 
 
 def _is_another(plan: FinishPlan, stored: FinishPlan) -> bool:

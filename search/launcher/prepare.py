@@ -369,7 +369,8 @@ def _open_tables(engine: Engine) -> None:
 def _go_on(engine: Engine, record: Study, flags: Flags) -> None:
     """Gives a study its new target, and lets its workers work."""
     tally = candidates.tally(engine, record.id)
-    studies.set_trials(engine, record.id, max(flags.trials, sum(tally[state] for state in TRAINED)))
+    trials = with_trials(flags).trials  # another launch may have closed it while images were read
+    studies.set_trials(engine, record.id, max(trials, sum(tally[state] for state in TRAINED)))
     studies.set_control(engine, record.id, studies.Control.RUN)
 
 

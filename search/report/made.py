@@ -65,9 +65,8 @@ def _search(data: ReportData) -> dict[str, str]:
 
 
 def _asked_for(trials: int, plan: FinishPlan | None) -> str:
-    if plan is None or plan.closed_from is None:
-        return f"{trials:,}"
-    return f"{plan.closed_from:,}; {finish_plan.describe_closing(plan, trials)}"
+    closed = finish_plan.describe_closing(plan, trials) if plan else ""
+    return f"{plan.closed_from:,}; {closed}" if plan and closed else f"{trials:,}"
 
 
 def _second_stage(plan: FinishPlan) -> str:

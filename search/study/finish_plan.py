@@ -156,7 +156,7 @@ def describe(plan: FinishPlan) -> str:
 def describe_closing(plan: FinishPlan, trials: int) -> str:
     """That trials were ended in time for the second stage; empty where they were not. `trials`: the study's
     number."""
-    if plan.closed_from is None:
+    if plan.closed_from is None or plan.closed_from <= trials:
         return ""
     return f"trials were closed in time after {trials:,} of {plan.closed_from:,}"
 

@@ -19,7 +19,7 @@ from search.launcher.prepare import Flags
 from search.machine.devices import Slot
 from search.report import made, page
 from search.study import run_state, state_text
-from search.study.finish_plan import FinishPlan, duration, make_plan
+from search.study.finish_plan import FinishPlan, describe_closing, duration, make_plan
 from storage import candidates, database, leases, studies, tables, workers
 from storage.row_types import Stage, State
 
@@ -266,6 +266,35 @@ def test_a_shortened_plan_grows_again_with_the_time_there_is_and_is_whole_withou
     assert plan_of(engine) != wanted
     watching.end()
     assert (studies.find(engine, "s").trials, plan_of(engine)) == (200, wanted)
+
+
+def test_trials_that_were_opened_again_are_ended_in_time_again(engine: Engine) -> None:
+    watching = watch(engine)
+    assert watching.look(elapsed=500, left=500, workers=2)
+    assert not watching.look(elapsed=520, left=480, workers=2)
+    studies.set_trials(engine, studies.find(engine, "s").id, 300)
+    assert watching.look(elapsed=540, left=460, workers=2)
+    assert kept(engine)[0] == 5
+
+
+def test_where_the_last_trials_run_already_none_is_said_to_be_closed(engine: Engine) -> None:
+    record = studies.find(engine, "s")
+    studies.set_trials(engine, record.id, 6)
+    leases.claim(engine, record.id, "one", 60)
+    watching = watch(engine)
+    assert watching.look(elapsed=500, left=500, workers=2)
+    assert watching.note.startswith("the second stage is shortened to the time: ")
+    assert describe_closing(plan_of(engine), 6) == ""
+
+
+def test_a_launch_that_read_its_images_while_trials_were_closed_opens_none(
+    engine: Engine, sqlite_url: str
+) -> None:
+    watching = watch(engine)
+    record = studies.find(engine, "s")
+    assert watching.look(elapsed=500, left=500, workers=2)
+    prepare._go_on(engine, record, Flags(sqlite_url, Path(), 200, "s"))
+    assert kept(engine)[0] == 5
 
 
 def test_a_launch_that_ends_leaves_a_second_stage_alone_that_comes_next(engine: Engine) -> None:
