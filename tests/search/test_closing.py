@@ -1,5 +1,6 @@
 """A search with a second stage and a limit of time ends its trials in time for it."""
 
+import io
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +10,16 @@ import optuna
 import pytest
 from comparison_samples import BEGIN, add_finals, add_study
 from hypothesis import given, strategies as st
+from rich.console import Console
 from sqlalchemy import Engine, insert
 from worker_samples import make_config
 
+from search.commands import launch_session
 from search.launcher import closing, prepare
 from search.launcher.closing import Closing, fitting, takes
-from search.launcher.launcher import Launch
+from search.launcher.launcher import End, Launch
 from search.launcher.prepare import Flags
+from search.launcher.snapshots import Snapshots
 from search.machine.devices import Slot
 from search.report import made, page
 from search.study import run_state, state_text
@@ -324,6 +328,27 @@ def test_status_and_report_say_how_many_trials_were_asked_for(engine: Engine, sq
     found = made.made(page.read(engine, record))
     assert f"200; {said}" in found
     assert "shortened to the time there was, from: the best 16 for 12 epochs" in found
+
+
+def test_the_end_of_a_launch_that_was_cut_off_in_a_second_stage_says_that_trials_were_closed(
+    engine: Engine, sqlite_url: str
+) -> None:
+    watching = watch(engine)
+    assert watching.look(elapsed=500, left=500, workers=2)
+    enter(engine, None)
+    record = studies.find(engine, "s")
+    snapshot = Snapshots(engine, record, make_config()).take()
+    end = End(snapshot, record.order, 0, None, "", "time was up", {}, False)
+    console = Console(file=io.StringIO(), width=200)
+    flags = Flags(sqlite_url, Path(), 5, "s")
+    launch_session._say_end(console, flags, record, end, lambda trials: f"again {trials}")
+    assert isinstance(console.file, io.StringIO)
+    said = console.file.getvalue().splitlines()
+    assert said[-3:] == [
+        "halving of 12 epochs: 0 of 5 trained",
+        "trials were closed in time after 5 of 200",
+        "go on with `again 5`",
+    ]
 
 
 def test_who_helps_another_launch_ends_no_trials_by_its_own_limit(
