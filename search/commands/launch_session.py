@@ -179,7 +179,7 @@ def _say_plan(console: Console, flags: Flags, slots: list[Slot]) -> None:
     _say_config(console, flags, config, slots)
     trials = max(flags.trials, record.trials if record else 0)
     finish = prepare.plan_of(flags, record, config)
-    _say_finish(console, flags, finish, config, trials, _rows(flags, record))
+    _say_finish(console, flags, finish, config, trials, record)
     _say_starters(console, first_trials(flags, config, record, found))
     console.print(plan.minutes(config, plan.left(flags, record), len(slots)))
 
@@ -232,15 +232,21 @@ def _say_finish(
     finish: FinishPlan | None,
     config: StudyConfig,
     trials: int,
-    rows: list[Candidate],
+    record: Study | None,
 ) -> None:
     if finish is None:
         return
-    console.print(f"finish   {finish_plan.describe(finish)}", highlight=False)
-    console.print(f"         {finish_plan.describe_cost(finish, config, trials, rows)}", highlight=False)
-    if flags.timeout or flags.max_gpu_hours:
-        console.print("         trials end in time for it, after half of the time at the earliest; what does"
-                      " not fit is shortened", highlight=False)  # fmt: skip
+    closed = finish_plan.describe_closing(finish, trials)
+    more = f"; --trials {finish.closed_from} trains more once it is over" if closed else ""
+    lines = (
+        finish_plan.describe(finish),
+        finish_plan.describe_cost(finish, config, trials, _rows(flags, record)),
+        plan.in_time(flags, record, trials),
+        f"{closed}{more}",
+    )
+    for word, line in zip(("finish", "", "", ""), lines, strict=True):
+        if line:
+            console.print(f"{word:8} {line}", highlight=False)
 
 
 def _say_starters(console: Console, starters: Starters) -> None:
@@ -351,7 +357,7 @@ def _say_start(
     console.print(f"stored   {shown}")
     _say_config(console, flags, config, slots)
     finish = FinishPlan.from_record(record.finish)
-    _say_finish(console, flags, finish, config, record.trials, _rows(flags, record))
+    _say_finish(console, flags, finish, config, record.trials, record)
     if flags.data_from:
         console.print(f"images   for workers elsewhere: --data-from {flags.data_from}", markup=False)
     console.print(f"logs     {logs}")
@@ -385,6 +391,9 @@ def _say_end(console: Console, flags: Flags, record: Study, end: End, again: Aga
     console.print(text.counts(snapshot.tally))
     if end.snapshot.second and not end.snapshot.second.is_over:
         console.print(second_stage.progress(end.snapshot.second))
+        closed = finish_plan.describe_closing(end.snapshot.second.plan, snapshot.target)
+        if closed and not end.closing:
+            console.print(closed, highlight=False)
     if end.exhausted and record.finish and snapshot.trained:
         onward = plan.hint(f"search launch {shlex.quote(record.name)} --trials 1", flags)
         console.print(f"`{onward}` goes on to halving and finals")

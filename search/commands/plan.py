@@ -98,6 +98,21 @@ def limits(flags: Flags) -> str:
     return f"limits   {'; '.join(filter(None, said)) or 'none of time'}"
 
 
+def in_time(flags: Flags, record: Study | None, trials: int) -> str:
+    """What a limit of time does to the second stage; empty where it does nothing."""
+    end = "trials end in time for it, after half of the time at the earliest"
+    usual = f"{end}; what does not fit is shortened"
+    if not flags.is_limited or record is None:
+        return usual if flags.is_limited else ""
+    with reader.open_study(flags.storage, record.name, whole=True) as view:
+        is_due, stage = view.trained >= trials, view.second_stage()
+    if stage and any(not one.has_ended for one in stage.trainings):
+        return "it is under way and keeps its plan" + ("" if is_due else f"; {end}")
+    if is_due:
+        return "" if stage and stage.is_over else "what does not fit the time is shortened before it begins"
+    return usual
+
+
 def minutes(config: StudyConfig, left: int, workers: int) -> str:
     """About how long, from steps on noise of a few proposals; takes some seconds. Raises NothingFitsError."""
     from search.study import duration
@@ -128,5 +143,8 @@ def again(flags: Flags, name: str, trials: int, workers: str, gpus: str, cluster
     if flags.data_dir != settings.data_dir():
         command += f" --data-dir {shlex.quote(str(flags.data_dir))}"
     command += f" --cluster {shlex.quote(cluster)}" if cluster else ""
+    command += f" --serve-data {shlex.quote(flags.serve_data)}" if flags.serve_data else ""
+    command += f" --timeout {in_words(flags.timeout)}" if flags.timeout is not None else ""
+    command += f" --max-gpu-hours {flags.max_gpu_hours:g}" if flags.max_gpu_hours is not None else ""
     command += f" --workers {shlex.quote(workers)}" if workers != "auto" else ""
     return command + (f" --gpus {shlex.quote(gpus)}" if gpus != "all" else "")

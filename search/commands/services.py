@@ -158,11 +158,14 @@ def resume(study: str | None, storage: str, data_dir: Path, workers: str, gpus: 
 
 
 def someone_works(view: reader.StudyView) -> bool:
-    """Whether a worker takes a trial within a few seconds, as one that waits does."""
-    from storage import leases
+    """Whether a worker that is heard of takes a trial within a few seconds, as one that waits does."""
+    from search.study import worker_rows
+    from storage import leases, workers
 
     for _ in range(WAITING_LOOKS):
-        if leases.running(view.engine, view.record.id):
+        present = workers.of_study(view.engine, view.record.id)
+        rows = worker_rows.joined(present, leases.running(view.engine, view.record.id))
+        if any(row.running and row.state != "silent" for row in rows):
             return True
         time.sleep(LOOK_SECONDS)
     return False

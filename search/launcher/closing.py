@@ -2,39 +2,98 @@
 
 `search launch --finish --timeout 8h` is to end in the morning with a confirmed network. So trials end when
 what is left of the time is what the second stage takes, but have half of it at least; and where half is too
-little for the plan that was asked for, finals are shortened, then fewer networks go on from the trials.
+little for the plan that was asked for, finals are shortened, then fewer networks go on from the trials. A
+search whose trials are done has its plan shortened before its workers start.
 
-Reads the trials that are done for their pace; writes the shortened plan, and in the end the number of trials,
-into the study's row (storage/studies.py). Called by search/launcher/launcher.py while trials are owed.
+Reads the trials that are done for their pace, and what is trained of the second stage; writes the shortened
+plan, beside the one that was asked for, and in the end the number of trials into the study's row
+(storage/studies.py). A second stage that is under way keeps its plan. Called by search/launcher/launcher.py.
 """
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from search.study import finish_plan
+from search.study import finish_plan, halving, second_stage
 from search.study.config import StudyConfig
 from search.study.finish_plan import FIRST, FinishPlan, duration
 from space.errors import RecipeError, UsageError
-from storage import candidates, studies
+from storage import candidates, rungs, studies
+from storage.row_types import Candidate, RungTraining
+from storage.studies import Study
 
 SHARE = 0.5  # of the time, that trials have at least
-HALVING = 0.5  # of the second stage, that the rungs take at most where it is shortened
-FIRSTS = (FIRST, FIRST // 2, FIRST // 4, 0)  # networks that go on, tried in this order
+HALVING = 0.5  # of the second stage, that the rungs take at most where its finals are less than half as long
+FIRSTS = (*range(FIRST, 2, -1), 0)  # networks that go on, tried in this order; few of them make no rung
 SLACK = 1.25  # longer than the pace of the trials says: finals augment more, some networks are slower
 EVERY = 15.0  # seconds between two looks
+MARGIN = 2 * EVERY  # that trials end early: with the look after this one the second stage would not fit
+STARTING, STARTING_SHARE = 30.0, 0.1  # seconds that workers load libraries for, of the time at most
 CLOSER = 0.05  # of the epochs of the finals: a plan that differs by less is not stored again
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What of a second stage is there already: trainings of it, and the trials, by which they were chosen."""
+
+    rows: Sequence[Candidate] = ()
+    trainings: Sequence[RungTraining] = ()
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a training waits or runs: another plan would make it one of no rung."""
+        return any(not one.has_ended for one in self.trainings)
+
+    def ended(self, plan: FinishPlan) -> dict[int, int]:
+        """How many trainings of each rung and of the finals have ended, by epochs, if trials ended now."""
+        return {
+            rung.epochs: sum(one.has_ended for one in rung.entered)
+            for rung in halving.reached(plan, self.rows, self.trainings)
+        }
+
+    def strays(self, plan: FinishPlan) -> list[int]:
+        """Epochs of the trainings that are of no rung, and are made all the same: they wait or run."""
+        reached = halving.reached(plan, self.rows, self.trainings)
+        entered = {one.id for rung in reached for one in rung.entered}
+        return [one.epochs for one in self.trainings if not one.has_ended and one.id not in entered]
+
+
+def begun(engine: Engine, study_id: int) -> Begun:
+    """That of a study; its trials are read where there is any training."""
+    trainings = rungs.of_study(engine, study_id)
+    return Begun(candidates.candidates(engine, study_id), trainings) if trainings else Begun()
 
 
 class Closing:
     """The watch over the time of one launch. `note` says what it did, for board and end; empty before."""
 
-    def __init__(self, engine: Engine, study_id: int, config: StudyConfig, wanted: FinishPlan) -> None:
-        """`wanted` is the plan that was asked for."""
+    def __init__(self, engine: Engine, study_id: int, config: StudyConfig) -> None:
         self.engine, self.study_id, self.config = engine, study_id, config
-        self.wanted, self.plan = wanted, wanted
         self.note = ""
         self._next = 0.0  # elapsed seconds at which it looks again
+        self._closed_to = 0  # trials that are left since it ended them; somebody may ask for more of them
+
+    def begin(self, seconds: float, workers: int) -> None:
+        """Before workers start: shortens the second stage of a search whose trials are done to the time that
+        this launch has. One that is under way or over is left alone.
+
+        Raises StudyError where the study has gone, and SQLAlchemy's errors for a database out of reach.
+        """
+        record = studies.get(self.engine, self.study_id)
+        stage, pace = second_stage.load(self.engine, record), self._pace()
+        if stage is None or pace is None or not stage.has_its_trials or stage.is_over:
+            return
+        there = Begun(stage.rows, stage.trainings)
+        if there.is_under_way:
+            return
+        seconds -= min(STARTING, STARTING_SHARE * seconds)
+        plan = self._fitting(stage.plan.whole, seconds, pace, workers, there)
+        plan = plan.with_wanted(stage.plan.whole, stage.plan.closed_from)
+        if plan != stage.plan:
+            studies.set_finish(self.engine, self.study_id, plan.document())
+        self.note = _shortened(plan)
 
     def look(self, elapsed: float, left: float, workers: int) -> bool:
         """Stores the plan that fits if trials end now, and ends them where it is time: then True.
@@ -45,67 +104,120 @@ class Closing:
         if elapsed < self._next:
             return False
         self._next = elapsed + EVERY
-        pace = finish_plan.seconds_an_epoch(candidates.best(self.engine, self.study_id, FIRST))
-        if pace is None:
+        record, pace = studies.get(self.engine, self.study_id), self._pace()
+        stored = FinishPlan.from_record(record.finish)
+        if stored is None or pace is None or record.trials <= self._closed_to:
             return False
+        there = begun(self.engine, self.study_id)
         after = left - pace * self.config.recipe.epochs  # those that run end first
-        try:
-            plan = fitting(self.config, self.wanted, after, pace, workers)
-        except (UsageError, RecipeError):  # a recipe that cannot be shortened
-            plan = self.wanted
-        close = elapsed >= SHARE * (elapsed + left) and after <= takes(
-            self.config, self.wanted, pace, workers
+        wanted = stored if there.is_under_way else stored.whole
+        close = elapsed >= SHARE * (elapsed + left) and after - MARGIN <= takes(
+            self.config, wanted, pace, workers, there
         )
-        if not (close or self._is_another(plan)):
+        plan = wanted
+        if not there.is_under_way:
+            plan = self._fitting(wanted, after, pace, workers, there)
+        if not (close or _is_another(plan, stored)):
             return False
+        closed_from = max(stored.closed_from or 0, record.trials) if close else stored.closed_from
+        plan = plan.with_wanted(stored.whole, closed_from)
         if not studies.shorten(self.engine, self.study_id, plan.document(), close=close):
-            self._next = math.inf  # the second stage has begun, or may have
-            return False
-        self.plan = plan
+            return False  # the second stage has begun, or may have
         if close:
-            self._next = math.inf
-            self.note = (
-                f"trials ended after {duration(elapsed)}, to leave time for {finish_plan.describe(plan)}"
-            )
+            record = studies.get(self.engine, self.study_id)
+            self._closed_to, self.note = record.trials, _closed(plan, record, elapsed)
         return close
 
-    def _is_another(self, plan: FinishPlan) -> bool:
-        was, now = self.plan.finals.recipe.epochs, plan.finals.recipe.epochs
-        return plan.rungs != self.plan.rungs or abs(now - was) > CLOSER * was
+    def end(self) -> None:
+        """At the end of a launch that leaves trials to others: without its limit the second stage is what was
+        asked for again, unless it is under way. Raises as look() does."""
+        stored = FinishPlan.from_record(studies.get(self.engine, self.study_id).finish)
+        if stored and stored.wanted and not begun(self.engine, self.study_id).is_under_way:
+            plan = stored.whole.with_wanted(stored.whole, stored.closed_from)
+            studies.shorten(self.engine, self.study_id, plan.document(), close=False)
+
+    def _pace(self) -> float | None:
+        return finish_plan.seconds_an_epoch(candidates.best(self.engine, self.study_id, FIRST))
+
+    def _fitting(
+        self, wanted: FinishPlan, seconds: float, pace: float, workers: int, there: Begun
+    ) -> FinishPlan:
+        try:
+            return fitting(self.config, wanted, seconds, pace, workers, there)
+        except (UsageError, RecipeError):  # a recipe that cannot be shortened
+            return wanted
 
 
-def takes(config: StudyConfig, plan: FinishPlan, pace: float, workers: int) -> float:
-    """Seconds of so many workers for the whole second stage; `pace` is seconds of an epoch of a trial."""
-    rungs = sum(_together(rung.networks, workers) * rung.epochs for rung in plan.rungs)
-    return SLACK * pace * (rungs + _final(config, plan, workers) * plan.finals.recipe.epochs)
+def _closed(plan: FinishPlan, record: Study, elapsed: float) -> str:
+    if not (said := finish_plan.describe_closing(plan, record.trials)):
+        return _shortened(plan)  # the last trials ran already
+    return f"{said}, {duration(elapsed)}, to leave time for {finish_plan.describe(plan)}"
+
+
+def _shortened(plan: FinishPlan) -> str:
+    return f"the second stage is shortened to the time: {finish_plan.describe(plan)}" if plan.wanted else ""
+
+
+def _is_another(plan: FinishPlan, stored: FinishPlan) -> bool:
+    was, now = stored.finals.recipe.epochs, plan.finals.recipe.epochs
+    return plan.rungs != stored.rungs or abs(now - was) > CLOSER * was
+
+
+def takes(
+    config: StudyConfig, plan: FinishPlan, pace: float, workers: int, there: Begun | None = None
+) -> float:
+    """Seconds of so many workers for what is left of the second stage; `pace` is seconds of an epoch of a
+    trial. All of it without `there`."""
+    there = there or Begun()
+    ended = there.ended(plan)
+    finals = _final(config, plan, workers, ended.get(plan.finals.recipe.epochs, 0))
+    epochs = _halving(plan, workers, ended) + finals * plan.finals.recipe.epochs
+    return SLACK * pace * (epochs + sum(there.strays(plan)) / max(1, workers))
+
+
+def _halving(plan: FinishPlan, workers: int, ended: Mapping[int, int]) -> int:
+    """Epochs of the worker that has most to do in the rungs."""
+    return sum(
+        _together(rung.networks - ended.get(rung.epochs, 0), workers) * rung.epochs for rung in plan.rungs
+    )
 
 
 def _together(trainings: int, workers: int) -> int:
     """How many trainings of equal length one worker does, one after another, where all share them."""
-    return math.ceil(trainings / max(1, workers))
+    return math.ceil(max(0, trainings) / max(1, workers))
 
 
-def _final(config: StudyConfig, plan: FinishPlan, workers: int) -> float:
+def _final(config: StudyConfig, plan: FinishPlan, workers: int, ended: int = 0) -> float:
     """What an epoch more of the finals takes, in epochs of a trial: finals are trained on all images."""
-    trainings = (plan.finals.networks + 1) * plan.finals.seeds
+    trainings = (plan.finals.networks + 1) * plan.finals.seeds - ended
     return _together(trainings, workers) * config.data.all_train_images / config.data.train_images
 
 
-def fitting(config: StudyConfig, wanted: FinishPlan, seconds: float, pace: float, workers: int) -> FinishPlan:
-    """The wanted plan where it fits; else the one of most networks in its first rung whose rungs take half of
-    the time at most and whose finals are longer than they are. Where none is, finals of one epoch more than
-    the trials have.
+def fitting(
+    config: StudyConfig,
+    wanted: FinishPlan,
+    seconds: float,
+    pace: float,
+    workers: int,
+    there: Begun | None = None,
+) -> FinishPlan:
+    """The wanted plan where it fits; else the one of most networks in its first rung whose finals are longer
+    than its rungs, and half as long as wanted or else as costly as the rungs. Where none is, finals of one
+    epoch more than the trials have.
 
     Raises UsageError and RecipeError as make_plan() does.
     """
-    if takes(config, wanted, pace, workers) <= seconds:
+    there = there or Begun()
+    if takes(config, wanted, pace, workers, there) <= seconds:
         return wanted
     epochs = seconds / (SLACK * pace)  # of a trial, that one worker has time for
     brief, longest, finalists = config.recipe.epochs, wanted.finals.recipe.epochs, wanted.finals.networks
     for first in FIRSTS:
         rungs = finish_plan.rungs(brief, longest, finalists, first)
-        halving = sum(_together(rung.networks, workers) * rung.epochs for rung in rungs)
-        last = min(longest, math.floor((epochs - halving) / _final(config, wanted, workers)))
-        if last > (rungs[-1].epochs if rungs else brief) and halving <= HALVING * epochs:
+        plan = wanted.model_copy(update={"rungs": rungs})
+        halves = _halving(plan, workers, there.ended(plan))
+        last = min(longest, math.floor((epochs - halves) / _final(config, wanted, workers)))
+        is_worth_it = last >= HALVING * longest or halves <= HALVING * epochs
+        if last > (rungs[-1].epochs if rungs else brief) and is_worth_it:
             return finish_plan.make_plan(config, wanted, epochs=last, first=first)
     return finish_plan.make_plan(config, wanted, epochs=brief + 1, first=0)

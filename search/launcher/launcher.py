@@ -27,13 +27,12 @@ from search.machine.devices import Slot
 from search.machine.signals import Interrupts
 from search.recording import reconcile as reconciling, rescue, spool
 from search.recording.outage import OUT_OF_REACH, Outage, OutageTooLongError
-from search.study import files, gave_up, second_stage, worker_logs
+from search.study import files, gave_up, second_stage, worker_logs, worker_rows
 from search.study.config import StudyConfig
-from search.study.finish_plan import FinishPlan
 from search.study.halted import halted
 from search.study.run_state import code_of_end
 from space.errors import StoreGoneError
-from storage import candidates, leases, rungs, studies
+from storage import candidates, leases, rungs, studies, workers as worker_presence
 from storage.row_types import TRAINED, State
 from storage.studies import Control, Study
 
@@ -110,9 +109,9 @@ class Launch:
         self.spool = files.spool_folder(flags.data_dir, files.study_identity(flags.storage, record))
         self.outage = Outage(flags.database_timeout_seconds)
         self.snapshots = Snapshots(engine, record, config, has_slots=bool(slots))
-        plan = FinishPlan.from_record(record.finish)
-        is_limited = flags.timeout is not None or flags.max_gpu_hours is not None
-        self.closing = Closing(engine, record.id, config, plan) if plan and is_limited else None
+        is_timed = bool(record.finish) and flags.is_limited
+        self.closing = Closing(engine, record.id, config) if is_timed else None
+        self.helps = bool(slots)  # whether workers of another launch were here first, and still are
         self.last: Snapshot | None = None
         self.started = time.monotonic()
         self.spent: str | None = None
@@ -178,6 +177,7 @@ class Launch:
         """Raises as run() does."""
         try:
             self.outage.insist(self._tidy)
+            self.outage.insist(self._fit_in_time)
             self.pool.start()
             self._attend(display, interrupts)
         except OutageTooLongError:
@@ -218,17 +218,37 @@ class Launch:
         if hours is not None and self.device_seconds > hours * 3600:
             self.spent = f"{hours:g} hours of devices were used, --max-gpu-hours"
 
+    def _fit_in_time(self) -> None:
+        """Has a second stage that is next fit the limits, before anybody asks for its trainings."""
+        if self.closing and not self._helps():
+            workers = max(1, len(self.pool.slots))
+            self.closing.begin(self._left(0.0, workers), workers)
+
     def _close_in_time(self) -> None:
         """Ends the trials where the second stage needs the rest of the time."""
-        if self.closing is None or self.spent or self.signalled:
+        if self.closing is None or self.spent or self.signalled or self._helps():
             return
         workers = max(self.pool.at_work, len(self.last.running) if self.last else 0, 1)
-        elapsed, limits = time.monotonic() - self.started, list[float]()
+        elapsed = time.monotonic() - self.started
+        self.closing.look(elapsed, self._left(elapsed, workers), workers)
+
+    def _left(self, elapsed: float, workers: int) -> float:
+        """Seconds until the nearer of the limits, of which there is one."""
+        limits = list[float]()
         if self.flags.timeout is not None:
             limits.append(self.flags.timeout - elapsed)
         if self.flags.max_gpu_hours is not None:
             limits.append((self.flags.max_gpu_hours * 3600 - self.device_seconds) / workers)
-        self.closing.look(elapsed, min(limits), workers)
+        return min(limits)
+
+    def _helps(self) -> bool:
+        """Whether the study is another launch's, so that the limits of this one are not the search's."""
+        if self.helps:
+            present = worker_presence.of_study(self.engine, self.record.id)
+            rows = worker_rows.joined(present, leases.running(self.engine, self.record.id))
+            others = (row for row in rows if not self.pool.is_mine(row.name))
+            self.helps = any(row.state != "silent" for row in others)
+        return self.helps
 
     def _pass_on(self, wanted: int) -> None:
         """The first word drains the workers, the second ends them at the next batch, or for good."""
@@ -278,6 +298,8 @@ class Launch:
     def _reconciled(self) -> tuple[Snapshot, Control]:
         """The books once nobody works here any more."""
         reconciling.reconcile(self.optuna, self.engine, self.record.id)
+        if self.closing and not self.helps:
+            self.closing.end()
         return self.snapshots.take(), studies.find(self.engine, self.record.name).order
 
     def _gave_up(self, order: Control) -> str:
@@ -319,6 +341,10 @@ class Launch:
         notes = self.pool.troubles
         if self.last and (why := halted(self.record.name, self.last.order)):
             notes.append(why)
+        if self.closing and self.helps and self.last and not self.last.second:
+            notes.append(
+                "workers of another launch were here first: the limit of this one ends no trials of theirs"
+            )
         if self.closing and self.closing.note:
             notes.append(self.closing.note)
         if self.signalled:

@@ -23,10 +23,12 @@ from search.study import (
     full_training,
     network_reference,
     own_score,
+    second_stage,
 )
 from search.study.config import Images, StudyConfig
 from search.study.finish_plan import FinishPlan
 from search.study.score import NAMES, ScoreName
+from search.study.second_stage import SecondStage
 from search.study.worker_options import WorkerLimits, WorkerOptions
 from space import cost, forecast, sampling, space as spaces
 from space.budget import Budget
@@ -80,6 +82,11 @@ class Flags(WorkerLimits):
     final_seeds: int | None = None
 
     @property
+    def is_limited(self) -> bool:
+        """Whether this launch has a limit of time."""
+        return self.timeout is not None or self.max_gpu_hours is not None
+
+    @property
     def worker(self) -> WorkerOptions:
         """What every worker of this launch is told."""
         return WorkerOptions(
@@ -120,12 +127,35 @@ def require_room(flags: Flags, workers: int) -> None:
 
 
 def with_trials(flags: Flags) -> Flags:
-    """The flags with a number of trials: where none (0) was said, that of --like.
+    """The flags with a number of trials: where none (0) was said, that of --like; that of the study where its
+    trials were closed in time, by a launch to as many as now or more, and its second stage is not over.
 
     Raises UsageError, StudyError and StorageError as model_of() does.
     """
-    model = None if flags.trials else model_of(flags, existing(flags))
-    return replace(flags, trials=model.trials) if model else flags
+    record = existing(flags)
+    if not flags.trials:
+        model = model_of(flags, record)
+        return replace(flags, trials=_asked_for(model)) if model else flags
+    if record is None or not record.trials < flags.trials <= _asked_for(record):
+        return flags
+    stage = _second_stage(flags, record)
+    return flags if stage and stage.is_over else replace(flags, trials=record.trials)
+
+
+def _asked_for(record: Study) -> int:
+    """Trials of a study, those included that were given up so that its second stage fits the time."""
+    plan = FinishPlan.from_record(record.finish)
+    return (plan.closed_from if plan else None) or record.trials
+
+
+def _second_stage(flags: Flags, record: Study) -> SecondStage | None:
+    """As it stands. Raises StorageError for a store out of reach."""
+    engine = database.connect(flags.storage, few=True)
+    try:
+        with database.translated(engine):
+            return second_stage.load(engine, record)
+    finally:
+        engine.dispose()
 
 
 def model_of(flags: Flags, record: Study | None) -> Study | None:
@@ -275,12 +305,30 @@ def plan_of(flags: Flags, record: Study | None, config: StudyConfig) -> FinishPl
     """
     model = model_of(flags, record)
     stored = FinishPlan.from_record(model.finish) if model else None
+    whole = stored.whole if stored else None
     said = (flags.finalists, flags.final_epochs, flags.final_seeds)
+    wanted = whole
     if flags.finish or (flags.like and stored):
-        return finish_plan.make_plan(config, stored, *said)
-    if any(said):
+        wanted = finish_plan.make_plan(config, whole, *said)
+    elif any(said):
         raise UsageError("--finalists, --final-epochs and --final-seeds go with --finish")
-    return stored
+    if wanted is None or stored is None or record is None:
+        return wanted
+    is_kept = stored.wanted and wanted == whole and _goes_on_shortened(flags, record)
+    closed_from = None if flags.trials > record.trials else stored.closed_from
+    return (stored if is_kept else wanted).with_wanted(wanted, closed_from)
+
+
+def _goes_on_shortened(flags: Flags, record: Study) -> bool:
+    """Whether a second stage that was shortened in time keeps its plan: it has begun, or it is over and no
+    more is asked for."""
+    stage = _second_stage(flags, record)
+    if stage is None or not stage.trainings:
+        return False
+    no_more = flags.trials <= record.trials
+    if stage.is_over:
+        return no_more and not (flags.finish and not flags.is_limited)
+    return (stage.has_its_trials and no_more) or any(not one.has_ended for one in stage.trainings)
 
 
 def prepare(flags: Flags) -> tuple[Engine, Study, StudyConfig]:
@@ -321,7 +369,8 @@ def _open_tables(engine: Engine) -> None:
 def _go_on(engine: Engine, record: Study, flags: Flags) -> None:
     """Gives a study its new target, and lets its workers work."""
     tally = candidates.tally(engine, record.id)
-    studies.set_trials(engine, record.id, max(flags.trials, sum(tally[state] for state in TRAINED)))
+    trials = with_trials(flags).trials  # another launch may have closed it while images were read
+    studies.set_trials(engine, record.id, max(trials, sum(tally[state] for state in TRAINED)))
     studies.set_control(engine, record.id, studies.Control.RUN)
 
 

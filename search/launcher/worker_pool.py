@@ -145,6 +145,10 @@ class WorkerPool:
         """Slots whose worker has not been seen to end."""
         return [slot for slot in self.slots if slot.process is not None]
 
+    def is_mine(self, worker: str) -> bool:
+        """Whether a worker of this name is, or was, one of the pool."""
+        return f"-{self.token}." in worker
+
     @property
     def at_work(self) -> int:
         """How many devices are in use."""

@@ -50,18 +50,30 @@ def _search(data: ReportData) -> dict[str, str]:
         "study": record.name,
         "begun": f"{record.created_at:%Y-%m-%d %H:%M} UTC",
         "launched on": str(record.versions.get(HOST, "")),
-        "trials asked for": f"{record.trials:,}",
+        "trials asked for": _asked_for(record.trials, plan),
         "budget": str(config.budget),
         "sampler": f"{config.sampler}, seed {config.seed}"
         + (", widths as drawn (--sampling reject)" if config.sampling == "reject" else ""),
         "pruner": config.pruner,
         "maximised": f"{config.own_score or WORDS[config.score]} of validation images",
-        "second stage": finish_plan.describe(plan) if plan else "none",
+        "second stage": _second_stage(plan) if plan else "none",
         "time": f"{duration(wall)} from the first proposal to the last end, {duration(spent)} of device time",
         "devices": ", ".join(devices[:8]) + (", ..." if len(devices) > 8 else ""),
         "workers": f"{len(workers):,}" if workers else "",
         "go on with": f"search launch {shlex.quote(record.name)} --trials {record.trials + 100}",
     }
+
+
+def _asked_for(trials: int, plan: FinishPlan | None) -> str:
+    closed = finish_plan.describe_closing(plan, trials) if plan else ""
+    return f"{plan.closed_from:,}; {closed}" if plan and closed else f"{trials:,}"
+
+
+def _second_stage(plan: FinishPlan) -> str:
+    said = finish_plan.describe(plan)
+    if plan.wanted:
+        said += f"; shortened to the time there was, from: {finish_plan.describe(plan.wanted)}"
+    return said
 
 
 def _images(data: DataConfig) -> dict[str, str]:

@@ -3,7 +3,7 @@
 Made by search/launcher/prepare.py of `search launch --finish`, shortened by search/launcher/closing.py where
 --timeout leaves less, stored as JSON in the study's row, and read
 there by every worker and every command that looks at the study. It says how many networks, epochs and seeds;
-which networks they are, search/study/halving.py finds out.
+which networks they are, search/study/halving.py finds out. A shortened one keeps the plan that was asked for.
 
 Each rung trains a quarter of the networks of the one before for four times as long: successive halving (K.
 Jamieson and A. Talwalkar, Non-stochastic best arm identification and hyperparameter optimization, AISTATS
@@ -55,6 +55,19 @@ class FinishPlan(BaseModel):
 
     rungs: tuple[Rung, ...]
     finals: Finals
+    wanted: "FinishPlan | None" = None  # what was asked for, where this is shortened to a limit of time
+    closed_from: int | None = None  # trials that were asked for, where they were ended in time
+
+    @property
+    def whole(self) -> "FinishPlan":
+        """The plan that was asked for."""
+        return self.wanted or self.model_copy(update={"closed_from": None})
+
+    def with_wanted(self, wanted: "FinishPlan", closed_from: int | None) -> "FinishPlan":
+        """This plan in place of the one that was asked for."""
+        shortened = (self.rungs, self.finals) != (wanted.rungs, wanted.finals)
+        kept = {"wanted": wanted.whole if shortened else None, "closed_from": closed_from}
+        return self.model_copy(update=kept)
 
     @classmethod
     def from_record(cls, finish: dict[str, Any] | None) -> Self | None:
@@ -62,8 +75,13 @@ class FinishPlan(BaseModel):
         return cls.model_validate_json(json.dumps(finish)) if finish else None
 
     def document(self) -> dict[str, Any]:
-        """The plan as JSON values, as the store keeps it."""
-        return self.model_dump(mode="json")
+        """The plan as JSON values, as the store keeps it; without what says nothing."""
+        found = self.model_dump(mode="json", include={"rungs", "finals"})
+        if self.wanted:
+            found["wanted"] = self.wanted.document()
+        if self.closed_from is not None:
+            found["closed_from"] = self.closed_from
+        return found
 
     def halving_epochs(self) -> int:
         """Epochs of all rungs, if there are networks enough."""
@@ -133,6 +151,14 @@ def describe(plan: FinishPlan) -> str:
         f" with {counted(finals.seeds, 'seed')}"
     )
     return ", ".join([*said, last])
+
+
+def describe_closing(plan: FinishPlan, trials: int) -> str:
+    """That trials were ended in time for the second stage; empty where they were not. `trials`: the study's
+    number."""
+    if plan.closed_from is None or plan.closed_from <= trials:
+        return ""
+    return f"trials were closed in time after {trials:,} of {plan.closed_from:,}"
 
 
 def describe_cost(plan: FinishPlan, config: StudyConfig, trials: int, rows: Sequence[Candidate]) -> str:

@@ -142,7 +142,8 @@ def progress(stage: SecondStage) -> str:
 
 
 def lines(stage: SecondStage) -> list[str]:
-    """Everything that is known of it: progress or finals, what picking was worth, the bill."""
+    """Everything that is known of it: progress or finals, whether trials were closed in time for it, what
+    picking was worth, the bill."""
     found = [progress(stage)]
     if stage.is_over and stage.rungs:
         finalists = stage.finalists
@@ -153,6 +154,8 @@ def lines(stage: SecondStage) -> list[str]:
             found = [f"finals of {epochs}: no training came to its end"]
         elif any(one.test for one in finalists):
             found.append("validation images chose the winner; test images were read once, and chose nothing")
+    if closed := finish_plan.describe_closing(stage.plan, stage.trials):
+        found.append(closed)
     if shrunk := bill.shrinkage(stage.rungs):
         found.append(str(shrunk))
     if stage.trainings:

@@ -198,7 +198,7 @@ def test_a_search_with_little_time_ends_its_trials_and_then_confirmed(
     launched = search.launch(5_000, *FINISH, "--timeout", "60s")
     launched.require(0)
     said = launched.said()
-    assert "trials ended after" in said and "to leave time for" in said
+    assert "trials were closed in time after" in said and "to leave time for" in said
     stage = stage_of(search)
     assert stage.is_over and stage.winner and stage.trials < 5_000
     assert stage.trials == search.ask(lambda engine, _: len(stage.rows))

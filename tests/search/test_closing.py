@@ -1,17 +1,31 @@
 """A search with a second stage and a limit of time ends its trials in time for it."""
 
+import io
+import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
 
+import optuna
 import pytest
-from comparison_samples import add_study
+from comparison_samples import BEGIN, add_finals, add_study
 from hypothesis import given, strategies as st
-from sqlalchemy import Engine
+from rich.console import Console
+from sqlalchemy import Engine, insert
 from worker_samples import make_config
 
-from search.launcher import closing
+from search.commands import launch_session
+from search.launcher import closing, prepare
 from search.launcher.closing import Closing, fitting, takes
-from search.study.finish_plan import FinishPlan, make_plan
-from storage import database, studies
+from search.launcher.launcher import End, Launch
+from search.launcher.prepare import Flags
+from search.launcher.snapshots import Snapshots
+from search.machine.devices import Slot
+from search.report import made, page
+from search.study import run_state, state_text
+from search.study.finish_plan import FinishPlan, describe_closing, duration, make_plan
+from storage import candidates, database, leases, studies, tables, workers
+from storage.row_types import Stage, State
 
 CONFIG = make_config(epochs=8)  # 1,000 images, 900 of them for trials
 WANTED = make_plan(CONFIG, None)
@@ -31,8 +45,18 @@ def test_finals_are_shortened_first_then_fewer_networks_go_on() -> None:
     whole = takes(CONFIG, WANTED, PACE, 2)
     found = [shape(fitting(CONFIG, WANTED, share * whole, PACE, 2)) for share in (0.95, 0.7, 0.3, 0.05)]
     rungs = [[rung[0] for rung in one[0]] for one in found]
-    assert rungs == [[16, 4], [8], [8], []]
+    assert rungs == [[16, 4], [11], [11], []]
     assert found[0][1] > 128 and 128 < found[1][1] < 200 and 32 < found[2][1] < 200 and 8 < found[3][1] < 32
+
+
+def test_a_little_too_little_time_shortens_finals_a_little_with_one_seed_too() -> None:
+    wanted = make_plan(CONFIG, None, seeds=1)
+    whole = takes(CONFIG, wanted, PACE, 1)
+    found = fitting(CONFIG, wanted, whole - 10, PACE, 1)
+    assert found.rungs == wanted.rungs and found.finals.recipe.epochs == 199
+    for share in (0.95, 0.9, 0.85, 0.8, 0.75, 0.7):
+        used = takes(CONFIG, fitting(CONFIG, wanted, share * whole, PACE, 1), PACE, 1) / whole
+        assert used > 0.8 * share, "no more than a fifth of the time is left over"
 
 
 def test_where_hardly_anything_fits_finals_are_the_shortest_there_are() -> None:
@@ -64,17 +88,23 @@ def engine(sqlite_url: str) -> Iterator[Engine]:
 def watch(engine: Engine) -> Closing:
     record = studies.find(engine, "s")
     config = make_config()
-    wanted = make_plan(config, None, epochs=100)
-    studies.set_finish(engine, record.id, wanted.document())
-    return Closing(engine, record.id, config, wanted)
+    studies.set_finish(engine, record.id, make_plan(config, None, epochs=100).document())
+    return Closing(engine, record.id, config)
+
+
+def plan_of(engine: Engine) -> FinishPlan:
+    plan = FinishPlan.from_record(studies.find(engine, "s").finish)
+    assert plan
+    return plan
 
 
 def kept(engine: Engine) -> tuple[int, int]:
     """Trials asked for, and epochs of the finals."""
-    record = studies.find(engine, "s")
-    plan = FinishPlan.from_record(record.finish)
-    assert plan
-    return record.trials, plan.finals.recipe.epochs
+    return studies.find(engine, "s").trials, plan_of(engine).finals.recipe.epochs
+
+
+def whole_of(engine: Engine) -> float:
+    return takes(make_config(), plan_of(engine).whole, 10 / 3, 2)
 
 
 def test_trials_go_on_while_there_is_time_for_the_second_stage(engine: Engine) -> None:
@@ -84,26 +114,33 @@ def test_trials_go_on_while_there_is_time_for_the_second_stage(engine: Engine) -
 
 
 def test_trials_end_when_the_second_stage_needs_what_is_left(engine: Engine) -> None:
-    watching = watch(engine)
-    whole = takes(watching.config, watching.wanted, 10 / 3, 2)
+    watching, whole = watch(engine), whole_of(engine)
     assert watching.look(elapsed=2 * whole, left=whole, workers=2)
     trials, epochs = kept(engine)
     assert trials == 5 and 90 < epochs < 100  # those that run end first
-    assert watching.note.startswith(f"trials ended after {closing.duration(2 * whole)}, to leave time for")
+    said = f"trials were closed in time after 5 of 200, {duration(2 * whole)}, to leave time for"
+    assert watching.note.startswith(said)
+
+
+def test_trials_end_while_all_that_was_asked_for_still_fits(engine: Engine) -> None:
+    watching, whole = watch(engine), whole_of(engine)
+    trial, look = 10.0, closing.EVERY
+    assert not watching.look(elapsed=2 * whole, left=whole + trial + 2.5 * look, workers=2)
+    assert watching.look(elapsed=2 * whole + look, left=whole + trial + 1.5 * look, workers=2)
+    assert kept(engine) == (5, 100)
+    assert plan_of(engine).wanted is None and plan_of(engine).closed_from == 200
 
 
 def test_trials_have_half_of_the_time_at_least(engine: Engine) -> None:
     watching = watch(engine)
     assert not watching.look(elapsed=400, left=600, workers=2)
     trials, epochs = kept(engine)
-    assert trials == 200 and epochs < 20, "a plan that fits is there when the trials end by themselves"
+    assert trials == 200 and epochs < 30, "a plan that fits is there when the trials end by themselves"
     assert watching.look(elapsed=500, left=500, workers=2)
     assert kept(engine)[0] == 5
 
 
 def test_what_runs_when_trials_are_ended_counts(engine: Engine) -> None:
-    from storage import leases
-
     record = studies.find(engine, "s")
     leases.claim(engine, record.id, "one", 60)
     watching = watch(engine)
@@ -111,8 +148,230 @@ def test_what_runs_when_trials_are_ended_counts(engine: Engine) -> None:
     assert kept(engine)[0] == 6
 
 
-def test_a_second_stage_that_has_begun_is_left_alone(engine: Engine) -> None:
+def test_where_trials_are_done_a_look_leaves_the_second_stage_alone(engine: Engine) -> None:
     studies.set_trials(engine, studies.find(engine, "s").id, 5)
     watching = watch(engine)
     assert not watching.look(elapsed=500, left=500, workers=2)
     assert (*kept(engine), watching.note) == (5, 100, "")
+
+
+def enter(engine: Engine, state: State | None, epochs: int = 12, networks: int = 3) -> None:
+    """A rung of halving, of the first networks, whose trainings are all at this."""
+    record = studies.find(engine, "s")
+    rows = candidates.candidates(engine, record.id)[:networks]
+    with database.writing(engine) as connection:
+        for row in rows:
+            values = {"study_id": record.id, "candidate_id": row.id, "stage": Stage.HALVING, "attempt": 1,
+                      "epochs": epochs, "seed": 0, "state": state, "accuracy": 0.5 if state else None,
+                      "entered_at": BEGIN}  # fmt: skip
+            connection.execute(insert(tables.rung_trainings).values(values))
+
+
+def test_a_search_that_is_done_gets_a_second_stage_that_fits_before_its_workers_start(engine: Engine) -> None:
+    studies.set_trials(engine, studies.find(engine, "s").id, 5)
+    watching, whole = watch(engine), whole_of(engine)
+    watching.begin(2 * whole, 2)
+    assert (*kept(engine), watching.note) == (5, 100, "")
+    watching.begin(whole / 2, 2)
+    plan = plan_of(engine)
+    assert plan.finals.recipe.epochs < 100 and plan.whole.finals.recipe.epochs == 100
+    assert takes(make_config(), plan, 10 / 3, 2) <= whole / 2 - closing.STARTING
+    assert watching.note.startswith("the second stage is shortened to the time: ")
+
+
+def test_a_second_stage_that_is_under_way_keeps_its_plan(engine: Engine) -> None:
+    studies.set_trials(engine, studies.find(engine, "s").id, 5)
+    watching = watch(engine)
+    enter(engine, None)
+    watching.begin(100, 2)
+    assert (*kept(engine), watching.note) == (5, 100, "")
+    studies.set_trials(engine, studies.find(engine, "s").id, 50)
+    assert watching.look(elapsed=500, left=500, workers=2)
+    assert kept(engine) == (5, 100), "trials that were added are closed all the same"
+
+
+def test_what_is_trained_of_the_second_stage_takes_no_time_and_what_waits_elsewhere_does(
+    engine: Engine,
+) -> None:
+    watching = watch(engine)
+    plan, config = plan_of(engine), make_config()
+    whole = takes(config, plan, 10.0, 1)
+    study_id = studies.find(engine, "s").id
+    enter(engine, State.COMPLETED, networks=5)
+    there = closing.begun(engine, study_id)
+    assert takes(config, plan, 10.0, 1, there) == whole - closing.SLACK * 10.0 * 5 * 12
+    enter(engine, None, epochs=77, networks=2)
+    there = closing.begun(engine, study_id)
+    assert there.strays(plan) == [77, 77]
+    assert takes(config, plan, 10.0, 1, there) == whole + closing.SLACK * 10.0 * (2 * 77 - 5 * 12)
+    assert watching.note == ""
+
+
+def again(engine: Engine, url: str, trials: int, **given: Any) -> tuple[int, FinishPlan]:
+    """Trials and plan of another launch of the study."""
+    flags = prepare.with_trials(Flags(url, Path(), trials, "s", **given))
+    plan = prepare.plan_of(flags, studies.find(engine, "s"), make_config())
+    assert plan
+    return flags.trials, plan
+
+
+def test_the_same_command_goes_on_with_the_second_stage_of_trials_that_were_closed(
+    engine: Engine, sqlite_url: str
+) -> None:
+    watching = watch(engine)
+    assert watching.look(elapsed=500, left=500, workers=2)
+    closed = plan_of(engine)
+    assert closed.wanted and closed.closed_from == 200
+    enter(engine, None)
+    same: dict[str, Any] = {"finish": True, "final_epochs": 100, "timeout": 1_000.0}
+    assert again(engine, sqlite_url, 200, **same) == (5, closed)
+    assert again(engine, sqlite_url, 5) == (5, closed), "as search resume"
+    trials, plan = again(engine, sqlite_url, 201, **same)
+    assert trials == 201 and plan.closed_from is None, "more than were asked for before are trained"
+
+
+def test_once_its_second_stage_is_over_the_same_command_trains_more_towards_the_whole_plan(
+    engine: Engine, sqlite_url: str
+) -> None:
+    record = studies.find(engine, "s")
+    watch(engine)
+    whole = plan_of(engine)
+    add_finals(sqlite_url, record, 2, (0.8, 0.9))
+    short = plan_of(engine).with_wanted(whole, 200)
+    studies.set_finish(engine, record.id, short.document())
+    studies.set_trials(engine, record.id, 5)
+    assert again(engine, sqlite_url, 5, timeout=9.0) == (5, short)
+    assert again(engine, sqlite_url, 200, finish=True, timeout=9.0) == (200, whole)
+    trials, plan = again(engine, sqlite_url, 5, finish=True)
+    assert (trials, plan.finals.recipe.epochs, plan.closed_from) == (5, 100, 200)
+
+
+def test_a_plan_that_was_shortened_comes_back_where_nothing_of_it_has_begun(
+    engine: Engine, sqlite_url: str
+) -> None:
+    watching = watch(engine)
+    wanted = plan_of(engine)
+    assert not watching.look(elapsed=400, left=600, workers=2)
+    assert plan_of(engine) != wanted
+    assert again(engine, sqlite_url, 200) == (200, wanted)
+    assert again(engine, sqlite_url, 200, finish=True) == (200, wanted)
+
+
+def test_a_shortened_plan_grows_again_with_the_time_there_is_and_is_whole_without_a_limit(
+    engine: Engine,
+) -> None:
+    watching = watch(engine)
+    wanted = plan_of(engine)
+    watching.look(elapsed=400, left=600, workers=2)
+    assert plan_of(engine).whole == wanted != plan_of(engine)
+    watching.look(elapsed=420, left=90_000, workers=2)
+    assert plan_of(engine) == wanted
+    watching.look(elapsed=440, left=600, workers=2)
+    assert plan_of(engine) != wanted
+    watching.end()
+    assert (studies.find(engine, "s").trials, plan_of(engine)) == (200, wanted)
+
+
+def test_trials_that_were_opened_again_are_ended_in_time_again(engine: Engine) -> None:
+    watching = watch(engine)
+    assert watching.look(elapsed=500, left=500, workers=2)
+    assert not watching.look(elapsed=520, left=480, workers=2)
+    studies.set_trials(engine, studies.find(engine, "s").id, 300)
+    assert watching.look(elapsed=540, left=460, workers=2)
+    assert kept(engine)[0] == 5
+
+
+def test_where_the_last_trials_run_already_none_is_said_to_be_closed(engine: Engine) -> None:
+    record = studies.find(engine, "s")
+    studies.set_trials(engine, record.id, 6)
+    leases.claim(engine, record.id, "one", 60)
+    watching = watch(engine)
+    assert watching.look(elapsed=500, left=500, workers=2)
+    assert watching.note.startswith("the second stage is shortened to the time: ")
+    assert describe_closing(plan_of(engine), 6) == ""
+
+
+def test_a_launch_that_read_its_images_while_trials_were_closed_opens_none(
+    engine: Engine, sqlite_url: str
+) -> None:
+    watching = watch(engine)
+    record = studies.find(engine, "s")
+    assert watching.look(elapsed=500, left=500, workers=2)
+    prepare._go_on(engine, record, Flags(sqlite_url, Path(), 200, "s"))
+    assert kept(engine)[0] == 5
+
+
+def test_a_launch_that_ends_leaves_a_second_stage_alone_that_comes_next(engine: Engine) -> None:
+    watching = watch(engine)
+    assert watching.look(elapsed=500, left=500, workers=2)
+    closed = plan_of(engine)
+    watching.end()
+    assert closed.wanted and plan_of(engine) == closed
+
+
+def test_a_study_like_one_that_was_closed_has_what_was_asked_for(engine: Engine, sqlite_url: str) -> None:
+    watching = watch(engine)
+    wanted = plan_of(engine)
+    assert watching.look(elapsed=500, left=500, workers=2)
+    flags = prepare.with_trials(Flags(sqlite_url, Path(), 0, "t", like="s"))
+    assert flags.trials == 200
+    assert prepare.plan_of(flags, None, make_config()) == wanted
+
+
+def test_status_and_report_say_how_many_trials_were_asked_for(engine: Engine, sqlite_url: str) -> None:
+    watching = watch(engine)
+    assert watching.look(elapsed=500, left=500, workers=2)
+    record = studies.find(engine, "s")
+    state = run_state.load(engine, record, has_optuna=True)
+    said = "trials were closed in time after 5 of 200"
+    assert said in state_text.lines(engine, state, make_config())
+    found = made.made(page.read(engine, record))
+    assert f"200; {said}" in found
+    assert "shortened to the time there was, from: the best 16 for 12 epochs" in found
+
+
+def test_the_end_of_a_launch_that_was_cut_off_in_a_second_stage_says_that_trials_were_closed(
+    engine: Engine, sqlite_url: str
+) -> None:
+    watching = watch(engine)
+    assert watching.look(elapsed=500, left=500, workers=2)
+    enter(engine, None)
+    record = studies.find(engine, "s")
+    snapshot = Snapshots(engine, record, make_config()).take()
+    end = End(snapshot, record.order, 0, None, "", "time was up", {}, False)
+    console = Console(file=io.StringIO(), width=200)
+    flags = Flags(sqlite_url, Path(), 5, "s")
+    launch_session._say_end(console, flags, record, end, lambda trials: f"again {trials}")
+    assert isinstance(console.file, io.StringIO)
+    said = console.file.getvalue().splitlines()
+    assert said[-3:] == [
+        "halving of 12 epochs: 0 of 5 trained",
+        "trials were closed in time after 5 of 200",
+        "go on with `again 5`",
+    ]
+
+
+def test_who_helps_another_launch_ends_no_trials_by_its_own_limit(
+    engine: Engine, sqlite_url: str, tmp_path: Path
+) -> None:
+    watch(engine)
+    record = studies.find(engine, "s")
+    flags = Flags(sqlite_url, tmp_path, 200, "s", timeout=1.0)
+    opened = cast(optuna.Study, None)
+
+    def launched() -> Launch:
+        return Launch(flags, engine, record, make_config(), opened, [Slot("cpu0", {})])
+
+    here: dict[str, Any] = {"host": "h", "pid": 1, "lease_seconds": 60.0, "state": workers.Doing.WORKING}
+    first, second = launched(), launched()
+    workers.announce(engine, record.id, f"h-cpu0-1-{first.pool.token}.1", **here)
+    assert second._helps() and not first._helps()
+    first.started = second.started = time.monotonic() - 10.0
+    second._close_in_time()
+    assert kept(engine) == (200, 100)
+    workers.announce(engine, record.id, f"h-cpu0-1-{second.pool.token}.1", **here)
+    assert not first._helps(), "who came later does not take a search over"
+    workers.leave(engine, record.id, f"h-cpu0-1-{first.pool.token}.1")
+    assert not second._helps(), "its limit is the search's once the others have gone"
+    second._close_in_time()
+    assert kept(engine)[0] == 5

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from command import Result, finish, run, start
 from comparison_samples import add_finals, add_study
+from sqlalchemy import update
 from worker_samples import make_study
 
 from search.commands import at_end, plan
 from search.launcher import prepare
 from search.launcher.prepare import Flags
-from storage import database, studies
+from storage import database, studies, tables
 
 Ask = Callable[..., Result]
 DRY = ("launch", "--data", "digits", "--gpus", "none", "--workers", 1, "--epochs", 1, "--max-macs", "300k")
@@ -97,6 +98,36 @@ def test_a_hint_is_the_whole_command_without_the_password(flags: Flags) -> None:
     assert plan.again(there, "my night", 9, "2", "0,1") == (
         "search launch 'my night' --trials 9 --storage 'postgresql://me:***@db/x'"
         f" --data-dir {flags.data_dir} --workers 2 --gpus 0,1"
+    )
+
+
+def test_a_hint_has_the_limits_and_the_images_that_are_served(flags: Flags) -> None:
+    there = replace(flags, serve_data="0.0.0.0:8787", timeout=28_800.0, max_gpu_hours=2.5)
+    assert plan.again(there, "night", 9, "auto", "all").endswith(
+        " --serve-data 0.0.0.0:8787 --timeout 8h --max-gpu-hours 2.5"
+    )
+
+
+def test_a_plan_says_what_a_limit_does_to_the_second_stage_that_there_is(flags: Flags) -> None:
+    limited = replace(flags, timeout=60.0)
+    usual = (
+        "trials end in time for it, after half of the time at the earliest; what does not fit is shortened"
+    )
+    assert (plan.in_time(flags, None, 3), plan.in_time(limited, None, 3)) == ("", usual)
+    record = add_study(flags.storage, "night", [0.5, 0.7])
+    assert plan.in_time(limited, record, 3) == usual
+    assert plan.in_time(limited, record, 2) == "what does not fit the time is shortened before it begins"
+    add_finals(flags.storage, record, 1, (0.8, 0.9))
+    assert plan.in_time(limited, record, 2) == "", "it is over"
+    engine = database.connect(flags.storage)
+    with database.writing(engine) as connection:
+        connection.execute(
+            update(tables.rung_trainings).where(tables.rung_trainings.c.seed == 1).values(state=None)
+        )
+    engine.dispose()
+    assert plan.in_time(limited, record, 2) == "it is under way and keeps its plan"
+    assert plan.in_time(limited, record, 3).startswith(
+        "it is under way and keeps its plan; trials end in time"
     )
 
 

@@ -13,10 +13,14 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 from command import end, fake_training
+from comparison_samples import add_study
 from postgres_server import NoPostgres, Postgres
+from sqlalchemy import update
 
+from search.commands import services
 from search.machine.gpu_choice import take_least_held_gpu
-from storage import database
+from search.study import reader
+from storage import database, leases, studies, tables
 
 SMALL = ("--data", "digits", "--epochs", "1", "--max-macs", "200k")
 
@@ -113,3 +117,20 @@ def test_a_worker_that_was_pinned_stays_where_it_is(tmp_path: Path, monkeypatch:
     with take_least_held_gpu(tmp_path, pinned.append) as gpu:
         assert gpu is None
     assert pinned == []
+
+
+def test_resume_takes_a_claim_of_a_dead_worker_for_nobody_at_work(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "WAITING_LOOKS", 1)
+    monkeypatch.setattr(services, "LOOK_SECONDS", 0.0)
+    record = add_study(sqlite_url, "night", [0.5])
+    with reader.open_study(sqlite_url, "night") as view:
+        studies.set_trials(view.engine, record.id, 9)
+        assert not services.someone_works(view)
+        assert isinstance(leases.claim(view.engine, record.id, "one", 60.0), leases.Claim)
+        assert services.someone_works(view)
+        with database.writing(view.engine) as connection:
+            silent = tables.claims.c.renewed_at - 31.0
+            connection.execute(update(tables.claims).values(renewed_at=silent))
+        assert not services.someone_works(view)
