@@ -59,6 +59,20 @@ def test_a_machine_without_images_has_those_of_the_study_afterwards(
     assert np.array_equal(again.dataset.images, images.dataset.images)
 
 
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_a_worker_that_starts_while_another_fetches_waits_and_takes_what_was_verified(
+    is_whole: bool, launcher: Launcher, tmp_path: Path
+) -> None:
+    cache = tmp_path / "here/cache"
+    being_filled = cache / f"fetched-{launcher.config.digest[:32]}.new"
+    being_filled.mkdir(parents=True)
+    for path in launcher.cache.iterdir() if is_whole else [launcher.cache / "facts.json"]:
+        shutil.copyfile(path, being_filled / path.name)
+    assert prepared.find(cache, launcher.config.digest) is None
+    images = open_images_from(launcher.config, tmp_path / "here", None, str(launcher.data_dir))
+    assert images.dataset.cache == being_filled.with_suffix("") and images.dataset.cache.is_dir()
+
+
 def test_images_that_were_damaged_on_the_way_are_not_used(launcher: Launcher, tmp_path: Path) -> None:
     images = np.load(launcher.cache / "train-images.npy")
     images[0, 0, 0, 0] ^= 1  # the facts beside it still name the old digest

@@ -28,6 +28,8 @@ from trainer.data.survey import Survey
 
 LAYOUT = 1  # part of the cache key of every data set: raise it when the files of the cache change
 
+UNFINISHED = ".new"  # ends the name of a folder of the cache that is still being filled
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -194,7 +196,7 @@ def _fill(cache: Path, source: Source) -> None:
         if cache.is_dir():  # another process was first
             return
         contents = source.read(known_pictures.of_folder(cache.parent, source.spec))
-        new = cache.with_name(f"{cache.name}.new")
+        new = cache.with_name(cache.name + UNFINISHED)
         shutil.rmtree(new, ignore_errors=True)  # a killed process may have left one
         try:
             new.mkdir()

@@ -19,7 +19,7 @@ from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 from space.errors import DataError
-from trainer.data.dataset import Dataset, digest_of, open_prepared
+from trainer.data.dataset import UNFINISHED, Dataset, digest_of, open_prepared
 from trainer.data.file_lock import locked
 
 FACTS = "facts.json"
@@ -33,8 +33,13 @@ CHUNK = 1 << 20
 
 
 def find(cache: Path, digest: str) -> Path | None:
-    """The folder of a cache that holds the images of this digest, as its facts say; None for none."""
+    """The folder of a cache that holds the images of this digest, as its facts say; None for none.
+
+    A folder that is still being filled is none: its files are neither all there nor verified.
+    """
     for facts in sorted(cache.glob(f"*/{FACTS}")):
+        if facts.parent.name.endswith(UNFINISHED):
+            continue
         with suppress(OSError, ValueError, AttributeError):
             if json.loads(facts.read_text(encoding="utf-8")).get("digest") == digest:
                 return facts.parent
@@ -76,7 +81,7 @@ def fetch(source: str, digest: str, cache: Path) -> Path | None:
 
 
 def _fetch(source: str, digest: str, target: Path) -> Path | None:
-    new = target.with_name(f"{target.name}.new")
+    new = target.with_name(target.name + UNFINISHED)
     shutil.rmtree(new, ignore_errors=True)  # a killed process may have left one
     new.mkdir()
     try:
