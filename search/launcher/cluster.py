@@ -93,6 +93,7 @@ class Cluster:
         self.address = address
         self.orders = f"search-orders-{token_hex(8)}"
         self.offer = Offer()
+        self.resource: str | None = None  # that workers ask for, from require_offer() on
         self.placed: Mapping[str, int] = {}  # our tasks by address of the Dask worker that has them
         self.keys: frozenset[str] = frozenset()  # of these tasks
         self.order, self.told = Order.WORK, Order.WORK  # to be told, and told before the last look
@@ -151,6 +152,7 @@ class Cluster:
                 f"the machines of the cluster offer {'no' if on_cpu else 'neither'} {wanted}:"
                 " start them with `dask worker --resources`, docs/cluster.md"
             )
+        self.resource = resource
         return resource
 
     def start(self) -> None:
@@ -166,7 +168,7 @@ class Cluster:
 
     def look(self) -> None:
         """Asks what is offered and where our tasks are. Raises what distributed does."""
-        workers = self.client.scheduler_info()["workers"]
+        workers = self.client.scheduler_info(n_workers=-1)["workers"]  # by default five, before 2026.7
         self.offer = Offer({address: dict(of["resources"]) for address, of in workers.items()})
         tasks = {
             address: [key for key in keys if str(key).startswith(PREFIX + self.orders[-8:])]
@@ -186,12 +188,9 @@ class Cluster:
     @property
     def at_work(self) -> int:
         """How many of our tasks have a place of their own, as of the last look."""
-        return self._filled(self.placed)
-
-    def _filled(self, placed: Mapping[str, int]) -> int:
-        resource = self.offer.resource or RESOURCES[-1]
+        resource = self.resource or RESOURCES[-1]
         room = {address: int(has.get(resource, 0)) for address, has in self.offer.places.items()}
-        return sum(min(count, room.get(address, 0)) for address, count in placed.items())
+        return sum(min(count, room.get(address, 0)) for address, count in self.placed.items())
 
     def _speak_on(self) -> None:
         while not self._closing:

@@ -268,6 +268,26 @@ def test_a_cluster_that_offers_no_resource_says_how_to_offer_one(
         cluster.require_offer(lambda _: None)
 
 
+def test_every_machine_counts_where_distributed_tells_of_a_few_unless_it_is_asked_for_all(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before 2026.7 its default are five; here one of two."""
+    told = cluster.client.scheduler_info
+    monkeypatch.setattr(cluster.client, "scheduler_info", lambda n_workers=1: told(n_workers=n_workers))
+    cluster.look()
+    assert cluster.offer.slots("CPU") == 2
+
+
+def test_workers_on_cpus_count_as_at_work_beside_gpus_that_nobody_asked_for(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "look", lambda: None)
+    monkeypatch.setattr(cluster, "offer", clusters.Offer({"a": {"CPU": 8.0}, "b": {"GPU": 1.0}}))
+    monkeypatch.setattr(cluster, "placed", {"a": 8})
+    assert cluster.require_offer(lambda _: None, on_cpu=True) == "CPU"
+    assert cluster.at_work == 8
+
+
 def test_gpus_are_asked_for_where_there_are_any() -> None:
     offer = clusters.Offer({"a": {"CPU": 8.0}, "b": {"GPU": 2.0, "CPU": 1.0}})
     assert offer.resource == "GPU" and offer.slots("GPU") == 2 and offer.slots("CPU") == 9
