@@ -7,9 +7,11 @@ machine is gone; what they held meanwhile runs out by its lease. Called by searc
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import TimeoutExpired
+from threading import Thread
 from typing import Any, ClassVar
 
 from search import settings
@@ -27,31 +29,47 @@ NO_IMAGES = 5  # exit code of a worker whose machine lacks images, GPU or databa
 
 SECONDS_TO_KILL = 5.0  # for the tasks to hear the last order
 
+ANSWER_SECONDS = 30.0  # that a machine may take to hand over how its task ended; then it is asked again
+
 
 @dataclass
 class RemoteWorker:
-    """One task. Its end is that of the worker on some machine."""
+    """One task. Its end is that of the worker on some machine.
+
+    How it ended lies on that machine, which may be cut off: a thread of its own fetches that, and nobody here
+    waits for it.
+    """
 
     future: Any  # distributed.Future
     cluster: Cluster
     given_up: bool = False
     pid: int = 0
+    _answer: Ended | None = field(default=None, init=False)
+    _asking: Thread | None = field(default=None, init=False)
 
     @property
     def is_lost(self) -> bool:
         """Whether the scheduler knows the task no more, though nobody here took it back."""
-        return not self.given_up and self.future.status in ("cancelled", "lost")
+        done = self.given_up or self._answer is not None
+        return not done and self.future.status in ("cancelled", "lost")
 
     def ended(self) -> Ended | None:
-        """How it ended; None while it has not, or where it must be placed again."""
+        """How it ended; None while it has not, where that is not known here yet, or it must be placed again."""
         if self.given_up:
             return Ended("", WORK_DONE, "")
-        if self.future.status == "finished":
-            found: Ended = self.future.result()
-            return found
-        if self.future.status == "error":
-            return _failed(self.future.exception())
-        return None
+        has_ended = self.future.status in ("finished", "error")
+        if has_ended and self._answer is None and not (self._asking and self._asking.is_alive()):
+            self._asking = Thread(target=self._ask, name="answer of a worker", daemon=True)
+            self._asking.start()
+        return self._answer
+
+    def _ask(self) -> None:
+        """Fetches how it ended; where nothing comes, the next look asks again."""
+        with suppress(Exception):  # a machine or a scheduler out of reach raises in many ways
+            if self.future.status == "error":
+                self._answer = _failed(self.future.exception(timeout=ANSWER_SECONDS))
+            else:
+                self._answer = self.future.result(timeout=ANSWER_SECONDS)
 
     def poll(self) -> int | None:
         ended = self.ended()

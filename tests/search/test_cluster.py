@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def dask() -> Iterator[Any]:
     """Two machines with one CPU each, as threads of this process."""
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", host="127.0.0.1",
-        resources={"CPU": 1}, dashboard_address=None,
+        resources={"CPU": 1}, dashboard_address=":0",
     ) as cluster:  # fmt: skip
         yield cluster
 
@@ -179,6 +180,40 @@ def test_workers_of_a_launcher_that_is_gone_finish_their_trial(
     wait_until(lambda: (tmp_path / "said").exists(), "a worker", 60)
     cluster._closing = True  # its thread says nothing any more, as after kill -9
     wait_until(lambda: (tmp_path / "said").read_text() == "drained\n", "the end of the worker", 60)
+
+
+class CutOff:
+    """A future whose answer lies on a machine that is out of reach until `joined`."""
+
+    status, key = "finished", "search-worker-cut-off"
+
+    def __init__(self) -> None:
+        self.joined = threading.Event()
+
+    def result(self, timeout: float | None = None) -> cluster_task.Ended:
+        assert timeout is not None and threading.current_thread() is not threading.main_thread()
+        if not self.joined.wait(timeout):
+            raise TimeoutError
+        return cluster_task.Ended("far-worker", WORK_DONE, "all is done", "far")
+
+    def release(self) -> None:
+        pass
+
+
+def test_a_machine_cut_off_with_the_last_word_of_its_worker_holds_up_nobody(
+    pool_of: Callable[..., ClusterPool], cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_pool, "ANSWER_SECONDS", 0.01)  # it is asked time and again
+    cut = CutOff()
+    monkeypatch.setattr(cluster.client, "submit", lambda *_, **__: cut)
+    pool = pool_of("", 1)
+    pool.start()
+    for _ in range(20):
+        pool.watch()
+    assert len(pool.alive) == 1 and pool.slots[0].codes == []
+    cut.joined.set()
+    watched(pool, lambda: not pool.alive)
+    assert pool.slots[0].codes == [WORK_DONE] and pool.slots[0].worker == "far-worker"
 
 
 def test_more_workers_than_places_wait_and_are_taken_back_at_the_end(
