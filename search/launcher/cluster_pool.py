@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from subprocess import TimeoutExpired
 from threading import Thread
@@ -42,6 +43,7 @@ class RemoteWorker:
 
     future: Any  # distributed.Future
     cluster: Cluster
+    heard: Callable[[Ended], None]  # told before anybody acts on how it ended
     given_up: bool = False
     pid: int = 0
     _answer: Ended | None = field(default=None, init=False)
@@ -54,7 +56,7 @@ class RemoteWorker:
         return not done and self.future.status in ("cancelled", "lost")
 
     def ended(self) -> Ended | None:
-        """How it ended; None while it has not, where that is not known here yet, or it must be placed again."""
+        """How it ended; None while it has not, or nobody here knows yet, or it must be placed again."""
         if self.given_up:
             return Ended("", WORK_DONE, "")
         has_ended = self.future.status in ("finished", "error")
@@ -73,7 +75,10 @@ class RemoteWorker:
 
     def poll(self) -> int | None:
         ended = self.ended()
-        return None if ended is None else ended.code
+        if ended is None:
+            return None
+        self.heard(ended)
+        return ended.code
 
     def wait(self, timeout: float | None = None) -> int:
         """The exit code. Raises subprocess.TimeoutExpired as a process does."""
@@ -156,7 +161,7 @@ class ClusterPool(WorkerPool):
             )
         except Exception as error:  # a client that has just lost its scheduler
             raise OSError(0, f"{type(error).__name__}: {error}") from error
-        slot.process = RemoteWorker(future, self.cluster)
+        slot.process = RemoteWorker(future, self.cluster, partial(self._hear, slot))
 
     def _clear(self, process: WorkerProcess) -> None:
         if isinstance(process, RemoteWorker):
@@ -170,7 +175,6 @@ class ClusterPool(WorkerPool):
         the workers drain, and what has no place is taken back."""
         if not owed and not self.ending:
             self.signal()
-        self._hear()
         if self.cluster.is_up:
             self._place_again()
             self._grow(owed)
@@ -178,14 +182,11 @@ class ClusterPool(WorkerPool):
             self._give_up(f"the scheduler at {self.cluster.address} is out of reach")
         super().watch(owed)
 
-    def _hear(self) -> None:
-        """Keeps the last words and the name of each worker that has ended."""
-        for slot in self.alive:
-            ended = slot.process.ended() if isinstance(slot.process, RemoteWorker) else None
-            if ended is not None:
-                slot.worker = ended.worker
-                where = f"{ended.host}: " if ended.host and ended.code != EXHAUSTED else ""
-                self.last_words[slot.device.name] = where + ended.said
+    def _hear(self, slot: PoolSlot, ended: Ended) -> None:
+        """Keeps the last words of a worker that has ended, and the name by which it held its trial."""
+        slot.worker = ended.worker
+        where = f"{ended.host}: " if ended.host and ended.code != EXHAUSTED else ""
+        self.last_words[slot.device.name] = where + ended.said
 
     def _place_again(self) -> None:
         for slot in self.alive:
@@ -195,6 +196,7 @@ class ClusterPool(WorkerPool):
             if self.ending and (process.is_lost or self._has_no_place(slot)):
                 process.give_up()
             elif process.is_lost:
+                slot.process = None  # where no other can be started the slot is closed, and nothing is in it
                 self._start(slot)
 
     def _has_no_place(self, slot: PoolSlot) -> bool:
@@ -218,9 +220,9 @@ class ClusterPool(WorkerPool):
             self._start(self.slots[-1])
 
     def _give_up(self, why: str) -> None:
-        for slot in self.alive:
-            assert isinstance(slot.process, RemoteWorker)
-            slot.process.give_up()
+        for slot in [*self.alive, *self.waiting]:
+            if isinstance(slot.process, RemoteWorker):
+                slot.process.give_up()
             slot.process = None
             self._close(slot, why, heals=False)
 

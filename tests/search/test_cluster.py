@@ -216,6 +216,49 @@ def test_a_machine_cut_off_with_the_last_word_of_its_worker_holds_up_nobody(
     assert pool.slots[0].codes == [WORK_DONE] and pool.slots[0].worker == "far-worker"
 
 
+def test_a_worker_that_ends_at_any_moment_is_known_by_the_name_by_which_it_held_its_trial(
+    pool_of: Callable[..., ClusterPool], cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it held is taken back by that name."""
+    monkeypatch.setattr(cluster.client, "submit", lambda *_, **__: CutOff())
+    pool = pool_of("", 1)
+    died: list[str] = []
+    monkeypatch.setattr(pool, "on_death", lambda worker: bool(died.append(worker)))
+    pool.start()
+    process = pool.slots[0].process
+    assert isinstance(process, cluster_pool.RemoteWorker)
+    ended = cluster_task.Ended("far-worker", 9, "out of luck", "far")
+    monkeypatch.setattr(process, "_answer", ended)
+    pool._notice()  # what was looked at in between does not matter
+    assert died == ["far-worker"]
+    assert pool._said(pool.slots[0]) == "far: out of luck"
+
+
+def test_a_task_that_was_lost_and_cannot_be_placed_again_closes_its_slot_until_it_can(
+    pool_of: Callable[..., ClusterPool], cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = pool_of(f"while [ ! -e {tmp_path}/over ]; do sleep 0.02; done; exit {WORK_DONE}", 1)
+    pool.start()
+    watched(pool, lambda: pool.at_work == 1)
+    process = pool.slots[0].process
+    assert isinstance(process, cluster_pool.RemoteWorker)
+
+    def lost(*_: object, **__: object) -> None:
+        raise OSError("no route to host")
+
+    submit = cluster.client.submit
+    monkeypatch.setattr(cluster.client, "submit", lost)
+    process.future.cancel()
+    watched(pool, lambda: pool.slots[0].closed)
+    assert not pool.alive and len(pool.waiting) == 1
+    monkeypatch.setattr(cluster.client, "submit", submit)
+    (tmp_path / "over").touch()
+    monkeypatch.setattr(pool, "clock", lambda: float("inf"))
+    watched(pool, lambda: pool.slots[0].codes)
+    assert pool.slots[0].codes == [WORK_DONE]
+    assert pool.slots[0].starts == 3 and pool.slots[0].closed is None and pool.waiting == []
+
+
 def test_more_workers_than_places_wait_and_are_taken_back_at_the_end(
     pool_of: Callable[..., ClusterPool], tmp_path: Path
 ) -> None:
@@ -262,6 +305,19 @@ def test_a_scheduler_that_stays_away_ends_the_launch(
     assert all("is out of reach" in (slot.closed or "") for slot in pool.slots)
     assert pool.waiting == []
     (tmp_path / "over").touch()  # these hear no more
+
+
+def test_a_scheduler_that_stays_away_ends_the_launch_while_a_slot_waits_to_be_tried_again_too(
+    pool_of: Callable[..., ClusterPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = pool_of("exit 9", 1)
+    pool.start()
+    watched(pool, lambda: pool.waiting)
+    monkeypatch.setattr(Cluster, "is_up", False)
+    monkeypatch.setattr(pool.cluster, "lost_since", 0.0)
+    pool.away_seconds = -1.0
+    pool.watch()
+    assert pool.waiting == [] and "is out of reach" in (pool.slots[0].closed or "")
 
 
 def test_auto_takes_a_place_more_where_the_cluster_comes_to_offer_one(
