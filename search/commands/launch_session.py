@@ -123,8 +123,9 @@ def _launch(
     again = partial(plan.again, flags, record.name, workers=workers, gpus=gpus, cluster=address)
     how, code = "error", 1
     try:
-        if workers == "auto" and not placed_by:  # while a Ctrl-C still ends the command at once
-            slots = _shared(console, config, record.trials, gpus, slots)
+        if workers == "auto":  # while a Ctrl-C still ends the command at once
+            if not placed_by:
+                slots = _shared(console, config, record.trials, gpus, slots)
             slots = _connected(console, engine, slots)
         interrupts.listen()
         starters = first_trials(flags, config, record, found)

@@ -6,7 +6,7 @@ machine is gone; what they held meanwhile runs out by its lease. Called by searc
 
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +21,7 @@ from search.launcher.cluster_task import ClusterTask, Ended, Order, run_worker
 from search.launcher.worker_pool import EXHAUSTED, SECONDS_TO_END, PoolSlot, WorkerPool, WorkerProcess
 from search.machine.devices import Slot
 from search.machine.processes import WORK_DONE
+from search.study.text import counted
 from search.study.versions import installed_versions
 from search.study.worker_options import WorkerLimits, WorkerOptions
 
@@ -29,6 +30,9 @@ KILLED = 137  # exit code of a worker whose Dask workers died with it, one after
 NO_IMAGES = 5  # exit code of a worker whose machine lacks images, GPU or database
 
 SECONDS_TO_KILL = 5.0  # for the tasks to hear the last order
+
+# How many workers more the database has connections for beside those that are placed, by slot and start.
+Room = Callable[[Collection[tuple[str, str]]], int | None]
 
 ANSWER_SECONDS = 30.0  # that a machine may take to hand over how its task ended; then it is asked again
 
@@ -124,12 +128,15 @@ class ClusterPool(WorkerPool):
         *,
         resource: str,
         grows: bool = False,
+        room: Room = lambda _: None,
         away_seconds: float = settings.DATABASE_TIMEOUT_SECONDS,
     ) -> None:
-        """`grows`: a slot more for each that the cluster comes to offer; it may be away `away_seconds`."""
+        """`grows`: a slot more for each that the cluster comes to offer and the database has `room` for; the
+        cluster may be away `away_seconds`."""
         super().__init__(slots, logs, lambda *_: [], lambda _: {}, on_death, PREFIX.strip("-"))
         self.cluster, self.options, self.resource = cluster, options, resource
-        self.grows, self.away_seconds = grows, away_seconds
+        self.grows, self.room, self.away_seconds = grows, room, away_seconds
+        self.without_room = 0  # places of the cluster for whose workers the database has no connection
         self.last_words: dict[str, str] = {}  # by slot
 
     def start(self) -> None:
@@ -137,7 +144,7 @@ class ClusterPool(WorkerPool):
         super().start()
 
     def _open(self, slot: PoolSlot) -> None:
-        start = f"{self.token}.{slot.starts}"
+        start = self._start_of(slot)
         task = ClusterTask(
             study=self.options.study or "",
             slot=slot.device.name,
@@ -210,14 +217,21 @@ class ClusterPool(WorkerPool):
         )
 
     def _grow(self, owed: bool) -> None:
-        while (
-            self.grows
-            and owed
-            and not self.ending
-            and self.cluster.offer.slots(self.resource) > len(self.slots)
-        ):
+        """A slot more for each place that is new. Raises what `room` does."""
+        offered = self.cluster.offer.slots(self.resource) - len(self.slots)
+        self.without_room = 0
+        if not self.grows or not owed or self.ending or offered <= 0:
+            return
+        room = self.room([(slot.device.name, self._start_of(slot)) for slot in self.alive])
+        more = offered if room is None else min(offered, room)
+        self.without_room = offered - more
+        for _ in range(more):
             self.slots.append(PoolSlot(_slot(len(self.slots), self.resource), self.slots[0].log))
             self._start(self.slots[-1])
+
+    def _start_of(self, slot: PoolSlot) -> str:
+        """Of the worker in it: with the slot's name what tells it from all others."""
+        return f"{self.token}.{slot.starts}"
 
     def _give_up(self, why: str) -> None:
         for slot in [*self.alive, *self.waiting]:
@@ -246,6 +260,9 @@ class ClusterPool(WorkerPool):
         without = len(self.alive) - self.at_work
         if without > 0 and not self.ending:
             notes.append(f"{without} of {len(self.alive)} workers wait for a machine of the cluster")
+        if self.without_room:
+            places = counted(self.without_room, "place")
+            notes.append(f"{places} of the cluster not used: the database server has no connections left")
         return notes
 
     def signal(self, now: bool = False) -> None:

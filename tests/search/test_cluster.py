@@ -4,19 +4,27 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command import run
 from faults import wait_until
+from worker_samples import make_config, make_study
 
-from search.launcher import cluster as clusters, cluster_pool, cluster_task
+from search.commands import launch_session, on_cluster
+from search.launcher import cluster as clusters, cluster_pool, cluster_task, database_room
 from search.launcher.cluster import Cluster
 from search.launcher.cluster_pool import ClusterPool
+from search.launcher.launcher import PlacedBy
+from search.machine.devices import Slot
 from search.machine.processes import WORK_DONE
 from search.study.worker_options import WorkerOptions
 from space.errors import ClusterError
+from storage import connections, workers
+from storage.connections import Room
+from storage.workers import Doing
 
 distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed")
 
@@ -223,7 +231,12 @@ def test_a_worker_that_ends_at_any_moment_is_known_by_the_name_by_which_it_held_
     monkeypatch.setattr(cluster.client, "submit", lambda *_, **__: CutOff())
     pool = pool_of("", 1)
     died: list[str] = []
-    monkeypatch.setattr(pool, "on_death", lambda worker: bool(died.append(worker)))
+
+    def dead(worker: str) -> bool:
+        died.append(worker)
+        return False
+
+    monkeypatch.setattr(pool, "on_death", dead)
     pool.start()
     process = pool.slots[0].process
     assert isinstance(process, cluster_pool.RemoteWorker)
@@ -327,6 +340,64 @@ def test_auto_takes_a_place_more_where_the_cluster_comes_to_offer_one(
     pool.start()
     watched(pool, lambda: len(pool.slots) == 2 and not pool.alive)
     assert [slot.device.name for slot in pool.slots] == ["dask0", "dask1"]
+
+
+def test_auto_takes_no_place_for_whose_worker_the_database_has_no_connection(
+    pool_of: Callable[..., ClusterPool],
+) -> None:
+    room, asked = 0, list[object]()
+
+    def left(placed: object) -> int:
+        asked.append(placed)
+        return room
+
+    pool = pool_of(f"exit {WORK_DONE}", 1, grows=True, room=left)
+    pool.start()
+    watched(pool, lambda: asked)
+    assert asked[0] == [("dask0", f"{pool.token}.1")] and len(pool.slots) == 1
+    assert pool.troubles[-1] == "1 place of the cluster not used: the database server has no connections left"
+    room = 5
+    watched(pool, lambda: len(pool.slots) == 2 and not pool.alive)
+    assert pool.troubles == []
+
+
+def test_workers_that_were_placed_and_have_not_come_need_a_connection_too(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, record = make_study(sqlite_url, make_config(), trials=2)
+    placed = [("dask0", "a1b2c3.1"), ("dask1", "a1b2c3.2"), ("dask2", "a1b2c3.1")]
+    assert database_room.for_more(engine, record.id, placed) is None  # a file
+    monkeypatch.setattr(connections, "room", lambda _: Room("max_connections = 20", 8, 12, 12))
+    assert database_room.for_more(engine, record.id, placed) == 12 - connections.SPARE - 3
+    for name in ("far-away-dask0-17-a1b2c3.1", "far-away-dask1-17-a1b2c3.1", "one-by-hand"):
+        workers.announce(
+            engine, record.id, name, host="far-away", pid=17, state=Doing.WORKING, lease_seconds=60
+        )
+    assert database_room.for_more(engine, record.id, placed) == 12 - connections.SPARE - 2
+    engine.dispose()
+
+
+def test_auto_starts_on_a_cluster_with_no_more_workers_than_the_database_has_connections_for(
+    cluster: Cluster,
+    digits: Path,
+    sqlite_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found: list[Slot] = []
+
+    def search(*given: Any) -> None:
+        found.extend(given[5])
+        raise ClusterError("that is all")
+
+    monkeypatch.setattr(on_cluster, "require_possible", lambda *_: None)
+    placed = (cluster_pool.slots(200, "CPU"), PlacedBy(cluster, "CPU", grows=True))
+    monkeypatch.setattr(on_cluster, "places", lambda *_: nullcontext(placed))
+    monkeypatch.setattr(connections, "room", lambda _: Room("max_connections = 20", 8, 12, 12))
+    monkeypatch.setattr(launch_session, "_search", search)
+    ended = run(capsys, *LAUNCH, "--storage", sqlite_url, "--data-dir", digits, "--cluster", "tcp://a:1")
+    assert ended.code == 5 and len(found) == 12 - connections.SPARE
+    assert "the database server has connections for no more (max_connections = 20)" in ended.err
 
 
 def test_a_machine_with_another_version_of_parsimony_is_told_apart(
