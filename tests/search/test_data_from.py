@@ -11,6 +11,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 import numpy as np
 import pytest
 from command import fake_training, finish, run, start
+from no_web_server import no_web_server
 
 from search.launcher import data_server
 from search.study.config import DataConfig, open_images_from, split_images
@@ -137,6 +138,21 @@ def test_a_source_that_is_not_there_is_one_line(launcher: Launcher, tmp_path: Pa
         open_images_from(launcher.config, tmp_path / "here", None, "http://127.0.0.1:9")
     with pytest.raises(DataError, match="there is no such folder"):
         open_images_from(launcher.config, tmp_path / "here", None, str(tmp_path / "typo"))
+
+
+def test_an_address_of_something_else_is_one_line(launcher: Launcher, tmp_path: Path) -> None:
+    with (
+        no_web_server() as address,
+        pytest.raises(DataError, match="what listens there is no web server$"),
+    ):
+        open_images_from(launcher.config, tmp_path / "here", None, address)
+
+
+@pytest.mark.parametrize("typo", ["http://db:54x2", "http://[::1", "http://", "http://a..b", "http://a b:80"])
+def test_a_mistyped_address_is_one_line(typo: str, launcher: Launcher, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot fetch the images of the study from http:.*: .") as refused:
+        open_images_from(launcher.config, tmp_path / "here", None, typo)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("path", ["/", "/facts.json", "/../facts.json", "/{digest}/", "/{digest}/../x.db"])

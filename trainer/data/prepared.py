@@ -13,6 +13,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from http.client import BadStatusLine, HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -21,6 +22,7 @@ from urllib.request import ProxyHandler, build_opener
 from space.errors import DataError
 from trainer.data.dataset import UNFINISHED, Dataset, digest_of, open_prepared
 from trainer.data.file_lock import locked
+from trainer.messages import one_line
 
 FACTS = "facts.json"
 FILES = (FACTS, "train-images.npy", "train-labels.npy", "test-images.npy", "test-labels.npy", "groups.npy")
@@ -30,6 +32,9 @@ MANIFEST = "manifest.json"
 MANIFEST_BYTES = 10_000  # at most, of a few names and hashes
 CONNECT_SECONDS = 30.0
 CHUNK = 1 << 20
+
+# ValueError and UnicodeError, which is one: an address that is none.
+UNREADABLE = (OSError, HTTPException, ValueError)
 
 
 def find(cache: Path, digest: str) -> Path | None:
@@ -75,9 +80,14 @@ def fetch(source: str, digest: str, cache: Path) -> Path | None:
             if target.is_dir():  # another process was first
                 return target
             return _fetch(source, digest, target)
-    except OSError as error:
-        reason = getattr(error, "reason", None) or error.strerror or error
-        raise DataError(f"cannot fetch the images of the study from {source}: {reason}") from error
+    except UNREADABLE as error:
+        raise DataError(f"cannot fetch the images of the study from {source}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> object:
+    if isinstance(error, BadStatusLine) and not isinstance(error, OSError):
+        return "what listens there is no web server"
+    return getattr(error, "reason", None) or getattr(error, "strerror", None) or one_line(error)
 
 
 def _fetch(source: str, digest: str, target: Path) -> Path | None:
