@@ -69,10 +69,12 @@ def require_reachable_store(storage: str, address: str) -> None:
         raise UsageError(
             "--cluster needs a store that its machines reach: a PostgreSQL server, not a file of SQLite"
         )
-    if _is_local(store.host or "") and not _is_local(re.sub(r"^\w+://\[?|\]?(:\d+)?(/.*)?$", "", address)):
+    hosts = urls.hosts(store)
+    is_near = all(_is_local(host) for host in hosts) and "service" not in store.query
+    if is_near and not _is_local(re.sub(r"^\w+://\[?|\]?(:\d+)?(/.*)?$", "", address)):
         raise UsageError(
-            f"--cluster {address}: its machines do not reach a database at {store.host or 'a local socket'};"
-            " give its address in the network"
+            f"--cluster {address}: its machines do not reach a database at"
+            f" {', '.join(hosts) or 'a local socket'}; give its address in the network"
         )
 
 

@@ -21,7 +21,7 @@ from search.launcher.launcher import PlacedBy
 from search.machine.devices import Slot
 from search.machine.processes import WORK_DONE
 from search.study.worker_options import WorkerOptions
-from space.errors import ClusterError
+from space.errors import ClusterError, UsageError
 from storage import connections, workers
 from storage.connections import Room
 from storage.workers import Doing
@@ -477,6 +477,32 @@ def test_flags_that_no_cluster_can_follow_are_one_line(
 ) -> None:
     refused = run(capsys, *LAUNCH, "--data-dir", tmp_path, *more)
     assert refused.code == 2 and said in refused.one_line and SECRET not in refused.err
+
+
+@pytest.mark.parametrize(
+    ("store", "is_reached"),
+    [
+        ("postgresql:///search?host=db", True),
+        ("postgresql:///search?host=db:5433&host=spare", True),
+        ("postgresql://search@localhost,db/search", True),
+        ("postgresql://search@localhost/search?hostaddr=10.0.0.5", True),
+        ("postgresql:///?service=search", True),  # each machine's own file says where
+        ("postgresql:///search", False),
+        ("postgresql:///search?host=/run/postgresql", False),
+        ("postgresql:///search?host=localhost:5433", False),
+        ("postgresql://search@localhost,127.0.0.1/search", False),
+        ("postgresql://search@[::1]/search", False),
+    ],
+)
+def test_a_store_is_refused_only_where_machines_of_a_cluster_cannot_reach_it(
+    store: str, is_reached: bool
+) -> None:
+    if is_reached:
+        clusters.require_reachable_store(store, "tcp://a:1")
+        return
+    with pytest.raises(UsageError, match="its machines do not reach a database at"):
+        clusters.require_reachable_store(store, "tcp://a:1")
+    clusters.require_reachable_store(store, "tcp://127.0.0.1:1")
 
 
 def test_a_scheduler_that_is_not_there_is_one_line_and_code_5(
