@@ -85,7 +85,7 @@ def launch(
         from search.commands import on_cluster
 
         on_cluster.require_possible(cluster, flags.storage, workers, gpus)
-        with on_cluster.places(cluster, workers, gpus) as (slots, placed):
+        with on_cluster.places(cluster, workers, gpus, dry_run) as (slots, placed):
             return _launch(flags, workers, gpus, slots, placed, server, out, report, dry_run, at_end)
 
 

@@ -129,12 +129,17 @@ class Cluster:
                     f" {here}: install the same version"
                 )
 
-    def require_offer(self, say: Callable[[str], None], on_cpu: bool = False) -> str:
-        """The resource that workers are to ask for; an adaptive cluster is asked for a first machine.
+    def require_offer(self, say: Callable[[str], None], on_cpu: bool = False, asks: bool = True) -> str:
+        """The resource that workers are to ask for. An adaptive cluster without a machine is asked for one; where
+        it is not (`asks`), GPUs are taken to be offered, or CPUs with `on_cpu`.
 
         Raises ClusterError where none comes, or those that are there offer neither resource.
         """
         self.look()
+        if not self.offer.places and not asks:
+            say("the cluster has no machine yet: a launch asks for one")
+            self.resource = "CPU" if on_cpu else RESOURCES[0]
+            return self.resource
         if not self.offer.places:
             say("the cluster has no machine yet: asks for one")
             first = self.client.submit(socket.gethostname, key=f"search-first-{token_hex(8)}", pure=False)

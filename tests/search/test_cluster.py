@@ -82,7 +82,7 @@ def watched(pool: ClusterPool, until: Callable[[], object], owed: bool = True) -
     wait_until(look, "what the pool is watched for", 60)
 
 
-def test_workers_run_on_the_cluster_until_nothing_is_left(
+def test_askedrun_on_the_cluster_until_nothing_is_left(
     pool_of: Callable[..., ClusterPool], tmp_path: Path
 ) -> None:
     pool = pool_of(f'echo "$@" > {tmp_path}/argv.$$; exit {WORK_DONE}')
@@ -144,7 +144,7 @@ def test_a_machine_without_images_ends_the_launch_only_where_no_machine_has_them
     assert len(pool.waiting) == 2
 
 
-def test_a_first_ctrl_c_lets_workers_finish_and_a_second_ends_them(
+def test_a_first_ctrl_c_lets_askedfinish_and_a_second_ends_them(
     pool_of: Callable[..., ClusterPool], tmp_path: Path
 ) -> None:
     pool = pool_of(
@@ -174,7 +174,7 @@ def test_what_hears_no_word_is_killed_in_the_end(
     assert pool.slots[0].codes == [-signal.SIGKILL]
 
 
-def test_workers_of_a_launcher_that_is_gone_finish_their_trial(
+def test_askedof_a_launcher_that_is_gone_finish_their_trial(
     pool_of: Callable[..., ClusterPool], cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster_task, "SILENT_SECONDS", 0.3)
@@ -272,7 +272,7 @@ def test_a_task_that_was_lost_and_cannot_be_placed_again_closes_its_slot_until_i
     assert pool.slots[0].starts == 3 and pool.slots[0].closed is None and pool.waiting == []
 
 
-def test_more_workers_than_places_wait_and_are_taken_back_at_the_end(
+def test_more_askedthan_places_wait_and_are_taken_back_at_the_end(
     pool_of: Callable[..., ClusterPool], tmp_path: Path
 ) -> None:
     pool = pool_of(f"while [ ! -e {tmp_path}/over ]; do sleep 0.02; done; exit {WORK_DONE}", 3)
@@ -284,7 +284,7 @@ def test_more_workers_than_places_wait_and_are_taken_back_at_the_end(
     assert all(slot.codes == [WORK_DONE] for slot in pool.slots)
 
 
-def test_a_connection_that_is_lost_is_made_again_and_the_workers_placed_again(
+def test_a_connection_that_is_lost_is_made_again_and_the_askedplaced_again(
     pool_of: Callable[..., ClusterPool], cluster: Cluster, tmp_path: Path
 ) -> None:
     pool = pool_of(f"while [ ! -e {tmp_path}/over ]; do sleep 0.02; done; exit {WORK_DONE}", 1)
@@ -361,7 +361,7 @@ def test_auto_takes_no_place_for_whose_worker_the_database_has_no_connection(
     assert pool.troubles == []
 
 
-def test_workers_that_were_placed_and_have_not_come_need_a_connection_too(
+def test_askedthat_were_placed_and_have_not_come_need_a_connection_too(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, record = make_study(sqlite_url, make_config(), trials=2)
@@ -377,7 +377,7 @@ def test_workers_that_were_placed_and_have_not_come_need_a_connection_too(
     engine.dispose()
 
 
-def test_auto_starts_on_a_cluster_with_no_more_workers_than_the_database_has_connections_for(
+def test_auto_starts_on_a_cluster_with_no_more_askedthan_the_database_has_connections_for(
     cluster: Cluster,
     digits: Path,
     sqlite_url: str,
@@ -440,7 +440,7 @@ def test_every_machine_counts_where_distributed_tells_of_a_few_unless_it_is_aske
     assert cluster.offer.slots("CPU") == 2
 
 
-def test_workers_on_cpus_count_as_at_work_beside_gpus_that_nobody_asked_for(
+def test_askedon_cpus_count_as_at_work_beside_gpus_that_nobody_asked_for(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "look", lambda: None)
@@ -448,6 +448,24 @@ def test_workers_on_cpus_count_as_at_work_beside_gpus_that_nobody_asked_for(
     monkeypatch.setattr(cluster, "placed", {"a": 8})
     assert cluster.require_offer(lambda _: None, on_cpu=True) == "CPU"
     assert cluster.at_work == 8
+
+
+@pytest.mark.parametrize(("asked", "count"), [("auto", 0), ("3", 3)])
+def test_a_dry_run_asks_a_cluster_that_has_no_machine_for_none(
+    asked: str,
+    count: int,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    started: list[object] = []
+    monkeypatch.setattr(cluster, "look", lambda: None)
+    monkeypatch.setattr(cluster, "offer", clusters.Offer())
+    monkeypatch.setattr(cluster.client, "submit", lambda *what, **_: started.append(what))
+    monkeypatch.setattr(clusters, "connected", lambda _: nullcontext(cluster))
+    with on_cluster.places("tcp://a:1", asked, "all", dry_run=True) as (slots, _):
+        assert len(slots) == count
+    assert started == [] and "a launch asks for one" in capsys.readouterr().err
 
 
 def test_gpus_are_asked_for_where_there_are_any() -> None:
