@@ -130,8 +130,8 @@ class Cluster:
                 )
 
     def require_offer(self, say: Callable[[str], None], on_cpu: bool = False, asks: bool = True) -> str:
-        """The resource that workers are to ask for. An adaptive cluster without a machine is asked for one; where
-        it is not (`asks`), GPUs are taken to be offered, or CPUs with `on_cpu`.
+        """The resource that workers are to ask for. An adaptive cluster without a machine is asked for one;
+        where it is not (`asks`), GPUs are taken to be offered, or CPUs with `on_cpu`.
 
         Raises ClusterError where none comes, or those that are there offer neither resource.
         """
