@@ -5,8 +5,9 @@
 #   sbatch --array=0-15 docs/slurm.sh night                         # 16 workers, at once or as they find room
 #   scancel --batch --signal=TERM JOB_ID                            # these workers finish their trials and end
 #
-# SEARCH_STORAGE is the URL without the password; that stands in PGPASSFILE, mode 0600. Both travel with sbatch,
-# as all of the environment does; nothing secret is on a command line, which everyone on a node can read.
+# SEARCH_STORAGE is the URL without the password; that stands in PGPASSFILE, mode 0600. Or SEARCH_STORAGE_FILE names a
+# file of that mode with the whole URL. They travel with sbatch, as all of the environment does; nothing secret is on
+# a command line, which everyone on a node can read.
 #SBATCH --job-name=search-worker
 #SBATCH --gpus=1
 #SBATCH --cpus-per-task=4
@@ -20,7 +21,10 @@
 set -euo pipefail
 
 study=${1:?name the study: sbatch docs/slurm.sh STUDY}
-: "${SEARCH_STORAGE:?set it to postgresql://search@host/search}"
+if [ -z "${SEARCH_STORAGE:-}${SEARCH_STORAGE_FILE:-}" ]; then
+  echo "set SEARCH_STORAGE to postgresql://search@host/search, or SEARCH_STORAGE_FILE to a file that holds it" >&2
+  exit 2
+fi
 
 # A folder of the node: data, checkpoints and what is owed to a database that is away. With a folder that all
 # nodes share, a trial that is tried again goes on from its checkpoint wherever that happens.
@@ -32,9 +36,11 @@ export SEARCH_DATA_FROM=${SEARCH_DATA_FROM:-}
 export SEARCH_GRACE=${SEARCH_GRACE:-9m}
 
 # The shell stays, since Slurm's signal comes to it (B:), and passes it on; `wait` ends at the signal.
+told='' worker=''
+trap 'if [ -n "$worker" ]; then kill -TERM "$worker" || :; else told=1; fi' TERM INT
 search worker --study "$study" --name "slurm-${SLURM_ARRAY_JOB_ID:-0}-${SLURM_ARRAY_TASK_ID:-0}" &
 worker=$!
-trap 'kill -TERM "$worker"' TERM INT
+[ -z "$told" ] || kill -TERM "$worker" # told while it was started
 code=0
 wait "$worker" || code=$?
 while kill -0 "$worker" 2>/dev/null; do

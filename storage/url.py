@@ -108,6 +108,16 @@ def is_sqlite(url: URL) -> bool:
     return url.get_backend_name() == "sqlite"
 
 
+def hosts(url: URL) -> list[str]:
+    """The hosts that are connected to, without ports, or folders of sockets; none where nothing is named.
+
+    They stand before the path or in the query, where `hostaddr` comes before `host`.
+    """
+    named = url.query.get("hostaddr") or url.query.get("host") or url.host or ()
+    listed = ",".join([named] if isinstance(named, str) else named).split(",")
+    return [re.sub(r"^([^:]*):\d+$", r"\1", host) for host in listed if host]
+
+
 def _require_encoded(url: str) -> None:
     """Raises UsageError, which shows scheme and user alone, where a password can be read in two ways."""
     scheme, separator, rest = url.partition("://")

@@ -111,6 +111,16 @@ def test_without_a_study_or_a_store_a_job_says_what_is_missing(slurm: dict[str, 
         assert done.returncode != 0 and ("STUDY" in done.stderr or "SEARCH_STORAGE" in done.stderr)
 
 
+def test_a_job_whose_store_stands_in_a_file_names_no_other_store(slurm: dict[str, str]) -> None:
+    del slurm["SEARCH_STORAGE"]
+    done = subprocess.run(
+        ["bash", str(SLURM), "night"],
+        env=slurm | {"SEARCH_STORAGE_FILE": "/home/me/store", "AT_ONCE": "0"},
+        check=False,
+    )
+    assert done.returncode == 0
+
+
 def test_the_job_for_kubernetes_is_one_by_its_schema() -> None:
     kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="it is not installed")
     version = kubernetes_validate.latest_version()

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -122,6 +123,8 @@ def notify(url: str, told: Mapping[str, Any], seconds: float = NOTIFY_SECONDS) -
             reason = getattr(error, "reason", error)
             if not isinstance(reason, TimeoutError):  # that is what is said already
                 failed[:] = [str(reason)]
+        except HTTPException:
+            failed[:] = ["what listens there is no web server"]
 
     poster = threading.Thread(target=post, daemon=True)  # a server may answer a byte at a time
     poster.start()

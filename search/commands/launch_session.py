@@ -5,7 +5,7 @@ Reads flags, writes stderr, stdout, --out and --report. Called by the commands l
 
 import shlex
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from search.commands import at_end as telling, exit_codes, options, plan
 from search.commands.at_end import NOBODY, AtEnd
 from search.commands.output import say
 from search.launcher import data_server, display, enqueue, launcher, prepare, workers_per_gpu
+from search.launcher.data_server import DataServer
 from search.launcher.display import Snapshot
 from search.launcher.enqueue import Starter, Starters
 from search.launcher.launcher import End, PlacedBy
@@ -77,14 +78,15 @@ def launch(
     `cluster` is the address of a Dask scheduler that places the workers. Raises UsageError, ClusterError, and
     as prepare.prepare() does.
     """
-    if cluster is None:
-        slots = devices.slots(gpus, options.worker_count(workers))
-        return _launch(flags, workers, gpus, slots, None, out, report, dry_run, at_end)
-    from search.commands import on_cluster
+    with data_server.bound(flags.serve_data) if flags.serve_data else nullcontext() as server:
+        if cluster is None:
+            slots = devices.slots(gpus, options.worker_count(workers))
+            return _launch(flags, workers, gpus, slots, None, server, out, report, dry_run, at_end)
+        from search.commands import on_cluster
 
-    on_cluster.require_possible(cluster, flags.storage, workers, gpus)
-    with on_cluster.places(cluster, workers, gpus) as (slots, placed):
-        return _launch(flags, workers, gpus, slots, placed, out, report, dry_run, at_end)
+        on_cluster.require_possible(cluster, flags.storage, workers, gpus)
+        with on_cluster.places(cluster, workers, gpus, dry_run) as (slots, placed):
+            return _launch(flags, workers, gpus, slots, placed, server, out, report, dry_run, at_end)
 
 
 def _launch(
@@ -93,6 +95,7 @@ def _launch(
     gpus: str,
     slots: list[Slot],
     placed_by: PlacedBy | None,
+    server: DataServer | None,
     out: Path | None,
     report: Path | None,
     dry_run: bool,
@@ -102,8 +105,6 @@ def _launch(
     flags = replace(flags, on_cpu=bool(slots) and all(slot.is_cpu for slot in slots))
     for path in filter(None, (out, report)):
         require_writable(path)
-    if flags.serve_data:
-        data_server.parse(flags.serve_data)
     console = stderr_console()
     prepare.require_room(flags, min(1, len(slots)) if workers == "auto" else len(slots))
     if dry_run:
@@ -123,8 +124,9 @@ def _launch(
     again = partial(plan.again, flags, record.name, workers=workers, gpus=gpus, cluster=address)
     how, code = "error", 1
     try:
-        if workers == "auto" and not placed_by:  # while a Ctrl-C still ends the command at once
-            slots = _shared(console, config, record.trials, gpus, slots)
+        if workers == "auto":  # while a Ctrl-C still ends the command at once
+            if not placed_by:
+                slots = _shared(console, config, record.trials, gpus, slots)
             slots = _connected(console, engine, slots)
         interrupts.listen()
         starters = first_trials(flags, config, record, found)
@@ -135,7 +137,9 @@ def _launch(
         Outage(flags.database_timeout_seconds, lambda: interrupts.count > 0).insist(queue, passes)
         # What --trial-memory bounds is short in each worker by itself.
         make_room = workers == "auto" and flags.trial_memory is None
-        end = _search(console, flags, engine, record, config, slots, interrupts, make_room, again, placed_by)
+        end = _search(
+            console, flags, engine, record, config, slots, interrupts, make_room, again, placed_by, server
+        )
         _say_end(console, flags, record, end, again)
         _leave(console, engine, record, config, end.snapshot, out, report)
         how, code = "done" if end.snapshot.is_done else "short", end.code
@@ -265,14 +269,15 @@ def _search(
     make_room: bool,
     again: Again,
     placed_by: PlacedBy | None,
+    server: DataServer | None,
 ) -> End:
     with ExitStack() as stack:
         opened = Outage(flags.database_timeout_seconds, lambda: interrupts.count > 0).insist(
             lambda: stack.enter_context(optuna_study.open_study(flags.storage, record.name, config, engine)),
             passes,
         )
-        if flags.serve_data:
-            flags = replace(flags, data_from=stack.enter_context(_serving(flags, config)))
+        if server:
+            flags = replace(flags, data_from=stack.enter_context(_serving(server, flags, config)))
         run = launcher.Launch(flags, engine, record, config, opened, slots, make_room, placed_by)
         _say_start(console, flags, record, config, slots, run.logs, again)
         shown = display.make_display(console)
@@ -285,10 +290,10 @@ def _search(
             shown.close()
 
 
-def _serving(flags: Flags, config: StudyConfig) -> AbstractContextManager[str]:
+def _serving(server: DataServer, flags: Flags, config: StudyConfig) -> AbstractContextManager[str]:
     """Serves the images of the study while it lasts, at the address that it yields."""
     images = study_config.open_images(config.data, flags.data_dir, flags.data)
-    return data_server.serving(flags.serve_data or "", images.dataset.cache, config.data.digest)
+    return data_server.serving(server, images.dataset.cache, config.data.digest)
 
 
 def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list[Slot]) -> None:

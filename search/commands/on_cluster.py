@@ -29,15 +29,17 @@ def require_possible(address: str, storage: str, workers: str, gpus: str) -> Non
 
 
 @contextmanager
-def places(address: str, workers: str, gpus: str) -> Iterator[tuple[list[Slot], PlacedBy]]:
-    """The slots of a launch on a cluster, while it is connected.
+def places(
+    address: str, workers: str, gpus: str, dry_run: bool = False
+) -> Iterator[tuple[list[Slot], PlacedBy]]:
+    """The slots of a launch on a cluster, while it is connected; for a dry run nothing is started there.
 
     Raises ClusterError for a cluster that cannot be reached, runs another version or offers nothing.
     """
     wanted = options.worker_count(workers)
     console = stderr_console()
     with clusters.connected(address) as cluster:
-        resource = cluster.require_offer(console.print, on_cpu=gpus == "none")
+        resource = cluster.require_offer(console.print, on_cpu=gpus == "none", asks=not dry_run)
         offered = cluster.offer.slots(resource)
         machines = counted(len(cluster.offer.places), "Dask worker")
         console.print(

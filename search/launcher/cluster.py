@@ -69,10 +69,12 @@ def require_reachable_store(storage: str, address: str) -> None:
         raise UsageError(
             "--cluster needs a store that its machines reach: a PostgreSQL server, not a file of SQLite"
         )
-    if _is_local(store.host or "") and not _is_local(re.sub(r"^\w+://\[?|\]?(:\d+)?(/.*)?$", "", address)):
+    hosts = urls.hosts(store)
+    is_near = all(_is_local(host) for host in hosts) and "service" not in store.query
+    if is_near and not _is_local(re.sub(r"^\w+://\[?|\]?(:\d+)?(/.*)?$", "", address)):
         raise UsageError(
-            f"--cluster {address}: its machines do not reach a database at {store.host or 'a local socket'};"
-            " give its address in the network"
+            f"--cluster {address}: its machines do not reach a database at"
+            f" {', '.join(hosts) or 'a local socket'}; give its address in the network"
         )
 
 
@@ -93,6 +95,7 @@ class Cluster:
         self.address = address
         self.orders = f"search-orders-{token_hex(8)}"
         self.offer = Offer()
+        self.resource: str | None = None  # that workers ask for, from require_offer() on
         self.placed: Mapping[str, int] = {}  # our tasks by address of the Dask worker that has them
         self.keys: frozenset[str] = frozenset()  # of these tasks
         self.order, self.told = Order.WORK, Order.WORK  # to be told, and told before the last look
@@ -126,12 +129,17 @@ class Cluster:
                     f" {here}: install the same version"
                 )
 
-    def require_offer(self, say: Callable[[str], None], on_cpu: bool = False) -> str:
-        """The resource that workers are to ask for; an adaptive cluster is asked for a first machine.
+    def require_offer(self, say: Callable[[str], None], on_cpu: bool = False, asks: bool = True) -> str:
+        """The resource that workers are to ask for. An adaptive cluster without a machine is asked for one;
+        where it is not (`asks`), GPUs are taken to be offered, or CPUs with `on_cpu`.
 
         Raises ClusterError where none comes, or those that are there offer neither resource.
         """
         self.look()
+        if not self.offer.places and not asks:
+            say("the cluster has no machine yet: a launch asks for one")
+            self.resource = "CPU" if on_cpu else RESOURCES[0]
+            return self.resource
         if not self.offer.places:
             say("the cluster has no machine yet: asks for one")
             first = self.client.submit(socket.gethostname, key=f"search-first-{token_hex(8)}", pure=False)
@@ -151,6 +159,7 @@ class Cluster:
                 f"the machines of the cluster offer {'no' if on_cpu else 'neither'} {wanted}:"
                 " start them with `dask worker --resources`, docs/cluster.md"
             )
+        self.resource = resource
         return resource
 
     def start(self) -> None:
@@ -166,7 +175,7 @@ class Cluster:
 
     def look(self) -> None:
         """Asks what is offered and where our tasks are. Raises what distributed does."""
-        workers = self.client.scheduler_info()["workers"]
+        workers = self.client.scheduler_info(n_workers=-1)["workers"]  # by default five, before 2026.7
         self.offer = Offer({address: dict(of["resources"]) for address, of in workers.items()})
         tasks = {
             address: [key for key in keys if str(key).startswith(PREFIX + self.orders[-8:])]
@@ -186,12 +195,9 @@ class Cluster:
     @property
     def at_work(self) -> int:
         """How many of our tasks have a place of their own, as of the last look."""
-        return self._filled(self.placed)
-
-    def _filled(self, placed: Mapping[str, int]) -> int:
-        resource = self.offer.resource or RESOURCES[-1]
+        resource = self.resource or RESOURCES[-1]
         room = {address: int(has.get(resource, 0)) for address, has in self.offer.places.items()}
-        return sum(min(count, room.get(address, 0)) for address, count in placed.items())
+        return sum(min(count, room.get(address, 0)) for address, count in self.placed.items())
 
     def _speak_on(self) -> None:
         while not self._closing:

@@ -6,10 +6,13 @@ machine is gone; what they held meanwhile runs out by its lease. Called by searc
 
 import signal
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from subprocess import TimeoutExpired
+from threading import Thread
 from typing import Any, ClassVar
 
 from search import settings
@@ -18,6 +21,7 @@ from search.launcher.cluster_task import ClusterTask, Ended, Order, run_worker
 from search.launcher.worker_pool import EXHAUSTED, SECONDS_TO_END, PoolSlot, WorkerPool, WorkerProcess
 from search.machine.devices import Slot
 from search.machine.processes import WORK_DONE
+from search.study.text import counted
 from search.study.versions import installed_versions
 from search.study.worker_options import WorkerLimits, WorkerOptions
 
@@ -27,35 +31,58 @@ NO_IMAGES = 5  # exit code of a worker whose machine lacks images, GPU or databa
 
 SECONDS_TO_KILL = 5.0  # for the tasks to hear the last order
 
+# How many workers more the database has connections for beside those that are placed, by slot and start.
+Room = Callable[[Collection[tuple[str, str]]], int | None]
+
+ANSWER_SECONDS = 30.0  # that a machine may take to hand over how its task ended; then it is asked again
+
 
 @dataclass
 class RemoteWorker:
-    """One task. Its end is that of the worker on some machine."""
+    """One task. Its end is that of the worker on some machine.
+
+    How it ended lies on that machine, which may be cut off: a thread of its own fetches that, and nobody here
+    waits for it.
+    """
 
     future: Any  # distributed.Future
     cluster: Cluster
+    heard: Callable[[Ended], None]  # told before anybody acts on how it ended
     given_up: bool = False
     pid: int = 0
+    _answer: Ended | None = field(default=None, init=False)
+    _asking: Thread | None = field(default=None, init=False)
 
     @property
     def is_lost(self) -> bool:
         """Whether the scheduler knows the task no more, though nobody here took it back."""
-        return not self.given_up and self.future.status in ("cancelled", "lost")
+        done = self.given_up or self._answer is not None
+        return not done and self.future.status in ("cancelled", "lost")
 
     def ended(self) -> Ended | None:
-        """How it ended; None while it has not, or where it must be placed again."""
+        """How it ended; None while it has not, or nobody here knows yet, or it must be placed again."""
         if self.given_up:
             return Ended("", WORK_DONE, "")
-        if self.future.status == "finished":
-            found: Ended = self.future.result()
-            return found
-        if self.future.status == "error":
-            return _failed(self.future.exception())
-        return None
+        has_ended = self.future.status in ("finished", "error")
+        if has_ended and self._answer is None and not (self._asking and self._asking.is_alive()):
+            self._asking = Thread(target=self._ask, name="answer of a worker", daemon=True)
+            self._asking.start()
+        return self._answer
+
+    def _ask(self) -> None:
+        """Fetches how it ended; where nothing comes, the next look asks again."""
+        with suppress(Exception):  # a machine or a scheduler out of reach raises in many ways
+            if self.future.status == "error":
+                self._answer = _failed(self.future.exception(timeout=ANSWER_SECONDS))
+            else:
+                self._answer = self.future.result(timeout=ANSWER_SECONDS)
 
     def poll(self) -> int | None:
         ended = self.ended()
-        return None if ended is None else ended.code
+        if ended is None:
+            return None
+        self.heard(ended)
+        return ended.code
 
     def wait(self, timeout: float | None = None) -> int:
         """The exit code. Raises subprocess.TimeoutExpired as a process does."""
@@ -101,12 +128,15 @@ class ClusterPool(WorkerPool):
         *,
         resource: str,
         grows: bool = False,
+        room: Room = lambda _: None,
         away_seconds: float = settings.DATABASE_TIMEOUT_SECONDS,
     ) -> None:
-        """`grows`: a slot more for each that the cluster comes to offer; it may be away `away_seconds`."""
+        """`grows`: a slot more for each that the cluster comes to offer and the database has `room` for; the
+        cluster may be away `away_seconds`."""
         super().__init__(slots, logs, lambda *_: [], lambda _: {}, on_death, PREFIX.strip("-"))
         self.cluster, self.options, self.resource = cluster, options, resource
-        self.grows, self.away_seconds = grows, away_seconds
+        self.grows, self.room, self.away_seconds = grows, room, away_seconds
+        self.without_room = 0  # places of the cluster for whose workers the database has no connection
         self.last_words: dict[str, str] = {}  # by slot
 
     def start(self) -> None:
@@ -114,7 +144,7 @@ class ClusterPool(WorkerPool):
         super().start()
 
     def _open(self, slot: PoolSlot) -> None:
-        start = f"{self.token}.{slot.starts}"
+        start = self._start_of(slot)
         task = ClusterTask(
             study=self.options.study or "",
             slot=slot.device.name,
@@ -138,7 +168,7 @@ class ClusterPool(WorkerPool):
             )
         except Exception as error:  # a client that has just lost its scheduler
             raise OSError(0, f"{type(error).__name__}: {error}") from error
-        slot.process = RemoteWorker(future, self.cluster)
+        slot.process = RemoteWorker(future, self.cluster, partial(self._hear, slot))
 
     def _clear(self, process: WorkerProcess) -> None:
         if isinstance(process, RemoteWorker):
@@ -152,7 +182,6 @@ class ClusterPool(WorkerPool):
         the workers drain, and what has no place is taken back."""
         if not owed and not self.ending:
             self.signal()
-        self._hear()
         if self.cluster.is_up:
             self._place_again()
             self._grow(owed)
@@ -160,14 +189,11 @@ class ClusterPool(WorkerPool):
             self._give_up(f"the scheduler at {self.cluster.address} is out of reach")
         super().watch(owed)
 
-    def _hear(self) -> None:
-        """Keeps the last words and the name of each worker that has ended."""
-        for slot in self.alive:
-            ended = slot.process.ended() if isinstance(slot.process, RemoteWorker) else None
-            if ended is not None:
-                slot.worker = ended.worker
-                where = f"{ended.host}: " if ended.host and ended.code != EXHAUSTED else ""
-                self.last_words[slot.device.name] = where + ended.said
+    def _hear(self, slot: PoolSlot, ended: Ended) -> None:
+        """Keeps the last words of a worker that has ended, and the name by which it held its trial."""
+        slot.worker = ended.worker
+        where = f"{ended.host}: " if ended.host and ended.code != EXHAUSTED else ""
+        self.last_words[slot.device.name] = where + ended.said
 
     def _place_again(self) -> None:
         for slot in self.alive:
@@ -177,6 +203,7 @@ class ClusterPool(WorkerPool):
             if self.ending and (process.is_lost or self._has_no_place(slot)):
                 process.give_up()
             elif process.is_lost:
+                slot.process = None  # where no other can be started the slot is closed, and nothing is in it
                 self._start(slot)
 
     def _has_no_place(self, slot: PoolSlot) -> bool:
@@ -190,19 +217,26 @@ class ClusterPool(WorkerPool):
         )
 
     def _grow(self, owed: bool) -> None:
-        while (
-            self.grows
-            and owed
-            and not self.ending
-            and self.cluster.offer.slots(self.resource) > len(self.slots)
-        ):
+        """A slot more for each place that is new. Raises what `room` does."""
+        offered = self.cluster.offer.slots(self.resource) - len(self.slots)
+        self.without_room = 0
+        if not self.grows or not owed or self.ending or offered <= 0:
+            return
+        room = self.room([(slot.device.name, self._start_of(slot)) for slot in self.alive])
+        more = offered if room is None else min(offered, room)
+        self.without_room = offered - more
+        for _ in range(more):
             self.slots.append(PoolSlot(_slot(len(self.slots), self.resource), self.slots[0].log))
             self._start(self.slots[-1])
 
+    def _start_of(self, slot: PoolSlot) -> str:
+        """Of the worker in it: with the slot's name what tells it from all others."""
+        return f"{self.token}.{slot.starts}"
+
     def _give_up(self, why: str) -> None:
-        for slot in self.alive:
-            assert isinstance(slot.process, RemoteWorker)
-            slot.process.give_up()
+        for slot in [*self.alive, *self.waiting]:
+            if isinstance(slot.process, RemoteWorker):
+                slot.process.give_up()
             slot.process = None
             self._close(slot, why, heals=False)
 
@@ -226,6 +260,9 @@ class ClusterPool(WorkerPool):
         without = len(self.alive) - self.at_work
         if without > 0 and not self.ending:
             notes.append(f"{without} of {len(self.alive)} workers wait for a machine of the cluster")
+        if self.without_room:
+            places = counted(self.without_room, "place")
+            notes.append(f"{places} of the cluster not used: the database server has no connections left")
         return notes
 
     def signal(self, now: bool = False) -> None:

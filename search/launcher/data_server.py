@@ -10,9 +10,10 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import SEEK_END, BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,27 @@ class DataServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], folder: Path, digest: str) -> None:
-        """Raises OSError where the address cannot be listened on, or a file cannot be read."""
+    def __init__(self, host: str, port: int) -> None:
+        """Raises OSError where the address cannot be listened on."""
+        self.host = host
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.answers: dict[str, bytes | Path] = {}
+        super().__init__((host, port), _Handler)
+
+    def offer(self, folder: Path, digest: str) -> None:
+        """What is answered from now on. Raises OSError where a file cannot be read."""
         listed = prepared.manifest(folder)
-        self.answers: dict[str, bytes | Path] = {f"/{digest}/{name}": folder / name for name in listed}
-        self.answers[f"/{digest}/{prepared.MANIFEST}"] = json.dumps(listed).encode()
-        super().__init__(address, _Handler)
+        answers: dict[str, bytes | Path] = {f"/{digest}/{name}": folder / name for name in listed}
+        self.answers = answers | {f"/{digest}/{prepared.MANIFEST}": json.dumps(listed).encode()}
+
+    @property
+    def url(self) -> str:
+        """The address that workers ask."""
+        shown = socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host
+        return f"http://{f'[{shown}]' if ':' in shown else shown}:{self.server_address[1]}"
+
+    def handle_error(self, *_: Any) -> None:
+        """Says nothing: a worker that went needs no answer, and any other sees that its own was cut short."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -53,19 +69,20 @@ class _Handler(BaseHTTPRequestHandler):
         if found is None:
             self.send_error(HTTPStatus.NOT_FOUND)
             return
-        size = len(found) if isinstance(found, bytes) else found.stat().st_size
-        self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", "application/octet-stream")
-        self.send_header("Content-Length", str(size))
-        self.end_headers()
-        if not with_body:
+        try:
+            file = BytesIO(found) if isinstance(found, bytes) else found.open("rb")
+        except OSError:  # somebody deleted it
+            self.send_error(HTTPStatus.NOT_FOUND)
             return
-        with suppress(ConnectionError):  # the worker was ended
-            if isinstance(found, bytes):
-                self.wfile.write(found)
-            else:
-                with found.open("rb") as file:
-                    shutil.copyfileobj(file, self.wfile)
+        with file:
+            size = file.seek(0, SEEK_END)
+            file.seek(0)
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Type", "application/octet-stream")
+            self.send_header("Content-Length", str(size))
+            self.end_headers()
+            if with_body:
+                shutil.copyfileobj(file, self.wfile)
 
     def log_message(self, *_: Any) -> None:
         """Says nothing: stderr has the board."""
@@ -80,19 +97,35 @@ def parse(given: str) -> tuple[str, int]:
 
 
 @contextmanager
-def serving(given: str, folder: Path, digest: str) -> Iterator[str]:
-    """Serves while it lasts; yields the address that workers ask. Raises EnvironmentProblem, UsageError."""
-    host, port = parse(given)
-    try:
-        server = DataServer((host, port), folder, digest)
-    except OSError as error:
-        raise EnvironmentProblem(f"--serve-data {given}: {error.strerror or error}") from None
+def bound(given: str) -> Iterator[DataServer]:
+    """A server that has the address while it lasts; who asks waits until something is served there.
+
+    Made before a study is, which would be left where the address cannot be had. Raises EnvironmentProblem,
+    UsageError.
+    """
+    with _translated(given):
+        server = DataServer(*parse(given))
+    with server:
+        yield server
+
+
+@contextmanager
+def serving(server: DataServer, folder: Path, digest: str) -> Iterator[str]:
+    """Serves while it lasts; yields the address that workers ask. Raises EnvironmentProblem."""
+    with _translated(server.url):
+        server.offer(folder, digest)
     thread = threading.Thread(target=server.serve_forever, name="data server", daemon=True)
     thread.start()
     try:
-        shown = socket.gethostname() if host in ("0.0.0.0", "::") else host
-        yield f"http://{f'[{shown}]' if ':' in shown else shown}:{server.server_address[1]}"
+        yield server.url
     finally:
         server.shutdown()
-        server.server_close()
         thread.join()
+
+
+@contextmanager
+def _translated(given: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentProblem(f"--serve-data {given}: {error.strerror or error}") from None

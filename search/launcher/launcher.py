@@ -11,11 +11,13 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import optuna
 from sqlalchemy import Engine
 
 from search import settings
+from search.launcher import database_room
 from search.launcher.closing import Closing
 from search.launcher.cluster import Cluster
 from search.launcher.cluster_pool import ClusterPool
@@ -139,6 +141,7 @@ class Launch:
             self._on_death,
             resource=placed.resource,
             grows=placed.grows,
+            room=partial(database_room.for_more, self.engine, self.record.id),
             away_seconds=self.flags.database_timeout_seconds,
         )
 

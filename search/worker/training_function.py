@@ -166,14 +166,15 @@ def _whole(data: DataConfig, images: Images) -> Split:
 def _test(
     fitted: "Fitted", recipe: Recipe, dataset: Dataset, device: "torch.device", callbacks: TrainingCallbacks
 ) -> FinalScore | None:
-    """Reads the test images, which nothing else in a worker does."""
+    """Reads the test images, which nothing else in a worker does; where there are none the log says so."""
     import torch
 
     from trainer.evaluation import evaluate
 
     try:
         images, labels = dataset.open_test()
-    except DataError:
+    except DataError as error:
+        logger.warning("a final training has no accuracy on test images: %s", error)
         return None
     found = evaluate(
         fitted.model,

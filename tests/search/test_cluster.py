@@ -2,20 +2,29 @@
 
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command import run
 from faults import wait_until
+from worker_samples import make_config, make_study
 
-from search.launcher import cluster as clusters, cluster_pool, cluster_task
+from search.commands import launch_session, on_cluster
+from search.launcher import cluster as clusters, cluster_pool, cluster_task, database_room
 from search.launcher.cluster import Cluster
 from search.launcher.cluster_pool import ClusterPool
+from search.launcher.launcher import PlacedBy
+from search.machine.devices import Slot
 from search.machine.processes import WORK_DONE
 from search.study.worker_options import WorkerOptions
-from space.errors import ClusterError
+from space.errors import ClusterError, UsageError
+from storage import connections, workers
+from storage.connections import Room
+from storage.workers import Doing
 
 distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed")
 
@@ -29,7 +38,7 @@ def dask() -> Iterator[Any]:
     """Two machines with one CPU each, as threads of this process."""
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", host="127.0.0.1",
-        resources={"CPU": 1}, dashboard_address=None,
+        resources={"CPU": 1}, dashboard_address=":0",
     ) as cluster:  # fmt: skip
         yield cluster
 
@@ -73,7 +82,7 @@ def watched(pool: ClusterPool, until: Callable[[], object], owed: bool = True) -
     wait_until(look, "what the pool is watched for", 60)
 
 
-def test_workers_run_on_the_cluster_until_nothing_is_left(
+def test_askedrun_on_the_cluster_until_nothing_is_left(
     pool_of: Callable[..., ClusterPool], tmp_path: Path
 ) -> None:
     pool = pool_of(f'echo "$@" > {tmp_path}/argv.$$; exit {WORK_DONE}')
@@ -135,7 +144,7 @@ def test_a_machine_without_images_ends_the_launch_only_where_no_machine_has_them
     assert len(pool.waiting) == 2
 
 
-def test_a_first_ctrl_c_lets_workers_finish_and_a_second_ends_them(
+def test_a_first_ctrl_c_lets_askedfinish_and_a_second_ends_them(
     pool_of: Callable[..., ClusterPool], tmp_path: Path
 ) -> None:
     pool = pool_of(
@@ -165,7 +174,7 @@ def test_what_hears_no_word_is_killed_in_the_end(
     assert pool.slots[0].codes == [-signal.SIGKILL]
 
 
-def test_workers_of_a_launcher_that_is_gone_finish_their_trial(
+def test_askedof_a_launcher_that_is_gone_finish_their_trial(
     pool_of: Callable[..., ClusterPool], cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster_task, "SILENT_SECONDS", 0.3)
@@ -181,7 +190,89 @@ def test_workers_of_a_launcher_that_is_gone_finish_their_trial(
     wait_until(lambda: (tmp_path / "said").read_text() == "drained\n", "the end of the worker", 60)
 
 
-def test_more_workers_than_places_wait_and_are_taken_back_at_the_end(
+class CutOff:
+    """A future whose answer lies on a machine that is out of reach until `joined`."""
+
+    status, key = "finished", "search-worker-cut-off"
+
+    def __init__(self) -> None:
+        self.joined = threading.Event()
+
+    def result(self, timeout: float | None = None) -> cluster_task.Ended:
+        assert timeout is not None and threading.current_thread() is not threading.main_thread()
+        if not self.joined.wait(timeout):
+            raise TimeoutError
+        return cluster_task.Ended("far-worker", WORK_DONE, "all is done", "far")
+
+    def release(self) -> None:
+        pass
+
+
+def test_a_machine_cut_off_with_the_last_word_of_its_worker_holds_up_nobody(
+    pool_of: Callable[..., ClusterPool], cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_pool, "ANSWER_SECONDS", 0.01)  # it is asked time and again
+    cut = CutOff()
+    monkeypatch.setattr(cluster.client, "submit", lambda *_, **__: cut)
+    pool = pool_of("", 1)
+    pool.start()
+    for _ in range(20):
+        pool.watch()
+    assert len(pool.alive) == 1 and pool.slots[0].codes == []
+    cut.joined.set()
+    watched(pool, lambda: not pool.alive)
+    assert pool.slots[0].codes == [WORK_DONE] and pool.slots[0].worker == "far-worker"
+
+
+def test_a_worker_that_ends_at_any_moment_is_known_by_the_name_by_which_it_held_its_trial(
+    pool_of: Callable[..., ClusterPool], cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it held is taken back by that name."""
+    monkeypatch.setattr(cluster.client, "submit", lambda *_, **__: CutOff())
+    pool = pool_of("", 1)
+    died: list[str] = []
+
+    def dead(worker: str) -> bool:
+        died.append(worker)
+        return False
+
+    monkeypatch.setattr(pool, "on_death", dead)
+    pool.start()
+    process = pool.slots[0].process
+    assert isinstance(process, cluster_pool.RemoteWorker)
+    ended = cluster_task.Ended("far-worker", 9, "out of luck", "far")
+    monkeypatch.setattr(process, "_answer", ended)
+    pool._notice()  # what was looked at in between does not matter
+    assert died == ["far-worker"]
+    assert pool._said(pool.slots[0]) == "far: out of luck"
+
+
+def test_a_task_that_was_lost_and_cannot_be_placed_again_closes_its_slot_until_it_can(
+    pool_of: Callable[..., ClusterPool], cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = pool_of(f"while [ ! -e {tmp_path}/over ]; do sleep 0.02; done; exit {WORK_DONE}", 1)
+    pool.start()
+    watched(pool, lambda: pool.at_work == 1)
+    process = pool.slots[0].process
+    assert isinstance(process, cluster_pool.RemoteWorker)
+
+    def lost(*_: object, **__: object) -> None:
+        raise OSError("no route to host")
+
+    submit = cluster.client.submit
+    monkeypatch.setattr(cluster.client, "submit", lost)
+    process.future.cancel()
+    watched(pool, lambda: pool.slots[0].closed)
+    assert not pool.alive and len(pool.waiting) == 1
+    monkeypatch.setattr(cluster.client, "submit", submit)
+    (tmp_path / "over").touch()
+    monkeypatch.setattr(pool, "clock", lambda: float("inf"))
+    watched(pool, lambda: pool.slots[0].codes)
+    assert pool.slots[0].codes == [WORK_DONE]
+    assert pool.slots[0].starts == 3 and pool.slots[0].closed is None and pool.waiting == []
+
+
+def test_more_askedthan_places_wait_and_are_taken_back_at_the_end(
     pool_of: Callable[..., ClusterPool], tmp_path: Path
 ) -> None:
     pool = pool_of(f"while [ ! -e {tmp_path}/over ]; do sleep 0.02; done; exit {WORK_DONE}", 3)
@@ -193,7 +284,7 @@ def test_more_workers_than_places_wait_and_are_taken_back_at_the_end(
     assert all(slot.codes == [WORK_DONE] for slot in pool.slots)
 
 
-def test_a_connection_that_is_lost_is_made_again_and_the_workers_placed_again(
+def test_a_connection_that_is_lost_is_made_again_and_the_askedplaced_again(
     pool_of: Callable[..., ClusterPool], cluster: Cluster, tmp_path: Path
 ) -> None:
     pool = pool_of(f"while [ ! -e {tmp_path}/over ]; do sleep 0.02; done; exit {WORK_DONE}", 1)
@@ -229,6 +320,19 @@ def test_a_scheduler_that_stays_away_ends_the_launch(
     (tmp_path / "over").touch()  # these hear no more
 
 
+def test_a_scheduler_that_stays_away_ends_the_launch_while_a_slot_waits_to_be_tried_again_too(
+    pool_of: Callable[..., ClusterPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = pool_of("exit 9", 1)
+    pool.start()
+    watched(pool, lambda: pool.waiting)
+    monkeypatch.setattr(Cluster, "is_up", False)
+    monkeypatch.setattr(pool.cluster, "lost_since", 0.0)
+    pool.away_seconds = -1.0
+    pool.watch()
+    assert pool.waiting == [] and "is out of reach" in (pool.slots[0].closed or "")
+
+
 def test_auto_takes_a_place_more_where_the_cluster_comes_to_offer_one(
     pool_of: Callable[..., ClusterPool],
 ) -> None:
@@ -236,6 +340,64 @@ def test_auto_takes_a_place_more_where_the_cluster_comes_to_offer_one(
     pool.start()
     watched(pool, lambda: len(pool.slots) == 2 and not pool.alive)
     assert [slot.device.name for slot in pool.slots] == ["dask0", "dask1"]
+
+
+def test_auto_takes_no_place_for_whose_worker_the_database_has_no_connection(
+    pool_of: Callable[..., ClusterPool],
+) -> None:
+    room, asked = 0, list[object]()
+
+    def left(placed: object) -> int:
+        asked.append(placed)
+        return room
+
+    pool = pool_of(f"exit {WORK_DONE}", 1, grows=True, room=left)
+    pool.start()
+    watched(pool, lambda: asked)
+    assert asked[0] == [("dask0", f"{pool.token}.1")] and len(pool.slots) == 1
+    assert pool.troubles[-1] == "1 place of the cluster not used: the database server has no connections left"
+    room = 5
+    watched(pool, lambda: len(pool.slots) == 2 and not pool.alive)
+    assert pool.troubles == []
+
+
+def test_askedthat_were_placed_and_have_not_come_need_a_connection_too(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, record = make_study(sqlite_url, make_config(), trials=2)
+    placed = [("dask0", "a1b2c3.1"), ("dask1", "a1b2c3.2"), ("dask2", "a1b2c3.1")]
+    assert database_room.for_more(engine, record.id, placed) is None  # a file
+    monkeypatch.setattr(connections, "room", lambda _: Room("max_connections = 20", 8, 12, 12))
+    assert database_room.for_more(engine, record.id, placed) == 12 - connections.SPARE - 3
+    for name in ("far-away-dask0-17-a1b2c3.1", "far-away-dask1-17-a1b2c3.1", "one-by-hand"):
+        workers.announce(
+            engine, record.id, name, host="far-away", pid=17, state=Doing.WORKING, lease_seconds=60
+        )
+    assert database_room.for_more(engine, record.id, placed) == 12 - connections.SPARE - 2
+    engine.dispose()
+
+
+def test_auto_starts_on_a_cluster_with_no_more_askedthan_the_database_has_connections_for(
+    cluster: Cluster,
+    digits: Path,
+    sqlite_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found: list[Slot] = []
+
+    def search(*given: Any) -> None:
+        found.extend(given[5])
+        raise ClusterError("that is all")
+
+    monkeypatch.setattr(on_cluster, "require_possible", lambda *_: None)
+    placed = (cluster_pool.slots(200, "CPU"), PlacedBy(cluster, "CPU", grows=True))
+    monkeypatch.setattr(on_cluster, "places", lambda *_: nullcontext(placed))
+    monkeypatch.setattr(connections, "room", lambda _: Room("max_connections = 20", 8, 12, 12))
+    monkeypatch.setattr(launch_session, "_search", search)
+    ended = run(capsys, *LAUNCH, "--storage", sqlite_url, "--data-dir", digits, "--cluster", "tcp://a:1")
+    assert ended.code == 5 and len(found) == 12 - connections.SPARE
+    assert "the database server has connections for no more (max_connections = 20)" in ended.err
 
 
 def test_a_machine_with_another_version_of_parsimony_is_told_apart(
@@ -268,6 +430,44 @@ def test_a_cluster_that_offers_no_resource_says_how_to_offer_one(
         cluster.require_offer(lambda _: None)
 
 
+def test_every_machine_counts_where_distributed_tells_of_a_few_unless_it_is_asked_for_all(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before 2026.7 its default are five; here one of two."""
+    told = cluster.client.scheduler_info
+    monkeypatch.setattr(cluster.client, "scheduler_info", lambda n_workers=1: told(n_workers=n_workers))
+    cluster.look()
+    assert cluster.offer.slots("CPU") == 2
+
+
+def test_askedon_cpus_count_as_at_work_beside_gpus_that_nobody_asked_for(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "look", lambda: None)
+    monkeypatch.setattr(cluster, "offer", clusters.Offer({"a": {"CPU": 8.0}, "b": {"GPU": 1.0}}))
+    monkeypatch.setattr(cluster, "placed", {"a": 8})
+    assert cluster.require_offer(lambda _: None, on_cpu=True) == "CPU"
+    assert cluster.at_work == 8
+
+
+@pytest.mark.parametrize(("asked", "count"), [("auto", 0), ("3", 3)])
+def test_a_dry_run_asks_a_cluster_that_has_no_machine_for_none(
+    asked: str,
+    count: int,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    started: list[object] = []
+    monkeypatch.setattr(cluster, "look", lambda: None)
+    monkeypatch.setattr(cluster, "offer", clusters.Offer())
+    monkeypatch.setattr(cluster.client, "submit", lambda *what, **_: started.append(what))
+    monkeypatch.setattr(clusters, "connected", lambda _: nullcontext(cluster))
+    with on_cluster.places("tcp://a:1", asked, "all", dry_run=True) as (slots, _):
+        assert len(slots) == count
+    assert started == [] and "a launch asks for one" in capsys.readouterr().err
+
+
 def test_gpus_are_asked_for_where_there_are_any() -> None:
     offer = clusters.Offer({"a": {"CPU": 8.0}, "b": {"GPU": 2.0, "CPU": 1.0}})
     assert offer.resource == "GPU" and offer.slots("GPU") == 2 and offer.slots("CPU") == 9
@@ -295,6 +495,32 @@ def test_flags_that_no_cluster_can_follow_are_one_line(
 ) -> None:
     refused = run(capsys, *LAUNCH, "--data-dir", tmp_path, *more)
     assert refused.code == 2 and said in refused.one_line and SECRET not in refused.err
+
+
+@pytest.mark.parametrize(
+    ("store", "is_reached"),
+    [
+        ("postgresql:///search?host=db", True),
+        ("postgresql:///search?host=db:5433&host=spare", True),
+        ("postgresql://search@localhost,db/search", True),
+        ("postgresql://search@localhost/search?hostaddr=10.0.0.5", True),
+        ("postgresql:///?service=search", True),  # each machine's own file says where
+        ("postgresql:///search", False),
+        ("postgresql:///search?host=/run/postgresql", False),
+        ("postgresql:///search?host=localhost:5433", False),
+        ("postgresql://search@localhost,127.0.0.1/search", False),
+        ("postgresql://search@[::1]/search", False),
+    ],
+)
+def test_a_store_is_refused_only_where_machines_of_a_cluster_cannot_reach_it(
+    store: str, is_reached: bool
+) -> None:
+    if is_reached:
+        clusters.require_reachable_store(store, "tcp://a:1")
+        return
+    with pytest.raises(UsageError, match="its machines do not reach a database at"):
+        clusters.require_reachable_store(store, "tcp://a:1")
+    clusters.require_reachable_store(store, "tcp://127.0.0.1:1")
 
 
 def test_a_scheduler_that_is_not_there_is_one_line_and_code_5(

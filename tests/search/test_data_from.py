@@ -2,15 +2,21 @@
 
 import json
 import shutil
+import socket
+import struct
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
 import numpy as np
 import pytest
 from command import fake_training, finish, run, start
+from no_web_server import no_web_server
 
 from search.launcher import data_server
 from search.study.config import DataConfig, open_images_from, split_images
@@ -38,9 +44,16 @@ def launcher(digits: Path, tmp_path: Path) -> Launcher:
     return Launcher(tmp_path / "launcher", dataset.cache, config.model_copy(update={"spec": FOLDER}))
 
 
+@contextmanager
+def serving(given: str, folder: Path, digest: str) -> Iterator[str]:
+    """Serves the folder at HOST:PORT; yields the address that workers ask."""
+    with data_server.bound(given) as server, data_server.serving(server, folder, digest) as address:
+        yield address
+
+
 @pytest.fixture
 def address(launcher: Launcher) -> Iterator[str]:
-    with data_server.serving("127.0.0.1:0", launcher.cache, launcher.config.digest) as address:
+    with serving("127.0.0.1:0", launcher.cache, launcher.config.digest) as address:
         yield address
 
 
@@ -59,6 +72,20 @@ def test_a_machine_without_images_has_those_of_the_study_afterwards(
     assert np.array_equal(again.dataset.images, images.dataset.images)
 
 
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_a_worker_that_starts_while_another_fetches_waits_and_takes_what_was_verified(
+    is_whole: bool, launcher: Launcher, tmp_path: Path
+) -> None:
+    cache = tmp_path / "here/cache"
+    being_filled = cache / f"fetched-{launcher.config.digest[:32]}.new"
+    being_filled.mkdir(parents=True)
+    for path in launcher.cache.iterdir() if is_whole else [launcher.cache / "facts.json"]:
+        shutil.copyfile(path, being_filled / path.name)
+    assert prepared.find(cache, launcher.config.digest) is None
+    images = open_images_from(launcher.config, tmp_path / "here", None, str(launcher.data_dir))
+    assert images.dataset.cache == being_filled.with_suffix("") and images.dataset.cache.is_dir()
+
+
 def test_images_that_were_damaged_on_the_way_are_not_used(launcher: Launcher, tmp_path: Path) -> None:
     images = np.load(launcher.cache / "train-images.npy")
     images[0, 0, 0, 0] ^= 1  # the facts beside it still name the old digest
@@ -67,7 +94,7 @@ def test_images_that_were_damaged_on_the_way_are_not_used(launcher: Launcher, tm
     with pytest.raises(DataError, match="damaged images, or others"):
         open_images_from(launcher.config, here, None, str(launcher.data_dir))
     with (
-        data_server.serving("127.0.0.1:0", launcher.cache, launcher.config.digest) as address,
+        serving("127.0.0.1:0", launcher.cache, launcher.config.digest) as address,
         pytest.raises(DataError, match="damaged images, or others"),
     ):
         open_images_from(launcher.config, here, None, address)
@@ -112,7 +139,7 @@ def test_a_server_that_says_anything_else_is_one_line(
     monkeypatch.setattr(prepared, "manifest", lambda _: {})
     monkeypatch.setattr(json, "dumps", lambda _: said)
     with (
-        data_server.serving("127.0.0.1:0", launcher.cache, launcher.config.digest) as strange,
+        serving("127.0.0.1:0", launcher.cache, launcher.config.digest) as strange,
         pytest.raises(DataError, match="does not answer as a launcher with --serve-data does"),
     ):
         open_images_from(launcher.config, tmp_path / "here", None, strange)
@@ -123,6 +150,21 @@ def test_a_source_that_is_not_there_is_one_line(launcher: Launcher, tmp_path: Pa
         open_images_from(launcher.config, tmp_path / "here", None, "http://127.0.0.1:9")
     with pytest.raises(DataError, match="there is no such folder"):
         open_images_from(launcher.config, tmp_path / "here", None, str(tmp_path / "typo"))
+
+
+def test_an_address_of_something_else_is_one_line(launcher: Launcher, tmp_path: Path) -> None:
+    with (
+        no_web_server() as address,
+        pytest.raises(DataError, match=r"what listens there is no web server$"),
+    ):
+        open_images_from(launcher.config, tmp_path / "here", None, address)
+
+
+@pytest.mark.parametrize("typo", ["http://db:54x2", "http://[::1", "http://", "http://a..b", "http://a b:80"])
+def test_a_mistyped_address_is_one_line(typo: str, launcher: Launcher, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot fetch the images of the study from http:.*: .") as refused:
+        open_images_from(launcher.config, tmp_path / "here", None, typo)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("path", ["/", "/facts.json", "/../facts.json", "/{digest}/", "/{digest}/../x.db"])
@@ -151,12 +193,63 @@ def test_an_address_that_cannot_be_served_is_one_line(
 ) -> None:
     with (
         pytest.raises(EnvironmentProblem, match=r"--serve-data 203\.0\.113\.1:1: "),
-        data_server.serving("203.0.113.1:1", launcher.cache, launcher.config.digest),
+        serving("203.0.113.1:1", launcher.cache, launcher.config.digest),
     ):
         pass
     refused = run(capsys, "launch", "--trials", 1, "--serve-data", "nonsense", "--data-dir", tmp_path,
                   "--storage", f"sqlite:///{tmp_path}/s.db")  # fmt: skip
     assert refused.code == 2 and "--serve-data nonsense: give an address" in refused.one_line
+
+
+def test_an_address_in_use_is_one_line_before_a_study_is_made(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        refused = run(capsys, "launch", "--trials", 1, "--data", "digits", "--data-dir", digits,
+                      "--workers", 0, "--serve-data", f"127.0.0.1:{taken.getsockname()[1]}",
+                      "--storage", f"sqlite:///{tmp_path}/s.db")  # fmt: skip
+    assert refused.code == 5 and "in use" in refused.one_line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_are_served_at_an_address_of_ipv6_too(launcher: Launcher, tmp_path: Path) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with serving("[::1]:0", launcher.cache, launcher.config.digest) as address:
+        assert address.startswith("http://[::1]:")
+        images = open_images_from(launcher.config, tmp_path / "here", None, address)
+    assert images.dataset.digest == launcher.config.digest
+
+
+def test_a_worker_that_goes_in_the_middle_of_a_request_leaves_nothing_on_the_board(
+    launcher: Launcher, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with data_server.bound("127.0.0.1:0") as server:
+        over, end = threading.Event(), server.shutdown_request
+
+        def ended(request: Any) -> None:
+            end(request)
+            over.set()
+
+        monkeypatch.setattr(server, "shutdown_request", ended)
+        with data_server.serving(server, launcher.cache, launcher.config.digest):
+            worker = socket.create_connection(server.server_address[:2])
+            worker.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+            worker.sendall(b"GET ")
+            worker.close()
+            assert over.wait(60)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_file_that_somebody_deleted_is_not_found(
+    launcher: Launcher, address: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (launcher.cache / "train-labels.npy").unlink()
+    with pytest.raises(DataError, match=r"cannot fetch the images of the study from http.*: Not Found"):
+        open_images_from(launcher.config, tmp_path / "here", None, address)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.thorough  # a whole search for one more question: its pieces have tests of milliseconds

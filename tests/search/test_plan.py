@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from command import Result, finish, run, start
 from comparison_samples import add_finals, add_study
+from no_web_server import no_web_server
 from sqlalchemy import update
 from worker_samples import make_study
 
@@ -184,6 +185,9 @@ def test_an_address_is_told_the_end_as_json_and_a_failure_is_one_line(listener: 
     assert at_end.notify(listener.url, facts, 0.05) == f"--notify {host}: no answer within 0.05 s"
     refused = at_end.notify("http://127.0.0.1:9/hook/secret", facts)
     assert refused and "refused" in refused and "secret" not in refused
+    with no_web_server() as address:
+        failed = at_end.notify(f"{address}/hook/secret", facts)
+    assert failed == f"--notify {address}: what listens there is no web server"
 
 
 @pytest.mark.parametrize("address", ["example.org/hook", "file:///etc/passwd", "http://", "http://a b/c"])

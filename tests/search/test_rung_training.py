@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,17 +13,20 @@ from worker_samples import FakeTraining, make_config, make_context, make_study
 from search.optuna_adapter import study as optuna_study
 from search.recording import reconcile as reconciling
 from search.study import export as study_export, second_stage
+from search.study.config import Images
 from search.study.finish_plan import FinishPlan, make_plan
 from search.study.reader import StudyView
 from search.worker import worker
 from search.worker.context import WorkerContext
-from search.worker.training_function import FinalScore
+from search.worker.training_function import FinalScore, make_training_function
 from space.architecture import Architecture
 from space.errors import DivergedError
 from storage import candidates, invariants, rungs, studies, trainings
 from storage.leases import NoClaim
 from storage.row_types import RungTraining, Stage, State
+from trainer import loop
 from trainer.callbacks import TrainingCallbacks
+from trainer.data import dataset as datasets
 from trainer.outcome import Outcome
 from trainer.recipe.document import Recipe
 
@@ -267,3 +271,18 @@ def test_a_limit_for_trials_does_not_hold_for_longer_trainings(sqlite_url: str, 
             worker.work_on_one(context)
         context.options = replace(context.options, trial_seconds=0.0)
         assert work(context) == [State.COMPLETED] * 8
+
+
+def test_a_final_training_without_an_accuracy_on_test_images_says_why_in_the_log(
+    digits: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = datasets.load("digits", digits)
+    assert not list(dataset.cache.glob("test-*"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(loop, "fit", lambda *_, **__: SimpleNamespace(outcome="trained"))
+    images, heard = Images(dataset, datasets.split(dataset, 0)), list[FinalScore | None]()
+    _, train = make_training_function(make_config(), images)
+    with caplog.at_level("WARNING", "search.worker"):
+        train(None, 0, callbacks=TrainingCallbacks(), on_test=heard.append)  # type: ignore[arg-type]
+    assert heard == [None]
+    assert "a final training has no accuracy on test images: digits has no test images" in caplog.text

@@ -104,6 +104,20 @@ def test_a_search_works_when_the_test_files_were_deleted(folder: Path) -> None:
         dataset.open_test()
 
 
+@pytest.mark.parametrize("size", [0, 10, 200])
+def test_a_file_of_images_that_was_cut_short_is_one_line(folder: Path, size: int) -> None:
+    dataset = open_folder(folder)
+    for name in ("test-images.npy", "train-images.npy"):
+        path = dataset.cache / name
+        content = path.read_bytes()[:size]
+        path.unlink()  # the mapped one stays
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=f"delete {dataset.cache} if damaged"):
+        dataset.open_test()
+    with pytest.raises(DataError, match=f"the cache {dataset.cache} is damaged"):
+        open_folder(folder)
+
+
 def test_a_folder_of_mixed_sizes_is_scaled_to_the_median_of_the_shorter_sides_rounded(folder: Path) -> None:
     dataset = open_folder(folder)
     assert (dataset.name, dataset.classes) == ("pets", ("cat", "dog"))

@@ -28,6 +28,8 @@ from trainer.data.survey import Survey
 
 LAYOUT = 1  # part of the cache key of every data set: raise it when the files of the cache change
 
+UNFINISHED = ".new"  # ends the name of a folder of the cache that is still being filled
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -58,7 +60,7 @@ class Dataset:
         """
         try:
             return _mapped(self.cache / "test-images.npy"), _mapped(self.cache / "test-labels.npy")
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise DataError(
                 f"{self.name} has no test images; add test/<class>/, or delete {self.cache} if damaged"
             ) from error
@@ -158,7 +160,10 @@ def _held(dataset: Dataset, labels: NDArray[np.int64], share: float, seed: int) 
 def _mapped(path: Path) -> NDArray[Any]:
     """An .npy file, as it was saved. Raises OSError or ValueError."""
     # Copy-on-write: pages are shared by all processes, and torch takes the array without a copy.
-    array: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
+    except EOFError as error:  # empty, as a machine leaves it that lost its power
+        raise ValueError(f"{path.name}: {error}") from error
     return array
 
 
@@ -194,7 +199,7 @@ def _fill(cache: Path, source: Source) -> None:
         if cache.is_dir():  # another process was first
             return
         contents = source.read(known_pictures.of_folder(cache.parent, source.spec))
-        new = cache.with_name(f"{cache.name}.new")
+        new = cache.with_name(cache.name + UNFINISHED)
         shutil.rmtree(new, ignore_errors=True)  # a killed process may have left one
         try:
             new.mkdir()

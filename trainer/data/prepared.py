@@ -13,14 +13,16 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from http.client import BadStatusLine, HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 from space.errors import DataError
-from trainer.data.dataset import Dataset, digest_of, open_prepared
+from trainer.data.dataset import UNFINISHED, Dataset, digest_of, open_prepared
 from trainer.data.file_lock import locked
+from trainer.messages import one_line
 
 FACTS = "facts.json"
 FILES = (FACTS, "train-images.npy", "train-labels.npy", "test-images.npy", "test-labels.npy", "groups.npy")
@@ -31,10 +33,18 @@ MANIFEST_BYTES = 10_000  # at most, of a few names and hashes
 CONNECT_SECONDS = 30.0
 CHUNK = 1 << 20
 
+# ValueError and UnicodeError, which is one: an address that is none.
+UNREADABLE = (OSError, HTTPException, ValueError)
+
 
 def find(cache: Path, digest: str) -> Path | None:
-    """The folder of a cache that holds the images of this digest, as its facts say; None for none."""
+    """The folder of a cache that holds the images of this digest, as its facts say; None for none.
+
+    A folder that is still being filled is none: its files are neither all there nor verified.
+    """
     for facts in sorted(cache.glob(f"*/{FACTS}")):
+        if facts.parent.name.endswith(UNFINISHED):
+            continue
         with suppress(OSError, ValueError, AttributeError):
             if json.loads(facts.read_text(encoding="utf-8")).get("digest") == digest:
                 return facts.parent
@@ -70,13 +80,18 @@ def fetch(source: str, digest: str, cache: Path) -> Path | None:
             if target.is_dir():  # another process was first
                 return target
             return _fetch(source, digest, target)
-    except OSError as error:
-        reason = getattr(error, "reason", None) or error.strerror or error
-        raise DataError(f"cannot fetch the images of the study from {source}: {reason}") from error
+    except UNREADABLE as error:
+        raise DataError(f"cannot fetch the images of the study from {source}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> object:
+    if isinstance(error, BadStatusLine) and not isinstance(error, OSError):
+        return "what listens there is no web server"
+    return getattr(error, "reason", None) or getattr(error, "strerror", None) or one_line(error)
 
 
 def _fetch(source: str, digest: str, target: Path) -> Path | None:
-    new = target.with_name(f"{target.name}.new")
+    new = target.with_name(target.name + UNFINISHED)
     shutil.rmtree(new, ignore_errors=True)  # a killed process may have left one
     new.mkdir()
     try:
