@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
+from zlib import crc32
 
 import command
 import examples
@@ -27,6 +28,9 @@ from search.worker import log
 from storage import database
 from trainer.data import dataset as datasets
 
+DATABASES = ("sqlite", "postgres")
+BY_TURNS = "TEST_DATABASES_BY_TURNS"  # set for the processes of pytest-xdist
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", choices=("short", "full"), default="short", help="How many faults, how long")
@@ -40,6 +44,12 @@ def pytest_configure(config: pytest.Config) -> None:
     # In memory where there is room: commits to SQLite wait for no disk.
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", postgres_server.place())
     examples.THOROUGH = is_thorough(config)
+    if not hasattr(config, "workerinput"):
+        chosen = config.args_source != pytest.Config.ArgsSource.TESTPATHS or config.getoption("keyword")
+        if chosen or is_thorough(config):
+            os.environ.pop(BY_TURNS, None)
+        else:
+            os.environ[BY_TURNS] = "1"
 
 
 def pytest_collection_finish() -> None:
@@ -57,10 +67,20 @@ def is_thorough(config: pytest.Config) -> bool:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out what is marked as thorough, and deals out what takes long."""
     if not is_thorough(config):
-        left_out = [item for item in items if item.get_closest_marker("thorough")]
+        left_out = [item for item in items if item.get_closest_marker("thorough") or not is_its_turn(item)]
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+        among = set(left_out)
+        items[:] = [item for item in items if item not in among]
     items[:] = dealt(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
+
+
+def is_its_turn(item: pytest.Item) -> bool:
+    """Whether a test that holds on both databases is asked of this one: where all tests are run, half of them
+    are of each."""
+    asked = getattr(item, "callspec", None) and item.callspec.params.get("database_url")  # type: ignore[attr-defined]
+    if not asked or BY_TURNS not in os.environ:
+        return True
+    return DATABASES[crc32(item.nodeid.replace(asked, "").encode()) % 2] == str(asked)
 
 
 def dealt(items: list[pytest.Item], hands: int) -> list[pytest.Item]:
@@ -145,6 +165,7 @@ def postgres_url(postgres: Postgres, request: pytest.FixtureRequest) -> Iterator
     name = f"test_{uuid4().hex}"
     yield create_database(postgres, name, template)
     gc.collect()
+    gc.freeze()  # modules that were loaded since: a fifth of a second to look through, hundreds of times
     with psycopg.connect(postgres.url(), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -158,7 +179,7 @@ def sqlite_url(tmp_path: Path, request: pytest.FixtureRequest) -> str:
     return f"sqlite:///{path}"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=DATABASES)
 def database_url(request: pytest.FixtureRequest) -> str:
     """Every test that asks for it holds on both."""
     url: str = request.getfixturevalue(f"{request.param}_url")

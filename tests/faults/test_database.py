@@ -66,6 +66,7 @@ def survive(
     return asked
 
 
+@pytest.mark.thorough  # the path of one that stays away, ended sooner
 def test_a_server_killed_and_started_again_costs_nothing(
     server: Postgres,
     search_on: Callable[..., Search],

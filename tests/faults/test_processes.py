@@ -64,6 +64,7 @@ def test_a_launcher_killed_and_launched_again_reaches_the_number(
     keep(search.settle(check, "SIGKILL of the launcher, then launched again", asked))
 
 
+@pytest.mark.thorough  # search/test_signals.py has what each does of it
 def test_a_sigterm_to_every_process_lets_trials_finish(
     faulty_url: str,
     search_on: Callable[..., Search],

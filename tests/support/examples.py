@@ -5,7 +5,7 @@ is before the tests are imported.
 """
 
 THOROUGH = False
-FEWEST = 25
+FEWEST = 15
 
 
 def examples(count: int) -> int:
