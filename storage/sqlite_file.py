@@ -53,7 +53,10 @@ class SqliteFile:
 
     @property
     def is_read_only(self) -> bool:
-        """Whether there is a file, which this user may not write, or beside which there can be no log."""
+        """Whether there is a file, which this user may not write, or beside which there can be no log.
+
+        Raises StorageError where the file system does not say.
+        """
         with _looking_at(self.path):
             return self.path.exists() and not (_writable(self.path) and _writable(self.path.parent))
 

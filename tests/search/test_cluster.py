@@ -82,7 +82,7 @@ def watched(pool: ClusterPool, until: Callable[[], object], owed: bool = True) -
     wait_until(look, "what the pool is watched for", 60)
 
 
-def test_askedrun_on_the_cluster_until_nothing_is_left(
+def test_workers_run_on_the_cluster_until_nothing_is_left(
     pool_of: Callable[..., ClusterPool], tmp_path: Path
 ) -> None:
     pool = pool_of(f'echo "$@" > {tmp_path}/argv.$$; exit {WORK_DONE}')
@@ -144,7 +144,7 @@ def test_a_machine_without_images_ends_the_launch_only_where_no_machine_has_them
     assert len(pool.waiting) == 2
 
 
-def test_a_first_ctrl_c_lets_askedfinish_and_a_second_ends_them(
+def test_a_first_ctrl_c_lets_workers_finish_and_a_second_ends_them(
     pool_of: Callable[..., ClusterPool], tmp_path: Path
 ) -> None:
     pool = pool_of(
@@ -174,7 +174,7 @@ def test_what_hears_no_word_is_killed_in_the_end(
     assert pool.slots[0].codes == [-signal.SIGKILL]
 
 
-def test_askedof_a_launcher_that_is_gone_finish_their_trial(
+def test_workers_of_a_launcher_that_is_gone_finish_their_trial(
     pool_of: Callable[..., ClusterPool], cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster_task, "SILENT_SECONDS", 0.3)
@@ -272,7 +272,7 @@ def test_a_task_that_was_lost_and_cannot_be_placed_again_closes_its_slot_until_i
     assert pool.slots[0].starts == 3 and pool.slots[0].closed is None and pool.waiting == []
 
 
-def test_more_askedthan_places_wait_and_are_taken_back_at_the_end(
+def test_more_workers_than_places_wait_and_are_taken_back_at_the_end(
     pool_of: Callable[..., ClusterPool], tmp_path: Path
 ) -> None:
     pool = pool_of(f"while [ ! -e {tmp_path}/over ]; do sleep 0.02; done; exit {WORK_DONE}", 3)
@@ -281,10 +281,10 @@ def test_more_askedthan_places_wait_and_are_taken_back_at_the_end(
     assert pool.troubles == ["1 of 3 workers wait for a machine of the cluster"]
     (tmp_path / "over").touch()
     watched(pool, lambda: not pool.alive, owed=False)
-    assert all(slot.codes == [WORK_DONE] for slot in pool.slots)
+    assert [slot.codes for slot in pool.slots] == [[WORK_DONE]] * 3, pool.troubles
 
 
-def test_a_connection_that_is_lost_is_made_again_and_the_askedplaced_again(
+def test_a_connection_that_is_lost_is_made_again_and_the_workers_placed_again(
     pool_of: Callable[..., ClusterPool], cluster: Cluster, tmp_path: Path
 ) -> None:
     pool = pool_of(f"while [ ! -e {tmp_path}/over ]; do sleep 0.02; done; exit {WORK_DONE}", 1)
@@ -361,7 +361,7 @@ def test_auto_takes_no_place_for_whose_worker_the_database_has_no_connection(
     assert pool.troubles == []
 
 
-def test_askedthat_were_placed_and_have_not_come_need_a_connection_too(
+def test_workers_that_were_placed_and_have_not_come_need_a_connection_too(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, record = make_study(sqlite_url, make_config(), trials=2)
@@ -377,7 +377,7 @@ def test_askedthat_were_placed_and_have_not_come_need_a_connection_too(
     engine.dispose()
 
 
-def test_auto_starts_on_a_cluster_with_no_more_askedthan_the_database_has_connections_for(
+def test_auto_starts_on_a_cluster_with_no_more_workers_than_the_database_has_connections_for(
     cluster: Cluster,
     digits: Path,
     sqlite_url: str,
