@@ -281,7 +281,9 @@ def test_more_workers_than_places_wait_and_are_taken_back_at_the_end(
     assert pool.troubles == ["1 of 3 workers wait for a machine of the cluster"]
     (tmp_path / "over").touch()
     watched(pool, lambda: not pool.alive, owed=False)
-    assert [slot.codes for slot in pool.slots] == [[WORK_DONE]] * 3, pool.troubles
+    # On a busy machine one may be lost on the way, and made again.
+    last = [slot.codes[-1:] for slot in pool.slots]
+    assert last == [[WORK_DONE]] * 3, ([slot.codes for slot in pool.slots], pool.troubles)
 
 
 def test_a_connection_that_is_lost_is_made_again_and_the_workers_placed_again(
