@@ -80,9 +80,9 @@ class SqliteFile:
             raise DisconnectionError
 
     def begin(self, connection: Connection) -> None:
-        """Called by the engine at the start of a transaction. Raises StoreGoneError as a call does, StorageError
-        where the file system does not say, and AccessError where the transaction is to write and this user
-        may not."""
+        """Called by the engine at the start of a transaction. Raises StoreGoneError as a call does,
+        StorageError where the file system does not say, and AccessError where the transaction is to write
+        and this user may not."""
         self.require_same()
         if connection.get_execution_options().get("writes", False) and self.is_read_only:
             raise AccessError(
