@@ -5,7 +5,7 @@ is before the tests are imported.
 """
 
 THOROUGH = False
-FEWEST = 15
+FEWEST = 25
 
 
 def examples(count: int) -> int:
