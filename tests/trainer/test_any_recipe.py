@@ -46,6 +46,15 @@ def test_two_steps_of_any_recipe_leave_the_loss_of_any_network_finite(
     assert 0 <= outcome.accuracy <= 1
 
 
+@pytest.mark.parametrize("fields", [{"cutout": 1}, {"random_erasing": 0.5}])
+def test_what_leaves_nothing_of_an_image_of_one_pixel_is_refused(fields: dict[str, Any]) -> None:
+    """All images are alike then, and gradients are rounding, many times enlarged by norms of no variance."""
+    recipe = Recipe.model_validate({"epochs": 5, "crop_padding": 0, **fields})
+    with pytest.raises(RecipeError, match="leaves nothing of images of 1 pixel; set it to 0"):
+        recipe.require_fit(1)
+    recipe.require_fit(2)
+
+
 VARIED: list[dict[str, Any]] = [
     {"ema": 0.9, "policy": "trivialaugment", "cutout": 3},
     {"drop_path": 0.3, "random_erasing": 0.5},

@@ -228,8 +228,9 @@ class Recipe(RecipePart):
             )
         if side < image_size:
             raise RecipeError(f"enlarge {side} is below the {image_size} pixels of the images; raise it")
-        if self.cutout and image_size == 1:
-            raise RecipeError("cutout leaves nothing of images of 1 pixel; set it to 0")
+        for name in ("cutout", "random_erasing"):
+            if getattr(self, name) and image_size == 1:
+                raise RecipeError(f"{name} leaves nothing of images of 1 pixel; set it to 0")
         if self.cutout > image_size:
             raise RecipeError(
                 f"cutout {self.cutout} is more than the {image_size} pixels of an image; lower it"
