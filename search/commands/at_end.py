@@ -122,7 +122,7 @@ def notify(url: str, told: Mapping[str, Any], seconds: float = NOTIFY_SECONDS) -
         except (OSError, ValueError) as error:  # URLError is an OSError
             reason = getattr(error, "reason", error)
             if not isinstance(reason, TimeoutError):  # that is what is said already
-                failed[:] = [str(reason)]
+                failed[:] = [str(getattr(reason, "strerror", None) or reason)]
         except HTTPException:
             failed[:] = ["what listens there is no web server"]
 

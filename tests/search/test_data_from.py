@@ -183,7 +183,7 @@ def test_nothing_can_be_written_to_the_launcher(address: str, launcher: Launcher
         assert answer.read() == b"" and int(answer.headers["Content-Length"]) > 0
     for method in ("PUT", "POST", "DELETE"):
         with pytest.raises(HTTPError) as refused:
-            OPENER.open(Request(facts, data=b"x", method=method))
+            OPENER.open(Request(facts, method=method))  # a body nobody reads resets it
         assert refused.value.code == 501
         refused.value.close()
 

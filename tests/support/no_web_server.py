@@ -20,6 +20,10 @@ def no_web_server() -> Iterator[str]:
                     with connection:
                         connection.recv(10_000)
                         connection.sendall(ANSWER)
+                        # What lies unread when a socket closes resets it, and the answer is lost.
+                        connection.shutdown(socket.SHUT_WR)
+                        while connection.recv(10_000):
+                            pass
 
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
