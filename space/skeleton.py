@@ -27,6 +27,7 @@ from space.space import Form, SearchSpace, Task, fits
 PoolKind = Literal["avg", "max"]
 Gate = Literal["none", "stem", "block"]
 TAIL = 2  # convolutions of a tail, as the published one has
+GATE, MAX_POOL = SqueezeExcitation(), MaxPool()
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,12 @@ class Skeleton:
 def realise(shape: Skeleton, space: SearchSpace, base: int, task: Task) -> Architecture:
     """The network of this shape whose first stage is `base` channels wide."""
     size = map_after(task.image_size, shape.stem_stride)
-    gate = SqueezeExcitation()
     stem = Stem(
         width=rounded(base * shape.stem_ratio, shape.round_to),
         kernel=clamped(shape.stem_kernel, space.stem.kernel, task.image_size),
         stride=shape.stem_stride,
-        max_pool=MaxPool() if shape.max_pool else None,
-        squeeze_excitation=gate if shape.squeeze_excitation == "stem" else None,
+        max_pool=MAX_POOL if shape.max_pool else None,
+        squeeze_excitation=GATE if shape.squeeze_excitation == "stem" else None,
     )
     size = stem.max_pool.map_after(size) if stem.max_pool else size
     stages, width = [], float(base)
@@ -117,7 +117,7 @@ def realise(shape: Skeleton, space: SearchSpace, base: int, task: Task) -> Archi
             shortcut=shape.shortcut,
             preactivation=shape.preactivation,
             dropout=shape.block_dropout,
-            squeeze_excitation=gate if shape.squeeze_excitation == "block" else None,
+            squeeze_excitation=GATE if shape.squeeze_excitation == "block" else None,
         ),
         tail=(TailConvolution(width=stages[-1].width),) * TAIL if shape.form == "tail" else (),
         pool=pooled(shape.pool_kind, shape.pool_size, shape.pool_window, space.pool.size, size),

@@ -6,12 +6,14 @@ grows with each of them.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import product
 
 from space import branches, cost
 from space.architecture import Architecture
 from space.blocks import Growth
 from space.budget import Budget
+from space.cost import Cost
 from space.domains import Domain, maximum, minimum, towards_low
 from space.errors import NothingFitsError
 from space.skeleton import BranchSkeleton, Skeleton, StageSkeleton, realise
@@ -20,7 +22,17 @@ from space.space import Form, SearchSpace, Task
 
 def smallest(space: SearchSpace, task: Task) -> Architecture:
     """The network of fewest parameters among the space's extremes, then of fewest multiply-accumulates."""
-    return min(_slimmest(space, task), key=cost.total)
+    return min(_extremes(space, task), key=_spent)[0]
+
+
+def _spent(extreme: tuple[Architecture, Cost]) -> Cost:
+    return extreme[1]
+
+
+@lru_cache(maxsize=8)
+def _extremes(space: SearchSpace, task: Task) -> tuple[tuple[Architecture, Cost], ...]:
+    """Kept, since a launch asks three times: some hundred networks, a fifth of a second."""
+    return tuple((network, cost.total(network)) for network in dict.fromkeys(_slimmest(space, task)))
 
 
 def _slimmest(space: SearchSpace, task: Task) -> Iterator[Architecture]:
@@ -98,10 +110,11 @@ def evenest(knob: Domain) -> float:
 
 def require_smallest(space: SearchSpace, budget: Budget, task: Task) -> Architecture:
     """The smallest network that fits. Raises NothingFitsError if even the smallest of all exceeds it."""
-    fitting = [a for a in _slimmest(space, task) if budget.allows(cost.total(a))]
+    extremes = _extremes(space, task)
+    fitting = [extreme for extreme in extremes if budget.allows(extreme[1])]
     if fitting:
-        return min(fitting, key=cost.total)
-    spent = cost.total(smallest(space, task))
+        return min(fitting, key=_spent)[0]
+    spent = min(extremes, key=_spent)[1]
     raise NothingFitsError(
         f"nothing fits {budget}: the smallest network of the space has {spent.parameters:,} parameters"
         f" and {spent.macs:,} multiply-accumulates"

@@ -201,6 +201,10 @@ class SearchSpace(Document):
     large_images: LargeImages | None = None
     baselines: Baselines | None = None
 
+    def __hash__(self) -> int:
+        """Without the overrides, which a dict holds: equal spaces have equal hashes all the same."""
+        return hash(tuple(value for name, value in self if name != "stages"))
+
     @model_validator(mode="after")
     def _speaks_of_stages_that_exist(self) -> Self:
         if maximum(self.depth) > MOST_STAGES:
@@ -232,7 +236,7 @@ class SearchSpace(Document):
         own: dict[str, Any] = {"stride": (1,)} if stage == 1 else {}
         if override := self.stages.get(str(stage)):
             own |= {name: knob for name, knob in override if knob is not None}
-        return self.stage.model_copy(update=own)
+        return self.stage.model_copy(update=own) if own else self.stage
 
     def require_geometry(self, image_size: int) -> None:
         """Raises SpaceError where a kernel or pool is larger than the largest map it could ever meet."""

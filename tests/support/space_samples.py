@@ -1,6 +1,7 @@
 """Random documents: hypothesis strategies for every option of a network and of a search space."""
 
 import random
+from functools import cache, lru_cache
 from typing import Any
 
 from examples import examples
@@ -124,6 +125,7 @@ def architectures(draw: st.DrawFn) -> Architecture:
     return Architecture(**parts, pool=draw(pools(last)))
 
 
+@cache
 @st.composite
 def pools(draw: st.DrawFn, size: int) -> Pool:
     kind = draw(st.sampled_from(("avg", "max")))
@@ -133,6 +135,7 @@ def pools(draw: st.DrawFn, size: int) -> Pool:
     return Pool(kind=kind, kernel=draw(st.integers(1, size)), stride=stride)
 
 
+@cache
 @st.composite
 def int_knobs(draw: st.DrawFn, most: int) -> IntRange | tuple[int, ...]:
     if draw(st.booleans()):
@@ -142,6 +145,7 @@ def int_knobs(draw: st.DrawFn, most: int) -> IntRange | tuple[int, ...]:
     return IntRange(low=low, high=high, step=1 if log else draw(st.integers(1, 5)), log=log)
 
 
+@cache
 @st.composite
 def float_knobs(draw: st.DrawFn, least: float, most: float) -> FloatRange | tuple[float, ...]:
     numbers = st.floats(least, most)
@@ -154,6 +158,7 @@ def float_knobs(draw: st.DrawFn, least: float, most: float) -> FloatRange | tupl
     return FloatRange(low=low, high=high, log=low > 0 and draw(st.booleans()))
 
 
+@lru_cache(typed=True)
 def some(*values: Any) -> st.SearchStrategy[tuple[Any, ...]]:
     """Some of these choices, as a list or with weights."""
     weights = st.sampled_from((1, 2, 0.5, 7))
@@ -161,25 +166,38 @@ def some(*values: Any) -> st.SearchStrategy[tuple[Any, ...]]:
     return lists | st.dictionaries(st.sampled_from(values), weights, min_size=1).map(Weighted)
 
 
-@st.composite
-def spaces(draw: st.DrawFn, blocks: int = 13, width: int = 512, ratio: float = 4.0) -> SearchSpace:
-    """Any space within these limits."""
-    ratios = float_knobs(0.0, ratio)
-    knobs = {
+GRAINS = st.lists(st.sampled_from((1, 3, 8, 16)), min_size=1, max_size=3)
+SHARES = st.floats(0.01, 1)
+
+
+@cache
+def stage_knobs(blocks: int, ratio: float) -> dict[str, st.SearchStrategy[Any]]:
+    return {
         "blocks": int_knobs(blocks),
         "kernel": some(1, 3, 5, 7),
         "shortcut_kernel": some(1, 3),
-        "width_ratio": ratios,
+        "width_ratio": float_knobs(0.0, ratio),
         "stride": some(1, 2, 3),
         "growth": some("step", "linear"),
     }
-    grains = draw(st.lists(st.sampled_from((1, 3, 8, 16)), min_size=1, max_size=3))
+
+
+@cache
+def overrides(deepest: int, blocks: int, ratio: float) -> st.SearchStrategy[dict[str, StageOverride]]:
+    knobs = {name: st.none() | knob for name, knob in stage_knobs(blocks, ratio).items()}
+    return st.dictionaries(st.integers(1, deepest).map(str), st.builds(StageOverride, **knobs), max_size=2)
+
+
+@st.composite
+def spaces(draw: st.DrawFn, blocks: int = 13, width: int = 512, ratio: float = 4.0) -> SearchSpace:
+    """Any space within these limits. Strategies are made once: to make one takes longer than a draw of it."""
+    knobs = stage_knobs(blocks, ratio)
+    grains = draw(GRAINS)
     low = draw(st.integers(1, width))
     depth = draw(int_knobs(6))
     deepest = max(depth) if isinstance(depth, tuple) else depth.top
-    overrides = st.builds(StageOverride, **{name: st.none() | knob for name, knob in knobs.items()})
-    shares = sorted((draw(st.floats(0.01, 1)), draw(st.floats(0.01, 1))))
-    stages = draw(st.dictionaries(st.integers(1, deepest).map(str), overrides, max_size=2))
+    shares = sorted((draw(SHARES), draw(SHARES)))
+    stages = draw(overrides(deepest, blocks, ratio))
     same = {name: draw(some(False, True)) for name in ("blocks", "kernel", "shortcut_kernel", "growth")}
     own = any(stage.width_ratio is not None for stage in stages.values())
     same["width_ratio"] = (False, True) if own else draw(some(False, True))
@@ -190,7 +208,7 @@ def spaces(draw: st.DrawFn, blocks: int = 13, width: int = 512, ratio: float = 4
             low=low, high=low + draw(st.integers(max(grains), width + 16)), round_to=tuple(grains)
         ),
         stem=StemKnobs(
-            width_ratio=draw(ratios),
+            width_ratio=draw(float_knobs(0.0, ratio)),
             kernel=draw(some(1, 3, 7)),
             stride=draw(some(1, 2)),
             max_pool=draw(some(False, True)),
