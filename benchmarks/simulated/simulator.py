@@ -27,7 +27,7 @@ MOST_TRIALS = 4  # times the trials asked for: then a search ends, whatever it h
 
 @dataclass
 class Paused:
-    """A training that waits at a rung, with its checkpoint; `reports` are the accuracies so far."""
+    """A training that waits at a rung, with its checkpoint; `reports` are what Optuna heard so far."""
 
     trial: optuna.Trial
     candidate: Candidate
@@ -37,7 +37,8 @@ class Paused:
 
 @dataclass(frozen=True)
 class Finish:
-    """A candidate trained to its last epoch: when, after how many trials and seconds of training in all."""
+    """A candidate trained to its last epoch: when, after how many trials and seconds of training in all;
+    `observed` is what the winner is chosen by."""
 
     trials: int
     cost: float
@@ -183,11 +184,12 @@ class Search:
         """Epoch by epoch, until the last one, the pruner's word, or a rung."""
         again, last = bool(job.reports), self.world.epochs
         rungs = self.strategy.rungs.epochs(last) if self.strategy.rungs else ()
+        heard = job.learning.read(self.strategy.hears)
         for epoch in range(len(job.reports) + 1, last + 1):
             yield job.learning.seconds
             self.spent += job.learning.seconds
             self.epochs += 1
-            job.reports.append(job.learning.curve[epoch - 1])
+            job.reports.append(heard[epoch - 1])
             if not again:
                 job.trial.report(job.reports[-1], epoch)
             if epoch == last:
@@ -208,8 +210,9 @@ class Search:
         else:
             self.study.tell(job.trial, value)
             self._count(pruned=False)
+        seen = job.learning.read(self.strategy.chosen_by)[-1]
         self.finished.append(
-            Finish(self.trained, self.spent, value, job.learning.truth, job.candidate.parameters)
+            Finish(self.trained, self.spent, seen, job.learning.truth, job.candidate.parameters)
         )
 
     def _pause(self, job: Paused, epoch: int, again: bool) -> None:

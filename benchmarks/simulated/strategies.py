@@ -13,6 +13,7 @@ import optuna
 from optuna import pruners, samplers
 
 from benchmarks.simulated import hub
+from benchmarks.simulated.worlds import Reading
 from search.optuna_adapter.cached_tpe import CachedTPESampler
 
 Sampler = Callable[[int], samplers.BaseSampler]
@@ -51,7 +52,8 @@ class Strategy:
     `weighted`: the space's weights of choices are its prior. `settled`: what is stored is what was trained.
     `repeats`: what Optuna hears of a network that the study already has; FAIL is what samplers leave out.
     `widen_after`: so many repeats in a row, then proposals are random. `first`: what a search begins with;
-    baselines are trained to the end, whatever the pruner says."""
+    baselines are trained to the end, whatever the pruner says. `hears`: what is reported after each epoch
+    and told at the end; `chosen_by`: of which the best is the search's winner."""
 
     name: str
     sampler: Sampler
@@ -65,6 +67,8 @@ class Strategy:
     rungs: Rungs | None = None
     screen: Screen | None = None
     first: Literal["nothing", "published", "baselines"] = "nothing"
+    hears: Reading = "accuracy"
+    chosen_by: Reading = "accuracy"
 
 
 def tpe(seed: int, **options: Any) -> samplers.BaseSampler:
@@ -254,6 +258,35 @@ def deck_arms() -> list[Strategy]:
             replace(deck, name=name, pruner=pruner, rungs=rungs)
             for name, (pruner, rungs) in stopping().items()
         ),
+    ]
+
+
+def reading_arms() -> list[Strategy]:
+    """What the pruner hears and what the winner is chosen by, on the table's own networks: for tables that
+    have the losses."""
+    deck = Strategy("none", uniform, never, sampling="deck")
+    ways = stopping()
+    heard: list[tuple[str, Reading, Reading]] = [
+        ("none", "accuracy", "cross-entropy"),
+        ("median, third, 10 start-up", "accuracy", "cross-entropy"),
+        ("median, third, 10 start-up", "cross-entropy", "accuracy"),
+        ("median, third, 10 start-up", "cross-entropy", "cross-entropy"),
+        ("median, third, 10 start-up", "training loss", "accuracy"),
+        ("median, third, 10 start-up", "training loss", "cross-entropy"),
+        ("median, no warm-up, 5 start-up", "training loss", "accuracy"),
+        ("median, no warm-up, 5 start-up", "training loss", "cross-entropy"),
+    ]
+    return [
+        replace(
+            deck,
+            name=f"{name}; hears {hears}, chosen by {chosen}"
+            if name != "none"
+            else f"none; chosen by {chosen}",
+            pruner=ways[name][0] if name != "none" else never,
+            hears=hears,
+            chosen_by=chosen,
+        )
+        for name, hears, chosen in heard
     ]
 
 

@@ -136,6 +136,8 @@ def dealt(key: str, curves: table.Table, seeds: int, trials: int, only: Sequence
     cards = tuple(candidate(entry.architecture, curves.budget) for entry in curves.entries)
     half = min(2 * trials, len(cards) // 2)
     arms = tuple(arm for arm in strategies.deck_arms() if only is None or arm.name in ("none", *only))
+    if all(entry.training_loss for entry in curves.entries if entry.loss):
+        arms += tuple(strategies.reading_arms())
     return Stage(f"{key}, dealt", Dealt(curves), arms, "none", 2 * seeds, half, 0.2, cards)
 
 

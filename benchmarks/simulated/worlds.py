@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from itertools import pairwise
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,14 +39,28 @@ class Candidate:
         return all(violation <= 0 for violation in self.violations.values())
 
 
+Reading = Literal["accuracy", "cross-entropy", "training loss"]  # losses with their sign turned
+WORST = -1e3  # of a loss, where a training diverged
+
+
 @dataclass(frozen=True)
 class Learning:
     """`curve`: validation accuracy 0..1 after each epoch, as a training reports it; `truth`: what the network
-    is worth, which no search sees; `seconds` of one epoch."""
+    is worth, which no search sees; `seconds` of one epoch. `loss` of the validation images and
+    `training_loss`, one value an epoch, are there where a world has them."""
 
     curve: tuple[float, ...]
     truth: float
     seconds: float
+    loss: tuple[float, ...] = ()
+    training_loss: tuple[float, ...] = ()
+
+    def read(self, reading: Reading) -> tuple[float, ...]:
+        """One value an epoch, higher is better."""
+        if reading == "accuracy":
+            return self.curve
+        losses = self.loss if reading == "cross-entropy" else self.training_loss
+        return tuple(-loss for loss in losses) or (WORST,) * len(self.curve)
 
 
 class World(Protocol):
@@ -268,4 +282,4 @@ class Dealt(Tabled):
     def learn(self, candidate: Candidate, seed: int) -> Learning:
         del seed
         entry = self.entries[candidate.fingerprint]
-        return Learning(entry.curve, entry.truth, entry.seconds)
+        return Learning(entry.curve, entry.truth, entry.seconds, entry.loss, entry.training_loss)

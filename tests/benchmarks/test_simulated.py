@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from benchmarks.simulated import measure, ranking, strategies, suite, table
 from benchmarks.simulated.document import RESULTS, rendered
@@ -109,6 +110,36 @@ def test_a_stopped_trial_costs_the_epochs_that_it_had(cards: list[Candidate]) ->
     assert search.trained == 20
 
 
+@dataclass(frozen=True)
+class Contrary(Slow):
+    """The better the network, the higher its losses; network 7 diverges."""
+
+    def learn(self, candidate: Candidate, seed: int) -> Learning:
+        learning = super().learn(candidate, seed)
+        if learning.seconds == 8.0:
+            return learning
+        loss = tuple(learning.seconds / (epoch + 1) for epoch in range(self.epochs))
+        return replace(learning, loss=loss, training_loss=tuple(2 * value for value in loss))
+
+
+def test_a_winner_is_chosen_by_its_reading_and_the_pruner_hears_its_own(cards: list[Candidate]) -> None:
+    def searched(**changes: Any) -> Search:
+        strategy = replace(DECK, pruner=lambda _: optuna.pruners.MedianPruner(5), **changes)
+        return Search(Contrary(cards), strategy, Deck(cards, seed=1), seed=1, trials=40, cost=0.0).run()
+
+    by_accuracy = searched()
+    assert by_accuracy.tally["pruned"] and measure.winners(by_accuracy.finished)[-1] == 0.539
+    told = {trial.value for trial in by_accuracy.study.trials if trial.state == TrialState.COMPLETE}
+    assert told == {finish.observed for finish in by_accuracy.finished}
+    heard = searched(hears="training loss")
+    assert heard.tally["pruned"] and not {0.539, 0.507} <= {finish.truth for finish in heard.finished}
+    assert heard.study.best_trial.value == pytest.approx(-2 * 1 / 6)
+    both = searched(hears="training loss", chosen_by="cross-entropy")
+    assert measure.winners(both.finished)[-1] == 0.5
+    assert max(finish.observed for finish in both.finished) == pytest.approx(-1 / 6)
+    assert Contrary(cards).learn(cards[7], 1).read("cross-entropy") == (-1e3,) * 6
+
+
 def test_a_search_goes_on_until_the_cost_is_spent_too(cards: list[Candidate]) -> None:
     search = dealt(cards, trials=5, cost=300.0)
     assert search.spent >= 300.0
@@ -126,7 +157,7 @@ def test_rejected_proposals_cost_nothing_and_do_not_count() -> None:
     assert search.epochs == 45
     assert search.tally["over"] == len(over) > 0
     assert search.tally["asks"] == len(search.study.trials) == 15 + len(over) + search.tally["repeated"]
-    assert all(trial.state == optuna.trial.TrialState.PRUNED for trial in over)
+    assert all(trial.state == TrialState.PRUNED for trial in over)
 
 
 class Twice(optuna.samplers.RandomSampler):
@@ -165,7 +196,7 @@ def test_what_is_paused_at_a_rung_goes_on_from_there(cards: list[Candidate]) -> 
     assert 0 < search.promoted <= 10 + 4
     assert len(search.finished) == search.promoted
     assert search.epochs == 30 * 2 + search.promoted * 4  # the first two epochs were not done again
-    completed = [trial for trial in search.study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
+    completed = [trial for trial in search.study.trials if trial.state == TrialState.COMPLETE]
     assert {trial.value for trial in completed} == {finish.observed for finish in search.finished}
 
 
@@ -184,7 +215,7 @@ def test_a_pre_screen_trains_the_costlier_of_two() -> None:
     for i in range(0, 10, 2):
         kept = i if trials[i].value is not None else i + 1
         assert macs[kept] == max(macs[i : i + 2])
-        assert trials[i + (kept == i)].state == optuna.trial.TrialState.FAIL
+        assert trials[i + (kept == i)].state == TrialState.FAIL
 
 
 def test_flat_trials_all_have_the_same_parameters() -> None:
