@@ -2,11 +2,12 @@
 
     python -m benchmarks.simulated.ranking [--curves benchmarks/curves] [--out FILE]
 
-Readings are the validation accuracy, the validation cross-entropy and the mean of the last training losses
+Readings are the validation accuracy, the validation cross-entropy, the mean of the last training losses
 (Ru et al., Speedy Performance Estimation for Neural Architecture Search, NeurIPS 2021: their estimator is
-the sum, which ranks alike), and pairs of these by their mean rank; after equal epochs, and after equal
-seconds. Truth is the accuracy on the test images. Reads the tables and writes one file, of which document.py
-writes tables of docs/search.md. No simulation, no model: seconds of computing.
+the sum, which ranks alike), the sum of the last epoch's two losses, and pairs of these by their mean rank;
+after equal epochs, and after equal seconds. Truth is the accuracy on the test images. Reads the tables and
+writes one file, of which document.py writes tables of docs/search.md. No simulation, no model: seconds of
+computing.
 """
 
 import argparse
@@ -28,6 +29,7 @@ RESAMPLES = 1_000
 SHARES = (0.25, 0.5, 1.0)  # of the seconds that the median network takes for all epochs
 ACCURACY, LOSS = "validation accuracy", "validation cross-entropy"
 LAST, LAST_THREE, ALL = "training loss, last epoch", "training loss, last three", "training loss, all epochs"
+BOTH = "validation cross-entropy plus training loss"
 PAIRED = (ACCURACY, LOSS, LAST_THREE)
 
 
@@ -76,6 +78,7 @@ def readings(curves: Curves, done: NDArray[np.int64]) -> dict[str, Array]:
     if curves.training.shape[1]:
         for name, count in ((LAST, 1), (LAST_THREE, 3), (ALL, curves.epochs)):
             found[name] = _ranks(_read(-curves.training, done, count))
+        found[BOTH] = _ranks(_read(-curves.loss - curves.training, done, 1))
     pairs = combinations([name for name in PAIRED if name in found], 2)
     return found | {f"{a} and {b}": _ranks(found[a] + found[b]) for a, b in pairs}
 

@@ -268,13 +268,16 @@ def reading_arms() -> list[Strategy]:
     ways = stopping()
     heard: list[tuple[str, Reading, Reading]] = [
         ("none", "accuracy", "cross-entropy"),
+        ("none", "accuracy", "both losses"),
         ("median, third, 10 start-up", "accuracy", "cross-entropy"),
         ("median, third, 10 start-up", "cross-entropy", "accuracy"),
         ("median, third, 10 start-up", "cross-entropy", "cross-entropy"),
         ("median, third, 10 start-up", "training loss", "accuracy"),
         ("median, third, 10 start-up", "training loss", "cross-entropy"),
+        ("median, third, 10 start-up", "both losses", "both losses"),
         ("median, no warm-up, 5 start-up", "training loss", "accuracy"),
         ("median, no warm-up, 5 start-up", "training loss", "cross-entropy"),
+        ("median, no warm-up, 5 start-up", "both losses", "both losses"),
     ]
     return [
         replace(

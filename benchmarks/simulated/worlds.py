@@ -39,7 +39,8 @@ class Candidate:
         return all(violation <= 0 for violation in self.violations.values())
 
 
-Reading = Literal["accuracy", "cross-entropy", "training loss"]  # losses with their sign turned
+# Losses with their sign turned; "both losses" is the sum of the two.
+Reading = Literal["accuracy", "cross-entropy", "training loss", "both losses"]
 WORST = -1e3  # of a loss, where a training diverged
 
 
@@ -59,7 +60,12 @@ class Learning:
         """One value an epoch, higher is better."""
         if reading == "accuracy":
             return self.curve
-        losses = self.loss if reading == "cross-entropy" else self.training_loss
+        pairs = zip(self.loss, self.training_loss, strict=True) if self.training_loss else ()
+        losses = {
+            "cross-entropy": self.loss,
+            "training loss": self.training_loss,
+            "both losses": tuple(sum(pair) for pair in pairs),
+        }[reading]
         return tuple(-loss for loss in losses) or (WORST,) * len(self.curve)
 
 

@@ -9,7 +9,17 @@ import pytest
 from lazily import Lazily
 
 from benchmarks.simulated import curves, ranking, suite, table
-from benchmarks.simulated.ranking import ACCURACY, ALL, LAST, LAST_THREE, LOSS, Curves, readings, taus
+from benchmarks.simulated.ranking import (
+    ACCURACY,
+    ALL,
+    BOTH,
+    LAST,
+    LAST_THREE,
+    LOSS,
+    Curves,
+    readings,
+    taus,
+)
 
 stats = Lazily("scipy.stats")
 
@@ -36,7 +46,8 @@ def test_each_reading_ranks_by_what_it_says() -> None:
     assert list(four[LAST_THREE]) == [2, 3, 1]  # sums of 2.6, 2.5 and 4.4
     assert list(four[ALL]) == [2.5, 2.5, 1]  # 4.6, 4.6 and 6.6
     assert list(found[f"{ACCURACY} and {LOSS}"]) == [3, 1.5, 1.5]
-    assert len(found) == 8
+    assert list(four[BOTH]) == [2, 3, 1]  # 0.9, 0.8 and 1.4
+    assert len(found) == 9
 
 
 def test_after_equal_seconds_each_network_has_as_many_epochs_as_it_had_time_for() -> None:

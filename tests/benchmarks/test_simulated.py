@@ -137,7 +137,9 @@ def test_a_winner_is_chosen_by_its_reading_and_the_pruner_hears_its_own(cards: l
     both = searched(hears="training loss", chosen_by="cross-entropy")
     assert measure.winners(both.finished)[-1] == 0.5
     assert max(finish.observed for finish in both.finished) == pytest.approx(-1 / 6)
+    assert Contrary(cards).learn(cards[3], 1).read("both losses")[1] == pytest.approx(-4 / 2 - 2 * 4 / 2)
     assert Contrary(cards).learn(cards[7], 1).read("cross-entropy") == (-1e3,) * 6
+    assert Contrary(cards).learn(cards[7], 1).read("both losses") == (-1e3,) * 6
 
 
 def test_a_search_goes_on_until_the_cost_is_spent_too(cards: list[Candidate]) -> None:
