@@ -1,7 +1,8 @@
 """What plain draws of a search space are worth: networks of several spaces, trained briefly for real.
 
     python -m benchmarks.prior OLD.toml NEW.toml --rows build/prior.jsonl [--data fashion-mnist]
-        [--draws 40] [--train-images 12000] [--epochs 8] [--max-params 300000] [--max-macs 20000000]
+        [--draws 40] [--train-images 12000] [--image-size 28] [--epochs 8] [--max-params 300000]
+        [--max-macs 20000000]
 
 Draw 0 of each space, then draw 1 of each, and so on; one training of each from a seed that depends on the
 draw alone, by the brief recipe of the data set, on one thread. Accuracies are of 3,000 validation images
@@ -58,7 +59,7 @@ def run(given: argparse.Namespace) -> None:
     from trainer.recipe.defaults import brief_recipe
 
     torch.set_num_threads(1)
-    dataset = datasets.load(given.data, given.data_dir)
+    dataset = datasets.load(given.data, given.data_dir, given.image_size)
     split = datasets.split(dataset, 0, VALIDATION_IMAGES / len(dataset.labels), given.train_images)
     task = Task(channels=dataset.channels, image_size=dataset.image_size, classes=len(dataset.classes))
     budget = Budget(given.max_params, given.max_macs)
@@ -154,6 +155,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=Path.home() / ".cache" / "parsimony")
     parser.add_argument("--draws", type=int, default=40)
     parser.add_argument("--train-images", type=int, default=12_000)
+    parser.add_argument("--image-size", type=int, help="pixels a side; those of the data set else")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--max-params", type=int, default=300_000)
     parser.add_argument("--max-macs", type=int, default=20_000_000)
