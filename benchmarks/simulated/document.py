@@ -119,6 +119,7 @@ def blocks(document: Document, ranked: Document) -> dict[str, Callable[[], str]]
         if stage["facts"]:
             found[f"world {key}"] = lambda stage=stage: world(stage)  # type: ignore[misc]
     for key, one in ranked.get("tables", {}).items():
+        found[f"chosen {key}"] = partial(ranking.choices, one["chosen"])
         for group in ("all", "best half"):
             found[f"ranking {key}, {group}"] = partial(ranking.rendered, one[group], ranked["shares"])
     return found

@@ -146,6 +146,35 @@ def analysed(curves: Curves) -> dict[str, Any]:
     }
 
 
+def chosen(curves: Curves) -> dict[str, dict[str, list[float]]]:
+    """The truth of the network that each reading puts first after the last epoch, and its difference from
+    that of accuracy's choice; of equals the mean. Intervals by resampling networks: one of them is first."""
+    weights = resampled(len(curves.truth))
+    ranked = readings(curves, np.full(len(curves.truth), curves.epochs))
+    found = {name: _first(ranks, curves.truth, weights) for name, ranks in ranked.items()}
+    return {
+        name: {"truth": _interval(values), "ahead": _interval(values - found[ACCURACY])}
+        for name, values in found.items()
+    }
+
+
+def _first(ranks: Array, truth: Array, weights: Array) -> Array:
+    """(resamples,): the mean truth of those of the highest rank that are there."""
+    there = np.where(weights > 0, ranks, -np.inf)
+    best = weights * (there == there.max(axis=1, keepdims=True))
+    return np.asarray((best @ truth) / best.sum(axis=1))
+
+
+def choices(found: dict[str, dict[str, list[float]]]) -> str:
+    """A table in Markdown: a line a reading."""
+    lines = ["| Reading | Truth of its first, % | Against accuracy's, points |", "| --- | ---: | ---: |"]
+    for name, one in found.items():
+        (truth, *_), (ahead, less, more) = one["truth"], one["ahead"]
+        against = "" if name == ACCURACY else f"{100 * ahead:+.2f} ({100 * less:+.2f} to {100 * more:+.2f})"
+        lines.append(f"| {name} | {100 * truth:.2f} | {against} |")
+    return "\n".join(lines)
+
+
 def report(found: dict[str, table.Table]) -> dict[str, Any]:
     """The document that document.py reads."""
     tables = {}
@@ -154,6 +183,7 @@ def report(found: dict[str, table.Table]) -> dict[str, Any]:
         tables[key] = {
             "data": one.data,
             "diverged": len(one.entries) - len(curves.truth),
+            "chosen": chosen(curves),
             "all": analysed(curves),
             "best half": analysed(curves.of_best_half()),
         }
@@ -195,6 +225,7 @@ def main() -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(document) + "\n", encoding="utf-8")
     for key, one in document["tables"].items():
+        print(f"\n{key}, first by each reading\n\n{choices(one['chosen'])}")
         for group in ("all", "best half"):
             print(f"\n{key}, {group}: {one[group]['networks']} networks\n")
             print(rendered(one[group], document["shares"]))

@@ -72,6 +72,17 @@ def test_tau_is_scipys_also_where_networks_are_drawn_twice() -> None:
     assert weights[0].tolist() == [1.0] * 40
 
 
+def test_what_a_reading_puts_first_is_worth_its_truth_and_of_equals_the_mean() -> None:
+    ranks, truth = np.array([2.5, 1.0, 2.5]), np.array([0.7, 0.9, 0.8])
+    weights = np.array([[1, 1, 1], [2, 0, 1], [0, 3, 0]])
+    assert ranking._first(ranks, truth, weights) == pytest.approx([0.75, (2 * 0.7 + 0.8) / 3, 0.9])
+    found = ranking.chosen(made())
+    assert (found[ACCURACY]["truth"][0], found[LAST]["truth"][0]) == (0.9, 0.7)
+    assert found[LAST]["ahead"][0] == pytest.approx(-0.2)
+    assert found[LAST]["ahead"][1] < 0 <= found[LAST]["ahead"][2]
+    assert f"| {LAST} | 70.00 | -20.00 (" in ranking.choices(found)
+
+
 def test_the_best_half_is_of_the_truth() -> None:
     assert list(made().of_best_half().truth) == [0.9, 0.8]
 
