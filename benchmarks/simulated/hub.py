@@ -63,13 +63,25 @@ class Tolerant(TPESampler):
 
 def hierarchical(module: ModuleType, seed: int) -> BaseSampler:
     """The sampler of samplers/hierarchical_tpe, whose parent and whose private functions of Optuna are those
-    of 4.8."""
+    of 4.8. Where two answers each decide what else is asked, it takes values that some candidates have for
+    values of all, and fails: it is shown those alone that every candidate has."""
     inner: Any = sys.modules[module.HierarchicalTPESampler.__module__]
     inner.TPESampler = Tolerant
     inner._split_trials = lambda study, trials, below, *_constrained: _split_trials(study, trials, below)
-    kind = type("Hierarchical", (module.HierarchicalTPESampler, Tolerant), {})
+
+    class Hierarchical(module.HierarchicalTPESampler, Tolerant):  # type: ignore[name-defined,misc]
+        def _get_hierarchical_child_samples(
+            self, study: Study, hierarchy: Any, groups: Any, trials: Any, mask: Any, samples: Any,
+            delta_ll: Any, parent_group_index: int, ancestor_params: Any,
+        ) -> None:  # fmt: skip
+            shown = {name: values for name, values in samples.items() if len(values) == len(delta_ll)}
+            super()._get_hierarchical_child_samples(
+                study, hierarchy, groups, trials, mask, shown, delta_ll, parent_group_index, ancestor_params
+            )
+            samples |= shown
+
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # it hands on arguments of old
-        made: BaseSampler = kind(seed=seed, n_startup_trials=10, warn_independent_sampling=False)
+        made: BaseSampler = Hierarchical(seed=seed, n_startup_trials=10, warn_independent_sampling=False)
     return made
 
 

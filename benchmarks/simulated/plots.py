@@ -24,9 +24,10 @@ CURVES = (  # of each world, as far as it has them
     "promotion, third",
 )
 STYLE = "font-family='sans-serif' font-size='12'"
+LETTER = 6.4  # pixels, on average
 
 
-def svg(width: int, height: int, parts: Sequence[str]) -> str:
+def svg(width: float, height: float, parts: Sequence[str]) -> str:
     head = f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' {STYLE}>"
     white = f"<rect width='{width}' height='{height}' fill='white'/>"
     return "\n".join([head, white, *parts, "</svg>", ""])
@@ -59,7 +60,8 @@ def differences(stage: Stage) -> str:
         arm[key] for arm in arms.values() for key in ("versus_at_trials", "versus_at_cost") if key in arm
     ]
     reach = max(100 * max((abs(one["mean"]) + one["half"] for one in found), default=0.0), 0.01)
-    width, left, top, row = 820, 260, 46, 26
+    left = max([260, *(24 + LETTER * len(name) for name in arms)])
+    width, top, row = 560 + left, 46, 26
     height = top + row * len(arms) + 40
 
     def x(points: float) -> float:

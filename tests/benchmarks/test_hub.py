@@ -3,7 +3,9 @@
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 
@@ -58,10 +60,18 @@ def test_a_sampler_of_optuna_4_8_is_made_in_5_0(monkeypatch: pytest.MonkeyPatch)
             trial = optuna.trial.create_trial(params={}, value=0.0)
             self.read = self._get_params(trial)
 
+        def _get_hierarchical_child_samples(self, *arguments: Any) -> None:
+            samples, rows = arguments[5], arguments[6]
+            assert list(samples) == ["of all"] and len(samples["of all"]) == len(rows)
+            samples["child"] = np.zeros(1)
+
     module = ModuleType("old_package")
     Old.__module__, module.HierarchicalTPESampler = "old_package", Old  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "old_package", module)
     sampler = hub.hierarchical(module, seed=1)
     assert isinstance(sampler, optuna.samplers.TPESampler)
     assert sampler.read == {}  # type: ignore[attr-defined]
+    samples = {"of all": np.zeros(3), "of some": np.zeros(2)}
+    sampler._get_hierarchical_child_samples(None, [], [], [], {}, samples, np.zeros(3), 0, {})  # type: ignore[attr-defined]
+    assert list(samples) == ["of all", "of some", "child"]
     assert module._split_trials is not None and module.TPESampler is hub.Tolerant
