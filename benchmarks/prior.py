@@ -141,7 +141,7 @@ def table(found: Sequence[dict[str, Any]]) -> str:
             f"{100 * row[key]:.1f}%"
             for key in ("best", "upper_quartile", "median", "lower_quartile", "worst")
         )
-        p = "" if row["p_median"] is None else f"p = {row['p_median']:.4f}"
+        p = "" if row["p_median"] is None else f"p = {row['p_median']:.4f}, of the bests {row['p_best']:.4f}"
         macs = f"{row['median_macs'] / 1e6:.1f}M"
         lines.append(f"| {row['space']} | {row['networks']} | {shares} | {macs} | {p} |")
     return "\n".join(lines)
