@@ -236,6 +236,16 @@ def test_the_same_seed_gives_the_same_forecast_and_another_seed_another() -> Non
     assert first == again != other
 
 
+def test_the_smallest_networks_are_kept_for_each_space_and_equal_spaces_share_them() -> None:
+    wide = spaces.parse({"depth": [2], "stage": {"kernel": [1, 3]}, "stages": {"2": {"kernel": [3]}}})
+    again = spaces.parse({"depth": [2], "stage": {"kernel": [1, 3]}, "stages": {"2": {"kernel": [3]}}})
+    free = spaces.parse({"depth": [2], "stage": {"kernel": [1, 3]}})
+    assert wide == again != free and hash(wide) == hash(again)
+    assert smallest.smallest(wide, TASK) is smallest.smallest(again, TASK)
+    assert [stage.kernel for stage in smallest.smallest(wide, TASK).stages] == [1, 3]
+    assert [stage.kernel for stage in smallest.smallest(free, TASK).stages] == [1, 1]
+
+
 def test_a_budget_below_the_smallest_network_is_refused() -> None:
     with pytest.raises(NothingFitsError, match="smallest network"):
         forecast.forecast(SMALL, Budget(50), TASK)
