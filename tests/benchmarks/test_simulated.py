@@ -132,7 +132,7 @@ def test_a_winner_is_chosen_by_its_reading_and_the_pruner_hears_its_own(cards: l
     told = {trial.value for trial in by_accuracy.study.trials if trial.state == TrialState.COMPLETE}
     assert told == {finish.observed for finish in by_accuracy.finished}
     heard = searched(hears="training loss")
-    assert heard.tally["pruned"] and not {0.539, 0.507} <= {finish.truth for finish in heard.finished}
+    assert heard.tally["pruned"] and 0.539 not in {finish.truth for finish in heard.finished}
     assert heard.study.best_trial.value == pytest.approx(-2 * 1 / 6)
     both = searched(hears="training loss", chosen_by="cross-entropy")
     assert measure.winners(both.finished)[-1] == 0.5
