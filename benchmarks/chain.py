@@ -2,7 +2,7 @@
 
     python -m benchmarks.chain --rows build/chain.jsonl [--minutes 60] [--searches 5] [--data fashion-mnist]
         [--max-params 300000] [--max-macs 20000000] [--epochs 6] [--train-images N] [--workers auto]
-        [--final-epochs 200] [--sides ours,random,plain,hand]
+        [--final-epochs 200] [--sides ours,random,plain,hand] [--images N --image-size PIXELS]
 
 - ours: `search launch --finish --timeout MINUTES`, all else by default.
 - random: the same with `--sampler random --no-baselines`.
@@ -17,6 +17,9 @@ workers of ours share a GPU where that is faster. Test images are read once for 
 choose nothing. One round is one search of each side from one seed, in turns; rows are appended as they
 finish, and a second call goes on where the first one ended. A table ends it: means of the test accuracies
 with 95% intervals over rounds (Student's t), and the difference of ours from each other side, round by round.
+
+With --images or --image-size the data set is written as a folder beside the rows, of so many training images
+and all test images, of so many pixels a side; all sides are given that, a case for a machine of few cores.
 """
 
 import argparse
@@ -35,6 +38,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks import chain_script
+from benchmarks.speed import folder
 from search import settings
 from search.machine.devices import Slot
 from search.study.statistics import LEAST_RUNS, mean_difference, spread
@@ -46,6 +50,13 @@ SIDES = ("ours", "random", "plain", "hand")
 TRIALS = 100_000  # more than there is time for: the limit of time ends them
 STUDY = "chain"
 Row = dict[str, Any]
+
+
+def as_folder(given: argparse.Namespace) -> str:
+    """The smaller data set as a folder, made where it is not there yet; what --data then says."""
+    place = given.rows.parent / f"{given.data}-{given.images or 'all'}-{given.image_size or 'whole'}"
+    folder.write(given.data, given.data_dir, place, given.image_size, given.images)
+    return f"folder:{place.resolve()}"
 
 
 def measured(given: argparse.Namespace, side: str, seed: int, ours: Row | None) -> Row:
@@ -193,6 +204,7 @@ def measure(given: argparse.Namespace) -> None:
     """Appends what has no row yet. Raises SystemExit for rows that were measured otherwise, and DataError for
     a data set that has no test images to say how good a network is."""
     datasets.load(given.data, given.data_dir).open_test()
+    given = argparse.Namespace(**vars(given))
     conditions = {
         key: value for key, value in vars(given).items() if key not in ("rows", "searches", "sides")
     }
@@ -201,6 +213,8 @@ def measure(given: argparse.Namespace) -> None:
     if done and done[0]["conditions"] != conditions:
         raise SystemExit(f"{given.rows} was measured otherwise: {done[0]['conditions']}")
     given.rows.parent.mkdir(parents=True, exist_ok=True)
+    if given.images or given.image_size:
+        given.data = as_folder(given)
     for seed in range(given.searches):
         had = {row["side"]: row for row in done if row["round"] == seed}
         for side in (side for side in SIDES if side in given.sides and side not in had):
@@ -269,6 +283,8 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", default="fashion-mnist")
     parser.add_argument("--data-dir", type=Path, default=settings.data_dir())
     parser.add_argument("--train-images", type=int, help="of the trials; finals train on all")
+    parser.add_argument("--images", type=int, help="training images of a smaller data set, a folder")
+    parser.add_argument("--image-size", type=int, help="pixels a side of that folder's images")
     parser.add_argument("--max-params", type=int, default=300_000)
     parser.add_argument("--max-macs", type=int, default=20_000_000)
     parser.add_argument("--epochs", type=int, default=6)

@@ -8,7 +8,7 @@ A row waits (its state is NULL), runs under one claim, and ends once. A lost one
 in all; one that was told to end waits again, and that is no attempt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -46,16 +46,28 @@ def _of_study(connection: Connection, study_id: int) -> list[RungTraining]:
     return [_training(row) for row in connection.execute(query)]
 
 
-def enter(engine: Engine, study_id: int, entries: Sequence[RungEntry]) -> int:
+def enter(
+    engine: Engine,
+    study_id: int,
+    entries: Sequence[RungEntry],
+    *,
+    by: Mapping[str, Any] | None = None,
+    instead: Mapping[str, Any] | None = None,
+) -> int:
     """Ask for these trainings, all but those that are there; returns how many are new.
 
-    None is entered while trials are owed: they may change who goes on. Raises StudyError where the study has
-    gone.
+    None is entered while trials are owed: they may change who goes on; nor where they were chosen `by` a plan
+    in whose place there is another one meanwhile. `instead` is the plan that the study has from then on.
+    Raises StudyError where the study has gone.
     """
     with writing(engine) as connection:
         study = studies.lock(connection, study_id)
         if studies.trained(connection, study_id) < study.trials:
             return 0
+        if by is not None and study.finish != by:
+            return 0
+        if instead is not None and instead != study.finish:
+            studies.set_finish_in(connection, study_id, instead)
         known = {one.entry for one in _of_study(connection, study_id)}
         new = [asdict(entry) for entry in dict.fromkeys(entries) if entry not in known]
         asked = {"study_id": study_id, "attempt": 1, "entered_at": moment(connection)}

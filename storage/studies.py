@@ -31,7 +31,7 @@ from sqlalchemy.exc import IntegrityError
 
 from space.errors import StudyError
 from storage import tables
-from storage.database import moment, reading, writing
+from storage.database import moment, now, reading, writing
 from storage.row_types import GIVE_UP_AFTER, MAX_ATTEMPTS, TRAINED, UNTRAINED, State
 
 
@@ -189,7 +189,18 @@ def set_trials(engine: Engine, study_id: int, n: int) -> None:
 def set_finish(engine: Engine, study_id: int, plan: Mapping[str, Any]) -> None:
     """Give the study its second stage, or another plan of it. Raises StudyError where the study has gone."""
     with writing(engine) as connection:
-        _change(connection, study_id, finish=dict(plan))
+        set_finish_in(connection, study_id, plan)
+
+
+def set_finish_in(connection: Connection, study_id: int, plan: Mapping[str, Any]) -> None:
+    """set_finish() as a part of a transaction."""
+    _change(connection, study_id, finish=dict(plan))
+
+
+def clock(engine: Engine) -> float:
+    """Return the seconds since 1970 by the clock of the database."""
+    with reading(engine) as connection:
+        return now(connection)
 
 
 def shorten(engine: Engine, study_id: int, plan: Mapping[str, Any], *, close: bool) -> bool:

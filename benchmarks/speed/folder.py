@@ -30,12 +30,19 @@ SECONDS_BETWEEN_LOOKS = 0.2
 HEAD = f"{'':28}{'clock':>10}{'processors':>12}{'memory':>11}"
 
 
-def write(spec: str, data_dir: Path, folder: Path) -> int:
-    """The data set as PNG files, unless the folder is there. Returns how many files it has."""
+def write(
+    spec: str, data_dir: Path, folder: Path, image_size: int | None = None, limit: int | None = None
+) -> int:
+    """The data set as PNG files, unless the folder is there. Returns how many files it has.
+
+    image_size is the side in pixels to scale to, limit how many training images (as many of each class as
+    the data set's shares say); all, as they are, where None.
+    """
     from trainer.data import dataset as datasets
 
-    found = datasets.load(spec, data_dir)
-    parts = {"train": (found.images, found.labels), "test": found.open_test()}
+    found = datasets.load(spec, data_dir, image_size)
+    chosen = slice(None) if limit is None else datasets.split(found, 0, limit=limit).train
+    parts = {"train": (found.images[chosen], found.labels[chosen]), "test": found.open_test()}
     if not folder.is_dir():
         new = folder.with_name(f"{folder.name}.new")
         for part, (images, labels) in parts.items():

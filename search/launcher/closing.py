@@ -7,7 +7,8 @@ search whose trials are done has its plan shortened before its workers start.
 
 Reads the trials that are done for their pace, and what is trained of the second stage; writes the shortened
 plan, beside the one that was asked for, and in the end the number of trials into the study's row
-(storage/studies.py). A second stage that is under way keeps its plan. Called by search/launcher/launcher.py.
+(storage/studies.py). A second stage that is under way keeps its plan, but for finals that turn out to have
+time for more epochs (search/study/finals_length.py). Called by search/launcher/launcher.py.
 """
 
 import math
@@ -18,7 +19,7 @@ from sqlalchemy import Engine
 
 from search.study import finish_plan, halving, second_stage
 from search.study.config import StudyConfig
-from search.study.finish_plan import FIRST, FinishPlan, duration
+from search.study.finish_plan import FIRST, SLACK, FinishPlan, Limit, duration
 from space.errors import RecipeError, UsageError
 from storage import candidates, rungs, studies
 from storage.row_types import Candidate, RungTraining
@@ -27,7 +28,6 @@ from storage.studies import Study
 SHARE = 0.5  # of the time, that trials have at least
 HALVING = 0.5  # of the second stage, that the rungs take at most where its finals are less than half as long
 FIRSTS = (*range(FIRST, 2, -1), 0)  # networks that go on, tried in this order; few of them make no rung
-SLACK = 1.25  # longer than the pace of the trials says: finals augment more, some networks are slower
 EVERY = 15.0  # seconds between two looks
 MARGIN = 2 * EVERY  # that trials end early: with the look after this one the second stage would not fit
 STARTING, STARTING_SHARE = 30.0, 0.1  # seconds that workers load libraries for, of the time at most
@@ -73,6 +73,7 @@ class Closing:
         self.engine, self.study_id, self.config = engine, study_id, config
         self.note = ""
         self._next = 0.0  # elapsed seconds at which it looks again
+        self._closed_at = 0.0  # elapsed seconds at which it ended the trials
         self._closed_to = 0  # trials that are left since it ended them; somebody may ask for more of them
 
     def begin(self, seconds: float, workers: int) -> None:
@@ -88,9 +89,10 @@ class Closing:
         there = Begun(stage.rows, stage.trainings)
         if there.is_under_way:
             return
+        limit = self._limit(seconds, workers)
         seconds -= min(STARTING, STARTING_SHARE * seconds)
         plan = self._fitting(stage.plan.whole, seconds, pace, workers, there)
-        plan = plan.with_wanted(stage.plan.whole, stage.plan.closed_from)
+        plan = plan.with_wanted(stage.plan.whole, stage.plan.closed_from, limit)
         if plan != stage.plan:
             studies.set_finish(self.engine, self.study_id, plan.document())
         self.note = _shortened(plan)
@@ -106,6 +108,8 @@ class Closing:
         self._next = elapsed + EVERY
         record, pace = studies.get(self.engine, self.study_id), self._pace()
         stored = FinishPlan.from_record(record.finish)
+        if stored and self._closed_to and record.trials <= self._closed_to:
+            self.note = _closed(stored, record, self._closed_at)  # its finals may have been lengthened
         if stored is None or pace is None or record.trials <= self._closed_to:
             return False
         there = begun(self.engine, self.study_id)
@@ -120,12 +124,13 @@ class Closing:
         if not (close or _is_another(plan, stored)):
             return False
         closed_from = max(stored.closed_from or 0, record.trials) if close else stored.closed_from
-        plan = plan.with_wanted(stored.whole, closed_from)
+        plan = plan.with_wanted(stored.whole, closed_from, self._limit(left, workers))
         if not studies.shorten(self.engine, self.study_id, plan.document(), close=close):
             return False  # the second stage has begun, or may have
         if close:
             record = studies.get(self.engine, self.study_id)
-            self._closed_to, self.note = record.trials, _closed(plan, record, elapsed)
+            self._closed_to, self._closed_at = record.trials, elapsed
+            self.note = _closed(plan, record, elapsed)
         return close
 
     def end(self) -> None:
@@ -135,6 +140,9 @@ class Closing:
         if stored and stored.wanted and not begun(self.engine, self.study_id).is_under_way:
             plan = stored.whole.with_wanted(stored.whole, stored.closed_from)
             studies.shorten(self.engine, self.study_id, plan.document(), close=False)
+
+    def _limit(self, left: float, workers: int) -> Limit:
+        return Limit(until=studies.clock(self.engine) + left, workers=workers)
 
     def _pace(self) -> float | None:
         return finish_plan.seconds_an_epoch(candidates.best(self.engine, self.study_id, FIRST))
@@ -160,7 +168,8 @@ def _shortened(plan: FinishPlan) -> str:
 
 def _is_another(plan: FinishPlan, stored: FinishPlan) -> bool:
     was, now = stored.finals.recipe.epochs, plan.finals.recipe.epochs
-    return plan.rungs != stored.rungs or abs(now - was) > CLOSER * was
+    of, by = (one.limit.workers if one.limit else None for one in (stored, plan))
+    return plan.rungs != stored.rungs or abs(now - was) > CLOSER * was or of != by
 
 
 def takes(

@@ -316,7 +316,7 @@ def plan_of(flags: Flags, record: Study | None, config: StudyConfig) -> FinishPl
         return wanted
     is_kept = stored.wanted and wanted == whole and _goes_on_shortened(flags, record)
     closed_from = None if flags.trials > record.trials else stored.closed_from
-    return (stored if is_kept else wanted).with_wanted(wanted, closed_from)
+    return (stored if is_kept else wanted).with_wanted(wanted, closed_from, stored.limit)
 
 
 def _goes_on_shortened(flags: Flags, record: Study) -> bool:

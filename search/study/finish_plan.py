@@ -3,7 +3,8 @@
 Made by search/launcher/prepare.py of `search launch --finish`, shortened by search/launcher/closing.py where
 --timeout leaves less, stored as JSON in the study's row, and read
 there by every worker and every command that looks at the study. It says how many networks, epochs and seeds;
-which networks they are, search/study/halving.py finds out. A shortened one keeps the plan that was asked for.
+which networks they are, search/study/halving.py finds out. A shortened one keeps the plan that was asked for
+and the limit, to which search/study/finals_length.py lengthens the finals again once they are due.
 
 Each rung trains a quarter of the networks of the one before for four times as long: successive halving (K.
 Jamieson and A. Talwalkar, Non-stochastic best arm identification and hyperparameter optimization, AISTATS
@@ -27,6 +28,7 @@ from trainer.recipe.document import Recipe
 
 FIRST = 16  # networks that go on from the brief trials
 FACTOR = 4  # of epochs from rung to rung, and of networks that are dropped
+SLACK = 1.25  # longer than the pace of the trials says: finals augment more, some networks are slower
 
 
 class Rung(BaseModel):
@@ -48,6 +50,16 @@ class Finals(BaseModel):
     recipe: Recipe
 
 
+class Limit(BaseModel):
+    """When the launch that shortened a plan ends, in seconds since 1970 by the clock of the database, and how
+    many workers it had then."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    until: float
+    workers: int = Field(ge=1)
+
+
 class FinishPlan(BaseModel):
     """What comes after the brief trials."""
 
@@ -57,16 +69,23 @@ class FinishPlan(BaseModel):
     finals: Finals
     wanted: "FinishPlan | None" = None  # what was asked for, where this is shortened to a limit of time
     closed_from: int | None = None  # trials that were asked for, where they were ended in time
+    limit: Limit | None = None  # that it was shortened to
 
     @property
     def whole(self) -> "FinishPlan":
         """The plan that was asked for."""
-        return self.wanted or self.model_copy(update={"closed_from": None})
+        return self.wanted or self.model_copy(update={"closed_from": None, "limit": None})
 
-    def with_wanted(self, wanted: "FinishPlan", closed_from: int | None) -> "FinishPlan":
-        """This plan in place of the one that was asked for."""
+    def with_wanted(
+        self, wanted: "FinishPlan", closed_from: int | None, limit: Limit | None = None
+    ) -> "FinishPlan":
+        """This plan in place of the one that was asked for; where it is shorter, it is so for a limit."""
         shortened = (self.rungs, self.finals) != (wanted.rungs, wanted.finals)
-        kept = {"wanted": wanted.whole if shortened else None, "closed_from": closed_from}
+        kept = {
+            "wanted": wanted.whole if shortened else None,
+            "closed_from": closed_from,
+            "limit": limit if shortened else None,
+        }
         return self.model_copy(update=kept)
 
     @classmethod
@@ -81,6 +100,8 @@ class FinishPlan(BaseModel):
             found["wanted"] = self.wanted.document()
         if self.closed_from is not None:
             found["closed_from"] = self.closed_from
+        if self.limit:
+            found["limit"] = self.limit.model_dump(mode="json")
         return found
 
     def halving_epochs(self) -> int:

@@ -7,10 +7,12 @@ reads the test images once, at its end.
 """
 
 import logging
+from typing import Any
 
 from search.recording.rung_rows import RungRows
-from search.study import full_training, halving
+from search.study import finals_length, full_training, halving
 from search.study.finish_plan import FinishPlan
+from search.study.halving import ReachedRung
 from search.study.versions import OF_TRAINING, installed_versions
 from search.worker import attempt, trial as worker_trial
 from search.worker.attempt import Assignment
@@ -18,6 +20,7 @@ from search.worker.callbacks import AttemptCallbacks
 from search.worker.context import WorkerContext
 from search.worker.training_function import FinalScore
 from space.architecture import Architecture
+from space.errors import RecipeError, UsageError
 from storage import candidates, rungs, studies, trainings
 from storage.leases import Claim, NoClaim
 from storage.row_types import Candidate, RungTraining, Stage, State, TrainingMetrics
@@ -35,30 +38,50 @@ def run_next(context: WorkerContext) -> State | NoClaim | None:
     DONE where the study has no second stage, or it is over. Raises LeaseLostError, OUT_OF_REACH while the
     database is away, and Cancelled, once that is recorded.
     """
-    plan = FinishPlan.from_record(studies.get(context.engine, context.study_id).finish)
-    if plan is None:
+    stored = studies.get(context.engine, context.study_id).finish
+    plan = FinishPlan.from_record(stored)
+    if stored is None or plan is None:
         return NoClaim.DONE
     options = context.options
     claimed = rungs.claim(
         context.engine, context.study_id, options.name or "", options.lease_seconds, context.device
     )
     if claimed is NoClaim.DONE:
-        return None if ask_for_what_is_missing(context, plan) else NoClaim.DONE
+        return None if ask_for_what_is_missing(context, stored, plan) else NoClaim.DONE
     if isinstance(claimed, NoClaim):
         return claimed
-    return run(context, plan, *claimed)
+    stored = studies.get(context.engine, context.study_id).finish  # finals may have become longer meanwhile
+    return run(context, FinishPlan.from_record(stored) or plan, *claimed)
 
 
-def ask_for_what_is_missing(context: WorkerContext, plan: FinishPlan) -> bool:
-    """Enters the trainings of the rung that is due. Returns whether the second stage goes on."""
+def ask_for_what_is_missing(context: WorkerContext, stored: dict[str, Any], plan: FinishPlan) -> bool:
+    """Enters the trainings of the rung that is due, by a plan as it is stored; finals that have time for more
+    epochs than it says get them. Returns whether the second stage goes on."""
     rows = candidates.candidates(context.engine, context.study_id)
-    reached = halving.reached(plan, rows, rungs.of_study(context.engine, context.study_id))
+    trained = rungs.of_study(context.engine, context.study_id)
+    reached = halving.reached(plan, rows, trained)
     if not reached or halving.finals(reached):
         return False
+    longer = None
+    if reached[-1].stage == Stage.FINALS:
+        longer = _lengthened(context, plan, reached[-1], trained)
+    if longer:
+        reached = halving.reached(longer, rows, trained)
     if missing := reached[-1].missing:
         logger.info("%s: %d trainings", reached[-1].name, len(missing))
-        rungs.enter(context.engine, context.study_id, missing)
+        instead = longer.document() if longer else stored
+        rungs.enter(context.engine, context.study_id, missing, by=stored, instead=instead)
     return True
+
+
+def _lengthened(
+    context: WorkerContext, plan: FinishPlan, finals: ReachedRung, trained: list[RungTraining]
+) -> FinishPlan | None:
+    now = studies.clock(context.engine)
+    try:
+        return finals_length.lengthened(context.config, plan, finals, trained, now)
+    except (UsageError, RecipeError):  # a recipe that cannot be lengthened
+        return None
 
 
 def run(context: WorkerContext, plan: FinishPlan, claim: Claim, training: RungTraining) -> State:
@@ -97,11 +120,13 @@ def _assignment(
 
 
 def recipe_of(context: WorkerContext, plan: FinishPlan, training: RungTraining) -> Recipe:
-    """That of the finals, or the brief one as it is for the rung's epochs."""
-    if training.stage == Stage.FINALS:
-        return plan.finals.recipe.for_epochs(training.epochs)
+    """That of the finals, or the brief one as it is for the training's epochs: of a rung, or of finals that
+    another plan than this one asked for."""
+    if training.stage == Stage.FINALS and training.epochs == plan.finals.recipe.epochs:
+        return plan.finals.recipe
     data = context.config.data
-    return full_training.adapted(context.config.recipe, data, data.spec, data.train_images, training.epochs)
+    images = data.all_train_images if training.stage == Stage.FINALS else data.train_images
+    return full_training.adapted(context.config.recipe, data, data.spec, images, training.epochs)
 
 
 def seed_of(context: WorkerContext, candidate: Candidate, training: RungTraining) -> int:

@@ -22,7 +22,7 @@ from search.launcher.prepare import Flags
 from search.launcher.snapshots import Snapshots
 from search.machine.devices import Slot
 from search.report import made, page
-from search.study import run_state, state_text
+from search.study import finish_plan, run_state, state_text
 from search.study.finish_plan import FinishPlan, describe_closing, duration, make_plan
 from storage import candidates, database, leases, studies, tables, workers
 from storage.row_types import Stage, State
@@ -131,6 +131,21 @@ def test_trials_end_while_all_that_was_asked_for_still_fits(engine: Engine) -> N
     assert plan_of(engine).wanted is None and plan_of(engine).closed_from == 200
 
 
+def test_a_plan_that_was_shortened_has_the_limit_and_the_note_follows_its_finals(engine: Engine) -> None:
+    watching = watch(engine)
+    assert watching.look(elapsed=500, left=500, workers=2)
+    plan = plan_of(engine)
+    assert plan.limit and plan.limit.workers == 2
+    assert 400 < plan.limit.until - studies.clock(engine) <= 500
+    longer = make_plan(make_config(), plan.whole, epochs=77, first=0).with_wanted(
+        plan.whole, plan.closed_from
+    )
+    studies.set_finish(engine, studies.find(engine, "s").id, longer.document())
+    assert not watching.look(elapsed=520, left=480, workers=2)
+    assert watching.note.startswith(f"trials were closed in time after 5 of 200, {duration(500)}, ")
+    assert "for 77 epochs" in watching.note
+
+
 def test_trials_have_half_of_the_time_at_least(engine: Engine) -> None:
     watching = watch(engine)
     assert not watching.look(elapsed=400, left=600, workers=2)
@@ -199,11 +214,11 @@ def test_what_is_trained_of_the_second_stage_takes_no_time_and_what_waits_elsewh
     study_id = studies.find(engine, "s").id
     enter(engine, State.COMPLETED, networks=5)
     there = closing.begun(engine, study_id)
-    assert takes(config, plan, 10.0, 1, there) == whole - closing.SLACK * 10.0 * 5 * 12
+    assert takes(config, plan, 10.0, 1, there) == whole - finish_plan.SLACK * 10.0 * 5 * 12
     enter(engine, None, epochs=77, networks=2)
     there = closing.begun(engine, study_id)
     assert there.strays(plan) == [77, 77]
-    assert takes(config, plan, 10.0, 1, there) == whole + closing.SLACK * 10.0 * (2 * 77 - 5 * 12)
+    assert takes(config, plan, 10.0, 1, there) == whole + finish_plan.SLACK * 10.0 * (2 * 77 - 5 * 12)
     assert watching.note == ""
 
 

@@ -14,7 +14,7 @@ from search.optuna_adapter import study as optuna_study
 from search.recording import reconcile as reconciling
 from search.study import export as study_export, second_stage
 from search.study.config import Images
-from search.study.finish_plan import FinishPlan, make_plan
+from search.study.finish_plan import FinishPlan, Limit, make_plan
 from search.study.reader import StudyView
 from search.worker import worker
 from search.worker.context import WorkerContext
@@ -207,6 +207,22 @@ def test_a_plan_that_comes_later_just_adds_the_second_stage(sqlite_url: str, tmp
         assert len({(call.fingerprint, call.seed, call.recipe.epochs) for call in train.calls}) == len(
             train.calls
         )
+
+
+def test_finals_that_have_time_for_more_epochs_than_their_plan_says_get_them(
+    database_url: str, tmp_path: Path
+) -> None:
+    wanted = plan(epochs=40, seeds=2)
+    with context_of(database_url, Longer(), tmp_path, wanted) as context:
+        limit = Limit(until=studies.clock(context.engine) + 1e6, workers=1)
+        short = plan(seeds=2).with_wanted(wanted, 50, limit)
+        studies.set_finish(context.engine, context.study_id, short.document())
+        work(context)
+        assert [one.epochs for one in trained(context, Stage.HALVING)] == [12] * 6
+        assert [one.epochs for one in trained(context, Stage.FINALS)] == [40] * 4
+        stage = stage_of(context)
+        assert stage.plan.whole == wanted and stage.plan.closed_from == 50
+        assert stage.is_over and stage.winner
 
 
 def test_who_is_told_to_end_leaves_a_training_that_the_next_one_takes(

@@ -56,6 +56,18 @@ def test_nothing_is_entered_while_trials_are_owed(engine: Engine) -> None:
     assert rungs.claim(engine, study.id, "one", LEASE_SECONDS) is NoClaim.DONE
 
 
+def test_what_was_chosen_by_a_plan_that_is_no_more_is_not_entered(engine: Engine) -> None:
+    study = finished_study(engine)
+    first, second = {"finals": {"epochs": 9, "until": 1764201600.123456}}, {"finals": {"epochs": 12}}
+    studies.set_finish(engine, study.id, first)
+    known = studies.get(engine, study.id).finish
+    assert rungs.enter(engine, study.id, entries(engine, study), by=known, instead=second) == 2
+    assert studies.get(engine, study.id).finish == second
+    assert rungs.enter(engine, study.id, entries(engine, study, seed=1), by=known, instead=first) == 0
+    assert studies.get(engine, study.id).finish == second
+    assert rungs.enter(engine, study.id, entries(engine, study, seed=1), by=second) == 2
+
+
 def test_workers_that_enter_and_claim_at_once_share_the_trainings(engine: Engine) -> None:
     study = finished_study(engine, trials=4)
 

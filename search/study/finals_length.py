@@ -1,0 +1,81 @@
+"""How long the finals of a second stage that was shortened to a limit of time may be, once they are due.
+
+The plan was made while nobody knew who would be in the finals: with a network more than there may be, by the
+pace of brief trials, and with room for slower ones (search/launcher/closing.py). Once the finals are due,
+their networks are known, and how fast each of them trains; what was kept back goes into more epochs. They
+become no shorter, and no longer than was asked for.
+
+Computes it from the plan, the rung and the rows of the ledger; writes nothing. Called by
+search/worker/rung_training.py before the finals are entered.
+"""
+
+import heapq
+import math
+from collections.abc import Iterable
+
+from search.study import finish_plan, halving
+from search.study.config import StudyConfig
+from search.study.finish_plan import SLACK, FinishPlan
+from search.study.halving import ReachedRung
+from storage.row_types import Candidate, RungTraining
+
+RUNG_SLACK = (
+    1.1  # as SLACK, of networks that a rung has trained at length, by nearly the recipe of the finals
+)
+MARGIN, MARGIN_SHARE = 30.0, 0.05  # seconds that they end before the limit, of what is left at most
+
+
+def lengthened(
+    config: StudyConfig, plan: FinishPlan, finals: ReachedRung, trainings: Iterable[RungTraining], now: float
+) -> FinishPlan | None:
+    """The plan with the longest finals that end before its limit, None where they are no longer than they
+    are by now. `now` is in seconds since 1970, by the clock of the database, as the limit.
+
+    Raises UsageError and RecipeError as finish_plan.make_plan() does.
+    """
+    if plan.limit is None or plan.wanted is None or finals.entered:
+        return None
+    left = plan.limit.until - now
+    an_epoch = _seconds_an_epoch(config, plan.limit.workers, finals, trainings)
+    if an_epoch is None:
+        return None
+    fits = math.floor((left - min(MARGIN, MARGIN_SHARE * left)) / an_epoch)
+    epochs = min(plan.whole.finals.recipe.epochs, fits)
+    if epochs <= plan.finals.recipe.epochs:
+        return None
+    longer = finish_plan.make_plan(config, plan.whole, epochs=epochs)
+    return plan.model_copy(update={"finals": longer.finals}).with_wanted(
+        plan.whole, plan.closed_from, plan.limit
+    )
+
+
+def _seconds_an_epoch(
+    config: StudyConfig, workers: int, finals: ReachedRung, trainings: Iterable[RungTraining]
+) -> float | None:
+    """What an epoch more of all finals takes: of the worker that has most to do, where each takes the next
+    one in their order. None where no network says how fast it is."""
+    known = list(trainings)
+    paces = {one.id: _pace(one, known) for one in finals.entrants}
+    slowest = max((pace for pace in paces.values() if pace is not None), default=None)
+    if slowest is None:
+        return None
+    busy = [0.0] * workers
+    for entry in finals.missing:
+        pace = paces[entry.candidate_id]
+        heapq.heapreplace(busy, busy[0] + (slowest if pace is None else pace))
+    return max(busy) * config.data.all_train_images / config.data.train_images
+
+
+def _pace(candidate: Candidate, trainings: Iterable[RungTraining]) -> float | None:
+    """Seconds of an epoch in the finals if they have no more images: by its longest training of the second
+    stage, else by its trial."""
+    mine = [
+        (one.epochs, one.seconds)
+        for one in trainings
+        if one.candidate_id == candidate.id and halving.has_score(one) and one.seconds
+    ]
+    if mine:
+        epochs, seconds = max(mine)
+        return RUNG_SLACK * seconds / epochs
+    brief = finish_plan.seconds_an_epoch([candidate])
+    return None if brief is None else SLACK * brief

@@ -1,0 +1,120 @@
+"""Finals that were shortened to a limit of time get the epochs that there turns out to be time for."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hypothesis import given, strategies as st
+from rung_samples import candidate, trained
+from worker_samples import DATA, make_config
+
+from search.study import finals_length, finish_plan, halving
+from search.study.finish_plan import FinishPlan, Limit, make_plan
+from search.study.halving import ReachedRung
+from storage.row_types import Candidate, RungEntry, RungTraining, Stage, State
+
+CONFIG = make_config().model_copy(
+    update={"data": DATA.model_copy(update={"limit": 600, "train_images": 600})}
+)
+ALL = 900 / 600  # images of the finals to one of a trial
+WANTED = make_plan(CONFIG, None, epochs=100, first=0)
+NOW = 1e9
+ROWS = [candidate(number, 0.5 + number / 100) for number in range(5)]  # each took 10 s an epoch
+
+
+def shortened(epochs: int, seconds: float, workers: int = 2) -> FinishPlan:
+    """A plan for so many epochs of finals, with so much time left for them."""
+    plan = make_plan(CONFIG, WANTED, epochs=epochs, first=0)
+    return plan.with_wanted(WANTED, 200, Limit(until=NOW + seconds, workers=workers))
+
+
+def finals(
+    plan: FinishPlan, rows: Sequence[Candidate], trainings: Sequence[RungTraining] = ()
+) -> ReachedRung:
+    return halving.reached(plan, rows, trainings)[-1]
+
+
+def epochs_of(
+    plan: FinishPlan, rows: Sequence[Candidate] = ROWS, trainings: Sequence[RungTraining] = ()
+) -> int | None:
+    """Of the finals that it is lengthened to; None where it is not."""
+    found = finals_length.lengthened(CONFIG, plan, finals(plan, rows, trainings), trainings, NOW)
+    if found is None:
+        return None
+    assert (found.rungs, found.whole, found.closed_from) == ((), WANTED, 200)
+    assert found.limit == (plan.limit if found.wanted else None)
+    return found.finals.recipe.epochs
+
+
+def halved(row: Candidate, epochs: int, seconds: float, state: State = State.COMPLETED) -> RungTraining:
+    """A training of a rung that took so long."""
+    entry = RungEntry(row.id, Stage.HALVING, epochs, 0)
+    return replace(trained(entry, 0.7 if state == State.COMPLETED else None, state), seconds=seconds)
+
+
+def test_the_time_that_was_reckoned_for_a_baseline_goes_into_epochs() -> None:
+    """Six trainings on two workers, three after another; a quarter slower than trials, on all images."""
+    an_epoch = 3 * 10 * finish_plan.SLACK * ALL
+    plan = shortened(4, 1_000)
+    assert len(finals(plan, ROWS).entrants) == plan.finals.networks == 2
+    assert epochs_of(plan) == int((1_000 - 30) / an_epoch) == 17
+    short = shortened(4, 300)
+    assert epochs_of(short) == int(0.95 * 300 / an_epoch) == 5, "of little time a share is kept"
+
+
+def test_a_baseline_that_was_not_among_the_best_takes_its_share() -> None:
+    rows = [replace(ROWS[0], baseline="[1,1,1]"), *ROWS[1:]]
+    plan = shortened(4, 1_000)
+    assert len(finals(plan, rows).entrants) == 3
+    assert epochs_of(plan, rows) == int((1_000 - 30) / (5 * 10 * finish_plan.SLACK * ALL)) == 10
+
+
+def test_the_pace_of_a_network_is_that_of_its_longest_training() -> None:
+    plan = shortened(4, 1_000, workers=1)
+    best, second = finals(plan, ROWS).entrants
+    trainings = [
+        halved(best, 12, 200.0), halved(best, 48, 96.0), halved(best, 60, 9e9, State.FAILED),
+        halved(second, 12, 1.0, State.DIVERGED), halved(ROWS[0], 48, 9e9),
+    ]  # fmt: skip
+    each = 3 * (finals_length.RUNG_SLACK * 96 / 48 + finish_plan.SLACK * 10) * ALL
+    assert epochs_of(plan, trainings=trainings) == int(970 / each)
+
+
+def test_who_was_never_timed_is_as_slow_as_the_slowest() -> None:
+    rows = [*ROWS[:-1], replace(ROWS[-1], seconds=None)]
+    assert epochs_of(shortened(4, 1_000), rows) == epochs_of(shortened(4, 1_000))
+    assert epochs_of(shortened(4, 1_000), [replace(row, seconds=None) for row in ROWS]) is None
+
+
+def test_they_become_no_shorter_and_no_longer_than_was_asked_for() -> None:
+    assert epochs_of(shortened(40, 1_000)) is None
+    assert epochs_of(shortened(40, 1e6)) == 100
+    assert epochs_of(shortened(40, -5)) is None, "a limit that has passed"
+
+
+def test_only_a_plan_that_was_shortened_to_a_limit_and_has_not_begun_changes() -> None:
+    unlimited = shortened(4, 1_000).with_wanted(WANTED, 200)
+    for plan in (WANTED, unlimited):
+        assert finals_length.lengthened(CONFIG, plan, finals(plan, ROWS), (), NOW) is None
+    plan = shortened(4, 1_000)
+    waiting = trained(finals(plan, ROWS).missing[0], None, None)
+    assert epochs_of(plan, trainings=[waiting]) is None
+
+
+@given(st.floats(1, 1e5), st.integers(1, 16), st.lists(st.floats(0.1, 1e3), min_size=5, max_size=5))
+def test_they_end_before_the_limit(seconds: float, workers: int, took: list[float]) -> None:
+    rows = [replace(row, seconds=one) for row, one in zip(ROWS, took, strict=True)]
+    plan = shortened(4, seconds, workers)
+    epochs = epochs_of(plan, rows)
+    if epochs is None:
+        return
+    an_epoch = {row.id: (row.seconds or 0.0) / 3 * ALL for row in rows}
+    free = [0.0] * workers
+    for entry in finals(plan, rows).missing:
+        free[free.index(min(free))] += an_epoch[entry.candidate_id] * epochs
+    assert max(free) <= seconds and 4 < epochs <= 100
+
+
+def test_a_plan_is_read_back_with_its_limit() -> None:
+    plan = shortened(4, 1_000)
+    assert FinishPlan.from_record(plan.document()) == plan
+    assert "limit" not in WANTED.document()
