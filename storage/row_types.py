@@ -44,6 +44,8 @@ MAX_ATTEMPTS = 3  # at one network, where its worker is lost
 # Trainings that were begun and came to nothing, for good; a lost one is such after its last attempt.
 UNTRAINED = frozenset({State.DIVERGED, State.OUT_OF_MEMORY, State.TIMED_OUT, State.FAILED, State.LOST})
 
+OF_FINALS = "finals-"  # how the runs of a search's own finals begin, among the full trainings
+
 GIVE_UP_AFTER = 20  # untrained networks in a row: the cause is the study's and no network's
 
 

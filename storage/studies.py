@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from functools import cache
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import (
     ColumnElement,
@@ -32,7 +33,7 @@ from sqlalchemy.exc import IntegrityError
 from space.errors import StudyError
 from storage import tables
 from storage.database import moment, now, reading, writing
-from storage.row_types import GIVE_UP_AFTER, MAX_ATTEMPTS, TRAINED, UNTRAINED, State
+from storage.row_types import GIVE_UP_AFTER, MAX_ATTEMPTS, OF_FINALS, TRAINED, UNTRAINED, State
 
 
 class Control(StrEnum):
@@ -157,7 +158,17 @@ def delete(engine: Engine, study_id: int, in_transaction: TransactionStep) -> No
     with writing(engine) as connection:
         lock(connection, study_id)
         in_transaction(connection)
+        _set_finals_apart(connection, study_id)
         connection.execute(delete_rows(tables.studies).where(tables.studies.c.id == study_id))
+
+
+def _set_finals_apart(connection: Connection, study_id: int) -> None:
+    """Renames the runs of a study's finals: another study may get its number, and must not replace them."""
+    run, end = tables.trainings.c.run, uuid4().hex[:12]
+    runs = connection.execute(select(run).where(run.like(f"{OF_FINALS}{study_id}-%")).distinct()).scalars()
+    for one in runs.all():
+        values = {"run": f"deleted-{end}-{one}"}
+        connection.execute(update(tables.trainings).where(run == one).values(values))
 
 
 def rename(engine: Engine, study_id: int, name: str, in_transaction: TransactionStep) -> None:
@@ -186,10 +197,22 @@ def set_trials(engine: Engine, study_id: int, n: int) -> None:
         _change(connection, study_id, trials=max(n, engaged(connection, study_id)))
 
 
-def set_finish(engine: Engine, study_id: int, plan: Mapping[str, Any]) -> None:
-    """Give the study its second stage, or another plan of it. Raises StudyError where the study has gone."""
+def set_finish(engine: Engine, study_id: int, plan: Mapping[str, Any], *, anew: bool = False) -> None:
+    """Give the study its second stage, or another plan of it; `anew`, trainings that wait for a worker are no
+    longer asked for, and those of the plan will be entered again. Raises StudyError where the study has gone.
+    """
     with writing(engine) as connection:
+        lock(connection, study_id)
         set_finish_in(connection, study_id, plan)
+        if anew:
+            _ask_no_longer(connection, study_id)
+
+
+def _ask_no_longer(connection: Connection, study_id: int) -> None:
+    """Takes back the trainings of the second stage that wait for a worker."""
+    table = tables.rung_trainings
+    mine = (table.c.study_id == study_id, table.c.state.is_(None))
+    connection.execute(delete_rows(table).where(*mine))
 
 
 def set_finish_in(connection: Connection, study_id: int, plan: Mapping[str, Any]) -> None:

@@ -14,8 +14,7 @@ from sqlalchemy import Connection, Engine, delete, insert, select
 
 from storage import tables
 from storage.database import moment, reading, writing
-
-OF_FINALS = "finals-"  # how the runs of a search's own finals begin
+from storage.row_types import OF_FINALS
 
 
 def run_of_finals(study_id: int, number: int, epochs: int) -> str:

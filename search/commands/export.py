@@ -62,12 +62,12 @@ def export(
     with reader.open_study(storage, study) as view:
         candidate = view.candidate()
         rows = trainings.of_study(view.engine, view.record.name)
-        confirmed = study_export.confirmation(rows, candidate)
+        second = view.second_stage()
+        confirmed = study_export.confirmation(rows, candidate, view.record, view.config, second)
         baselines = view.baselines()
         document = study_export.export(
             view.record, view.config, candidate, view.trained, confirmed, baselines
         )
-        second = view.second_stage()
         kept = files.kept_folder(data_dir) / files.study_identity(storage, view.record)
     if weights:
         what = study_export.copy_weights(kept, candidate.number, weights)

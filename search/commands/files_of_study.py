@@ -20,6 +20,8 @@ def make(engine: Engine, record: Study, file: str) -> bytes:
         return report_page.of_study(engine, record, differing.count(engine, record.name)).encode()
     view = StudyView(engine, record, None)
     best = view.candidate()
-    confirmed = study_export.confirmation(trainings.of_study(engine, record.name), best)
+    confirmed = study_export.confirmation(
+        trainings.of_study(engine, record.name), best, record, view.config, view.second_stage()
+    )
     document = study_export.export(record, view.config, best, view.trained, confirmed, view.baselines())
     return document.model_dump_json(indent=1).encode() + b"\n"

@@ -455,7 +455,9 @@ def _leave(
         return
     _say_best(console, best, config, end)
     if out:
-        confirmed = study_export.confirmation(trainings.of_study(engine, record.name), best)
+        confirmed = study_export.confirmation(
+            trainings.of_study(engine, record.name), best, record, config, end.second
+        )
         document = study_export.export(record, config, best, end.trained, confirmed, end.baselines)
         write_whole(document.model_dump_json(indent=1) + "\n", out)
         _result(console, f"wrote {out}: check it with `search verify {out}`")

@@ -13,8 +13,8 @@ from search.formats.carried import Training
 from search.study.files import StudyFiles
 from search.training import weights_reference
 from space.errors import UsageError
-from storage.row_types import Candidate
-from storage.trainings import OF_FINALS, Finished
+from storage.row_types import OF_FINALS, Candidate
+from storage.trainings import Finished
 from trainer import weights
 
 

@@ -86,16 +86,22 @@ class Closing:
         stage, pace = second_stage.load(self.engine, record), self._pace()
         if stage is None or pace is None or not stage.has_its_trials or stage.is_over:
             return
-        there = Begun(stage.rows, stage.trainings)
+        there, limit = Begun(stage.rows, stage.trainings), self._limit(seconds, workers)
         if there.is_under_way:
+            self._renew(stage.plan, limit)
             return
-        limit = self._limit(seconds, workers)
         seconds -= min(STARTING, STARTING_SHARE * seconds)
         plan = self._fitting(stage.plan.whole, seconds, pace, workers, there)
         plan = plan.with_wanted(stage.plan.whole, stage.plan.closed_from, limit)
         if plan != stage.plan:
             studies.set_finish(self.engine, self.study_id, plan.document())
         self.note = _shortened(plan)
+
+    def _renew(self, plan: FinishPlan, limit: Limit) -> None:
+        """Has a shortened plan end with this launch, where it was to end with an earlier one."""
+        if plan.wanted:
+            plan = plan.with_wanted(plan.wanted, plan.closed_from, limit)
+            studies.set_finish(self.engine, self.study_id, plan.document())
 
     def look(self, elapsed: float, left: float, workers: int) -> bool:
         """Stores the plan that fits if trials end now, and ends them where it is time: then True.
@@ -179,16 +185,25 @@ def takes(
     trial. All of it without `there`."""
     there = there or Begun()
     ended = there.ended(plan)
-    finals = _final(config, plan, workers, ended.get(plan.finals.recipe.epochs, 0))
-    epochs = _halving(plan, workers, ended) + finals * plan.finals.recipe.epochs
+    last = plan.finals.recipe
+    finals = _final(config, plan, workers, ended.get(last.epochs, 0)) * _slower(config, last.batch_size)
+    epochs = _halving(config, plan, workers, ended) + finals * last.epochs
     return SLACK * pace * (epochs + sum(there.strays(plan)) / max(1, workers))
 
 
-def _halving(plan: FinishPlan, workers: int, ended: Mapping[int, int]) -> int:
-    """Epochs of the worker that has most to do in the rungs."""
+def _halving(config: StudyConfig, plan: FinishPlan, workers: int, ended: Mapping[int, int]) -> float:
+    """Epochs of the worker that has most to do in the rungs, in epochs of a trial."""
     return sum(
-        _together(rung.networks - ended.get(rung.epochs, 0), workers) * rung.epochs for rung in plan.rungs
+        _together(rung.networks - ended.get(rung.epochs, 0), workers)
+        * rung.epochs
+        * _slower(config, finish_plan.recipe_of_rung(config, rung.epochs).batch_size)
+        for rung in plan.rungs
     )
+
+
+def _slower(config: StudyConfig, batch: int) -> float:
+    """Than an epoch of a trial."""
+    return finish_plan.slower(batch, than=config.recipe.batch_size)
 
 
 def _together(trainings: int, workers: int) -> int:
@@ -197,7 +212,8 @@ def _together(trainings: int, workers: int) -> int:
 
 
 def _final(config: StudyConfig, plan: FinishPlan, workers: int, ended: int = 0) -> float:
-    """What an epoch more of the finals takes, in epochs of a trial: finals are trained on all images."""
+    """What an epoch more of the finals takes, in epochs of a trial of batches of their size: finals are
+    trained on all images."""
     trainings = (plan.finals.networks + 1) * plan.finals.seeds - ended
     return _together(trainings, workers) * config.data.all_train_images / config.data.train_images
 
@@ -221,11 +237,17 @@ def fitting(
         return wanted
     epochs = seconds / (SLACK * pace)  # of a trial, that one worker has time for
     brief, longest, finalists = config.recipe.epochs, wanted.finals.recipe.epochs, wanted.finals.networks
+
+    def takes_of_finals(last: int, batch: int) -> float:
+        return last * _final(config, wanted, workers) * _slower(config, batch)
+
     for first in FIRSTS:
         rungs = finish_plan.rungs(brief, longest, finalists, first)
         plan = wanted.model_copy(update={"rungs": rungs})
-        halves = _halving(plan, workers, there.ended(plan))
-        last = min(longest, math.floor((epochs - halves) / _final(config, wanted, workers)))
+        halves = _halving(config, plan, workers, there.ended(plan))
+        last = finish_plan.longest(config, wanted, takes_of_finals, epochs - halves)
+        if last is None:
+            continue
         is_worth_it = last >= HALVING * longest or halves <= HALVING * epochs
         if last > (rungs[-1].epochs if rungs else brief) and is_worth_it:
             return finish_plan.make_plan(config, wanted, epochs=last, first=first)

@@ -320,12 +320,15 @@ def plan_of(flags: Flags, record: Study | None, config: StudyConfig) -> FinishPl
 
 
 def _goes_on_shortened(flags: Flags, record: Study) -> bool:
-    """Whether a second stage that was shortened in time keeps its plan: it has begun, or it is over and no
-    more is asked for."""
+    """Whether a second stage that was shortened in time keeps its plan: its trials were closed for it, or it
+    has begun, or it is over and no more is asked for."""
     stage = _second_stage(flags, record)
-    if stage is None or not stage.trainings:
+    if stage is None:
         return False
     no_more = flags.trials <= record.trials
+    if not stage.trainings:
+        is_whole = flags.finish and not flags.is_limited
+        return no_more and stage.plan.closed_from is not None and not is_whole
     if stage.is_over:
         return no_more and not (flags.finish and not flags.is_limited)
     return (stage.has_its_trials and no_more) or any(not one.has_ended for one in stage.trainings)
@@ -349,6 +352,7 @@ def prepare(flags: Flags) -> tuple[Engine, Study, StudyConfig]:
     try:
         outage.insist(partial(_open_tables, engine), passes)
         if record:
+            plan = outage.insist(partial(_plan_by_now, engine, record, flags, config), passes)
             outage.insist(partial(_go_on, engine, record, flags), passes)
         else:
             record = _create(flags, engine, config, outage)
@@ -409,8 +413,14 @@ def _create(flags: Flags, engine: Engine, config: StudyConfig, outage: Outage) -
     return outage.insist(create, passed)
 
 
+def _plan_by_now(engine: Engine, record: Study, flags: Flags, config: StudyConfig) -> FinishPlan | None:
+    """What plan_of() says by now: another launch may have closed the trials, or begun the second stage, while
+    images were read."""
+    return plan_of(with_trials(flags), studies.get(engine, record.id), config)
+
+
 def _planned(engine: Engine, record: Study, plan: FinishPlan | None) -> Study:
     """The study as it is now, with this plan."""
-    if plan is not None and plan.document() != record.finish:
-        studies.set_finish(engine, record.id, plan.document())
+    if plan is not None and plan.document() != studies.get(engine, record.id).finish:
+        studies.set_finish(engine, record.id, plan.document(), anew=True)
     return studies.find(engine, record.name)

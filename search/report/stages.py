@@ -15,8 +15,7 @@ from search.study import second_stage
 from search.study.second_stage import SecondStage
 from search.study.statistics import Spread, correlation, spread
 from search.study.text import IN_ITS_PLACE, counted, interval_cell, percent
-from storage.row_types import Candidate
-from storage.trainings import OF_FINALS
+from storage.row_types import OF_FINALS, Candidate
 
 COLOURS = (RED, GREEN, AMBER, VIOLET, BLUE)
 HEIGHT = 440

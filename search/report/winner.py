@@ -9,6 +9,7 @@ from search.report.data import ReportData, score
 from search.report.network_drawing import drawing
 from search.report.parts import boxes, paragraph, section, table
 from search.study.export import Confirmation, confirmation
+from search.study.second_stage import WITHOUT_TEST
 from search.study.short_form import summary
 from search.study.standing import describe
 from search.study.statistics import Spread, wilson
@@ -22,7 +23,7 @@ def winner(data: ReportData) -> str:
     best = data.winner
     if best is None:
         return section("winner", "The winner", ["<p>No network was trained to the end yet.</p>"])
-    confirmed = confirmation(data.full, best)
+    confirmed = confirmation(data.full, best, data.record, data.config, data.second)
     network = Architecture.parse(best.architecture)
     said = [
         boxes(_figures(data, best, confirmed)),
@@ -73,10 +74,12 @@ def _known(found: Spread) -> str:
 
 def _luck(data: ReportData, confirmed: Confirmation | None) -> str:
     """What the accuracy does not say."""
-    if confirmed:
+    if confirmed and confirmed.test:
         return paragraph(
             "confirmed by full trainings; test images were read once for each, and chose nothing", note=True
         )
+    if confirmed:
+        return paragraph(f"confirmed by full trainings; {WITHOUT_TEST}", note=True)
     return paragraph(
         f"The interval holds the luck of these {data.images:,} validation images only. The network was chosen"
         f" among {len(data.trained):,} by {_chosen_by(data)} after a brief training, so expect somewhat less"

@@ -13,6 +13,7 @@ from pydantic import model_validator
 from search.study.config import DataConfig, StudyConfig
 from search.study.files import StudyFiles
 from search.study.score import WORDS, ScoreName
+from search.study.second_stage import SecondStage
 from search.study.standing import Baselines
 from search.study.statistics import LEAST_RUNS, Interval, Spread, difference, spread, wilson
 from search.study.text import counted, over_seeds, percent
@@ -20,9 +21,9 @@ from space import cost, files
 from space.architecture import Architecture, Document
 from space.budget import Budget
 from space.errors import StudyError, UsageError
-from storage.row_types import Candidate, State
+from storage.row_types import OF_FINALS, Candidate, State
 from storage.studies import Study
-from storage.trainings import OF_FINALS, Finished
+from storage.trainings import Finished
 from trainer.recipe.document import Recipe
 
 FORMAT: Literal["parsimony.export/1"] = "parsimony.export/1"
@@ -156,11 +157,33 @@ class Export(Document):
         return self
 
 
-def confirmation(trainings: Sequence[Finished], candidate: Candidate) -> Confirmation | None:
+def confirmation(
+    trainings: Sequence[Finished],
+    candidate: Candidate,
+    record: Study,
+    config: StudyConfig,
+    second: SecondStage | None,
+) -> Confirmation | None:
     """What the newest run of full trainings of this network came to, if one was tested, or was of the finals
-    of its search, where there are no test images."""
-    mine = [one for one in trainings if one.fingerprint == candidate.fingerprint]
-    counting = [one for one in mine if one.test_accuracy is not None or one.run.startswith(OF_FINALS)]
+    of its search, where there are no test images.
+
+    Of the trainings only those on the study's images count, since the study was made (one of the same name
+    may have been deleted), and those of finals once all seeds of the network have ended.
+    """
+
+    def counts(one: Finished) -> bool:
+        if one.run.startswith(OF_FINALS):
+            return second is not None and second.has_all_seeds(candidate, one.epochs)
+        return one.test_accuracy is not None
+
+    mine = [
+        one
+        for one in trainings
+        if one.fingerprint == candidate.fingerprint
+        and one.finished_at >= record.created_at
+        and one.data.get("digest") == config.data.digest
+    ]
+    counting = [one for one in mine if counts(one)]
     if not counting:
         return None
     run = [training for training in counting if training.run == counting[-1].run]
@@ -215,7 +238,11 @@ def export(
             validation_loss=candidate.loss,
             own_score=str(config.own_score) if config.own_score else None,
             measured_on=f"{images:,} validation images of {config.data.name}, split from its training images;"
-            f" chosen among {trained} trained networks by {chosen_by}; test images not read",
+            + (
+                f" one of {trained} networks that were trained briefly"
+                if confirmed
+                else f" chosen among {trained} trained networks by {chosen_by}; test images not read"
+            ),
             standing="confirmed" if confirmed else "brief score only",
         ),
         against=against(candidate, baselines, images),

@@ -10,7 +10,6 @@ search/worker/rung_training.py before the finals are entered.
 """
 
 import heapq
-import math
 from collections.abc import Iterable
 
 from search.study import finish_plan, halving
@@ -36,12 +35,16 @@ def lengthened(
     if plan.limit is None or plan.wanted is None or finals.entered:
         return None
     left = plan.limit.until - now
+    left -= min(MARGIN, MARGIN_SHARE * left)
     an_epoch = _seconds_an_epoch(config, plan.limit.workers, finals, trainings)
     if an_epoch is None:
         return None
-    fits = math.floor((left - min(MARGIN, MARGIN_SHARE * left)) / an_epoch)
-    epochs = min(plan.whole.finals.recipe.epochs, fits)
-    if epochs <= plan.finals.recipe.epochs:
+
+    def takes(epochs: int, batch: int) -> float:
+        return epochs * an_epoch * finish_plan.slower(batch, than=config.recipe.batch_size)
+
+    epochs = finish_plan.longest(config, plan.whole, takes, left)
+    if epochs is None or epochs <= plan.finals.recipe.epochs:
         return None
     longer = finish_plan.make_plan(config, plan.whole, epochs=epochs)
     return plan.model_copy(update={"finals": longer.finals}).with_wanted(
@@ -52,10 +55,10 @@ def lengthened(
 def _seconds_an_epoch(
     config: StudyConfig, workers: int, finals: ReachedRung, trainings: Iterable[RungTraining]
 ) -> float | None:
-    """What an epoch more of all finals takes: of the worker that has most to do, where each takes the next
-    one in their order. None where no network says how fast it is."""
+    """What an epoch more of all finals takes in batches of the trials' size: of the worker that has most to
+    do, where each takes the next one in their order. None where no network says how fast it is."""
     known = list(trainings)
-    paces = {one.id: _pace(one, known) for one in finals.entrants}
+    paces = {one.id: _pace(config, one, known) for one in finals.entrants}
     slowest = max((pace for pace in paces.values() if pace is not None), default=None)
     if slowest is None:
         return None
@@ -66,9 +69,9 @@ def _seconds_an_epoch(
     return max(busy) * config.data.all_train_images / config.data.train_images
 
 
-def _pace(candidate: Candidate, trainings: Iterable[RungTraining]) -> float | None:
-    """Seconds of an epoch in the finals if they have no more images: by its longest training of the second
-    stage, else by its trial."""
+def _pace(config: StudyConfig, candidate: Candidate, trainings: Iterable[RungTraining]) -> float | None:
+    """Seconds of an epoch in the finals if they had no more images, and batches of the trials' size: by its
+    longest training of the second stage, else by its trial."""
     mine = [
         (one.epochs, one.seconds)
         for one in trainings
@@ -76,6 +79,7 @@ def _pace(candidate: Candidate, trainings: Iterable[RungTraining]) -> float | No
     ]
     if mine:
         epochs, seconds = max(mine)
-        return RUNG_SLACK * seconds / epochs
+        batch = finish_plan.recipe_of_rung(config, epochs).batch_size
+        return RUNG_SLACK * seconds / epochs * finish_plan.slower(config.recipe.batch_size, than=batch)
     brief = finish_plan.seconds_an_epoch([candidate])
     return None if brief is None else SLACK * brief

@@ -13,7 +13,7 @@ be as short, or where nobody would be dropped.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -28,6 +28,7 @@ from trainer.recipe.document import Recipe
 
 FIRST = 16  # networks that go on from the brief trials
 FACTOR = 4  # of epochs from rung to rung, and of networks that are dropped
+STEP = 16  # images that take as long as what a step costs beside its images: docs/recipe.md, on a CPU
 SLACK = 1.25  # longer than the pace of the trials says: finals augment more, some networks are slower
 
 
@@ -158,6 +159,41 @@ def rungs(brief: int, last: int, finalists: int, first: int = FIRST) -> tuple[Ru
         found.append(Rung(networks=networks, epochs=epochs))
         networks, epochs = networks // FACTOR, epochs * FACTOR
     return tuple(found)
+
+
+def recipe_of_rung(config: StudyConfig, epochs: int) -> Recipe:
+    """The study's recipe as it is for so many epochs."""
+    return full_training.adapted(
+        config.recipe, config.data, config.data.spec, config.data.train_images, epochs
+    )
+
+
+def slower(batch: int, than: int) -> float:
+    """How many times longer an epoch in batches of this size takes than in batches of another: a step costs
+    something beside its images. Less than that on a GPU, where it costs more."""
+    return (1 + STEP / batch) / (1 + STEP / than)
+
+
+def longest(
+    config: StudyConfig, wanted: FinishPlan, takes: Callable[[int, int], float], seconds: float
+) -> int | None:
+    """The most epochs, and not more than wanted, of finals that take no longer than this; None where those of
+    one epoch more than the trials do. `takes` says it of so many epochs in batches of a size.
+
+    Raises UsageError and RecipeError as make_plan() does.
+    """
+
+    def fits(epochs: int) -> bool:
+        recipe = make_plan(config, wanted, epochs=epochs).finals.recipe
+        return takes(epochs, recipe.batch_size) <= seconds
+
+    fitting, over = config.recipe.epochs + 1, wanted.finals.recipe.epochs + 1
+    if not fits(fitting):
+        return None
+    while over - fitting > 1:  # a longer one takes larger batches, and hardly less time
+        middle = (fitting + over) // 2
+        fitting, over = (middle, over) if fits(middle) else (fitting, middle)
+    return fitting
 
 
 def describe(plan: FinishPlan) -> str:

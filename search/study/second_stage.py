@@ -14,12 +14,17 @@ from search.study.config import StudyConfig
 from search.study.finish_plan import FinishPlan
 from search.study.halving import ReachedRung
 from search.study.score import WORDS, ScoreName
-from search.study.statistics import Spread, spread
+from search.study.statistics import Spread, difference_of_means, spread
 from search.study.text import counted, over_seeds, percent
 from storage import candidates, rungs, trainings
 from storage.row_types import TRAINED, Candidate, RungTraining, Stage, State
 from storage.studies import Study
 from storage.trainings import Finished
+
+WITHOUT_TEST = (
+    "there are no test images: validation images chose the winner and measured it, so expect somewhat less on"
+    " new ones"
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,15 @@ class SecondStage:
     def is_over(self) -> bool:
         """Whether nothing is left to train."""
         return self.has_its_trials and halving.is_over(self.plan, self.rows, self.trainings)
+
+    def has_all_seeds(self, candidate: Candidate, epochs: int) -> bool:
+        """Whether finals of this length had the network, and each of its seeds has ended."""
+        mine = [
+            one
+            for one in self.trainings
+            if one.candidate_id == candidate.id and one.stage == Stage.FINALS and one.epochs == epochs
+        ]
+        return bool(mine) and all(one.has_ended for one in mine)
 
     @property
     def winner(self) -> Candidate | None:
@@ -150,17 +164,42 @@ def lines(stage: SecondStage) -> list[str]:
         epochs = counted(stage.plan.finals.recipe.epochs, "epoch")
         found = [f"{'finals' if i else 'winner of the finals'} of {epochs}, {one}"
                  for i, one in enumerate(finalists)]  # fmt: skip
+        if against := _against_baseline(finalists):
+            found.append(against)
         if not finalists:
             found = [f"finals of {epochs}: no training came to its end"]
         elif any(one.test for one in finalists):
             found.append("validation images chose the winner; test images were read once, and chose nothing")
+        else:
+            found.append(WITHOUT_TEST)
     if closed := finish_plan.describe_closing(stage.plan, stage.trials):
         found.append(closed)
     if shrunk := bill.shrinkage(stage.rungs):
         found.append(str(shrunk))
+    elif stage.is_over and stage.finalists:
+        found.append("picking: how much of a lead by brief scores is luck was not measured (too few were"
+                     " trained again)")  # fmt: skip
     if stage.trainings:
         found.append(f"bill: {bill.bill(stage.rows, stage.trainings)}")
     return found
+
+
+def _against_baseline(finalists: Sequence[Finalist]) -> str:
+    """How far the winner of the finals is ahead of the baseline that was in them, trained in the same way."""
+    winner = finalists[0] if finalists else None
+    baseline = next((one for one in finalists if one.candidate.baseline), None)
+    if winner is None or baseline is None:
+        return ""
+    if winner is baseline:
+        return "the winner is a baseline: the search is not ahead of a first guess"
+    if winner.test and baseline.test:
+        images, one, other = "test images", winner.test, baseline.test
+    else:
+        images, one, other = "validation images", winner.validation, baseline.validation
+    apart = difference_of_means(one, winner.seeds, other, baseline.seeds)
+    known = f" (95% interval {apart})" if apart else ""
+    points, where = 100 * (one.mean - other.mean), "ahead of" if one.mean >= other.mean else "behind"
+    return f"the winner is {abs(points):.1f} points {where} the baseline of the finals on {images}{known}"
 
 
 def describe_training(training: RungTraining) -> str:

@@ -70,12 +70,13 @@ def compared(proposed: Candidate | None, baseline: Candidate, images: int) -> St
 
 def describe(found: Baselines, *, confirmed: bool = False, score: ScoreName = "accuracy") -> str | None:
     """One line for people; None for a study without baselines. With `confirmed` there is a winner of finals,
-    and the line says that it is of brief scores; `score` is what the search maximises."""
-    line = _line(found, score)
+    be it another network than the best by brief scores, and the line says that it is of these; `score` is
+    what the search maximises."""
+    line = _line(found, score, "the best proposal" if confirmed else "the winner")
     return f"by brief scores: {line}" if line and confirmed else line
 
 
-def _line(found: Baselines, score: ScoreName) -> str | None:
+def _line(found: Baselines, score: ScoreName, who: str) -> str | None:
     if not found.number:
         return None
     here = found.standing
@@ -92,4 +93,4 @@ def _line(found: Baselines, score: ScoreName) -> str | None:
     if not here.is_ahead:
         behind = f"{points} behind" if here.points < 0 else "level"
         return f"{best}; the search is not ahead: the best network that it proposed is {behind} ({interval})"
-    return f"{best}; the winner is {points} ahead ({interval}{luck})"
+    return f"{best}; {who} is {points} ahead ({interval}{luck})"

@@ -15,7 +15,8 @@ METAVAR = "WEIGHTS|DIR|STUDY:TRIAL|best.json"
 
 
 def find(reference: str, storage: str, data_dir: Path) -> Path:
-    """The file of weights; of a training's folder that of its first seed.
+    """The file of weights; of a training's folder that of its first seed, of a trial that of the first seed
+    of its finals, else of its brief training.
 
     Raises CheckpointError for a folder or document that has none here, UsageError for a file that is not
     there, and StudyError and StorageError for a trial.
@@ -57,12 +58,18 @@ def _of_export(path: Path, storage: str, data_dir: Path) -> Path:
         ) from error
 
 
+def of_kept(kept: files.StudyFiles, number: int) -> Path:
+    """Where the weights of a trial are, if they are kept: of the first seed of its finals, else the brief
+    ones."""
+    return next(iter(kept.finals(number)), kept.weights(number))
+
+
 def _of_trial(reference: str, storage: str, data_dir: Path) -> Path:
     with reader.open_study(storage, reference) as view:
         number = view.candidate().number
         folder = files.kept_folder(data_dir) / files.study_identity(storage, view.record)
         name = f"{view.record.name}:{number}"
-    path = files.StudyFiles(folder, 0).weights(number)
+    path = of_kept(files.StudyFiles(folder, 0), number)
     if not path.is_file():
         raise UsageError(
             f"no weights of trial {name} in {folder}: not one of the best, or trained on another machine;"

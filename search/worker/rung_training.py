@@ -10,7 +10,7 @@ import logging
 from typing import Any
 
 from search.recording.rung_rows import RungRows
-from search.study import finals_length, full_training, halving
+from search.study import finals_length, finish_plan, full_training, halving
 from search.study.finish_plan import FinishPlan
 from search.study.halving import ReachedRung
 from search.study.versions import OF_TRAINING, installed_versions
@@ -124,9 +124,12 @@ def recipe_of(context: WorkerContext, plan: FinishPlan, training: RungTraining) 
     another plan than this one asked for."""
     if training.stage == Stage.FINALS and training.epochs == plan.finals.recipe.epochs:
         return plan.finals.recipe
+    if training.stage == Stage.HALVING:
+        return finish_plan.recipe_of_rung(context.config, training.epochs)
     data = context.config.data
-    images = data.all_train_images if training.stage == Stage.FINALS else data.train_images
-    return full_training.adapted(context.config.recipe, data, data.spec, images, training.epochs)
+    return full_training.adapted(
+        context.config.recipe, data, data.spec, data.all_train_images, training.epochs
+    )
 
 
 def seed_of(context: WorkerContext, candidate: Candidate, training: RungTraining) -> int:

@@ -3,6 +3,7 @@
 import io
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -285,6 +286,36 @@ def test_a_shortened_plan_grows_again_with_the_time_there_is_and_is_whole_withou
     assert plan_of(engine) != wanted
     watching.end()
     assert (studies.find(engine, "s").trials, plan_of(engine)) == (200, wanted)
+
+
+def test_who_joins_after_trials_were_closed_leaves_the_plan_that_fits(
+    engine: Engine, sqlite_url: str
+) -> None:
+    watching = watch(engine)
+    assert watching.look(elapsed=500, left=500, workers=2)
+    closed = plan_of(engine)
+    assert closed.wanted and closed.limit
+    same: dict[str, Any] = {"finish": True, "final_epochs": 100}
+    assert again(engine, sqlite_url, 200, **same, timeout=60.0) == (5, closed)
+    assert again(engine, sqlite_url, 5) == (5, closed), "as search resume"
+    assert again(engine, sqlite_url, 200, **same) == (5, closed.whole.with_wanted(closed.whole, 200))
+    record = studies.find(engine, "s")
+    opened = replace(record, trials=200, finish=closed.whole.document())  # as it was when images were read
+    flags = Flags(sqlite_url, Path(), 200, "s", finish=True, final_epochs=100, timeout=60.0)
+    assert prepare.plan_of(flags, opened, make_config()) == closed.whole
+    assert prepare._plan_by_now(engine, opened, flags, make_config()) == closed
+
+
+def test_a_launch_that_finds_a_second_stage_under_way_has_it_end_with_its_own_limit(engine: Engine) -> None:
+    watching = watch(engine)
+    assert watching.look(elapsed=500, left=500, workers=2)
+    enter(engine, None)
+    was = plan_of(engine)
+    watching.begin(5_000, 3)
+    now = plan_of(engine)
+    assert was.limit and now.limit and now.limit.workers == 3
+    assert 4_900 < now.limit.until - studies.clock(engine) <= 5_000
+    assert now == was.with_wanted(was.whole, was.closed_from, now.limit)
 
 
 def test_trials_that_were_opened_again_are_ended_in_time_again(engine: Engine) -> None:

@@ -11,6 +11,7 @@ from search.study import finals_length, finish_plan, halving
 from search.study.finish_plan import FinishPlan, Limit, make_plan
 from search.study.halving import ReachedRung
 from storage.row_types import Candidate, RungEntry, RungTraining, Stage, State
+from trainer.recipe.defaults import default_recipe
 
 CONFIG = make_config().model_copy(
     update={"data": DATA.model_copy(update={"limit": 600, "train_images": 600})}
@@ -77,6 +78,23 @@ def test_the_pace_of_a_network_is_that_of_its_longest_training() -> None:
     ]  # fmt: skip
     each = 3 * (finals_length.RUNG_SLACK * 96 / 48 + finish_plan.SLACK * 10) * ALL
     assert epochs_of(plan, trainings=trainings) == int(970 / each)
+
+
+def test_small_batches_of_brief_trials_are_no_measure_of_larger_ones() -> None:
+    """What a step costs beside its images is worth 16 of them: an epoch in batches of 64 takes 1.25 to 2 of
+    one in batches of 16."""
+    recipe = default_recipe("folder:pets", 3, 600)
+    assert recipe.batch_size == 16
+    data = CONFIG.data.model_copy(update={"spec": "folder:pets"})
+    config = CONFIG.model_copy(update={"recipe": recipe, "data": data})
+    wanted = make_plan(config, None, epochs=150, first=0)
+    plan = make_plan(config, wanted, epochs=4, first=0)
+    plan = plan.with_wanted(wanted, 200, Limit(until=NOW + 1_000, workers=6))
+    found = finals_length.lengthened(config, plan, finals(plan, ROWS), (), NOW)
+    assert found
+    now = found.finals.recipe
+    an_epoch = 10 * finish_plan.SLACK * ALL * (1 + 16 / now.batch_size) / 2
+    assert now.batch_size > 16 and now.epochs <= 970 / an_epoch < now.epochs + 1
 
 
 def test_who_was_never_timed_is_as_slow_as_the_slowest() -> None:

@@ -7,10 +7,11 @@ import pytest
 from rung_samples import candidate, trained
 from worker_samples import make_config
 
-from search.study import finish_plan, halving
+from search.study import finish_plan, halving, second_stage
 from search.study.bill import Bill, bill, shrinkage
 from search.study.finish_plan import FinishPlan, make_plan
 from search.study.halving import ReachedRung
+from search.study.second_stage import SecondStage
 from space.errors import UsageError
 from storage.row_types import Candidate, RungEntry, RungTraining, Stage, State
 
@@ -271,3 +272,33 @@ def test_of_few_networks_nothing_is_said_of_shrinkage() -> None:
     play = Play(plan(), rising(3))
     play.all()
     assert shrinkage(play.rungs) is None
+
+
+def lines(play: Play) -> list[str]:
+    play.all()
+    return second_stage.lines(SecondStage(play.plan, play.rows, play.trainings, (), len(play.rows)))
+
+
+def test_the_winner_is_set_against_the_baseline_that_was_trained_in_the_same_way() -> None:
+    """Welch's interval of 0.90, 0.91, 0.92 less 0.88, 0.89, 0.90: 2 points, 2.78 times 0.82 each way."""
+    rows = [candidate(0, 0.7, baseline="[1,1,1]"), candidate(1, 0.8), candidate(2, 0.75)]
+    scores = {(Stage.FINALS, 0, seed): 0.88 + seed / 100 for seed in range(3)}
+    scores |= {(Stage.FINALS, 1, seed): 0.90 + seed / 100 for seed in range(3)}
+    said = lines(Play(plan(finalists=1, seeds=3), rows, scores))
+    assert "the winner is 2.0 points ahead of the baseline of the finals on validation images" \
+        " (95% interval -0.3 to 4.3)" in said  # fmt: skip
+    assert second_stage.WITHOUT_TEST in said
+    assert any(
+        line.startswith("picking: how much of a lead by brief scores is luck was not") for line in said
+    )
+
+
+def test_a_baseline_that_wins_is_said_to() -> None:
+    rows = [candidate(0, 0.7, baseline="[1,1,1]"), candidate(1, 0.8)]
+    scores = {(Stage.FINALS, 0, 0): 0.9, (Stage.FINALS, 1, 0): 0.8}
+    said = lines(Play(plan(finalists=1), rows, scores))
+    assert "the winner is a baseline: the search is not ahead of a first guess" in said
+
+
+def test_without_a_baseline_in_the_finals_nothing_is_said_of_one() -> None:
+    assert not any("baseline" in line for line in lines(Play(plan(finalists=1), rising(3))))

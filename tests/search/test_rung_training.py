@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +14,11 @@ from worker_samples import FakeTraining, make_config, make_context, make_study
 from search.optuna_adapter import study as optuna_study
 from search.recording import reconcile as reconciling
 from search.study import export as study_export, second_stage
-from search.study.config import Images
+from search.study.config import Images, StudyConfig
 from search.study.finish_plan import FinishPlan, Limit, make_plan
 from search.study.reader import StudyView
-from search.worker import worker
+from search.training import weights_reference
+from search.worker import rung_training, worker
 from search.worker.context import WorkerContext
 from search.worker.training_function import FinalScore, make_training_function
 from space.architecture import Architecture
@@ -162,7 +164,7 @@ def test_the_finals_are_full_trainings_by_which_an_export_is_confirmed(
         view = StudyView(context.engine, record, None)
         winner = view.candidate()
         assert winner == stage_of(context).winner
-        confirmed = study_export.confirmation(stored, winner)
+        confirmed = study_export.confirmation(stored, winner, record, context.config, view.second_stage())
         assert confirmed and (confirmed.seeds, confirmed.test_images) == (3, 500)
         document = study_export.export(record, context.config, winner, TRIALS, confirmed)
         assert document.metrics.standing == "confirmed"
@@ -170,6 +172,7 @@ def test_the_finals_are_full_trainings_by_which_an_export_is_confirmed(
         assert [path.name for path in weights] == [
             f"final-{winner.number}-{seed}.safetensors" for seed in range(3)
         ]
+        assert weights_reference.of_kept(context.files, winner.number) == weights[0]
         study_export.copy_weights(context.files.folder, winner.number, tmp_path / "w.safetensors")
         assert (tmp_path / "w.safetensors").read_bytes() == b"weights"
         assert second_stage.lines(stage_of(context))[0].startswith(
@@ -190,10 +193,71 @@ def test_where_there_are_no_test_images_validation_images_confirm(sqlite_url: st
         work(context)
         winner = stage_of(context).finalists[0]
         assert winner.test is None
-        stored = trainings.of_study(context.engine, context.study.study_name)
-        confirmed = study_export.confirmation(stored, winner.candidate)
+        record = studies.find(context.engine, context.study.study_name)
+        stored = trainings.of_study(context.engine, record.name)
+        confirmed = study_export.confirmation(
+            stored, winner.candidate, record, context.config, stage_of(context)
+        )
         assert confirmed and confirmed.test_accuracy is None
         assert "on validation images (3 seeds of 13 epochs" in str(confirmed)
+
+
+def test_a_search_that_is_cut_off_in_its_finals_confirms_nothing(sqlite_url: str, tmp_path: Path) -> None:
+    with context_of(sqlite_url, Longer(), tmp_path, plan(seeds=2)) as context:
+        while not (of_finals := trained(context, Stage.FINALS)) or not of_finals[1].has_ended:
+            worker.work_on_one(context)
+        record = studies.find(context.engine, context.study.study_name)
+        first = candidates.find(context.engine, record.id, of_finals[0].number)
+
+        def confirmed(of: StudyConfig) -> study_export.Confirmation | None:
+            stored = trainings.of_study(context.engine, record.name)
+            return study_export.confirmation(stored, first, record, of, stage_of(context))
+
+        config = context.config
+        assert len(trainings.of_study(context.engine, record.name)) == 2
+        assert confirmed(config) is None, "one seed of two"
+        work(context)
+        found = confirmed(config)
+        assert found and found.seeds == 2
+        document = study_export.export(record, config, first, TRIALS, found)
+        said = document.metrics.measured_on
+        assert said.endswith(" one of 6 networks that were trained briefly"), "the finals chose"
+        other = config.model_copy(update={"data": config.data.model_copy(update={"digest": "9" * 64})})
+        assert confirmed(other) is None, "trained on other images"
+
+
+def test_full_trainings_of_a_study_that_was_deleted_confirm_none_of_its_name(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    with context_of(sqlite_url, Longer(), tmp_path, plan(seeds=2)) as context:
+        work(context)
+        record, winner = studies.find(context.engine, context.study.study_name), stage_of(context).winner
+        assert winner
+        stored = trainings.of_study(context.engine, record.name)
+        later = replace(record, created_at=stored[-1].finished_at + timedelta(seconds=1))
+        assert study_export.confirmation(stored, winner, later, context.config, stage_of(context)) is None
+
+
+def test_trainings_that_wait_are_not_asked_for_by_another_plan(sqlite_url: str, tmp_path: Path) -> None:
+    train = Longer()
+    with context_of(sqlite_url, train, tmp_path, plan(seeds=2)) as context:
+        while not trained(context, Stage.FINALS):
+            worker.work_on_one(context)
+        worker.work_on_one(context)  # one final
+        studies.set_finish(context.engine, context.study_id, plan(epochs=15, seeds=2).document(), anew=True)
+        work(context)
+        assert [one.epochs for one in trained(context, Stage.FINALS)] == [13] + [15] * 4
+        assert sum(call.tests for call in train.calls) == 5
+
+
+def test_a_final_of_another_plan_has_the_recipe_of_its_own_length(sqlite_url: str, tmp_path: Path) -> None:
+    with context_of(sqlite_url, Longer(), tmp_path, plan(seeds=1)) as context:
+        while not trained(context, Stage.FINALS):
+            worker.work_on_one(context)
+        final = trained(context, Stage.FINALS)[0]
+        other = plan(epochs=40)
+        assert rung_training.recipe_of(context, other, final) == plan().finals.recipe
+        assert rung_training.recipe_of(context, plan(), final) == plan().finals.recipe
 
 
 def test_a_plan_that_comes_later_just_adds_the_second_stage(sqlite_url: str, tmp_path: Path) -> None:

@@ -73,3 +73,11 @@ def test_a_baseline_alone_is_no_yardstick_yet(engine: Engine) -> None:
     assert said(engine, [(0.9, GUESS)]) == (
         "the best baseline [3,3,3] at full budget: 90.00%; no other network was trained to the end yet"
     )
+
+
+def test_beside_a_winner_of_finals_the_lead_is_the_best_proposals(engine: Engine) -> None:
+    found = standing.standing(trained(engine, [(0.889, GUESS), (0.91, None)]), 3_000)
+    assert standing.describe(found, confirmed=True) == (
+        "by brief scores: the best baseline [3,3,3] at full budget: 88.90%; the best proposal is 2.1 points"
+        " ahead (95% interval 0.6 to 3.6)"
+    )

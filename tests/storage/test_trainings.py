@@ -2,9 +2,10 @@
 
 from dataclasses import asdict, replace
 
+from ledger_samples import make_study
 from sqlalchemy import Engine
 
-from storage import trainings
+from storage import studies, trainings
 from storage.trainings import Training
 
 ONE = Training(
@@ -55,3 +56,18 @@ def test_trainings_of_other_studies_and_of_none_are_told_apart(engine: Engine) -
     assert len(trainings.of_study(engine, "night")) == 1
     assert trainings.of_study(engine, "day") == []
     assert len(trainings.of_study(engine, None)) == 2
+
+
+def test_finals_of_a_study_that_was_deleted_stay_where_another_gets_its_number(engine: Engine) -> None:
+    """As SQLite does it: the next study has the number of the last one that was deleted."""
+    study = make_study(engine)
+    run = trainings.run_of_finals(study.id, 7, 200)
+    elsewhere = trainings.run_of_finals(10 * study.id, 7, 200)
+    trainings.save(
+        engine, [replace(ONE, run=run), replace(ONE, run=run, seed=1), replace(ONE, run=elsewhere)]
+    )
+    studies.delete(engine, study.id, lambda _: None)
+    trainings.save(engine, [replace(ONE, run=run, accuracy=0.9)])
+    found = trainings.of_study(engine, "night")
+    assert [row.accuracy for row in found] == [0.5, 0.5, 0.5, 0.9]
+    assert found[0].run == found[1].run != run and found[2].run == elsewhere
