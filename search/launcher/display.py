@@ -50,6 +50,7 @@ class Snapshot:
     ended: Sequence[RungTraining] = ()  # of the second stage, since the snapshot before
     score: ScoreName = "accuracy"  # that is maximised
     has_slots: bool = True  # whether the launcher starts workers itself
+    left: float | None = None  # seconds until a limit ends the launch
 
     @property
     def trained(self) -> int:
@@ -76,11 +77,15 @@ class Pace:
         self.started, self.first = time.monotonic(), -1
 
     def eta(self, snapshot: Snapshot) -> str:
+        """When the trials will be done, or the limit that comes first."""
         if self.first < 0:
             self.first = snapshot.trained
         done, elapsed = snapshot.trained - self.first, time.monotonic() - self.started
         left = max(0, snapshot.target - snapshot.trained)
-        return span(elapsed / done * left) if done else "?"
+        needs = elapsed / done * left if done else None
+        if snapshot.left is not None and left and (needs is None or needs > snapshot.left):
+            return f"limit in {span(max(0.0, snapshot.left))}"
+        return f"ETA {'?' if needs is None else span(needs)}"
 
     @property
     def elapsed(self) -> str:
@@ -103,7 +108,7 @@ class LiveDisplay:
 
     def board(self, snapshot: Snapshot) -> RenderableType:
         """All that is shown of a moment, as wide as the terminal is."""
-        times = f"{self.pace.elapsed} ETA {self.pace.eta(snapshot)}"
+        times = f"{self.pace.elapsed} {self.pace.eta(snapshot)}"
         head = headline(self.console.width, snapshot.name, snapshot.trained, snapshot.target, times)
         lines: list[RenderableType] = [head, Text(counts(snapshot.tally), style="dim")]
         lines.append(
@@ -229,7 +234,7 @@ class LogDisplay:
         if candidate.reason and candidate.state not in TRAINED:
             said += f": {candidate.reason.splitlines()[-1]}"
         best = f"; best {both(snapshot.score, snapshot.best)}" if snapshot.best else ""
-        return f"{said}{best}; ETA {eta}"
+        return f"{said}{best}; {eta}"
 
 
 class Displays:

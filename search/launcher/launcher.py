@@ -235,6 +235,12 @@ class Launch:
         elapsed = time.monotonic() - self.started
         self.closing.look(elapsed, self._left(elapsed, workers), workers)
 
+    def _limit_in(self) -> float | None:
+        """Seconds until a limit ends this launch; None where it has none."""
+        if not self.flags.is_limited:
+            return None
+        return self._left(time.monotonic() - self.started, max(1, self.pool.at_work))
+
     def _left(self, elapsed: float, workers: int) -> float:
         """Seconds until the nearer of the limits, of which there is one."""
         limits = list[float]()
@@ -271,7 +277,7 @@ class Launch:
         except OUT_OF_REACH as error:
             self.outage.wait(error)
         if self.last:
-            display.show(replace(self.last, note=self._note()))
+            display.show(replace(self.last, note=self._note(), left=self._limit_in()))
 
     def _end(self, display: Display, interrupts: Interrupts) -> End:
         try:

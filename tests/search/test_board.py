@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from search.launcher.display import LiveDisplay, Snapshot, short_names
+from search.launcher.display import LiveDisplay, Pace, Snapshot, short_names
 from search.study.board import LiveRegion, rows_of
 from search.study.console import broken
 from search.study.standing import NO_BASELINES
@@ -50,6 +50,20 @@ def test_the_board_fits_a_terminal_of_any_width_and_breaks_at_words(width: int) 
         row = next(line for line in lines if line.startswith(f"{slot} "))
         assert "83.68%" in row and "3/20" in row
     assert ("98,782 parameters" in text) == (width >= 80), "the first to go"
+
+
+def test_a_limit_that_comes_before_the_trials_are_done_is_said_in_the_place_of_their_end() -> None:
+    def said(pace: Pace, trained: int, left: float | None) -> str:
+        tally = {**SNAPSHOT.tally, State.COMPLETED: trained}
+        return pace.eta(replace(SNAPSHOT, tally=tally, target=1_000, left=left))
+
+    pace = Pace()
+    assert [said(pace, 4, left) for left in (None, 125.0)] == ["ETA ?", "limit in 2:05"]
+    pace.started -= 100.0
+    assert said(pace, 104, None).startswith("ETA 14:5")  # 896 more at one a second
+    assert said(pace, 104, 125.0) == "limit in 2:05"
+    assert said(pace, 104, 9_000.0).startswith("ETA 14:5")
+    assert said(pace, 1_000, 60.0) == "ETA 0:00", "a limit of trials that are done is the second stage's"
 
 
 def test_opening_lines_are_broken_at_words_below_their_label_and_commands_are_left_whole() -> None:
