@@ -188,6 +188,7 @@ def _finished(second: "SecondStage | None") -> dict[str, Any]:
         "confirmed_accuracy": winner.validation.mean if winner else None,
         "confirmed_low": interval.low if interval else None,
         "confirmed_high": interval.high if interval else None,
+        "confirmed_score": winner.score.mean if winner and winner.score else None,
         "test_accuracy": test.mean if test else None,
         "test_low": test.interval.low if test and test.interval else None,
         "test_high": test.interval.high if test and test.interval else None,

@@ -12,6 +12,7 @@ from search.report.data import ReportData, axis_range
 from search.report.parts import AMBER, BLUE, GREEN, GREY, RED, VIOLET, panel, paragraph, section, table
 from search.report.winner import named
 from search.study import second_stage
+from search.study.score import WORDS
 from search.study.second_stage import SecondStage
 from search.study.statistics import Spread, correlation, spread
 from search.study.text import IN_ITS_PLACE, counted, interval_cell, percent
@@ -91,13 +92,15 @@ def _slopes(columns: Sequence[Column], data: ReportData) -> go.Figure:
 
 
 def _finals(second: SecondStage) -> str:
+    scored = second.score != "accuracy"  # then the order follows another figure than accuracy
     head = (
-        "trial", "validation", "95% of the mean", "test", "95% of the mean ", "seeds", "brief accuracy",
-        "parameters", "network",
+        "trial", *([WORDS[second.score]] if scored else []), "validation", "95% of the mean", "test",
+        "95% of the mean ", "seeds", "brief accuracy", "parameters", "network",
     )  # fmt: skip
     lines = [
         (
             one.candidate.number,
+            *([percent(one.score.mean) if one.score else "-"] if scored else []),
             percent(one.validation.mean),
             interval_cell(one.validation),
             percent(one.test.mean) if one.test else "-",

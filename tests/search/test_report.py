@@ -14,7 +14,7 @@ from command import run
 from report_samples import BEGAN, EPOCHS, config, mixture, network, report_data, trial
 from worker_samples import make_study
 
-from search.report import choices, fates, page as report_page, size, trials
+from search.report import choices, fates, page as report_page, size, stages, trials
 from search.report.curves import curves
 from search.report.network_parts import part_costs, parts
 from search.report.parts import script_data
@@ -222,6 +222,15 @@ def test_a_second_stage_is_told_from_the_brief_scores_to_the_finals() -> None:
         assert heading.replace("<", "\\u003c") in page, "a place on the chart"
     assert "trial 3 (baseline)" in page, "the best baseline is in the finals"
     assert "second stage" in fates.fates(replace(data, second=second_stage(rows))), "on the timeline"
+
+
+def test_finals_that_another_score_has_ordered_show_it() -> None:
+    rows = [trial(i, accuracy=0.5 + i / 100) for i in range(20)]
+    stage = second_stage(rows)
+    scored = [replace(one, score=(one.accuracy or 0) - 0.3) for one in stage.trainings]
+    text = stages._finals(replace(stage, trainings=scored, score="macro-f1"))
+    assert "<th>macro F1<th>validation" in text and "45.41%" in text and "75.41%" in text
+    assert "macro F1" not in stages._finals(stage)
 
 
 @pytest.mark.thorough
