@@ -42,7 +42,7 @@ STATUS: Final[Fields] = {
     "confirmed_accuracy": "its validation accuracy after full trainings, the mean over seeds",
     "confirmed_low": "lower end of its 95% interval over seeds; null with fewer than three",
     "confirmed_high": "upper end",
-    "confirmed_score": "what the search maximises, of validation images, the mean over seeds; null for accuracy",
+    "confirmed_score": "what was maximised, of validation images, the mean over seeds; null for accuracy",
     "test_accuracy": "its accuracy on test images, the mean over seeds",
     "test_low": "lower end of its 95% interval over seeds; null with fewer than three",
     "test_high": "upper end",
