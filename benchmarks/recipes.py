@@ -2,13 +2,17 @@
 
     python -m benchmarks.recipes --rows build/recipes.jsonl [--only augmented-128,plain-32]
         [--data fashion-mnist] [--networks 2] [--seeds 3] [--train-images 12000] [--epochs 6]
-        [--max-params 300000] [--max-macs 8000000] [--test]
+        [--max-params 300000] [--max-macs 8000000] [--repeats 1,2,4] [--test]
 
 The recipes are those of benchmarks/recipes.toml, each a table of what differs from one that is said in full
 there; the first of them (or of --only) is what the others are compared to. The networks are those that a
 launch of the default space enters first (space/baselines.py), which no recipe was ever chosen with. Every
 training is on one thread, from a seed that depends on the seed's number alone. Accuracies are of 3,000
 validation images (or, with --test, of the test images too, for which nothing is chosen) after the last epoch.
+With --repeats each recipe is trained by repeated augmentation too (E. Hoffer et al., Augment your batch, CVPR
+2020; M. Berman et al., MultiGrain, 2019): a batch then has so many copies of each of its images, augmented by
+themselves, and an epoch as many steps as ever, of so many times fewer images.
+
 Rows are appended as they finish, and a second call goes on where the first one ended. Prints a table: the
 mean, and the mean of the differences, network by network and seed by seed, with Student's 95% interval.
 """
@@ -19,13 +23,18 @@ import os
 import time
 import tomllib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded
 
 from benchmarks.prior import SEED, VALIDATION_IMAGES, read
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
 
 RECIPES = Path(__file__).with_suffix(".toml")
 SAME = ("data", "epochs", "train_images", "image_size")  # of rows that may be compared
@@ -66,9 +75,9 @@ def run(given: argparse.Namespace) -> None:
     given.rows.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(given.seeds):
         for name in list(networks)[: given.networks]:
-            for recipe, document in asked.items():
+            for (recipe, document), repeats in product(asked.items(), given.repeats):
                 about = {
-                    "recipe": recipe,
+                    "recipe": named(recipe, repeats),
                     "network": name,
                     "seed": seed,
                     "data": given.data,
@@ -79,9 +88,35 @@ def run(given: argparse.Namespace) -> None:
                 }
                 if key(about) in done:
                     continue
-                row = about | measured(networks[name], document, dataset, split, SEED + seed, given.test)
+                with repeated(repeats):
+                    found = measured(networks[name], document, dataset, split, SEED + seed, given.test)
+                row = about | found
                 with given.rows.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
+
+
+def named(recipe: str, repeats: int) -> str:
+    """As rows and table call it."""
+    return recipe if repeats == 1 else f"{recipe} x{repeats}"
+
+
+@contextmanager
+def repeated(times: int) -> Iterator[None]:
+    """Has trainings take so many copies of an image one after another, each augmented by itself; the batch
+    is a multiple of it. The images of an epoch are a random part of all."""
+    from trainer.data.batches import DeviceDataset
+
+    plain = DeviceDataset.order
+
+    def order(data: DeviceDataset, generator: "Generator") -> "Tensor":
+        found = plain(data, generator)
+        return found[: -(-len(found) // times)].repeat_interleave(times)[: len(found)]
+
+    DeviceDataset.order = order  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        DeviceDataset.order = plain  # type: ignore[method-assign]
 
 
 def key(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -179,10 +214,16 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--max-params", type=int, default=300_000)
     parser.add_argument("--max-macs", type=int, default=8_000_000)
+    parser.add_argument(
+        "--repeats",
+        type=lambda text: [int(one) for one in text.split(",")],
+        default=[1],
+        help="copies of an image in a batch, each augmented by itself",
+    )
     parser.add_argument("--test", action="store_true", help="the test images too")
     given = parser.parse_args()
     run(given)
-    asked = list(recipes(given.only, given.epochs))
+    asked = [named(*one) for one in product(recipes(given.only, given.epochs), given.repeats)]
     conditions = (given.data, given.epochs, given.train_images)
     rows = [
         row

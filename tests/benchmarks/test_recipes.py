@@ -1,8 +1,11 @@
 """The comparison of recipes: its documents can be read, and its table compares like with like."""
 
 import pytest
+import torch
 
 from benchmarks import recipes
+from trainer.data.batches import DeviceDataset, Normalisation
+from trainer.recipe.document import Recipe
 
 
 def row(
@@ -52,3 +55,24 @@ def test_a_single_pair_has_no_interval() -> None:
     *_, new = recipes.compared([row("old", 0, 0.80), row("new", 0, 0.81)])
     assert new["half"] is None
     assert "+1.0 |" in recipes.table([row("old", 0, 0.80), row("new", 0, 0.81)])
+
+
+def test_a_repeated_image_is_in_a_batch_as_often_as_asked_and_augmented_by_itself() -> None:
+    """Ten images of one brightness each, batches of four, shifted: 2 of an image side by side, half of all in
+    an epoch of as many steps."""
+    levels = torch.arange(10)
+    images = levels.view(10, 1, 1, 1).expand(10, 8, 8, 1).to(torch.uint8).clone()
+    images[:, 3, 3] = 200
+    plain = Normalisation((0.0,), (1.0,))
+    data = DeviceDataset(images, levels, torch.arange(10), levels[:0], plain)
+    recipe = Recipe(epochs=1, batch_size=4, crop_padding=2, crop_edge="zero", flip=False)
+    with recipes.repeated(2):
+        batches = list(data.epoch(recipe, torch.Generator().manual_seed(0)))
+    assert len(batches) == 2 == data.steps(4)
+    pairs = [labels.view(2, 2) for _, labels in batches]
+    assert all((pair[:, 0] == pair[:, 1]).all() for pair in pairs)
+    assert len({int(label) for pair in pairs for label in pair[:, 0]}) == 4
+    copies = torch.cat([x for x, _ in batches]).view(4, 2, -1)
+    assert any(not torch.equal(*pair) for pair in copies), "shifted alike"
+    (_, labels), *_ = data.epoch(recipe, torch.Generator().manual_seed(0))
+    assert len(set(labels.tolist())) == 4, "as ever, once it is over"

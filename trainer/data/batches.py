@@ -55,6 +55,10 @@ class DeviceDataset:
         """Batches in an epoch: the last one is dropped when it is not full, unless it is the only one."""
         return max(1, len(self.train) // batch_size)
 
+    def order(self, generator: Generator) -> Tensor:
+        """A random order of the training images: positions in `train`, (N,) int64."""
+        return torch.randperm(len(self.train), generator=generator, device=self.train.device)
+
     def balance(self) -> Tensor:
         """What an image of each class counts so that all classes count alike, (classes,) float32, mean 1."""
         counts = torch.bincount(self.labels[self.train], minlength=int(self.labels.max()) + 1)
@@ -68,8 +72,7 @@ class DeviceDataset:
         With jensen_shannon there are three views of every image, (3B, C, H, W): the batch, and twice its
         AugMix variants. B is the recipe's batch size, or less where there are fewer training images.
         """
-        order = torch.randperm(len(self.train), generator=generator, device=self.train.device)
-        kept = self.train[order[: self.steps(recipe.batch_size) * recipe.batch_size]]
+        kept = self.train[self.order(generator)[: self.steps(recipe.batch_size) * recipe.batch_size]]
         size = recipe.batch_size
         for chunk in torch.split(kept, self._chunk(size)):
             pixels = self.images.index_select(0, chunk).permute(0, 3, 1, 2)
