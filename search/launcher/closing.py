@@ -114,8 +114,8 @@ class Closing:
         self._next = elapsed + EVERY
         record, pace = studies.get(self.engine, self.study_id), self._pace()
         stored = FinishPlan.from_record(record.finish)
-        if stored and self._closed_to and record.trials <= self._closed_to:
-            self.note = _closed(stored, record, self._closed_at)  # its finals may have been lengthened
+        if stored and self.note:  # its finals may have been lengthened
+            self.note = _closed(stored, record, self._closed_at) if self._closed_to else _shortened(stored)
         if stored is None or pace is None or record.trials <= self._closed_to:
             return False
         there = begun(self.engine, self.study_id)

@@ -193,6 +193,10 @@ def test_a_search_that_is_done_gets_a_second_stage_that_fits_before_its_workers_
     assert plan.finals.recipe.epochs < 100 and plan.whole.finals.recipe.epochs == 100
     assert takes(make_config(), plan, 10 / 3, 2) <= whole / 2 - closing.STARTING
     assert watching.note.startswith("the second stage is shortened to the time: ")
+    longer = make_plan(make_config(), plan.whole, epochs=77, first=0).with_wanted(plan.whole, None)
+    studies.set_finish(engine, studies.find(engine, "s").id, longer.document())
+    watching.look(elapsed=100, left=400, workers=2)
+    assert "for 77 epochs" in watching.note
 
 
 def test_a_second_stage_that_is_under_way_keeps_its_plan(engine: Engine) -> None:
