@@ -143,6 +143,18 @@ def test_a_command_at_the_end_is_told_how_it_ended(flags: Flags, tmp_path: Path)
     assert at_end.run("exit 7", found) == "--on-end exit 7: ended with code 7"
 
 
+def test_a_command_at_the_end_finds_one_store_where_a_file_had_named_it(
+    flags: Flags, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "told.txt"
+    monkeypatch.setenv("SEARCH_STORAGE_FILE", str(tmp_path / "store.url"))
+    assert at_end.run(f'echo "${{SEARCH_STORAGE_FILE-none}}" > {told}', {"SEARCH_STUDY": "night"}) is None
+    assert told.read_text() == f"{tmp_path / 'store.url'}\n"
+    found = at_end.environment({"study": "night"}, flags.storage)
+    assert at_end.run(f'echo "${{SEARCH_STORAGE_FILE-none}} $SEARCH_STORAGE" > {told}', found) is None
+    assert told.read_text() == f"none {flags.storage}\n"
+
+
 class Listener(BaseHTTPRequestHandler):
     """Keeps what is posted, and answers with the server's `answer`."""
 
