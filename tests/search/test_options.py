@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 import pytest
+from command import leaves
 
 from search import settings
 from search.cli import cli
@@ -76,7 +77,7 @@ def test_two_studies_that_are_typed_are_refused(monkeypatch: pytest.MonkeyPatch)
 
 def test_each_variable_of_the_environment_is_in_help_and_among_what_to_type() -> None:
     tasks = (Path(__file__).parents[2] / "docs/tasks.md").read_text()
-    for name, command in cli.commands.items():
+    for name, command in leaves(cli):
         context = click.Context(command, info_name=name)
         for option in command.params:
             if option.envvar:
