@@ -82,6 +82,16 @@ def test_a_plan_refuses_what_the_launch_would_refuse(
     assert words in result.one_line
 
 
+def test_a_study_like_another_has_its_number_of_trials_whatever_the_environment_says(
+    ask: Ask, flags: Flags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(flags)
+    monkeypatch.setenv("SEARCH_TRIALS", "7")
+    assert "noon, new: to be 3 trained" in ask("noon", "--like", "night").err
+    assert "noon, new: to be 5 trained" in ask("noon", "--like", "night", "--trials", 5).err
+    assert "noon, new: to be 7 trained" in ask("noon").err
+
+
 def test_a_plan_for_a_folder_that_is_not_there_is_refused(ask: Ask) -> None:
     result = ask("night", "--trials", 3, "--storage", "sqlite:////nowhere/x.db")
     assert result.code == 5
