@@ -32,6 +32,7 @@ What `--format json` and `--format csv` write to stdout. Written by `make docs` 
 [search/commands/fields.py](../search/commands/fields.py); a test holds the commands to it.
 
 JSON is a list of objects, with all keys in each, for `status` too; an empty list where there is nothing.
+`explain` and `space check` give one object; these two and `space sample` have no CSV.
 Numbers are numbers, of ten significant digits; shares and accuracies are 0 to 1. Times are ISO 8601 with
 their zone. What is not known or does not apply is `null`, in CSV an empty field. CSV has its header without
 rows too, and objects and lists as JSON in one field. Keys may be added; none is renamed or taken away.

@@ -61,8 +61,10 @@ def data_folder(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def environment_with(more: Mapping[str, str], environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """This process's environment and more, for a command of the user's own."""
-    return {**environment, **more}
+    """This process's environment and more, for a command of the user's own; the file that names a store is
+    not in it where `more` names one, since two are refused."""
+    hidden = {"SEARCH_STORAGE_FILE"} if "SEARCH_STORAGE" in more else set[str]()
+    return {key: value for key, value in environment.items() if key not in hidden} | dict(more)
 
 
 def child_environment(

@@ -1,8 +1,9 @@
 """The one reader of documents that people write or receive, TOML, JSON: space, architecture, recipe, export.
 
 Reads files, writes nothing, and knows no document in particular; each caller says with which error one is
-refused. Called by space/architecture.py, space/space.py, trainer/recipe/document.py, trainer/weights.py and
-search/study/export.py.
+refused. Called by space/architecture.py, space/space.py and space/document.py, trainer/recipe/document.py and
+trainer/weights.py, and in search/ by study/network_reference.py, study/verification.py, formats/ and
+training/.
 
 A stranger's file is looked at before a parser is: Python's parsers call themselves for each bracket and each
 dotted key, and need a second for an integer of some thousand digits. What exceeds a limit below is refused.

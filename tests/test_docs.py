@@ -1,9 +1,13 @@
 """The documents say what the program does."""
 
 import ast
+import importlib
 import re
+import shlex
 import subprocess
 import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -62,6 +66,33 @@ def test_a_command_of_the_guide_parses(line: str) -> None:
     name, *arguments = line.replace("postgresql://…", "postgresql://db/x").split()[1:]
     command = cli.commands[name.split(",")[0]]
     command.make_context(name, arguments)
+
+
+def commands_of_benchmarks() -> list[str]:
+    """`python -m benchmarks...` with its arguments, wherever a document says it."""
+    pages = [README, *(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))]
+    text = "\n".join(pages).replace("\\\n", " ")
+    return sorted({" ".join(found.split()) for found in re.findall(r"python -m (benchmarks[^`\n#]*)", text)})
+
+
+@pytest.mark.parametrize("line", commands_of_benchmarks())
+def test_a_command_of_a_benchmark_is_accepted_by_its_parser(
+    line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes no further than its arguments."""
+    name, *arguments = shlex.split(line)
+    original = ArgumentParser.parse_args
+
+    def parse_only(parser: ArgumentParser, words: Sequence[str] | None = None) -> None:
+        original(parser, words)
+        raise InterruptedError(line)
+
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    monkeypatch.setattr(ArgumentParser, "parse_args", parse_only)
+    is_package = (ROOT / name.replace(".", "/")).is_dir()
+    module = importlib.import_module(f"{name}.__main__" if is_package else name)
+    with pytest.raises(InterruptedError):
+        module.main()
 
 
 def test_every_exit_code_is_documented() -> None:

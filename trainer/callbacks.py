@@ -1,7 +1,7 @@
 """The record of those who hear of a training while it runs. Holds functions, reads and writes nothing itself.
 
-Made by whoever starts a training (search/worker/trial.py, search/training/run.py), called by trainer/loop.py.
-Free of torch, so that a worker's modules can name it before they load torch.
+Made by whoever starts a training (search/worker/attempt.py, search/worker/replay.py, search/training/run.py),
+called by trainer/loop.py. Free of torch, so that a worker's modules can name it before they load torch.
 """
 
 from collections.abc import Callable, Sequence

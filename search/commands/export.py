@@ -162,7 +162,11 @@ def _checks(file: Path) -> list[str]:
 @options.storage
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE",
               help="The page to write.  [default: report.html]")  # fmt: skip
-@click.option("--serve", is_flag=True, help="Serve the page, as new as the study, instead of writing it.")
+@click.option(
+    "--serve",
+    is_flag=True,
+    help="Serve the page, as new as the study, instead of writing it; without a name the newest study's.",
+)
 @click.option("--port", type=click.IntRange(0, 65_535), metavar="N",
               help=f"Of --serve; 0 takes a free one.  [default: {settings.REPORT_PORT}]")  # fmt: skip
 @click.option("--host", metavar="ADDRESS",
@@ -191,12 +195,13 @@ def report(
 
 
 def _serve(study: str | None, storage: str, host: str, port: int) -> None:
-    """Serves until Ctrl-C. The study is looked for first: a mistake is said here and not in a browser."""
+    """Serves until Ctrl-C, without a name whichever study is the newest. The study is looked for first: a
+    mistake is said here and not in a browser."""
     from search.optuna_adapter import differing, stored
     from search.report.serve import LivePage, is_loopback, serve
     from search.study.follower import StudyFollower
 
-    follower = StudyFollower(storage, study)
+    follower = StudyFollower(storage, study, goes_on=True)
     with follower.look():
         pass
 

@@ -167,6 +167,73 @@ SHOW: Final[Fields] = {
     "macs": "multiply-accumulates of one image",
 }
 
+EXPLAIN: Final[Fields] = {
+    "network": "STUDY:TRIAL, a file's name or published:NAME",
+    "fingerprint": "16 hexadecimal digits; the same for the same network",
+    "parameters": "trainable parameters",
+    "macs": "multiply-accumulates of one image",
+    "max_params": "limit of trainable parameters",
+    "max_macs": "limit of multiply-accumulates; null: none",
+    "fits": "whether it is within both",
+    "excess": "what is over, in words; null: it fits",
+    "parts": "an object for each part, the last of which is `all`: `part`, `built` (in words), `parameters`,"
+    " `parameter_share`, `macs`, `mac_share`",
+    "layers": "with --layers alone: each layer with the keys of `show`",
+    "repairs": "the nearest networks that fit, an object each: `change` (in words), `parameters`, `macs`,"
+    " `kept_share` (0 to 1), `file` (that --repair writes), `fingerprint`, `architecture`; empty if it fits"
+    " or nothing does",
+}
+
+PUBLISHED: Final[Fields] = {
+    "name": "published:NAME names it elsewhere",
+    "source": "the system, and where it is printed",
+    "printed": "parameters that its authors state; null: none",
+    "parameters": "trainable parameters, counted",
+    "macs": "multiply-accumulates of one image",
+    "reported_accuracy": "that its authors state; null: none",
+    "counted_by": "what the count was checked against: layers, total, code or guess",
+    "misprinted": "whether the printed count is not that of the network",
+    "note": "what else to know of it; null: nothing",
+}
+
+SPACE_SHOW: Final[Fields] = {
+    "knob": "its place in a space file; what holds for large images alone says so",
+    "values": "that it may have, in words",
+    "drawn": "how one of them is drawn, in words",
+}
+
+SPACE_CHECK: Final[Fields] = {
+    "max_params": "limit of trainable parameters",
+    "max_macs": "limit of multiply-accumulates; null: none",
+    "fit": "plain draws within the budget: `share`, its 95% interval `low` and `high`, `hits`, `draws`",
+    "upper_half": "the same of those that use more than half of a limit too",
+    "smallest": "`parameters` and `macs` of the smallest network",
+    "largest_drawn": "the same of the largest that was drawn",
+    "largest": "the same of the largest that there is",
+    "networks": "how many different ones there are, in and out of the budget; an integer of any size",
+    "trials": "networks that the search would train",
+    "proposals_by_reject": "plain draws until so many fit, on average; null: none did",
+    "helps": "where hardly a draw fits, what those have in common that do: objects as in `causes`, with"
+    " `of_fits` for `of_misses`",
+    "causes": "what draws over the budget have in common: `knob`, `value`, `of_misses` (share of them),"
+    " `of_draws` (share of all), `lift` (the one over the other)",
+    "macs_by_fit": "multiply-accumulates of proposals: quantiles of 5, 50 and 95%: `low`, `middle`, `high`",
+    "macs_by_reject": "the same of plain draws that fit; null: none did",
+    "warning": "that hardly a draw fits; null: enough do",
+    "proposals": "what proposals are like: `draws`, `shares` (0 to 1, by what they are called in words),"
+    " `macs_median`, `macs_p90`, `macs_max`, `dearest_tenth` (its share of all multiply-accumulates)",
+    "time": "`minutes` of the search, `workers`, `epochs`, `images` (an epoch), `trial_seconds` (the mean),"
+    " `device`, `points` (what was timed); null: --no-minutes",
+}
+
+SPACE_SAMPLE: Final[Fields] = {
+    "sample": "1 is the first",
+    "parameters": "trainable parameters",
+    "macs": "multiply-accumulates of one image",
+    "fingerprint": "16 hexadecimal digits; the same for the same network",
+    "architecture": "the network as a document",
+}
+
 PREDICT: Final[Fields] = {"image": "file", "class": "name", "probability": "0 to 1"}
 
 DATA: Final[Fields] = {
@@ -225,6 +292,14 @@ BY_COMMAND: Final = {
     "trainings": TRAININGS,
     "confirm": CONFIRM,
     "show": SHOW,
+    "explain": EXPLAIN,
+    "published": PUBLISHED,
+    "space show": SPACE_SHOW,
+    "space check": SPACE_CHECK,
+    "space sample": SPACE_SAMPLE,
     "predict": PREDICT,
     "verify": VERIFY,
 }
+
+ONE_OBJECT: Final = ("explain", "space check")  # whose JSON is no list
+NO_CSV: Final = (*ONE_OBJECT, "space sample")

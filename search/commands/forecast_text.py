@@ -1,7 +1,7 @@
 """Formats a forecast of a search, as lines to read and as a JSON document; computes nothing.
 
 Reads the records that space/forecast.py and search/study/duration.py return. Called by
-search/commands/space.py.
+search/commands/space.py and search/commands/plan.py.
 """
 
 import math

@@ -28,7 +28,7 @@ def published(form: str, notes: bool) -> None:
     if form != "table":
         figures = [{"printed": entry.printed_parameters, "misprinted": entry.misprinted} for entry in entries]
         rows = [_row(entry) | own | {"note": entry.note} for entry, own in zip(entries, figures, strict=True)]
-        output.emit(rows, form)
+        output.emit(rows, form, fields.PUBLISHED)
         return
     output.emit([_row(entry) for entry in entries], form)
     for entry in entries:

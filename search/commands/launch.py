@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import click
+from click.core import ParameterSource
 
 from search import settings
 from search.commands import options
@@ -199,6 +200,8 @@ def launch(
     if name is not None and given["study"] not in (None, name):
         raise click.UsageError(f"two studies: {name!r} and {given['study']!r}", context)
     given["study"] = name or given["study"]
+    if given["like"] and context.get_parameter_source("trials") == ParameterSource.ENVIRONMENT:
+        given["trials"] = None  # a command of --on-end has the variable; --like was typed
     if given["trials"] is None and given["like"] is None:
         raise click.UsageError("Missing option '--trials': how many networks to train", context)
     given["trials"] = given["trials"] or 0  # as many as --like has

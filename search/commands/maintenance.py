@@ -70,7 +70,7 @@ def repair(study: str, storage: str) -> None:
 @options.study
 @options.storage
 @options.data_dir
-@click.option("--data", metavar="SPEC", help="Where the study's images lie on this machine, if elsewhere.")
+@options.elsewhere
 def replay(study: str | None, storage: str, data_dir: Path, data: str | None) -> int:
     """Train the trial STUDY:137 (or the best) again from its stored seed, and compare."""
     from search.study import config as study_config, versions

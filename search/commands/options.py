@@ -205,6 +205,7 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 FILE_KEY = "search.storage_file"  # of the context's meta: the file that names the store, if one does
+STUDY_KEY = "search.study"  # of the context's meta: the study by --study or its variable
 
 
 def _keep_file(context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
@@ -449,23 +450,27 @@ data_from: Decorator = click.option(
 
 
 def study(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The study by its first argument or by --study; neither means the newest of the store."""
+    """The study by its first argument, by --study or by SEARCH_STUDY, in this order; nothing means the newest
+    of the store."""
 
-    def either(_context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-        named = _context.meta.get("study")
+    def either(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+        """Raises click.UsageError where two names were typed."""
         value = value and unicodedata.normalize("NFC", value)  # as it is stored
-        if value is not None and named is not None and named != value:
-            raise click.UsageError(f"two studies: {named!r} and {value!r}", _context)
-        _context.meta["study"] = value if value is not None else named
-        if parameter.name == "study":
-            return named if value is None else value
-        return value
+        if parameter.name != "study":  # --study, which is eager, leaves its name for the argument
+            context.meta[STUDY_KEY] = value
+            return value
+        flag: str | None = context.meta.get(STUDY_KEY)
+        is_typed = context.get_parameter_source("study_flag") == ParameterSource.COMMANDLINE
+        if value is not None and flag is not None and is_typed and flag != value:
+            raise click.UsageError(f"two studies: {flag!r} and {value!r}", context)
+        return flag if value is None else value
 
     option = click.option(
         "--study",
         "study_flag",
         metavar="NAME",
         envvar="SEARCH_STUDY",
+        show_envvar=True,
         callback=either,
         is_eager=True,
         expose_value=False,

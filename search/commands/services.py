@@ -133,8 +133,10 @@ def pause(study: str | None, storage: str) -> None:
 @options.study
 @options.storage
 @options.data_dir
-@click.option("--workers", default="auto", show_default=True, envvar="SEARCH_WORKERS", help="As for launch.")
-@click.option("--gpus", default="all", show_default=True, envvar="SEARCH_GPUS", help="As for launch.")
+@click.option("--workers", default="auto", show_default=True, envvar="SEARCH_WORKERS", show_envvar=True,
+              help="As for launch.")  # fmt: skip
+@click.option("--gpus", default="all", show_default=True, envvar="SEARCH_GPUS", show_envvar=True,
+              help="As for launch.")  # fmt: skip
 def resume(study: str | None, storage: str, data_dir: Path, workers: str, gpus: str) -> int:
     """Go on with a study to the number of trials it was launched for.
 

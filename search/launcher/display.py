@@ -1,7 +1,8 @@
 """What people see while a search runs: a live board on a terminal, plain log lines elsewhere.
 
-Shows Snapshots, which the launcher reads; writes to the console that it is given, stderr. Called by the
-launcher.
+Shows Snapshots, which the launcher reads; writes to the console that it is given. Made by
+search/commands/launch_session.py (stderr) and search/commands/board.py (`status --watch`), called by them and
+by the launcher.
 """
 
 import re

@@ -3,7 +3,7 @@ with.
 
 Reads the files that the flags name, the images and the store; writes the study into the ledger and into
 Optuna's tables. Nothing is written before space, budget, recipe, data and database are known to be good.
-Called by search/commands/launch_session.py.
+Called by search/commands/launch_session.py, and for the plan of a launch by search/commands/plan.py.
 """
 
 from dataclasses import dataclass, replace

@@ -3,7 +3,8 @@
 Starts, watches, signals and kills them; reads the last line of their logs. A child that dies is noticed at
 the next look; whether its slot gets another one is decided here, what its death means for the trial it held
 is not: `on_death` is told. A slot that was closed is tried again after a minute, then every five minutes, for
-an hour in vain at most. Called by search/launcher/launcher.py.
+an hour in vain at most. Called by search/launcher/launcher.py and worker_group.py; cluster_pool.py builds its
+pool on this one.
 """
 
 import os

@@ -1,4 +1,5 @@
-"""How many workers share a GPU, measured before the first trial with networks of the search itself.
+"""How many workers share a GPU, measured before the first trial with networks of the search itself. Which GPU
+a worker has is decided elsewhere: search/machine/devices.py, search/machine/gpu_choice.py.
 
 A probe is a process that trains on noise (trainer/throughput.py) and says how fast it went and how much
 memory it took; main() is its whole life, and a line on stdin its task. Called by

@@ -1,7 +1,8 @@
 """What Optuna is told of a trial that is not trained or was lost, and how it is made to agree with ours.
 
 Reads both, and writes to Optuna's study alone, by its public interface: the ledger is what counts. Called by
-workers, by whoever recovers a study, and by `search db`.
+launchers and workers, by recovery.py, and by `search db`; writer.py, spool.py and rebuild.py ask it what an
+end is to Optuna.
 """
 
 import math

@@ -1,11 +1,10 @@
-"""Writes one training's epochs and its end to the ledger; those of a trial to Optuna's tables too, in the
-same transaction.
+"""Queues one training's epochs and its end for the thread that writes them (search/recording/writer.py), into
+the ledger and, those of a trial, into Optuna's tables too.
 
-The training posts messages to a thread of its own (search/recording/writer.py) and waits at most
-ANSWER_SECONDS for an answer, then goes on without one and without pruning. While the database is
-unreachable all messages are kept in the spool file too; the end of the trial is insisted on, up to the
-worker's --database-timeout. Called by search/worker/callbacks.py, in the training's thread and in that of
-the heartbeat.
+The training waits at most ANSWER_SECONDS for the answer to a message, then goes on without one and without
+pruning. While the database is unreachable all messages are kept in the spool file too; the end of the trial
+is insisted on, up to the worker's --database-timeout. Called by search/worker/callbacks.py, in the training's
+thread and in that of the heartbeat.
 """
 
 import logging

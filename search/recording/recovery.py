@@ -1,4 +1,5 @@
-"""Takes back what dead workers held, for whoever looks at a study. Loads Optuna only where one did."""
+"""Takes back what dead workers held. Called by the command status, the only one that looks and does so. Loads
+Optuna only where one did."""
 
 from sqlalchemy import Engine
 

@@ -1,8 +1,8 @@
 """Keeps what a SQLite store held whose file was deleted or replaced while a search ran.
 
 Whoever had it open still reads it, until the last of them ends: it is copied whole into the spool's folder,
-where the trials under way lie already. Called by the launcher's command and by the worker, once they train no
-more.
+where the trials under way lie already. Called by search/launcher/launcher.py and search/worker/worker.py,
+once they train no more.
 """
 
 import shlex

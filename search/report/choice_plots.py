@@ -1,7 +1,7 @@
 """What each choice of the search space did to the accuracy of what was trained, in plots.
 
-Reads the report's data; returns HTML. Called by search/report/page.py. Which choices there are, and what they
-explain, search/report/choices.py says.
+Makes the figures of the report's data; parts.py draws them, as those of every section. Called by
+search/report/page.py. Which choices there are, and what they explain, search/report/choices.py says.
 """
 
 from collections.abc import Sequence

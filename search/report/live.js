@@ -1,6 +1,7 @@
 // Keeps a page that search/report/serve.py serves as new as the database. Every ten seconds it asks for the page
 // and puts in place what has changed: parts with a data-digest, each by itself, so that the reader's place, zoom,
-// filters and opened rows stay. The line #live says how the search stands, or why nothing new comes.
+// filters and opened rows stay; another study is loaded as a whole. The line #live says how the search stands, or
+// why nothing new comes.
 "use strict";
 (() => {
   const EVERY = 10_000;
@@ -86,8 +87,8 @@
       const text = await answer.text();
       if (answer.status === 200) {
         const page = new DOMParser().parseFromString(text, "text/html");
-        if (root.dataset.stamp && window.plots) update(page);
-        else location.reload();  // what is there is a line alone
+        if (root.dataset.stamp && window.plots && page.title === document.title) update(page);
+        else location.reload();  // what is there is a line alone, or another study's
       } else if (answer.status === 204) say(...good);
       else say(text, "away");
     } catch {

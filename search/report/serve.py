@@ -57,7 +57,7 @@ class Page:
 
 
 class LivePage:
-    """The page of one study, made anew where the study has changed and someone asks."""
+    """The page of a study, made anew where it has changed, or is another one, and someone asks."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 """Estimates how long a search would take, from the pace of a few proposals on this machine.
 
-Loads torch and times training steps on noise; stores nothing. Called by `search space check`. Taken for
-granted: no trial is pruned or repeated, all workers are as fast as this process, and images arrive in no
-time.
+Loads torch and times training steps on noise; stores nothing. Called by search/commands/space.py (`space
+check`) and search/commands/plan.py (the plan of a launch). Taken for granted: no trial is pruned or repeated,
+all workers are as fast as this process, and images arrive in no time.
 """
 
 import math

@@ -14,11 +14,14 @@ from storage.studies import Study
 
 
 class StudyFollower:
-    """One study of a store; connections are kept from look to look, and made anew once they broke."""
+    """One study of a store, or whatever is its newest; connections are kept from look to look, and made anew
+    once they broke."""
 
-    def __init__(self, url: str, name: str | None) -> None:
-        """The study of this name, without one the newest of the first look."""
+    def __init__(self, url: str, name: str | None, goes_on: bool = False) -> None:
+        """The study of this name, without one the newest of the first look; with `goes_on` that of each
+        look."""
         self.url, self.name = url, name
+        self._always_newest = goes_on and name is None
         self._engine: Engine | None = None
 
     @contextmanager
@@ -33,7 +36,7 @@ class StudyFollower:
                 self._engine = database.connect(self.url, create=False)
                 database.check(self._engine)
             with database.translated(self._engine):
-                record = studies.find(self._engine, self.name)
+                record = studies.find(self._engine, None if self._always_newest else self.name)
                 self.name = record.name
                 yield self._engine, record
         except StorageError:

@@ -1,6 +1,8 @@
 """Every worker of a study and what it does, out of its own row and of the claim that it holds.
 
-Pure functions of rows of storage/workers.py and storage/leases.py. Called by `search ps` and `search status`.
+Pure functions of rows of storage/workers.py and storage/leases.py. Called by the commands ps, resume and
+those that ask for a study at rest (search/commands/care.py), by the launcher, and by
+search/study/run_state.py for status and the live page.
 """
 
 from collections.abc import Sequence

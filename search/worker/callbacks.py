@@ -1,4 +1,5 @@
-"""What a training calls while it runs: writes its epochs down, and stops it where it is to be stopped.
+"""What a training calls while it runs: hands its epochs to the recorder, and stops it where it is told to.
+The pruner is asked by search/recording/writer.py; its answer comes back here.
 
 Made by search/worker/trial.py and search/worker/rung_training.py for one training, together with its recorder
 and heartbeat. Called in the training's thread; `stalled` alone is called in the heartbeat's.

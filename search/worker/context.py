@@ -1,7 +1,8 @@
 """Everything a worker opens once and uses for every trial.
 
-Built by open_context, of what the worker was told and the study's stored configuration; passed to
-search/worker/trial.py. Opens the images, Optuna's study and, through training_function, torch and the device.
+Built by open_context, of what the worker was told and the study's stored configuration; passed to trial.py,
+rung_training.py, attempt.py and callbacks.py beside it. Opens the images, Optuna's study and, through
+training_function, torch and the device.
 """
 
 from collections.abc import Callable, Iterator

@@ -2,26 +2,17 @@
 
 import shlex
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
-from command import finish, run, start
+from command import finish, leaves, run, start
 from worker_samples import make_config, make_study
 
 from search.cli import cli
 from search.commands import exit_codes, inspect, options
 from search.commands.help import EXAMPLES
 from space import errors
-
-
-def leaves(group: click.Group, path: str = "") -> Iterator[tuple[str, click.Command]]:
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from leaves(command, f"{path}{name} ")
-        else:
-            yield path + name, command
 
 
 @pytest.mark.parametrize(("path", "command"), list(leaves(cli)))

@@ -2,7 +2,7 @@
 
 import http.client
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -134,6 +134,45 @@ def test_only_a_page_that_changed_is_sent_again(live: LivePage, sqlite_url: str)
     assert status == 200 and stamp_of(text) != stamp and "no memory" in text
 
 
+@pytest.fixture
+def newest(live: LivePage, sqlite_url: str) -> Iterator[LivePage]:
+    """That of whichever study is the newest."""
+    follower = StudyFollower(sqlite_url, None, goes_on=True)
+    yield LivePage(follower, lambda *_: True, lambda *_: 0)
+    follower.close()
+
+
+def test_the_page_of_no_named_study_is_that_of_the_newest_as_it_appears(
+    live: LivePage, newest: LivePage, sqlite_url: str
+) -> None:
+    with served(newest) as port:
+        first = ask(port)[1]
+        assert "<title>night</title>" in first and newest.name == "night"
+        add_study(sqlite_url, "noon", [0.5, 0.6])
+        status, text = ask(port, f"/?since={stamp_of(first)}")
+    assert status == 200 and "<title>noon</title>" in text and newest.name == "noon"
+    with served(live) as port:
+        assert "<title>night</title>" in ask(port)[1], "that of a named study stays"
+
+
+def test_a_report_that_is_served_without_a_name_goes_on_with_the_newest_study(
+    sqlite_url: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = list[str]()
+
+    def look_twice(live: LivePage, _host: str, _port: int, ready: Callable[[str], None]) -> None:
+        ready("http://here/")
+        for name in ("night", "noon"):
+            add_study(sqlite_url, name, [0.5])
+            with live.follower.look() as (_, record):
+                seen.append(record.name)
+
+    monkeypatch.setattr(serve, "serve", look_twice)
+    add_study(sqlite_url, "evening", [0.5])
+    assert run(capsys, "report", "--serve", "--storage", sqlite_url).code == 0
+    assert seen == ["night", "noon"]
+
+
 def test_the_database_is_read_every_ten_seconds_at_most(sqlite_url: str) -> None:
     add_study(sqlite_url, "night", [0.5, 0.6])
     follower, moment = StudyFollower(sqlite_url, "night"), [0.0]
@@ -255,3 +294,18 @@ def test_a_live_page_that_was_opened_during_an_outage_becomes_the_report(
         aside.rename(file)
         page.evaluate("window.live()")
         page.locator("#winner h2", has_text="The winner: trial 39").wait_for()
+
+
+@pytest.mark.browser
+def test_the_page_of_another_study_is_loaded_as_a_whole(newest: LivePage, sqlite_url: str) -> None:
+    with served(newest) as port, open_page() as (page, failed):
+        page.goto(f"http://127.0.0.1:{port}/", wait_until="commit")
+        page.locator("html[data-drawn]").wait_for(state="attached")
+        assert page.title() == "night"
+        add_study(sqlite_url, "noon", [0.5, 0.625])
+        page.evaluate("window.live()")
+        page.locator("#live", has_text="best 62.50% (trial 1)").wait_for()
+        page.locator("html[data-drawn]").wait_for(state="attached")
+        assert page.title() == "noon"
+        assert page.locator("#trials-table tr.trial").count() == 2
+        assert failed == []

@@ -1,9 +1,11 @@
 """Options that got another name: the old one still means the same, and no help text shows it."""
 
+from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+from command import leaves
 
 from search import settings
 from search.cli import cli
@@ -46,6 +48,41 @@ def test_a_wrong_value_of_an_old_name_is_answered_by_the_new_one() -> None:
     with pytest.raises(click.BadParameter) as refused:
         parsed("confirm", "--dozen", "many")
     assert "--rank-sample" in refused.value.format_message()
+
+
+STUDY_COMMANDS = [
+    name
+    for name, command in cli.commands.items()
+    if any(param.envvar == "SEARCH_STUDY" for param in command.params)
+]
+
+
+@pytest.mark.parametrize("command", STUDY_COMMANDS)
+def test_a_study_that_is_typed_wins_over_the_environment(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert parsed(command)["study"] is None
+    monkeypatch.setenv("SEARCH_STUDY", "first")
+    assert parsed(command)["study"] == "first"
+    assert parsed(command, "second")["study"] == parsed(command, "--study", "second")["study"] == "second"
+    assert parsed(command, "second", "--study", "second")["study"] == "second"
+
+
+def test_two_studies_that_are_typed_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEARCH_STUDY", "third")
+    for typed in (("first", "--study", "second"), ("--study", "second", "first")):
+        with pytest.raises(click.UsageError, match="two studies: 'second' and 'first'"):
+            parsed("status", *typed)
+
+
+def test_each_variable_of_the_environment_is_in_help_and_among_what_to_type() -> None:
+    tasks = (Path(__file__).parents[2] / "docs/tasks.md").read_text()
+    for name, command in leaves(cli):
+        context = click.Context(command, info_name=name)
+        for option in command.params:
+            if option.envvar:
+                assert f"env var: {option.envvar}" in " ".join(str(command.get_help(context)).split()), name
+                assert f"`{option.envvar}`" in tasks, name
 
 
 def test_workers_are_a_number_or_auto() -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import click
 import pytest
-from command import finish, run, start
+from command import finish, leaves, run, start
 from sqlalchemy import Engine
 from worker_samples import FakeTraining, make_config, make_context, make_study
 
+from search.cli import cli
 from search.commands import fields, output
 from search.optuna_adapter import study as optuna_study
 from search.worker import trial as worker_trial
@@ -61,6 +62,44 @@ def test_a_command_gives_the_documented_keys_in_their_order(
     header, *lines = csv.reader(io.StringIO(run(capsys, command, *store, "--format", "csv").out))
     assert header == list(fields.BY_COMMAND[command])
     assert len(lines) == len(found)
+
+
+ABOUT_NETWORKS = {
+    "show": ("published:001-final",),
+    "explain": ("published:001-final", "--layers"),
+    "published": (),
+    "space show": (),
+    "space check": ("--no-minutes", "--data", "digits", "--max-params", "200k"),
+    "space sample": ("-n", "2"),
+}
+
+
+@pytest.mark.parametrize(("command", "more"), ABOUT_NETWORKS.items())
+def test_a_command_about_networks_gives_the_documented_keys_in_their_order(
+    capsys: pytest.CaptureFixture[str], command: str, more: tuple[str, ...]
+) -> None:
+    keys = list(fields.BY_COMMAND[command])
+    result = run(capsys, *command.split(), *more, "--format", "json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert isinstance(found, dict) == (command in fields.ONE_OBJECT)
+    assert all(list(row) == keys for row in ([found] if isinstance(found, dict) else found))
+    csv_ = run(capsys, *command.split(), *more, "--format", "csv")
+    assert (csv_.code == 2) == (command in fields.NO_CSV)
+    if csv_.code == 0:
+        assert csv_.out.splitlines()[0] == ",".join(keys)
+
+
+def test_every_command_with_a_format_for_programs_is_documented() -> None:
+    found = {
+        path: set(option.type.choices)
+        for path, command in leaves(cli)
+        for option in command.params
+        if option.name == "form" and isinstance(option.type, click.Choice)
+    }
+    del found["export"]  # whose formats are files
+    assert set(found) == set(fields.BY_COMMAND)
+    assert {path for path, forms in found.items() if "csv" not in forms} == set(fields.NO_CSV)
 
 
 @pytest.mark.parametrize("command", ["trials", "best", "ps", "trainings"])

@@ -82,6 +82,16 @@ def test_a_plan_refuses_what_the_launch_would_refuse(
     assert words in result.one_line
 
 
+def test_a_study_like_another_has_its_number_of_trials_whatever_the_environment_says(
+    ask: Ask, flags: Flags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(flags)
+    monkeypatch.setenv("SEARCH_TRIALS", "7")
+    assert "noon, new: to be 3 trained" in ask("noon", "--like", "night").err
+    assert "noon, new: to be 5 trained" in ask("noon", "--like", "night", "--trials", 5).err
+    assert "noon, new: to be 7 trained" in ask("noon").err
+
+
 def test_a_plan_for_a_folder_that_is_not_there_is_refused(ask: Ask) -> None:
     result = ask("night", "--trials", 3, "--storage", "sqlite:////nowhere/x.db")
     assert result.code == 5
@@ -141,6 +151,18 @@ def test_a_command_at_the_end_is_told_how_it_ended(flags: Flags, tmp_path: Path)
     assert told.read_text() == f"night short {flags.storage}\n"
     assert (found["SEARCH_EXIT_CODE"], found["SEARCH_BEST"], found["SEARCH_TRAINED"]) == ("4", "", "3")
     assert at_end.run("exit 7", found) == "--on-end exit 7: ended with code 7"
+
+
+def test_a_command_at_the_end_finds_one_store_where_a_file_had_named_it(
+    flags: Flags, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "told.txt"
+    monkeypatch.setenv("SEARCH_STORAGE_FILE", str(tmp_path / "store.url"))
+    assert at_end.run(f'echo "${{SEARCH_STORAGE_FILE-none}}" > {told}', {"SEARCH_STUDY": "night"}) is None
+    assert told.read_text() == f"{tmp_path / 'store.url'}\n"
+    found = at_end.environment({"study": "night"}, flags.storage)
+    assert at_end.run(f'echo "${{SEARCH_STORAGE_FILE-none}} $SEARCH_STORAGE" > {told}', found) is None
+    assert told.read_text() == f"none {flags.storage}\n"
 
 
 class Listener(BaseHTTPRequestHandler):

@@ -87,6 +87,12 @@ def test_pictures_are_mirrored(spec: str) -> None:
     assert brief_recipe(spec).flip is True
 
 
+@pytest.mark.parametrize("spec", ["folder:pictures", "tensors:pets-0f3a1b2c3d4e"])
+def test_pictures_of_which_nobody_knows_what_they_are_are_shifted_and_not_mirrored(spec: str) -> None:
+    for recipe in (brief_recipe(spec), default_recipe(spec, 200, 12_000)):
+        assert (recipe.flip, recipe.crop_padding) == (False, 4)
+
+
 @pytest.mark.parametrize("known", DATASETS.values(), ids=list(DATASETS))
 def test_every_data_set_has_a_brief_and_a_full_recipe_that_fit_its_images(known: KnownDataset) -> None:
     for recipe in (brief_recipe(known.name), default_recipe(known.name, 200)):

@@ -84,4 +84,4 @@ def _is_mirrored(data_spec: str) -> bool:
     plain. Fashion-MNIST and CIFAR-100 are, as published residual networks are trained on both (in the table
     of the Fashion-MNIST authors' README, WRN-40-4 so reaches 96.7%, WRN-28-10 with erasing 96.3%).
     """
-    return data_spec not in ("mnist", "svhn") and not data_spec.startswith("folder:")
+    return data_spec not in ("mnist", "svhn") and not data_spec.startswith(("folder:", "tensors:"))
