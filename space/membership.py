@@ -85,8 +85,8 @@ def suggestions_of(
 def plain_suggestions_of(
     space: SearchSpace, task: Task, architecture: Architecture
 ) -> dict[str, Any] | list[str]:
-    """The same where the width is one of the answers and no budget gives it (`space.sampling.plain`): a network
-    of any size has them."""
+    """The same where the width is one of the answers and no budget gives it (`space.sampling.plain`), for a
+    network of any size."""
     shape, reasons = _shape_for(space, task, architecture)
     if shape is None:
         return reasons

@@ -2,8 +2,8 @@
 
 Reads the ledger's rows and epochs; writes Optuna's tables by its public interface. Called by `search db
 repair`. A trial's parameters are the answers that make its network, as those are that Optuna had. Where the
-space has no such answers (one whose shape was shrunk; a network over the budget, unless its width is one of the
-answers) its trial has none, and the sampler does not learn from it.
+space has no such answers (one whose shape was shrunk; one over the budget, unless the width is an answer) its
+trial has none, and the sampler does not learn from it.
 """
 
 from collections.abc import Mapping, Sequence
