@@ -19,6 +19,13 @@ LARGEST = 10**6  # of any number in a range or a list; what it may mean for a ne
 
 
 class Range(Document):
+    @model_validator(mode="before")
+    @classmethod
+    def _is_a_table(cls, given: Any) -> Any:
+        if isinstance(given, (bool, int, float, str, list, tuple)):
+            raise ValueError("give a range, { low = 0.5, high = 1.0 }")
+        return given
+
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
         low, high, step, log = (getattr(self, name) for name in ("low", "high", "step", "log"))

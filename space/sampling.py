@@ -110,8 +110,8 @@ def ask(suggest: Suggest, name: str, knob: Domain) -> Any:
     """Ordered choices with one distance become an integer, so that a sampler can use their order.
 
     Choices with weights stay choices and reach the sampler as `Weighted`: RandomSuggest draws by it; Optuna
-    keeps no weights, so its samplers are given those of `prior`. Steps of a float are taken as a file has them:
-    0.3, where a sampler reckons 3 * 0.1 = 0.30000000000000004.
+    keeps no weights, so its samplers are given those of `prior`. Steps of a float are taken as they are
+    written: 0.3, where a sampler reckons 3 * 0.1 = 0.30000000000000004.
     """
     if isinstance(knob, (IntRange, FloatRange)) and knob.low == knob.top:
         return knob.low
