@@ -146,16 +146,20 @@ def largest(space: SearchSpace, task: Task) -> Architecture:
     work either way (depth, stride, grain, form, pool, gate, kind and groups of blocks, growth) tried each
     way."""
     growths: tuple[Growth, ...] = get_args(Growth)
+    strides: tuple[Callable[[Sequence[int]], int], ...] = (min, _least_change)
     ends = [*product(set(space.head.form), set(space.pool.window))]
     bodies = [*product(set(space.block.squeeze_excitation), set(space.block.preactivation),
-                       branches.dearest(space.block), growths, (min, _least_change))]  # fmt: skip
+                       branches.dearest(space.block), growths, strides)]  # fmt: skip
 
     def spent(shape: Skeleton) -> Cost:
         return cost.total(realise(shape, space, space.width.grid(shape.round_to)[-1], task))
 
     found = list[Skeleton]()
     for depth, grain in product(values(space.depth), sorted(set(space.width.round_to))):
-        shapes = dict.fromkeys(_dearest(space, depth, grain, *ends[0], *body) for body in bodies)
+        shapes = dict.fromkeys(
+            _dearest(space, depth, grain, *ends[0], gate, before, branch, growth, stride)
+            for gate, before, branch, growth, stride in bodies
+        )
         body = max(shapes, key=spent)  # it costs the same before any head
         found += [replace(body, form=form, pool_window=window) for form, window in ends]
     shape = max(found, key=spent)
