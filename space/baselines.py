@@ -11,15 +11,18 @@ from dataclasses import dataclass
 from space import cost
 from space.architecture import Architecture, Stage, Stem
 from space.budget import Budget
+from space.domains import near
 from space.space import SearchSpace, Task
 
+WIDEST = 65_536  # channels of a stage, as a document has it
 GOOD_USE = 0.75  # of what may be used: a coarser multiple of the width is taken where it comes so near
 NAMES = {1.0: "full budget", 0.5: "half the budget"}
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A first guess by name: "[3,3,3] at full budget". With a `reason`, it is too large at its narrowest."""
+    """A first guess by name: "[3,3,3] at full budget". With a `reason` the space has none that fits, and the
+    architecture is the narrowest that can be."""
 
     name: str
     architecture: Architecture
@@ -33,19 +36,17 @@ def baselines(space: SearchSpace, budget: Budget, task: Task) -> list[Baseline]:
     the image, each later one halves the map and doubles the width; global average pool, linear head. A
     network that fits for two of them has the name of the first.
     """
-    found, too_large = dict[str, Baseline](), list[Baseline]()
-    for share, blocks in _wanted(space):
+    found, left_out = dict[str, Baseline](), list[Baseline]()
+    for wanted, blocks in _wanted(space):
+        share = _share(space, wanted)
         shape = f"[{','.join(map(str, blocks))}]"
         name = f"{shape} at {NAMES.get(share, f'{100 * share:g}% of the budget')}"
         architecture = _solved(space, budget, task, share, blocks)
         if architecture is not None:
             found.setdefault(architecture.fingerprint, Baseline(name, architecture))
         else:
-            width = min(space.width.grid(grain)[0] for grain in space.width.round_to)
-            least = plain(task, width, blocks)
-            used = f"{100 * budget.used(cost.total(least)):.0f}% of the budget"
-            too_large.append(Baseline(name, least, f"even {width} channels wide it uses {used}"))
-    return [*found.values(), *too_large]
+            left_out.append(_narrowest(space, budget, task, name, blocks))
+    return [*found.values(), *left_out]
 
 
 def _wanted(space: SearchSpace) -> Iterator[tuple[float, tuple[int, ...]]]:
@@ -55,14 +56,19 @@ def _wanted(space: SearchSpace) -> Iterator[tuple[float, tuple[int, ...]]]:
                 yield share, blocks
 
 
+def _share(space: SearchSpace, wanted: float) -> float:
+    """The largest share that a proposal may use and that is not above the one wanted; where there is none,
+    the one wanted."""
+    return max((share for share in near(space.budget_share, wanted) if share <= wanted), default=wanted)
+
+
 def _solved(
     space: SearchSpace, budget: Budget, task: Task, share: float, blocks: tuple[int, ...]
 ) -> Architecture | None:
     """The widest within the share, at the coarsest grain of the space that makes good use of it."""
-    share = min(share, space.budget_share.high)  # the whole of what a proposal may use
     best: tuple[float, Architecture] | None = None
     for grain in sorted(set(space.width.round_to), reverse=True):
-        grid = space.width.grid(grain)
+        grid = _grid(space, grain, blocks)
 
         def exceeds(width: int) -> bool:
             return not budget.allows(cost.total(plain(task, width, blocks)), share)
@@ -77,6 +83,29 @@ def _solved(
         if best is None or used > best[0]:
             best = used, network
     return best[1] if best else None
+
+
+def _grid(space: SearchSpace, grain: int, blocks: tuple[int, ...]) -> range:
+    """The multiples of the grain with which the last stage, twice as wide for each before it, can be said."""
+    grid = space.width.grid(grain)
+    return range(grid.start, min(grid.stop, _widest(blocks) + 1), grid.step)
+
+
+def _widest(blocks: tuple[int, ...]) -> int:
+    return WIDEST >> (len(blocks) - 1)
+
+
+def _narrowest(
+    space: SearchSpace, budget: Budget, task: Task, name: str, blocks: tuple[int, ...]
+) -> Baseline:
+    """The one that is left out, with the reason: too large, or with a last stage that nothing can say."""
+    width = min(space.width.grid(grain)[0] for grain in space.width.round_to)
+    if width > (most := _widest(blocks)):
+        last = f"its last stage has {width << (len(blocks) - 1):,}, over {WIDEST:,}"
+        return Baseline(name, plain(task, most, blocks), f"even {width:,} channels wide {last}")
+    least = plain(task, width, blocks)
+    used = f"{100 * budget.used(cost.total(least)):.0f}% of the budget"
+    return Baseline(name, least, f"even {width} channels wide it uses {used}")
 
 
 def plain(task: Task, width: int, blocks: tuple[int, ...]) -> Architecture:

@@ -19,6 +19,13 @@ LARGEST = 10**6  # of any number in a range or a list; what it may mean for a ne
 
 
 class Range(Document):
+    @model_validator(mode="before")
+    @classmethod
+    def _is_a_table(cls, given: Any) -> Any:
+        if isinstance(given, (bool, int, float, str, list, tuple)):
+            raise ValueError("give a range, { low = 0.5, high = 1.0 }")
+        return given
+
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
         low, high, step, log = (getattr(self, name) for name in ("low", "high", "step", "log"))
@@ -103,6 +110,11 @@ def _buildable(knob: Domain) -> Domain:
 BlocksDomain = Annotated[IntDomain, AfterValidator(_buildable)]
 
 
+def values(knob: "IntRange | tuple[int, ...]") -> list[int]:
+    """All values of a knob of integers, from the lowest on."""
+    return sorted(set(knob)) if isinstance(knob, tuple) else [*range(knob.low, knob.high + 1, knob.step)]
+
+
 def minimum(knob: Domain) -> float:
     """The lowest value that a knob can take."""
     return min(knob) if isinstance(knob, tuple) else knob.low
@@ -119,7 +131,14 @@ def towards_low(knob: Domain, value: float, left: float) -> float:
         below = sorted(choice for choice in knob if choice <= value)
         return float(below[int((len(below) - 1) * left)])
     moved = (value - knob.low) * left
-    return knob.low + (moved // knob.step * knob.step if knob.step else moved)
+    if not knob.step:
+        return knob.low + moved
+    return on_step(knob.low + int(moved / knob.step + 1e-6) * knob.step)
+
+
+def on_step(value: float) -> float:
+    """A number of a range with steps as a file writes it, in 6 decimals at most."""
+    return round(value, 6)
 
 
 def holds(knob: Domain, value: float) -> bool:
@@ -140,7 +159,7 @@ def near(knob: Domain, wanted: float, count: int = 5) -> list[float]:
     at = round((inside - knob.low) / knob.step)
     last = round((knob.top - knob.low) / knob.step)
     steps = sorted(range(max(0, at - count), min(last, at + count) + 1), key=lambda step: abs(step - at))
-    return [round(knob.low + step * knob.step, 6) for step in steps]
+    return [on_step(knob.low + step * knob.step) for step in steps]
 
 
 def told(knob: Domain) -> str:

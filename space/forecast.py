@@ -5,7 +5,7 @@ them. It trains nothing and knows no sampler; seconds are not its business.
 """
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import sqrt
@@ -16,7 +16,7 @@ from space.architecture import Architecture
 from space.blocks import Growth
 from space.budget import Budget
 from space.cost import Cost
-from space.domains import maximum, minimum
+from space.domains import maximum, minimum, values
 from space.errors import SpaceError
 from space.random_suggest import RandomSuggest
 from space.sampling import plain, propose
@@ -143,26 +143,32 @@ def _spread(macs: list[int]) -> Spread | None:
 
 def largest(space: SearchSpace, task: Task) -> Architecture:
     """The network of most parameters among the space's extremes: every knob at its dearest, those that may
-    work either way (depth, grain, form, pool, gate, kind and groups of blocks, growth) tried each way."""
-    depths = {int(minimum(space.depth)), int(maximum(space.depth))}
+    work either way (depth, stride, grain, form, pool, gate, kind and groups of blocks, growth) tried each
+    way."""
     growths: tuple[Growth, ...] = get_args(Growth)
+    strides: tuple[Callable[[Sequence[int]], int], ...] = (min, _least_change)
     ends = [*product(set(space.head.form), set(space.pool.window))]
     bodies = [*product(set(space.block.squeeze_excitation), set(space.block.preactivation),
-                       branches.dearest(space.block), growths)]  # fmt: skip
+                       branches.dearest(space.block), growths, strides)]  # fmt: skip
 
     def spent(shape: Skeleton) -> Cost:
         return cost.total(realise(shape, space, space.width.grid(shape.round_to)[-1], task))
 
     found = list[Skeleton]()
-    for depth, grain in product(sorted(depths), sorted(set(space.width.round_to))):
+    for depth, grain in product(values(space.depth), sorted(set(space.width.round_to))):
         shapes = dict.fromkeys(
-            _dearest(space, depth, grain, *ends[0], gate, before, branch, growth)
-            for gate, before, branch, growth in bodies
+            _dearest(space, depth, grain, *ends[0], gate, before, branch, growth, stride)
+            for gate, before, branch, growth, stride in bodies
         )
         body = max(shapes, key=spent)  # it costs the same before any head
         found += [replace(body, form=form, pool_window=window) for form, window in ends]
     shape = max(found, key=spent)
     return realise(shape, space, space.width.grid(shape.round_to)[-1], task)
+
+
+def _least_change(strides: Sequence[int]) -> int:
+    """The least stride that changes the map: where the width stays it asks for a projection."""
+    return min((stride for stride in strides if stride > 1), default=1)
 
 
 def _dearest(
@@ -175,6 +181,7 @@ def _dearest(
     preactivation: bool,
     branch: BranchSkeleton,
     growth: Growth,
+    stride: Callable[[Sequence[int]], int],
 ) -> Skeleton:
     stages = tuple(
         StageSkeleton(
@@ -182,7 +189,7 @@ def _dearest(
             kernel=max(knobs.kernel),
             shortcut_kernel=max(knobs.shortcut_kernel),
             width_ratio=maximum(knobs.width_ratio) if i > 1 else 1.0,
-            stride=min(knobs.stride),
+            stride=stride(knobs.stride),
             growth=branches.growth(knobs, growth),
         )
         for i, knobs in ((i, space.knobs(i)) for i in range(1, depth + 1))

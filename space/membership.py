@@ -1,6 +1,7 @@
 """Whether a network lies inside a space, and which suggestions make it: the inverse of `space/sampling.py`.
 
-Called by `search launch --start-from`, which enqueues known networks. It knows no study and reads no file.
+Called by `search launch --start-from`, which enqueues known networks, and where Optuna's part of a study is
+made again. It knows no study and reads no file.
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from space.budget import Budget, judge
 from space.domains import near, told
 from space.inverse import shape_of
 from space.same import SHARED, shared_value
-from space.sampling import propose
+from space.sampling import plain, propose
 from space.skeleton import Skeleton
 from space.space import SearchSpace, Task
 
@@ -58,9 +59,7 @@ def suggestions_of(
 ) -> dict[str, Any] | list[str]:
     """The answers of a sampler that make this network, as `optuna.Study.enqueue_trial` takes them; or the
     reasons why there are none."""
-    if reasons := [*_other_task(architecture, task)]:
-        return reasons
-    shape, reasons = shape_of(space, architecture)
+    shape, reasons = _shape_for(space, task, architecture)
     if shape is None:
         return reasons
     verdict = judge(architecture, budget)
@@ -81,6 +80,27 @@ def suggestions_of(
             f" {made.stages[0].width} channels wide and not {architecture.stages[0].width}"
         ]
     return answers.asked
+
+
+def plain_suggestions_of(
+    space: SearchSpace, task: Task, architecture: Architecture
+) -> dict[str, Any] | list[str]:
+    """The same where the width is one of the answers and no budget gives it (`space.sampling.plain`), for a
+    network of any size."""
+    shape, reasons = _shape_for(space, task, architecture)
+    if shape is None:
+        return reasons
+    answers = Answers(answers_of(space, shape) | {"width": architecture.stages[0].width}, {})
+    plain(space, task, answers)  # asks; shape_of() has made the network of this shape and width before
+    return answers.asked
+
+
+def _shape_for(
+    space: SearchSpace, task: Task, architecture: Architecture
+) -> tuple[Skeleton | None, list[str]]:
+    """The shape that the space gives a network for these images, or the reasons why there is none."""
+    reasons = [*_other_task(architecture, task)]
+    return (None, reasons) if reasons else shape_of(space, architecture)
 
 
 def _other_task(architecture: Architecture, task: Task) -> Iterator[str]:

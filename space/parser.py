@@ -40,6 +40,9 @@ TOKENS = {
 }
 
 
+PARTED = re.compile(rb"(?<![\w.])\d+\.\d+\s*=")  # a number as a key of TOML
+
+
 def read(path: Path, form: Form, refuse: type[UsageError]) -> Any:
     """The values of a file, unchecked. Raises `refuse`: not there, too large, or not of this form."""
     return parse(contents(path, refuse), form, str(path), refuse)
@@ -77,7 +80,14 @@ def parse(given: bytes, form: Form, where: str, refuse: type[Exception], *, any_
         _require_simple(text, form)
         return _json(text, any_number) if form == "JSON" else tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise refuse(f"{where}: not {form}: {one_line(error)}") from None
+        raise refuse(f"{where}: not {form}: {one_line(error)}{_hint(error, given)}") from None
+
+
+def _hint(error: Exception, given: bytes) -> str:
+    """What to do where 1.5 without quotes is a key 5 in a table 1, and 1 has a value already."""
+    told = str(error)
+    taken = told.startswith("Cannot overwrite a value") or re.match(r"Duplicate inline table key '\d+'", told)
+    return " (write 1.0 beside 1.5, or quote the numbers)" if taken and PARTED.search(given) else ""
 
 
 def one_line(error: object, longest: int = LONGEST_LINE) -> str:

@@ -9,6 +9,7 @@ import math
 import random
 from typing import Any, TypeVar
 
+from space.domains import on_step
 from space.weights import Weighted
 
 Answer = TypeVar("Answer")
@@ -36,9 +37,8 @@ class RandomSuggest:
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
         if step is not None:
-            return self._keep(
-                name, min(high, low + step * self.random.randrange(round((high - low) / step) + 1))
-            )
+            drawn = low + step * self.random.randrange(round((high - low) / step) + 1)
+            return self._keep(name, min(high, on_step(drawn)))
         if not log:
             return self._keep(name, self._between(low, high))
         return self._keep(name, min(max(math.exp(self._between(math.log(low), math.log(high))), low), high))

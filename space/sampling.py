@@ -17,7 +17,7 @@ from space import branches, cost
 from space.architecture import Architecture
 from space.blocks import BlockKind
 from space.budget import Budget
-from space.domains import Domain, FloatRange, IntRange, minimum, towards_low
+from space.domains import Domain, FloatRange, IntRange, minimum, on_step, towards_low
 from space.same import SHARED, sharing
 from space.skeleton import BASIC, BranchSkeleton, Skeleton, StageSkeleton, realise
 from space.smallest import require_smallest as require_smallest, smallest as smallest
@@ -110,14 +110,16 @@ def ask(suggest: Suggest, name: str, knob: Domain) -> Any:
     """Ordered choices with one distance become an integer, so that a sampler can use their order.
 
     Choices with weights stay choices and reach the sampler as `Weighted`: RandomSuggest draws by it; Optuna
-    keeps no weights, so its samplers are given those of `prior`.
+    keeps no weights, so its samplers are given those of `prior`. Steps of a float are taken as they are
+    written: 0.3, where a sampler reckons 3 * 0.1 = 0.30000000000000004.
     """
     if isinstance(knob, (IntRange, FloatRange)) and knob.low == knob.top:
         return knob.low
     if isinstance(knob, IntRange):
         return suggest.suggest_int(name, knob.low, knob.top, step=knob.step, log=knob.log)
     if isinstance(knob, FloatRange):
-        return suggest.suggest_float(name, knob.low, knob.top, step=knob.step, log=knob.log)
+        answer = suggest.suggest_float(name, knob.low, knob.top, step=knob.step, log=knob.log)
+        return on_step(answer) if knob.step else answer
     if len(knob) == 1:
         return knob[0]
     if not isinstance(knob, Weighted) and all(type(value) is int for value in knob):

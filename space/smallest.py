@@ -2,7 +2,7 @@
 
 Called by `search launch` before a study is made, by the forecast, and by space/sampling.py where no shape
 fits. It reads and writes nothing, and knows no sampler. Extremes are found among the knobs' ends, since cost
-grows with each of them.
+grows with each of them, and at every depth.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from space.architecture import Architecture
 from space.blocks import Growth
 from space.budget import Budget
 from space.cost import Cost
-from space.domains import Domain, maximum, minimum, towards_low
+from space.domains import Domain, minimum, towards_low, values
 from space.errors import NothingFitsError
 from space.skeleton import BranchSkeleton, Skeleton, StageSkeleton, realise
 from space.space import Form, SearchSpace, Task
@@ -37,14 +37,18 @@ def _extremes(space: SearchSpace, task: Task) -> tuple[tuple[Architecture, Cost]
 
 def _slimmest(space: SearchSpace, task: Task) -> Iterator[Architecture]:
     """Every knob at its cheapest. A knob that may save a projection by keeping the shape (stride, ratio of
-    widths), or a classifier by changing it (depth, form, window), is tried both ways."""
-    depths = sorted({int(minimum(space.depth)), int(maximum(space.depth))})
+    widths), or a classifier by changing it (form, window), is tried both ways. So is every depth: one more
+    stage costs its blocks, and may halve or narrow the map that the classifier reads."""
     ends = sorted(set(space.head.form)), sorted({min(space.pool.window), max(space.pool.window)})
     norms = sorted(set(space.block.preactivation))  # as wide as the input of a convolution, or as its output
     shapes = dict.fromkeys(
         _cheapest(space, stages, stem_ratio(space.stem.width_ratio), grain, form, window, before, branch)
         for depth, grain, form, window, before, branch in product(
-            depths, sorted(set(space.width.round_to)), *ends, norms, branches.cheapest(space.block)
+            values(space.depth),
+            sorted(set(space.width.round_to)),
+            *ends,
+            norms,
+            branches.cheapest(space.block),
         )
         for stages, stem_ratio in product(_stages(space, depth), (minimum, evenest))
     )

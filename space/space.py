@@ -34,9 +34,13 @@ from space.weights import Choices
 PACKAGED = ("default", "published")
 Blocks = Annotated[int, Field(ge=1, le=MOST_BLOCKS)]
 Form = Literal["linear", "hidden", "tail", "softmax"]
+Grain = Annotated[int, Field(ge=1, le=1_024)]
 Grains = Annotated[
-    Choices[Annotated[int, Field(ge=1, le=1_024)]],
-    BeforeValidator(lambda given: (given,) if isinstance(given, int) else given),
+    Choices[Grain],
+    BeforeValidator(
+        lambda given: (given,) if isinstance(given, int) else given,
+        json_schema_input_type=Grain | Annotated[tuple[Grain, ...], Field(min_length=1, max_length=64)],
+    ),
 ]
 
 
@@ -288,7 +292,11 @@ def load(path: Path) -> SearchSpace:
     Raises SpaceError: not there, not readable, or not a space."""
     if str(path) in PACKAGED and not path.exists():
         return packaged(str(path))
-    return parse(parser.read(path, parser.form_of(path), SpaceError), str(path))
+    found = parse(parser.read(path, parser.form_of(path), SpaceError), str(path))
+    if (first := found.stages.get("1")) and first.width_ratio is not None:  # a stored space may have it
+        problem = "no stage is before the first; the ratio of the stem to it is stem.width_ratio"
+        raise SpaceError(f"{path}: stages.1.width_ratio: {problem}") from None
+    return found
 
 
 def default() -> SearchSpace:

@@ -9,6 +9,7 @@ search.
 import math
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, GetJsonSchemaHandler, WrapSerializer, WrapValidator
@@ -18,7 +19,9 @@ from space.document import name_of, shown
 Value = TypeVar("Value")
 HEAVIEST = 10**6  # of a weight
 WHOLE = re.compile(r"\d[\d_]{0,30}")
-FRACTION = re.compile(r"\d{1,30}\.\d{1,30}")
+FRACTION = re.compile(r"\d{1,30}\.\d{1,60}|\d(?:\.\d{1,30})?e-\d{1,3}")  # 5e-05: of studies made before
+ENDS = ("low", "high")  # keys of a range, which is no table of weights; `step` is a choice of growth
+LONGEST_EXAMPLE = 20  # characters of a value that a message repeats as it should stand
 
 
 class Weighted(tuple[Any, ...]):
@@ -62,7 +65,13 @@ class Described:
 
     def __get_pydantic_json_schema__(self, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         weight = {"type": "number", "exclusiveMinimum": 0, "maximum": HEAVIEST}
-        table = {"type": "object", "minProperties": 1, "additionalProperties": weight}
+        parted = {"type": "object", "minProperties": 1, "additionalProperties": weight}  # TOML's 0.5 = 1
+        table = {
+            "type": "object",
+            "minProperties": 1,
+            "propertyNames": {"not": {"enum": [*ENDS]}},
+            "additionalProperties": {"anyOf": [weight, parted]},
+        }
         return {"anyOf": [handler(core), table]}
 
 
@@ -70,13 +79,24 @@ def _read(given: Any, validate: Any) -> Any:
     if isinstance(given, Weighted):
         table = dict(zip(given, given.weights, strict=True))
     elif isinstance(given, Mapping):
+        if given.keys() & {*ENDS}:
+            raise ValueError("this knob takes choices, [1, 3] or { 1 = 1, 3 = 6 }, and no range")
         table = _table(given)
+    elif isinstance(given, (bool, int, float, str)):
+        raise ValueError(f"give a list or choices with weights: {_examples(given)}")
     else:
         return validate(given)
     values = validate([*table])
     if len(set(values)) < len(values):
         raise ValueError("a choice stands twice")
     return Weighted(dict(zip(values, table.values(), strict=True)))
+
+
+def _examples(given: bool | float | str) -> str:
+    """A single value as a file should have it."""
+    text = key_of(given) if isinstance(given, bool) else shown(given)
+    key = given if isinstance(given, str) and re.fullmatch(r"[A-Za-z0-9_-]+", given) else text
+    return f"[{text}] or {{ {key} = 1 }}" if len(text) <= LONGEST_EXAMPLE else "[...] or { ... = 1 }"
 
 
 def _table(given: Mapping[Any, Any]) -> dict[Any, float]:
@@ -119,7 +139,9 @@ def _written(value: Any, write: Any) -> Any:
 
 
 def key_of(value: Any) -> str:
-    """A choice as the key of a table."""
+    """A choice as the key of a table; a number without an exponent."""
+    if isinstance(value, float):
+        return format(Decimal(repr(value)), "f")
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

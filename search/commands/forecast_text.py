@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from search.study.text import span
 
 if TYPE_CHECKING:
+    from search.study.compute_limit import ComputeLimit
     from search.study.duration import Estimate
     from space.forecast import Forecast, Share, Spread
     from space.traits import Traits
@@ -22,10 +23,12 @@ SCARCE_LINE = (
 )
 
 
-def lines(found: "Forecast", trials: int) -> Iterator[str]:
-    """The forecast as a block to read, a fact a line."""
+def lines(found: "Forecast", trials: int, limit: "ComputeLimit | None" = None) -> Iterator[str]:
+    """The forecast as a block to read, a fact a line; `limit` is the default of --max-macs, if it is one."""
     smallest, drawn, largest = found.smallest, found.largest_drawn, found.largest
     yield _line("budget", str(found.budget))
+    if limit:
+        yield _line("", limit.note)
     yield _line("draws that fit", f"{_share(found.fit)} of {found.fit.draws:,} plain draws")
     yield _line("over half of it", f"{_share(found.upper_half)}: they fit and use more than half of a limit")
     yield _line("smallest network", f"{smallest.parameters:,} parameters, {smallest.macs:,} MACs")
@@ -81,11 +84,12 @@ def time_lines(found: "Estimate", trials: int) -> Iterator[str]:
     )
 
 
-def document(found: "Forecast", trials: int) -> dict[str, Any]:
-    """The same as JSON values."""
+def document(found: "Forecast", trials: int, limit: "ComputeLimit | None" = None) -> dict[str, Any]:
+    """The same as JSON values; `max_macs_default` is the reason of a default limit, None without it."""
     return {
         "max_params": found.budget.max_parameters,
         "max_macs": found.budget.max_macs,
+        "max_macs_default": limit.reason if limit else None,
         "fit": _values(found.fit),
         "upper_half": _values(found.upper_half),
         "smallest": found.smallest._asdict(),

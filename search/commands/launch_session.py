@@ -339,9 +339,7 @@ def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list
         seen = data.train_images * recipe.epochs
         limit = compute_limit.default(config.task.image_size, seen, flags.on_cpu, low.macs)
         if limit.macs == config.budget.max_macs:  # a study that exists may have another one
-            console.print(
-                f"note     --max-macs {limit.macs:,} is the default: {limit.reason}; --max-macs none lifts it"
-            )
+            console.print(f"note     {limit.note}")
     if config.budget.max_macs is None and flags.on_cpu:
         console.print("note     without a GPU and without --max-macs a large network takes minutes an epoch")
 

@@ -16,45 +16,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from search import settings
-from search.commands import options, output
-from trainer.data.catalogue import DATASETS, SPECS, KnownDataset
+from search.commands import options, output, space_work
 
 if TYPE_CHECKING:
+    from search.commands.space_work import SpaceWork
     from search.study.duration import Estimate
     from space.budget import Budget
     from space.domains import Domain
     from space.space import SearchSpace, Task
 
 FILE = click.argument("file", type=click.Path(path_type=Path), required=False)
-
-
-def _known(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    """The value, where it names images."""
-    if value not in DATASETS and not value.startswith("folder:"):
-        raise click.BadParameter(f"unknown data set {value!r}; use {SPECS}")
-    return value
-
-
-def task_options(command: Any) -> Any:
-    """The flags that say for which images and under which budget."""
-    for flag in (
-        click.option("--classes", type=click.IntRange(2, 100_000),
-                     help="Classes to tell apart.  [default: by data set]"),
-        click.option("--channels", type=click.IntRange(1, 1_024),
-                     help="Of an image.  [default: by data set]"),
-        click.option("--image-size", type=click.IntRange(1, 1_024), metavar="PIXELS",
-                     help="Side of an image.  [default: by data set]"),
-        click.option("--data", default=settings.DATA, show_default=True, metavar="SPEC", callback=_known,
-                     help=f"Whose images these are: {SPECS}."),
-        options.data_dir,
-        options.skip_damaged,
-        click.option("--max-macs", type=options.Count(), metavar="N",
-                     help="Hard limit of multiply-accumulates of one image.  [default: none]"),
-        click.option("--max-params", "max_parameters", type=options.Count(), default=settings.MAX_PARAMETERS,
-                     show_default=True, metavar="N", help="Hard limit of trainable parameters."),
-    ):  # fmt: skip
-        command = flag(command)
-    return command
 
 
 @click.group()
@@ -80,7 +51,7 @@ def schema() -> None:
 
 @space.command()
 @FILE
-@task_options
+@space_work.task_options
 @click.option("--trials", type=click.IntRange(1), default=200, show_default=True,
               help="Networks that the search would train.")  # fmt: skip
 @click.option("--sampling", type=click.Choice(["fit", "reject"]), default=settings.SAMPLING,
@@ -111,18 +82,18 @@ def check(
     from search.commands import forecast_text
     from space import forecast as forecasts, traits
 
-    budget, task = task_of(facts)
+    work = space_work.work_of(facts, train_images, epochs)
+    task = work.task
     found = open_space(file).for_images(task.image_size)
-    work = {"data": facts["data"], "workers": workers, "train_images": train_images, "epochs": epochs}
     require_geometry(found, task, file)
+    budget, limit = space_work.budget_of(facts, found, work)
     expected = forecasts.forecast(found, budget, task, seed=seed)
     if sampling == "reject":
         forecasts.require_luck(expected)
     seen = traits.traits(found, budget, task, traits.DRAWS, seed)
-    where = facts["data_dir"], facts["skip_damaged"]
-    time = _time(found, budget, task, trials, *where, **work) if minutes else None
+    time = _time(found, budget, task, trials, work, workers) if minutes else None
     if form == "json":
-        document = forecast_text.document(expected, trials) | {
+        document = forecast_text.document(expected, trials, limit) | {
             "proposals": asdict(seen),
             "time": asdict(time) if time else None,
         }
@@ -130,7 +101,7 @@ def check(
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for line in [
-        *forecast_text.lines(expected, trials),
+        *forecast_text.lines(expected, trials, limit),
         *forecast_text.proposal_lines(seen),
         *(forecast_text.time_lines(time, trials) if time else ()),
     ]:
@@ -141,7 +112,7 @@ def check(
 
 @space.command()
 @FILE
-@task_options
+@space_work.task_options
 @click.option("-n", "--number", type=click.IntRange(1, 100_000), default=5, show_default=True,
               help="How many networks.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws.")
@@ -156,9 +127,11 @@ def sample(file: Path | None, number: int, seed: int, out: Path | None, form: st
     from space.random_suggest import RandomSuggest
     from space.sampling import propose, require_smallest
 
-    budget, task = task_of(facts)
+    work = space_work.work_of(facts)
+    task = work.task
     found = open_space(file).for_images(task.image_size)
     require_geometry(found, task, file)
+    budget, limit = space_work.budget_of(facts, found, work)
     require_smallest(found, budget, task)
     suggest, drawn = RandomSuggest(seed), list[dict[str, Any]]()
     for i in range(1, number + 1):
@@ -174,6 +147,8 @@ def sample(file: Path | None, number: int, seed: int, out: Path | None, form: st
         else:
             drawn.append(row | {"network": summary(network), "fingerprint": network.fingerprint})
     output.emit(drawn, form)
+    if limit:
+        click.echo(f"note: {limit.note}", err=True)
     if out:
         click.echo(f"wrote {counted(number, 'network')} to {out}", err=True)
 
@@ -195,59 +170,15 @@ def require_geometry(space: "SearchSpace", task: "Task", file: Path | None) -> N
         raise SpaceError(f"{file or 'default.toml'}: {error}") from None
 
 
-def task_of(facts: dict[str, Any]) -> "tuple[Budget, Task]":
-    """Budget and task of the flags; what they leave open comes from the data set."""
-    from space.budget import Budget
-    from space.space import Task
-
-    known = known_dataset(facts["data"], facts["data_dir"], facts["image_size"], facts["skip_damaged"])
-    task = Task(
-        channels=facts["channels"] or known.channels,
-        image_size=facts["image_size"] or known.image_size,
-        classes=facts["classes"] or known.classes,
-    )
-    return Budget(facts["max_parameters"], facts["max_macs"]), task
-
-
-def known_dataset(
-    spec: str, data_dir: Path, image_size: int | None, skip_damaged: bool = False
-) -> KnownDataset:
-    """The facts of a data set; a folder is read for them, as a launch reads it."""
-    if spec in DATASETS:
-        return DATASETS[spec]
-    from trainer.data import dataset as datasets
-
-    found = datasets.load(spec, data_dir, image_size, skip_damaged=skip_damaged)
-    return KnownDataset(
-        found.spec, found.name, found.channels, found.image_size, len(found.classes), len(found.labels), 0
-    )
-
-
-def _time(
-    space: "SearchSpace",
-    budget: "Budget",
-    task: "Task",
-    trials: int,
-    data_dir: Path,
-    skip_damaged: bool,
-    data: str,
-    workers: int | None,
-    train_images: int | None,
-    epochs: int | None,
-) -> "Estimate":
+def _time(space: "SearchSpace", budget: "Budget", task: "Task", trials: int, work: "SpaceWork",
+          workers: int | None) -> "Estimate":  # fmt: skip
     from search.machine import devices
     from search.study import duration
-    from trainer.recipe.defaults import brief_recipe
 
-    whole = known_dataset(data, data_dir, task.image_size, skip_damaged).train_images
-    share = settings.SMALL_VALIDATION_SHARE if whole < settings.SMALL else settings.VALIDATION_SHARE
-    validated = round(share * whole)  # as a launch splits
-    images = train_images or whole - validated
-    recipe = brief_recipe(data, images, epochs)
-    work = duration.Workload(recipe, images, validated)
-    recipe.require_fit(task.image_size)
+    work.recipe.require_fit(task.image_size)
+    load = duration.Workload(work.recipe, work.images, work.validated)
     count = workers or max(1, len(devices.slots("all", None)))
-    return duration.estimate(space, budget, task, work, trials, count)
+    return duration.estimate(space, budget, task, load, trials, count)
 
 
 def rows(space: "SearchSpace") -> Iterator[dict[str, Any]]:

@@ -17,8 +17,8 @@ from search.study import network_reference
 from search.study.config import StudyConfig
 from space import baselines as first_guesses, cost, published
 from space.architecture import Architecture
+from space.budget import judge
 from space.errors import UsageError
-from space.membership import suggestions_of
 from storage import candidates
 from storage.studies import Study
 
@@ -68,12 +68,11 @@ def _networks(sources: Sequence[str], storage: str) -> Iterator[tuple[str, Archi
 
 
 def _starter(name: str, architecture: Architecture, config: StudyConfig) -> Starter:
-    answers = suggestions_of(config.space, config.budget, config.task, architecture)
+    answers = config.suggestions_of(architecture)
     if not isinstance(answers, dict):
         return Starter(name, architecture.fingerprint, None, answers[0])
-    if config.sampling == "reject":  # the width is one of the suggestions there
-        del answers["budget_share"]
-        answers["width"] = architecture.stages[0].width
+    if excess := judge(architecture, config.budget).excess:
+        return Starter(name, architecture.fingerprint, None, excess)
     return Starter(name, architecture.fingerprint, answers)
 
 
@@ -122,7 +121,7 @@ def enqueue(
     Raises StorageError, and optuna.exceptions.StorageInternalError, for a database out of reach.
     """
     known = {row.fingerprint for row in candidates.candidates(engine, record.id)}
-    fresh = [starter for starter in found if starter.answers and starter.fingerprint not in known]
+    fresh = [starter for starter in found if starter.answers is not None and starter.fingerprint not in known]
     if not fresh:
         return 0
     with optuna_study.open_study(storage, record.name, config, engine) as study:
@@ -138,14 +137,14 @@ def summary_of(starters: Starters) -> list[str]:
     """Lines that say what will be tried first and what cannot be."""
     known = [starter for starter in starters.found if starter.known]
     plain = [starter for starter in starters.found if not starter.known]
-    able = [starter.name for starter in known if starter.answers]
+    able = [starter.name for starter in known if starter.answers is not None]
     lines = [f"{len(able)} known networks come first: {', '.join(able)}"] if able else []
-    guesses = [f"{starter.name} ({starter.size})" for starter in plain if starter.answers]
+    guesses = [f"{starter.name} ({starter.size})" for starter in plain if starter.answers is not None]
     if guesses or starters.spared:
         lines.append(_baselines_line(guesses, starters.spared))
     reasons: dict[str, list[str]] = {}
     for starter in starters.found:
-        if not starter.answers:
+        if starter.answers is None:
             reasons.setdefault(starter.reason, []).append(starter.name)
     for reason, names in reasons.items():
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

@@ -2,8 +2,8 @@
 
 Reads the ledger's rows and epochs; writes Optuna's tables by its public interface. Called by `search db
 repair`. A trial's parameters are the answers that make its network, as those are that Optuna had. Where the
-space has no such answers (a network over the budget, one whose shape was shrunk) its trial has none, and the
-sampler does not learn from it.
+space has no such answers (one whose shape was shrunk; one over the budget, unless the width is an answer) its
+trial has none, and the sampler does not learn from it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,6 @@ from search.study.config import StudyConfig
 from search.study.short_form import short_form
 from space.architecture import Architecture
 from space.budget import judge
-from space.membership import suggestions_of
 from storage.row_types import Candidate, Epoch, State, TrainingMetrics
 from storage.studies import Study
 
@@ -81,11 +80,9 @@ def _outcome(row: Candidate, curve: Mapping[int, float]) -> tuple[TrialState, fl
 def _parameters(
     network: Architecture, config: StudyConfig
 ) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
-    answers = suggestions_of(config.space, config.budget, config.task, network)
+    answers = config.suggestions_of(network)
     if not isinstance(answers, dict):
         return {}, {}
-    if config.sampling == "reject":  # the width is one of the suggestions there
-        answers = {**answers, "width": network.stages[0].width}
     asked = GivenSuggestions(answers)
     config.ask(asked)
     return asked.trial.params, asked.trial.distributions

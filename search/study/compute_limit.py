@@ -1,7 +1,8 @@
 """The limit of multiply-accumulates that a search has where `--max-macs` was not given, and its reason.
 
-Called by search/launcher/prepare.py for a new study and by `search launch` to print it. Reads and writes
-nothing; a study that exists keeps the limit that it was made with.
+Called by search/launcher/prepare.py for a new study, by `search launch` to print it, and by the commands of a
+space, which forecast such a study. Reads and writes nothing; a study that exists keeps the limit that it was
+made with.
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,11 @@ class ComputeLimit:
 
     macs: int
     reason: str
+
+    @property
+    def note(self) -> str:
+        """That it is the default, why, and how to lift it."""
+        return f"--max-macs {self.macs:,} is the default: {self.reason}; --max-macs none lifts it"
 
 
 def default(image_size: int, images: int, on_cpu: bool, smallest: int) -> ComputeLimit:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from search import settings
 from search.study.own_score import OwnScore
 from search.study.score import ScoreName
-from space import effective, sampling
+from space import effective, membership, sampling
 from space.architecture import Architecture
 from space.budget import Budget
 from space.document import first_problem
@@ -115,6 +115,13 @@ class StudyConfig(BaseModel):
         else:
             found = effective.effective(self.space, self.budget, self.task, parameters, drawn)
         return found.answers, found.differs
+
+    def suggestions_of(self, architecture: Architecture) -> dict[str, Any] | list[str]:
+        """The answers of which `propose` makes this network, or the reasons why there are none. With sampling
+        reject these know no budget."""
+        if self.sampling == "reject":
+            return membership.plain_suggestions_of(self.space, self.task, architecture)
+        return membership.suggestions_of(self.space, self.budget, self.task, architecture)
 
     def expected_to_differ(self, draws: int) -> Counter[str]:
         """Of so many proposals at random, how many are stored with a parameter that says something else than

@@ -32,6 +32,13 @@ NETWORK = {
     "stages": [{"blocks": 1, "width": 16}, {"blocks": 2, "width": 32, "stride": 2}],
 }
 
+TINY = {
+    "channels": 1,
+    "image_size": 8,
+    "stem": {"width": 8},
+    "stages": [{"blocks": 1, "width": 8}, {"blocks": 1, "width": 16, "stride": 2}],
+}
+
 
 @pytest.fixture
 def flags(tmp_path: Path, sqlite_url: str) -> Flags:
@@ -148,6 +155,35 @@ def test_a_baseline_is_proposed_exactly_and_marked(flags: Flags, sampling: Sampl
             assert trial.user_attrs == {"baseline": starter.baseline}
             assert plan.propose(trial).fingerprint == starter.fingerprint
     engine.dispose()
+
+
+def test_where_the_width_is_drawn_a_network_is_known_whatever_share_of_the_budget_it_uses(
+    flags: Flags, network: Path, tmp_path: Path
+) -> None:
+    """It has 5,122 parameters of 50,000; a proposal of the default space uses a half of them at least."""
+    (tmp_path / "small.json").write_text(json.dumps(TINY))
+    plan = prepare.make_config(replace(flags, sampling="reject"), None)
+    tiny, named = (str(tmp_path / "small.json"), str(network))
+    assert all(starter.answers for starter in enqueue.starters([tiny, named], plan, flags.storage))
+    with pytest.raises(UsageError, match=r"--start-from small: budget_share: it uses"):
+        enqueue.starters([tiny], plan.model_copy(update={"sampling": "fit"}), flags.storage)
+    too_small = plan.model_copy(update={"budget": Budget(2_000)})
+    with pytest.raises(UsageError, match=r"--start-from small: .* parameters, .* over 2,000"):
+        enqueue.starters([tiny], too_small, flags.storage)
+
+
+@pytest.mark.parametrize("width", ["low = 8\nhigh = 64", "low = 16\nhigh = 16"])
+def test_a_space_that_fixes_the_share_of_the_budget_has_baselines_where_the_width_is_drawn(
+    flags: Flags, tmp_path: Path, width: str
+) -> None:
+    (tmp_path / "space.toml").write_text(
+        f"depth = [2]\nbudget_share = {{ low = 1.0, high = 1.0 }}\n[width]\n{width}\n"
+        "[stage]\nblocks = [1]\n[baselines]\nblocks = [[1, 1]]\nbudget = [1.0]\n"
+    )
+    plan = prepare.make_config(replace(flags, sampling="reject", space=tmp_path / "space.toml"), None)
+    (guess,) = [one for one in enqueue.with_baselines([], plan, 9).found if one.answers is not None]
+    assert guess.answers == ({} if "16" in width else {"width": 24})
+    assert guess.name in enqueue.summary_of(Starters([guess]))[0]
 
 
 def test_a_known_network_that_is_a_baseline_is_tried_once_and_is_both(flags: Flags, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from command import run
 from picture_samples import folder_of
 
 from search.commands import forecast_text
+from search.launcher import prepare
+from search.launcher.prepare import Flags
 from search.study import duration
 from search.study.duration import Point
 from space import architecture, cost, space as spaces, traits
@@ -82,6 +84,37 @@ def test_a_forecast_as_json_says_the_same(capsys: Capture, small: Path) -> None:
     assert told["largest_drawn"]["parameters"] <= told["largest"]["parameters"]
     assert (told["time"], told["warning"], told["max_params"]) == (None, None, 200_000)
     assert isinstance(told["networks"], int)
+
+
+@pytest.mark.parametrize("gpus", ["", "0"])
+def test_a_forecast_has_the_limit_that_a_launch_would_take_unless_it_is_lifted(
+    capsys: Capture, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    flags = Flags("sqlite://", tmp_path, trials=3, data="digits", space=small, on_cpu=not gpus, epochs=4)
+    launched = prepare.make_config(flags, None)
+    check = ("space", "check", small, "--no-minutes", "--data", "digits")
+    told = json.loads(run(capsys, *check, "--epochs", "4", "--format", "json").out)
+    assert told["max_macs"] == launched.budget.max_macs
+    assert (launched.data.train_images, told["max_macs_default"] is not None) == (1_150, True)
+    printed = run(capsys, *check, "--epochs", "4").out
+    assert f"--max-macs {told['max_macs']:,} is the default: {told['max_macs_default']}" in printed
+    lifted = json.loads(run(capsys, *check, "--max-macs", "none", "--format", "json").out)
+    said = json.loads(run(capsys, *check, "--max-macs", "3M", "--format", "json").out)
+    assert (lifted["max_macs"], lifted["max_macs_default"]) == (None, None)
+    assert (said["max_macs"], said["max_macs_default"]) == (3_000_000, None)
+    assert lifted["largest"] == told["largest"]
+
+
+def test_samples_are_those_of_a_launch_too(
+    capsys: Capture, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    ask = ("space", "sample", small, "-n", "20", "--image-size", "64", "--format", "json")
+    drawn = run(capsys, *ask)
+    assert all(row["macs"] <= 32_000_000 for row in json.loads(drawn.out))
+    assert drawn.err.startswith("note: --max-macs 32,000,000 is the default: the least that tells")
+    assert run(capsys, *ask, "--max-macs", "none").err == ""
 
 
 def test_the_time_is_estimated_with_what_it_takes_for_granted(capsys: Capture, small: Path) -> None:
@@ -164,7 +197,9 @@ def test_a_file_that_is_not_there_is_one_line(capsys: Capture) -> None:
 def test_a_budget_below_the_smallest_network_ends_with_3(
     capsys: Capture, small: Path, command: tuple[str, ...]
 ) -> None:
-    result = run(capsys, "space", command[0], small, *command[1:], "--max-params", "100")
+    result = run(
+        capsys, "space", command[0], small, *command[1:], "--max-params", "100", "--max-macs", "none"
+    )
     assert result.code == 3
     assert re.search("nothing fits 100 parameters: the smallest network of the space has", result.one_line)
 

@@ -74,6 +74,57 @@ def test_a_network_that_fits_for_two_has_the_name_of_the_first() -> None:
     assert guess.name == "[1,1] at full budget"
 
 
+@pytest.mark.parametrize(
+    ("depth", "high", "blocks"),
+    [([3], 65_536, None), ([3], 40_000, None), ([8], 2_048, [[1] * 8])],
+)
+def test_a_space_whose_widths_go_further_than_a_document_has_those_that_can_be_said(
+    depth: list[int], high: int, blocks: list[list[int]] | None
+) -> None:
+    table = {"blocks": blocks} if blocks else {}
+    space = spaces.parse({"depth": depth, "width": {"high": high}, "baselines": table})
+    narrow = spaces.parse({"depth": depth, "width": {"high": 512}, "baselines": table})
+    limits = Budget(5_000_000), Task()
+    assert baselines.baselines(space, *limits) == baselines.baselines(narrow, *limits) != []
+    found = baselines.baselines(space, Budget(10**15), Task())
+    assert found and all(guess.architecture.stages[-1].width == 65_536 for guess in found)
+
+
+def test_one_whose_last_stage_is_wider_than_a_document_can_say_comes_last_with_the_reason() -> None:
+    table = {"blocks": [[1] * 8, [1]], "budget": [1.0]}
+    space = spaces.parse({"depth": [1, 8], "width": {"low": 1_024, "high": 2_048}, "baselines": table})
+    short, long = baselines.baselines(space, Budget(10**9), Task())
+    assert (short.name, short.reason) == ("[1] at full budget", "")
+    assert long.name == "[1,1,1,1,1,1,1,1] at full budget"
+    assert long.reason == "even 1,024 channels wide its last stage has 131,072, over 65,536"
+
+
+@pytest.mark.parametrize(
+    ("share", "names"),
+    [
+        ({"low": 0.5, "high": 1.0}, ["[1,1] at full budget", "[1,1] at half the budget"]),
+        ({"low": 0.25, "high": 0.5}, ["[1,1] at half the budget"]),
+        (
+            {"low": 0.5, "high": 1.0, "step": 0.3},
+            ["[1,1] at 80% of the budget", "[1,1] at half the budget"],
+        ),
+        (
+            {"low": 0.2, "high": 1.0, "step": 0.4},
+            ["[1,1] at full budget", "[1,1] at 20% of the budget"],
+        ),
+    ],
+)
+def test_each_uses_a_share_that_a_proposal_may_use_and_is_called_by_it(
+    share: dict[str, float], names: list[str]
+) -> None:
+    table = {"blocks": [[1, 1]]}
+    space = spaces.parse({"depth": [2], "budget_share": share, "baselines": table, "width": {"round_to": 1}})
+    found = baselines.baselines(space, Budget(100_000), GREY)
+    assert [guess.name for guess in found] == names
+    for guess in found:
+        assert isinstance(suggestions_of(space, Budget(100_000), GREY, guess.architecture), dict)
+
+
 def test_a_space_without_the_table_has_none_and_the_table_changes_no_draw() -> None:
     without = DEFAULT.model_copy(update={"baselines": None})
     assert baselines.baselines(without, Budget(), Task()) == []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 from space_samples import CALM, spaces
 
-from space import architecture, space
+from space import architecture, parser, space
 from space.architecture import Architecture, Stage, Stem
 from space.budget import Budget, judge
 from space.errors import ArchitectureError, SpaceError, UsageError
@@ -131,7 +131,34 @@ BAD_SPACES: dict[str, tuple[str, str]] = {
         "stage.width_ratio: empty range",
     ),
     "an empty list": ("[stage]\nkernel = []", "stage.kernel: "),
-    "a number for a knob": ("depth = 3", "depth: "),
+    "a number for a knob": (
+        "depth = 3",
+        r"depth: give a list or choices with weights: \[3\] or \{ 3 = 1 \} \(found 3\)",
+    ),
+    "a truth for a knob": ("[stem]\nmax_pool = true", r"stem.max_pool: give .*: \[true\] or \{ true = 1 \}"),
+    "a name for a knob": (
+        '[block]\nactivation = "relu"',
+        r"block.activation: give .*: \['relu'\] or \{ relu = 1 \}",
+    ),
+    "a text without end for a knob": (f"[block]\nactivation = '{'a' * 999}'", r"give .*: \[\.\.\.\] or"),
+    "a range of a knob that has choices": (
+        "[stage]\nkernel = { low = 3, high = 7 }",
+        "stage.kernel: this knob takes choices, .* and no range$",
+    ),
+    "a number for a range": ("budget_share = 0.5", "budget_share: give a range, { low = 0.5, high = 1.0 }"),
+    "choices for a range": ("budget_share = [0.5, 1.0]", "budget_share: give a range"),
+    "a ratio of the first stage": (
+        "[stages.1]\nwidth_ratio = [2.0]",
+        "stages.1.width_ratio: no stage is before the first; .* stem.width_ratio",
+    ),
+    "a whole number beside one with a dot": (
+        "[stage]\nwidth_ratio = { 1 = 1, 1.5 = 2 }",
+        r"not TOML: Cannot overwrite .* \(write 1.0 beside 1.5, or quote the numbers\)",
+    ),
+    "the same the other way round": (
+        "[stage]\nwidth_ratio = { 1.5 = 2, 1 = 1 }",
+        r"not TOML: Duplicate .* \(write 1.0 beside 1.5, or quote the numbers\)",
+    ),
     "a text for a number": ('depth = {low = "2", high = 3}', "depth.low: .*integer .*'2'"),
     "a text in a list": ('[stage]\nwidth_ratio = ["2.0"]', "stage.width_ratio.0: .*'2.0'"),
     "true in a list": ("[stage]\nblocks = [true]", "stage.blocks.0: .*True"),
@@ -188,6 +215,16 @@ def test_a_bad_space_is_refused_in_one_line_that_names_the_place(
     with pytest.raises(SpaceError, match=problem) as caught:
         space.load(path)
     assert_one_line(caught.value, f"{path}: ")
+
+
+def test_a_stored_space_with_a_ratio_of_its_first_stage_is_opened() -> None:
+    old = {"stages": {"1": {"width_ratio": [2.0]}}}
+    assert SearchSpace.model_validate_json(json.dumps(old)).stages["1"].width_ratio == (2.0,)
+
+
+def test_a_key_that_stands_twice_for_another_reason_has_no_hint() -> None:
+    with pytest.raises(SpaceError, match=r"not TOML: Cannot overwrite a value \(at [^()]*\)$"):
+        parser.parse(b"depth = [2]\ndepth = [3]  # 1.5", "TOML", "file", SpaceError)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,9 @@ from itertools import product
 from typing import Any
 
 import pytest
+from examples import examples
+from hypothesis import given, settings, strategies as st
+from space_samples import CALM, TASKS, spaces as random_spaces
 
 from space import cost, counting, forecast, lift, smallest, space as spaces
 from space.budget import Budget
@@ -159,6 +162,41 @@ def test_smallest_and_largest_enclose_every_draw_and_are_reached() -> None:
     assert told.largest == max(counts) == cost.total(forecast.largest(SMALL, TASK))
     assert told.largest_drawn <= told.largest
     assert told.smallest == cost.total(smallest.smallest(SMALL, TASK))
+
+
+def test_the_largest_network_has_a_projection_that_only_a_stride_asks_for() -> None:
+    knobs = StageKnobs(blocks=(1,), width_ratio=(1.0,), stride=(1, 2), shortcut_kernel=(1, 3))
+    space = SearchSpace(depth=(2, 3), width=WidthKnob(low=64, high=64), stage=knobs)
+    counts = [cost.total(plain(space, Task(), RandomSuggest(seed))) for seed in range(300)]
+    found = forecast.largest(space, Task())
+    assert max(counts).parameters == cost.total(found).parameters
+    assert [stage.stride for stage in found.stages] == [1, 2, 2]
+
+
+def test_the_smallest_network_may_have_any_depth() -> None:
+    """Four stages halve the map to 1x1 before the classifier of 100 classes, and the fifth saves nothing."""
+    space = SearchSpace(
+        depth=(2, 3, 4, 5),
+        stage=StageKnobs(blocks=(1,), width_ratio=(1.0, 2.0)),
+        pool=spaces.PoolKnobs(size=(4,)),
+    )
+    task = Task(channels=1, image_size=8, classes=100)
+    sizes = [
+        cost.total(smallest.smallest(space.model_copy(update={"depth": (depth,)}), task)).parameters
+        for depth in (2, 3, 4, 5)
+    ]
+    assert sizes == [15_436, 7_100, 5_964, 7_228]
+    assert len(smallest.require_smallest(space, Budget(5_964), task).stages) == 4
+
+
+@settings(CALM, max_examples=examples(100))
+@given(random_spaces(), TASKS, st.integers(0, 2**32))
+def test_no_draw_is_larger_than_the_largest_or_smaller_than_the_smallest(
+    space: SearchSpace, task: Task, seed: int
+) -> None:
+    drawn = cost.total(plain(space, task, RandomSuggest(seed))).parameters
+    assert drawn <= cost.total(forecast.largest(space, task)).parameters
+    assert drawn >= cost.total(smallest.smallest(space, task)).parameters
 
 
 def test_the_widest_packaged_space_has_beyond_all_measure_and_is_forecast_all_the_same() -> None:

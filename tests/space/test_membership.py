@@ -13,7 +13,7 @@ from space import cost, published, sampling, space as spaces_, traits
 from space.architecture import Architecture, Pool, Stage, Stem
 from space.budget import Budget, judge
 from space.errors import NothingFitsError
-from space.membership import contains, suggestions_of
+from space.membership import contains, plain_suggestions_of, suggestions_of
 from space.random_suggest import RandomSuggest
 from space.space import SameKnobs, SearchSpace, StageKnobs, Task
 
@@ -133,6 +133,19 @@ def test_a_network_that_is_called_inside_is_made_and_one_outside_is_told_where(
         assert reasons == []
         made = sampling.propose(space, Budget(10**9), task, optuna.trial.FixedTrial(answers))
         assert made.fingerprint == network.fingerprint
+
+
+@settings(CALM, max_examples=examples(100))
+@given(spaces(), TASKS, st.integers(0, 2**32))
+def test_whatever_is_drawn_without_a_budget_is_made_by_its_own_suggestions(
+    space: SearchSpace, task: Task, seed: int
+) -> None:
+    network = sampling.plain(space, task, Dice(seed))
+    answers = plain_suggestions_of(space, task, network)
+    assert isinstance(answers, dict), answers
+    trial = optuna.trial.FixedTrial(answers)
+    assert sampling.plain(space, task, trial).fingerprint == network.fingerprint
+    assert set(answers) == set(trial.params) and "budget_share" not in answers
 
 
 def changed(**changes: Any) -> Architecture:

@@ -11,13 +11,15 @@ from space_samples import CALM, TASKS, Dice, spaces
 from space import cost, sampling, space as spaces_
 from space.architecture import Architecture
 from space.budget import Budget, judge
-from space.domains import holds, maximum, minimum
+from space.domains import FloatRange, holds, maximum, minimum, towards_low
 from space.errors import NothingFitsError
+from space.random_suggest import RandomSuggest
 from space.space import IntRange, SearchSpace, StageKnobs, Task, WidthKnob, fits
 
 SEEDS = st.integers(0, 2**32)
 COUNTS = st.integers(3, 9).flatmap(lambda digits: st.integers(10 ** (digits - 1), 10**digits))
 BUDGETS = st.builds(Budget, max_parameters=COUNTS, max_macs=st.none() | COUNTS)
+STEPS = {"low": 0.0, "high": 0.5, "step": 0.1}
 MANY = settings(CALM, max_examples=examples(200))
 
 
@@ -188,6 +190,29 @@ def test_optuna_takes_every_question_without_a_warning(space: SearchSpace, task:
         trial = study.ask()
         sampling.draw(space, trial)
         sampling.ask(trial, "budget_share", space.budget_share)
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_step_of_a_float_is_the_number_that_a_person_writes_whoever_answers() -> None:
+    """Three steps of 0.1 are 0.30000000000000004 to a sampler: another fingerprint of the same network."""
+    space = spaces_.packaged("published")
+    answer = optuna.trial.FixedTrial({"dropout": 3 * 0.1})
+    fixed = spaces_.parse({"depth": [2], "stage": {"blocks": [1]}, "head": {"dropout": STEPS}})
+    assert sampling.draw(fixed, answer).dropout == 0.3
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = {sampling.draw(space, study.ask()).dropout for _ in range(60)}
+    dice = RandomSuggest(0)
+    assert drawn == {sampling.draw(space, dice).dropout for _ in range(60)} == {0.0, 0.1, 0.2, 0.3, 0.4, 0.5}
+    dice.clear()
+    assert {dice.suggest_float("dropout", 0.0, 0.5, step=0.1) for _ in range(60)} == drawn
+
+
+@pytest.mark.parametrize("value", [0.7, 0.8, 1.0, 1.2, 1.7])
+def test_the_way_down_a_range_with_steps_begins_at_the_value_itself(value: float) -> None:
+    knob = FloatRange(low=0.5, high=2.0, step=0.1)
+    assert towards_low(knob, value, left=1.0) == value
+    assert towards_low(knob, value, left=0.0) == 0.5
+    assert holds(knob, towards_low(knob, value, left=0.5))
 
 
 def test_proposals_of_the_default_space_use_the_share_of_the_budget_that_was_drawn() -> None:

@@ -2,10 +2,12 @@
 
 import copy
 import json
+import tomllib
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import optuna
 import pytest
@@ -18,6 +20,7 @@ from space.random_suggest import RandomSuggest
 from space.space import SearchSpace
 from space.weights import Weighted
 
+ROOT = Path(__file__).parents[2]
 SHARES = {1: 0.1, 3: 0.7, 5: 0.2}
 FILE = """
 depth = { 1 = 1, 2 = 3 }
@@ -206,8 +209,56 @@ def test_the_schema_takes_lists_and_tables_of_weights() -> None:
     schema = spaces.schema()
     kernel = schema["$defs"]["StageKnobs"]["properties"]["kernel"]
     assert [found["type"] for found in kernel["anyOf"]] == ["array", "object"]
-    assert kernel["anyOf"][1]["additionalProperties"]["exclusiveMinimum"] == 0
+    assert kernel["anyOf"][1]["additionalProperties"]["anyOf"][0]["exclusiveMinimum"] == 0
     assert "same" in schema["properties"]
+
+
+def valid(document: dict[str, Any]) -> bool:
+    return bool(jsonschema.Draft202012Validator(spaces.schema()).is_valid(document))
+
+
+TEXTS = [(ROOT / name).read_text() for name in ("space/default.toml", "space/published.toml")]
+EXAMPLES = (ROOT / "docs/space.md").read_text().split("```toml")[1:]
+
+
+@pytest.mark.parametrize("text", [FILE, *TEXTS, *(example.split("```")[0] for example in EXAMPLES)])
+def test_the_schema_takes_our_own_files_and_the_examples_of_the_documents(text: str) -> None:
+    assert valid(tomllib.loads(text))
+    assert len(EXAMPLES) >= 2
+
+
+@pytest.mark.parametrize(
+    ("document", "is_valid"),
+    [
+        ({"depth": {"low": 1, "high": 3}}, True),
+        ({"head": {"dropout": {"low": 0.0, "high": 0.5, "step": 0.1}}}, True),
+        ({"width": {"round_to": 4}}, True),
+        ({"width": {"round_to": [8, 1]}}, True),
+        ({"stage": {"growth": {"step": 3, "linear": 1}}}, True),
+        ({"depth": 3}, False),
+        ({"depth": {"low": 1}}, False),
+        ({"stage": {"kernel": {"low": 3, "high": 7}}}, False),
+        ({"stage": {"kernel": {"3": 0}}}, False),
+        ({"width": {"round_to": 0}}, False),
+    ],
+)
+def test_the_schema_and_the_program_agree(document: dict[str, Any], is_valid: bool) -> None:
+    assert valid(document) == is_valid
+    if is_valid:
+        spaces.parse(document)
+    else:
+        with pytest.raises(SpaceError):
+            spaces.parse(document)
+
+
+@pytest.mark.parametrize("value", [0.00005, 1e-05, 1.5e-06, 0.0001, 0.1, 1.0, 1e-12])
+def test_a_small_choice_survives_the_store(value: float) -> None:
+    space = SearchSpace(head=spaces.HeadKnobs(dropout=Weighted({0.0: 1, value / 2: 2})))
+    stored = space.model_dump(mode="json")
+    assert "e" not in "".join(stored["head"]["dropout"])
+    assert SearchSpace.model_validate_json(json.dumps(stored)) == space
+    before = {"stage": {"width_ratio": {str(value): 1}}}
+    assert spaces.parse(before).stage.width_ratio == Weighted({value: 1})
 
 
 def test_images_above_a_size_have_knobs_of_their_own() -> None:
