@@ -125,7 +125,9 @@ def require_views(place: Path, store: tuple[str, str], capsys: pytest.CaptureFix
     (leader,) = json.loads(ask("best", *store, "--format", "json").out)
     assert leader["low_accuracy"] < leader["accuracy"] == max(done) < leader["high_accuracy"]
     exported = json.loads((place / "best.json").read_text())
-    assert exported["metrics"]["validation_accuracy"] == leader["accuracy"]
+    assert exported["metrics"]["validation_accuracy"] == pytest.approx(
+        leader["accuracy"], abs=1e-9
+    )  # 10 digits
     assert exported["origin"]["trial"] == leader["trial"]
     assert exported["parameters"] == sum(row["parameters"] for row in exported["layers"])
     assert ask("verify", place / "best.json").out.count("ok  ") == 5
