@@ -205,6 +205,7 @@ SPACE_SHOW: Final[Fields] = {
 SPACE_CHECK: Final[Fields] = {
     "max_params": "limit of trainable parameters",
     "max_macs": "limit of multiply-accumulates; null: none",
+    "max_macs_default": "why a launch has this limit unless told otherwise; null where it was said",
     "fit": "plain draws within the budget: `share`, its 95% interval `low` and `high`, `hits`, `draws`",
     "upper_half": "the same of those that use more than half of a limit too",
     "smallest": "`parameters` and `macs` of the smallest network",

@@ -134,7 +134,8 @@ def add_finals(
         Training(
             run=run_of_finals(record.id, number, FINAL_EPOCHS), seed=seed, subject=f"{record.name}:{number}",
             study=record.name, trial=number, fingerprint=row.fingerprint, parameters=row.parameters,
-            macs=row.macs, architecture=row.architecture, recipe=recipe.model_dump(mode="json"), data={},
+            macs=row.macs, architecture=row.architecture, recipe=recipe.model_dump(mode="json"),
+            data=record.settings["data"],
             epochs=FINAL_EPOCHS, accuracy=validation[seed], best_accuracy=validation[seed], best_epoch=1,
             loss=0.5, test_accuracy=accuracy, test_loss=0.5, test_images=10_000, seconds=100.0,
             device="x86_64 CPU", versions={}, folder="",
