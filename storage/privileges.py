@@ -29,7 +29,11 @@ WORKER: Needs = {
     "search_workers": ALL,
     "search_trainings": ALL,  # a final that is trained again is replaced
 }
-LAUNCHER: Needs = {**WORKER, "search_studies": ROWS}
+LAUNCHER: Needs = {
+    **WORKER,
+    "search_studies": ROWS,
+    "search_rung_trainings": ALL,  # what waits by a plan that another one replaces is taken back
+}
 
 ROLE = text("SELECT quote_ident(current_user)")
 LACKING = text(
