@@ -41,6 +41,7 @@ from benchmarks import chain_script
 from benchmarks.speed import folder
 from search import settings
 from search.machine.devices import Slot
+from search.study.second_stage import Finalist
 from search.study.statistics import LEAST_RUNS, mean_difference, spread
 from trainer.data import dataset as datasets
 
@@ -106,6 +107,19 @@ def searched(given: argparse.Namespace, place: Path, side: str, seed: int) -> Ro
         "architecture": best.candidate.architecture,
         "parameters": best.candidate.parameters,
         "macs": best.candidate.macs,
+        "finalists": [finalist(one) for one in stage.finalists],
+    }
+
+
+def finalist(one: Finalist) -> Row:
+    """A network of the finals, the winner too: what choosing by validation images was worth."""
+    return {
+        "trial": one.candidate.number,
+        "baseline": one.candidate.baseline,
+        "parameters": one.candidate.parameters,
+        "macs": one.candidate.macs,
+        "validation": list(one.validation.values),
+        "test": list(one.test.values) if one.test else None,
     }
 
 

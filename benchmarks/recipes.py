@@ -174,22 +174,23 @@ def compared(rows: Sequence[dict[str, Any]], measure: str = "accuracy") -> Itera
             quantile = T95[freedom - 1] if freedom <= len(T95) else Z95
             variance = sum((gain - mean) ** 2 for gain in gains) / freedom
             half = quantile * (variance / len(gains)) ** 0.5
+        timed = [at for at in shared if first[at]["cpu_seconds"]]  # a tiny one takes 0.0 s
         yield {
             "recipe": name,
             "trainings": len(mine),
             "mean": fmean(row[measure] for row in mine.values()),
             "gain": fmean(gains) if gains else None,
             "half": half,
-            "time": fmean(mine[at]["cpu_seconds"] / first[at]["cpu_seconds"] for at in shared)
-            if shared
+            "time": fmean(mine[at]["cpu_seconds"] / first[at]["cpu_seconds"] for at in timed)
+            if timed
             else None,
         }
 
 
-def table(rows: Sequence[dict[str, Any]], measure: str = "accuracy") -> str:
+def table(rows: Sequence[dict[str, Any]], measure: str = "accuracy", what: str = "Recipe") -> str:
     """Markdown."""
     lines = [
-        "| Recipe | Trainings | Mean | Against the first | Processor time |",
+        f"| {what} | Trainings | Mean | Against the first | Processor time |",
         "| --- | --- | --- | --- | --- |",
     ]
     for number, row in enumerate(compared(rows, measure)):

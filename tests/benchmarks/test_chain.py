@@ -65,6 +65,8 @@ def test_the_winner_of_a_search_is_read_from_its_store(
         found = chain.measured(given, side, 0, None)
         assert (found["side"], found["trained"], found["epochs"]) == (side, 2, FINAL_EPOCHS)
         assert (found["test"], found["validation"]) == ([0.6, 0.7, 0.8], [0.7, 0.8, 0.9])
+        (only,) = found["finalists"]
+        assert (only["trial"], only["test"], only["validation"]) == (1, found["test"], found["validation"])
 
 
 @pytest.mark.thorough  # a benchmark as a whole
