@@ -1,14 +1,14 @@
 """The whole chain at equal wall time: from a command to a network that was trained to the end, in four ways.
 
     python -m benchmarks.chain --rows build/chain.jsonl [--minutes 60] [--searches 5] [--data fashion-mnist]
-        [--max-params 300000] [--max-macs 20000000] [--epochs 6] [--train-images N] [--workers auto]
+        [--max-params 300000] [--max-macs 20000000] [--epochs N] [--train-images N] [--workers auto]
         [--final-epochs 200] [--sides ours,random,plain,hand] [--images N --image-size PIXELS]
 
 - ours: `search launch --finish --timeout MINUTES`, all else by default.
 - random: the same with `--sampler random --no-baselines`.
 - plain: the script of benchmarks/chain_script.py (the space drawn with its widths, what does not fit refused,
-  Optuna's TPE and median pruner, our trainer and brief recipe, the best by validation), for as long as ours
-  took less the final training, which follows.
+  Optuna's TPE and median pruner, our trainer and brief recipe, trials as long as ours, the best by
+  validation), for as long as ours took less the final training, which follows.
 - hand: what a person would take, [3,3,3] as wide as the budget lets it be; only its final training.
 
 The final training of plain and hand has the epochs, recipe and three seeds that ours came to in the same
@@ -41,6 +41,7 @@ from benchmarks import chain_script
 from benchmarks.speed import folder
 from search import settings
 from search.machine.devices import Slot
+from search.study.config import StudyConfig
 from search.study.second_stage import Finalist
 from search.study.statistics import LEAST_RUNS, mean_difference, spread
 from trainer.data import dataset as datasets
@@ -85,7 +86,8 @@ def searched(given: argparse.Namespace, place: Path, side: str, seed: int) -> Ro
     words = ["launch", STUDY, "--trials", TRIALS, "--finish", "--timeout", f"{60 * given.minutes:.0f}s",
              "--final-epochs", given.final_epochs, "--storage", url, "--workers", given.workers]  # fmt: skip
     words += ["--sampler", "random", "--no-baselines"] if side == "random" else []
-    command(given, *words, "--seed", seed, "--epochs", given.epochs, *limits(given))
+    words += ["--epochs", given.epochs] if given.epochs else []
+    command(given, *words, "--seed", seed, *limits(given))
     optuna_study.quiet()
     engine = database.connect(url, create=False)
     record = studies.find(engine, STUDY)
@@ -99,6 +101,7 @@ def searched(given: argparse.Namespace, place: Path, side: str, seed: int) -> Ro
     seconds = [one.seconds for one in stage.trainings if one.candidate_id == best.candidate.id]
     return {
         "trained": sum(tally[state] for state in TRAINED),
+        "trial_epochs": StudyConfig.from_record(record.settings).recipe.epochs,
         "epochs": stage.plan.finals.recipe.epochs,
         "test": list(best.test.values),
         "validation": list(best.validation.values),
@@ -128,7 +131,8 @@ def by_script(given: argparse.Namespace, place: Path, seed: int, ours: Row) -> R
     last = math.ceil(settings.FINAL_SEEDS / len(slots(given))) * ours["final_seconds"]
     seconds, database = max(60.0, ours["wall"] - last), place / "plain.db"
     words = [database, "--seconds", f"{seconds:.0f}", "--workers", given.workers, "--seed", seed]
-    run([sys.executable, "-m", "benchmarks.chain_script", *words, "--epochs", given.epochs, *common(given)])
+    words += ["--epochs", given.epochs or ours["trial_epochs"], *common(given)]
+    run([sys.executable, "-m", "benchmarks.chain_script", *words])
     return {"trained": len(chain_script.finished(database))} | described(chain_script.best(database))
 
 
@@ -301,7 +305,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--image-size", type=int, help="pixels a side of that folder's images")
     parser.add_argument("--max-params", type=int, default=300_000)
     parser.add_argument("--max-macs", type=int, default=20_000_000)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, help="of the trials; else what a search takes in this time")
     parser.add_argument("--final-epochs", type=int, default=settings.FULL_EPOCHS)
     parser.add_argument("--workers", default="auto")
     parser.add_argument("--sides", type=lambda text: text.split(","), default=SIDES)

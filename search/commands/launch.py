@@ -75,7 +75,9 @@ class Launch(Grouped):
     " on a CPU what a core trains in about a minute a trial]",
 )
 @click.option(
-    "--epochs", type=click.IntRange(1), help="Epochs of the brief training.  [default: by data set]"
+    "--epochs",
+    type=click.IntRange(1),
+    help="Epochs of the brief training.  [default: by data set; on CPUs fewer where time is short]",
 )
 @click.option("--recipe", type=click.Path(path_type=Path), metavar="FILE", help="How to train, TOML or JSON.")
 @click.option(

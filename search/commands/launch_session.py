@@ -102,7 +102,8 @@ def _launch(
     at_end: AtEnd,
 ) -> int:
     flags = prepare.with_trials(flags)
-    flags = replace(flags, on_cpu=bool(slots) and all(slot.is_cpu for slot in slots))
+    on_cpu = bool(slots) and all(slot.is_cpu for slot in slots)
+    flags = replace(flags, on_cpu=on_cpu, workers=len(slots))
     for path in filter(None, (out, report)):
         require_writable(path)
     console = stderr_console()
@@ -335,8 +336,11 @@ def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list
     console.print(f"slots    {named or 'none here: workers elsewhere do the work'}")
     for line in plan.precision(recipe, slots):
         console.print(f"note     {line}", highlight=False, markup=False)
+    shorter = prepare.shorter_trials(flags, data, config.budget)
+    if shorter and shorter.epochs == recipe.epochs:  # a study that exists may have others
+        console.print(f"note     {shorter.note}")
     if flags.max_macs is None:
-        seen = data.train_images * recipe.epochs
+        seen = data.train_images * (shorter.usual if shorter else recipe.epochs)
         limit = compute_limit.default(config.task.image_size, seen, flags.on_cpu, low.macs)
         if limit.macs == config.budget.max_macs:  # a study that exists may have another one
             console.print(f"note     {limit.note}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from search import settings
+from search.launcher import closing
 from search.optuna_adapter import privileges as optuna_privileges, study as optuna_study
 from search.recording.outage import Outage, passes
 from search.study import (
@@ -24,11 +25,13 @@ from search.study import (
     network_reference,
     own_score,
     second_stage,
+    trial_length,
 )
 from search.study.config import Images, StudyConfig
 from search.study.finish_plan import FinishPlan
 from search.study.score import NAMES, ScoreName
 from search.study.second_stage import SecondStage
+from search.study.trial_length import TrialLength
 from search.study.worker_options import WorkerLimits, WorkerOptions
 from space import cost, forecast, sampling, space as spaces
 from space.budget import Budget
@@ -65,6 +68,7 @@ class Flags(WorkerLimits):
     max_parameters: int | None = None
     max_macs: int | None = None  # compute_limit.UNLIMITED: none, where None is the default
     on_cpu: bool = False  # every worker here: the default of max_macs is then what a core trains
+    workers: int = 0  # here, when the launch begins
     epochs: int | None = None
     recipe: Path | None = None
     space: Path | None = None
@@ -85,6 +89,16 @@ class Flags(WorkerLimits):
     def is_limited(self) -> bool:
         """Whether this launch has a limit of time."""
         return self.timeout is not None or self.max_gpu_hours is not None
+
+    @property
+    def seconds_of_trials(self) -> float | None:
+        """Of one worker, that all trials have at least, by the limits of time; None without any."""
+        limits = []
+        if self.timeout is not None:
+            limits.append(self.timeout * self.workers)
+        if self.max_gpu_hours is not None:
+            limits.append(3600 * self.max_gpu_hours)
+        return min(limits) * (closing.SHARE if self.finish else 1) if limits else None
 
     @property
     def worker(self) -> WorkerOptions:
@@ -208,6 +222,8 @@ def make_config(flags: Flags, stored: StudyConfig | None) -> StudyConfig:
         flags.max_parameters or (stored.budget.max_parameters if stored else settings.MAX_PARAMETERS),
         _max_macs(flags, stored, task, data.train_images * recipe.epochs, space),
     )
+    if not stored and (shorter := shorter_trials(flags, data, budget)):
+        recipe = _recipe(replace(flags, epochs=shorter.epochs), stored, data)
     sampling.require_smallest(space, budget, task)
     scored, own = _score(flags, stored)
     chosen = flags.sampling or (stored.sampling if stored else settings.SAMPLING)
@@ -252,6 +268,18 @@ def _max_macs(
         return stored.budget.max_macs
     least = cost.total(sampling.smallest(space, task)).macs
     return compute_limit.default(task.image_size, images, flags.on_cpu, least).macs
+
+
+def shorter_trials(flags: Flags, data: study_config.DataConfig, budget: Budget) -> TrialLength | None:
+    """How long trials are where the flags leave it open and their limit of time is short, on cores here; None
+    where they are as long as usual. Raises UsageError for a file of --recipe that cannot be read."""
+    seconds = flags.seconds_of_trials
+    if flags.epochs or not (flags.on_cpu and seconds and budget.max_macs):
+        return None
+    if network_reference.said_epochs(network_reference.written(str(flags.recipe) if flags.recipe else None)):
+        return None
+    usual = brief_recipe(data.spec).epochs
+    return trial_length.in_time(usual, data.train_images, budget.max_macs, seconds, flags.trials)
 
 
 def _recipe(flags: Flags, stored: StudyConfig | None, data: study_config.DataConfig) -> Recipe:

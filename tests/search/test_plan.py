@@ -58,6 +58,24 @@ def test_a_plan_of_a_new_study_says_all_and_makes_nothing(ask: Ask, flags: Flags
     assert not (tmp_path / "plan.db").exists()
 
 
+def test_a_plan_says_that_trials_are_shorter_in_little_time(
+    flags: Flags, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def noted(*more: object) -> list[str]:
+        place = ("--storage", flags.storage, "--data-dir", flags.data_dir, "--gpus", "none", "--workers", 1)
+        words = ("launch", "--data", "digits", "--max-macs", "4M", "--trials", 500, "--dry-run")
+        result = run(capsys, *words, *place, *more)
+        assert result.code == 0, result.err
+        assert ("training 2 epochs" in result.err) == (more == ("--timeout", "30s"))
+        return [line for line in result.err.splitlines() if line.startswith("note     --epochs")]
+
+    assert noted("--timeout", "30s") == [
+        "note     --epochs 2 is the default in so little time, for about 43 trials on these cores; --epochs 6"
+        " is usual"
+    ]
+    assert noted("--timeout", "30s", "--epochs", 3) == noted() == []
+
+
 def test_a_plan_of_a_study_that_exists_says_how_far_it_is(ask: Ask, flags: Flags) -> None:
     made(flags)
     result = ask("night", "--trials", 5)
