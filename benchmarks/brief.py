@@ -105,7 +105,8 @@ def measure(work: dict[str, Any]) -> dict[str, Any]:
     split = replace(split, validation=spread(split.validation, work["validation_images"]))
     network = Architecture.model_validate(work["network"])
     network = network.model_copy(update={"image_size": dataset.image_size})
-    how = recipe_defaults.brief_recipe(work["data"].split(":")[0], len(split.train), setting.epochs)
+    name, side = work["data"].split(":")[0], dataset.image_size
+    how = recipe_defaults.brief_recipe(name, len(split.train), setting.epochs, side)
     how = recipe_document.Recipe.parse(work.get("recipe", {}), "the benchmark", how)
     began = time.process_time()
     fitted = loop.fit(network, how, dataset, split, seed=work["seed"], device="cpu", brief=True)

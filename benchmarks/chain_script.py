@@ -44,7 +44,7 @@ def work(given: argparse.Namespace, number: int, ends: float, trials: int | None
     is_small = len(dataset.labels) < settings.SMALL
     share = settings.SMALL_VALIDATION_SHARE if is_small else settings.VALIDATION_SHARE
     split = datasets.split(dataset, given.seed, share, given.train_images)
-    recipe = brief_recipe(given.data, len(split.train), given.epochs)
+    recipe = brief_recipe(given.data, len(split.train), given.epochs, dataset.image_size)
     space, budget, task = ground(given)
 
     def objective(trial: Any) -> float:

@@ -63,7 +63,7 @@ def run(given: argparse.Namespace) -> None:
     split = datasets.split(dataset, 0, VALIDATION_IMAGES / len(dataset.labels), given.train_images)
     task = Task(channels=dataset.channels, image_size=dataset.image_size, classes=len(dataset.classes))
     budget = Budget(given.max_params, given.max_macs)
-    recipe = brief_recipe(given.data, given.train_images, given.epochs)
+    recipe = brief_recipe(given.data, given.train_images, given.epochs, dataset.image_size)
     drawn = {path.stem: networks(path, given.draws, budget, task) for path in given.spaces}
     done = {(row["space"], row["draw"]) for row in read(given.rows)}
     given.rows.parent.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ mean, and the mean of the differences, network by network and seed by seed, with
 
 import argparse
 import json
+import math
 import os
 import time
 import tomllib
@@ -37,11 +38,13 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 RECIPES = Path(__file__).with_suffix(".toml")
+SIDE = 32  # pixels, of which the shifts of the recipes are
 SAME = ("data", "epochs", "train_images", "image_size")  # of rows that may be compared
 
 
-def recipes(only: Sequence[str] | None, epochs: int) -> dict[str, Any]:
-    """By name, in the order asked for. Raises SystemExit for a name that is none."""
+def recipes(only: Sequence[str] | None, epochs: int, side: int = SIDE) -> dict[str, Any]:
+    """By name, in the order asked for, for images of so many pixels a side. Raises SystemExit for a name that
+    is none."""
     from trainer.recipe.document import Recipe
 
     tables = tomllib.loads(RECIPES.read_text(encoding="utf-8"))
@@ -49,10 +52,12 @@ def recipes(only: Sequence[str] | None, epochs: int) -> dict[str, Any]:
     unknown = [name for name in only or () if name not in tables]
     if unknown:
         raise SystemExit(f"{RECIPES.name} has no recipe {unknown[0]}; it has {', '.join(tables)}")
-    return {
-        name: Recipe.parse(common | tables[name] | {"epochs": epochs}, f"{RECIPES.name} [{name}]")
-        for name in (only or tables)
-    }
+    found = {}
+    for name in only or tables:
+        said = common | tables[name] | {"epochs": epochs}
+        said["crop_padding"] = math.floor(said["crop_padding"] * side / SIDE + 0.5)
+        found[name] = Recipe.parse(said, f"{RECIPES.name} [{name}]")
+    return found
 
 
 def run(given: argparse.Namespace) -> None:
@@ -70,7 +75,7 @@ def run(given: argparse.Namespace) -> None:
     task = Task(channels=dataset.channels, image_size=dataset.image_size, classes=len(dataset.classes))
     found = baselines(default(), Budget(given.max_params, given.max_macs), task)
     networks = {one.name: one.architecture for one in found if not one.reason}
-    asked = recipes(given.only, given.epochs)
+    asked = recipes(given.only, given.epochs, dataset.image_size)
     done = {key(row) for row in read(given.rows)}
     given.rows.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(given.seeds):

@@ -62,7 +62,7 @@ def data(
     chosen = next((one for one in FITS if one == (fit or settings.FIT)), FITS[0])
     dataset = datasets.load(spec, data_dir, image_size, chosen, skip_damaged=True)
     config, images = study_config.split_images(dataset, train_images, None, seed)
-    how = brief_recipe(dataset.spec, config.train_images)
+    how = brief_recipe(dataset.spec, config.train_images, side=dataset.image_size)
     how = Recipe.load(recipe, how) if recipe else how
     how.require_fit(dataset.image_size)
     told = _lines(dataset, images.split, config, how, skip_damaged)

@@ -80,7 +80,7 @@ def work_of(facts: dict[str, Any], train_images: int | None = None, epochs: int 
     share = settings.SMALL_VALIDATION_SHARE if whole < settings.SMALL else settings.VALIDATION_SHARE
     validated = round(share * whole)  # as a launch splits
     images = train_images or whole - validated
-    return SpaceWork(task, images, validated, brief_recipe(facts["data"], images, epochs))
+    return SpaceWork(task, images, validated, brief_recipe(facts["data"], images, epochs, task.image_size))
 
 
 def budget_of(

@@ -288,9 +288,9 @@ def _recipe(flags: Flags, stored: StudyConfig | None, data: study_config.DataCon
     usual = stored.recipe.epochs if stored else brief_recipe(data.spec).epochs
     epochs = flags.epochs or said or usual
     if stored:
-        recipe = full_training.adapted(stored.recipe, stored.data, data.spec, data.train_images, epochs)
+        recipe = full_training.adapted(stored.recipe, stored.data, data, epochs)
     else:
-        recipe = brief_recipe(data.spec, data.train_images, epochs)
+        recipe = brief_recipe(data.spec, data.train_images, epochs, data.image_size)
     if flags.recipe:  # a schedule in it is one of its own epochs
         recipe = Recipe.parse(written, str(flags.recipe), recipe.for_epochs(said or usual))
         if network_reference.writes_batch(str(flags.recipe)):  # one that nobody wrote is cut to the images

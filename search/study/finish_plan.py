@@ -132,9 +132,8 @@ def make_plan(
     if was and not epochs:
         recipe = was.recipe
     else:
-        recipe = full_training.adapted(
-            config.recipe, config.data, config.data.spec, config.data.all_train_images, epochs
-        )
+        data = config.data
+        recipe = full_training.adapted(config.recipe, data, data, epochs, data.all_train_images)
     recipe = Recipe.parse(recipe.model_dump(), "recipe of the finals")  # another length may be a mistake
     recipe.require_fit(config.data.image_size)
     brief = config.recipe.epochs
@@ -163,9 +162,7 @@ def rungs(brief: int, last: int, finalists: int, first: int = FIRST) -> tuple[Ru
 
 def recipe_of_rung(config: StudyConfig, epochs: int) -> Recipe:
     """The study's recipe as it is for so many epochs."""
-    return full_training.adapted(
-        config.recipe, config.data, config.data.spec, config.data.train_images, epochs
-    )
+    return full_training.adapted(config.recipe, config.data, config.data, epochs)
 
 
 def slower(batch: int, than: int) -> float:

@@ -11,14 +11,19 @@ from trainer.recipe import defaults
 from trainer.recipe.document import Recipe
 
 
-def default_recipe(data_spec: str, images: int, epochs: int | None = None) -> Recipe:
-    """That of a full training on so many images, of a network that is of no study."""
-    return defaults.default_recipe(data_spec, epochs or settings.FULL_EPOCHS, images)
+def default_recipe(data: DataConfig, epochs: int | None = None) -> Recipe:
+    """That of a full training on these images, of a network that is of no study."""
+    return defaults.default_recipe(
+        data.spec, epochs or settings.FULL_EPOCHS, data.train_images, data.image_size
+    )
 
 
-def adapted(brief: Recipe, was: DataConfig, data_spec: str, images: int, epochs: int | None = None) -> Recipe:
+def adapted(
+    brief: Recipe, was: DataConfig, data: DataConfig, epochs: int | None = None, images: int | None = None
+) -> Recipe:
     """That of a network of a study: `brief` is its recipe on the images `was`; what somebody chose of it
-    stays, and the rest is the default for these epochs on so many images of `data_spec`."""
-    usual = defaults.default_recipe(was.spec, brief.epochs, was.train_images)
-    now = defaults.default_recipe(data_spec, epochs or settings.FULL_EPOCHS, images)
+    stays, and the rest is the default for these epochs on `data`, or on so many images of them."""
+    usual = defaults.default_recipe(was.spec, brief.epochs, was.train_images, was.image_size)
+    epochs, images = epochs or settings.FULL_EPOCHS, images or data.train_images
+    now = defaults.default_recipe(data.spec, epochs, images, data.image_size)
     return defaults.adapted(brief, usual, now)

@@ -114,9 +114,9 @@ def _recipe(flags: Flags, found: ResolvedNetwork, data: DataConfig) -> Recipe:
     said = network_reference.said_epochs(network_reference.written(flags.recipe))
     epochs = flags.epochs or said
     if found.recipe and found.data:
-        base = full_training.adapted(found.recipe, found.data, data.spec, data.train_images, epochs)
+        base = full_training.adapted(found.recipe, found.data, data, epochs)
     else:
-        base = full_training.default_recipe(data.spec, data.train_images, epochs)
+        base = full_training.default_recipe(data, epochs)
     recipe = base
     if flags.recipe:  # a schedule in it is one of its own epochs
         base = base.for_epochs(said or settings.FULL_EPOCHS)

@@ -127,9 +127,7 @@ def recipe_of(context: WorkerContext, plan: FinishPlan, training: RungTraining) 
     if training.stage == Stage.HALVING:
         return finish_plan.recipe_of_rung(context.config, training.epochs)
     data = context.config.data
-    return full_training.adapted(
-        context.config.recipe, data, data.spec, data.all_train_images, training.epochs
-    )
+    return full_training.adapted(context.config.recipe, data, data, training.epochs, data.all_train_images)
 
 
 def seed_of(context: WorkerContext, candidate: Candidate, training: RungTraining) -> int:

@@ -31,6 +31,12 @@ def test_every_recipe_can_be_read_and_is_as_long_as_asked() -> None:
     assert {recipe.epochs for recipe in found.values()} == {5}
 
 
+@pytest.mark.parametrize(("side", "pixels"), [(32, 4), (28, 4), (14, 2), (8, 1), (64, 8)])
+def test_images_are_shifted_by_a_part_of_their_side(side: int, pixels: int) -> None:
+    found = recipes.recipes(["shifted-64", "plain-64"], 5, side)
+    assert [recipe.crop_padding for recipe in found.values()] == [pixels, 0]
+
+
 def test_a_recipe_that_is_not_there_is_named() -> None:
     with pytest.raises(SystemExit, match="no recipe fast; it has augmented-128"):
         recipes.recipes(["fast"], 5)

@@ -189,4 +189,6 @@ def test_a_study_like_another_on_other_images_takes_the_default_recipe_of_these(
 ) -> None:
     known = make_config(flags(tmp_path, data=f"folder:{pictures}"), None)
     like = make_config(flags(tmp_path, data="digits"), known)
-    assert like.recipe == make_config(flags(tmp_path, data="digits", epochs=known.recipe.epochs), None).recipe
+    assert like.data.image_size == known.data.image_size, "of which a part is the shift"
+    same = flags(tmp_path, data="digits", image_size=known.data.image_size, epochs=known.recipe.epochs)
+    assert like.recipe == make_config(same, None).recipe

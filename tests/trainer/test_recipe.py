@@ -93,6 +93,38 @@ def test_pictures_of_which_nobody_knows_what_they_are_are_shifted_and_not_mirror
         assert (recipe.flip, recipe.crop_padding) == (False, 4)
 
 
+@pytest.mark.parametrize(
+    ("spec", "side", "pixels"),
+    [
+        ("folder:pictures", 64, 8),
+        ("folder:pictures", 32, 4),
+        ("cifar10", 96, 12),
+        ("fashion-mnist", 28, 4),
+        ("fashion-mnist", 14, 2),
+        ("mnist", 28, 2),
+        ("mnist", 14, 1),
+        ("digits", 8, 1),
+        ("digits", 16, 2),
+        ("svhn", 64, 0),
+        ("folder:pictures", 1_024, 64),
+        ("folder:pictures", 3, 0),
+    ],
+)
+def test_images_are_shifted_by_a_part_of_their_side(spec: str, side: int, pixels: int) -> None:
+    """Four pixels are an eighth of 32, as usual; of 14 they are more than a quarter."""
+    assert default_recipe(spec, 200, 50_000, side).crop_padding == pixels
+    assert brief_recipe(spec, side=side).crop_padding == pixels
+    recipe = default_recipe(spec, 200, 50_000, side)
+    recipe.require_fit(side)
+
+
+def test_a_study_of_images_that_were_shifted_otherwise_stays_as_it_is() -> None:
+    """Made when all were shifted by four pixels, of 64 as well."""
+    old = default_recipe("folder:pictures", 200, 50_000, 32)
+    now = default_recipe("folder:pictures", 400, 50_000, 64)
+    assert adapted(old, default_recipe("folder:pictures", 200, 50_000, 64), now).crop_padding == 4
+
+
 @pytest.mark.parametrize("known", DATASETS.values(), ids=list(DATASETS))
 def test_every_data_set_has_a_brief_and_a_full_recipe_that_fit_its_images(known: KnownDataset) -> None:
     for recipe in (brief_recipe(known.name), default_recipe(known.name, 200)):

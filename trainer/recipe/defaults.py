@@ -8,26 +8,31 @@ The batch: a training of few images is given smaller batches, as it is the numbe
 augmentation: a brief training underfits, and what keeps a long one from overfitting only slows it down.
 """
 
-from trainer.recipe.document import Recipe
+import math
+
+from trainer.recipe.document import MOST_PADDING, Recipe
 
 BRIEF_EPOCHS = 8
 STEPS = 1_000  # of a training at least, as far as smaller batches give them
 BATCHES = (128, 64, 32, 16)
 AUGMENTED_FROM = 300_000  # images seen, from which on they are shifted and mirrored
+SIDE, SHIFT = 32, 1 / 8  # pixels; the part of a side by which images are shifted: 4 pixels of 32, as is usual
 TIED = ("optimizer", "learning_rate", "batch_size")  # chosen for each other
 
 
-def default_recipe(data_spec: str, epochs: int, images: int | None = None) -> Recipe:
+def default_recipe(data_spec: str, epochs: int, images: int | None = None, side: int | None = None) -> Recipe:
     """For a data set by its name in trainer/data/catalogue.py or a spec like folder:PATH, trained for
-    `epochs` on so many training images; None: so many that nothing is adapted to them.
+    `epochs` on so many training images of `side` pixels; None: so many that nothing is adapted to them, and
+    the side that such images have otherwise.
 
     They differ by what a data set needs. Colour or grey, images are normalised by what is measured on the
     training images.
     """
+    padding = _padding(data_spec, side)
     if data_spec == "digits":
         # 1,150 images, three networks of 0.4-1.6 million MACs, three splits each: 96.7% in 1.1 s, one thread.
         # Peak 0.2: 94.6%; 0.1: 84.7%; batch 32 at 0.2: 96.9% in 1.7 s; 4 epochs: 92.1%; 8 epochs: 96.6%.
-        return Recipe(epochs=epochs, batch_size=64, learning_rate=0.4, crop_padding=1, flip=False)
+        return Recipe(epochs=epochs, batch_size=64, learning_rate=0.4, crop_padding=padding, flip=False)
     batch = _batch(images * epochs if images else None)
     # CIFAR-10 (JPEG), brief trainings of four networks, peak 0.2 against 0.4, batches of 128: 62.3 and 67.2%
     # (15,000 images, 6 epochs); 46.0 and 52.5%, 48.9 and 51.3%, 46.3 and 50.3% (7,680 images, 4 epochs). 0.8
@@ -38,15 +43,17 @@ def default_recipe(data_spec: str, epochs: int, images: int | None = None) -> Re
         epochs=epochs,
         batch_size=batch,
         learning_rate=rate,
-        crop_padding=_padding(data_spec) if augmented else 0,
+        crop_padding=padding if augmented else 0,
         flip=augmented and _is_mirrored(data_spec),
     )
 
 
-def brief_recipe(data_spec: str, images: int | None = None, epochs: int | None = None) -> Recipe:
+def brief_recipe(
+    data_spec: str, images: int | None = None, epochs: int | None = None, side: int | None = None
+) -> Recipe:
     """That of a trial: 8 epochs unless said; 6 of digits, which are small, and SVHN, which is large."""
     usual = 6 if data_spec in ("digits", "svhn") else BRIEF_EPOCHS
-    return default_recipe(data_spec, epochs or usual, images)
+    return default_recipe(data_spec, epochs or usual, images, side)
 
 
 def adapted(recipe: Recipe, usual: Recipe, now: Recipe) -> Recipe:
@@ -69,13 +76,16 @@ def _batch(seen: int | None) -> int:
     return next(fitting, BATCHES[-1])
 
 
-def _padding(data_spec: str) -> int:
+def _padding(data_spec: str, side: int | None) -> int:
     """Pixels by which images are shifted.
 
-    Signs by 2 (Sabour et al., arXiv 1710.09829); house numbers not at all, as wide residual networks and
-    DenseNets are trained on them (arXiv 1605.07146, 1608.06993): a shift brings in a neighbour.
+    Signs by a 14th of their side (Sabour et al., arXiv 1710.09829: 2 of 28 pixels); house numbers not at all,
+    as wide residual networks and DenseNets are trained on them (arXiv 1605.07146, 1608.06993): a shift brings
+    in a neighbour. All else by SHIFT.
     """
-    return {"mnist": 2, "svhn": 0}.get(data_spec, 4)
+    share = {"mnist": 1 / 14, "svhn": 0}.get(data_spec, SHIFT)
+    usual = 8 if data_spec == "digits" else SIDE
+    return min(MOST_PADDING, math.floor(share * (side or usual) + 0.5))
 
 
 def _is_mirrored(data_spec: str) -> bool:

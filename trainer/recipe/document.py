@@ -20,6 +20,7 @@ from trainer.recipe.schedules import SHORT, Base, Cosine, OneCycle, ScheduleFiel
 
 Deviation = Annotated[float, Field(gt=0, le=10)]
 ClassWeights = Literal["none", "balanced"]
+MOST_PADDING = 64
 MOST_EPOCHS = 10_000
 BY_OPTIMIZER = ("learning_rate", "weight_decay", "momentum", "nesterov")
 
@@ -88,7 +89,7 @@ class Recipe(RecipePart):
     initial: Literal["residual", "torch"] = Field(
         "residual", description="first weights: He's, each block an identity; or torch's own"
     )
-    crop_padding: int = Field(4, ge=0, le=64, description="pixels around a random crop; 0: no crop")
+    crop_padding: int = Field(4, ge=0, le=MOST_PADDING, description="pixels around a random crop; 0: no crop")
     crop_edge: Literal["reflect", "zero"] = Field("reflect", description="what is in the padding")
     enlarge: int | None = Field(
         None, ge=4, le=512, description="pixels a side that images are scaled to before the crop"
