@@ -146,6 +146,26 @@ def test_a_training_that_sees_little_is_not_augmented_and_a_long_one_of_the_same
     assert brief_recipe("cifar10", 45_000) == brief_recipe("cifar10")
 
 
+@pytest.mark.parametrize(
+    ("spec", "epochs", "images", "augmented"),
+    [
+        ("folder:pictures", 11, 2_000, False),
+        ("folder:pictures", 12, 2_000, True),
+        ("cifar10", 12, 600, True),
+        ("cifar10", 7, 45_000, False),
+        ("cifar10", 8, 45_000, True),
+        ("fashion-mnist", 8, 54_000, False),
+        ("fashion-mnist", 29, 54_000, False),
+        ("fashion-mnist", 30, 6_000, True),
+        ("mnist", 12, 54_000, False),
+    ],
+)
+def test_it_is_the_epochs_by_which_images_are_seen_too_often(
+    spec: str, epochs: int, images: int, augmented: bool
+) -> None:
+    assert (default_recipe(spec, epochs, images).crop_padding > 0) == augmented
+
+
 BRIEF, FULL = brief_recipe("cifar10", 12_000), default_recipe("cifar10", 200, 45_000)
 
 

@@ -3,9 +3,10 @@
 Called by search/launcher/prepare.py (brief trainings), search/study/full_training.py (full ones and rungs)
 and the commands that show a recipe before there is a study. Reads and writes nothing. Free of torch.
 
-Two things follow from how much a training is to see, images times epochs; docs/recipe.md has the figures.
-The batch: a training of few images is given smaller batches, as it is the number of steps that it lacks. And
-augmentation: a brief training underfits, and what keeps a long one from overfitting only slows it down.
+Two things follow from how long a training is; docs/recipe.md has the figures. The batch: a training that sees
+few images, all epochs together, is given smaller batches, as it is the number of steps that it lacks. And
+augmentation: a training that sees an image a few times underfits, and what keeps one from overfitting that
+sees it often only slows it down.
 """
 
 import math
@@ -15,7 +16,9 @@ from trainer.recipe.document import MOST_PADDING, Recipe
 BRIEF_EPOCHS = 8
 STEPS = 1_000  # of a training at least, as far as smaller batches give them
 BATCHES = (128, 64, 32, 16)
-AUGMENTED_FROM = 300_000  # images seen, from which on they are shifted and mirrored
+AUGMENTED_EPOCHS = 12  # from which on images are shifted and mirrored, however few they are
+ALIGNED_EPOCHS = 30  # the same of images that all fill their frame in one way, of which a shift makes others
+LARGE_EPOCHS, LARGE = 8, 300_000  # and of pictures, if so many are seen in all: networks are large then
 SIDE, SHIFT = 32, 1 / 8  # pixels; the part of a side by which images are shifted: 4 pixels of 32, as is usual
 TIED = ("optimizer", "learning_rate", "batch_size")  # chosen for each other
 
@@ -38,7 +41,7 @@ def default_recipe(data_spec: str, epochs: int, images: int | None = None, side:
     # (15,000 images, 6 epochs); 46.0 and 52.5%, 48.9 and 51.3%, 46.3 and 50.3% (7,680 images, 4 epochs). 0.8
     # is no better. Smaller batches: by the root of their size.
     rate = round(0.4 * (batch / BATCHES[0]) ** 0.5, 2)
-    augmented = images is None or images * epochs >= AUGMENTED_FROM
+    augmented = images is None or _is_augmented(data_spec, epochs, images)
     return Recipe(
         epochs=epochs,
         batch_size=batch,
@@ -74,6 +77,12 @@ def _batch(seen: int | None) -> int:
     """The largest that leaves a training its steps."""
     fitting = (batch for batch in BATCHES if seen is None or seen // batch >= STEPS)
     return next(fitting, BATCHES[-1])
+
+
+def _is_augmented(data_spec: str, epochs: int, images: int) -> bool:
+    if data_spec in ("mnist", "fashion-mnist"):
+        return epochs >= ALIGNED_EPOCHS
+    return epochs >= AUGMENTED_EPOCHS or (epochs >= LARGE_EPOCHS and images * epochs >= LARGE)
 
 
 def _padding(data_spec: str, side: int | None) -> int:
