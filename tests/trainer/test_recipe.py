@@ -166,6 +166,35 @@ def test_it_is_the_epochs_by_which_images_are_seen_too_often(
     assert (default_recipe(spec, epochs, images).crop_padding > 0) == augmented
 
 
+@pytest.mark.parametrize("spec", ["cifar10", "cifar100", "folder:pictures", "tensors:pets-0f3a1b2c3d4e"])
+def test_pictures_are_mixed_in_long_trainings(spec: str) -> None:
+    """MixUp and CutMix by turns; as many epochs as it takes for that to help."""
+    mixing = [
+        (one.mixup, one.cutmix) for one in (default_recipe(spec, 99, 2_000), default_recipe(spec, 100, 2_000))
+    ]
+    assert mixing == [(0.0, 0.0), (0.2, 1.0)]
+
+
+@pytest.mark.parametrize("spec", ["digits", "mnist", "fashion-mnist", "svhn"])
+def test_signs_are_not_mixed(spec: str) -> None:
+    assert default_recipe(spec, 400, 50_000).mixup == default_recipe(spec, 400, 50_000).cutmix == 0
+
+
+def test_who_compares_views_of_an_image_gets_no_mixed_ones(tmp_path: Path) -> None:
+    """In a file over the default of a long training, and in a brief recipe that becomes a long one."""
+    (tmp_path / "views.toml").write_text('policy = "augmix"\njensen_shannon = 12')
+    assert FULL.mixup > 0
+    found = Recipe.load(tmp_path / "views.toml", FULL)
+    assert (found.jensen_shannon, found.mixup, found.cutmix) == (12, 0, 0)
+    brief = Recipe.load(tmp_path / "views.toml", BRIEF)
+    longer = adapted(brief, BRIEF, FULL)
+    assert Recipe.parse(longer.model_dump(), "recipe") == longer
+    assert (longer.jensen_shannon, longer.mixup, longer.cutmix) == (12, 0, 0)
+    (tmp_path / "both.toml").write_text('policy = "augmix"\njensen_shannon = 12\nmixup = 0.2')
+    with pytest.raises(RecipeError, match="it goes with neither mixup nor cutmix"):
+        Recipe.load(tmp_path / "both.toml", FULL)
+
+
 BRIEF, FULL = brief_recipe("cifar10", 12_000), default_recipe("cifar10", 200, 45_000)
 
 

@@ -11,13 +11,15 @@ sees it often only slows it down.
 
 import math
 
-from trainer.recipe.document import MOST_PADDING, Recipe
+from trainer.recipe.document import MIXING, MOST_PADDING, Recipe
 
 BRIEF_EPOCHS = 8
 STEPS = 1_000  # of a training at least, as far as smaller batches give them
 BATCHES = (128, 64, 32, 16)
 AUGMENTED_EPOCHS = 12  # from which on images are shifted and mirrored, however few they are
 ALIGNED_EPOCHS = 30  # the same of images that all fill their frame in one way, of which a shift makes others
+MIXED_EPOCHS = 100  # from which on pictures are mixed too
+MIXUP, CUTMIX = 0.2, 1.0  # by turns; alphas as in the papers (arXiv 1710.09412, 1905.04899)
 LARGE_EPOCHS, LARGE = 8, 300_000  # and of pictures, if so many are seen in all: networks are large then
 SIDE, SHIFT = 32, 1 / 8  # pixels; the part of a side by which images are shifted: 4 pixels of 32, as is usual
 TIED = ("optimizer", "learning_rate", "batch_size")  # chosen for each other
@@ -42,12 +44,15 @@ def default_recipe(data_spec: str, epochs: int, images: int | None = None, side:
     # is no better. Smaller batches: by the root of their size.
     rate = round(0.4 * (batch / BATCHES[0]) ** 0.5, 2)
     augmented = images is None or _is_augmented(data_spec, epochs, images)
+    mixed = epochs >= MIXED_EPOCHS and not _is_aligned(data_spec) and data_spec != "svhn"
     return Recipe(
         epochs=epochs,
         batch_size=batch,
         learning_rate=rate,
         crop_padding=padding if augmented else 0,
         flip=augmented and _is_mirrored(data_spec),
+        mixup=MIXUP if mixed else 0.0,
+        cutmix=CUTMIX if mixed else 0.0,
     )
 
 
@@ -63,13 +68,15 @@ def adapted(recipe: Recipe, usual: Recipe, now: Recipe) -> Recipe:
     """A recipe for trainings whose default is `now`, out of one for trainings whose default was `usual`.
 
     What it left at its defaults becomes what is default now; what somebody chose, stays. Where one of
-    optimizer, rate and batch was chosen, all three stay.
+    optimizer, rate and batch was chosen, all three stay; and mixing is not added to a divergence of views.
     """
     stretched = recipe.for_epochs(now.epochs)
     fields = set(Recipe.model_fields) - {"epochs"}
     chosen = {name for name in fields if getattr(recipe, name) != getattr(usual, name)}
     if chosen & {*TIED, "momentum", "nesterov", "betas", "epsilon"}:
         chosen |= {*TIED}
+    if "jensen_shannon" in chosen:  # which mixed images have not
+        chosen |= {*MIXING}
     return now.model_copy(update={name: getattr(stretched, name) for name in chosen})
 
 
@@ -79,8 +86,13 @@ def _batch(seen: int | None) -> int:
     return next(fitting, BATCHES[-1])
 
 
+def _is_aligned(data_spec: str) -> bool:
+    """Whether all images fill their frame in one way."""
+    return data_spec in ("mnist", "fashion-mnist")
+
+
 def _is_augmented(data_spec: str, epochs: int, images: int) -> bool:
-    if data_spec in ("mnist", "fashion-mnist"):
+    if _is_aligned(data_spec):
         return epochs >= ALIGNED_EPOCHS
     return epochs >= AUGMENTED_EPOCHS or (epochs >= LARGE_EPOCHS and images * epochs >= LARGE)
 

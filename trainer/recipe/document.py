@@ -21,6 +21,7 @@ from trainer.recipe.schedules import SHORT, Base, Cosine, OneCycle, ScheduleFiel
 Deviation = Annotated[float, Field(gt=0, le=10)]
 ClassWeights = Literal["none", "balanced"]
 MOST_PADDING = 64
+MIXING = ("mixup", "cutmix")
 MOST_EPOCHS = 10_000
 BY_OPTIMIZER = ("learning_rate", "weight_decay", "momentum", "nesterov")
 
@@ -167,8 +168,9 @@ class Recipe(RecipePart):
     def load(cls, path: Path, base: "Recipe | None" = None) -> "Recipe":
         """Read a .toml or .json file; what it leaves out comes from base.
 
-        A file that names another optimizer takes nothing from base that is tuned to base's. Raises
-        RecipeError, which names the bad field.
+        A file that names another optimizer takes nothing from base that is tuned to base's, and one that
+        compares views of an image does not mix them because base does. Raises RecipeError, which names the
+        bad field.
         """
         return cls.parse(read_document(path), str(path), base)
 
@@ -180,6 +182,8 @@ class Recipe(RecipePart):
         known = base.model_dump() if base else {}
         if base and given.get("optimizer", base.optimizer) != base.optimizer:
             known = {name: value for name, value in known.items() if name not in OF_OPTIMIZER}
+        if given.get("jensen_shannon"):
+            known = {name: value for name, value in known.items() if name not in MIXING}
         try:
             return cls.model_validate({**known, **given})
         except ValidationError as error:
