@@ -35,7 +35,7 @@ from space.architecture import Architecture
 from space.budget import judge
 from space.errors import ExhaustedError
 from space.sampling import Proposal as Drawn, prior
-from storage import candidates
+from storage import candidates, leases
 from storage.leases import Claim
 from storage.row_types import Candidate, Proposal, State
 from trainer.outcome import Outcome
@@ -184,9 +184,15 @@ def _keep_weights(
 
 
 def _remove_files(context: WorkerContext, candidate: Candidate) -> None:
-    """A trial has ended for good: removes its checkpoint, and the weights that are no longer of the best."""
+    """A trial has ended for good: removes its checkpoint, and the weights that are no longer of the best.
+
+    Those of trials under way stay: they are kept a moment before the end is written, or long before it where
+    the database is away. They are asked for first, for one that ends meanwhile is among the best then.
+    """
     files = context.files
     files.done(candidate.fingerprint)
     with suppress(*OUT_OF_REACH):
+        claims = leases.running(context.engine, context.study_id)
+        running = {one.number for one in claims if one.number is not None}
         best = candidates.best(context.engine, context.study_id, files.best) if files.best else []
-        files.tidy({row.number for row in best})
+        files.tidy({row.number for row in best} | running)

@@ -180,6 +180,22 @@ def test_a_repeated_network_is_answered_from_the_ledger(sqlite_url: str) -> None
             assert trials[row.number].user_attrs["repeat_of"] == row.repeat_of
 
 
+def test_the_weights_of_a_trial_that_is_about_to_end_stay(sqlite_url: str) -> None:
+    """They are kept before its end is written: another worker that tidies up meanwhile leaves them."""
+    with context_of(sqlite_url, FakeTraining(), make_config(), 3) as context:
+        context.files.best = 1
+        context.files.folder.mkdir()
+        _, about_to_end, _ = worker_trial.propose_new(context, take(context))
+        ended_unkept = about_to_end.number + 7
+        for number in (about_to_end.number, ended_unkept):
+            context.files.weights(number).touch()
+        claim = leases.claim(context.engine, context.study_id, "another", 60.0)
+        assert isinstance(claim, Claim)
+        worker_trial.run(context, claim)
+        assert context.files.weights(about_to_end.number).exists()
+        assert not context.files.weights(ended_unkept).exists()
+
+
 def test_the_sampler_learns_nothing_from_a_repeat(sqlite_url: str) -> None:
     """Told the value of its original it would count as one more good trial, and be proposed once more."""
     config = make_config(spaces.parse(TWO_NETWORKS), sampler="tpe")
