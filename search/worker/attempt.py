@@ -53,7 +53,7 @@ def train(context: WorkerContext, callbacks: AttemptCallbacks, work: Assignment)
         raise
     except (Exception, Cancelled) as error:
         state, reason = meaning_of(error, callbacks)
-        return TrialEnd(state, reason, callbacks.metrics())
+        return TrialEnd(state, _storable(reason), callbacks.metrics())
 
 
 def close(callbacks: AttemptCallbacks, end: TrialEnd) -> None:
@@ -140,6 +140,11 @@ def meaning_of(error: BaseException, callbacks: AttemptCallbacks) -> tuple[State
     if isinstance(error, MemoryError):
         return State.OUT_OF_MEMORY, first_line(error)
     return State.FAILED, "".join(traceback.format_exception(error)[-3:]).strip()
+
+
+def _storable(text: str) -> str:
+    """What an error says, with what no database takes escaped: NUL, bytes of a file's name of no text."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", r"\x00")
 
 
 def first_line(error: BaseException) -> str:

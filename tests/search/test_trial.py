@@ -196,6 +196,17 @@ def test_the_weights_of_a_trial_that_is_about_to_end_stay(sqlite_url: str) -> No
         assert not context.files.weights(ended_unkept).exists()
 
 
+@pytest.mark.parametrize("said", ["bad bytes: \0", "no file r\udcfcck.png"])
+def test_what_a_failed_training_says_is_stored_whatever_is_in_it(said: str, database_url: str) -> None:
+    def fail(_: Architecture) -> None:
+        raise ValueError(said)
+
+    with context_of(database_url, FakeTraining(before=fail), make_config(), 3) as context:
+        assert worker_trial.run(context, take(context)) == State.FAILED
+        (row,) = candidates.candidates(context.engine, context.study_id)
+        assert (row.reason or "").endswith(said.encode("unicode-escape").decode())
+
+
 def test_the_sampler_learns_nothing_from_a_repeat(sqlite_url: str) -> None:
     """Told the value of its original it would count as one more good trial, and be proposed once more."""
     config = make_config(spaces.parse(TWO_NETWORKS), sampler="tpe")
