@@ -125,7 +125,8 @@ def take_in(folder: Path, study: optuna.Study, engine: Engine, study_id: int) ->
 def _abandoned(path: Path) -> Iterator[IO[str] | None]:
     """The open file, if no living worker holds it."""
     try:
-        file = path.open(encoding="utf-8")
+        # A network file system locks exclusively only what is open for writing.
+        file = path.open("r+" if os.access(path, os.W_OK) else "r", encoding="utf-8")
     except OSError:
         yield None
         return

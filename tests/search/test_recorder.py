@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from command import run
+from network_files import lie_on_nfs
 from optuna.trial import TrialState
 from postgres_server import Postgres
 from sqlalchemy import text
@@ -18,7 +19,7 @@ from search.launcher.launcher import Launch
 from search.launcher.prepare import Flags
 from search.launcher.worker_group import WorkerGroup
 from search.optuna_adapter import study as optuna_study
-from search.recording import outage, reconcile as reconciling, recorder, spool
+from search.recording import outage, reconcile as reconciling, recorder, recovery, spool
 from search.recording.outage import Outage
 from search.recording.writer import TrialRows
 from search.study import files
@@ -219,6 +220,15 @@ def left_by_the_dead(url: str, data_dir: Path) -> Iterator[WorkerContext]:
         assert context.study.get_trials(deepcopy=False)[0].value == 0.5
         assert not list(folder.glob("*.json"))
         entries.drop()
+
+
+def test_a_spool_on_a_network_file_system_is_taken_in(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lie_on_nfs(monkeypatch)
+    with left_by_the_dead(sqlite_url, tmp_path) as context:
+        record = studies.find(context.engine, "bench")
+        recovery.take_in(context.engine, sqlite_url, record, tmp_path)
 
 
 def test_a_launcher_takes_in_what_its_worker_had_trained_before_it_died(
