@@ -1,5 +1,7 @@
 """The database goes away in the middle of a training: restarted, frozen, for too long, for good."""
 
+import errno
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -229,6 +231,32 @@ def test_a_spool_on_a_network_file_system_is_taken_in(
     with left_by_the_dead(sqlite_url, tmp_path) as context:
         record = studies.find(context.engine, "bench")
         recovery.take_in(context.engine, sqlite_url, record, tmp_path)
+
+
+def test_a_spool_that_cannot_be_removed_costs_no_trial(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk that was mounted for reading alone once the file lay there."""
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    def away_and_back() -> None:
+        monkeypatch.setattr(candidates, "save_epoch", save_epoch)
+        monkeypatch.setattr(Path, "unlink", refuse)
+
+    def away(*_: object, **__: object) -> None:
+        raise StorageError("it is away")
+
+    save_epoch = candidates.save_epoch
+    monkeypatch.setattr(candidates, "save_epoch", away)
+    with context_on(sqlite_url, tmp_path, Stepwise({3: away_and_back})) as context:
+        assert worker_trial.run(context, take(context)) == State.COMPLETED
+        assert list(tmp_path.glob("*.json"))
+        assert candidates.candidates(context.engine, context.study_id)[0].state == State.COMPLETED
+        spool.take_in(tmp_path, context.study, context.engine, context.study_id)
+        assert "cannot be removed: Read-only file system" in caplog.messages[-1]
+        monkeypatch.undo()
 
 
 def test_a_launcher_takes_in_what_its_worker_had_trained_before_it_died(
