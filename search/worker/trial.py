@@ -106,11 +106,13 @@ def propose_new(context: WorkerContext, claim: Claim) -> tuple[Trial, Candidate,
 
 
 def propose(context: WorkerContext) -> tuple[Trial, Architecture]:
-    """The trial that another worker could not end, if there is one; else what the sampler proposes."""
+    """The trial that another worker could not end, if there is one; else what is queued, or what the sampler
+    proposes."""
     broken = candidates.next_retry(context.engine, context.study_id)
     if broken:
         trial = optuna_ask.ask_again(context.study, broken)
         return trial, context.config.propose(trial)
+    reconciling.queue_again(context.study, context.engine, context.study_id, context.options.name or "")
     trial, drawn = optuna_ask.ask(context.study, context.config, describe)
     return trial, drawn.architecture
 

@@ -633,6 +633,53 @@ def test_a_proposal_over_budget_whose_worker_died_before_optuna_heard_of_it_keep
         assert [one.state for one in context.study.trials] == [TrialState.PRUNED]
 
 
+class Killed(BaseException):
+    """What ends a worker where nobody catches it."""
+
+
+def die_before_it_enters_its_network(context: WorkerContext, worker: str) -> None:
+    """A worker that has a trial of Optuna's, and dies before the ledger hears of it."""
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    claim = leases.claim(context.engine, context.study_id, worker, 60.0)
+    assert isinstance(claim, Claim)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "propose", kill)
+        with pytest.raises(Killed):
+            worker_trial.propose_new(context, claim)
+
+
+@pytest.mark.parametrize("by_launch", [False, True])
+def test_a_queued_network_whose_worker_dies_before_it_enters_it_is_queued_again(
+    by_launch: bool, database_url: str
+) -> None:
+    """Between the queue of Optuna's and our row nobody else knows of it."""
+    with context_of(database_url, FakeTraining(), make_config(), 2) as context:
+        enqueue_baseline(context)
+        die_before_it_enters_its_network(context, "another")
+        leases.evict(context.engine, context.study_id, "another")
+        if by_launch:
+            reconciling.reconcile(context.study, context.engine, context.study_id)
+        assert run_all(context) == [State.COMPLETED] * 2
+        assert [row.baseline for row in rows_of(context)] == [GUESS, None]
+        taken, again, _ = context.study.get_trials(deepcopy=False)
+        assert (taken.state, again.state) == (TrialState.FAIL, TrialState.COMPLETE)
+        assert reconciling.disagreements(context.study, rows_of(context)) == []
+
+
+def test_a_queued_network_that_somebody_may_be_about_to_enter_is_left_to_him(database_url: str) -> None:
+    with context_of(database_url, FakeTraining(), make_config(), 3) as context:
+        enqueue_baseline(context)
+        die_before_it_enters_its_network(context, "another")
+        assert worker_trial.run(context, take(context)) == State.COMPLETED
+        assert [row.baseline for row in rows_of(context)] == [None]
+        leases.evict(context.engine, context.study_id, "another")
+        assert worker_trial.run(context, take(context)) == State.COMPLETED
+        assert [row.baseline for row in rows_of(context)] == [None, GUESS]
+
+
 def assert_(condition: bool) -> None:
     assert condition
 
