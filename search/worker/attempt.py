@@ -43,7 +43,8 @@ class Assignment:
 
 
 def train(context: WorkerContext, callbacks: AttemptCallbacks, work: Assignment) -> TrialEnd:
-    """Trains. Returns how that ended, whatever the training raised but LeaseLostError."""
+    """Trains. Returns how that ended, whatever the training raised but LeaseLostError and KeyboardInterrupt:
+    a score of the user's own may call sys.exit(), and libraries raise what is no Exception."""
     try:
         with callbacks.heartbeat:
             outcome, note = _train_within_memory(context, callbacks, work)
@@ -51,7 +52,9 @@ def train(context: WorkerContext, callbacks: AttemptCallbacks, work: Assignment)
     except LeaseLostError:
         callbacks.recorder.drop()  # the checkpoint stays: whoever has the claim now may go on from it
         raise
-    except (Exception, Cancelled) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         state, reason = meaning_of(error, callbacks)
         return TrialEnd(state, _storable(reason), callbacks.metrics())
 

@@ -345,15 +345,21 @@ def test_an_exhausted_space_ends_the_search_and_says_so(
         assert tally[State.REPEATED] >= 30
 
 
+class Panic(BaseException):
+    """As those of libraries in Rust are: no Exception."""
+
+
 @pytest.mark.parametrize(
     ("error", "state", "told"),
     [
         (DivergedError("the loss is not a number in epoch 1"), State.DIVERGED, TrialState.PRUNED),
         (ValueError("a bug"), State.FAILED, TrialState.FAIL),
+        (SystemExit("a score of the user's own that ends"), State.FAILED, TrialState.FAIL),
+        (Panic("of a library in another language"), State.FAILED, TrialState.FAIL),
     ],
 )
 def test_a_training_that_ends_badly_is_written_down_and_does_not_count(
-    sqlite_url: str, error: Exception, state: State, told: TrialState
+    sqlite_url: str, error: BaseException, state: State, told: TrialState
 ) -> None:
     errors = iter([error])
 
