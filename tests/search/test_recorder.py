@@ -5,9 +5,11 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from command import run
@@ -107,6 +109,36 @@ def test_a_frozen_server_does_not_hold_a_training_up(server: Postgres, tmp_path:
     with context_on(server.url(), tmp_path, train) as context:
         assert worker_trial.run(context, take(context)) == State.COMPLETED
         require_all_written(context, tmp_path)
+
+
+class Timed(Future[bool]):
+    """An answer that notes how long it was waited for, in seconds."""
+
+    waits: ClassVar[list[float | None]] = []
+
+    def result(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout)
+        return super().result(timeout)
+
+
+def test_a_training_waits_for_a_database_that_hangs_once_and_not_after_each_epoch(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thawed, save = threading.Event(), candidates.save_epoch
+
+    def hang(*given: Any, **named: Any) -> None:
+        assert thawed.wait(60)
+        save(*given, **named)
+
+    monkeypatch.setattr(recorder, "Future", Timed)
+    monkeypatch.setattr(candidates, "save_epoch", hang)
+    monkeypatch.setattr(Timed, "waits", [])
+    monkeypatch.setattr(recorder, "SHARE", 1000)
+
+    with context_on(sqlite_url, tmp_path, Stepwise({6: thawed.set})) as context:
+        assert worker_trial.run(context, take(context)) == State.COMPLETED
+        require_all_written(context, tmp_path)
+    assert Timed.waits[:5] == [recorder.ANSWER_SECONDS, *[recorder.HANGING_SECONDS] * 4]
 
 
 @pytest.fixture
