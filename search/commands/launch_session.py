@@ -119,6 +119,7 @@ def _launch(
     else:
         found = []
     before = plan.gave_up_before(flags)
+    is_new = prepare.existing(flags) is None
     engine, record, config = prepare.prepare(flags)
     console.kept.path = worker_logs.folder(flags.data_dir, record.name) / LOG
     address = placed_by.cluster.address if placed_by else None
@@ -130,7 +131,8 @@ def _launch(
                 slots = _shared(console, config, record.trials, gpus, slots)
             slots = _connected(console, engine, slots)
         interrupts.listen()
-        starters = first_trials(flags, config, record, found)
+        # A worker that follows whatever is launched may have proposed a network of a new study already.
+        starters = first_trials(flags, config, None if is_new else record, found)
         _say_starters(console, starters)
         if before:
             console.print(before, style="yellow", markup=False, highlight=False)
@@ -212,7 +214,8 @@ def _connected(console: Console, engine: Engine, slots: list[Slot]) -> list[Slot
 
 
 def first_trials(flags: Flags, config: StudyConfig, record: Study | None, found: list[Starter]) -> Starters:
-    """The networks of --start-from; after them, in a study that has no proposal yet, its baselines."""
+    """The networks of --start-from; after them, in a study that is new (None) or has no proposal yet, its
+    baselines."""
     if not flags.baselines or (record and _has_proposals(flags.storage, record)):
         return Starters(found)
     return enqueue.with_baselines(found, config, flags.trials)

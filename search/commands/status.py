@@ -1,6 +1,6 @@
 """The commands that show a study as stored: status, list, trials, best.
 
-They read the ledger and print rows; status first takes in what a dead worker left
+They read the ledger and print rows; status first takes in what a dead worker left, also in DATA_DIR/spool
 (search/recording/recovery.py). search/cli.py adds them. None loads Optuna or torch.
 """
 
@@ -16,6 +16,7 @@ from storage.row_types import State
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+    from pathlib import Path
 
     from search.commands.fields import Fields
     from search.study.second_stage import SecondStage
@@ -110,12 +111,13 @@ def emit_networks(
 @click.command()
 @options.study
 @options.storage
+@options.data_dir
 @options.format_
 @click.option("--watch", is_flag=True,
               help="Show it until its search ends: in place on a terminal, else a line a trial.")  # fmt: skip
 @click.option("--every", type=options.Duration(), default=2.0, metavar="TIME",
               help="Between two looks of --watch.  [default: 2s]")  # fmt: skip
-def status(study: str | None, storage: str, form: str, watch: bool, every: float) -> None:
+def status(study: str | None, storage: str, data_dir: "Path", form: str, watch: bool, every: float) -> None:
     """What a study has done, what runs, and what leads."""
     from search.optuna_adapter import stored
     from search.recording import recovery
@@ -132,7 +134,7 @@ def status(study: str | None, storage: str, form: str, watch: bool, every: float
     with open_study(storage, study, whole=True) as view:
         has_optuna = view.record.name in stored.names(view.engine)
         if has_optuna:
-            recovery.recover(view.engine, storage, view.record)
+            recovery.recover(view.engine, storage, view.record, data_dir)
         state = run_state.load(view.engine, view.record, has_optuna, whole=True)
         best_ = candidates.best(view.engine, view.record.id)
         config, baselines = view.config, view.baselines()

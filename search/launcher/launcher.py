@@ -156,8 +156,9 @@ class Launch:
         return options.to_argv()
 
     def _on_death(self, worker: str) -> bool:
-        """Whether a worker that died had finished a trial, or a training of the second stage. What it held
-        goes to another one at once."""
+        """Whether a worker that died had finished a trial, or a training of the second stage. What it had
+        trained and could not write counts; what it held goes to another one at once."""
+        spool.take_in(self.spool, self.optuna, self.engine, self.record.id)
         reconciling.tell_lost(self.optuna, leases.evict(self.engine, self.record.id, worker))
         rows = candidates.candidates(self.engine, self.record.id, states=TRAINED)
         second = rungs.of_study(self.engine, self.record.id)

@@ -18,6 +18,7 @@ from search import settings
 from search.launcher.worker_pool import CLEAN_ENDS, WorkerPool
 from search.machine.devices import Slot
 from search.machine.signals import Interrupts
+from search.recording import recovery
 from search.recording.outage import OUT_OF_REACH
 from search.study import gave_up, worker_logs
 from search.study.worker_options import WorkerOptions
@@ -53,11 +54,13 @@ class WorkerGroup:
         return replace(self.options, name=worker, parent=os.getpid()).to_argv()
 
     def _on_death(self, worker: str) -> bool:
-        """Whether a worker that died had finished a trial. What it held goes to another one at once."""
+        """Whether a worker that died had finished a trial. What it had trained and could not write counts;
+        what it held goes to another one at once."""
         with suppress(ParsimonyError, *OUT_OF_REACH):
             engine = database.connect(self.options.storage, create=False)
             try:
                 record = studies.find(engine, self.options.study)
+                recovery.take_in(engine, self.options.storage, record, self.options.data_dir)
                 leases.evict(engine, record.id, worker)
                 rows = candidates.candidates(engine, record.id, states=TRAINED)
                 return any(row.worker == worker for row in rows)

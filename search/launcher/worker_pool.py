@@ -170,10 +170,14 @@ class WorkerPool:
         """What that worker said last; None where there is none."""
         for slot in self.slots:
             if EXHAUSTED in slot.codes:
-                with suppress(OSError):  # the log may be gone, or the disk
-                    return self._said(slot).removeprefix("search: ")
-                return NOTHING_NEW
+                return self._last_words(slot).removeprefix("search: ") or NOTHING_NEW
         return None
+
+    def _last_words(self, slot: PoolSlot) -> str:
+        """What a slot's last worker said last; empty where nobody can say."""
+        with suppress(OSError):  # the log may be gone, or the disk
+            return self._said(slot)
+        return ""
 
     @property
     def waiting(self) -> list[PoolSlot]:
@@ -209,7 +213,7 @@ class WorkerPool:
             slot.deaths, slot.retries = (1, 0) if finished else (slot.deaths + 1, slot.retries)
             if code in self.hopeless or slot.deaths >= DEATHS_IN_A_ROW:
                 foreign = "it ended without having worked: " if code == 0 else ""
-                why = f"{foreign}{self._said(slot)} (exit code {code})".strip()
+                why = f"{foreign}{self._last_words(slot)} (exit code {code})".strip()
                 self._close(slot, why, heals=code not in self.hopeless)
                 self._replace(slot)
             else:

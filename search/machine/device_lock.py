@@ -8,7 +8,7 @@ Made in search/worker/context.py, taken in search/worker/attempt.py; gpu_choice.
 
 import fcntl
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from time import sleep
 from typing import IO
@@ -32,7 +32,8 @@ class DeviceLock:
             for file in held:
                 _take(file, fcntl.LOCK_SH, waiting)
             for door in held[:1]:
-                fcntl.flock(door, fcntl.LOCK_UN)
+                with suppress(OSError):
+                    fcntl.flock(door, fcntl.LOCK_UN)
             yield
 
     @contextmanager
@@ -46,7 +47,7 @@ class DeviceLock:
     def is_occupied(self) -> bool:
         """Whether anybody is inside, asked from outside."""
         with self._files() as held:
-            return not all(try_lock(file) for file in held[1:])
+            return not all(_lock_if_free(file, fcntl.LOCK_EX) for file in held[1:])
 
     @contextmanager
     def _files(self) -> Iterator[list[IO[str]]]:
@@ -55,9 +56,9 @@ class DeviceLock:
             held: list[IO[str]] = []
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                for part in ("door", "inside"):
+                for part in ("door", "inside"):  # NFS locks shared only what is open for reading too
                     path = self.folder / f"{self.device}.{part}"
-                    held.append(stack.enter_context(path.open("a", encoding="utf-8")))
+                    held.append(stack.enter_context(path.open("a+", encoding="utf-8")))
             except OSError:
                 held = []
             yield held
@@ -73,6 +74,14 @@ def try_lock(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
 
 
 def _take(file: IO[str], kind: int, waiting: Waiting) -> None:
-    while not try_lock(file, kind):
+    while not _lock_if_free(file, kind):
         waiting()
         sleep(POLL_SECONDS)
+
+
+def _lock_if_free(file: IO[str], kind: int) -> bool:
+    """As try_lock(), and True where files of this folder cannot be locked at all."""
+    try:
+        return try_lock(file, kind)
+    except OSError:
+        return True

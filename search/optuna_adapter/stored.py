@@ -36,6 +36,17 @@ ENDS = text(
     " LEFT JOIN trial_values v ON v.trial_id = t.trial_id AND v.objective = 0"
     " WHERE s.study_name = :name ORDER BY t.number"
 )
+# Trials that were taken from the queue and are not in the ledger, unless somebody else chooses a network at
+# the moment, who may be about to enter one. In one statement: all of it is of one state of the database.
+TAKEN = text(
+    "SELECT t.number FROM trials t JOIN studies s ON s.study_id = t.study_id"
+    " JOIN trial_system_attributes a ON a.trial_id = t.trial_id AND a.key = :queued"
+    " WHERE s.study_name = :name AND t.state = 'RUNNING'"
+    " AND NOT EXISTS (SELECT 1 FROM search_candidates c WHERE c.study_id = :study AND c.number = t.number)"
+    " AND NOT EXISTS (SELECT 1 FROM search_claims l WHERE l.study_id = :study AND l.candidate_id IS NULL"
+    " AND l.rung_training_id IS NULL AND l.worker <> :worker)"
+)
+QUEUED = "fixed_params"  # system attribute of a trial that was queued: what it is to be
 INFINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf}
 
 
@@ -63,6 +74,17 @@ def ends(engine: Engine, name: str) -> dict[int, TrialEnd] | None:
             return None
         rows = connection.execute(ENDS, {"name": theirs})
         return {number: TrialEnd(state, INFINITE.get(kind, value)) for number, state, value, kind in rows}
+
+
+def taken_and_not_entered(engine: Engine, name: str, study_id: int, worker: str) -> set[int]:
+    """Numbers of queued trials that nobody will enter into the ledger any more: whoever took them is dead, or
+    never heard that it had. Nobody's but this worker's, and none while another one chooses a network.
+
+    `name` is the study's in Optuna. Raises as `names` does.
+    """
+    asked = {"name": name, "study": study_id, "worker": worker, "queued": QUEUED}
+    with database.reading(engine) as connection:
+        return set(connection.execute(TAKEN, asked).scalars())
 
 
 def names(engine: Engine) -> dict[str, str]:

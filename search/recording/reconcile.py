@@ -5,6 +5,7 @@ launchers and workers, by recovery.py, and by `search db`; writer.py, spool.py a
 end is to Optuna.
 """
 
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -13,9 +14,14 @@ import optuna
 from optuna.trial import Trial, TrialState
 from sqlalchemy import Engine
 
+from search.optuna_adapter import stored
 from search.optuna_adapter.stored import TrialEnd
 from storage import candidates, leases
 from storage.row_types import TRAINED, Candidate, Ended, State, TrainingMetrics
+
+logger = logging.getLogger(__name__)
+
+QUEUE_NOTES = ("baseline", "started_from")  # user attributes that a queued trial may have
 
 
 def tell_untrained(study: optuna.Study, trial: Trial, candidate: Candidate) -> None:
@@ -107,12 +113,27 @@ def compare(known: Mapping[int, TrialEnd], rows: Sequence[Candidate | Ended]) ->
     return sorted(found)
 
 
+def queue_again(study: optuna.Study, engine: Engine, study_id: int, worker: str = "") -> None:
+    """Queues networks again that somebody took from Optuna's queue and never entered into the ledger: its
+    worker died in between, or never heard that it had one. `worker` is who asks, and enters none now."""
+    taken = stored.taken_and_not_entered(engine, study.study_name, study_id, worker)
+    if not taken:
+        return
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial.number in taken:
+            logger.info("trial %d was taken from the queue and never begun: it is queued again", trial.number)
+            notes = {name: trial.user_attrs[name] for name in QUEUE_NOTES if name in trial.user_attrs}
+            study.enqueue_trial(trial.system_attrs[stored.QUEUED], user_attrs=notes)
+            _tell(study, trial.number, TrialState.FAIL)
+
+
 def reconcile(study: optuna.Study, engine: Engine, study_id: int) -> None:
     """Repairs what a death between our row and Optuna's left apart: a trial of Optuna that still runs though
     its candidate has ended, or never reached the ledger. Only while nobody holds a claim."""
     unfinished = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     if not unfinished or leases.running(engine, study_id):
         return
+    queue_again(study, engine, study_id)
     rows = {row.number: row for row in candidates.candidates(engine, study_id)}
     for frozen in unfinished:
         row = rows.get(frozen.number)

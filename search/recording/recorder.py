@@ -2,15 +2,17 @@
 the ledger and, those of a trial, into Optuna's tables too.
 
 The training waits at most ANSWER_SECONDS for the answer to a message, then goes on without one and without
-pruning. While the database is unreachable all messages are kept in the spool file too; the end of the trial
-is insisted on, up to the worker's --database-timeout. Called by search/worker/callbacks.py, in the training's
-thread and in that of the heartbeat.
+pruning; where it waited in vain it waits that long again only after ten times as long. While the database is
+unreachable all messages are kept in the spool file too; the end of the trial is insisted on, up to the
+worker's --database-timeout. Called by search/worker/callbacks.py, in the training's thread and in that of the
+heartbeat.
 """
 
 import logging
 import threading
 from concurrent.futures import Future
 from pathlib import Path
+from time import monotonic
 
 from search.recording.outage import OUT_OF_REACH, Outage, one_line
 from search.recording.spool import Spool, TrialEnd
@@ -22,6 +24,8 @@ from storage.row_types import Epoch, State, TrainingMetrics
 logger = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 5.0  # that a training waits for an entry
+HANGING_SECONDS = 0.1  # the same where the one before was waited for in vain a moment ago
+SHARE = 10  # a wait in vain is repeated after so many times its length
 
 
 class TrialRecorder:
@@ -36,6 +40,7 @@ class TrialRecorder:
         self._epochs: dict[int, Epoch] = {}  # posted since the last restart, by their number
         self._end: TrialEnd | None = None
         self._spool_refused = False  # as was said
+        self._waits_again = float("-inf")  # when an answer is waited for again, by monotonic()
         self._inbox: Inbox = Inbox()
         # A daemon: one that hangs with the database does not hold up the end of the process.
         threading.Thread(
@@ -46,15 +51,19 @@ class TrialRecorder:
         """Queues an epoch for the writer, which asks the pruner. Returns whether that stops the trial; False
         while nobody can say."""
         answer = self._post(epoch)
+        seconds = ANSWER_SECONDS if monotonic() > self._waits_again else HANGING_SECONDS
         try:
-            pruned = answer.result(ANSWER_SECONDS)
+            pruned = answer.result(seconds)
         except (TimeoutError, *OUT_OF_REACH) as error:
+            if isinstance(error, TimeoutError) and seconds == ANSWER_SECONDS:
+                self._waits_again = monotonic() + SHARE * ANSWER_SECONDS
             self._keep()
             if not self.outage.missed:
                 logger.info("%s goes on without the database: %s", self.rows.name, one_line(error))
             self.outage.miss()
             return False
         self.outage.back()
+        self._waits_again = float("-inf")
         with self._lock:
             if self._end is None:  # else the spool holds that, and close() clears it
                 self.spool.clear()

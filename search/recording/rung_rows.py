@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine
 
 from search.recording.spool import TrialEnd
-from storage import rungs, trainings
+from storage import rungs, studies, trainings
 from storage.leases import Claim
 from storage.row_types import Epoch, RungTraining, State, TrainingMetrics
 from storage.trainings import Training
@@ -29,18 +29,20 @@ class RungRows:
     claim: Claim
     training: RungTraining
     name: str  # in the log
-    full: Callable[[TrainingMetrics], Training] | None  # the full training that a final is, once it is done
+    # The full training that a final is once it is done, in the study of this name.
+    full: Callable[[TrainingMetrics, str], Training] | None
 
     def save(self, epoch: Epoch) -> None:
         """Raises LeaseLostError, and OUT_OF_REACH while the database is away."""
         rungs.save_epoch(self.engine, self.claim, self.training.id, epoch)
 
     def finish(self, end: TrialEnd, _written: dict[int, Epoch], _anew: bool) -> None:
-        """Both rows in one transaction. Raises as save()."""
+        """Both rows in one transaction, on one connection. Raises as save()."""
 
         def add(connection: Connection) -> None:
             if self.full and end.state == State.COMPLETED and end.outcome:
-                trainings.save_in(connection, [self.full(end.outcome)])
+                name = studies.lock(connection, self.claim.study_id).name
+                trainings.save_in(connection, [self.full(end.outcome, name)])
 
         rungs.finish(
             self.engine,

@@ -91,9 +91,9 @@ class Spool:
         self._file = file
 
     def clear(self) -> None:
-        """Nothing is owed any more."""
+        """Nothing is owed any more. A file that cannot be removed stays: it holds nothing that is new."""
         if self._file is not None:
-            self.path.unlink(missing_ok=True)
+            _remove(self.path)
             self.close()
 
     def close(self) -> None:
@@ -118,14 +118,22 @@ def take_in(folder: Path, study: optuna.Study, engine: Engine, study_id: int) ->
                 logger.info("%s is damaged and is left where it is", path)
                 continue
             logger.info("trial %d: %s, from %s", owed.number, settle(owed, study, engine), path.name)
-            path.unlink(missing_ok=True)
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        logger.info("%s cannot be removed: %s", path, error.strerror)
 
 
 @contextmanager
 def _abandoned(path: Path) -> Iterator[IO[str] | None]:
     """The open file, if no living worker holds it."""
     try:
-        file = path.open(encoding="utf-8")
+        # A network file system locks exclusively only what is open for writing.
+        file = path.open("r+" if os.access(path, os.W_OK) else "r", encoding="utf-8")
     except OSError:
         yield None
         return

@@ -24,11 +24,13 @@ def stale(engine: Engine, record: Study, folder: Path, best: int) -> list[Path]:
     over = {row.fingerprint for row in rows if row.state in DEDUPLICATED - {State.RUNNING}}
     started = {row.fingerprint for row in rows if row.state in (State.RUNNING, State.LOST, State.CANCELLED)}
     done = sum(row.state in TRAINED for row in rows) >= record.trials
+    # Weights are kept before the end of a trial is written; one that has ended since is among the leaders.
+    running = {row.number for row in rows if row.state == State.RUNNING}
     leaders = candidates.best(engine, record.id, best) if best else []
     second = rungs.of_study(engine, record.id)
     finals = {(one.number, one.seed) for one in second if one.stage == Stage.FINALS}
     unfinished = {one.key for one in second if not one.has_ended} | (set() if done else started - over)
-    return StudyFiles(folder, best).stale({row.number for row in leaders}, unfinished, finals)
+    return StudyFiles(folder, best).stale({row.number for row in leaders} | running, unfinished, finals)
 
 
 def others(kept: Path, known: Collection[str]) -> list[Path]:

@@ -71,7 +71,7 @@ def load(own: OwnScore) -> Score:
     try:
         spec.loader.exec_module(module)
         function = getattr(module, own.function)
-    except Exception as error:  # whatever the user's file raises
+    except (Exception, SystemExit) as error:  # whatever the user's file raises, or ends with
         raise UsageError(f"--score: {path}: {type(error).__name__}: {one_line(error)}") from error
     if not callable(function):
         raise UsageError(f"--score: {own.function} of {path} is no function")

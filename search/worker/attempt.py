@@ -43,7 +43,8 @@ class Assignment:
 
 
 def train(context: WorkerContext, callbacks: AttemptCallbacks, work: Assignment) -> TrialEnd:
-    """Trains. Returns how that ended, whatever the training raised but LeaseLostError."""
+    """Trains. Returns how that ended, whatever the training raised but LeaseLostError and KeyboardInterrupt:
+    a score of the user's own may call sys.exit(), and libraries raise what is no Exception."""
     try:
         with callbacks.heartbeat:
             outcome, note = _train_within_memory(context, callbacks, work)
@@ -51,9 +52,11 @@ def train(context: WorkerContext, callbacks: AttemptCallbacks, work: Assignment)
     except LeaseLostError:
         callbacks.recorder.drop()  # the checkpoint stays: whoever has the claim now may go on from it
         raise
-    except (Exception, Cancelled) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         state, reason = meaning_of(error, callbacks)
-        return TrialEnd(state, reason, callbacks.metrics())
+        return TrialEnd(state, _storable(reason), callbacks.metrics())
 
 
 def close(callbacks: AttemptCallbacks, end: TrialEnd) -> None:
@@ -140,6 +143,11 @@ def meaning_of(error: BaseException, callbacks: AttemptCallbacks) -> tuple[State
     if isinstance(error, MemoryError):
         return State.OUT_OF_MEMORY, first_line(error)
     return State.FAILED, "".join(traceback.format_exception(error)[-3:]).strip()
+
+
+def _storable(text: str) -> str:
+    """What an error says, with what no database takes escaped: NUL, bytes of a file's name of no text."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", r"\x00")
 
 
 def first_line(error: BaseException) -> str:

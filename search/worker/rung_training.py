@@ -155,13 +155,12 @@ class _Final:
     def keep(self, _outcome: Outcome, save: SaveWeights) -> None:
         self.context.files.keep_final(self.candidate.number, self.training.seed, save)
 
-    def row(self, metrics: TrainingMetrics) -> Training:
-        """The full training that it was."""
+    def row(self, metrics: TrainingMetrics, name: str) -> Training:
+        """The full training that it was, in the study of this name."""
         candidate, training = self.candidate, self.training
         reports, test = self.callbacks.reports, self.test
         best = max(reports, key=lambda report: (report.validation_accuracy, -report.epoch))
         recipe = recipe_of(self.context, self.plan, training)
-        name = studies.get(self.context.engine, self.context.study_id).name
         return Training(
             run=trainings.run_of_finals(training.study_id, candidate.number, training.epochs),
             seed=training.seed,

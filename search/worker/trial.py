@@ -35,7 +35,7 @@ from space.architecture import Architecture
 from space.budget import judge
 from space.errors import ExhaustedError
 from space.sampling import Proposal as Drawn, prior
-from storage import candidates
+from storage import candidates, leases
 from storage.leases import Claim
 from storage.row_types import Candidate, Proposal, State
 from trainer.outcome import Outcome
@@ -106,11 +106,13 @@ def propose_new(context: WorkerContext, claim: Claim) -> tuple[Trial, Candidate,
 
 
 def propose(context: WorkerContext) -> tuple[Trial, Architecture]:
-    """The trial that another worker could not end, if there is one; else what the sampler proposes."""
+    """The trial that another worker could not end, if there is one; else what is queued, or what the sampler
+    proposes."""
     broken = candidates.next_retry(context.engine, context.study_id)
     if broken:
         trial = optuna_ask.ask_again(context.study, broken)
         return trial, context.config.propose(trial)
+    reconciling.queue_again(context.study, context.engine, context.study_id, context.options.name or "")
     trial, drawn = optuna_ask.ask(context.study, context.config, describe)
     return trial, drawn.architecture
 
@@ -184,9 +186,15 @@ def _keep_weights(
 
 
 def _remove_files(context: WorkerContext, candidate: Candidate) -> None:
-    """A trial has ended for good: removes its checkpoint, and the weights that are no longer of the best."""
+    """A trial has ended for good: removes its checkpoint, and the weights that are no longer of the best.
+
+    Those of trials under way stay: they are kept a moment before the end is written, or long before it where
+    the database is away. They are asked for first, for one that ends meanwhile is among the best then.
+    """
     files = context.files
     files.done(candidate.fingerprint)
     with suppress(*OUT_OF_REACH):
+        claims = leases.running(context.engine, context.study_id)
+        running = {one.number for one in claims if one.number is not None}
         best = candidates.best(context.engine, context.study_id, files.best) if files.best else []
-        files.tidy({row.number for row in best})
+        files.tidy({row.number for row in best} | running)

@@ -161,9 +161,11 @@ def work_on_one(context: WorkerContext) -> State | NoClaim | None:
         return None
     except Cancelled:
         return NoClaim.STOPPED
-    is_paused = ended is NoClaim.STOPPED and paused(context)
-    if ended is NoClaim.WAIT or is_paused:
-        context.say(Doing.PAUSED if is_paused else Doing.WAITING)
+    order = order_of(context) if ended is NoClaim.STOPPED else None
+    if order == Control.RUN:  # resumed, or launched again, since it was refused
+        return None
+    if ended is NoClaim.WAIT or order == Control.PAUSE:
+        context.say(Doing.PAUSED if order == Control.PAUSE else Doing.WAITING)
         time.sleep(POLL_SECONDS)
         return None
     return ended
@@ -186,11 +188,6 @@ def run_next(context: WorkerContext) -> State | NoClaim | None:
     except (ExhaustedError, *GONE):
         leases.release(context.engine, claim)
         raise
-
-
-def paused(context: WorkerContext) -> bool:
-    """Whether the study waits for `search resume`, so that its workers do too."""
-    return order_of(context) == Control.PAUSE
 
 
 def order_of(context: WorkerContext) -> Control:

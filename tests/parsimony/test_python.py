@@ -279,6 +279,12 @@ def test_a_reference_to_no_score_is_one_line(
         own_score.find(reference)
 
 
+def test_a_file_of_a_score_that_ends_the_program_is_one_line(score_file: Path) -> None:
+    score_file.write_text(SCORE + "\nraise SystemExit(0)\n")
+    with pytest.raises(parsimony.UsageError, match=r"my_score\.py: SystemExit: 0"):
+        own_score.find(f"{score_file}:recall")
+
+
 def test_a_score_out_of_range_says_so(score_file: Path) -> None:
     score_file.write_text("def high(scores, labels):\n    return 3.5\n")
     with pytest.raises(parsimony.UsageError, match=r"returned 3\.5; give a number from 0 to 1"):

@@ -66,6 +66,24 @@ def test_the_best_weights_and_what_may_be_gone_on_with_stay(
     assert run(capsys, "gc", *given).out == "nothing to remove\n"
 
 
+def test_the_weights_of_a_trial_that_is_about_to_end_stay(
+    sqlite_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine, record, rows = ended(sqlite_url, tmp_path, 2, 4)
+    claim = take(engine, record)
+    with optuna_study.open_study(sqlite_url, record.name, make_config()) as opened:
+        own = make_context(opened, engine, record, FakeTraining(), make_config(), tmp_path)
+        _, running, _ = worker_trial.propose_new(own, claim)
+    engine.dispose()
+    folder = fill(sqlite_url, tmp_path, record, [*rows[:2], running])
+    given = ("--storage", sqlite_url, "--data-dir", str(tmp_path), "--keep-weights", "0")
+    assert run(capsys, "gc", *given).out == "bench: 4 files removed, 2.0 MB\n"
+    assert {path.name for path in folder.iterdir()} == {
+        f"{running.number}.safetensors",
+        f"{running.fingerprint}.checkpoint",
+    }
+
+
 def test_a_study_that_is_done_needs_no_checkpoint_and_other_stores_keep_theirs(
     sqlite_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from network_files import cannot_be_locked, lie_on_nfs
 
 from search.machine.device_lock import DeviceLock
 
@@ -62,6 +63,26 @@ def test_a_room_is_occupied_while_somebody_is_inside(tmp_path: Path) -> None:
 def test_devices_have_rooms_of_their_own(tmp_path: Path) -> None:
     with DeviceLock(tmp_path, "0").exclusive(refuse), DeviceLock(tmp_path, "1").exclusive(refuse):
         pass
+
+
+def test_one_who_wants_to_be_alone_waits_on_a_network_file_system_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lie_on_nfs(monkeypatch)
+    lock = DeviceLock(tmp_path, "0")
+    with lock.shared(refuse):
+        assert lock.is_occupied()
+        with pytest.raises(Waited), lock.exclusive(refuse):
+            pass
+
+
+def test_where_no_file_can_be_locked_nobody_is_kept_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cannot_be_locked(monkeypatch)
+    lock = DeviceLock(tmp_path, "0")
+    with lock.exclusive(refuse), lock.shared(refuse):
+        assert not lock.is_occupied()
 
 
 def test_where_no_file_can_be_made_everyone_has_a_room_to_himself(tmp_path: Path) -> None:

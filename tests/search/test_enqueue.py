@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
 from command import run
 from ledger_samples import proposal, take
@@ -13,7 +14,8 @@ from search.commands import launch_session
 from search.launcher import enqueue, prepare
 from search.launcher.enqueue import Starters
 from search.launcher.prepare import Flags
-from search.optuna_adapter import study as optuna_study
+from search.machine.signals import Interrupts
+from search.optuna_adapter import storage, study as optuna_study
 from search.study.config import SamplingName, StudyConfig
 from search.worker import trial as worker_trial
 from space import baselines, published
@@ -212,6 +214,42 @@ def test_a_new_study_has_its_baselines_and_one_that_was_begun_gets_none(flags: F
     candidates.propose(engine, claim, proposal(0))
     assert launch_session.first_trials(flags, plan, record, []) == Starters([])
     engine.dispose()
+
+
+class Searches(Exception):
+    """The launch has said all before its search begins."""
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_new_study_has_its_baselines_though_a_worker_that_follows_was_faster(
+    flags: Flags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sees the study as soon as it is made, and proposes a network before the launch has queued any."""
+    prepared = prepare.prepare
+
+    def followed(flags: Flags) -> object:
+        made = prepared(flags)
+        claim = leases.claim(made[0], made[1].id, "follows", 60.0)
+        assert isinstance(claim, leases.Claim)
+        candidates.propose(made[0], claim, proposal(0))
+        return made
+
+    def search(*_: object) -> None:
+        raise Searches
+
+    monkeypatch.setattr(prepare, "prepare", followed)
+    monkeypatch.setattr(launch_session, "_search", search)
+    monkeypatch.setattr(Interrupts, "listen", lambda _: None)
+    queued = []
+    for _ in range(2):
+        with pytest.raises(Searches):
+            launch_session.launch(flags, "0", "none", None, None, dry_run=False)
+        monkeypatch.setattr(prepare, "prepare", prepared)
+        with storage.open_storage(flags.storage) as stored:
+            study = optuna.load_study(study_name="s", storage=stored)
+            queued.append([one.user_attrs["baseline"] for one in study.get_trials(deepcopy=False)])
+    assert len(queued[0]) == 1, "a third of the trials"
+    assert queued[1] == queued[0], "the next launch goes on"
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

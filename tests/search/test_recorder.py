@@ -1,27 +1,37 @@
 """The database goes away in the middle of a training: restarted, frozen, for too long, for good."""
 
+import errno
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
+from command import run
+from network_files import lie_on_nfs
 from optuna.trial import TrialState
 from postgres_server import Postgres
 from sqlalchemy import text
 from worker_samples import FakeTraining, make_config, make_context, make_study
 
+from search.launcher.launcher import Launch
+from search.launcher.prepare import Flags
+from search.launcher.worker_group import WorkerGroup
 from search.optuna_adapter import study as optuna_study
-from search.recording import outage, reconcile as reconciling, recorder, spool
+from search.recording import outage, reconcile as reconciling, recorder, recovery, spool
 from search.recording.outage import Outage
 from search.recording.writer import TrialRows
+from search.study import files
 from search.worker import trial as worker_trial
 from search.worker.context import WorkerContext
 from space.architecture import Architecture
 from space.errors import LeaseLostError, StorageError
-from storage import candidates, leases
+from storage import candidates, leases, studies
 from storage.leases import Claim
 from storage.row_types import Epoch, State, TrainingMetrics
 
@@ -99,6 +109,36 @@ def test_a_frozen_server_does_not_hold_a_training_up(server: Postgres, tmp_path:
     with context_on(server.url(), tmp_path, train) as context:
         assert worker_trial.run(context, take(context)) == State.COMPLETED
         require_all_written(context, tmp_path)
+
+
+class Timed(Future[bool]):
+    """An answer that notes how long it was waited for, in seconds."""
+
+    waits: ClassVar[list[float | None]] = []
+
+    def result(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout)
+        return super().result(timeout)
+
+
+def test_a_training_waits_for_a_database_that_hangs_once_and_not_after_each_epoch(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thawed, save = threading.Event(), candidates.save_epoch
+
+    def hang(*given: Any, **named: Any) -> None:
+        assert thawed.wait(60)
+        save(*given, **named)
+
+    monkeypatch.setattr(recorder, "Future", Timed)
+    monkeypatch.setattr(candidates, "save_epoch", hang)
+    monkeypatch.setattr(Timed, "waits", [])
+    monkeypatch.setattr(recorder, "SHARE", 1000)
+
+    with context_on(sqlite_url, tmp_path, Stepwise({6: thawed.set})) as context:
+        assert worker_trial.run(context, take(context)) == State.COMPLETED
+        require_all_written(context, tmp_path)
+    assert Timed.waits[:5] == [recorder.ANSWER_SECONDS, *[recorder.HANGING_SECONDS] * 4]
 
 
 @pytest.fixture
@@ -188,6 +228,97 @@ def test_the_next_worker_tells_optuna_all_that_the_spool_holds(
         (stored,) = candidates.epochs(context.engine, context.study_id).values()
         assert [epoch.validation_accuracy for epoch in stored] == [0.25, 0.5]
         entries.drop()
+
+
+@contextmanager
+def left_by_the_dead(url: str, data_dir: Path) -> Iterator[WorkerContext]:
+    """A worker has died with a trial that it had trained, all of which lies in the spool of its machine."""
+    with context_on(url, data_dir, FakeTraining()) as context:
+        record = studies.find(context.engine, "bench")
+        folder = files.spool_folder(data_dir, files.study_identity(url, record))
+        claim = take(context)
+        trial = context.study.ask()
+        candidate = worker_trial.record(context, claim, trial, context.config.propose(trial))
+        entries = recorder.TrialRecorder(
+            TrialRows(context.engine, context.study, claim, trial, candidate), folder, context.outage
+        )
+        entries._epochs[1] = Epoch(1, 1.0, 1.0, 0.5, 0.1, 1.0)
+        metrics = TrainingMetrics(0.5, 0.5, 1.0, 1, 1.0, 100.0)
+        entries._end = spool.TrialEnd(State.COMPLETED, None, metrics)
+        entries._keep()
+        entries.spool.close()
+        yield context
+        (row,) = candidates.candidates(context.engine, context.study_id)
+        assert (row.state, row.accuracy) == (State.COMPLETED, 0.5)
+        assert candidates.late(context.engine, context.study_id) == []
+        assert context.study.get_trials(deepcopy=False)[0].value == 0.5
+        assert not list(folder.glob("*.json"))
+        entries.drop()
+
+
+def test_a_spool_on_a_network_file_system_is_taken_in(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lie_on_nfs(monkeypatch)
+    with left_by_the_dead(sqlite_url, tmp_path) as context:
+        record = studies.find(context.engine, "bench")
+        recovery.take_in(context.engine, sqlite_url, record, tmp_path)
+
+
+def test_a_spool_that_cannot_be_removed_costs_no_trial(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk that was mounted for reading alone once the file lay there."""
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    def away_and_back() -> None:
+        monkeypatch.setattr(candidates, "save_epoch", save_epoch)
+        monkeypatch.setattr(Path, "unlink", refuse)
+
+    def away(*_: object, **__: object) -> None:
+        raise StorageError("it is away")
+
+    save_epoch = candidates.save_epoch
+    monkeypatch.setattr(candidates, "save_epoch", away)
+    with context_on(sqlite_url, tmp_path, Stepwise({3: away_and_back})) as context:
+        assert worker_trial.run(context, take(context)) == State.COMPLETED
+        assert list(tmp_path.glob("*.json"))
+        assert candidates.candidates(context.engine, context.study_id)[0].state == State.COMPLETED
+        spool.take_in(tmp_path, context.study, context.engine, context.study_id)
+        assert "cannot be removed: Read-only file system" in caplog.messages[-1]
+        monkeypatch.undo()
+
+
+def test_a_launcher_takes_in_what_its_worker_had_trained_before_it_died(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    with left_by_the_dead(sqlite_url, tmp_path) as context:
+        record = studies.find(context.engine, "bench")
+        flags = Flags(sqlite_url, tmp_path, 3, "bench")
+        launch = Launch(flags, context.engine, record, context.config, context.study, [])
+        assert launch._on_death("one"), "it had finished a trial"
+
+
+def test_workers_by_hand_take_in_what_one_of_them_had_trained(sqlite_url: str, tmp_path: Path) -> None:
+    with left_by_the_dead(sqlite_url, tmp_path) as context:
+        assert WorkerGroup(context.options, [], lambda _: None)._on_death("one")
+
+
+def expire_all(context: WorkerContext) -> None:
+    with context.engine.execution_options(writes=True).begin() as connection:
+        connection.execute(text("UPDATE search_claims SET expires_at = 0"))
+
+
+@pytest.mark.parametrize("command", [("status", "bench"), ("rename", "bench", "other")])
+def test_who_takes_claims_back_takes_in_first_what_their_workers_had_trained(
+    command: tuple[str, ...], sqlite_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with left_by_the_dead(sqlite_url, tmp_path) as context:
+        expire_all(context)
+        given = ("--storage", sqlite_url, "--data-dir", str(tmp_path))
+        assert run(capsys, *command, *given).code == 0
 
 
 def test_where_optunas_tables_refuse_the_ledger_counts(

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search.optuna_adapter import study as optuna_study
@@ -178,6 +179,21 @@ def test_the_finals_are_full_trainings_by_which_an_export_is_confirmed(
         assert second_stage.lines(stage_of(context))[0].startswith(
             f"winner of the finals of 13 epochs, trial {winner.number}: "
         )
+
+
+def test_the_end_of_a_final_is_written_on_one_connection(sqlite_url: str, tmp_path: Path) -> None:
+    """It holds the lock of its study, and a pooler may have no other connection for it meanwhile."""
+    together = []
+    with context_of(sqlite_url, Longer(), tmp_path, plan()) as context:
+        pool = context.engine.pool
+
+        @event.listens_for(pool, "checkout")
+        def count(*_: object) -> None:
+            together.append(pool.checkedout())  # type: ignore[attr-defined]
+
+        work(context)
+        assert len(trained(context, Stage.FINALS)) > 0
+    assert max(together) == 1
 
 
 def test_where_there_are_no_test_images_validation_images_confirm(sqlite_url: str, tmp_path: Path) -> None:

@@ -180,6 +180,33 @@ def test_a_repeated_network_is_answered_from_the_ledger(sqlite_url: str) -> None
             assert trials[row.number].user_attrs["repeat_of"] == row.repeat_of
 
 
+def test_the_weights_of_a_trial_that_is_about_to_end_stay(sqlite_url: str) -> None:
+    """They are kept before its end is written: another worker that tidies up meanwhile leaves them."""
+    with context_of(sqlite_url, FakeTraining(), make_config(), 3) as context:
+        context.files.best = 1
+        context.files.folder.mkdir()
+        _, about_to_end, _ = worker_trial.propose_new(context, take(context))
+        ended_unkept = about_to_end.number + 7
+        for number in (about_to_end.number, ended_unkept):
+            context.files.weights(number).touch()
+        claim = leases.claim(context.engine, context.study_id, "another", 60.0)
+        assert isinstance(claim, Claim)
+        worker_trial.run(context, claim)
+        assert context.files.weights(about_to_end.number).exists()
+        assert not context.files.weights(ended_unkept).exists()
+
+
+@pytest.mark.parametrize("said", ["bad bytes: \0", "no file r\udcfcck.png"])
+def test_what_a_failed_training_says_is_stored_whatever_is_in_it(said: str, database_url: str) -> None:
+    def fail(_: Architecture) -> None:
+        raise ValueError(said)
+
+    with context_of(database_url, FakeTraining(before=fail), make_config(), 3) as context:
+        assert worker_trial.run(context, take(context)) == State.FAILED
+        (row,) = candidates.candidates(context.engine, context.study_id)
+        assert (row.reason or "").endswith(said.encode("unicode-escape").decode())
+
+
 def test_the_sampler_learns_nothing_from_a_repeat(sqlite_url: str) -> None:
     """Told the value of its original it would count as one more good trial, and be proposed once more."""
     config = make_config(spaces.parse(TWO_NETWORKS), sampler="tpe")
@@ -318,15 +345,21 @@ def test_an_exhausted_space_ends_the_search_and_says_so(
         assert tally[State.REPEATED] >= 30
 
 
+class Panic(BaseException):
+    """As those of libraries in Rust are: no Exception."""
+
+
 @pytest.mark.parametrize(
     ("error", "state", "told"),
     [
         (DivergedError("the loss is not a number in epoch 1"), State.DIVERGED, TrialState.PRUNED),
         (ValueError("a bug"), State.FAILED, TrialState.FAIL),
+        (SystemExit("a score of the user's own that ends"), State.FAILED, TrialState.FAIL),
+        (Panic("of a library in another language"), State.FAILED, TrialState.FAIL),
     ],
 )
 def test_a_training_that_ends_badly_is_written_down_and_does_not_count(
-    sqlite_url: str, error: Exception, state: State, told: TrialState
+    sqlite_url: str, error: BaseException, state: State, told: TrialState
 ) -> None:
     errors = iter([error])
 
@@ -604,6 +637,53 @@ def test_a_proposal_over_budget_whose_worker_died_before_optuna_heard_of_it_keep
         leases.evict(context.engine, context.study_id, "one")
         reconciling.reconcile(context.study, context.engine, context.study_id)
         assert [one.state for one in context.study.trials] == [TrialState.PRUNED]
+
+
+class Killed(BaseException):
+    """What ends a worker where nobody catches it."""
+
+
+def die_before_it_enters_its_network(context: WorkerContext, worker: str) -> None:
+    """A worker that has a trial of Optuna's, and dies before the ledger hears of it."""
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    claim = leases.claim(context.engine, context.study_id, worker, 60.0)
+    assert isinstance(claim, Claim)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "propose", kill)
+        with pytest.raises(Killed):
+            worker_trial.propose_new(context, claim)
+
+
+@pytest.mark.parametrize("by_launch", [False, True])
+def test_a_queued_network_whose_worker_dies_before_it_enters_it_is_queued_again(
+    by_launch: bool, database_url: str
+) -> None:
+    """Between the queue of Optuna's and our row nobody else knows of it."""
+    with context_of(database_url, FakeTraining(), make_config(), 2) as context:
+        enqueue_baseline(context)
+        die_before_it_enters_its_network(context, "another")
+        leases.evict(context.engine, context.study_id, "another")
+        if by_launch:
+            reconciling.reconcile(context.study, context.engine, context.study_id)
+        assert run_all(context) == [State.COMPLETED] * 2
+        assert [row.baseline for row in rows_of(context)] == [GUESS, None]
+        taken, again, _ = context.study.get_trials(deepcopy=False)
+        assert (taken.state, again.state) == (TrialState.FAIL, TrialState.COMPLETE)
+        assert reconciling.disagreements(context.study, rows_of(context)) == []
+
+
+def test_a_queued_network_that_somebody_may_be_about_to_enter_is_left_to_him(database_url: str) -> None:
+    with context_of(database_url, FakeTraining(), make_config(), 3) as context:
+        enqueue_baseline(context)
+        die_before_it_enters_its_network(context, "another")
+        assert worker_trial.run(context, take(context)) == State.COMPLETED
+        assert [row.baseline for row in rows_of(context)] == [None]
+        leases.evict(context.engine, context.study_id, "another")
+        assert worker_trial.run(context, take(context)) == State.COMPLETED
+        assert [row.baseline for row in rows_of(context)] == [None, GUESS]
 
 
 def assert_(condition: bool) -> None:

@@ -121,6 +121,12 @@ def test_a_child_that_ends_with_0_was_no_worker_of_ours_and_is_shown(folder: Pat
     assert pool.alive == []
 
 
+def test_a_slot_is_closed_though_its_log_is_gone(folder: Path) -> None:
+    pool = Scripted(folder, {"a": [f"rm -r {folder}; {HOPELESS}"]})
+    pool.start()
+    assert pool.settle() == {"a": "(exit code 5)"}
+
+
 def test_making_room_is_no_death(folder: Path) -> None:
     """However often the last one wants to."""
     pool = Scripted(folder, {"a": [LEAVES, LEAVES, LEAVES, LEAVES, LIVES]})

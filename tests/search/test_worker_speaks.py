@@ -24,6 +24,7 @@ from search.worker.presence import WorkerPresence
 from space.architecture import Architecture
 from space.errors import DivergedError, StorageError
 from storage import candidates, database, leases, studies, workers as worker_table
+from storage.row_types import State
 from storage.studies import Control
 from storage.workers import Doing
 
@@ -104,6 +105,24 @@ def test_a_worker_says_that_it_is_paused_and_that_it_goes_on(
     assert seen == [[Doing.PAUSED]]
     paused = caplog.messages.index("paused by `search pause`: waits for `search resume`")
     assert "goes on: `search resume` said so" in caplog.messages[paused:]
+
+
+def test_a_worker_that_asks_while_the_search_is_resumed_goes_on(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pause refuses it a claim, and is over before it asks why."""
+    claim = leases.claim
+    with works(sqlite_url, FakeTraining(), tmp_path, monkeypatch) as context:
+        studies.set_control(context.engine, context.study_id, Control.PAUSE)
+
+        def refused_and_resumed(*given: object) -> object:
+            answer = claim(*given)  # type: ignore[arg-type]
+            studies.set_control(context.engine, context.study_id, Control.RUN)
+            return answer
+
+        monkeypatch.setattr(leases, "claim", refused_and_resumed)
+        work(context)
+        assert candidates.tally(context.engine, context.study_id)[State.COMPLETED] == 2
 
 
 def test_an_order_in_the_middle_of_a_trial_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
