@@ -30,6 +30,7 @@ from search.formats import (
     choice,
     deployed,
     model_card,
+    onnx_file,
     safetensors_file,
     standalone,
     standing_alone,
@@ -174,6 +175,18 @@ def test_onnxruntime_gives_the_scores_of_the_original_for_any_number_of_images(
         assert np.abs(scores - original(sample, images)).max() < 1e-4
     classes = session.get_modelmeta().custom_metadata_map["classes"]
     assert classes.split("\n") == list("0123456789")
+
+
+def test_a_class_of_two_lines_is_one_line_in_an_onnx_file(sample: Sample, written: Path) -> None:
+    path = written / "safetensors" / "best.safetensors"
+    found = carried.parse(safetensors_file.document_of(path), path)
+    named = found.model_copy(update={"classes": ("a\nb", *found.classes[1:])})
+    held = weights.load(sample.weights)
+    network = deployed.Deployed(held.network(), held.normalisation)
+    given = onnx_file.contents(network, named, digits(sample, 2))
+    session = onnxruntime.InferenceSession(given)
+    classes = session.get_modelmeta().custom_metadata_map["classes"].split("\n")
+    assert classes == ["a b", *found.classes[1:]]
 
 
 def test_a_pt2_file_gives_the_scores_of_the_original_for_any_number_of_images(
