@@ -22,6 +22,8 @@ from space.repair import Repair, repairs
 if TYPE_CHECKING:
     from torch import nn
 
+    from trainer.weights import Weights
+
 UNLIMITED = 10**15  # parameters; what no limit means
 
 
@@ -132,25 +134,29 @@ class Network:
         another network.
         """
         from search.formats.deployed import Deployed
-        from trainer import weights
 
         if self.weights is None:
             raise CheckpointError(
                 f"{self.name} has no weights here: `search export STUDY:TRIAL --format safetensors` writes"
                 " those that a search kept, `search train STUDY:TRIAL` trains some"
             )
-        found = weights.load(self.weights)
-        if found.architecture.fingerprint != self.fingerprint:
-            raise CheckpointError(f"{self.weights} holds the weights of another network")
+        found = self._held(self.weights)
         return Deployed(found.network(), found.normalisation)
 
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of the scores. Raises CheckpointError without weights."""
-        from trainer import weights
-
+        """Names of the classes, in the order of the scores. Raises CheckpointError without weights, or where
+        they are those of another network."""
         if self.weights is None:
             raise CheckpointError(f"{self.name} has no weights here, in whose file the classes are named")
-        return weights.load(self.weights).classes
+        return self._held(self.weights).classes
+
+    def _held(self, path: Path) -> "Weights":
+        from trainer import weights
+
+        found = weights.load(path)
+        if found.architecture.fingerprint != self.fingerprint:
+            raise CheckpointError(f"{path} holds the weights of another network")
+        return found
 
 
 def load(source: str | Path) -> Network:

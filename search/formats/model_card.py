@@ -12,8 +12,9 @@ from pathlib import Path
 from search.formats.carried import TOLERANCE, Carried, Training
 from search.study.score import WORDS
 from search.study.short_form import summary
-from search.study.statistics import Interval, wilson
-from search.study.text import counted, percent
+from search.study.statistics import Interval, Spread, wilson
+from search.study.text import counted, over_seeds, percent
+from trainer.data.images import Fit
 
 SHOWN = 20  # classes that are named
 BRIEF = "the brief training"  # how the description of such a training begins (search/formats/choice.py)
@@ -77,8 +78,8 @@ def text(form: str, out: Path, document: Carried, difference: float, images: int
             ],
         ),
         f"## How to use it\n\n{use}\n\nScores are {'shares' if network.head.softmax else 'logits'}"
-        f", one for each class in the order above. Pictures of another size are to be brought to"
-        f" {network.image_size} x {network.image_size} as in training: {document.fit}.",
+        ", one for each class in the order above.",
+        f"## How a picture is read\n\n{_reading(document)}",
         f"## Data\n\n{_data(document)}",
         f"## Scores\n\n{_scores(document)}",
         f"## What it must not be used for\n\n{_limits(document)}",
@@ -92,6 +93,40 @@ def text(form: str, out: Path, document: Carried, difference: float, images: int
 def _classes(names: Sequence[str]) -> str:
     shown = ", ".join(map(_plain, names[:SHOWN]))
     return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN} more, in the file"
+
+
+FITS: Mapping[Fit, str] = {
+    "pad": "the longer side becomes {side} and the other keeps its proportion, at least one pixel; then the"
+    " outermost pixels are repeated on both sides, by one more at the end where the rest is odd",
+    "crop": "the middle of it, cut to a square first (`ImageOps.fit`)",
+    "stretch": "both sides become {side}, whatever they were",
+}
+
+
+def _reading(document: Carried) -> str:
+    """How a file of a picture becomes what the network takes, as trainer/data/images.py does it."""
+    side, fit = document.export.architecture.image_size, document.fit
+    by = 2 ** max(0, document.bits - 8)
+    steps = [
+        f"Opened by Pillow, a JPEG by `draft` for {side} x {side} pixels; of several frames the first.",
+        "Turned as its EXIF says (tag 0x0112).",
+        f"Grey levels of more than 8 bits: divided by {by}, rounded down, 255 at most."
+        if by > 1
+        else "Grey levels of more than 8 bits: as they are, 255 at most.",
+        "Laid on white where it is transparent.",
+        "Three channels: red, green, blue (`RGB`)."
+        if document.export.architecture.channels == 3
+        else "One channel: grey (`L`).",
+        f"{side} x {side} pixels, by Pillow's bicubic filter, unless it has them: {fit}, {FITS[fit]}.".format(
+            side=side
+        ),
+        "Bytes 0..255, in the order channels, rows, columns.",
+    ]
+    listed = "\n".join(f"{number}. {step}" for number, step in enumerate(steps, 1))
+    return (
+        "In this order, as in training. `search predict` does it, and to the byte `read` in the Python file"
+        f" that `search export --format python` writes.\n\n{listed}"
+    )
 
 
 def _data(document: Carried) -> str:
@@ -114,30 +149,30 @@ def _scores(document: Carried) -> str:
 def _score_rows(document: Carried) -> Iterator[tuple[str, str, str, str]]:
     export, training = document.export, document.training
     validation = export.data.validation_images
+    on = f"{validation:,} validation images"
     if (accuracy := training.validation_accuracy) is not None:
-        on = f"{validation:,} validation images"
         yield ("these weights", percent(accuracy), str(wilson(accuracy, validation)), on)
     if (accuracy := training.test_accuracy) is not None and training.test_images:
-        on = f"{training.test_images:,} test images, read once"
-        yield ("these weights", percent(accuracy), str(wilson(accuracy, training.test_images)), on)
+        tested = f"{training.test_images:,} test images, read once"
+        yield ("these weights", percent(accuracy), str(wilson(accuracy, training.test_images)), tested)
     if found := export.confirmation:
         what = f"mean of {counted(found.seeds, 'full training')} of this network"
-        if found.test_accuracy is not None:
-            spread = found.test_interval_95
-            yield (what, percent(found.test_accuracy), _spread(spread), f"{found.test_images:,} test images")
-        spread = found.validation_interval_95
-        yield (what, percent(found.validation_accuracy), _spread(spread), f"{validation:,} validation images")
+        if found.test:
+            yield (what, percent(found.test.mean), _spread(found.test), f"{found.test_images:,} test images")
+        yield (what, percent(found.validation.mean), _spread(found.validation), on)
     metrics = export.metrics
     what = f"brief training, {counted(export.origin.epochs or 0, 'epoch')}"
-    on = f"{validation:,} validation images"
     yield (what, percent(metrics.validation_accuracy), str(Interval(*metrics.interval_95)), on)
     if metrics.validation_score is not None:
         name = _plain(metrics.own_score or WORDS[metrics.score])
         yield (what, f"{percent(metrics.validation_score)} {name}, by which it was chosen", "none", on)
 
 
-def _spread(found: tuple[float, float] | None) -> str:
-    return f"{Interval(*found)} over seeds" if found else "one seed: none"
+def _spread(found: Spread) -> str:
+    """The interval of a mean over seeds, both values of two, or that there is none."""
+    if found.interval:
+        return f"{found.interval} over seeds"
+    return over_seeds(found) or "too few seeds: none"
 
 
 def _notes(document: Carried) -> Iterator[str]:

@@ -60,7 +60,8 @@ def contents(network: Deployed, document: Carried, example: NDArray[np.uint8]) -
     assert program is not None
     model = program.model_proto
     _forget_where(model)
-    classes = {"classes": "\n".join(document.classes)}
+    # A line each: a name of two would move all that come after it.
+    classes = {"classes": "\n".join(" ".join(name.split("\n")) for name in document.classes)}
     onnx.helper.set_model_props(model, classes | {KEY: document.text})
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())

@@ -95,6 +95,11 @@ def _figures(confirmed: Sequence[ConfirmedNetwork]) -> list[tuple[str, str]]:
     return [*found, (f"{best.result['macs']:,}", "multiply-accumulates an image")]
 
 
+def _label(one: ConfirmedNetwork) -> str:
+    """Its name in a figure, whose texts Plotly reads as HTML."""
+    return escape(named(one.contender), quote=False)
+
+
 def _ranking(confirmed: Sequence[ConfirmedNetwork]) -> list[str]:
     """The networks by rank, every seed a point; and in a table."""
     figure, places = go.Figure(), list(range(len(confirmed), 0, -1))
@@ -119,7 +124,7 @@ def _ranking(confirmed: Sequence[ConfirmedNetwork]) -> list[str]:
            {"color": VIOLET, "symbol": "diamond-open", "size": 11}, "on test images, mean")  # fmt: skip
     figure.update_yaxes(
         tickvals=places,
-        ticktext=[named(one.contender) for one in confirmed],
+        ticktext=[_label(one) for one in confirmed],
         range=[0.4, len(confirmed) + 0.6],
     )
     full = [value for one in confirmed for value in one.validation.values]
@@ -162,7 +167,7 @@ def _order(finished: Sequence[ConfirmedNetwork], agreement: Sequence[str]) -> li
             figure.add_scatter(
                 x=[round(100 * (one.contender.brief_value or 0.0), 2) for one in mine],
                 y=[round(100 * one.scored.values[0], 2) for one in mine],
-                text=[named(one.contender) for one in mine], mode="markers", name=name,
+                text=[_label(one) for one in mine], mode="markers", name=name,
                 marker={"color": colour, "size": 9},
                 hovertemplate="%{text}: %{x:.2f}% in the search, %{y:.2f}% at the end<extra></extra>",
             )  # fmt: skip
@@ -189,7 +194,7 @@ def _curves(confirmed: Sequence[ConfirmedNetwork]) -> list[str]:
                 x=[epoch["epoch"] for epoch in shown],
                 y=[round(100 * epoch["validation_accuracy"], 2) for epoch in shown],
                 mode="lines+markers" if len(shown) < 3 else "lines", legendgroup=str(i), showlegend=j == 0,
-                line={"color": COLOURS[i % len(COLOURS)], "width": 1.4}, name=named(one.contender),
+                line={"color": COLOURS[i % len(COLOURS)], "width": 1.4}, name=_label(one),
                 opacity=0.8,
                 hovertemplate=f"epoch %{{x}}: %{{y:.2f}}%, seed {seed['seed']}<extra></extra>",
             )  # fmt: skip

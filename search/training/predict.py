@@ -45,9 +45,10 @@ class Predictions:
             for name in sorted({true for true, _ in self.classified})
         ]
         balanced = sum(sum(hits) / len(hits) for hits in by_class) / len(by_class)
+        classes = f"{len(by_class)} class{'es' * (len(by_class) != 1)}"
         return (
             f"accuracy {percent(right / len(self.classified))} of {counted(len(self.classified), 'picture')},"
-            f" balanced over {len(by_class)} classes {percent(balanced)}"
+            f" balanced over {classes} {percent(balanced)}"
         )
 
 
@@ -100,11 +101,14 @@ def _likeliest(
 def pictures(image: Path, classes: Sequence[str]) -> list[tuple[Path, str | None]]:
     """The picture, or those of a folder, in order; with their class where the folder's folders are classes.
 
-    Raises DataError for a folder without pictures.
+    Raises DataError for a folder without pictures, and for one that cannot be listed.
     """
     if not image.is_dir():
         return [(image, None)]
-    found = sorted(_inside(image))
+    try:
+        found = sorted(_inside(image))
+    except OSError as error:
+        raise DataError(f"cannot list {error.filename or image}: {error.strerror}") from error
     if not found:
         raise DataError(f"{image} holds no pictures that can be read; name files, or a folder with some")
     tops = [path.relative_to(image).parts[0] for path in found]
@@ -113,8 +117,19 @@ def pictures(image: Path, classes: Sequence[str]) -> list[tuple[Path, str | None
 
 
 def _inside(folder: Path) -> Iterator[Path]:
-    for directory, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name[0] != "."]
-        for name in names:
-            if name[0] != "." and Path(name).suffix.lower() in suffixes():
-                yield Path(directory, name)
+    """The pictures of a folder and of those in it, through links as in training; no folder is taken twice,
+    and by its own name where it has one here."""
+    own, linked, seen = [folder], list[Path](), set[tuple[int, int]]()
+    while own or linked:
+        at = own.pop() if own else linked.pop(0)
+        status = at.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        for entry in sorted(os.scandir(at), key=lambda entry: entry.name):
+            if entry.name[0] == ".":
+                continue
+            if entry.is_dir():
+                (linked if entry.is_symlink() else own).append(Path(entry.path))
+            elif Path(entry.name).suffix.lower() in suffixes():
+                yield Path(entry.path)

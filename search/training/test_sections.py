@@ -105,7 +105,7 @@ def _by_class(
         figure.add_scatter(
             x=[None if one is None else round(100 * one, 2) for one in each], y=list(range(len(order))),
             mode="markers", marker={"color": colour, "size": 5, "opacity": 0.6}, name=f"seed {test.seed}",
-            text=[classes[i] for i in order], hovertemplate="%{text}: %{x:.1f}%<extra></extra>",
+            text=[_label(classes[i]) for i in order], hovertemplate="%{text}: %{x:.1f}%<extra></extra>",
         )  # fmt: skip
     figure.add_scatter(
         x=[round(one, 2) for one in x], y=list(range(len(order))), mode="markers", name="mean and 95%",
@@ -115,16 +115,21 @@ def _by_class(
             "array": [round(100 * one.high - at, 2) for one, at in zip(found, x, strict=True)],
             "arrayminus": [round(at - 100 * one.low, 2) for one, at in zip(found, x, strict=True)],
         },
-        text=[classes[i] for i in order], customdata=[int(images[i]) for i in order],
+        text=[_label(classes[i]) for i in order], customdata=[int(images[i]) for i in order],
         hovertemplate="%{text}: %{x:.1f}% of %{customdata} images<extra></extra>",
     )  # fmt: skip
     mean = fmean(test.accuracy for test in tests)
     figure.add_vline(x=100 * mean, line={"color": GREY, "dash": "dot", "width": 1.5})
     figure.update_yaxes(
-        tickvals=list(range(len(order))), ticktext=[_short(classes[i]) for i in order],
+        tickvals=list(range(len(order))), ticktext=[_label(_short(classes[i])) for i in order],
         range=[-0.7, len(order) - 0.3], tickfont={"size": 11},
     )  # fmt: skip
     return figure.update_xaxes(title="recognised, %")
+
+
+def _label(name: str) -> str:
+    """A name in a figure, whose texts Plotly reads as HTML."""
+    return escape(name, quote=False)
 
 
 def _short(name: str, most: int = 22) -> str:

@@ -86,6 +86,19 @@ def test_an_exported_network_is_counted_explained_and_built(sample: Sample, tmp_
     assert not network.fits(max_macs=network.macs() - 1)
 
 
+def test_weights_of_another_network_beside_a_document_name_no_classes_and_are_not_run(
+    sample: Sample, tmp_path: Path
+) -> None:
+    (tmp_path / "best.json").write_text(json.dumps(NETWORK))
+    (tmp_path / "best.safetensors").write_bytes(sample.weights.read_bytes())
+    network = parsimony.load(tmp_path / "best.json")
+    for use in (network.trained, network.classes):
+        with pytest.raises(
+            parsimony.UsageError, match=r"best\.safetensors holds the weights of another network"
+        ):
+            use()
+
+
 def test_an_explanation_says_what_is_over_and_what_would_fit(tmp_path: Path) -> None:
     (tmp_path / "net.json").write_text(json.dumps(NETWORK))
     network = parsimony.load(tmp_path / "net.json")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,18 @@ def test_the_page_ranks_the_networks_with_both_values_of_two_seeds(tmp_path: Pat
         assert bad not in page
     assert "<script src" not in page
     assert page.index(">trial 3<") < page.index(">trial 4 (baseline)<"), "the best first"
+
+
+def test_names_of_files_in_the_figures_of_the_page_are_no_markup(tmp_path: Path) -> None:
+    other = Contender("my <b>net.json", "my <b>net.json", tmp_path / "own", 0.8, sealed=False, seeds=2)
+    found = [
+        ConfirmedNetwork(contender(tmp_path, 3), result(0.95, 0.97)),
+        ConfirmedNetwork(other, result(0.9, 0.9)),
+    ]
+    page = confirm_page.page("s", found, found, [])
+    plots = "".join(re.findall(r'<script type="application/json">(.*?)</script>', page))
+    assert plots.count("my &lt;b&gt;net.json") >= 3
+    assert "my \\u003cb>" not in plots, "Plotly takes <b> for bold"
 
 
 def test_the_page_of_trainings_that_all_failed_is_a_page_too() -> None:

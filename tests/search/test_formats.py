@@ -30,12 +30,14 @@ from search.formats import (
     choice,
     deployed,
     model_card,
+    onnx_file,
     safetensors_file,
     standalone,
     standing_alone,
     write,
 )
 from search.formats.write import FORMS
+from search.study.export import Confirmation
 from search.study.files import StudyFiles
 from space import cost
 from space.architecture import (
@@ -173,6 +175,18 @@ def test_onnxruntime_gives_the_scores_of_the_original_for_any_number_of_images(
         assert np.abs(scores - original(sample, images)).max() < 1e-4
     classes = session.get_modelmeta().custom_metadata_map["classes"]
     assert classes.split("\n") == list("0123456789")
+
+
+def test_a_class_of_two_lines_is_one_line_in_an_onnx_file(sample: Sample, written: Path) -> None:
+    path = written / "safetensors" / "best.safetensors"
+    found = carried.parse(safetensors_file.document_of(path), path)
+    named = found.model_copy(update={"classes": ("a\nb", *found.classes[1:])})
+    held = weights.load(sample.weights)
+    network = deployed.Deployed(held.network(), held.normalisation)
+    given = onnx_file.contents(network, named, digits(sample, 2))
+    session = onnxruntime.InferenceSession(given)
+    classes = session.get_modelmeta().custom_metadata_map["classes"].split("\n")
+    assert classes == ["a b", *found.classes[1:]]
 
 
 def test_a_pt2_file_gives_the_scores_of_the_original_for_any_number_of_images(
@@ -538,6 +552,58 @@ def test_the_card_counts_what_the_document_counts(sample: Sample, written: Path)
     card = (written / "onnx" / "best.onnx.md").read_text()
     assert f"| Parameters | {spent.parameters:,} |" in card
     assert f"| Multiply-accumulates of an image | {spent.macs:,} |" in card
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_card_says_how_a_picture_becomes_what_the_network_takes(written: Path, form: str) -> None:
+    path = written / "safetensors" / "best.safetensors"
+    found = carried.parse(safetensors_file.document_of(path), path)
+    grey = model_card.text(form, path, found.model_copy(update={"fit": "pad", "bits": 12}), 1e-6, 256)
+    reading = grey.partition("## How a picture is read")[2].partition("##")[0]
+    places = [
+        reading.index(words)
+        for words in (
+            "first",
+            "EXIF",
+            "divided by 16, rounded down, 255",
+            "on white",
+            "`L`",
+            "8 x 8 pixels, by",
+        )
+    ]
+    assert places == sorted(places)
+    assert "bicubic filter, unless it has them: pad, the longer side becomes 8 and" in reading
+    network = found.export.architecture.model_copy(update={"channels": 3})
+    colour = found.model_copy(
+        update={"fit": "crop", "bits": 8, "export": found.export.model_copy(update={"architecture": network})}
+    )
+    card = model_card.text(form, path, colour, 1e-6, 256)
+    for words in ("bits: as they are, 255 at most", "red, green, blue", "crop, the middle of it"):
+        assert words in card
+
+
+@pytest.mark.parametrize(
+    ("values", "interval", "words"),
+    [
+        ((0.875, 0.925), None, "87.50% and 92.50%: two seeds give no useful interval"),
+        ((0.9,), None, "too few seeds: none"),
+        ((0.89, 0.9, 0.91), (0.875, 0.925), "87.5-92.5% over seeds"),
+        ((), (0.1, 1.0), "too few seeds: none"),
+    ],
+)
+def test_the_card_says_of_full_trainings_what_is_known_over_seeds(
+    written: Path, values: tuple[float, ...], interval: tuple[float, float] | None, words: str
+) -> None:
+    path = written / "safetensors" / "best.safetensors"
+    found = carried.parse(safetensors_file.document_of(path), path)
+    confirmed = Confirmation(
+        epochs=9, seeds=len(values) or 2, validation_accuracy=0.9, validation_interval_95=interval,
+        test_accuracy=0.9, test_interval_95=interval, test_images=359, folder="",
+        validation_by_seed=values, test_by_seed=values,
+    )  # fmt: skip
+    export = found.export.model_copy(update={"confirmation": confirmed})
+    card = model_card.text("onnx", path, found.model_copy(update={"export": export}), 1e-6, 256)
+    assert card.count(f"of this network | 90.00% | {words} | ") == 2
 
 
 def test_a_card_of_a_study_with_a_score_of_its_own_says_by_what_it_chose(written: Path) -> None:

@@ -13,6 +13,7 @@ from PIL import ExifTags, Image
 from search.training import weights_reference
 from search.training.predict import Predictions
 from space.errors import CheckpointError
+from trainer import weights
 
 NETWORK = {
     "channels": 3,
@@ -190,7 +191,51 @@ def test_an_exported_file_stands_for_the_weights_beside_it(made: Path, tmp_path:
     assert weights_reference.find(str(tmp_path / "best.json"), store, tmp_path) == beside
 
 
+def test_weights_of_another_network_beside_an_exported_file_are_not_taken(made: Path, tmp_path: Path) -> None:
+    beside = shutil.copy(made / "out/seed-0.safetensors", tmp_path / "best.safetensors")
+    origin = {"study": "night", "trial": 7}
+    own = weights.load(beside).architecture.fingerprint
+    (tmp_path / "best.json").write_text(json.dumps({"origin": origin, "fingerprint": own}))
+    store = f"sqlite:///{tmp_path / 'none.db'}"
+    assert weights_reference.find(str(tmp_path / "best.json"), store, tmp_path) == beside
+    (tmp_path / "best.json").write_text(json.dumps({"origin": origin, "fingerprint": "0123456789abcdef"}))
+    with pytest.raises(
+        CheckpointError, match=r"best\.safetensors is of another network and those of trial night:7"
+    ):
+        weights_reference.find(str(tmp_path / "best.json"), store, tmp_path)
+
+
+def test_an_exported_python_file_stands_for_its_weights_and_what_carries_its_own_is_refused(
+    made: Path, tmp_path: Path
+) -> None:
+    for name in ("best.py", "best.onnx", "best.pt2"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(CheckpointError, match=r"best\.py is run without this program"):
+        weights_reference.find(str(tmp_path / "best.py"), "", tmp_path)
+    beside = shutil.copy(made / "out/seed-0.safetensors", tmp_path / "best.safetensors")
+    assert weights_reference.find(str(tmp_path / "best.py"), "", tmp_path) == beside
+    for name in ("best.onnx", "best.pt2"):
+        with pytest.raises(CheckpointError, match=f"{name} is run without .* --format safetensors writes"):
+            weights_reference.find(str(tmp_path / name), "", tmp_path)
+
+
+def test_folders_that_are_links_are_looked_into_as_in_training_and_each_folder_once(
+    capsys: pytest.CaptureFixture[str], made: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(made / "shades/test/dark", tmp_path / "test/dark")
+    (tmp_path / "test/light").mkdir()
+    (tmp_path / "test/light/linked").symlink_to(made / "shades/test/light")
+    (tmp_path / "test/dark/again").symlink_to(tmp_path / "test")
+    shutil.copytree(made / "shades/test/light", tmp_path / "test/light/inside")
+    (tmp_path / "test/dark/light").symlink_to(tmp_path / "test/light/inside")
+    result = run(capsys, "predict", made / "out", tmp_path / "test")
+    assert "accuracy 100.00% of 15 pictures, balanced over 2 classes 100.00%" in result.err
+    assert result.out.count(".png") == 15
+
+
 def test_accuracy_is_of_all_and_of_classes_alike() -> None:
     found = Predictions([], [], [("a", "a")] * 8 + [("b", "a")] * 1 + [("b", "b")] * 1)
     assert found.accuracy == "accuracy 90.00% of 10 pictures, balanced over 2 classes 75.00%"
     assert Predictions([], [], []).accuracy is None
+    alone = Predictions([], [], [("a", "a")])
+    assert alone.accuracy == "accuracy 100.00% of 1 picture, balanced over 1 class 100.00%"

@@ -1,6 +1,7 @@
 """The page of a full training: classes, confusion matrix, pairs that are mixed up, confidence, curves."""
 
 import itertools
+import json
 import re
 
 import numpy as np
@@ -59,6 +60,14 @@ def test_each_class_has_its_count_and_interval(page: str) -> None:
 def test_nothing_on_the_page_ends_in_a_name(page: str) -> None:
     assert "<b>breed" not in page.replace("<b>breed 1 &lt;b&gt;", "").replace("<b>breed 2 &lt;b&gt;", "")
     assert " <b>" not in page.replace("for <b>breed", "")
+
+
+def test_names_of_classes_in_a_figure_are_no_markup(page: str) -> None:
+    plots = map(json.loads, re.findall(r'<script type="application/json">(.*?)</script>', page))
+    figure = next(plot for plot in plots if "ticktext" in plot["layout"]["yaxis"])
+    labels = [figure["layout"]["yaxis"]["ticktext"], *(trace["text"] for trace in figure["data"])]
+    for shown in labels:
+        assert shown[0] == "breed 1 &lt;b&gt;", "Plotly takes <b> for bold"
 
 
 def test_a_network_that_makes_no_mistake_has_no_pairs() -> None:

@@ -1,5 +1,6 @@
 """Folders of pictures: nothing counts twice, nothing is left out in silence, all that is damaged is named."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -138,6 +139,29 @@ def test_what_is_left_out_is_counted_by_its_ending(folder: Path) -> None:
     found = survey_of(folder)
     assert found.left_out == {".txt": 10, "without an ending": 1, "hidden": 1, "outside of class folders": 1}
     assert found.folders == ("extra",)
+
+
+def test_a_class_whose_name_is_no_text_is_refused_by_name(folder: Path) -> None:
+    noise(folder / "train" / os.fsdecode(b"caf\xe9") / "a.png", 900)
+    assert "train named 'caf\ufffd' has a name that is no UTF-8; rename it" in refused(folder)
+
+
+def test_a_folder_whose_name_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
+    found = refused(folder_of(tmp_path / os.fsdecode(b"caf\xe9")))
+    assert "caf\ufffd' has a name that is no UTF-8; rename it" in found
+
+
+def test_files_whose_names_are_no_text_are_told_of_in_text(folder: Path) -> None:
+    odd = os.fsdecode(b"\xe9")
+    shutil.copy(folder / "train/cat/00.png", folder / f"train/dog/{odd}.png")
+    (folder / f"train/dog/damaged{odd}.png").write_text("no picture")
+    (folder / f"train/dog/a.t{odd}").write_text("notes")
+    (folder / f"more{odd}").mkdir()
+    survey = load(folder, skip_damaged=True).survey
+    assert survey is not None
+    said = json.dumps(survey.document(), ensure_ascii=False)
+    said.encode()
+    assert said.count("\ufffd") == 4
 
 
 def test_damaged_pictures_are_named_all_at_once(folder: Path) -> None:

@@ -55,8 +55,10 @@ def list_folder(root: Path) -> Listing:
     """Every picture of a folder.
 
     Raises DataError, in one line, for a folder that cannot be trained on: no train/, no pictures, one class,
-    one without pictures or that train/ lacks, a folder that would count twice, one that cannot be listed.
+    one without pictures or that train/ lacks, a folder that would count twice, one that cannot be listed, a
+    name of the folder or of a class that is no text.
     """
+    _require_text(os.fspath(root), "the folder")
     if not root.is_dir():
         raise DataError(f"there is no folder {root}; give --data folder:PATH with train/<class>/ in it")
     if not (root / "train").is_dir():
@@ -70,6 +72,8 @@ def list_folder(root: Path) -> Listing:
 def _listed(root: Path) -> Listing:
     left_out = Counter[str]()
     classes = class_names(root / "train")
+    for name in classes:
+        _require_text(name, f"the class folder in {root / 'train'}")
     train = _part(root / "train", classes, left_out)
     _check(root / "train", classes, train)
     there = [name for name in VALIDATION if (root / name).is_dir()]
@@ -80,6 +84,17 @@ def _listed(root: Path) -> Listing:
     taken = {"train", "test", *there}
     others = tuple(name for name in class_names(root) if name not in taken)
     return Listing(root, classes, train, validation, test, left_out, others)
+
+
+def readable(path: str) -> str:
+    """A path for a message or a page: bytes of it that are no UTF-8 become question marks."""
+    return path.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _require_text(name: str, what: str) -> None:
+    """Raises DataError for a name that no page, document or database can hold."""
+    if readable(name) != name:
+        raise DataError(f"{what} named {readable(name)!r} has a name that is no UTF-8; rename it")
 
 
 def class_names(part: Path) -> tuple[str, ...]:

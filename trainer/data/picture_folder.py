@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from space.errors import DataError
 from trainer.data import images as image_files, survey as surveys
 from trainer.data.contents import Contents, Part, Source
-from trainer.data.folder_listing import Listing, list_folder
+from trainer.data.folder_listing import Listing, list_folder, readable
 from trainer.data.images import Fit, Picture, Scaling
 from trainer.data.known_pictures import Known, KnownPictures
 from trainer.data.process_pool import over_parts
@@ -179,6 +179,6 @@ def _survey(
         across_classes=surveys.across_classes(files["train"], training, listing.root),
         seen_before={name: surveys.seen_before(looks[name], training) for name in ("validation", "test")},
         damaged=tuple((surveys.relative(path, listing.root), why) for path, why in damage.items()),
-        left_out=dict(listing.left_out.most_common()),
-        folders=listing.folders,
+        left_out={readable(kind): count for kind, count in listing.left_out.most_common()},
+        folders=tuple(map(readable, listing.folders)),
     )

@@ -16,6 +16,7 @@ from statistics import median_low
 from typing import Any, Self
 
 from trainer.data import images as image_files
+from trainer.data.folder_listing import readable
 from trainer.data.images import DEEPEST, Fit, Picture
 from trainer.data.process_pool import over_parts
 
@@ -152,7 +153,7 @@ def seen_before(looks: Sequence[Look], training: Sequence[Look]) -> int:
 
 def relative(path: str, root: Path) -> str:
     """A picture's path below its folder, for messages."""
-    return os.path.relpath(path, root)
+    return readable(os.path.relpath(path, root))
 
 
 def class_counts(pictures: Sequence[Picture], classes: Sequence[str]) -> dict[str, int]:
