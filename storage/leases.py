@@ -1,9 +1,9 @@
 """Claims: who may train the next trial, and until when they must be heard of.
 
 Reads and writes the claims of a study, marks candidates as lost, and trainings of the second stage, whose
-claims storage/rungs.py grants, as waiting again. Called by search/worker/ to claim and
-renew, by search/launcher/ to evict dead workers. Knows nothing of what they train. Leases: Gray and Cheriton,
-1989.
+claims storage/rungs.py grants, as waiting again. Called by search/worker/ to claim and renew, by
+search/launcher/ to evict dead workers and to end trials in time. Knows nothing of what they train. Leases:
+Gray and Cheriton, 1989.
 
 The target is exact with any number of workers: under the study's lock, claims held plus candidates trained
 never exceed it. A claim counts until it is released, finished, reaped or evicted; expiry alone frees nothing,
@@ -313,6 +313,25 @@ def evict(engine: Engine, study_id: int, worker: str) -> list[Candidate]:
     """
     dead = and_(tables.claims.c.study_id == study_id, tables.claims.c.worker == worker)
     return _take(engine, study_id, dead, "worker {worker} died", gone={worker})
+
+
+def give_up_trials(engine: Engine, study_id: int, reason: str) -> list[Candidate]:
+    """Take back the claims on trials, whose workers are told so, and have the study ask for no more trials
+    than are trained: what they trained is owed by nobody. Trainings of the second stage are left alone.
+
+    Returns the candidates lost by it. Raises StudyError where the study has gone.
+    """
+    table = tables.claims
+    with writing(engine) as connection:
+        studies.lock(connection, study_id)
+        columns = (table.c.worker, table.c.candidate_id, table.c.renewed_at, table.c.rung_training_id)
+        trials = and_(table.c.study_id == study_id, table.c.rung_training_id.is_(None))
+        taken = connection.execute(delete(table).where(trials).returning(*columns)).all()
+        if not taken:
+            return []
+        found = _mark_lost(connection, taken, reason, now(connection))
+        studies.ask_for_no_more(connection, study_id)
+        return found
 
 
 def _take(

@@ -243,6 +243,11 @@ def shorten(engine: Engine, study_id: int, plan: Mapping[str, Any], *, close: bo
         return True
 
 
+def ask_for_no_more(connection: Connection, study_id: int) -> None:
+    """Make the target what is trained, with the study's lock held."""
+    _change(connection, study_id, trials=trained(connection, study_id))
+
+
 def trained(connection: Connection, study_id: int) -> int:
     """Return how many trials count towards the target."""
     return int(connection.execute(_count_trained(), {"study": study_id}).scalar_one())

@@ -3,7 +3,9 @@
 `search launch --finish --timeout 8h` is to end in the morning with a confirmed network. So trials end when
 what is left of the time is what the second stage takes, but have half of it at least; and where half is too
 little for the plan that was asked for, finals are shortened, then fewer networks go on from the trials. A
-search whose trials are done has its plan shortened before its workers start.
+search whose trials are done has its plan shortened before its workers start. A trial that still runs when the
+second stage needs all that is left is given up: a network of few multiply-accumulates may take ten times as
+long as others, and nobody goes on before the last trial has ended.
 
 Reads the trials that are done for their pace, and what is trained of the second stage; writes the shortened
 plan, beside the one that was asked for, and in the end the number of trials into the study's row
@@ -21,7 +23,7 @@ from search.study import finish_plan, halving, second_stage
 from search.study.config import StudyConfig
 from search.study.finish_plan import FIRST, SLACK, FinishPlan, Limit, duration
 from space.errors import RecipeError, UsageError
-from storage import candidates, rungs, studies
+from storage import candidates, leases, rungs, studies
 from storage.row_types import Candidate, RungTraining
 from storage.studies import Study
 
@@ -31,6 +33,7 @@ FIRSTS = (*range(FIRST, 2, -1), 0)  # networks that go on, tried in this order; 
 EVERY = 15.0  # seconds between two looks
 MARGIN = 2 * EVERY  # that trials end early: with the look after this one the second stage would not fit
 STARTING, STARTING_SHARE = 30.0, 0.1  # seconds that workers load libraries for, of the time at most
+GIVEN_UP = "worker {worker} was too slow: the second stage needed the time"
 CLOSER = 0.05  # of the epochs of the finals: a plan that differs by less is not stored again
 
 
@@ -75,6 +78,8 @@ class Closing:
         self._next = 0.0  # elapsed seconds at which it looks again
         self._closed_at = 0.0  # elapsed seconds at which it ended the trials
         self._closed_to = 0  # trials that are left since it ended them; somebody may ask for more of them
+        self._looks_on = 0.0  # elapsed seconds at which it looks for stragglers again
+        self._given_up: list[int] = []  # trials that were too slow for it
 
     def begin(self, seconds: float, workers: int) -> None:
         """Before workers start: shortens the second stage of a search whose trials are done to the time that
@@ -115,7 +120,7 @@ class Closing:
         record, pace = studies.get(self.engine, self.study_id), self._pace()
         stored = FinishPlan.from_record(record.finish)
         if stored and self.note:  # its finals may have been lengthened
-            self.note = _closed(stored, record, self._closed_at) if self._closed_to else _shortened(stored)
+            self.note = self._note(stored, record)
         if stored is None or pace is None or record.trials <= self._closed_to:
             return False
         there = begun(self.engine, self.study_id)
@@ -136,8 +141,36 @@ class Closing:
         if close:
             record = studies.get(self.engine, self.study_id)
             self._closed_to, self._closed_at = record.trials, elapsed
-            self.note = _closed(plan, record, elapsed)
+            self.note = self._note(plan, record)
         return close
+
+    def stragglers(self, elapsed: float, left: float, workers: int) -> list[Candidate]:
+        """Gives up trials that still run though the second stage needs all of the time that is left, which
+        it has only once they have ended; returns them. What they trained is lost, and another launch that
+        asks for more trials trains them again. `elapsed` and `left` as in look(); raises as it does.
+        """
+        if not self._closed_to or elapsed < self._looks_on:
+            return []
+        self._looks_on = elapsed + EVERY
+        record, pace = studies.get(self.engine, self.study_id), self._pace()
+        plan = FinishPlan.from_record(record.finish)
+        if plan is None or pace is None or record.trials > self._closed_to:
+            return []
+        there = begun(self.engine, self.study_id)
+        if there.is_under_way or takes(self.config, plan, pace, workers, there) <= left:
+            return []
+        found = leases.give_up_trials(self.engine, self.study_id, GIVEN_UP)
+        if found:
+            record = studies.get(self.engine, self.study_id)
+            self._closed_to = record.trials
+            self._given_up += [candidate.number for candidate in found]
+            self.note = self._note(plan, record)
+        return found
+
+    def _note(self, plan: FinishPlan, record: Study) -> str:
+        said = _closed(plan, record, self._closed_at) if self._closed_to else _shortened(plan)
+        slow = ", ".join(map(str, self._given_up))
+        return f"{said}; too slow for that and given up: trial {slow}" if slow else said
 
     def end(self) -> None:
         """At the end of a launch that leaves trials to others: without its limit the second stage is what was

@@ -234,7 +234,9 @@ class Launch:
             return
         workers = max(self.pool.at_work, len(self.last.running) if self.last else 0, 1)
         elapsed = time.monotonic() - self.started
-        self.closing.look(elapsed, self._left(elapsed, workers), workers)
+        left = self._left(elapsed, workers)
+        self.closing.look(elapsed, left, workers)
+        reconciling.tell_lost(self.optuna, self.closing.stragglers(elapsed, left, workers))
 
     def _limit_in(self) -> float | None:
         """Seconds until a limit ends this launch; None where it has none."""

@@ -11,6 +11,7 @@ import optuna
 import pytest
 from comparison_samples import BEGIN, add_finals, add_study
 from hypothesis import given, strategies as st
+from ledger_samples import proposal
 from rich.console import Console
 from sqlalchemy import Engine, insert
 from worker_samples import make_config
@@ -162,6 +163,46 @@ def test_what_runs_when_trials_are_ended_counts(engine: Engine) -> None:
     watching = watch(engine)
     assert watching.look(elapsed=500, left=500, workers=2)
     assert kept(engine)[0] == 6
+
+
+def slow_trial(engine: Engine) -> int:
+    """One more trial, that runs. Returns its number."""
+    claim = leases.claim(engine, studies.find(engine, "s").id, "slow", 60)
+    assert isinstance(claim, leases.Claim)
+    return candidates.propose(engine, claim, proposal(5)).number
+
+
+def test_a_trial_that_takes_the_time_of_the_second_stage_is_given_up(engine: Engine) -> None:
+    """Nobody goes on before the last trial has ended, which may be of a network ten times slower."""
+    number, watching = slow_trial(engine), watch(engine)
+    assert watching.look(elapsed=500, left=500, workers=2)
+    assert kept(engine)[0] == 6
+    needs = takes(make_config(), plan_of(engine), 10 / 3, 2)
+    assert watching.stragglers(510, needs + 1, 2) == [], "it may still end in time"
+    assert watching.stragglers(511, needs - 1, 2) == [], "it looks now and then"
+    (lost,) = watching.stragglers(510 + closing.EVERY, needs - 1, 2)
+    assert (lost.number, lost.state) == (number, State.LOST)
+    assert lost.reason == "worker slow was too slow: the second stage needed the time"
+    assert kept(engine)[0] == 5
+    assert watching.note.startswith("trials were closed in time after 5 of 200, ")
+    assert watching.note.endswith(f"; too slow for that and given up: trial {number}")
+    record = studies.find(engine, "s")
+    assert leases.claim(engine, record.id, "two", 60) is leases.NoClaim.DONE
+    assert watching.stragglers(600, 1, 2) == []
+    watching.look(elapsed=620, left=380, workers=2)
+    assert watching.note.endswith(f"given up: trial {number}"), "the note is made anew at each look"
+
+
+def test_no_trial_is_given_up_while_trials_are_asked_for_or_the_second_stage_goes_on(engine: Engine) -> None:
+    slow_trial(engine)
+    watching = watch(engine)
+    assert watching.stragglers(900, 1, 2) == [], "nothing was closed"
+    assert watching.look(elapsed=500, left=500, workers=2)
+    studies.set_trials(engine, studies.find(engine, "s").id, 300)
+    assert watching.stragglers(900, 1, 2) == [], "somebody asked for more"
+    assert watching.look(elapsed=950, left=50, workers=2)
+    enter(engine, state=None)
+    assert watching.stragglers(990, 1, 2) == []
 
 
 def test_where_trials_are_done_a_look_leaves_the_second_stage_alone(engine: Engine) -> None:

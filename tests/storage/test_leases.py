@@ -203,6 +203,26 @@ def test_a_dead_worker_is_evicted_at_once_and_alone(engine: Engine) -> None:
     candidates.finish(engine, claim, alive.id, State.COMPLETED, outcome=outcome(0.5))
 
 
+def test_trials_that_are_given_up_are_owed_by_nobody(engine: Engine) -> None:
+    """What runs is lost and its worker is told; what is trained stays, and nobody begins another."""
+    study = make_study(engine, trials=5)
+    train(engine, study, 0, 0.5)
+    claim, slow = start(engine, study, 1, worker="slow")
+    choosing = take(engine, study, "choosing")
+    (lost,) = leases.give_up_trials(engine, study.id, "worker {worker} was slow")
+    assert (lost.id, lost.state, lost.reason) == (slow.id, State.LOST, "worker slow was slow")
+    assert studies.get(engine, study.id).trials == 1
+    assert ask(engine, study) is NoClaim.DONE
+    for held in (claim, choosing):
+        with pytest.raises(LeaseLostError):
+            leases.renew(engine, held, LEASE_SECONDS)
+    assert leases.give_up_trials(engine, study.id, "again") == []
+    studies.set_trials(engine, study.id, 2)
+    take(engine, study, "other")
+    again = candidates.next_retry(engine, study.id)
+    assert again and again.number == slow.number
+
+
 def test_a_late_result_is_refused_and_changes_nothing(engine: Engine) -> None:
     study = make_study(engine)
     claim, candidate = start(engine, study, 0)
