@@ -42,6 +42,9 @@ def before(space: SearchSpace) -> SearchSpace:
             del document[section][name]
     for stage in document["stages"].values():
         del stage["growth"]
+    if isinstance(document["block"]["activation"], dict):  # the weights that the default had then
+        document["block"]["activation"] = {"relu": 8, "leaky_relu": 1, "gelu": 1, "silu": 2}
+        document["block"]["preactivation"] = {"false": 3, "true": 1}
     return spaces_.parse(document)
 
 
