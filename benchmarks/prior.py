@@ -44,25 +44,31 @@ def networks(path: Path, draws: int, budget: Any, task: Any) -> list[Any]:
     return list(found.values())
 
 
+def ground(given: argparse.Namespace, validated: int = VALIDATION_IMAGES) -> tuple[Any, Any, Any, Any]:
+    """Data set, split, task and budget of a call; of benchmarks/recipes.py and benchmarks/variants.py too."""
+    from space.budget import Budget
+    from space.space import Task
+    from trainer.data import dataset as datasets
+
+    dataset = datasets.load(given.data, given.data_dir, given.image_size)
+    split = datasets.split(dataset, 0, validated / len(dataset.labels), given.train_images)
+    task = Task(channels=dataset.channels, image_size=dataset.image_size, classes=len(dataset.classes))
+    return dataset, split, task, Budget(given.max_params, given.max_macs)
+
+
 def run(given: argparse.Namespace) -> None:
     """Trains what has no row yet."""
     import torch
 
     from space import cost
-    from space.budget import Budget
     from space.errors import DivergedError
-    from space.space import Task
     from trainer import loop
     from trainer.callbacks import TrainingCallbacks
-    from trainer.data import dataset as datasets
     from trainer.outcome import EpochReport
     from trainer.recipe.defaults import brief_recipe
 
     torch.set_num_threads(1)
-    dataset = datasets.load(given.data, given.data_dir, given.image_size)
-    split = datasets.split(dataset, 0, VALIDATION_IMAGES / len(dataset.labels), given.train_images)
-    task = Task(channels=dataset.channels, image_size=dataset.image_size, classes=len(dataset.classes))
-    budget = Budget(given.max_params, given.max_macs)
+    dataset, split, task, budget = ground(given)
     recipe = brief_recipe(given.data, given.train_images, given.epochs, dataset.image_size)
     drawn = {path.stem: networks(path, given.draws, budget, task) for path in given.spaces}
     done = {(row["space"], row["draw"]) for row in read(given.rows)}

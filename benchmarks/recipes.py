@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded
 
-from benchmarks.prior import SEED, VALIDATION_IMAGES, read
+from benchmarks.prior import SEED, ground, read
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -65,15 +65,11 @@ def run(given: argparse.Namespace) -> None:
     import torch
 
     from space.baselines import baselines
-    from space.budget import Budget
-    from space.space import Task, default
-    from trainer.data import dataset as datasets
+    from space.space import default
 
     torch.set_num_threads(1)
-    dataset = datasets.load(given.data, given.data_dir, given.image_size)
-    split = datasets.split(dataset, 0, VALIDATION_IMAGES / len(dataset.labels), given.train_images)
-    task = Task(channels=dataset.channels, image_size=dataset.image_size, classes=len(dataset.classes))
-    found = baselines(default(), Budget(given.max_params, given.max_macs), task)
+    dataset, split, task, budget = ground(given)
+    found = baselines(default(), budget, task)
     networks = {one.name: one.architecture for one in found if not one.reason}
     asked = recipes(given.only, given.epochs, dataset.image_size)
     done = {key(row) for row in read(given.rows)}

@@ -24,7 +24,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded
 
-from benchmarks.prior import SEED, VALIDATION_IMAGES, read
+from benchmarks.prior import SEED, VALIDATION_IMAGES, ground, read
 from benchmarks.recipes import key, measured, table
 
 VARIANTS = Path(__file__).with_suffix(".toml")
@@ -69,16 +69,10 @@ def run(given: argparse.Namespace) -> None:
     """Trains what has no row yet."""
     import torch
 
-    from space.budget import Budget
-    from space.space import Task
-    from trainer.data import dataset as datasets
     from trainer.recipe.defaults import brief_recipe
 
     torch.set_num_threads(1)
-    dataset = datasets.load(given.data, given.data_dir, given.image_size)
-    split = datasets.split(dataset, 0, VALIDATION_IMAGES / len(dataset.labels), given.train_images)
-    task = Task(channels=dataset.channels, image_size=dataset.image_size, classes=len(dataset.classes))
-    budget = Budget(given.max_params, given.max_macs)
+    dataset, split, task, budget = ground(given, VALIDATION_IMAGES)
     recipe = brief_recipe(given.data, given.train_images, given.epochs, dataset.image_size)
     done = {key(row) for row in read(given.rows)}
     given.rows.parent.mkdir(parents=True, exist_ok=True)

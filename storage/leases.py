@@ -315,9 +315,10 @@ def evict(engine: Engine, study_id: int, worker: str) -> list[Candidate]:
     return _take(engine, study_id, dead, "worker {worker} died", gone={worker})
 
 
-def give_up_trials(engine: Engine, study_id: int, reason: str) -> list[Candidate]:
-    """Take back the claims on trials, whose workers are told so, and have the study ask for no more trials
-    than are trained: what they trained is owed by nobody. Trainings of the second stage are left alone.
+def give_up_trials(engine: Engine, study_id: int, workers: Collection[str], reason: str) -> list[Candidate]:
+    """Take back the claims of these living workers on trials, and have the study ask for no more trials than
+    are trained or held by others: what they trained is owed by nobody. Trainings of the second stage are left
+    alone.
 
     Returns the candidates lost by it. Raises StudyError where the study has gone.
     """
@@ -325,7 +326,9 @@ def give_up_trials(engine: Engine, study_id: int, reason: str) -> list[Candidate
     with writing(engine) as connection:
         studies.lock(connection, study_id)
         columns = (table.c.worker, table.c.candidate_id, table.c.renewed_at, table.c.rung_training_id)
-        trials = and_(table.c.study_id == study_id, table.c.rung_training_id.is_(None))
+        trials = and_(
+            table.c.study_id == study_id, table.c.rung_training_id.is_(None), table.c.worker.in_(workers)
+        )
         taken = connection.execute(delete(table).where(trials).returning(*columns)).all()
         if not taken:
             return []

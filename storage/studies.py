@@ -239,13 +239,13 @@ def shorten(engine: Engine, study_id: int, plan: Mapping[str, Any], *, close: bo
             return False
         _change(connection, study_id, finish=dict(plan))
         if close:
-            _change(connection, study_id, trials=engaged(connection, study_id))
+            ask_for_no_more(connection, study_id)
         return True
 
 
 def ask_for_no_more(connection: Connection, study_id: int) -> None:
-    """Make the target what is trained, with the study's lock held."""
-    _change(connection, study_id, trials=trained(connection, study_id))
+    """Make the target what is trained and held, with the study's lock held."""
+    _change(connection, study_id, trials=engaged(connection, study_id))
 
 
 def trained(connection: Connection, study_id: int) -> int:

@@ -339,11 +339,12 @@ def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list
     console.print(f"slots    {named or 'none here: workers elsewhere do the work'}")
     for line in plan.precision(recipe, slots):
         console.print(f"note     {line}", highlight=False, markup=False)
-    shorter = prepare.shorter_trials(flags, data, config.budget)
-    if shorter and shorter.epochs == recipe.epochs:  # a study that exists may have others
+    epochs, shorter = recipe.epochs, prepare.shorter_trials(flags, data, config.budget)
+    if shorter and shorter.epochs == epochs:  # a study that exists may have others
         console.print(f"note     {shorter.note}")
+        epochs = shorter.usual
     if flags.max_macs is None:
-        seen = data.train_images * (shorter.usual if shorter else recipe.epochs)
+        seen = data.train_images * epochs
         limit = compute_limit.default(config.task.image_size, seen, flags.on_cpu, low.macs)
         if limit.macs == config.budget.max_macs:  # a study that exists may have another one
             console.print(f"note     {limit.note}")

@@ -3,9 +3,9 @@
 `search launch --finish --timeout 8h` is to end in the morning with a confirmed network. So trials end when
 what is left of the time is what the second stage takes, but have half of it at least; and where half is too
 little for the plan that was asked for, finals are shortened, then fewer networks go on from the trials. A
-search whose trials are done has its plan shortened before its workers start. A trial that still runs when the
-second stage needs all that is left is given up: a network of few multiply-accumulates may take ten times as
-long as others, and nobody goes on before the last trial has ended.
+search whose trials are done has its plan shortened before its workers start. A trial that has run twice as
+long as others when the second stage needs all that is left is given up: a network of few multiply-accumulates
+may take ten times as long, and nobody goes on before the last trial has ended.
 
 Reads the trials that are done for their pace, and what is trained of the second stage; writes the shortened
 plan, beside the one that was asked for, and in the end the number of trials into the study's row
@@ -33,7 +33,8 @@ FIRSTS = (*range(FIRST, 2, -1), 0)  # networks that go on, tried in this order; 
 EVERY = 15.0  # seconds between two looks
 MARGIN = 2 * EVERY  # that trials end early: with the look after this one the second stage would not fit
 STARTING, STARTING_SHARE = 30.0, 0.1  # seconds that workers load libraries for, of the time at most
-GIVEN_UP = "worker {worker} was too slow: the second stage needed the time"
+OVERDUE = 2.0  # times as long as a trial takes: one that has run for so long is given up where time is short
+GIVEN_UP = "too slow, with worker {worker}: the second stage needed the time"
 CLOSER = 0.05  # of the epochs of the finals: a plan that differs by less is not stored again
 
 
@@ -145,9 +146,10 @@ class Closing:
         return close
 
     def stragglers(self, elapsed: float, left: float, workers: int) -> list[Candidate]:
-        """Gives up trials that still run though the second stage needs all of the time that is left, which
-        it has only once they have ended; returns them. What they trained is lost, and another launch that
-        asks for more trials trains them again. `elapsed` and `left` as in look(); raises as it does.
+        """Gives up trials that have run OVERDUE times as long as trials do, while the second stage needs all
+        of the time that is left, which it has only once they have ended; returns them. What they trained is
+        lost, and another launch that asks for more trials trains them again. `elapsed` and `left` as in
+        look(); raises as it does.
         """
         if not self._closed_to or elapsed < self._looks_on:
             return []
@@ -159,7 +161,10 @@ class Closing:
         there = begun(self.engine, self.study_id)
         if there.is_under_way or takes(self.config, plan, pace, workers, there) <= left:
             return []
-        found = leases.give_up_trials(self.engine, self.study_id, GIVEN_UP)
+        longest = OVERDUE * pace * self.config.recipe.epochs
+        running = leases.running(self.engine, self.study_id)
+        slow = [one.worker for one in running if one.epochs is None and one.since > longest]
+        found = leases.give_up_trials(self.engine, self.study_id, slow, GIVEN_UP)
         if found:
             record = studies.get(self.engine, self.study_id)
             self._closed_to = record.trials

@@ -204,21 +204,26 @@ def test_a_dead_worker_is_evicted_at_once_and_alone(engine: Engine) -> None:
 
 
 def test_trials_that_are_given_up_are_owed_by_nobody(engine: Engine) -> None:
-    """What runs is lost and its worker is told; what is trained stays, and nobody begins another."""
+    """They are lost and their workers are told; what is trained stays, as does what others have, and nobody
+    begins another."""
     study = make_study(engine, trials=5)
     train(engine, study, 0, 0.5)
     claim, slow = start(engine, study, 1, worker="slow")
     choosing = take(engine, study, "choosing")
-    (lost,) = leases.give_up_trials(engine, study.id, "worker {worker} was slow")
+    other = take(engine, study, "other")
+    assert leases.give_up_trials(engine, study.id, ["nobody"], "") == []
+    assert studies.get(engine, study.id).trials == 5
+    (lost,) = leases.give_up_trials(engine, study.id, ["slow", "choosing"], "worker {worker} was slow")
     assert (lost.id, lost.state, lost.reason) == (slow.id, State.LOST, "worker slow was slow")
-    assert studies.get(engine, study.id).trials == 1
-    assert ask(engine, study) is NoClaim.DONE
+    assert studies.get(engine, study.id).trials == 2
+    assert ask(engine, study) is NoClaim.WAIT
+    leases.renew(engine, other, LEASE_SECONDS)
     for held in (claim, choosing):
         with pytest.raises(LeaseLostError):
             leases.renew(engine, held, LEASE_SECONDS)
-    assert leases.give_up_trials(engine, study.id, "again") == []
-    studies.set_trials(engine, study.id, 2)
-    take(engine, study, "other")
+    assert leases.give_up_trials(engine, study.id, ["slow", "choosing"], "again") == []
+    studies.set_trials(engine, study.id, 3)
+    take(engine, study, "another")
     again = candidates.next_retry(engine, study.id)
     assert again and again.number == slow.number
 
