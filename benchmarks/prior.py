@@ -2,12 +2,13 @@
 
     python -m benchmarks.prior OLD.toml NEW.toml --rows build/prior.jsonl [--data fashion-mnist]
         [--draws 40] [--train-images 12000] [--image-size 28] [--epochs 8] [--max-params 300000]
-        [--max-macs 20000000]
+        [--max-macs 20000000] [--part 1/2]
 
 Draw 0 of each space, then draw 1 of each, and so on; one training of each from a seed that depends on the
 draw alone, by the brief recipe of the data set, on one thread. Accuracies are of 3,000 validation images
 after the last epoch; test images are not read. Rows are appended as they finish, and a second call goes on
-where the first one ended. Reads space files and a data set; writes the rows, and prints a table with, for
+where the first one ended; `--part 1/2` and `--part 2/2` side by side, with the same rows, take every other
+draw each. Reads space files and a data set; writes the rows, and prints a table with, for
 each space after the first, how likely a difference as large is luck (a permutation test of the medians).
 """
 
@@ -73,7 +74,7 @@ def run(given: argparse.Namespace) -> None:
     drawn = {path.stem: networks(path, given.draws, budget, task) for path in given.spaces}
     done = {(row["space"], row["draw"]) for row in read(given.rows)}
     given.rows.parent.mkdir(parents=True, exist_ok=True)
-    for draw in range(given.draws):
+    for draw in draws_of(given.part, given.draws):
         for name, found in drawn.items():
             if (name, draw) in done:
                 continue
@@ -97,6 +98,23 @@ def run(given: argparse.Namespace) -> None:
             }
             with given.rows.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
+
+
+def part_of(text: str) -> tuple[int, int]:
+    """`2/3` as (2, 3); a type of argparse.
+
+    Raises:
+        ValueError: no two whole numbers, or the first not between one and the second.
+    """
+    part, _, parts = text.partition("/")
+    if not 1 <= int(part) <= int(parts):
+        raise ValueError(text)
+    return int(part), int(parts)
+
+
+def draws_of(part: tuple[int, int], draws: int) -> range:
+    """The draws of a part of as many as there are."""
+    return range(part[0] - 1, draws, part[1])
 
 
 def read(rows: Path) -> list[dict[str, Any]]:
@@ -165,6 +183,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--max-params", type=int, default=300_000)
     parser.add_argument("--max-macs", type=int, default=20_000_000)
+    parser.add_argument("--part", type=part_of, default=(1, 1), metavar="K/N", help="only each Nth draw")
     given = parser.parse_args()
     run(given)
     print(table(summary(read(given.rows), [path.stem for path in given.spaces])))

@@ -9,6 +9,7 @@ Called by search/worker/rung_training.py, which asks for what is missing, and by
 successive halving is stands in search/study/finish_plan.py.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,17 +45,19 @@ class ReachedRung:
 
     @property
     def missing(self) -> list[RungEntry]:
-        """The trainings that nobody has asked for yet: seed by seed, so that each network has one early."""
+        """The trainings that nobody has asked for yet, in the order in which workers take them: the networks
+        first whose trials took longest, so that no worker begins the longest training when others end."""
         known = {one.entry for one in self.entered}
         return [entry for entry in self._entries if entry not in known]
 
     @property
     def _entries(self) -> list[RungEntry]:
-        return [
-            RungEntry(candidate.id, self.stage, self.epochs, seed)
+        entries = [
+            (candidate.seconds or math.inf, RungEntry(candidate.id, self.stage, self.epochs, seed))
             for seed in self.seeds
             for candidate in self.entrants
         ]
+        return [entry for _, entry in sorted(entries, key=lambda one: -one[0])]
 
     @property
     def total(self) -> int:

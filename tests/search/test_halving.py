@@ -1,6 +1,7 @@
 """Who goes on in the second stage of a search, and what is said of it, on rows that are made up."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -77,6 +78,15 @@ def test_sixteen_then_four_then_two_go_on_each_for_four_times_as_long() -> None:
     winner = halving.winner(play.rungs)
     assert winner and winner.number == 39
     assert halving.is_over(found, play.rows, play.trainings)
+
+
+def test_the_networks_that_take_longest_are_trained_first_and_who_goes_on_is_the_same() -> None:
+    took = {39: 10.0, 30: 500.0, 38: 70.0, 24: None}
+    rows = [replace(row, seconds=took.get(row.number, 30.0)) for row in rising(40)]
+    alike, best = [n for n in range(39, 23, -1) if n not in took], list(range(39, 23, -1))
+    steps = Play(plan(seeds=3), rows).all()
+    assert steps == [[24, 30, 38, *alike, 39], [38, 37, 36, 39], [38, 38, 38, 39, 39, 39]]
+    assert [row.number for row in Play(plan(), rows).rungs[0].entrants] == best
 
 
 def test_a_rung_is_chosen_by_the_scores_of_the_rung_before_alone() -> None:
