@@ -165,7 +165,7 @@ def _score_rows(document: Carried) -> Iterator[tuple[str, str, str, str]]:
     yield (what, percent(metrics.validation_accuracy), str(Interval(*metrics.interval_95)), on)
     if metrics.validation_score is not None:
         name = _plain(metrics.own_score or WORDS[metrics.score])
-        yield (what, f"{percent(metrics.validation_score)} {name}, by which it was chosen", "none", on)
+        yield (what, f"{percent(metrics.validation_score)} {name}, which the search maximised", "none", on)
 
 
 def _spread(found: Spread) -> str:
@@ -178,8 +178,9 @@ def _spread(found: Spread) -> str:
 def _notes(document: Carried) -> Iterator[str]:
     export, training = document.export, document.training
     yield f"The weights are of {_plain(training.what)}{_how(training)}."
+    by = "brief scores and full trainings" if export.confirmation else "its brief score"
     yield (
-        f"The network was chosen among {export.origin.trained} by its brief score on the validation images:"
+        f"The network was chosen among {export.origin.trained} by {by} on the validation images:"
         " expect somewhat less on new images than they say."
     )
     yield "Intervals hold the luck of the images alone (Wilson), where it is not said otherwise."

@@ -604,6 +604,10 @@ def test_the_card_says_of_full_trainings_what_is_known_over_seeds(
     export = found.export.model_copy(update={"confirmation": confirmed})
     card = model_card.text("onnx", path, found.model_copy(update={"export": export}), 1e-6, 256)
     assert card.count(f"of this network | 90.00% | {words} | ") == 2
+    among = f"chosen among {found.export.origin.trained} by"
+    assert f"{among} brief scores and full trainings on the validation images" in card
+    brief = model_card.text("onnx", path, found, 1e-6, 256)
+    assert f"{among} its brief score on the validation images" in brief
 
 
 def test_a_card_of_a_study_with_a_score_of_its_own_says_by_what_it_chose(written: Path) -> None:
@@ -614,7 +618,7 @@ def test_a_card_of_a_study_with_a_score_of_its_own_says_by_what_it_chose(written
     )
     own = found.model_copy(update={"export": found.export.model_copy(update={"metrics": metrics})})
     card = model_card.text("safetensors", path, own, 1e-6, 256)
-    assert "50.00% my\\_score.py:recall, by which it was chosen | none |" in card
+    assert "50.00% my\\_score.py:recall, which the search maximised | none |" in card
     assert "| these weights |" in card
 
 
