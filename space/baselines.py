@@ -1,18 +1,19 @@
-"""The first guesses of a person: plain networks, solved to the budget, that a search has to be ahead of.
+"""The first guesses of a person: plain networks, solved to the budget, that a search has to be ahead of; and
+variants of them, with which it begins its own search.
 
 Reads the table [baselines] of a space; writes nothing. Called by search/launcher/enqueue.py. Whether the
 space can say such a network is not asked here: that is space/membership.py's business.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from space import cost
-from space.architecture import Architecture, Stage, Stem
+from space.architecture import Architecture, Block, Stage, Stem
 from space.budget import Budget
 from space.domains import near
-from space.space import SearchSpace, Task
+from space.space import SearchSpace, Task, Variant
 
 WIDEST = 65_536  # channels of a stage, as a document has it
 GOOD_USE = 0.75  # of what may be used: a coarser multiple of the width is taken where it comes so near
@@ -36,24 +37,60 @@ def baselines(space: SearchSpace, budget: Budget, task: Task) -> list[Baseline]:
     the image, each later one halves the map and doubles the width; global average pool, linear head. A
     network that fits for two of them has the name of the first.
     """
+    table = space.baselines
+    if table is None:
+        return []
+    wanted = [Guess(blocks, share) for share in table.budget for blocks in table.blocks]
+    return _in_order(space, budget, task, wanted)
+
+
+def variants(space: SearchSpace, budget: Budget, task: Task) -> list[Baseline]:
+    """The same for the table's first share, with what its `variants` change: no first guesses of a person,
+    but what was measured to be ahead of them (docs/space.md, "What one change is worth")."""
+    table = space.baselines
+    if table is None:
+        return []
+    wanted = [
+        Guess(blocks, table.budget[0], variant) for variant in table.variants for blocks in table.blocks
+    ]
+    return _in_order(space, budget, task, wanted)
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A plain network, or a variant of one, that the share of the budget makes as wide as it can be."""
+
+    blocks: tuple[int, ...]
+    share: float
+    variant: Variant | None = None
+
+    def name(self, share: float) -> str:
+        """For people, with the share that it came to: "[3,3,3] at full budget, pre-activated"."""
+        said = f"[{','.join(map(str, self.blocks))}] at {NAMES.get(share, f'{100 * share:g}% of the budget')}"
+        return f"{said}, {described(self.variant)}" if self.variant else said
+
+    def network(self, task: Task, width: int) -> Architecture:
+        """It with this width in its stem and first stage."""
+        return plain(task, width, self.blocks, self.variant)
+
+
+def described(variant: Variant) -> str:
+    """What a variant changes, in words: "pre-activated, gelu"."""
+    placed = {None: None, False: "not pre-activated", True: "pre-activated"}[variant.preactivation]
+    return ", ".join(said for said in (placed, variant.activation) if said)
+
+
+def _in_order(space: SearchSpace, budget: Budget, task: Task, wanted: Iterable[Guess]) -> list[Baseline]:
+    """Those that fit, then those that are left out, with the reason."""
     found, left_out = dict[str, Baseline](), list[Baseline]()
-    for wanted, blocks in _wanted(space):
-        share = _share(space, wanted)
-        shape = f"[{','.join(map(str, blocks))}]"
-        name = f"{shape} at {NAMES.get(share, f'{100 * share:g}% of the budget')}"
-        architecture = _solved(space, budget, task, share, blocks)
+    for guess in wanted:
+        share = _share(space, guess.share)
+        architecture = _solved(space, budget, task, share, guess)
         if architecture is not None:
-            found.setdefault(architecture.fingerprint, Baseline(name, architecture))
+            found.setdefault(architecture.fingerprint, Baseline(guess.name(share), architecture))
         else:
-            left_out.append(_narrowest(space, budget, task, name, blocks))
+            left_out.append(_narrowest(space, budget, task, guess, guess.name(share)))
     return [*found.values(), *left_out]
-
-
-def _wanted(space: SearchSpace) -> Iterator[tuple[float, tuple[int, ...]]]:
-    if space.baselines is not None:
-        for share in space.baselines.budget:
-            for blocks in space.baselines.blocks:
-                yield share, blocks
 
 
 def _share(space: SearchSpace, wanted: float) -> float:
@@ -63,20 +100,20 @@ def _share(space: SearchSpace, wanted: float) -> float:
 
 
 def _solved(
-    space: SearchSpace, budget: Budget, task: Task, share: float, blocks: tuple[int, ...]
+    space: SearchSpace, budget: Budget, task: Task, share: float, guess: Guess
 ) -> Architecture | None:
     """The widest within the share, at the coarsest grain of the space that makes good use of it."""
     best: tuple[float, Architecture] | None = None
     for grain in sorted(set(space.width.round_to), reverse=True):
-        grid = _grid(space, grain, blocks)
+        grid = _grid(space, grain, guess.blocks)
 
         def exceeds(width: int) -> bool:
-            return not budget.allows(cost.total(plain(task, width, blocks)), share)
+            return not budget.allows(cost.total(guess.network(task, width)), share)
 
         count = bisect_left(grid, True, key=exceeds)
         if not count:
             continue
-        network = plain(task, grid[count - 1], blocks)
+        network = guess.network(task, grid[count - 1])
         used = budget.used(cost.total(network)) / share
         if used >= GOOD_USE:
             return network
@@ -95,27 +132,28 @@ def _widest(blocks: tuple[int, ...]) -> int:
     return WIDEST >> (len(blocks) - 1)
 
 
-def _narrowest(
-    space: SearchSpace, budget: Budget, task: Task, name: str, blocks: tuple[int, ...]
-) -> Baseline:
+def _narrowest(space: SearchSpace, budget: Budget, task: Task, guess: Guess, name: str) -> Baseline:
     """The one that is left out, with the reason: too large, or with a last stage that nothing can say."""
     width = min(space.width.grid(grain)[0] for grain in space.width.round_to)
-    if width > (most := _widest(blocks)):
-        last = f"its last stage has {width << (len(blocks) - 1):,}, over {WIDEST:,}"
-        return Baseline(name, plain(task, most, blocks), f"even {width:,} channels wide {last}")
-    least = plain(task, width, blocks)
+    if width > (most := _widest(guess.blocks)):
+        last = f"its last stage has {width << (len(guess.blocks) - 1):,}, over {WIDEST:,}"
+        return Baseline(name, guess.network(task, most), f"even {width:,} channels wide {last}")
+    least = guess.network(task, width)
     used = f"{100 * budget.used(cost.total(least)):.0f}% of the budget"
     return Baseline(name, least, f"even {width} channels wide it uses {used}")
 
 
-def plain(task: Task, width: int, blocks: tuple[int, ...]) -> Architecture:
-    """A first guess of this width in its stem and first stage."""
+def plain(task: Task, width: int, blocks: tuple[int, ...], variant: Variant | None = None) -> Architecture:
+    """A first guess of this width in its stem and first stage, or a variant of it."""
+    changed = variant.changes if variant else {}
     return Architecture(
         channels=task.channels,
         image_size=task.image_size,
         classes=task.classes,
+        activation=changed.get("activation", "relu"),
         stem=Stem(width=width),
         stages=tuple(
             Stage(blocks=count, width=width * 2**i, stride=2 if i else 1) for i, count in enumerate(blocks)
         ),
+        block=Block(preactivation=changed.get("preactivation", False)),
     )

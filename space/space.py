@@ -169,9 +169,28 @@ class LargeImages(Document):
     stem: StemOverride = StemOverride()
 
 
+class Variant(Document):
+    """What is otherwise in first guesses of this kind; as in a plain one where nothing is said."""
+
+    preactivation: bool | None = None
+    activation: Activation | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.changes:
+            raise ValueError(f"a variant changes something: {' or '.join(type(self).model_fields)}")
+        return self
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The knobs that are set, by name."""
+        return self.model_dump(exclude_none=True)
+
+
 class Baselines(Document):
     """The first guesses that a search begins with (space/baselines.py): the blocks of each stage, and the
-    shares of the budget that each is solved for. Of few trials those that stand first are taken."""
+    shares of the budget that each is solved for. Of few trials those that stand first are taken. `variants`
+    come after them, for the first share, and are no baselines."""
 
     blocks: Annotated[
         tuple[Annotated[tuple[Blocks, ...], Field(min_length=1, max_length=8, strict=False)], ...],
@@ -181,6 +200,7 @@ class Baselines(Document):
         tuple[Annotated[float, Field(gt=0, le=1, strict=False)], ...],
         Field(min_length=1, max_length=4, strict=False),
     ] = (1.0, 0.5)
+    variants: Annotated[tuple[Variant, ...], Field(max_length=8, strict=False)] = ()
 
 
 class Task(Document):

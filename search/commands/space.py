@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from search.study.duration import Estimate
     from space.budget import Budget
     from space.domains import Domain
-    from space.space import SearchSpace, Task
+    from space.space import SearchSpace, Task, Variant
 
 FILE = click.argument("file", type=click.Path(path_type=Path), required=False)
 
@@ -202,13 +202,23 @@ def rows(space: "SearchSpace") -> Iterator[dict[str, Any]]:
         for field, knob in getattr(space, name):
             yield _row(f"{name}.{field}", knob)
     for field, values in space.baselines or ():
-        text = ", ".join(str(list(value)) if isinstance(value, tuple) else f"{value:g}" for value in values)
+        text = ", ".join(map(_guess_text, values)) or "none"
         yield {"knob": f"baselines.{field}", "values": text, "drawn": "all, before anything is drawn"}
     if space.large_images:
         above = f"over {space.large_images.above} pixels: "
         for field, knob in space.large_images.stem:
             if knob is not None:
                 yield _row(f"{above}stem.{field}", knob)
+
+
+def _guess_text(value: "tuple[int, ...] | float | Variant") -> str:
+    """Blocks, a share or a variant of the first guesses, in words."""
+    from space.baselines import described
+    from space.space import Variant
+
+    if isinstance(value, Variant):
+        return described(value)
+    return str(list(value)) if isinstance(value, tuple) else f"{value:g}"
 
 
 def _row(name: str, knob: "Domain") -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""Networks that a search is to try next: those of `search launch --start-from`, then the baselines, and what
-`search enqueue` brings while it runs.
+"""Networks that a search is to try next: those of `search launch --start-from`, then the baselines and their
+variants, and what `search enqueue` brings while it runs.
 
 Reads published networks, files and trials; writes WAITING trials into Optuna's study. Each network is
 turned into the answers that a sampler would have to give, so that the sampler learns from it as from its
@@ -25,6 +25,7 @@ from storage.studies import Study
 ALL = "published"  # --start-from published: every network of space/published
 SHOWN = 3  # networks that are named for one reason to leave them out
 SHARE = 3  # one trial in so many may be a baseline: a search of few trials is still a search
+VARIANTS_SHARE = 6  # and one in so many a variant of them
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Starter:
     reason: str = ""
     known: bool = True  # one of --start-from
     baseline: str | None = None  # the first guess that it is; known ones may be one too
-    size: str = ""  # of a baseline, in words
+    variant: bool = False  # of a baseline
+    size: str = ""  # of a baseline, or a variant of one, in words
 
 
 def starters(
@@ -78,39 +80,48 @@ def _starter(name: str, architecture: Architecture, config: StudyConfig) -> Star
 
 @dataclass(frozen=True)
 class Starters:
-    """What comes first in a search, in order. `spared`: baselines for which it has too few trials."""
+    """What comes first in a search, in order. `spared`: baselines for which it has too few trials; variants
+    are left out without a word."""
 
     found: Sequence[Starter] = ()
     spared: int = 0
 
 
 def with_baselines(found: Sequence[Starter], config: StudyConfig, trials: int) -> Starters:
-    """The known networks, then the baselines of the space: in a search of so many trials a third at most.
+    """The known networks, then the baselines of the space, a third of so many trials at most, then their
+    variants, a sixth at most.
 
     A baseline that is among the known ones is marked there. One that the space cannot make is kept with its
-    reason, as with starters().
+    reason, as with starters(); a variant that it cannot make is not.
     """
     known = {starter.fingerprint: starter for starter in found}
     able, left_out = list[Starter](), list[Starter]()
     for baseline in first_guesses.baselines(config.space, config.budget, config.task):
-        starter = _baseline(baseline, config)
+        starter = _guessed(baseline, config)
         if starter.answers is None:
             left_out.append(starter)
         elif same := known.get(starter.fingerprint):
             known[starter.fingerprint] = replace(same, baseline=baseline.name)
         else:
-            able.append(starter)
+            able.append(replace(starter, baseline=baseline.name))
     most = trials // SHARE
-    return Starters([*known.values(), *able[:most], *left_out], len(able[most:]))
+    there = known.keys() | {starter.fingerprint for starter in able}
+    others = first_guesses.variants(config.space, config.budget, config.task)
+    varied = [
+        replace(starter, variant=True)
+        for starter in (_guessed(one, config) for one in others)
+        if starter.answers is not None and starter.fingerprint not in there
+    ]
+    varied = varied[: trials // VARIANTS_SHARE]
+    return Starters([*known.values(), *able[:most], *varied, *left_out], len(able[most:]))
 
 
-def _baseline(baseline: first_guesses.Baseline, config: StudyConfig) -> Starter:
-    network = baseline.architecture
+def _guessed(guess: first_guesses.Baseline, config: StudyConfig) -> Starter:
+    network = guess.architecture
     size = f"width {network.stages[0].width}, {cost.total(network).parameters:,} parameters"
-    if baseline.reason:
-        return Starter(baseline.name, network.fingerprint, None, baseline.reason, known=False)
-    starter = _starter(baseline.name, network, config)
-    return replace(starter, known=False, baseline=baseline.name, size=size)
+    if guess.reason:
+        return Starter(guess.name, network.fingerprint, None, guess.reason, known=False)
+    return replace(_starter(guess.name, network, config), known=False, size=size)
 
 
 def enqueue(
@@ -127,7 +138,8 @@ def enqueue(
     with optuna_study.open_study(storage, record.name, config, engine) as study:
         before = len(study.get_trials(deepcopy=False))
         for starter in fresh:
-            notes = {"started_from": starter.name if starter.known else None, "baseline": starter.baseline}
+            named = starter.name if starter.known or starter.variant else None
+            notes = {"started_from": named, "baseline": starter.baseline}
             notes = {name: value for name, value in notes.items() if value is not None}
             study.enqueue_trial(starter.answers or {}, user_attrs=notes, skip_if_exists=True)
         return len(study.get_trials(deepcopy=False)) - before
@@ -139,9 +151,14 @@ def summary_of(starters: Starters) -> list[str]:
     plain = [starter for starter in starters.found if not starter.known]
     able = [starter.name for starter in known if starter.answers is not None]
     lines = [f"{len(able)} known networks come first: {', '.join(able)}"] if able else []
-    guesses = [f"{starter.name} ({starter.size})" for starter in plain if starter.answers is not None]
+    named = [
+        (starter, f"{starter.name} ({starter.size})") for starter in plain if starter.answers is not None
+    ]
+    guesses = [said for starter, said in named if not starter.variant]
     if guesses or starters.spared:
         lines.append(_baselines_line(guesses, starters.spared))
+    if varied := [said for starter, said in named if starter.variant]:
+        lines.append(f"then variants of them that are no baselines: {', '.join(varied)}")
     reasons: dict[str, list[str]] = {}
     for starter in starters.found:
         if starter.answers is None:

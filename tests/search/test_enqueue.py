@@ -114,7 +114,7 @@ def test_a_dry_run_says_what_would_come_first(
 
 def first_guesses(plan: StudyConfig, trials: int) -> list[str | None]:
     starters = enqueue.with_baselines([], plan, trials)
-    return [starter.baseline for starter in starters.found if starter.answers]
+    return [starter.baseline for starter in starters.found if starter.answers and not starter.variant]
 
 
 SMALL_ONES = ["[3,3,3] at full budget", "[2,2,2] at full budget", "[1,1,1] at full budget",
@@ -128,12 +128,39 @@ def test_at_most_a_third_of_the_trials_are_baselines_those_of_the_full_budget_fi
         assert first_guesses(plan, trials) == SMALL_ONES[: trials // 3]
 
 
+def test_at_most_a_sixth_are_variants_which_are_no_baselines_and_come_after_them(flags: Flags) -> None:
+    plan = prepare.make_config(replace(flags, max_parameters=100_000), None)
+    varied = [f"{name}, pre-activated" for name in SMALL_ONES[:3]]
+    for trials, there in ((5, 0), (6, 1), (12, 2), (18, 3), (100, 3)):
+        starters = enqueue.with_baselines([], plan, trials)
+        able = [one for one in starters.found if one.answers]
+        assert [one.name for one in able if one.variant] == varied[:there]
+        assert [one.variant for one in able] == sorted(one.variant for one in able)
+        assert not any(one.baseline for one in able if one.variant)
+    said = enqueue.summary_of(enqueue.with_baselines([], plan, 6))
+    assert said[1] == (
+        "then variants of them that are no baselines: [3,3,3] at full budget, pre-activated"
+        " (width 9, 86,617 parameters)"
+    )
+
+
+def test_a_variant_that_is_known_already_is_tried_once(flags: Flags, tmp_path: Path) -> None:
+    plan = prepare.make_config(flags, None)
+    first = baselines.variants(plan.space, plan.budget, plan.task)[0]
+    (tmp_path / "mine.json").write_text(json.dumps(first.architecture.document()))
+    known = enqueue.starters([str(tmp_path / "mine.json")], plan, flags.storage)
+    found = enqueue.with_baselines(known, plan, 100).found
+    assert [one.fingerprint for one in found].count(first.architecture.fingerprint) == 1
+
+
 def test_the_opening_lines_say_which_baselines_there_are_and_which_there_are_not(flags: Flags) -> None:
     plan = prepare.make_config(flags, None)
     assert enqueue.summary_of(enqueue.with_baselines([], plan, 6)) == [
         "baselines are trained first, to the end (--no-baselines leaves them out): [2,2,2] at full budget"
         " (width 8, 44,226 parameters), [1,1,1] at full budget (width 12, 44,014 parameters); 1 more would be"
         " over a third of the trials",
+        "then variants of them that are no baselines: [2,2,2] at full budget, pre-activated (width 8, 44,146"
+        " parameters)",
         "left out [3,3,3] at full budget, [3,3,3] at half the budget: even 8 channels wide it uses 137% of"
         " the budget",
         "left out [2,2,2] at half the budget: even 8 channels wide it uses 88% of the budget",
@@ -149,12 +176,14 @@ def test_a_baseline_is_proposed_exactly_and_marked(flags: Flags, sampling: Sampl
     optuna_study.quiet()
     engine, record, plan = prepare.prepare(replace(flags, sampling=sampling))
     starters = enqueue.with_baselines([], plan, 9)
-    assert enqueue.enqueue(engine, flags.storage, record, plan, starters.found) == 3
+    assert enqueue.enqueue(engine, flags.storage, record, plan, starters.found) == 4
     assert enqueue.enqueue(engine, flags.storage, record, plan, starters.found) == 0
+    marks = [{"baseline": one.baseline} for one in starters.found[:3]]
+    marks += [{"started_from": "[2,2,2] at full budget, pre-activated"}]
     with optuna_study.open_study(flags.storage, record.name, plan) as opened:
-        for starter in starters.found[:3]:
+        for starter, mark in zip(starters.found[:4], marks, strict=True):
             trial = opened.ask()
-            assert trial.user_attrs == {"baseline": starter.baseline}
+            assert trial.user_attrs == mark
             assert plan.propose(trial).fingerprint == starter.fingerprint
     engine.dispose()
 
