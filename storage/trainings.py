@@ -5,7 +5,7 @@ by search/recording/; read by `search trainings`, `search export` and the confir
 files.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -77,6 +77,16 @@ def save_in(connection: Connection, trainings: Sequence[Training]) -> None:
         same = (tables.trainings.c.run == training.run) & (tables.trainings.c.seed == training.seed)
         connection.execute(delete(tables.trainings).where(same))
         connection.execute(insert(tables.trainings).values(**asdict(training), finished_at=finished_at))
+
+
+def by_length(trainings: Iterable[Finished]) -> list[list[Finished]]:
+    """Runs, each with the seeds that are given of it: the one that trained most epochs over its seeds first,
+    of equals the newest. A short try of a network that was trained at length does not come before that."""
+    found: dict[str, list[Finished]] = {}
+    for training in trainings:
+        found.setdefault(training.run, []).append(training)
+    newest = reversed(found.values())
+    return sorted(newest, key=lambda run: -sum(training.epochs for training in run))
 
 
 def of_study(engine: Engine, study: str | None) -> list[Finished]:

@@ -41,7 +41,7 @@ FORMS = ("json", "onnx", "pt2", "python", "safetensors")
     help="Write its weights too, as safetensors, if they were kept on this machine.",
 )
 @click.option("--from", "source", metavar="FILE|DIR", type=click.Path(path_type=Path),
-              help="Weights to take: a file, or the folder of search train.  [default: of its newest full"
+              help="Weights to take: a file, or the folder of search train.  [default: of its longest full"
               " training, else of the brief one]")  # fmt: skip
 @options.elsewhere
 def export(

@@ -89,7 +89,7 @@ class Launch(Grouped):
 @click.option("--start-from", multiple=True, metavar="published|FILE|STUDY:TRIAL",
               help="Known networks to try first; may be given again.")  # fmt: skip
 @click.option("--baselines/--no-baselines", default=True, show_default=True,
-              help="Try the space's baselines first in a new study: plain networks, and variants.")  # fmt: skip
+              help="Try the space's baselines first in a new study, and variants of them.")  # fmt: skip
 @click.option("--finish", is_flag=True,
               help="After the trials train the best longer, by successive halving, and the last few to the"
               " end, with several seeds and the test images.")  # fmt: skip

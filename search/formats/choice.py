@@ -14,7 +14,7 @@ from search.study.files import StudyFiles
 from search.training import weights_reference
 from space.errors import UsageError
 from storage.row_types import OF_FINALS, Candidate
-from storage.trainings import Finished
+from storage.trainings import Finished, by_length
 from trainer import weights
 
 
@@ -29,14 +29,14 @@ class ChosenWeights:
 def choose(
     study: str, candidate: Candidate, trainings: Sequence[Finished], files: StudyFiles
 ) -> ChosenWeights:
-    """Weights of the newest full training of the network whose files are here, of its first seed; else those
-    of the brief training.
+    """Weights of the full training of the network that trained most, of equals the newest, of those whose
+    files are here, of its first seed; else those of the brief training.
 
     Raises UsageError where there are none, with the command that makes some.
     """
     mine = [row for row in trainings if row.fingerprint == candidate.fingerprint]
-    for run in dict.fromkeys(row.run for row in reversed(mine)):
-        for row in sorted((row for row in mine if row.run == run), key=lambda row: row.seed):
+    for run in by_length(mine):
+        for row in sorted(run, key=lambda row: row.seed):
             path = _of_row(row, candidate.number, files)
             if path.is_file():
                 return ChosenWeights(path, _full(row))

@@ -23,7 +23,7 @@ from space.budget import Budget
 from space.errors import StudyError, UsageError
 from storage.row_types import OF_FINALS, Candidate, State
 from storage.studies import Study
-from storage.trainings import Finished
+from storage.trainings import Finished, by_length
 from trainer.recipe.document import Recipe
 
 FORMAT: Literal["parsimony.export/1"] = "parsimony.export/1"
@@ -164,8 +164,8 @@ def confirmation(
     config: StudyConfig,
     second: SecondStage | None,
 ) -> Confirmation | None:
-    """What the newest run of full trainings of this network came to, if one was tested, or was of the finals
-    of its search, where there are no test images.
+    """What full trainings of this network came to: of the run that trained most, of equals the newest, among
+    those that were tested, or were of the finals of its search where there are no test images.
 
     Of the trainings only those on the study's images count, since the study was made (one of the same name
     may have been deleted), and those of finals once all seeds of the network have ended.
@@ -183,10 +183,10 @@ def confirmation(
         and one.finished_at >= record.created_at
         and one.data.get("digest") == config.data.digest
     ]
-    counting = [one for one in mine if counts(one)]
-    if not counting:
+    runs = by_length(filter(counts, mine))
+    if not runs:
         return None
-    run = [training for training in counting if training.run == counting[-1].run]
+    run = runs[0]
     full = spread([training.accuracy for training in run])
     tests = [training.test_accuracy for training in run if training.test_accuracy is not None]
     test = spread(tests) if tests else None

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -643,7 +644,7 @@ def finished(sample: Sample, run: str, seed: int, folder: Path) -> Finished:
     )  # fmt: skip
 
 
-def test_weights_of_the_newest_full_training_that_is_here_come_before_brief_ones(
+def test_weights_of_the_longest_full_training_that_is_here_come_before_brief_ones(
     sample: Sample, tmp_path: Path
 ) -> None:
     files = StudyFiles(sample.weights.parent, 0)
@@ -659,7 +660,9 @@ def test_weights_of_the_newest_full_training_that_is_here_come_before_brief_ones
 
     assert chosen().path == sample.weights
     assert chosen().training.what.startswith(model_card.BRIEF)
-    for name in ("old/seed-0", "new/seed-1", "new/seed-0"):
+    rows.insert(1, finished(sample, "as long", 0, tmp_path / "as long"))
+    rows.append(replace(finished(sample, "a try", 0, tmp_path / "a try"), epochs=1))
+    for name in ("a try/seed-0", "old/seed-0", "as long/seed-0", "new/seed-1", "new/seed-0"):
         path = tmp_path / f"{name}.safetensors"
         path.parent.mkdir(exist_ok=True)
         path.touch()

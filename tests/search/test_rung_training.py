@@ -27,6 +27,7 @@ from space.errors import DivergedError
 from storage import candidates, invariants, rungs, studies, trainings
 from storage.leases import NoClaim
 from storage.row_types import RungTraining, Stage, State
+from storage.trainings import Finished
 from trainer import loop
 from trainer.callbacks import TrainingCallbacks
 from trainer.data import dataset as datasets
@@ -169,6 +170,17 @@ def test_the_finals_are_full_trainings_by_which_an_export_is_confirmed(
         assert confirmed and (confirmed.seeds, confirmed.test_images) == (3, 500)
         document = study_export.export(record, context.config, winner, TRIALS, confirmed)
         assert document.metrics.standing == "confirmed"
+        mine = next(one for one in reversed(stored) if one.trial == winner.number)
+        briefly = replace(mine, run="later", seed=0, epochs=2, accuracy=0.3, test_accuracy=0.3)
+        longer = replace(briefly, epochs=100)
+
+        def confirmed_with(more: Finished) -> int | None:
+            found = study_export.confirmation(
+                [*stored, more], winner, record, context.config, view.second_stage()
+            )
+            return found and found.epochs
+
+        assert (confirmed_with(briefly), confirmed_with(longer)) == (13, 100), "a short try replaces nothing"
         weights = context.files.finals(winner.number)
         assert [path.name for path in weights] == [
             f"final-{winner.number}-{seed}.safetensors" for seed in range(3)
