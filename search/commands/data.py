@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @options.skip_damaged
 @click.option("--train-images", type=options.Count(), metavar="N", help="Train on so many images only.")
 @click.option("--recipe", type=click.Path(path_type=Path), metavar="FILE",
-              help="How to train: the augmented images follow it.  [default: by data set]")  # fmt: skip
+              help="How to train: the augmented images follow it.  [default: a full training]")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=settings.SEED, show_default=True,
               help="Of the split, and of the images shown.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default=Path("data.html"), show_default=True,
@@ -48,10 +48,11 @@ def data(
     """Show what would be trained: images by class, what may mislead, and a page with the images themselves.
 
     SPEC is as for search launch --data. The page has images of each class as the network sees them, plain and
-    augmented, and the mean image of each class. Damaged pictures are named, and left out here.
+    as a full training augments them, and the mean image of each class. Damaged pictures are named, and left
+    out here.
     """
     from search.report import data_page
-    from search.study import config as study_config
+    from search.study import config as study_config, full_training
     from space.files import require_writable, write_whole
     from trainer.data import dataset as datasets
     from trainer.data.images import FITS
@@ -62,22 +63,30 @@ def data(
     chosen = next((one for one in FITS if one == (fit or settings.FIT)), FITS[0])
     dataset = datasets.load(spec, data_dir, image_size, chosen, skip_damaged=True)
     config, images = study_config.split_images(dataset, train_images, None, seed)
-    how = brief_recipe(dataset.spec, config.train_images, side=dataset.image_size)
-    how = Recipe.load(recipe, how) if recipe else how
-    how.require_fit(dataset.image_size)
-    told = _lines(dataset, images.split, config, how, skip_damaged)
+    brief = brief_recipe(dataset.spec, config.train_images, side=dataset.image_size)
+    brief = Recipe.load(recipe, brief) if recipe else brief
+    full = brief if recipe else full_training.default_recipe(config)
+    for how in (brief, full):
+        how.require_fit(dataset.image_size)
+    told = _lines(dataset, images.split, config, brief, full, skip_damaged)
     for word, line in told:
         click.echo(f"{word:8} {line}", err=True)
     rows = data_page.class_rows(dataset, images.split)
     output.emit(rows, form, fields.DATA)
-    write_whole(data_page.page(dataset, images.split, how, told, rows, seed), out)
+    write_whole(data_page.page(dataset, images.split, full, told, rows, seed), out)
     click.echo(f"wrote {out}: open it in a browser", err=True)
 
 
 def _lines(
-    dataset: "Dataset", split: "Split", config: "DataConfig", recipe: "Recipe", skip_damaged: bool
+    dataset: "Dataset",
+    split: "Split",
+    config: "DataConfig",
+    brief: "Recipe",
+    full: "Recipe",
+    skip_damaged: bool,
 ) -> list[tuple[str, str]]:
     """What the plan of a launch says of the images, a word and a line each."""
+    from search.study.text import counted
     from trainer.data import survey_text
     from trainer.recipe import augmentations
 
@@ -85,9 +94,13 @@ def _lines(
     counts = f"{config.train_images:,} training and {config.validation_images:,} validation images"
     found = [
         ("data", f"{config.name}: {counts} of {dataset.channels}x{side}x{side}, {classes} classes"),
-        *survey_text.lines(dataset, split, recipe),
-        ("augment", augmentations.described(recipe)),
+        *survey_text.lines(dataset, split, full),
+        ("augment", augmentations.described(brief)),
     ]
+    if augmentations.described(full) != augmentations.described(brief):
+        trials = f"in trials of {counted(brief.epochs, 'epoch')}: {augmentations.in_words(brief)}"
+        long = f"in a full training of {full.epochs} epochs: {augmentations.described(full)}"
+        found[-1:] = [("augment", trials), ("", long)]
     if dataset.survey:
         modes = ", ".join(f"{mode} {count:,}" for mode, count in dataset.survey.modes.items())
         found.insert(1, ("modes", f"{modes} training pictures, as Pillow calls them"))

@@ -50,7 +50,7 @@ def page(
     lines = "".join(f"<tr><td>{escape(word)}<td class=text>{escape(line)}" for word, line in told)
     shown = list(rows)[:CLASSES_SHOWN]
     head = "<tr><th>class<th>train<th>validation<th>test<th class=text>as the network sees them"
-    head += "<th class=text>augmented<th class=text>mean"
+    head += "<th class=text>augmented, in a full training<th class=text>mean"
     body = "".join(_row(dataset, split, recipe, label, row, seed) for label, row in enumerate(shown))
     more = (
         f"<p class=note>and {len(rows) - CLASSES_SHOWN:,} more classes</p>" if len(rows) > len(shown) else ""

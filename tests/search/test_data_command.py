@@ -43,7 +43,10 @@ def test_counts_lines_and_a_page_come_of_a_folder(capsys: pytest.CaptureFixture[
         "images   12x12; colour",
         "warning  skipped 1 picture that cannot be read: train/cat/bad.png",
         "warning  2 of 2 classes have fewer than 5 validation images: cat (4 of 20), dog (4 of 20)",
-        "augment  none; not mirrored (on: flip = true); fields of a --recipe FILE",
+        "augment  in trials of 8 epochs: none; not mirrored (on: flip = true)",
+        "         in a full training of 200 epochs: shifted by up to 2 pixels (off: crop_padding = 0), mixed"
+        " by MixUp 0.2 (off: mixup = 0), mixed by CutMix 1 (off: cutmix = 0); not mirrored (on: flip = true);"
+        " fields of a --recipe FILE",
         "warning  a launch refuses damaged pictures; with --skip-damaged it goes on without",
         "wrote data.html: open it in a browser",
     ]
@@ -69,9 +72,15 @@ def test_the_page_has_the_images_plain_augmented_and_their_mean(
     tiles = [plain[:, i * 14 : i * 14 + 12].tobytes() for i in range(data_page.SHOWN)]
     assert set(tiles) <= trained and len(set(tiles)) == data_page.SHOWN
     assert not np.array_equal(plain, augmented), "shifted"
-    assert run(capsys, *asked, "--out", "b.html").code == 0
+    Path("plain.toml").write_text("crop_padding = 0")
+    assert run(capsys, *asked, "--recipe", "plain.toml", "--out", "b.html").code == 0
     plain, augmented, _ = images_of(Path("b.html").read_text())[:3]
     assert np.array_equal(plain, augmented)
+    assert run(capsys, *asked, "--out", "c.html").code == 0
+    text = Path("c.html").read_text()
+    plain, augmented, _ = images_of(text)[:3]
+    assert not np.array_equal(plain, augmented), "as the finals see them, though brief trials do not augment"
+    assert "augmented, in a full training" in text
 
 
 def test_the_mean_is_of_the_class(tmp_path: Path) -> None:

@@ -69,8 +69,13 @@ def augmentations(recipe: Augmented) -> list[Augmentation]:
 
 
 def described(recipe: Augmented) -> str:
-    """One line: every augmentation that is on with what switches it off, and how to have mirror images."""
+    """One line: what is on, and where it is changed."""
+    return f"{in_words(recipe)}; fields of a --recipe FILE"
+
+
+def in_words(recipe: Augmented) -> str:
+    """Every augmentation that is on with what switches it off, and how to have mirror images."""
     on = augmentations(recipe)
     parts = ", ".join(map(str, on)) or "none"
     mirror = "" if recipe.flip else "; not mirrored (on: flip = true)"
-    return f"{parts}{mirror}; fields of a --recipe FILE"
+    return f"{parts}{mirror}"
