@@ -166,7 +166,7 @@ class FinalLead:
     """Winner of the finals of one study less that of another, by their means over seeds.
 
     `reasons`: why they are not comparable; then there are no points. `interval` is Welch's; None where a
-    winner had fewer than three seeds.
+    winner had fewer than three seeds, and where all seeds of each were equal.
     """
 
     reasons: tuple[str, ...]

@@ -72,8 +72,8 @@ class Against(Document):
 
 
 class Confirmation(Document):
-    """Full trainings of the network: means over the seeds, their 95% intervals where there are three or more,
-    and the accuracy of each seed (empty in documents of before).
+    """Full trainings of the network: means over the seeds, their 95% intervals where there are three or more
+    that are not all equal, and the accuracy of each seed (empty in documents of before).
 
     Test images were opened once for each seed, and chose nothing.
     """

@@ -281,6 +281,9 @@ def test_the_interval_of_a_mean_is_students(tmp_path: Path) -> None:
         assert found.interval == pytest.approx(expected, rel=1e-4)
         assert found.deviation == pytest.approx(np.std(values, ddof=1))
     assert spread([0.5]) == (0.5, None, None, (0.5,))
+    level = spread([0.5, 0.5, 0.5])
+    assert level.interval is None, "a point would claim that seeds do not matter"
+    assert describe_spread(level) == "3 equal seeds give no useful interval"
 
 
 def test_two_seeds_have_both_values_in_place_of_an_interval() -> None:
