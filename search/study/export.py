@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
+from search.study import full_training
 from search.study.config import DataConfig, StudyConfig
 from search.study.files import StudyFiles
 from search.study.score import WORDS, ScoreName
@@ -167,8 +168,8 @@ def confirmation(
     """What the newest run of full trainings of this network came to, if one was tested, or was of the finals
     of its search, where there are no test images.
 
-    Of the trainings only those on the study's images count, since the study was made (one of the same name
-    may have been deleted), and those of finals once all seeds of the network have ended.
+    Of the trainings those of full_training.of_network() count, those of finals once all seeds of the network
+    have ended.
     """
 
     def counts(one: Finished) -> bool:
@@ -176,14 +177,7 @@ def confirmation(
             return second is not None and second.has_all_seeds(candidate, one.epochs)
         return one.test_accuracy is not None
 
-    mine = [
-        one
-        for one in trainings
-        if one.fingerprint == candidate.fingerprint
-        and one.finished_at >= record.created_at
-        and one.data.get("digest") == config.data.digest
-    ]
-    counting = [one for one in mine if counts(one)]
+    counting = [one for one in full_training.of_network(trainings, candidate, record, config) if counts(one)]
     if not counting:
         return None
     run = [training for training in counting if training.run == counting[-1].run]

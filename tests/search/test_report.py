@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytest
 from browser import open_page
@@ -22,6 +23,7 @@ from search.study import finish_plan, halving
 from search.study.second_stage import SecondStage
 from space import cost
 from storage.row_types import Candidate, RungTraining, State
+from storage.trainings import Finished
 
 EVIL = "<script>alert('x')</script> \"night\" & day"
 
@@ -222,6 +224,35 @@ def test_a_second_stage_is_told_from_the_brief_scores_to_the_finals() -> None:
         assert heading.replace("<", "\\u003c") in page, "a place on the chart"
     assert "trial 3 (baseline)" in page, "the best baseline is in the finals"
     assert "second stage" in fates.fates(replace(data, second=second_stage(rows))), "on the timeline"
+
+
+def full(row: Candidate, seed: int, accuracy: float, **more: Any) -> Finished:
+    """A training of 200 epochs that was asked for by hand, an hour after the study began."""
+    given: dict[str, Any] = {
+        "run": "one", "seed": seed, "subject": f"night:{row.number}", "study": "night", "trial": row.number,
+        "fingerprint": row.fingerprint, "parameters": row.parameters, "macs": row.macs, "architecture": {},
+        "recipe": {"epochs": 200}, "data": config().data.model_dump(mode="json"), "epochs": 200,
+        "accuracy": accuracy, "best_accuracy": accuracy, "best_epoch": 1, "loss": 0.5, "test_accuracy": None,
+        "test_loss": None, "test_images": None, "seconds": 1.0, "device": "cpu", "versions": {}, "folder": "",
+        "finished_at": BEGAN + timedelta(hours=1),
+    }  # fmt: skip
+    return Finished(**given | more)
+
+
+def test_a_seed_that_was_trained_twice_is_one_seed_and_other_trainings_are_others() -> None:
+    """On a CPU the second is the same to the bit: as two they would have an interval, and a narrower one."""
+    row = trial(0)
+    twice = [full(row, seed, 0.8 + seed / 100, run=run) for run in ("one", "two") for seed in (0, 1)]
+    before = BEGAN - timedelta(days=1)
+    others = [
+        full(row, 2, 0.1, finished_at=before),
+        full(row, 3, 0.2, fingerprint="of a study of this name that was deleted"),
+        full(row, 4, 0.3, data=config().data.model_dump(mode="json") | {"digest": "other images"}),
+        full(row, 5, 0.4, recipe={"epochs": 200, "batch_size": 7}),
+    ]
+    shown = "".join(stages._confirmed(replace(report_data([row]), full=[*others, *twice])))
+    assert "<td>0<td>80.50%<td>80.00% and 81.00%<td>2<td>" in shown
+    assert stages._confirmed(replace(report_data([row]), full=others[:3])) == []
 
 
 def test_finals_that_another_score_has_ordered_show_it() -> None:
