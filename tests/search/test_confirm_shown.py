@@ -154,6 +154,22 @@ def test_the_page_ranks_the_networks_with_both_values_of_two_seeds(tmp_path: Pat
     assert page.index(">trial 3<") < page.index(">trial 4 (baseline)<"), "the best first"
 
 
+def test_the_page_of_a_study_that_maximises_another_score_says_by_what_it_ranks(tmp_path: Path) -> None:
+    found = []
+    for number, accuracies, score in ((3, (0.90, 0.92), 0.83), (4, (0.95, 0.97), 0.71)):
+        made = result(*accuracies)
+        for seed in made["seeds"]:
+            seed["validation"]["macro_f1"] = score
+        by = contender(tmp_path, number, score="macro-f1", brief_score=score - 0.1)
+        found.append(ConfirmedNetwork(by, made))
+    page = confirm_page.page("s", found, found, [])
+    assert "ranked by the mean macro F1 on 100 validation images" in page
+    assert "the best by its mean validation macro F1" in page
+    assert "<th>macro F1<" in page and "<td>1<td>trial 3<td>83.00%<td>91.00%" in page
+    assert "<th>brief macro F1<" in page and "<td>73.00%" in page
+    assert "mean accuracy" not in page and "brief score<" not in page
+
+
 def test_names_of_files_in_the_figures_of_the_page_are_no_markup(tmp_path: Path) -> None:
     other = Contender("my <b>net.json", "my <b>net.json", tmp_path / "own", 0.8, sealed=False, seeds=2)
     found = [
