@@ -9,7 +9,8 @@ population variances are involved (Biometrika 34, 1947); M. G. Kendall, A new me
 B. Efron, Bootstrap methods (Annals of Statistics 7, 1979); E. C. Fieller, H. O. Hartley and E. S. Pearson,
 Tests for rank correlation coefficients (Biometrika 44, 1957); C. L. Mallows, Non-null ranking models
 (Biometrika 44, 1957); C. J. Clopper and E. S. Pearson, The use of confidence or fiducial limits illustrated
-in the case of the binomial (Biometrika 26, 1934).
+in the case of the binomial (Biometrika 26, 1934); O. J. Dunn, Multiple comparisons among means (JASA 56,
+1961).
 """
 
 from bisect import bisect_left, bisect_right, insort
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from math import atanh, comb, exp, log, sqrt, tanh
 from random import Random
-from statistics import fmean, stdev
+from statistics import NormalDist, fmean, stdev
 from typing import NamedTuple
 
 Z95 = 1.959964  # two-sided 95% quantile of the normal distribution
@@ -34,14 +35,16 @@ class Interval(NamedTuple):
         return f"{100 * self.low:.1f}-{100 * self.high:.1f}%"
 
 
-def wilson(accuracy: float, images: int) -> Interval:
-    """95% interval of an accuracy (0..1) measured once on `images` images (Wilson 1927).
+def wilson(accuracy: float, images: int, quantile: float = Z95) -> Interval:
+    """95% interval of an accuracy (0..1) measured once on `images` images (Wilson 1927); of another level by
+    another quantile of the normal distribution.
 
     It holds the luck of these images only: neither that of the seed, nor that of having chosen the best.
     """
-    scale = 1 + Z95**2 / images
-    centre = (accuracy + Z95**2 / (2 * images)) / scale
-    half = Z95 * sqrt(accuracy * (1 - accuracy) / images + Z95**2 / (4 * images**2)) / scale
+    z = quantile
+    scale = 1 + z**2 / images
+    centre = (accuracy + z**2 / (2 * images)) / scale
+    half = z * sqrt(accuracy * (1 - accuracy) / images + z**2 / (4 * images**2)) / scale
     return Interval(max(0.0, centre - half), min(1.0, centre + half))
 
 
@@ -56,7 +59,9 @@ class Difference(NamedTuple):
         return f"{100 * self.low:.1f} to {100 * self.high:.1f}"
 
 
-def difference(one: float, other: float, images: int, other_images: int | None = None) -> Difference:
+def difference(
+    one: float, other: float, images: int, other_images: int | None = None, picked: int = 1
+) -> Difference:
     """`one` less `other`, two accuracies measured once on `images` images, with its 95% interval; `other` on
     `other_images`, where they are not as many.
 
@@ -64,8 +69,12 @@ def difference(one: float, other: float, images: int, other_images: int | None =
     the two for independent. Measured on the same images they are not: what is hard for one network is hard
     for the other, so the true interval is narrower, and this one is on the safe side. As that of wilson(),
     it holds the luck of the images only.
+
+    Where `one` is the best of so many that were `picked` from, it is as much wider as holds the differences of
+    all of them at once, in 95 of 100 cases (Dunn 1961, after Bonferroni).
     """
-    first, second = wilson(one, images), wilson(other, other_images or images)
+    z = Z95 if picked <= 1 else NormalDist().inv_cdf(1 - 0.025 / picked)
+    first, second = wilson(one, images, z), wilson(other, other_images or images, z)
     apart = one - other
     low = apart - sqrt((one - first.low) ** 2 + (second.high - other) ** 2)
     high = apart + sqrt((first.high - one) ** 2 + (other - second.low) ** 2)
