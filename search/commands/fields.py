@@ -274,10 +274,9 @@ COMPARE: Final[Fields] = {
     " the bests, this study less that one: `points`, 0 to 1, `low`, `high`, `verdict`, which is ahead,"
     " behind or not clear; null: not comparable, or one has none), `final` and `final_test` (the same of"
     " the winners of the finals, with `reasons`; `points` null: not comparable, `low` and `high` null:"
-    " fewer than three seeds, or equal ones), `shared` (networks trained in both), `shared_completed` (to the end in both),"
-    " `shared_difference` (their mean difference of scores, with `low` and `high` over networks; null:"
-    " fewer than three), `tau`"
-    " (Kendall's, with `low` and `high`)",
+    " fewer than three seeds, or equal ones), `shared` (networks trained in both), `shared_completed` (to the"
+    " end in both), `shared_difference` (their mean difference of scores, with `low` and `high` over"
+    " networks; null: fewer than three), `tau` (Kendall's, with `low` and `high`)",
     "settings": "what the studies do not have all alike, by its dotted name, and its value here",
 }
 

@@ -70,8 +70,8 @@ def difference(
     for the other, so the true interval is narrower, and this one is on the safe side. As that of wilson(),
     it holds the luck of the images only.
 
-    Where `one` is the best of so many that were `picked` from, it is as much wider as holds the differences of
-    all of them at once, in 95 of 100 cases (Dunn 1961, after Bonferroni).
+    Where `one` is the best of so many that were `picked` from, it is as much wider as holds the differences
+    of all of them at once, in 95 of 100 cases (Dunn 1961, after Bonferroni).
     """
     z = Z95 if picked <= 1 else NormalDist().inv_cdf(1 - 0.025 / picked)
     first, second = wilson(one, images, z), wilson(other, other_images or images, z)

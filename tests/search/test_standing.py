@@ -64,7 +64,10 @@ def test_a_lead_that_one_of_so_many_has_by_chance_may_be_luck_though_its_interva
     searches, where luck is independent."""
     rows = [trial(0, accuracy=0.889, baseline=GUESS), trial(1, accuracy=0.907)]
     few, many = (standing.standing(rows, 3_000, completed=n) for n in (3, 201))
-    ahead = "the best baseline [3,3,3] at full budget: 88.90%; the winner is 1.8 points ahead (95% interval 0.3 to 3.3"
+    ahead = (
+        "the best baseline [3,3,3] at full budget: 88.90%; the winner is 1.8 points ahead"
+        " (95% interval 0.3 to 3.3"
+    )
     assert standing.describe(few) == f"{ahead})"
     assert standing.describe(many) == f"{ahead}; as the best of 200 that may be luck)"
     others = [trial(n, accuracy=0.5) for n in range(2, 201)]
