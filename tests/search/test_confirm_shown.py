@@ -128,6 +128,18 @@ def test_a_training_that_failed_is_named_with_its_reason(tmp_path: Path) -> None
     assert lines(file) == ["1/1 trial 3 failed (exit code 5): search: no GPU, 0:00"]
 
 
+def test_a_training_that_failed_early_makes_nobody_faster(tmp_path: Path) -> None:
+    """A tenth of a training took 100 s: of another whole one 1,000 s are left, not the time of the failed."""
+    clock, chosen = Clock(), [contender(tmp_path, number, seeds=1) for number in (3, 4)]
+    board = Board(Console(file=io.StringIO(), width=200), "s", chosen, clock)
+    for seconds, part in ((0.0, 0.0), (100.0, 0.1)):
+        clock.now = seconds + 1.0
+        write(chosen[0], TrainingMoment(0, 1, 1, round(10 * part), 10, None, part))
+        board.look([chosen[0].name])
+    board.end(FinishedProcess(TrainingProcess(chosen[0].name, (), chosen[0].folder / "log.txt"), 5, "no GPU"))
+    assert board.eta() == "16:50", "101 s for a tenth"
+
+
 def test_how_far_a_training_is_can_be_read_while_it_runs_and_not_afterwards(tmp_path: Path) -> None:
     moment = TrainingMoment(4, 2, 3, 7, 20, 0.5, 0.35)
     progress_file.write(tmp_path, moment)
