@@ -124,13 +124,16 @@ def spread(values: Sequence[float]) -> Spread:
     deviation = stdev(values) if runs > 1 else None
     if not deviation or runs < LEAST_RUNS:
         return Spread(mean, deviation, None, tuple(values))
-    half = _quantile(runs - 1) * deviation / sqrt(runs)
+    half = student(runs - 1) * deviation / sqrt(runs)
     return Spread(mean, deviation, Interval(max(0.0, mean - half), min(1.0, mean + half)), tuple(values))
 
 
-def _quantile(freedom: int) -> float:
-    """Student's t, two-sided 95%, for so many degrees of freedom, at least one."""
-    return T95[freedom - 1] if freedom <= len(T95) else Z95 + (Z95**3 + Z95) / (4 * freedom)
+def student(freedom: int) -> float:
+    """Quantile of Student's t, two-sided 95%, for so many degrees of freedom, at least one."""
+    if freedom <= len(T95):
+        return T95[freedom - 1]
+    z = Z95  # the first terms of Cornish and Fisher's expansion
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
 def difference_of_means(one: Spread, runs: int, other: Spread, other_runs: int) -> Difference | None:
@@ -146,7 +149,7 @@ def difference_of_means(one: Spread, runs: int, other: Spread, other_runs: int) 
     if not variance:
         return None
     freedom = variance**2 / sum(part**2 / (count - 1) for part, count in parts)
-    half = _quantile(max(1, int(freedom))) * sqrt(variance)  # rounded down: on the safe side
+    half = student(max(1, int(freedom))) * sqrt(variance)  # rounded down: on the safe side
     return Difference(apart, max(-1.0, apart - half), min(1.0, apart + half))
 
 
@@ -157,7 +160,7 @@ def mean_difference(one: Sequence[float], other: Sequence[float]) -> Difference 
     if len(apart) < LEAST_RUNS:
         return None
     mean = fmean(apart)
-    half = _quantile(len(apart) - 1) * stdev(apart) / sqrt(len(apart))
+    half = student(len(apart) - 1) * stdev(apart) / sqrt(len(apart))
     return Difference(mean, max(-1.0, mean - half), min(1.0, mean + half))
 
 
