@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 from statistics import fmean
 from typing import Any
 
@@ -15,7 +16,7 @@ from command import run
 from report_samples import BEGAN, EPOCHS, config, mixture, network, report_data, trial
 from worker_samples import make_study
 
-from search.report import choices, fates, page as report_page, size, stages, trials
+from search.report import choice_plots, choices, fates, page as report_page, size, stages, trials
 from search.report.curves import curves
 from search.report.network_parts import part_costs, parts
 from search.report.parts import script_data
@@ -134,6 +135,28 @@ def test_a_choice_that_says_it_all_explains_all_and_one_at_random_nothing() -> N
     )
     assert choices.epsilon_squared([(0, 0.5), (1, 0.5)]) is None
     assert choices.epsilon_squared([]) is None
+
+
+def test_what_chance_alone_makes_of_the_largest_share_is_said() -> None:
+    """Of some twenty choices of a few networks one explains a quarter of pure noise, and more."""
+    noise = Random(0)
+    rows = [trial(i, accuracy=0.9 + noise.gauss(0, 0.005)) for i in range(20)]
+    data = report_data(rows)
+    found = choices.varying(data)
+    chance = choices.by_chance(found, data)
+    assert chance is not None and 0.3 < chance < 0.6
+    assert found[0].importance is not None and 0.1 < found[0].importance < chance
+    shown = choice_plots.choices(data)
+    assert f"the largest bar would end below {100 * chance:.0f}% in 95 of 100 cases" in shown
+    assert choices.by_chance(found, report_data([trial(i, accuracy=0.5) for i in range(20)])) is None
+
+
+def test_a_choice_that_matters_is_above_what_chance_makes_of_any() -> None:
+    data = report_data(mixture(120))
+    found = choices.varying(data)
+    stages = next(choice for choice in found if choice.name == "stages")
+    chance = choices.by_chance(found, data)
+    assert stages.importance is not None and chance is not None and stages.importance > chance
 
 
 def test_choices_are_those_of_the_networks_that_were_trained() -> None:
