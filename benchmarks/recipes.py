@@ -160,7 +160,7 @@ def measured(network: Any, recipe: Any, dataset: Any, split: Any, seed: int, tes
 
 def compared(rows: Sequence[dict[str, Any]], measure: str = "accuracy") -> Iterator[dict[str, Any]]:
     """A row a recipe of those that were trained alike: means, and the difference from the first recipe."""
-    from search.study.statistics import T95, Z95
+    from search.study.statistics import student
 
     pairs: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {}
     for row in rows:
@@ -172,9 +172,8 @@ def compared(rows: Sequence[dict[str, Any]], measure: str = "accuracy") -> Itera
         half = None
         if len(gains) > 1:
             mean, freedom = fmean(gains), len(gains) - 1
-            quantile = T95[freedom - 1] if freedom <= len(T95) else Z95
             variance = sum((gain - mean) ** 2 for gain in gains) / freedom
-            half = quantile * (variance / len(gains)) ** 0.5
+            half = student(freedom) * (variance / len(gains)) ** 0.5
         timed = [at for at in shared if first[at]["cpu_seconds"]]  # a tiny one takes 0.0 s
         yield {
             "recipe": name,

@@ -26,7 +26,11 @@ CLEAR = 0.05  # of Holm's corrected p
 
 
 def percent(found: dict[str, float] | None) -> str:
-    return f"{100 * found['mean']:.2f} ± {100 * found['half']:.2f}" if found else "–"
+    """A mean with half its interval, which a single seed has not."""
+    if not found:
+        return "–"
+    half = f" ± {100 * found['half']:.2f}" if found["count"] > 1 else ""
+    return f"{100 * found['mean']:.2f}{half}"
 
 
 def points(found: dict[str, float] | None) -> str:

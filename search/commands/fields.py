@@ -40,11 +40,11 @@ STATUS: Final[Fields] = {
     "second_stage": "under way or over; null: the search ends with its trials",
     "winner": "trial that won the finals; null: they are not over, as in the keys below",
     "confirmed_accuracy": "its validation accuracy after full trainings, the mean over seeds",
-    "confirmed_low": "lower end of its 95% interval over seeds; null with fewer than three",
+    "confirmed_low": "lower end of its 95% interval over seeds; null with fewer than three, or equal ones",
     "confirmed_high": "upper end",
     "confirmed_score": "what was maximised, of validation images, the mean over seeds; null for accuracy",
     "test_accuracy": "its accuracy on test images, the mean over seeds",
-    "test_low": "lower end of its 95% interval over seeds; null with fewer than three",
+    "test_low": "lower end of its 95% interval over seeds; null with fewer than three, or equal ones",
     "test_high": "upper end",
 }
 
@@ -150,10 +150,10 @@ CONFIRM: Final[Fields] = {
     "full_score": "the same, mean over the seeds; null: that is accuracy",
     "brief_accuracy": "of the search's own training; null: it is not of the study",
     "full_accuracy": "validation accuracy, mean over the seeds",
-    "full_interval": "95% interval of that mean, as text; null: fewer than three seeds",
+    "full_interval": "95% interval of that mean, as text; null: fewer than three seeds, or equal ones",
     "full_by_seed": "validation accuracy of each seed",
     "test_accuracy": "mean over the seeds; null: there are no test images",
-    "test_interval": "95% interval of that mean, as text; null: fewer than three seeds",
+    "test_interval": "95% interval of that mean, as text; null: fewer than three seeds, or equal ones",
     "test_by_seed": "accuracy on test images of each seed",
     "parameters": "trainable parameters",
     "macs": "multiply-accumulates of one image",
@@ -267,17 +267,16 @@ COMPARE: Final[Fields] = {
     "curve": "each time that the best became better: `trials`, `images`, `device_seconds` by then, `trial`"
     " and `accuracy` of the new best (`score` as in `best`)",
     "winner": "of the finals: `trial`, `seeds`, `epochs`, `accuracy` (validation, the mean over seeds),"
-    " `low`, `high` (95% over seeds; null with fewer than three), `test_accuracy`, `test_low`, `test_high`,"
-    " `parameters`, `macs`; null: they are not over",
+    " `low`, `high` (95% over seeds; null with fewer than three, or equal ones), `test_accuracy`, `test_low`,"
+    " `test_high`, `parameters`, `macs`; null: they are not over",
     "against": "an object for each study named later: `label`, `study`, `comparable` (brief scores),"
     " `reasons` (why not), `at_equal_trials`, `at_equal_images`, `at_equal_seconds` (the differences of"
     " the bests, this study less that one: `points`, 0 to 1, `low`, `high`, `verdict`, which is ahead,"
     " behind or not clear; null: not comparable, or one has none), `final` and `final_test` (the same of"
     " the winners of the finals, with `reasons`; `points` null: not comparable, `low` and `high` null:"
-    " fewer than three seeds), `shared` (networks trained in both), `shared_completed` (to the end in both),"
-    " `shared_difference` (their mean difference of scores, with `low` and `high` over networks; null:"
-    " fewer than three), `tau`"
-    " (Kendall's, with `low` and `high`)",
+    " fewer than three seeds, or equal ones), `shared` (networks trained in both), `shared_completed` (to the"
+    " end in both), `shared_difference` (their mean difference of scores, with `low` and `high` over"
+    " networks; null: fewer than three), `tau` (Kendall's, with `low` and `high`)",
     "settings": "what the studies do not have all alike, by its dotted name, and its value here",
 }
 

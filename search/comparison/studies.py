@@ -166,7 +166,7 @@ class FinalLead:
     """Winner of the finals of one study less that of another, by their means over seeds.
 
     `reasons`: why they are not comparable; then there are no points. `interval` is Welch's; None where a
-    winner had fewer than three seeds.
+    winner had fewer than three seeds, and where all seeds of each were equal.
     """
 
     reasons: tuple[str, ...]
@@ -259,15 +259,15 @@ def _finals(one: ComparedStudy, other: ComparedStudy) -> tuple[FinalLead | None,
     first, second = one.winner, other.winner
     if first is None or second is None:
         return None, None
-    seeds, settings = (first.seeds, second.seeds), (one.settings, other.settings)
-    validation = _final(comparability.of_finals(*settings), (first.validation, second.validation), seeds)
+    settings = one.settings, other.settings
+    validation = _final(comparability.of_finals(*settings), first.validation, second.validation)
     if first.test is None or second.test is None:
         return validation, None
-    return validation, _final(comparability.of_tests(*settings), (first.test, second.test), seeds)
+    return validation, _final(comparability.of_tests(*settings), first.test, second.test)
 
 
-def _final(reasons: tuple[str, ...], means: tuple[Spread, Spread], seeds: tuple[int, int]) -> FinalLead:
+def _final(reasons: tuple[str, ...], one: Spread, other: Spread) -> FinalLead:
     if reasons:
         return FinalLead(reasons, None, None)
-    interval = statistics.difference_of_means(means[0], seeds[0], means[1], seeds[1])
-    return FinalLead((), means[0].mean - means[1].mean, interval)
+    interval = statistics.difference_of_means(one, len(one.values), other, len(other.values))
+    return FinalLead((), one.mean - other.mean, interval)

@@ -10,7 +10,7 @@ from search.comparison import comparability
 from search.comparison.studies import Axis, ComparedStudy, Comparison, FinalLead, Pair
 from search.study.finish_plan import duration
 from search.study.score import WORDS
-from search.study.statistics import Difference
+from search.study.statistics import LEAST_RUNS, Difference
 from search.study.text import counted
 
 LEAST = 0.00005  # a difference of accuracies that is not 0.00 points
@@ -136,7 +136,8 @@ def _final(found: FinalLead, pair: Pair) -> str:
     if not found.points:
         return f"{over} {one.label} and {other.label} are level: not clear"
     ahead = one.label if found.points > 0 else other.label
-    why = "fewer than three seeds give no useful interval"
+    few = min(study.winner.seeds for study in (one, other) if study.winner) < LEAST_RUNS
+    why = f"{'fewer than three' if few else 'equal'} seeds give no useful interval"
     return f"{over} {ahead} is ahead by {points(found.points)}: not clear, {why}"
 
 

@@ -78,11 +78,14 @@ class Pace:
         self.started, self.first = time.monotonic(), -1
 
     def eta(self, snapshot: Snapshot) -> str:
-        """When the trials will be done, or the limit that comes first."""
+        """When the trials will be done, or the limit that comes first; of a second stage the limit alone."""
         if self.first < 0:
             self.first = snapshot.trained
         done, elapsed = snapshot.trained - self.first, time.monotonic() - self.started
         left = max(0, snapshot.target - snapshot.trained)
+        if snapshot.second and not left:
+            limit = snapshot.left
+            return "trials done" if limit is None else f"limit in {span(max(0.0, limit))}"
         needs = elapsed / done * left if done else None
         if snapshot.left is not None and left and (needs is None or needs > snapshot.left):
             return f"limit in {span(max(0.0, snapshot.left))}"

@@ -47,7 +47,7 @@ class Snapshots:
             finished=self._last(fresh),
             epochs=self.config.recipe.epochs,
             validation_images=self.config.data.validation_images,
-            baselines=self._baselines(),
+            baselines=self._baselines(tally[State.COMPLETED]),
             second=second,
             ended=self._ended_since(second),
             score=self.config.score,
@@ -70,9 +70,9 @@ class Snapshots:
         known, self.known = self.known, {one.id for one in ended}
         return [] if known is None else [one for one in ended if one.id not in known]
 
-    def _baselines(self) -> Baselines:
+    def _baselines(self, completed: int) -> Baselines:
         rows = candidates.yardstick(self.engine, self.record.id)
-        return standing(rows, self.config.data.validation_images)
+        return standing(rows, self.config.data.validation_images, completed)
 
     def _last(self, count: int) -> list[Candidate]:
         if not count:

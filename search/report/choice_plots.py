@@ -10,7 +10,7 @@ from statistics import quantiles
 
 import plotly.graph_objects as go
 
-from search.report.choices import Choice, early_scores, varying, weight
+from search.report.choices import Choice, by_chance, early_scores, varying, weight
 from search.report.data import ReportData, axis_range, score
 from search.report.parts import AMBER, BLUE, GREY, panel, paragraph, section
 from storage.row_types import Candidate
@@ -46,7 +46,12 @@ def _importance(found: Sequence[Choice], data: ReportData) -> str:
         _bars(figure, name, GREY, [(choice.name, choice.early) for choice in shown])
     name = f"the {len(data.completed):,} trained to the end, after epoch {data.config.recipe.epochs}"
     _bars(figure, name, BLUE, [(choice.name, choice.importance) for choice in shown])
+    chance = by_chance(found, data) or 0.0
     longest = 100 * max(max(choice.importance or 0.0, choice.early or 0.0) for choice in shown)
+    is_drawn = chance >= LEAST
+    if is_drawn:
+        longest = max(longest, 100 * chance)
+        figure.add_vline(x=100 * chance, line={"color": BLUE, "dash": "dot", "width": 1.5})
     figure.update_xaxes(title="share of the variance, %", range=[0, 1.15 * longest])
     figure.update_layout(bargap=0.25, legend_traceorder="reversed")
     reading = (
@@ -55,6 +60,11 @@ def _importance(found: Sequence[Choice], data: ReportData) -> str:
     )
     if early:
         reading += " Pruned networks are in the grey bars alone, which favour what learns fast."
+    if is_drawn:
+        reading += (
+            f" Dotted: were accuracies dealt at random, the largest{' blue' if early else ''} bar would end"
+            f" below {100 * chance:.0f}% in 95 of 100 cases; what ends before that may be chance."
+        )
     if len(shown) < len(found):
         reading += f" {len(found) - len(shown)} more choices explain nothing to speak of."
     return panel("Which choices matter", reading, figure, 120 + 32 * len(shown))

@@ -5,12 +5,16 @@ what was trained. Reads the report's data; returns values. Called by search/repo
 
 The importance of a choice is epsilon squared (T. L. Kelley, An unbiased correlation ratio measure, PNAS 21,
 1935): the share of the variance of accuracy that its values explain, taken alone, less what as many values at
-random would explain. Choices come together, so shares of several overlap and do not add up.
+random would explain. Choices come together, so shares of several overlap and do not add up. The largest of
+many shares is large by chance where networks are few: by_chance() says how large, by permutation (P. H.
+Westfall and S. S. Young, Resampling-based multiple testing, 1993).
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from random import Random
 from statistics import fmean, quantiles
 
 from search.report.data import ReportData, score
@@ -18,6 +22,7 @@ from space.architecture import Architecture
 
 MOST_VALUES = 6  # of a number, more are put into ranges
 FEWEST = 8  # networks trained to the end: of fewer nothing is compared
+SHUFFLES, SHUFFLED = 199, 500  # permutations, and networks at most: of more chance explains two percent
 
 Value = float | str
 
@@ -166,3 +171,34 @@ def epsilon_squared(scores: Sequence[tuple[int, float]]) -> float | None:
     if total < 1e-12 or free < 1:
         return None
     return max(0.0, 1 - (within / free) / (total / (len(scores) - 1)))
+
+
+def by_chance(found: Sequence[Choice], data: ReportData) -> float | None:
+    """What the largest importance of these choices stays below in 95 of 100 cases where the accuracies of the
+    networks trained to the end are dealt to them at random, from a fixed seed.
+
+    None where accuracies are all alike, and of more than SHUFFLED networks.
+    """
+    scores = [score(row) for row in data.completed]
+    total, mean = _squares(scores) if scores else 0.0, fmean(scores or [0.0])
+    if total < 1e-12 or len(scores) > SHUFFLED:
+        return None
+    values = [[choice.of[row.number] for row in data.completed] for choice in found]
+    random, dealt = Random(0), [value - mean for value in scores]
+    largest = list[float]()
+    for _ in range(SHUFFLES):
+        random.shuffle(dealt)
+        largest.append(max((_explained(each, dealt, total) for each in values), default=0.0))
+    return sorted(largest)[round(0.95 * (SHUFFLES + 1)) - 1]
+
+
+def _explained(values: Sequence[int], centred: Sequence[float], total: float) -> float:
+    """Epsilon squared, from accuracies less their mean and the sum of their squares."""
+    counts, sums = Counter(values), dict[int, float]()
+    for value, accuracy in zip(values, centred, strict=True):
+        sums[value] = sums.get(value, 0.0) + accuracy
+    free = len(values) - len(counts)
+    if free < 1:
+        return 0.0
+    within = total - sum(part**2 / counts[value] for value, part in sums.items())
+    return max(0.0, 1 - (within / free) / (total / (len(values) - 1)))

@@ -11,12 +11,13 @@ import plotly.graph_objects as go
 from search.report.data import ReportData, axis_range
 from search.report.parts import AMBER, BLUE, GREEN, GREY, RED, VIOLET, panel, paragraph, section, table
 from search.report.winner import named
-from search.study import second_stage
+from search.study import full_training, second_stage
 from search.study.score import WORDS
 from search.study.second_stage import SecondStage
 from search.study.statistics import Spread, correlation, spread
 from search.study.text import IN_ITS_PLACE, counted, interval_cell, percent
 from storage.row_types import OF_FINALS, Candidate
+from storage.trainings import Finished
 
 COLOURS = (RED, GREEN, AMBER, VIOLET, BLUE)
 HEIGHT = 440
@@ -123,14 +124,13 @@ def _of_two(found: Sequence[Spread]) -> str:
 def _confirmed(data: ReportData) -> list[str]:
     """Full trainings that were asked for by hand: `search train`, `search confirm`."""
     rows = {row.number: row for row in data.completed}
-    runs = dict[tuple[int, int], list[float]]()
-    for one in data.full:
-        if one.trial in rows and not one.run.startswith(OF_FINALS):
-            runs.setdefault((one.trial, one.epochs), []).append(one.accuracy)
-    if not runs:
+    asked = [one for one in data.full if one.trial in rows and not one.run.startswith(OF_FINALS)]
+    runs = {n: full_training.of_network(asked, row, data.record, data.config) for n, row in rows.items()}
+    epochs = max((one.epochs for run in runs.values() for one in run), default=0)
+    known = {n: _by_seed([one for one in run if one.epochs == epochs]) for n, run in runs.items()}
+    full = {n: spread(found) for n, found in known.items() if found}
+    if not full:
         return []
-    epochs = max(epochs for _, epochs in runs)
-    full = {number: spread(found) for (number, length), found in runs.items() if length == epochs}
     columns = [
         Column(_epochs(data.config.recipe.epochs), _brief(data, set(full))),
         Column(_epochs(epochs), {number: found.mean for number, found in full.items()}),
@@ -140,7 +140,7 @@ def _confirmed(data: ReportData) -> list[str]:
         " lines that cross changed places."
     )
     said = [panel("Full trainings", reading, _slopes(columns, data), HEIGHT)]
-    said.append(_full_table(full, rows, {n: len(runs[n, epochs]) for n in full}))
+    said.append(_full_table(full, rows))
     order = sorted(full)
     agreed = correlation([rows[n].accuracy or 0.0 for n in order], [full[n].mean for n in order])
     if agreed:
@@ -153,14 +153,21 @@ def _confirmed(data: ReportData) -> list[str]:
     return said
 
 
-def _full_table(full: Mapping[int, Spread], rows: Mapping[int, Candidate], seeds: Mapping[int, int]) -> str:
+def _by_seed(trainings: Sequence[Finished]) -> list[float]:
+    """The accuracy of each seed, the newest where it was trained again, by the recipe of the newest training:
+    the same seed twice says nothing of how much seeds matter."""
+    alike = [one for one in trainings if one.recipe == trainings[-1].recipe]
+    return list({one.seed: one.accuracy for one in alike}.values())
+
+
+def _full_table(full: Mapping[int, Spread], rows: Mapping[int, Candidate]) -> str:
     order = sorted(full, key=lambda number: -full[number].mean)
     lines = [
         (
             n,
             percent(full[n].mean),
             interval_cell(full[n]),
-            seeds[n],
+            len(full[n].values),
             percent(rows[n].accuracy),
             named(rows[n]),
         )

@@ -47,7 +47,8 @@ def _figures(data: ReportData, best: Candidate, confirmed: Confirmation | None) 
     here = data.standing.standing
     if here and here.ahead:
         what = "brief scores: " if confirmed else ""
-        said = f"{what}best proposal against the best baseline, 95% interval {here.ahead}"
+        of = "" if data.config.score == "accuracy" else ", of accuracy"  # by which neither is the best
+        said = f"{what}best proposal against the best baseline{of}, 95% interval {here.ahead}"
         found.append((f"{100 * here.ahead.points:+.1f} points", said))
     share = 100 * best.parameters / budget.max_parameters
     found.append((f"{best.parameters:,}", f"parameters, {share:.1f}% of {budget.max_parameters:,}"))

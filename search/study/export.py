@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
+from search.study import full_training
 from search.study.config import DataConfig, StudyConfig
 from search.study.files import StudyFiles
 from search.study.score import WORDS, ScoreName
@@ -72,8 +73,8 @@ class Against(Document):
 
 
 class Confirmation(Document):
-    """Full trainings of the network: means over the seeds, their 95% intervals where there are three or more,
-    and the accuracy of each seed (empty in documents of before).
+    """Full trainings of the network: means over the seeds, their 95% intervals where there are three or more
+    that are not all equal, and the accuracy of each seed (empty in documents of before).
 
     Test images were opened once for each seed, and chose nothing.
     """
@@ -167,8 +168,8 @@ def confirmation(
     """What full trainings of this network came to: of the run that trained most, of equals the newest, among
     those that were tested, or were of the finals of its search where there are no test images.
 
-    Of the trainings only those on the study's images count, since the study was made (one of the same name
-    may have been deleted), and those of finals once all seeds of the network have ended.
+    Of the trainings those of full_training.of_network() count, those of finals once all seeds of the network
+    have ended.
     """
 
     def counts(one: Finished) -> bool:
@@ -176,13 +177,7 @@ def confirmation(
             return second is not None and second.has_all_seeds(candidate, one.epochs)
         return one.test_accuracy is not None
 
-    mine = [
-        one
-        for one in trainings
-        if one.fingerprint == candidate.fingerprint
-        and one.finished_at >= record.created_at
-        and one.data.get("digest") == config.data.digest
-    ]
+    mine = full_training.of_network(trainings, candidate, record, config)
     runs = by_length(filter(counts, mine))
     if not runs:
         return None

@@ -57,9 +57,11 @@ class StudyView:
         """How far the winner is ahead of the best baseline."""
         from search.study.standing import standing
         from storage import candidates
+        from storage.row_types import State
 
         rows = candidates.yardstick(self.engine, self.record.id)
-        return standing(rows, self.config.data.validation_images)
+        completed = candidates.tally(self.engine, self.record.id)[State.COMPLETED]
+        return standing(rows, self.config.data.validation_images, completed)
 
     def gave_up(self) -> str:
         """Why too many networks in a row came to nothing, which ended its search; empty where it did not."""

@@ -196,10 +196,21 @@ def _against_baseline(finalists: Sequence[Finalist]) -> str:
         images, one, other = "test images", winner.test, baseline.test
     else:
         images, one, other = "validation images", winner.validation, baseline.validation
-    apart = difference_of_means(one, winner.seeds, other, baseline.seeds)
+    apart = difference_of_means(one, len(one.values), other, len(other.values))
     known = f" (95% interval {apart})" if apart else ""
-    points, where = 100 * (one.mean - other.mean), "ahead of" if one.mean >= other.mean else "behind"
-    return f"the winner is {abs(points):.1f} points {where} the baseline of the finals on {images}{known}"
+    what, chosen = "", ""
+    if winner.score is not None and baseline.score is not None:  # then the winner may be the less accurate
+        what, by = " of accuracy", WORDS[winner.score_name]
+        chosen = f", {_points(winner.score.mean - baseline.score.mean, f' of {by}', 'ahead', 'level')}"
+    stands = _points(one.mean - other.mean, what, "ahead of", "level with")
+    return f"the winner is {stands} the baseline of the finals on {images}{known}{chosen}"
+
+
+def _points(apart: float, what: str, ahead: str, level: str) -> str:
+    """A lead in words: 2.0 points of accuracy ahead of."""
+    if not apart:
+        return level
+    return f"{100 * abs(apart):.1f} points{what} {ahead if apart > 0 else 'behind'}"
 
 
 def describe_training(training: RungTraining) -> str:

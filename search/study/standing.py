@@ -24,6 +24,8 @@ class Standing:
     baseline: Candidate
     proposed: Candidate | None
     ahead: Difference | None  # None without a network that was proposed
+    picked: int = 1  # networks that were trained to the end, of which `proposed` is the best
+    least: float | None = None  # lower end of `ahead` where luck of that many is held by it too
 
     @property
     def points(self) -> float | None:
@@ -49,23 +51,29 @@ class Baselines:
 NO_BASELINES = Baselines(None, 0)
 
 
-def standing(rows: Sequence[Candidate], images: int) -> Baselines:
-    """Of these rows, the baselines of a study and its best networks, judged on so many validation images."""
-    completed = [row for row in rows if row.state == State.COMPLETED and row.accuracy is not None]
-    completed.sort(key=lambda row: (-(row.value or 0.0), row.parameters, row.number))
-    guesses = [row for row in completed if row.baseline is not None]
+def standing(rows: Sequence[Candidate], images: int, completed: int | None = None) -> Baselines:
+    """Of these rows, the baselines of a study and its best networks, judged on so many validation images.
+
+    `completed` networks of the study were trained to the end, where the rows are not all of them.
+    """
+    trained = [row for row in rows if row.state == State.COMPLETED and row.accuracy is not None]
+    trained.sort(key=lambda row: (-(row.value or 0.0), row.parameters, row.number))
+    guesses = [row for row in trained if row.baseline is not None]
     number = len({row.fingerprint for row in rows if row.baseline is not None})
     if not guesses:
         return Baselines(None, number)
-    proposed = next((row for row in completed if row.baseline is None), None)
-    return Baselines(compared(proposed, guesses[0], images), number)
+    proposed = next((row for row in trained if row.baseline is None), None)
+    picked = (len(trained) if completed is None else completed) - len(guesses)
+    return Baselines(compared(proposed, guesses[0], images, max(1, picked)), number)
 
 
-def compared(proposed: Candidate | None, baseline: Candidate, images: int) -> Standing:
-    """A network beside a baseline."""
+def compared(proposed: Candidate | None, baseline: Candidate, images: int, picked: int = 1) -> Standing:
+    """A network, the best of so many that were picked from, beside a baseline."""
     if proposed is None or proposed.accuracy is None:
         return Standing(baseline, None, None)
-    return Standing(baseline, proposed, difference(proposed.accuracy, baseline.accuracy or 0.0, images))
+    accuracies = proposed.accuracy, baseline.accuracy or 0.0
+    least = difference(*accuracies, images, picked=picked).low
+    return Standing(baseline, proposed, difference(*accuracies, images), picked, least)
 
 
 def describe(found: Baselines, *, confirmed: bool = False, score: ScoreName = "accuracy") -> str | None:
@@ -85,7 +93,7 @@ def _line(found: Baselines, score: ScoreName, who: str) -> str | None:
     best = f"the best baseline {here.baseline.baseline}: {both(score, here.baseline)}"
     if here.ahead is None or here.points is None:
         return f"{best}; no other network was trained to the end yet"
-    interval, luck = f"95% interval {here.ahead}", "" if here.ahead.low > 0 else "; that may be luck"
+    interval, luck = f"95% interval {here.ahead}", _luck(here.ahead, here)
     points = f"{100 * abs(here.points):.1f} points"
     if score != "accuracy":  # its interval takes more than a score, and is not known
         points += f" of {WORDS[score]}"
@@ -94,3 +102,11 @@ def _line(found: Baselines, score: ScoreName, who: str) -> str | None:
         behind = f"{points} behind" if here.points < 0 else "level"
         return f"{best}; the search is not ahead: the best network that it proposed is {behind} ({interval})"
     return f"{best}; {who} is {points} ahead ({interval}{luck})"
+
+
+def _luck(ahead: Difference, here: Standing) -> str:
+    """Whether a lead may be luck: of the images, or of having picked the best of many on them."""
+    if ahead.low <= 0:
+        return "; that may be luck"
+    is_clear = here.least is None or here.least > 0
+    return "" if is_clear else f"; as the best of {here.picked:,} that may be luck"

@@ -17,7 +17,7 @@ from search.study.standing import describe, standing
 from search.study.text import best_line, counted, counts, percent, span
 from storage import candidates
 from storage.leases import Running
-from storage.row_types import Candidate
+from storage.row_types import Candidate, State
 
 
 def headline(state: RunState, config: StudyConfig) -> str:
@@ -32,7 +32,8 @@ def lines(engine: Engine, state: RunState, config: StudyConfig) -> list[str]:
     """All that there is to say of it but what its workers do. Raises SQLAlchemy's errors for a database out
     of reach."""
     best, images, second = leader(engine, state), config.data.validation_images, state.second
-    baselines = standing(candidates.yardstick(engine, state.record.id), images)
+    rows = candidates.yardstick(engine, state.record.id)
+    baselines = standing(rows, images, state.tally[State.COMPLETED])
     said = [
         headline(state, config),
         "" if state.has_optuna else state.why,

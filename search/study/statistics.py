@@ -7,16 +7,19 @@ in Medicine 17, 1998), method 10; B. L. Welch, The generalization of Student's p
 population variances are involved (Biometrika 34, 1947); M. G. Kendall, A new measure of rank correlation
 (Biometrika 30, 1938), tau-b for ties (Biometrika 33, 1945), computed as W. R. Knight does (JASA 61, 1966);
 B. Efron, Bootstrap methods (Annals of Statistics 7, 1979); E. C. Fieller, H. O. Hartley and E. S. Pearson,
-Tests for rank correlation coefficients (Biometrika 44, 1957).
+Tests for rank correlation coefficients (Biometrika 44, 1957); C. L. Mallows, Non-null ranking models
+(Biometrika 44, 1957); C. J. Clopper and E. S. Pearson, The use of confidence or fiducial limits illustrated
+in the case of the binomial (Biometrika 26, 1934); O. J. Dunn, Multiple comparisons among means (JASA 56,
+1961).
 """
 
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
-from math import atanh, comb, sqrt, tanh
+from math import atanh, comb, exp, log, sqrt, tanh
 from random import Random
-from statistics import fmean, stdev
+from statistics import NormalDist, fmean, stdev
 from typing import NamedTuple
 
 Z95 = 1.959964  # two-sided 95% quantile of the normal distribution
@@ -32,14 +35,16 @@ class Interval(NamedTuple):
         return f"{100 * self.low:.1f}-{100 * self.high:.1f}%"
 
 
-def wilson(accuracy: float, images: int) -> Interval:
-    """95% interval of an accuracy (0..1) measured once on `images` images (Wilson 1927).
+def wilson(accuracy: float, images: int, quantile: float = Z95) -> Interval:
+    """95% interval of an accuracy (0..1) measured once on `images` images (Wilson 1927); of another level by
+    another quantile of the normal distribution.
 
     It holds the luck of these images only: neither that of the seed, nor that of having chosen the best.
     """
-    scale = 1 + Z95**2 / images
-    centre = (accuracy + Z95**2 / (2 * images)) / scale
-    half = Z95 * sqrt(accuracy * (1 - accuracy) / images + Z95**2 / (4 * images**2)) / scale
+    z = quantile
+    scale = 1 + z**2 / images
+    centre = (accuracy + z**2 / (2 * images)) / scale
+    half = z * sqrt(accuracy * (1 - accuracy) / images + z**2 / (4 * images**2)) / scale
     return Interval(max(0.0, centre - half), min(1.0, centre + half))
 
 
@@ -54,7 +59,9 @@ class Difference(NamedTuple):
         return f"{100 * self.low:.1f} to {100 * self.high:.1f}"
 
 
-def difference(one: float, other: float, images: int, other_images: int | None = None) -> Difference:
+def difference(
+    one: float, other: float, images: int, other_images: int | None = None, picked: int = 1
+) -> Difference:
     """`one` less `other`, two accuracies measured once on `images` images, with its 95% interval; `other` on
     `other_images`, where they are not as many.
 
@@ -62,8 +69,12 @@ def difference(one: float, other: float, images: int, other_images: int | None =
     the two for independent. Measured on the same images they are not: what is hard for one network is hard
     for the other, so the true interval is narrower, and this one is on the safe side. As that of wilson(),
     it holds the luck of the images only.
+
+    Where `one` is the best of so many that were `picked` from, it is as much wider as holds the differences
+    of all of them at once, in 95 of 100 cases (Dunn 1961, after Bonferroni).
     """
-    first, second = wilson(one, images), wilson(other, other_images or images)
+    z = Z95 if picked <= 1 else NormalDist().inv_cdf(1 - 0.025 / picked)
+    first, second = wilson(one, images, z), wilson(other, other_images or images, z)
     apart = one - other
     low = apart - sqrt((one - first.low) ** 2 + (second.high - other) ** 2)
     high = apart + sqrt((first.high - one) ** 2 + (other - second.low) ** 2)
@@ -85,7 +96,8 @@ class Spread(NamedTuple):
     """Accuracies of several runs of one training: mean, standard deviation, 95% interval of the mean, and
     the accuracies themselves.
 
-    deviation is None for a single run, interval for fewer than LEAST_RUNS: these say nothing of it.
+    deviation is None for a single run, interval for fewer than LEAST_RUNS and for equal accuracies: these say
+    nothing of it.
     """
 
     mean: float
@@ -93,39 +105,51 @@ class Spread(NamedTuple):
     interval: Interval | None
     values: tuple[float, ...] = ()
 
+    @property
+    def is_level(self) -> bool:
+        """Whether several runs came to the same accuracy: seeds differ by less than an image then, which is
+        not by nothing."""
+        return len(self.values) > 1 and min(self.values) == max(self.values)
+
 
 def spread(values: Sequence[float]) -> Spread:
     """Of at least one accuracy, 0..1; the interval of the mean is Student's t (1908), cut to 0..1.
+
+    Equal accuracies have none: of a few hundred images three seeds often get the same number right, and of
+    their deviation of 0 Student's interval would be a point.
 
     Raises statistics.StatisticsError for none.
     """
     mean, runs = fmean(values), len(values)
     deviation = stdev(values) if runs > 1 else None
-    if deviation is None or runs < LEAST_RUNS:
+    if not deviation or runs < LEAST_RUNS:
         return Spread(mean, deviation, None, tuple(values))
-    half = _quantile(runs - 1) * deviation / sqrt(runs)
+    half = student(runs - 1) * deviation / sqrt(runs)
     return Spread(mean, deviation, Interval(max(0.0, mean - half), min(1.0, mean + half)), tuple(values))
 
 
-def _quantile(freedom: int) -> float:
-    """Student's t, two-sided 95%, for so many degrees of freedom, at least one."""
-    return T95[freedom - 1] if freedom <= len(T95) else Z95 + (Z95**3 + Z95) / (4 * freedom)
+def student(freedom: int) -> float:
+    """Quantile of Student's t, two-sided 95%, for so many degrees of freedom, at least one."""
+    if freedom <= len(T95):
+        return T95[freedom - 1]
+    z = Z95  # the first terms of Cornish and Fisher's expansion
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
 def difference_of_means(one: Spread, runs: int, other: Spread, other_runs: int) -> Difference | None:
     """The mean of `runs` accuracies less the mean of `other_runs` others, with Welch's 95% interval (1947).
 
     It holds the luck of the seeds, and takes the runs for independent. None where one of them has fewer than
-    LEAST_RUNS runs, which say too little of their spread.
+    LEAST_RUNS runs, or the runs of both are level: these say too little of their spread.
     """
     if one.deviation is None or other.deviation is None or min(runs, other_runs) < LEAST_RUNS:
         return None
     parts = ((one.deviation**2 / runs, runs), (other.deviation**2 / other_runs, other_runs))
     variance, apart = sum(part for part, _ in parts), one.mean - other.mean
     if not variance:
-        return Difference(apart, apart, apart)
+        return None
     freedom = variance**2 / sum(part**2 / (count - 1) for part, count in parts)
-    half = _quantile(max(1, int(freedom))) * sqrt(variance)  # rounded down: on the safe side
+    half = student(max(1, int(freedom))) * sqrt(variance)  # rounded down: on the safe side
     return Difference(apart, max(-1.0, apart - half), min(1.0, apart + half))
 
 
@@ -136,7 +160,7 @@ def mean_difference(one: Sequence[float], other: Sequence[float]) -> Difference 
     if len(apart) < LEAST_RUNS:
         return None
     mean = fmean(apart)
-    half = _quantile(len(apart) - 1) * stdev(apart) / sqrt(len(apart))
+    half = student(len(apart) - 1) * stdev(apart) / sqrt(len(apart))
     return Difference(mean, max(-1.0, mean - half), min(1.0, mean + half))
 
 
@@ -156,13 +180,17 @@ def correlation(one: Sequence[float], other: Sequence[float], draws: int = 2000)
 
     1: the same order, 0: none in common, -1: the reverse. None for fewer than four networks, or where one
     score is the same for all. The interval is Efron's percentile bootstrap (1979) over the networks, from a
-    fixed seed; for more than BOOTSTRAPPED networks that of Fieller, Hartley and Pearson (1957).
+    fixed seed; for more than BOOTSTRAPPED networks that of Fieller, Hartley and Pearson (1957). Networks that
+    are all in one order are so in every draw of a bootstrap: theirs is of_one_order().
     """
     tau = _tau(one, other)
     if tau is None or len(one) < 4:
         return None
     if len(one) > BOOTSTRAPPED:
         return Correlation(tau, _fieller(tau, len(one)), len(one))
+    if abs(tau) == 1:
+        least = of_one_order(len(set(one)))
+        return Correlation(tau, Interval(least, 1.0) if tau > 0 else Interval(-1.0, -least), len(one))
     random, found = Random(0), list[float]()
     for _ in range(draws):
         chosen = random.choices(range(len(one)), k=len(one))
@@ -172,6 +200,24 @@ def correlation(one: Sequence[float], other: Sequence[float], draws: int = 2000)
     found.sort()
     last = len(found) - 1
     return Correlation(tau, Interval(found[round(0.025 * last)], found[round(0.975 * last)]), len(one))
+
+
+def of_one_order(networks: int) -> float:
+    """The least tau at which two or more networks, none of them level, are all in the same order once in 40
+    times: the lower end of a 95% interval, as Clopper and Pearson (1934) have it of n hits in n.
+
+    In the model of Mallows (1957) an order has a chance of q to the power of its pairs that disagree, so the
+    one that agrees has 1 / ((1) (1 + q) (1 + q + q^2) ...); the i-th factor also says how many pairs disagree
+    on average. Of normally distributed scores the ends are about 0.05 higher.
+    """
+    low, high = -20.0, 20.0  # of the logarithm of q
+    for _ in range(60):
+        middle = (low + high) / 2
+        chance = -sum(log(sum(exp(middle * j) for j in range(i))) for i in range(1, networks + 1))
+        low, high = (middle, high) if chance > log(0.025) else (low, middle)
+    powers = [[exp(low * j) for j in range(i)] for i in range(1, networks + 1)]
+    disagree = sum(sum(j * power for j, power in enumerate(factor)) / sum(factor) for factor in powers)
+    return 1 - 2 * disagree / comb(networks, 2)
 
 
 def _fieller(tau: float, networks: int) -> Interval:

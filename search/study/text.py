@@ -27,18 +27,26 @@ def two_values(found: Spread) -> str:
 
 
 def over_seeds(found: Spread, interval: str = "95%") -> str:
-    """What is known of a mean over seeds beyond itself: its interval, after the word for it, or both values
-    of two. Empty for one seed, which says nothing."""
+    """What is known of a mean over seeds beyond itself: its interval, after the word for it, both values of
+    two, or that more of them are equal. Empty for one seed, which says nothing."""
     if found.interval:
         low, high = found.interval
         return f"{interval} {100 * low:.2f}-{100 * high:.2f}%"
-    return f"{two_values(found)}: {NO_INTERVAL}" if 1 < len(found.values) < LEAST_RUNS else ""
+    if 1 < len(found.values) < LEAST_RUNS:
+        return f"{two_values(found)}: {NO_INTERVAL}"
+    return f"{_equal(found)} give no useful interval" if found.is_level else ""
+
+
+def _equal(found: Spread) -> str:
+    return f"{len(found.values)} equal seeds"
 
 
 def interval_cell(found: Spread | None) -> str:
-    """The interval of a mean in a table, both values of two runs, - for one."""
+    """The interval of a mean in a table, both values of two runs, that more are equal, - for one."""
     if found and found.interval:
         return str(found.interval)
+    if found and found.is_level and len(found.values) >= LEAST_RUNS:
+        return _equal(found)
     return two_values(found) if found and len(found.values) > 1 else "-"
 
 

@@ -143,10 +143,16 @@ def describe_agreement(tau: Correlation | None, epochs: int) -> list[str]:
         f"brief and full scores: Kendall's tau {tau.tau:.2f} (95% {low:.2f} to {high:.2f},"
         f" {tau.networks} networks)"
     ]
-    if tau.tau < LOW or low <= 0:
+    trials = f"trials of {counted(epochs, 'epoch')}"
+    if tau.tau < LOW:
         lines.append(
-            f"warning: trials of {counted(epochs, 'epoch')} say little of the order of full trainings;"
+            f"warning: {trials} say little of the order of full trainings;"
             f" search again with --epochs {2 * epochs} or more"
+        )
+    elif low <= 0:
+        lines.append(
+            f"warning: {tau.networks} networks say too little of whether {trials} order them as full"
+            " trainings do; give a larger --rank-sample"
         )
     return lines
 

@@ -45,8 +45,13 @@ class Track:
 
     @property
     def trained(self) -> float:
-        """Seeds that were trained since the start of this command, as far as was seen."""
-        return self.position - self.first[1] if self.first else 0.0
+        """Seeds that were trained since the start of this command, as far as was seen; of one that failed, up
+        to its failure."""
+        if not self.first:
+            return 0.0
+        has_failed = self.ended is not None and self.ended.code != 0
+        reached = self.moment.position if has_failed and self.moment else self.position
+        return reached - self.first[1]
 
     def eta(self, now: float) -> float | None:
         """Seconds until the last of its seeds is done; None while nothing says so."""

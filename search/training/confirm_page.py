@@ -28,6 +28,7 @@ from search.report.parts import (
     section,
     table,
 )
+from search.study.score import WORDS
 from search.study.short_form import LEGEND, summary
 from search.study.statistics import LEAST_RUNS
 from search.study.text import IN_ITS_PLACE, counted, interval_cell, over_seeds, percent, span
@@ -69,7 +70,7 @@ def _about(confirmed: Sequence[ConfirmedNetwork], data: dict[str, Any]) -> str:
     said = (
         f"{counted(len(confirmed), 'network')} trained for {counted(_epochs(confirmed), 'epoch')} with"
         f" {counted(_seeds(confirmed), 'seed')} each on {data['train_images']:,} images; ranked by the mean"
-        f" accuracy on {data['validation_images']:,} validation images"
+        f" {_ranked_by(confirmed)} on {data['validation_images']:,} validation images"
     )
     return paragraph(
         said + ("; test images were read once for each seed, and chose nothing" if tested else ""), note=True
@@ -80,17 +81,28 @@ def _epochs(found: Sequence[ConfirmedNetwork]) -> int:
     return int(found[0].result["recipe"]["epochs"])
 
 
+def _ranked_by(found: Sequence[ConfirmedNetwork]) -> str:
+    return WORDS[found[0].contender.score]
+
+
+def _is_scored(found: Sequence[ConfirmedNetwork]) -> bool:
+    """Whether they are ranked by another score than the accuracy that stands beside it."""
+    return found[0].contender.score != "accuracy"
+
+
 def _seeds(found: Sequence[ConfirmedNetwork]) -> int:
     return max(len(one.validation.values) for one in found)
 
 
 def _figures(confirmed: Sequence[ConfirmedNetwork]) -> list[tuple[str, str]]:
     best = confirmed[0]
-    found = [(named(best.contender), "the best by its mean validation accuracy")]
+    found = [(named(best.contender), f"the best by its mean validation {_ranked_by(confirmed)}")]
+    if _is_scored(confirmed):
+        found.append((percent(best.scored.mean), f"{_ranked_by(confirmed)} on validation images"))
     for spread, images in ((best.validation, "validation"), (best.test, "test")):
         if spread:
             known = over_seeds(spread, "95% interval of the mean")
-            found.append((percent(spread.mean), f"on {images} images{known and f', {known}'}"))
+            found.append((percent(spread.mean), f"accuracy on {images} images{known and f', {known}'}"))
     found.append((f"{best.result['parameters']:,}", "parameters"))
     return [*found, (f"{best.result['macs']:,}", "multiply-accumulates an image")]
 
@@ -114,7 +126,7 @@ def _ranking(confirmed: Sequence[ConfirmedNetwork]) -> list[str]:
 
     ranked = list(zip(places, confirmed, strict=True))
     brief = [(place, one.contender.brief) for place, one in ranked]
-    points("brief score", [(place, value) for place, value in brief if value is not None],
+    points(_brief(confirmed), [(place, value) for place, value in brief if value is not None],
            {"color": GREY, "symbol": "x", "size": 8}, "in the search")  # fmt: skip
     points("seeds, validation", [(p, value) for p, one in ranked for value in one.validation.values],
            {"color": BLUE, "size": 6, "opacity": 0.45}, "on validation images, one seed")  # fmt: skip
@@ -135,21 +147,31 @@ def _ranking(confirmed: Sequence[ConfirmedNetwork]) -> list[str]:
         "The best is at the top. Points are seeds, diamonds their means, crosses what the search scored each"
         " network by; where points of two networks overlap, their order may be luck."
     )
+    if _is_scored(confirmed):
+        reading = f"In the order of their {_ranked_by(confirmed)}; points are accuracies, crosses brief ones."
     switches = [range_switch("full trainings", part, everything).replace("yaxis.range", "xaxis.range")]
     two = [paragraph(IN_ITS_PLACE, note=True)] if _seeds(confirmed) == LEAST_RUNS - 1 else []
     height = max(250, ROW * len(confirmed) + 150)
     return [panel("", reading, figure, height, switches), _table(confirmed), *two]
 
 
+def _brief(confirmed: Sequence[ConfirmedNetwork]) -> str:
+    """What the accuracy of a trial is called."""
+    return "brief accuracy" if _is_scored(confirmed) else "brief score"
+
+
 def _table(confirmed: Sequence[ConfirmedNetwork]) -> str:
     tested, briefs = any(one.test for one in confirmed), any(one.contender.brief for one in confirmed)
-    head = ["rank", "network", "validation", "95% of the mean"]
+    scored = _is_scored(confirmed)
+    head = ["rank", "network", *([_ranked_by(confirmed)] if scored else []), "validation", "95% of the mean"]
     head += ["test", "95% of the mean "] if tested else []
-    head += ["brief score"] if briefs else []
+    head += [*([f"brief {_ranked_by(confirmed)}"] if scored else []), _brief(confirmed)] if briefs else []
     rows = []
     for rank, one in enumerate(confirmed, 1):
-        row = [rank, named(one.contender), percent(one.validation.mean), interval_cell(one.validation)]
+        row = [rank, named(one.contender), *([percent(one.scored.mean)] if scored else [])]
+        row += [percent(one.validation.mean), interval_cell(one.validation)]
         row += [percent(one.test.mean) if one.test else "-", interval_cell(one.test)] if tested else []
+        row += [percent(one.contender.brief_score)] if briefs and scored else []
         row += [percent(one.contender.brief)] if briefs else []
         rows.append([*row, f"{one.result['parameters']:,}", f"{one.result['macs']:,}"])
     return table([*head, "parameters", "MACs"], rows)

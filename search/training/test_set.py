@@ -77,6 +77,8 @@ def evaluate(job: TrainingJob, seed: int, images: torch.Tensor, labels: torch.Te
     confusion = taken.view(classes, classes)
     totals, hits = confusion.sum(1).tolist(), confusion.diagonal().tolist()
     by_class = class_scores(hits, totals, confusion.sum(0).tolist())
+    # A softmax of logarithms of shares is these shares; the loss is that of the training, of two in a row.
+    logits = given.log() if job.architecture.head.softmax else given
     return TestResult(
         seed=seed,
         accuracy=sum(hits) / len(labels),
@@ -86,13 +88,13 @@ def evaluate(job: TrainingJob, seed: int, images: torch.Tensor, labels: torch.Te
         confusion=tuple(map(tuple, confusion.tolist())),
         balanced_accuracy=by_class.balanced_accuracy,
         macro_f1=by_class.macro_f1,
-        calibration=calibration(given, labels),
-        mistakes=mistakes(given, labels),
+        calibration=calibration(logits, labels),
+        mistakes=mistakes(logits, labels),
     )
 
 
 def calibration(given: torch.Tensor, labels: torch.Tensor) -> tuple[tuple[int, float, float], ...]:
-    """Scores (n, classes) float32 and labels (n,) int64 to those bins of TestResult.calibration that have
+    """Logits (n, classes) float32 and labels (n,) int64 to those bins of TestResult.calibration that have
     images."""
     sure, taken = given.softmax(1).double().max(1)
     right = (taken == labels).double()
@@ -108,7 +110,7 @@ def calibration(given: torch.Tensor, labels: torch.Tensor) -> tuple[tuple[int, f
 
 
 def mistakes(given: torch.Tensor, labels: torch.Tensor) -> tuple[tuple[int, int, int, float], ...]:
-    """Scores (n, classes) float32 and labels (n,) int64 to the images of TestResult.mistakes."""
+    """Logits (n, classes) float32 and labels (n,) int64 to the images of TestResult.mistakes."""
     sure, taken = given.softmax(1).max(1)
     wrong = (taken != labels).nonzero().flatten()
     wrong = wrong[sure[wrong].argsort(descending=True, stable=True)]

@@ -1,5 +1,7 @@
 """The comparison of recipes: its documents can be read, and its table compares like with like."""
 
+from statistics import stdev
+
 import pytest
 import torch
 
@@ -55,6 +57,15 @@ def test_recipes_are_compared_network_by_network_and_seed_by_seed() -> None:
     assert new["gain"] == pytest.approx(0.02)  # +1 and +3 points; the third has no counterpart
     assert new["half"] == pytest.approx(12.706 * 0.01, rel=1e-3)  # Student's t of two, one degree of freedom
     assert new["time"] == pytest.approx(2)
+
+
+def test_of_many_pairs_the_quantile_is_students_still() -> None:
+    """Of 32 pairs 2.0395, of the normal distribution 1.96."""
+    rows = [row("old", seed, 0.8) for seed in range(32)]
+    rows += [row("new", seed, 0.8 + seed % 2 / 100) for seed in range(32)]
+    *_, new = recipes.compared(rows)
+    gains = [seed % 2 / 100 for seed in range(32)]
+    assert new["half"] == pytest.approx(2.0395 * stdev(gains) / 32**0.5, rel=1e-3)
 
 
 def test_a_single_pair_has_no_interval() -> None:

@@ -12,8 +12,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from benchmarks.simulated import measure, ranking, strategies, suite, table
-from benchmarks.simulated.document import RESULTS, rendered
+from benchmarks.simulated import measure, ranking, report, strategies, suite, table
+from benchmarks.simulated.document import RESULTS, percent, rendered
 from benchmarks.simulated.features import features
 from benchmarks.simulated.proposals import Deck, candidate, first_guesses, fitting, rejecting
 from benchmarks.simulated.simulator import Finish, Search
@@ -364,6 +364,12 @@ def test_intervals_and_corrections_are_the_textbook_ones() -> None:
     assert (found.mean, round(found.half, 4)) == (2.5, 2.0543)  # t(3) = 3.1824, s = 1.2910
     corrected = measure.holm({"a": 0.01, "b": 0.04, "c": 0.03})
     assert corrected == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
+
+
+def test_a_single_seed_has_no_interval() -> None:
+    """It was shown as one of no width."""
+    assert percent(report._interval([0.91234])) == "91.23"
+    assert percent(report._interval([0.9, 0.9])) == "90.00 ± 0.00"
 
 
 def test_the_swifter_sampler_proposes_the_same_networks() -> None:

@@ -7,14 +7,18 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 from rich.text import Text
+from rung_samples import candidate
 
 from search.launcher.display import LiveDisplay, Pace, Snapshot, short_names
 from search.study.board import LiveRegion, rows_of
 from search.study.console import broken
+from search.study.finish_plan import Finals, FinishPlan
+from search.study.second_stage import SecondStage
 from search.study.standing import NO_BASELINES
 from storage.leases import Running
 from storage.row_types import State
 from storage.studies import Control
+from trainer.recipe.document import Recipe
 
 TALLY = dict.fromkeys(State, 0) | {State.RUNNING: 2, State.COMPLETED: 4}
 WORKERS = ("a-machine-cpu0-18595-870ab9.1", "a-machine-cpu1-18595-870ab9.1")
@@ -64,6 +68,16 @@ def test_a_limit_that_comes_before_the_trials_are_done_is_said_in_the_place_of_t
     assert said(pace, 104, 125.0) == "limit in 2:05"
     assert said(pace, 104, 9_000.0).startswith("ETA 14:5")
     assert said(pace, 1_000, 60.0) == "ETA 0:00", "a limit of trials that are done is the second stage's"
+
+
+def test_while_the_second_stage_runs_there_is_no_time_left_of_trials() -> None:
+    """Finals of hours were under way beside `ETA 0:00`."""
+    plan = FinishPlan(rungs=(), finals=Finals(networks=1, seeds=1, recipe=Recipe(epochs=30)))
+    second = SecondStage(plan, [candidate(0, 0.9)], [], [], 1)
+    done = replace(SNAPSHOT, tally={**SNAPSHOT.tally, State.COMPLETED: 1}, target=1, second=second)
+    pace = Pace()
+    assert [pace.eta(replace(done, left=left)) for left in (None, 125.0)] == ["trials done", "limit in 2:05"]
+    assert "trials done" in drawn(done, 80)[0]
 
 
 def test_opening_lines_are_broken_at_words_below_their_label_and_commands_are_left_whole() -> None:

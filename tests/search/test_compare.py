@@ -155,7 +155,7 @@ def test_networks_that_both_have_trained_are_compared_by_their_two_scores(sqlite
     assert standing(found)[-1] == (
         "6 networks trained in both A and B, 5 of them to the end in both: on average A scores them 1.0"
         " points higher than B (95% over networks 1.0 to 1.0); Kendall's tau of the scores 1.00"
-        " (95% 1.00 to 1.00)"
+        " (95% 0.20 to 1.00)"
     )
     assert "; it is the same network" in standing(found)[0]
     assert len(found.studies[0].trained) == 7
@@ -185,6 +185,22 @@ def test_finals_of_one_seed_have_no_interval_and_nothing_is_clear(sqlite_url: st
         "winners of the finals: over 1 seed B is ahead by 20.0 points: not clear,"
         " fewer than three seeds give no useful interval"
     )
+
+
+def test_seeds_that_are_all_equal_have_no_interval_and_nothing_is_clear(
+    sqlite_url: str, capsys: Capture
+) -> None:
+    """Of 288 validation images three seeds often get the same number right."""
+    for name, right in (("a", 285), ("b", 284)):
+        add_finals(sqlite_url, add_study(sqlite_url, name, [0.5]), 0, (right / 288,) * 3)
+    assert standing(compared(sqlite_url, "a", "b"))[0] == (
+        "winners of the finals: over 3 seeds A is ahead by 0.3 points: not clear,"
+        " equal seeds give no useful interval"
+    )
+    said = run(capsys, "status", "a", "--storage", sqlite_url).out
+    assert "98.96% (3 equal seeds give no useful interval) on validation images" in said
+    first, _ = rows(capsys, sqlite_url, "a", "b")
+    assert (first["winner"]["low"], first["against"][0]["final"]["verdict"]) == (None, "not clear")
 
 
 def test_finals_of_two_seeds_show_both_values_in_place_of_an_interval(

@@ -62,6 +62,24 @@ def test_kendalls_tau_is_that_of_scipy() -> None:
     assert correlation([1, 1, 1, 1], [1, 2, 3, 4]) is None
 
 
+def test_few_networks_in_one_order_are_not_certain_to_be_so() -> None:
+    """Every draw of a bootstrap has them in that order: its interval would be a point. Of four networks one
+    order in 24 is the same by chance alone, of five one in 120."""
+    ends = [correlation(list(range(n)), list(range(n))) for n in (4, 5, 8, 30)]
+    assert [found and round(found.interval.low, 2) for found in ends] == [-0.12, 0.20, 0.68, 0.98]
+    assert {found and found.interval.high for found in ends} == {1.0}
+    reverse = correlation([1, 2, 3, 4], [4, 3, 2, 1])
+    assert reverse and reverse.tau == -1 and reverse.interval == pytest.approx((-1.0, 0.116), abs=1e-3)
+    level = correlation([1, 1, 2, 2], [3, 3, 4, 4])
+    assert level and level.interval.low < -0.9, "as good as two networks"
+
+
+def test_few_networks_that_agree_are_too_few_and_the_trials_not_too_short() -> None:
+    said = confirm.describe_agreement(correlation([1, 2, 3, 4], [1, 2, 3, 4]), 8)
+    assert "4 networks say too little of whether trials of 8 epochs order them" in said[1]
+    assert "--epochs" not in said[1]
+
+
 def test_a_low_agreement_asks_for_longer_brief_trainings() -> None:
     low = confirm.describe_agreement(Correlation(0.3, Interval(-0.2, 0.7), 12), 8)
     assert low[0] == "brief and full scores: Kendall's tau 0.30 (95% -0.20 to 0.70, 12 networks)"

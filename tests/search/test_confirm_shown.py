@@ -128,6 +128,18 @@ def test_a_training_that_failed_is_named_with_its_reason(tmp_path: Path) -> None
     assert lines(file) == ["1/1 trial 3 failed (exit code 5): search: no GPU, 0:00"]
 
 
+def test_a_training_that_failed_early_makes_nobody_faster(tmp_path: Path) -> None:
+    """A tenth of a training took 100 s: of another whole one 1,000 s are left, not the time of the failed."""
+    clock, chosen = Clock(), [contender(tmp_path, number, seeds=1) for number in (3, 4)]
+    board = Board(Console(file=io.StringIO(), width=200), "s", chosen, clock)
+    for seconds, part in ((0.0, 0.0), (100.0, 0.1)):
+        clock.now = seconds + 1.0
+        write(chosen[0], TrainingMoment(0, 1, 1, round(10 * part), 10, None, part))
+        board.look([chosen[0].name])
+    board.end(FinishedProcess(TrainingProcess(chosen[0].name, (), chosen[0].folder / "log.txt"), 5, "no GPU"))
+    assert board.eta() == "16:50", "101 s for a tenth"
+
+
 def test_how_far_a_training_is_can_be_read_while_it_runs_and_not_afterwards(tmp_path: Path) -> None:
     moment = TrainingMoment(4, 2, 3, 7, 20, 0.5, 0.35)
     progress_file.write(tmp_path, moment)
@@ -152,6 +164,22 @@ def test_the_page_ranks_the_networks_with_both_values_of_two_seeds(tmp_path: Pat
         assert bad not in page
     assert "<script src" not in page
     assert page.index(">trial 3<") < page.index(">trial 4 (baseline)<"), "the best first"
+
+
+def test_the_page_of_a_study_that_maximises_another_score_says_by_what_it_ranks(tmp_path: Path) -> None:
+    found = []
+    for number, accuracies, score in ((3, (0.90, 0.92), 0.83), (4, (0.95, 0.97), 0.71)):
+        made = result(*accuracies)
+        for seed in made["seeds"]:
+            seed["validation"]["macro_f1"] = score
+        by = contender(tmp_path, number, score="macro-f1", brief_score=score - 0.1)
+        found.append(ConfirmedNetwork(by, made))
+    page = confirm_page.page("s", found, found, [])
+    assert "ranked by the mean macro F1 on 100 validation images" in page
+    assert "the best by its mean validation macro F1" in page
+    assert "<th>macro F1<" in page and "<td>1<td>trial 3<td>83.00%<td>91.00%" in page
+    assert "<th>brief macro F1<" in page and "<td>73.00%" in page
+    assert "mean accuracy" not in page and "brief score<" not in page
 
 
 def test_names_of_files_in_the_figures_of_the_page_are_no_markup(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import count
 
 import pytest
-from rung_samples import candidate, trained
+from rung_samples import MOMENT, candidate, trained
 from worker_samples import make_config
 
 from search.study import finish_plan, halving, second_stage
@@ -15,6 +15,7 @@ from search.study.halving import ReachedRung
 from search.study.second_stage import SecondStage
 from space.errors import UsageError
 from storage.row_types import Candidate, RungEntry, RungTraining, Stage, State
+from storage.trainings import Finished
 
 Scores = Mapping[tuple[Stage, int, int], float | State]  # by stage, trial and seed; a state: how it failed
 
@@ -284,6 +285,17 @@ def test_of_few_networks_nothing_is_said_of_shrinkage() -> None:
     assert shrinkage(play.rungs) is None
 
 
+def of_finals(row: Candidate, seed: int, accuracy: float) -> Finished:
+    """What a seed of the finals leaves among the full trainings."""
+    return Finished(
+        run="finals-1", seed=seed, subject="s", study="s", trial=row.number, fingerprint=row.fingerprint,
+        parameters=row.parameters, macs=row.macs, architecture={}, recipe={}, data={}, epochs=200,
+        accuracy=accuracy, best_accuracy=accuracy, best_epoch=1, loss=0.5, test_accuracy=accuracy,
+        test_loss=0.5, test_images=10_000, seconds=1.0, device="cpu", versions={}, folder="",
+        finished_at=MOMENT,
+    )  # fmt: skip
+
+
 def lines(play: Play) -> list[str]:
     play.all()
     return second_stage.lines(SecondStage(play.plan, play.rows, play.trainings, (), len(play.rows)))
@@ -301,6 +313,37 @@ def test_the_winner_is_set_against_the_baseline_that_was_trained_in_the_same_way
     assert any(
         line.startswith("picking: how much of a lead by brief scores is luck was not") for line in said
     )
+
+
+def test_a_lead_of_accuracy_is_called_that_where_another_score_has_chosen() -> None:
+    """Macro F1 made the less accurate one the winner."""
+    rows = [candidate(0, 0.7, baseline="[1,1,1]", score=0.5), candidate(1, 0.8, score=0.7)]
+    played = Play(plan(finalists=1, seeds=3), rows, {(Stage.FINALS, 0, seed): 0.95 for seed in range(3)})
+    played.all()
+    known = {0: 0.4, 1: 0.6}
+    trainings = [replace(one, score=known[one.number] + one.seed / 100) for one in played.trainings]
+    stage = SecondStage(played.plan, rows, trainings, (), 2, "macro-f1")
+    assert "the winner is 15.0 points of accuracy behind the baseline of the finals on validation images," \
+        " 20.0 points of macro F1 ahead" in second_stage.lines(stage)  # fmt: skip
+
+
+def test_equal_means_are_level() -> None:
+    rows = [candidate(0, 0.7, baseline="[1,1,1]", parameters=9), candidate(1, 0.8, parameters=8)]
+    scores = {(Stage.FINALS, number, 0): 0.9 for number in (0, 1)}
+    said = lines(Play(plan(finalists=1), rows, scores))
+    assert "the winner is level with the baseline of the finals on validation images" in said
+
+
+def test_tests_of_fewer_seeds_than_were_trained_count_as_what_they_are() -> None:
+    """Of two tested seeds nothing is known of their spread, whatever number was trained."""
+    rows = [candidate(0, 0.7, baseline="[1,1,1]"), candidate(1, 0.8)]
+    played = Play(
+        plan(finalists=1, seeds=3), rows, {(Stage.FINALS, 1, seed): 0.9 + seed / 100 for seed in range(3)}
+    )
+    played.all()
+    full = [of_finals(row, seed, 0.9 + row.number / 20 + seed / 1_000) for row in rows for seed in (0, 1)]
+    said = second_stage.lines(SecondStage(played.plan, rows, played.trainings, full, 2))
+    assert "the winner is 5.0 points ahead of the baseline of the finals on test images" in said
 
 
 def test_a_baseline_that_wins_is_said_to() -> None:

@@ -6,7 +6,9 @@ from collections import Counter
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 from statistics import fmean
+from typing import Any
 
 import pytest
 from browser import open_page
@@ -14,7 +16,7 @@ from command import run
 from report_samples import BEGAN, EPOCHS, config, mixture, network, report_data, trial
 from worker_samples import make_study
 
-from search.report import choices, fates, page as report_page, size, stages, trials
+from search.report import choice_plots, choices, fates, page as report_page, size, stages, trials
 from search.report.curves import curves
 from search.report.network_parts import part_costs, parts
 from search.report.parts import script_data
@@ -22,6 +24,7 @@ from search.study import finish_plan, halving
 from search.study.second_stage import SecondStage
 from space import cost
 from storage.row_types import Candidate, RungTraining, State
+from storage.trainings import Finished
 
 EVIL = "<script>alert('x')</script> \"night\" & day"
 
@@ -134,6 +137,28 @@ def test_a_choice_that_says_it_all_explains_all_and_one_at_random_nothing() -> N
     assert choices.epsilon_squared([]) is None
 
 
+def test_what_chance_alone_makes_of_the_largest_share_is_said() -> None:
+    """Of some twenty choices of a few networks one explains a quarter of pure noise, and more."""
+    noise = Random(0)
+    rows = [trial(i, accuracy=0.9 + noise.gauss(0, 0.005)) for i in range(20)]
+    data = report_data(rows)
+    found = choices.varying(data)
+    chance = choices.by_chance(found, data)
+    assert chance is not None and 0.3 < chance < 0.6
+    assert found[0].importance is not None and 0.1 < found[0].importance < chance
+    shown = choice_plots.choices(data)
+    assert f"the largest bar would end below {100 * chance:.0f}% in 95 of 100 cases" in shown
+    assert choices.by_chance(found, report_data([trial(i, accuracy=0.5) for i in range(20)])) is None
+
+
+def test_a_choice_that_matters_is_above_what_chance_makes_of_any() -> None:
+    data = report_data(mixture(120))
+    found = choices.varying(data)
+    stages = next(choice for choice in found if choice.name == "stages")
+    chance = choices.by_chance(found, data)
+    assert stages.importance is not None and chance is not None and stages.importance > chance
+
+
 def test_choices_are_those_of_the_networks_that_were_trained() -> None:
     data = report_data(mixture(120))
     stages = next(choice for choice in choices.varying(data) if choice.name == "stages")
@@ -222,6 +247,35 @@ def test_a_second_stage_is_told_from_the_brief_scores_to_the_finals() -> None:
         assert heading.replace("<", "\\u003c") in page, "a place on the chart"
     assert "trial 3 (baseline)" in page, "the best baseline is in the finals"
     assert "second stage" in fates.fates(replace(data, second=second_stage(rows))), "on the timeline"
+
+
+def full(row: Candidate, seed: int, accuracy: float, **more: Any) -> Finished:
+    """A training of 200 epochs that was asked for by hand, an hour after the study began."""
+    given: dict[str, Any] = {
+        "run": "one", "seed": seed, "subject": f"night:{row.number}", "study": "night", "trial": row.number,
+        "fingerprint": row.fingerprint, "parameters": row.parameters, "macs": row.macs, "architecture": {},
+        "recipe": {"epochs": 200}, "data": config().data.model_dump(mode="json"), "epochs": 200,
+        "accuracy": accuracy, "best_accuracy": accuracy, "best_epoch": 1, "loss": 0.5, "test_accuracy": None,
+        "test_loss": None, "test_images": None, "seconds": 1.0, "device": "cpu", "versions": {}, "folder": "",
+        "finished_at": BEGAN + timedelta(hours=1),
+    }  # fmt: skip
+    return Finished(**given | more)
+
+
+def test_a_seed_that_was_trained_twice_is_one_seed_and_other_trainings_are_others() -> None:
+    """On a CPU the second is the same to the bit: as two they would have an interval, and a narrower one."""
+    row = trial(0)
+    twice = [full(row, seed, 0.8 + seed / 100, run=run) for run in ("one", "two") for seed in (0, 1)]
+    before = BEGAN - timedelta(days=1)
+    others = [
+        full(row, 2, 0.1, finished_at=before),
+        full(row, 3, 0.2, fingerprint="of a study of this name that was deleted"),
+        full(row, 4, 0.3, data=config().data.model_dump(mode="json") | {"digest": "other images"}),
+        full(row, 5, 0.4, recipe={"epochs": 200, "batch_size": 7}),
+    ]
+    shown = "".join(stages._confirmed(replace(report_data([row]), full=[*others, *twice])))
+    assert "<td>0<td>80.50%<td>80.00% and 81.00%<td>2<td>" in shown
+    assert stages._confirmed(replace(report_data([row]), full=others[:3])) == []
 
 
 def test_finals_that_another_score_has_ordered_show_it() -> None:

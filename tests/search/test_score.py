@@ -185,11 +185,13 @@ def test_a_lead_over_baselines_is_in_the_score_and_the_interval_is_of_accuracy()
 
 def test_a_report_names_the_score_on_its_axes_and_in_its_table() -> None:
     rows = [trial(i, accuracy=0.9 - i / 100, score=0.5 + i / 100) for i in range(6)]
+    rows[2] = replace(rows[2], baseline="[3,3,3] at full budget")
     plain = report_data(rows)
     data = ReportData(plain.record, plain.config.model_copy(update={"score": "macro-f1"}), rows, plain.epochs)
     made = report_page.page(data.record, data.config, rows, data.epochs)
     assert data.winner is not None and data.winner.number == 5, "the least accurate"
     assert "55.00% macro F1" in made and "85.00%" in made
+    assert "<b>-3.0 points</b>best proposal against the best baseline, of accuracy, 95%" in made
     assert '"validation macro F1, %"' in made
     assert "by its macro F1" in made
     assert '"score":[5000,' in made

@@ -1,12 +1,14 @@
 """How far a winner is ahead of the best baseline, with the interval of the difference."""
 
 import pytest
+from comparison_samples import add_study
 from ledger_samples import make_study, outcome, proposal, take
-from sqlalchemy import Engine
+from report_samples import trial
+from sqlalchemy import Engine, update
 
-from search.study import standing
+from search.study import reader, run_state, standing, state_text
 from search.study.statistics import difference
-from storage import candidates
+from storage import candidates, database, tables
 from storage.row_types import Candidate, State
 
 GUESS = "[3,3,3] at full budget"
@@ -55,6 +57,38 @@ def test_a_lead_within_its_interval_may_be_luck(engine: Engine) -> None:
         "the best baseline [3,3,3] at full budget: 88.90%; the winner is 0.6 points ahead"
         " (95% interval -1.0 to 2.2; that may be luck)"
     )
+
+
+def test_a_lead_that_one_of_so_many_has_by_chance_may_be_luck_though_its_interval_is_clear() -> None:
+    """Of 200 networks as good as the baseline the best is ahead by an interval that excludes 0 in half of all
+    searches, where luck is independent."""
+    rows = [trial(0, accuracy=0.889, baseline=GUESS), trial(1, accuracy=0.907)]
+    few, many = (standing.standing(rows, 3_000, completed=n) for n in (3, 201))
+    ahead = (
+        "the best baseline [3,3,3] at full budget: 88.90%; the winner is 1.8 points ahead"
+        " (95% interval 0.3 to 3.3"
+    )
+    assert standing.describe(few) == f"{ahead})"
+    assert standing.describe(many) == f"{ahead}; as the best of 200 that may be luck)"
+    others = [trial(n, accuracy=0.5) for n in range(2, 201)]
+    assert standing.describe(standing.standing([*rows, *others], 3_000)) == standing.describe(many)
+    clear = standing.standing([rows[0], trial(1, accuracy=0.95)], 3_000, completed=201)
+    assert "luck" not in (standing.describe(clear) or "luck"), "luck of 200 does not do that"
+
+
+def test_of_a_store_all_that_were_trained_to_the_end_are_counted(sqlite_url: str) -> None:
+    """Rows are read of the baselines and of the best alone."""
+    add_study(sqlite_url, "s", [0.6, *(0.4 for _ in range(200))])
+    with reader.open_study(sqlite_url, "s") as view:
+        with database.writing(view.engine) as connection:
+            guess = tables.candidates.c.number == 1
+            connection.execute(update(tables.candidates).where(guess).values(baseline=GUESS, accuracy=0.58))
+        found = view.baselines()
+        state = run_state.load(view.engine, view.record, has_optuna=False, whole=True)
+        lines = state_text.lines(view.engine, state, view.config)
+    said = standing.describe(found)
+    assert said and "(95% interval 0.1 to 3.9; as the best of 200 that may be luck)" in said
+    assert said in lines
 
 
 def test_a_search_that_is_behind_is_said_to_be(engine: Engine) -> None:

@@ -19,6 +19,9 @@ from search.training import run as training_run
 from search.training.report import describe_spread
 from space.errors import EnvironmentProblem
 from storage import database, trainings
+from trainer import weights
+from trainer.data import dataset as datasets
+from trainer.evaluation import scores
 
 NETWORK = {
     "channels": 1,
@@ -243,6 +246,14 @@ def test_softmax_before_the_loss_is_refused_unless_it_is_meant(
     result = run(capsys, *arguments(network, data_dir, "--recipe", recipe, "--seeds", 1))
     assert result.code == 0
     assert "warning  head.softmax true" in result.err
+    test = json.loads((network.parent / "out/result.json").read_text())["seeds"][0]["test"]
+    found = weights.load(network.parent / "out/seed-0.safetensors")
+    images, labels = map(torch.from_numpy, datasets.load("digits", data_dir).open_test())
+    shares = scores(found.network(), images, found.normalisation)
+    sure = sum(count * confidence for count, confidence, _ in test["calibration"]) / len(images)
+    assert sure == pytest.approx(float(shares.max(1).values.mean())), "what it says is shares already"
+    number, label, taken, surest = test["mistakes"][0]
+    assert (label, surest) == (int(labels[number]), pytest.approx(float(shares[number, taken])))
 
 
 def test_a_published_recipe_is_stretched_to_the_epochs_and_trains(
@@ -281,6 +292,9 @@ def test_the_interval_of_a_mean_is_students(tmp_path: Path) -> None:
         assert found.interval == pytest.approx(expected, rel=1e-4)
         assert found.deviation == pytest.approx(np.std(values, ddof=1))
     assert spread([0.5]) == (0.5, None, None, (0.5,))
+    level = spread([0.5, 0.5, 0.5])
+    assert level.interval is None, "a point would claim that seeds do not matter"
+    assert describe_spread(level) == "3 equal seeds give no useful interval"
 
 
 def test_two_seeds_have_both_values_in_place_of_an_interval() -> None:
