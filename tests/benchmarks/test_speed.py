@@ -149,6 +149,22 @@ def test_a_part_that_fails_is_noted_and_the_same_command_goes_on_with_it(
     assert measured_by(monkeypatch, "", *words, "--only", "step") == (["step"], 0)
 
 
+def test_a_search_that_fails_is_noted_and_goes_on_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpu, "data_words", lambda _: ["--data", "nothing-of-this-name"])
+    file = tmp_path / "gpu.json"
+    words = ("--json", file, "--folder", tmp_path, "--only", "search", "step")
+    for _ in range(2):
+        assert measured_by(monkeypatch, "", *words) == (["step"], 1)
+        assert "search failed: search: unknown data set" in capsys.readouterr().out
+    so_far = {"minutes": 3.0, "readings": [], "busy": None, "trials": 2, "done": True}
+    found = json.loads(file.read_text()) | {"search": so_far | {"failed": "no memory"}}
+    file.write_text(json.dumps(found))
+    assert measured_by(monkeypatch, "", *words) == (["step"], 0)
+    assert json.loads(file.read_text())["search"] == so_far
+
+
 def test_what_the_short_parts_found_is_judged_too() -> None:
     found = {
         "device": "a GPU",
