@@ -142,8 +142,8 @@ def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str] | Non
 
 
 def given_gpu(environment: Mapping[str, str] = os.environ) -> str:
-    """CUDA_VISIBLE_DEVICES as it was given to this process, "" for nothing or for no GPU."""
-    return environment.get("CUDA_VISIBLE_DEVICES") or ""
+    """CUDA_VISIBLE_DEVICES as it was given to this process, "" for nothing or for no GPU, as -1 means."""
+    return environment["CUDA_VISIBLE_DEVICES"] if visible_gpus(environment) else ""
 
 
 def orders_by_bus(environment: Mapping[str, str] = os.environ) -> bool:

@@ -96,7 +96,7 @@ class DataError(EnvironmentProblem):
 
 
 class DeviceError(EnvironmentProblem):
-    """The device is not there, or is of no supported kind."""
+    """The device is not there, is of no supported kind, or has too little memory for a full training."""
 
 
 class ClusterError(EnvironmentProblem):

@@ -118,7 +118,7 @@ class GraphedStep:
             return
         if self._recorder and self._replay is None:
             self._record(self._recorder, x, targets)
-            if self._replay and not draws(self.step.network):
+            if self._replay and not draws(self.step.network, self.step.recipe):
                 self._repeat_first(self._replay, x, targets)
                 return
         if self._replay is None or not self._fits(x, targets):
@@ -198,8 +198,11 @@ class GraphedStep:
                 torch.as_tensor(place).fill_(value)
 
 
-def draws(network: nn.Module) -> bool:
-    """Whether two steps from the same state differ, by dropout or drop path."""
+def draws(network: nn.Module, recipe: Recipe) -> bool:
+    """Whether two steps from the same state differ, by dropout or drop path. That at the end of blocks is no
+    module of the network's (trainer/initialisation.py)."""
+    if recipe.dropout and recipe.dropout.block_end:
+        return True
     return any(isinstance(module, (nn.Dropout, DropPath)) for module in network.modules())
 
 

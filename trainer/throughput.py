@@ -6,10 +6,12 @@ train as a trial does: augmented, recorded where trials are, with the memory of 
 learned or kept.
 """
 
+import gc
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -22,6 +24,8 @@ from trainer.evaluation import EVALUATED, evaluate
 from trainer.recipe.document import Recipe
 from trainer.step_graph import WARM_UP_STEPS, GraphedStep, MakeRecorder, cuda_recorder
 from trainer.training_step import TrainingStep
+
+Batch = tuple[torch.Tensor, torch.Tensor]  # images (N, C, H, W) float32 or bfloat16, labels (N,) int64
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ def _memory_of(
     if device.type != "cuda":
         _warm(network, recipe, device, make_recorder)
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    gc.collect()  # else the network of before counts too
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     _warm(network, recipe, device, make_recorder)
@@ -109,12 +114,7 @@ class _Rehearsal:
         self.step.set_rate(recipe.learning_rate, None)
         recorder = make_recorder(recipe, device)
         self.train_on = GraphedStep(self.step, recorder) if recorder else self.step
-        self.batches = self._batches()
-
-    def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Images (N, C, H, W) float32 or bfloat16 and labels (N,) int64, without end."""
-        while True:
-            yield from self.images.epoch(self.recipe, self.generator, self.step.emitted)
+        self.batches = _without_end(partial(self.images.epoch, recipe, self.generator, self.step.emitted))
 
     def train(self, steps: int) -> int:
         """So many steps, and a wait for them. Returns how many images they were."""
@@ -131,6 +131,12 @@ class _Rehearsal:
         most = EVALUATED * self.recipe.batch_size
         part = images.validation[:most]
         evaluate(self.network, images.images, images.labels, images.normalisation, part, most=most)
+
+
+def _without_end(epoch: Callable[[], Iterator[Batch]]) -> Iterator[Batch]:
+    """The batches of one epoch after another. It holds no _Rehearsal, which could not be freed then."""
+    while True:
+        yield from epoch()
 
 
 def _noise(architecture: Architecture, recipe: Recipe, device: torch.device) -> DeviceDataset:
@@ -151,12 +157,14 @@ def _noise(architecture: Architecture, recipe: Recipe, device: torch.device) -> 
 def measure(architecture: Architecture, recipe: Recipe, seconds: float, seed: int = 0) -> Pace:
     """Steps of batches that double, to the recipe's or until about `seconds` have gone; the last one counts.
 
-    One thread on a CPU, as a worker has; else the first GPU. Leaves torch's generator as it was.
+    One thread on a CPU, as a worker has; else the first GPU, without TF32, as in a trial. Leaves torch's
+    generator as it was.
     """
     device, threads = select_device(), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        forked = torch.random.fork_rng([device] if device.type == "cuda" else [])
+        with forked, cudnn_choices(device, timed=False):
             torch.manual_seed(seed)
             return _paced(_stepper(architecture, recipe, device), recipe.batch_size, seconds, device.type)
     finally:

@@ -267,6 +267,15 @@ class Results:
             new.replace(self.path)
 
 
+def noted_search(given: argparse.Namespace, data: list[str], results: Results) -> dict[str, Any]:
+    """As search(), from where the results say that it is; `failed` where it does."""
+    there = {key: value for key, value in results.found.get("search", {}).items() if key != "failed"}
+    try:
+        return search(given, data, there or None, lambda so_far: results.add("search", so_far, given.network))
+    except SystemExit as error:
+        return results.found.get("search", {}) | {"failed": str(error)}
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--only", nargs="+", choices=PARTS, help="these, anew; else the short ones, once")
@@ -325,12 +334,7 @@ def main() -> None:
         **{name: partial(benchmark, "gpu_parts", [name, *quick]) for name in (*SHORT, "batches")},
         "limits": lambda: benchmark("limits", ["--networks", given.network, *tiny]),
         "training": lambda: benchmark("training", [*data, "--networks", given.network, *sizes]),
-        "search": lambda: search(
-            given,
-            data,
-            results.found.get("search"),
-            lambda so_far: results.add("search", so_far, given.network),
-        ),
+        "search": lambda: noted_search(given, data, results),
     }
     for part in wanted:
         results.add(part, parts[part](), given.network)

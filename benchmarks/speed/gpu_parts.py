@@ -45,6 +45,7 @@ ROOT = Path(__file__).parents[2]
 SIDE, CLASSES = 32, 10
 DRAWS = 60  # networks of the default space, of which three are taken
 BATCHES = (128, 256, 512)
+WAITED = "called a synchronizing"  # what torch says of an operation that waited
 RATE = 0.4  # of a batch of 128; others by the root of their size (docs/recipe.md)
 
 
@@ -283,7 +284,7 @@ def waits(case: Case) -> dict[str, Any]:
         original = loop._Run._train
 
         def told(run: loop._Run, original: Callable[[loop._Run], float] = original) -> float:
-            with _waits_told(case.device) as lines:
+            with waits_told(case.device) as lines:
                 loss = original(run)
             said.append(lines)  # noqa: B023
             return loss
@@ -299,20 +300,20 @@ def waits(case: Case) -> dict[str, Any]:
 
 
 @contextmanager
-def _waits_told(device: torch.device) -> Iterator[list[str]]:
-    """File and line of each wait within."""
+def waits_told(device: torch.device) -> Iterator[list[str]]:
+    """File and line of each wait within. tests/trainer/test_on_gpu.py asks for them too."""
     lines: list[str] = []
     if device.type != "cuda":
         yield lines
         return
-    torch.cuda.set_sync_debug_mode("warn")
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+    with warnings.catch_warnings(record=True) as caught:  # to ask for warnings is a warning itself
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
             yield lines
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    lines += [f"{Path(one.filename).name}:{one.lineno}" for one in caught if "synchroniz" in str(one.message)]
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    lines += [f"{Path(one.filename).name}:{one.lineno}" for one in caught if WAITED in str(one.message)]
 
 
 def tests(case: Case) -> dict[str, Any]:

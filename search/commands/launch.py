@@ -158,7 +158,7 @@ class Launch(Grouped):
 @click.option(
     "--max-gpu-hours",
     type=click.FloatRange(0, min_open=True),
-    help="End when the workers here have used so many hours of their devices.",
+    help="End when the workers here have used so many hours of their devices; a GPU that they share is one.",
 )
 @options.lease
 @options.stall

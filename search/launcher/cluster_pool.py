@@ -253,6 +253,10 @@ class ClusterPool(WorkerPool):
         return min(len(self.alive), self.cluster.at_work)
 
     @property
+    def devices_in_use(self) -> int:
+        return self.at_work  # a worker takes a resource of its own
+
+    @property
     def troubles(self) -> list[str]:
         notes = super().troubles
         if self.cluster.lost_since < time.monotonic():

@@ -25,6 +25,7 @@ from search.launcher.display import Display, Snapshot
 from search.launcher.prepare import Flags
 from search.launcher.snapshots import Snapshots
 from search.launcher.worker_pool import WorkerPool
+from search.machine import devices
 from search.machine.devices import Slot
 from search.machine.signals import Interrupts
 from search.recording import reconcile as reconciling, rescue, spool
@@ -197,7 +198,7 @@ class Launch:
         self.started = moment = time.monotonic()
         while self.pool.alive or self._tries_again(interrupts) or self._others_work(interrupts):
             now = time.monotonic()
-            self.device_seconds += (now - moment) * self.pool.at_work
+            self.device_seconds += (now - moment) * self.pool.devices_in_use
             moment = now
             self._check_limits(now - self.started)
             self._pass_on(2 if self.spent else interrupts.count)
@@ -226,7 +227,9 @@ class Launch:
         """Has a second stage that is next fit the limits, before anybody asks for its trainings."""
         if self.closing and not self._helps():
             workers = max(1, len(self.pool.slots))
-            self.closing.begin(self._left(0.0, workers), workers)
+            self.closing.begin(
+                self._left(0.0, devices.how_many(slot.device for slot in self.pool.slots)), workers
+            )
 
     def _close_in_time(self) -> None:
         """Ends the trials where the second stage needs the rest of the time."""
@@ -234,7 +237,7 @@ class Launch:
             return
         workers = max(self.pool.at_work, len(self.last.running) if self.last else 0, 1)
         elapsed = time.monotonic() - self.started
-        left = self._left(elapsed, workers)
+        left = self._left(elapsed, self.pool.devices_in_use)
         self.closing.look(elapsed, left, workers)
         reconciling.tell_lost(self.optuna, self.closing.stragglers(elapsed, left, workers))
 
@@ -242,15 +245,16 @@ class Launch:
         """Seconds until a limit ends this launch; None where it has none."""
         if not self.flags.is_limited:
             return None
-        return self._left(time.monotonic() - self.started, max(1, self.pool.at_work))
+        return self._left(time.monotonic() - self.started, self.pool.devices_in_use)
 
-    def _left(self, elapsed: float, workers: int) -> float:
+    def _left(self, elapsed: float, devices_in_use: int) -> float:
         """Seconds until the nearer of the limits, of which there is one."""
         limits = list[float]()
         if self.flags.timeout is not None:
             limits.append(self.flags.timeout - elapsed)
         if self.flags.max_gpu_hours is not None:
-            limits.append((self.flags.max_gpu_hours * 3600 - self.device_seconds) / workers)
+            left = self.flags.max_gpu_hours * 3600 - self.device_seconds
+            limits.append(left / max(1, devices_in_use))
         return min(limits)
 
     def _helps(self) -> bool:

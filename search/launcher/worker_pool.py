@@ -19,6 +19,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import ClassVar, Protocol
 
+from search.machine import devices
 from search.machine.devices import Slot
 from search.machine.processes import (
     MADE_ROOM,
@@ -152,8 +153,13 @@ class WorkerPool:
 
     @property
     def at_work(self) -> int:
-        """How many devices are in use."""
+        """How many workers have a device."""
         return len(self.alive)
+
+    @property
+    def devices_in_use(self) -> int:
+        """A GPU that workers share is one."""
+        return devices.how_many(slot.device for slot in self.alive)
 
     @property
     def troubles(self) -> list[str]:

@@ -6,7 +6,7 @@ pinned by Slot.environment, and by gpu_choice.py for a worker that was started b
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from search import settings
@@ -49,6 +49,11 @@ class Gpu:
     def label(self) -> str:
         """Fit for the name of a slot, and of a file."""
         return f"gpu{self.name}" if self.name.isdigit() else re.sub(r"[^0-9a-zA-Z]", "-", self.name)
+
+
+def how_many(slots: Iterable[Slot]) -> int:
+    """The devices of these slots: a GPU that they share is one, each core another."""
+    return len({slot.environment.get("CUDA_VISIBLE_DEVICES") or slot.name for slot in slots})
 
 
 def gpus() -> list[Gpu]:

@@ -6,7 +6,8 @@ files are written before rows, so that a store out of reach loses nothing.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace as replace_fields
 from pathlib import Path
 
@@ -29,14 +30,14 @@ from search.training.progress import TrainingProgress
 from search.training.run import JobCallbacks, LearningCurve, TrainingJob
 from search.training.test_set import TestResult
 from space import cost, parser
-from space.errors import DataError, EnvironmentProblem, RecipeError, StorageError, UsageError
+from space.errors import DataError, DeviceError, EnvironmentProblem, RecipeError, StorageError, UsageError
 from space.files import replace
 from storage import database, trainings
 from storage.trainings import Finished, Training
 from trainer.data import dataset as datasets, survey_text
 from trainer.data.dataset import Dataset
 from trainer.data.images import Fit
-from trainer.device import select_device
+from trainer.device import memory_errors, select_device
 from trainer.recipe import augmentations, checks
 from trainer.recipe.document import ClassWeights, Recipe
 
@@ -68,7 +69,8 @@ def train_network(flags: Flags, show: Callable[[Sequence[Finished]], None]) -> i
     """Trains every seed, then opens the test set; `show` is handed the rows. Returns the exit code.
 
     Raises what `make` raises, DataError and RecipeError among it; CheckpointError for a checkpoint of
-    something else, and EnvironmentProblem where the files are written but the store does not take the rows.
+    something else, DeviceError where the device has too little memory, and EnvironmentProblem where the files
+    are written but the store does not take the rows.
     """
     console = stderr_console()
     job = make(flags)
@@ -78,8 +80,9 @@ def train_network(flags: Flags, show: Callable[[Sequence[Finished]], None]) -> i
         database.prepare(engine)
         job = training_run.open_folder(job, flags.resume)
         _say_job(console, job)
-        curves = _train(console, job)
-        tests, spreads = _finish(console, job, curves, flags.no_test)
+        with _lack_of_memory_told(job):
+            curves = _train(console, job)
+            tests, spreads = _finish(console, job, curves, flags.no_test)
         _store(engine, job, curves, tests)
         rows = [row for row in trainings.of_study(engine, job.subject.study) if row.run == job.run]
     finally:
@@ -212,6 +215,20 @@ def _train(console: Console, job: TrainingJob) -> list[LearningCurve]:
         raise
     finally:
         progress_file.remove(job.folder)
+
+
+@contextmanager
+def _lack_of_memory_told(job: TrainingJob) -> Iterator[None]:
+    """Raises DeviceError where the device has too little memory for the training, or for the test images."""
+    try:
+        with memory_errors():
+            yield
+    except MemoryError as error:
+        raise DeviceError(
+            f"too little memory on {job.device} for {job.subject.name} in batches of {job.recipe.batch_size}"
+            f" ({str(error) or 'no more'}): wait until others there have ended, choose another --device, or"
+            " give a recipe with a smaller batch_size and another --out"
+        ) from None
 
 
 def _finish(

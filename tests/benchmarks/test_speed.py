@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from comparison_samples import Trial, add_study
 from PIL import Image
 
@@ -62,6 +64,26 @@ def test_the_benchmark_of_a_gpu_runs_its_whole_path_on_a_cpu(tmp_path: Path) -> 
     assert len(found["limits"]["rows"]) == 6
     if found["device"] == "cpu":
         assert "no bar is judged" in said
+
+
+def test_what_waits_for_a_gpu_is_counted_where_warnings_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch warns of the mode itself, in words of its own, when it is switched on: no wait is meant."""
+    asked: list[str] = []
+
+    def set_mode(mode: str) -> None:
+        asked.append(mode)
+        if mode == "warn":
+            warnings.warn(
+                "Synchronization debug mode is a prototype feature and does not yet detect all synchronizing"
+                " operations",
+                stacklevel=1,
+            )
+
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", set_mode)
+    with gpu_parts.waits_told(torch.device("cuda")) as waits:
+        warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+    assert len(waits) == 1 and waits[0].startswith("test_speed.py:")
+    assert asked == ["warn", "default"]
 
 
 HEAVY = ("captured", "waits", "workers", "tests")  # processes of their own, or torchvision's operations
@@ -125,6 +147,22 @@ def test_a_part_that_fails_is_noted_and_the_same_command_goes_on_with_it(
     assert measured_by(monkeypatch, "", *words) == (["waits"], 0)
     assert measured_by(monkeypatch, "", *words) == ([], 0)
     assert measured_by(monkeypatch, "", *words, "--only", "step") == (["step"], 0)
+
+
+def test_a_search_that_fails_is_noted_and_goes_on_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpu, "data_words", lambda _: ["--data", "nothing-of-this-name"])
+    file = tmp_path / "gpu.json"
+    words = ("--json", file, "--folder", tmp_path, "--only", "search", "step")
+    for _ in range(2):
+        assert measured_by(monkeypatch, "", *words) == (["step"], 1)
+        assert "search failed: search: unknown data set" in capsys.readouterr().out
+    so_far = {"minutes": 3.0, "readings": [], "busy": None, "trials": 2, "done": True}
+    found = json.loads(file.read_text()) | {"search": so_far | {"failed": "no memory"}}
+    file.write_text(json.dumps(found))
+    assert measured_by(monkeypatch, "", *words) == (["step"], 0)
+    assert json.loads(file.read_text())["search"] == so_far
 
 
 def test_what_the_short_parts_found_is_judged_too() -> None:

@@ -19,10 +19,13 @@ from worker_samples import make_config
 from search.commands import launch_session
 from search.launcher import closing, prepare
 from search.launcher.closing import Closing, fitting, takes
+from search.launcher.display import Display
 from search.launcher.launcher import End, Launch
 from search.launcher.prepare import Flags
 from search.launcher.snapshots import Snapshots
+from search.launcher.worker_pool import WorkerProcess
 from search.machine.devices import Slot
+from search.machine.signals import Interrupts
 from search.report import made, page
 from search.study import finish_plan, run_state, state_text
 from search.study.finish_plan import FinishPlan, describe_closing, duration, make_plan
@@ -455,6 +458,27 @@ def test_the_end_of_a_launch_that_was_cut_off_in_a_second_stage_says_that_trials
         "trials were closed in time after 5 of 200",
         "go on with `again 5`",
     ]
+
+
+@pytest.mark.parametrize(("gpus", "hours"), [(["0"] * 4, 8.0), (["0", "1"] * 2, 4.0), ([""] * 4, 2.0)])
+def test_hours_of_a_gpu_that_workers_share_are_counted_once(
+    gpus: list[str], hours: float, engine: Engine, sqlite_url: str, tmp_path: Path
+) -> None:
+    record = studies.find(engine, "s")
+    flags = Flags(sqlite_url, tmp_path, 200, "s", max_gpu_hours=8.0)
+    slots = [Slot(f"slot{i}", {"CUDA_VISIBLE_DEVICES": gpu}) for i, gpu in enumerate(gpus)]
+    launch = Launch(flags, engine, record, make_config(), cast(optuna.Study, None), slots)
+    for slot in launch.pool.slots:
+        slot.process = cast(WorkerProcess, object())
+    assert launch.pool.at_work == 4
+    assert launch._limit_in() == 3_600 * hours
+    began, looks = time.monotonic(), iter([])
+    launch._look = lambda _: next(looks)  # type: ignore[method-assign]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "monotonic", iter([began, began + 60.0]).__next__)
+        with pytest.raises(StopIteration):
+            launch._attend(cast(Display, None), Interrupts())
+    assert launch.device_seconds == pytest.approx(60.0 * 8.0 / hours)
 
 
 def test_who_helps_another_launch_ends_no_trials_by_its_own_limit(

@@ -284,9 +284,10 @@ def test_a_worker_for_which_torch_finds_no_gpu_does_not_train_on_the_cpu(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with pytest.raises(DeviceError, match="GPU 0 was given, but torch finds none"):
         make_training_function(make_config(), images)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    name, _ = make_training_function(make_config(), images)
-    assert name.endswith(" CPU")
+    for none in ("", "-1", "-1,0", " "):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", none)
+        name, _ = make_training_function(make_config(), images)
+        assert name.endswith(" CPU"), f"{none!r} hides all GPUs, as CUDA reads it"
 
 
 AS_QUERIED = f"""0, {ONE}, 7.5, Tesla T4

@@ -4,7 +4,7 @@ import json
 import signal
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from search.training import run as training_run
 from search.training.report import describe_spread
 from space.errors import EnvironmentProblem
 from storage import database, trainings
-from trainer import weights
+from trainer import loop, weights
 from trainer.data import dataset as datasets
 from trainer.evaluation import scores
 
@@ -93,6 +93,21 @@ def test_a_training_leaves_weights_figures_a_page_and_rows(trained: Result, tmp_
     assert "Who is taken for whom" in page
     assert "<script src" not in page, "it needs nothing from elsewhere"
     assert not list((tmp_path / "out").glob("*.checkpoint"))
+
+
+def test_a_device_with_too_little_memory_is_told_and_is_no_fault_of_the_program(
+    network: Path, data_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(*_: object, **__: object) -> NoReturn:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee the docs.")
+
+    monkeypatch.setattr(loop, "fit", fit)
+    result = run(capsys, *arguments(network, data_dir, "--epochs", 2, "--seeds", 1))
+    assert result.code == 5
+    assert result.err.splitlines()[-1].startswith(
+        "search: too little memory on cpu for net in batches of 64 (CUDA out of memory. Tried to allocate"
+    )
+    assert "fault of the program" not in result.err
 
 
 def test_the_weights_are_those_that_were_tested(trained: Result, tmp_path: Path) -> None:

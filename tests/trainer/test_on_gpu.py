@@ -1,7 +1,6 @@
 """What only a GPU can show: recorded steps, and that nothing waits. Skipped where there is none."""
 
 import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 import torch
 from recipe_samples import noise
 
+from benchmarks.speed.gpu_parts import waits_told
 from space.architecture import Architecture, Stage, Stem
 from trainer import loop, step_graph
 from trainer.callbacks import TrainingCallbacks
@@ -58,14 +58,9 @@ def test_an_epoch_of_plain_steps_waits_for_the_gpu_once(
     train, said = loop._Run._train, list[int]()
 
     def told(run: loop._Run) -> float:
-        torch.cuda.set_sync_debug_mode("warn")
-        try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                loss = train(run)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-        said.append(sum("synchroniz" in str(one.message) for one in caught))
+        with waits_told(run.device) as waits:
+            loss = train(run)
+        said.append(len(waits))
         return loss
 
     monkeypatch.setattr(loop._Run, "_train", told)

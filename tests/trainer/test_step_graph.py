@@ -198,6 +198,31 @@ def test_a_recording_that_does_not_do_what_a_plain_step_does_is_not_used(
     require_same(found, train(fields, folder, None, CALM))
 
 
+class DrawingRecorder(OperatorRecorder):
+    """Repeats with other draws than a plain step from the same state has."""
+
+    def record(self, action: Callable[[], None]) -> Callable[[], None]:
+        replay = super().record(action)
+
+        def drawn_anew() -> None:
+            torch.manual_seed(1_000 + self.replayed)
+            replay()
+
+        return drawn_anew
+
+
+@pytest.mark.parametrize("fields", [{"dropout": {"block_end": 0.9}}, {"drop_path": 0.9}])
+def test_of_a_network_that_draws_the_first_repetition_is_not_compared(
+    fields: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    step_as_on_a_gpu(monkeypatch)
+    recorder = DrawingRecorder()
+    with caplog.at_level(logging.INFO, "trainer"):
+        train(fields, folder, recorder, CALM)
+    assert caplog.records == []
+    assert recorder.replayed == STEPS - WARM_UP_STEPS
+
+
 def test_where_there_is_no_memory_to_compare_a_recording_plain_steps_train(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
