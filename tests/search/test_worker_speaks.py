@@ -174,6 +174,24 @@ def test_an_order_in_the_middle_of_a_trial_is_said_once(caplog: pytest.LogCaptur
     assert beat.cancelled
 
 
+@pytest.mark.parametrize(("lease", "stall", "most"), [(60.0, 600.0, 20.0), (60.0, 10.0, 5.0)])
+def test_a_lease_is_renewed_well_before_it_runs_out_and_a_stall_is_seen_in_time(
+    lease: float, stall: float, most: float
+) -> None:
+    """Two renewals may be lost with a connection."""
+    pauses = list[float]()
+
+    class Over:
+        def wait(self, seconds: float) -> bool:
+            pauses.append(seconds)
+            return True
+
+    beat = Heartbeat(None, None, lease, stall, lambda: None)  # type: ignore[arg-type]
+    beat._over = Over()  # type: ignore[assignment]
+    beat._beat()
+    assert pauses == [pytest.approx(most, rel=0.5)] and pauses[0] <= most
+
+
 def test_a_worker_whose_database_is_away_works_on_unlisted(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
