@@ -15,7 +15,7 @@ from ledger_samples import (
     train,
 )
 from postgres_server import NoPostgres, Postgres
-from sqlalchemy import Engine, Row, select, text
+from sqlalchemy import Engine, Row, select, text, update
 
 from space.errors import LeaseLostError, StudyError
 from storage import candidates, database, leases, studies, tables
@@ -201,6 +201,19 @@ def test_a_dead_worker_is_evicted_at_once_and_alone(engine: Engine) -> None:
     assert (lost.number, lost.state, lost.reason) == (0, State.LOST, "worker dead died")
     assert leases.evict(engine, study.id, "dead") == []
     candidates.finish(engine, claim, alive.id, State.COMPLETED, outcome=outcome(0.5))
+
+
+def test_what_was_trained_is_not_lost_with_a_claim_that_points_at_it(engine: Engine) -> None:
+    """Books that were tampered with, which `search db check` names."""
+    study = make_study(engine)
+    trained = train(engine, study, 0, 0.5)
+    claim = take(engine, study, "dead")
+    with database.writing(engine) as connection:
+        table = tables.claims
+        mine = update(table).where(table.c.token == claim.token)
+        connection.execute(mine.values(candidate_id=trained.id))
+    assert leases.evict(engine, study.id, "dead") == []
+    assert candidates.find(engine, study.id, 0) == trained
 
 
 def test_trials_that_are_given_up_are_owed_by_nobody(engine: Engine) -> None:
