@@ -37,6 +37,23 @@ def test_claims_are_numbered_from_one_and_end_with_the_target(engine: Engine) ->
     assert take(engine, study, "three").ordinal == 3
 
 
+def test_a_look_that_is_out_of_date_grants_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look, which takes no lock, and the claim another worker may be first: N is N."""
+    study = make_study(engine, trials=1)
+    seen = leases._look(engine, study.id, "asking")
+    assert (seen.trials, seen.trained, seen.held, seen.has_unused) == (1, 0, 0, False)
+    monkeypatch.setattr(leases, "_look", lambda *_: seen)
+    first = take(engine, study, "first")
+    assert ask(engine, study) is NoClaim.WAIT
+    leases.release(engine, first)
+    studies.set_control(engine, study.id, Control.PAUSE)
+    assert ask(engine, study) is NoClaim.STOPPED
+    studies.set_control(engine, study.id, Control.RUN)
+    train(engine, study, 0, 0.5)
+    assert ask(engine, study) is NoClaim.DONE
+    assert leases.running(engine, study.id) == []
+
+
 def test_a_study_is_done_when_its_target_is_trained(engine: Engine) -> None:
     study = make_study(engine, trials=2)
     train(engine, study, 0, 0.5)
