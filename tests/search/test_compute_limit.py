@@ -1,8 +1,6 @@
 """The default of --max-macs: from the images and the device alone, told with its reason."""
 
-import pytest
-
-from search.study.compute_limit import ComputeLimit, default
+from search.study.compute_limit import default
 
 
 def test_on_a_gpu_it_is_1g_for_32_pixels_and_goes_with_the_area() -> None:
@@ -26,27 +24,3 @@ def test_on_a_cpu_it_never_starves_networks_nor_exceeds_that_of_a_gpu() -> None:
 def test_it_leaves_room_above_the_smallest_network_of_the_space() -> None:
     found = default(32, 10**6, on_cpu=True, smallest=50_000_000)
     assert found.macs == 100_000_000 and "smallest network" in found.reason
-
-
-@pytest.mark.parametrize(
-    ("side", "seen", "macs", "reason"),
-    [
-        (8, 6 * 1_150, 58_000_000, "about a minute a trial on a core"),
-        (32, 6_000, 67_000_000, "about a minute a trial on a core"),
-        (32, 100, 1_000_000_000, "about a minute a trial on a core"),  # and never more than on a GPU
-        (32, 8 * 45_000, 8_000_000, "the least that tells networks apart; up to 7 minutes a trial"),
-        (28, 8 * 54_000, 6_100_000, "the least that tells networks apart; up to 7 minutes a trial"),
-    ],
-)
-def test_on_a_core_it_is_what_trains_in_a_minute_or_the_least_that_tells_networks_apart(
-    side: int, seen: int, macs: int, reason: str
-) -> None:
-    """The figures are what searches have had ever since: the same command is the same search."""
-    assert default(side, seen, on_cpu=True, smallest=1_000) == ComputeLimit(macs, reason)
-
-
-def test_twice_the_smallest_network_of_a_space_is_always_within_it() -> None:
-    reason = "twice the smallest network of the space"
-    assert default(32, 8 * 45_000, on_cpu=True, smallest=10**7) == ComputeLimit(20_000_000, reason)
-    assert default(32, 10**6, on_cpu=False, smallest=10**9) == ComputeLimit(2 * 10**9, reason)
-    assert default(32, 10**6, on_cpu=False, smallest=5 * 10**8).macs == 10**9
