@@ -52,7 +52,7 @@ test: $(VENV)/.dev
 	$(PYTEST)
 
 thorough: $(VENV)/.dev
-	$(PYTEST) --thorough
+	$(PYTEST) --thorough -rs
 
 # In full, one after another, for the figures of docs/reliability.md: best as root, on an idle machine.
 faults: $(VENV)/.dev

@@ -2,7 +2,10 @@
 
 import json
 import re
+from collections.abc import Sequence
+from math import atanh, sqrt, tanh
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import click
@@ -385,12 +388,29 @@ def test_a_page_without_a_curve_or_a_shared_network_is_a_page_too(
     assert "no network trained to the end" in out.read_text()
 
 
-def test_the_interval_of_two_means_is_welchs() -> None:
-    """The figures are those of scipy.stats.ttest_ind(equal_var=False)."""
-    one, other = (0.91, 0.92, 0.905, 0.915), (0.89, 0.90, 0.885, 0.895)
-    found = difference_of_means(spread(one), 4, spread(other), 4)
-    assert found is not None
-    assert (round(found.points, 4), round(found.low, 5), round(found.high, 5)) == (0.02, 0.00883, 0.03117)
+@pytest.mark.parametrize(
+    ("one", "other", "freedom"),
+    [
+        ((0.91, 0.92, 0.905, 0.915), (0.89, 0.90, 0.885, 0.895), 6),
+        ((0.91, 0.92, 0.905, 0.915, 0.93, 0.9), (0.80, 0.90, 0.85), 2),  # unlike in spread and number
+    ],
+)
+def test_the_interval_of_two_means_is_welchs(
+    one: Sequence[float], other: Sequence[float], freedom: int
+) -> None:
+    """As scipy has it, but for degrees of freedom that are rounded down."""
+    from scipy import stats
+
+    welch = stats.ttest_ind(one, other, equal_var=False)
+    assert int(welch.df + 1e-9) == freedom
+    apart = fmean(one) - fmean(other)
+    half = stats.t.ppf(0.975, freedom) * apart / welch.statistic
+    found = difference_of_means(spread(one), len(one), spread(other), len(other))
+    assert found == pytest.approx((apart, apart - half, apart + half), rel=1e-4)
+
+
+def test_of_runs_that_are_too_few_no_interval_of_two_means_is_told() -> None:
+    other = (0.89, 0.90, 0.885, 0.895)
     assert difference_of_means(spread([0.9]), 1, spread(other), 4) is None
     assert difference_of_means(spread([0.9, 0.92]), 2, spread(other), 4) is None, "two say too little"
     assert mean_difference([0.9, 0.8], [0.8, 0.7]) is None
@@ -406,5 +426,7 @@ def test_many_networks_have_a_correlation_with_an_interval_at_once() -> None:
     one = [((i * 37) % 1_009) / 1_009 for i in range(1_000)]
     other = [x + ((i * 53) % 997) / 997 for i, x in enumerate(one)]
     found = correlation(one, other)
-    assert found and 0.3 < found.interval.low < found.tau < found.interval.high < 0.6
+    assert found
+    z, half = atanh(found.tau), 1.96 * sqrt(0.437 / (1_000 - 4))  # Fieller, Hartley and Pearson (1957)
+    assert found.interval == pytest.approx((tanh(z - half), tanh(z + half)), abs=1e-5)
     assert (found.networks, correlation(one, one)) == (1_000, (1.0, (1.0, 1.0), 1_000))

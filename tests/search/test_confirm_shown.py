@@ -3,19 +3,24 @@
 import io
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+from comparison_samples import add_finals, add_study
 from rich.console import Console
+from sqlalchemy import text
 
 from search.commands import training
-from search.training import confirm_page, contenders, progress_file
+from search.training import confirm, confirm_page, contenders, parallel, progress_file
 from search.training.confirm_board import Board
 from search.training.contenders import ConfirmedNetwork, Contender
 from search.training.parallel import FinishedProcess, TrainingProcess
 from search.training.progress_file import TrainingMoment
+from storage import database
+from storage.studies import Study
 
 NETWORK = {
     "channels": 1,
@@ -180,6 +185,57 @@ def test_the_page_of_a_study_that_maximises_another_score_says_by_what_it_ranks(
     assert "<th>macro F1<" in page and "<td>1<td>trial 3<td>83.00%<td>91.00%" in page
     assert "<th>brief macro F1<" in page and "<td>73.00%" in page
     assert "mean accuracy" not in page and "brief score<" not in page
+
+
+def opened_before(url: str, record: Study, number: int, folder: Path) -> None:
+    """The test images were read for this trial, by a training that lies in this folder."""
+    add_finals(url, record, number, [0.9], [0.9])
+    engine = database.connect(url)
+    with database.writing(engine) as connection:
+        mine = {"place": str(folder), "trial": number}
+        connection.execute(text("UPDATE search_trainings SET folder = :place WHERE trial = :trial"), mine)
+    engine.dispose()
+
+
+def test_test_images_are_opened_for_the_best_alone_rank_nobody_and_whoever_saw_them_before_is_told(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the two best the second is ahead by validation images, and far behind by test images."""
+    record = add_study(sqlite_url, "night", [0.5, 0.8, 0.7, 0.6])
+    out, shown, asked = tmp_path / "out", list[dict[str, Any]](), dict[str, tuple[str, ...]]()
+    opened_before(sqlite_url, record, 1, tmp_path / "elsewhere")
+    opened_before(sqlite_url, record, 2, out / "trial-2")  # which goes on
+    left = {
+        "night:1": result(0.90, 0.91, tests=(0.99, 0.98)),
+        "night:2": result(0.95, 0.94, tests=(0.80, 0.81)),
+        "night:0": result(0.97),
+    }
+
+    def train(works: Sequence[TrainingProcess], *_: object) -> list[FinishedProcess]:
+        for work in works:
+            asked[work.name] = work.arguments
+            folder = Path(work.arguments[work.arguments.index("--out") + 1])
+            folder.mkdir(parents=True)
+            (folder / "result.json").write_text(json.dumps(left[work.name]))
+        return [FinishedProcess(work, 0, "") for work in works]
+
+    monkeypatch.setattr(parallel, "run", train)
+    flags = contenders.Flags(
+        study="night", storage=sqlite_url, data_dir=tmp_path, top=2, seeds=2, epochs=8, rank_sample=2,
+        also=(), data=None, out=out, workers=1, gpus="none",
+    )  # fmt: skip
+    assert confirm.confirm(flags, shown.extend) == 0
+    assert [(row["network"], row["test_by_seed"]) for row in shown] == [
+        ("night:2", [0.80, 0.81]),
+        ("night:1", [0.99, 0.98]),
+    ]
+    assert {name for name, given in asked.items() if "--no-test" in given} == {"night:0"}
+    assert {name: given[given.index("--seeds") + 1] for name, given in asked.items()} == {
+        "night:1": "2", "night:2": "2", "night:0": "1",
+    }  # fmt: skip
+    said = "".join(capsys.readouterr().err.split())  # which is folded
+    assert f"testimageswereopenedfornight:1before:{tmp_path / 'elsewhere'}" in said
+    assert "openedfornight:2" not in said
 
 
 def test_names_of_files_in_the_figures_of_the_page_are_no_markup(tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from command import run
 from sqlalchemy import text
 from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search.optuna_adapter import study as optuna_study
 from search.study import export as study_export, verification
+from search.study.statistics import wilson
 from search.worker import trial as worker_trial
 from space import cost
 from space.architecture import Architecture
@@ -49,8 +51,8 @@ def test_a_file_says_all_that_it_takes_to_judge_it(exported: Path) -> None:
     document = json.loads(exported.read_text())
     assert document["parameters"] == sum(row["parameters"] for row in document["layers"])
     assert document["macs"] == sum(row["macs"] for row in document["layers"])
-    low, high = document["metrics"]["interval_95"]
-    assert low < document["metrics"]["validation_accuracy"] < high
+    accuracy = document["metrics"]["validation_accuracy"]
+    assert document["metrics"]["interval_95"] == pytest.approx(wilson(accuracy, 100)), "of 100 images"
     assert "test images not read" in document["metrics"]["measured_on"]
     assert document["metrics"]["standing"] == "brief score only"
     assert {"study", "trial", "seed", "versions"} <= document["origin"].keys()
@@ -103,10 +105,23 @@ def test_a_spoiled_file_fails_and_says_in_what(
 def test_a_network_that_cannot_run_fails_the_forward_pass(
     exported: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verification, "shapes", lambda _: (1, (2, 10)))
+    for built, reason in (
+        ((1, (2, 10)), "the built network has 1 parameters"),
+        ((json.loads(exported.read_text())["parameters"], (2, 9)), "the output has shape (2, 9)"),
+    ):
+        monkeypatch.setattr(verification, "shapes", lambda _, built=built: built)
+        result = run(capsys, "verify", exported)
+        assert result.code == 6
+        assert f"forward pass: {reason}" in result.one_line
+
+
+def test_a_network_whose_scores_are_no_numbers_fails_the_forward_pass(
+    exported: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "randn", lambda *size: torch.full(size, torch.nan))
     result = run(capsys, "verify", exported)
     assert result.code == 6
-    assert "forward pass: the built network has 1 parameters" in result.one_line
+    assert "forward pass: the output is not finite" in result.one_line
 
 
 def rewritten(path: Path, **changes: int) -> None:

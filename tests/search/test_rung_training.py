@@ -9,7 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from sqlalchemy import event
+from training_samples import NETWORK
 from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search.optuna_adapter import study as optuna_study
@@ -19,7 +21,7 @@ from search.study.config import Images, StudyConfig
 from search.study.finish_plan import FinishPlan, Limit, make_plan
 from search.study.reader import StudyView
 from search.training import weights_reference
-from search.worker import rung_training, worker
+from search.worker import rung_training, trial as worker_trial, worker
 from search.worker.context import WorkerContext
 from search.worker.training_function import FinalScore, make_training_function
 from space.architecture import Architecture
@@ -31,7 +33,8 @@ from storage.trainings import Finished
 from trainer import loop
 from trainer.callbacks import TrainingCallbacks
 from trainer.data import dataset as datasets
-from trainer.outcome import Outcome
+from trainer.evaluation import scores
+from trainer.outcome import EpochReport, Outcome
 from trainer.recipe.document import Recipe
 
 TRIALS = 6
@@ -137,6 +140,8 @@ def test_the_best_are_trained_again_for_longer_and_the_last_few_to_the_end(
         seeds = [call.seed for call in calls[:6]]
         assert len(set(seeds)) == 6
         assert not set(seeds) & {row.seed for row in best}, "the luck of the brief trial is not drawn again"
+        again = [worker_trial.training_seed(0, f"{row.fingerprint}:12") for row in best]
+        assert seeds == again, "as ever since: a study that is gone on with draws no other luck"
         assert [call.seed for call in calls[6:]] == [0, 0, 1, 1, 2, 2], "as `search train` counts them"
         assert [call.checkpoint for call in calls] == [f"{one.key}.checkpoint" for one in [*halving, *finals]]
         stage = stage_of(context)
@@ -191,6 +196,31 @@ def test_the_finals_are_full_trainings_by_which_an_export_is_confirmed(
         assert second_stage.lines(stage_of(context))[0].startswith(
             f"winner of the finals of 13 epochs, trial {winner.number}: "
         )
+
+
+def test_the_best_epoch_of_a_final_is_the_first_of_several(sqlite_url: str, tmp_path: Path) -> None:
+    class Levelling(Longer):
+        """After its fifth epoch it learns nothing more, and forgets some at its end."""
+
+        def __call__(
+            self, architecture: Architecture, seed: int, *, callbacks: TrainingCallbacks, **calls: Any
+        ) -> Outcome:
+            hear = callbacks.on_epoch
+            assert hear
+
+            def levelled(report: EpochReport) -> None:
+                accuracy = 0.1 * min(report.epoch, 5) - 0.05 * (report.epoch == 13)
+                hear(replace(report, validation_accuracy=accuracy))
+
+            return super().__call__(
+                architecture, seed, callbacks=replace(callbacks, on_epoch=levelled), **calls
+            )
+
+    with context_of(sqlite_url, Levelling(), tmp_path, plan(seeds=1)) as context:
+        while not any(one.has_ended for one in trained(context, Stage.FINALS)):
+            worker.work_on_one(context)
+        (stored,) = trainings.of_study(context.engine, context.study.study_name)
+        assert (stored.epochs, stored.best_epoch) == (13, 5)
 
 
 def test_the_end_of_a_final_is_written_on_one_connection(sqlite_url: str, tmp_path: Path) -> None:
@@ -379,6 +409,42 @@ def test_a_limit_for_trials_does_not_hold_for_longer_trainings(sqlite_url: str, 
             worker.work_on_one(context)
         context.options = replace(context.options, trial_seconds=0.0)
         assert work(context) == [State.COMPLETED] * 8
+
+
+def test_the_test_images_are_opened_once_by_a_final_and_never_by_a_trial(
+    digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By real trainings; and a final trains on all images that its study does not validate on."""
+    dataset, opened, splits = datasets.load("digits", digits), list[str](), list[datasets.Split]()
+    test = dataset.images[:60], dataset.labels[:60]
+    fit = loop.fit
+
+    def open_test(self: datasets.Dataset) -> tuple[Any, Any]:
+        opened.append(self.name)
+        return test
+
+    def noted(*given: Any, **more: Any) -> loop.Fitted:
+        splits.append(given[3])
+        fitted.append(fit(*given, **more))
+        return fitted[-1]
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(datasets.Dataset, "open_test", open_test)
+    monkeypatch.setattr(loop, "fit", noted)
+    fitted, heard = list[loop.Fitted](), list[FinalScore | None]()
+    few = datasets.split(dataset, 5, 0.2, 128)
+    data = make_config().data.model_copy(update={"limit": 128, "split_seed": 5, "validation_share": 0.2})
+    _, train = make_training_function(
+        make_config(epochs=1).model_copy(update={"data": data}), Images(dataset, few)
+    )
+    train(NETWORK, 0, callbacks=TrainingCallbacks())
+    assert opened == []
+    train(NETWORK, 0, callbacks=TrainingCallbacks(), on_test=heard.append)
+    assert opened == ["digits"]
+    assert splits == [few, datasets.split(dataset, 5, 0.2)]
+    guesses = scores(fitted[1].model, torch.from_numpy(test[0]), fitted[1].normalisation).argmax(1)
+    hits = int((guesses == torch.from_numpy(test[1])).sum())
+    assert heard[0] and (heard[0].accuracy, heard[0].images) == (pytest.approx(hits / 60), 60)
 
 
 def test_a_final_training_without_an_accuracy_on_test_images_says_why_in_the_log(

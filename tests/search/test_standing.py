@@ -1,5 +1,7 @@
 """How far a winner is ahead of the best baseline, with the interval of the difference."""
 
+from dataclasses import replace
+
 import pytest
 from comparison_samples import add_study
 from ledger_samples import make_study, outcome, proposal, take
@@ -7,7 +9,7 @@ from report_samples import trial
 from sqlalchemy import Engine, update
 
 from search.study import reader, run_state, standing, state_text
-from search.study.statistics import difference
+from search.study.statistics import difference, wilson
 from storage import candidates, database, tables
 from storage.row_types import Candidate, State
 
@@ -29,6 +31,14 @@ def trained(engine: Engine, scores: list[tuple[float, str | None]]) -> list[Cand
 
 def said(engine: Engine, scores: list[tuple[float, str | None]], images: int = 3_000) -> str | None:
     return standing.describe(standing.standing(trained(engine, scores), images))
+
+
+@pytest.mark.parametrize(("right", "images"), [(0, 10), (10, 10), (90, 100), (4_567, 5_000)])
+def test_the_interval_of_an_accuracy_is_wilsons(right: int, images: int) -> None:
+    from scipy import stats
+
+    expected = stats.binomtest(right, images).proportion_ci(method="wilson")
+    assert wilson(right / images, images) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
 def test_the_interval_of_a_difference_is_newcombes() -> None:
@@ -101,6 +111,22 @@ def test_a_search_that_is_behind_is_said_to_be(engine: Engine) -> None:
 def test_without_a_baseline_that_was_trained_to_the_end_nothing_is_compared(engine: Engine) -> None:
     assert said(engine, [(0.9, None)]) == "of 1 baseline none was trained to the end yet"
     assert standing.describe(standing.NO_BASELINES) is None
+
+
+def test_of_equal_scores_the_smaller_is_the_best_baseline_and_the_best_proposal(engine: Engine) -> None:
+    """Networks of before have more parameters here than those after them."""
+    study = make_study(engine, 4)
+    for number, baseline in enumerate(["[1,1,1] at full budget", GUESS, None, None]):
+        claim = take(engine, study)
+        network = replace(proposal(number, baseline=baseline), parameters=9_000 - number)
+        row = candidates.propose(engine, claim, network)
+        candidates.finish(engine, claim, row.id, State.COMPLETED, outcome=outcome(0.9))
+    known = candidates.yardstick(engine, study.id)
+    assert [row.number for row in known] == [0, 1, 3]
+    for rows in (known, candidates.candidates(engine, study.id)):
+        found = standing.standing(rows, 3_000).standing
+        assert found and found.proposed
+        assert (found.baseline.number, found.proposed.number) == (1, 3)
 
 
 def test_a_baseline_alone_is_no_yardstick_yet(engine: Engine) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import optuna
 import pytest
 from optuna.trial import FixedTrial, TrialState
 from sqlalchemy import Engine, text
@@ -17,7 +18,8 @@ from search.machine.device_lock import DeviceLock
 from search.optuna_adapter import differing, stored, study as optuna_study
 from search.recording import reconcile as reconciling
 from search.report import page as report_page
-from search.study.config import PrunerName, StudyConfig
+from search.study.config import PrunerName, SamplerName, StudyConfig
+from search.study.score import ScoreName
 from search.study.short_form import short_form
 from search.worker import trial as worker_trial
 from search.worker.callbacks import Cancelled
@@ -31,6 +33,7 @@ from space.space import Task
 from storage import candidates, invariants, leases, studies
 from storage.leases import Claim, NoClaim
 from storage.row_types import TRAINED, Candidate, State
+from trainer.callbacks import TrainingCallbacks
 from trainer.outcome import EpochReport, Outcome
 
 
@@ -196,6 +199,46 @@ def test_the_weights_of_a_trial_that_is_about_to_end_stay(sqlite_url: str) -> No
         assert not context.files.weights(ended_unkept).exists()
 
 
+class Weighty(FakeTraining):
+    """A training that has weights to keep; `saved` are the files that it was asked for."""
+
+    saved: list[str]
+
+    def __call__(
+        self, architecture: Architecture, seed: int, *, callbacks: TrainingCallbacks, **others: Any
+    ) -> Outcome:
+        outcome = super().__call__(architecture, seed, callbacks=callbacks, **others)
+        assert callbacks.on_trained
+        callbacks.on_trained(outcome, self._save)
+        return outcome
+
+    def _save(self, path: Path) -> None:
+        path.touch()
+        self.saved.append(path.name)
+
+
+@pytest.mark.parametrize("score", ["accuracy", "macro-f1"])
+def test_the_weights_of_the_best_by_what_is_maximised_are_kept_and_no_others_are_written(
+    sqlite_url: str, score: ScoreName
+) -> None:
+    values = [0.5, 0.4, 0.6, 0.6, 0.1]
+    by_trial, others = iter(values), iter([0.1, 0.9, 0.2, 0.3, 0.8])  # which would keep other ones
+    train = Weighty(accuracy=lambda _: next(by_trial), macro_f1=lambda _: next(others))
+    if score != "accuracy":
+        train.accuracy, train.macro_f1 = train.macro_f1, train.accuracy
+    train.saved = []
+    with context_of(sqlite_url, train, make_config(score=score), 5) as context:
+        context.files.best = 1
+        context.files.folder.mkdir()
+        run_all(context)
+        (best,) = candidates.best(context.engine, context.study_id)
+        assert best.value == 0.6 and best.number in (2, 3)
+        assert train.saved == [context.files.weights(number).name for number in (0, 2, 3)]
+        assert [path.name for path in context.files.folder.iterdir()] == [
+            context.files.weights(best.number).name
+        ]
+
+
 @pytest.mark.parametrize("said", ["bad bytes: \0", "no file r\udcfcck.png"])
 def test_what_a_failed_training_says_is_stored_whatever_is_in_it(said: str, database_url: str) -> None:
     def fail(_: Architecture) -> None:
@@ -343,6 +386,48 @@ def test_an_exhausted_space_ends_the_search_and_says_so(
         tally = candidates.tally(context.engine, context.study_id)
         assert tally[State.COMPLETED] == 2
         assert tally[State.REPEATED] >= 30
+
+
+def test_after_twenty_repeats_in_a_row_proposals_are_random(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_trial, "GIVE_UP_AFTER", 23)
+    make, asked = worker_trial.samplers.make_sampler, []
+
+    def noted(name: SamplerName, *seed: int, **more: Any) -> optuna.samplers.BaseSampler:
+        asked.append(name)
+        return make("random", *seed, **more)
+
+    config = make_config(spaces.parse(TWO_NETWORKS), sampler="tpe")
+    with context_of(sqlite_url, FakeTraining(), config, 3) as context:
+        for _ in range(2):
+            worker_trial.run(context, take(context))
+        asked.clear()
+        monkeypatch.setattr(worker_trial.samplers, "make_sampler", noted)
+        with pytest.raises(ExhaustedError, match="23 proposals in a row"):
+            worker_trial.run(context, take(context))
+    assert asked == ["tpe"] * 20 + ["random"] * 3
+
+
+def test_a_proposal_over_the_budget_begins_the_count_of_repeats_anew(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is none: a search of plain draws ends by what never fits, not as a space that is exhausted."""
+    monkeypatch.setattr(worker_trial, "GIVE_UP_AFTER", 2)
+    monkeypatch.setattr(worker_trial, "GIVE_UP_OVER_BUDGET", 5)
+    found = iter([State.REPEATED, State.OVER_BUDGET] * 3)
+    enter = worker_trial.record
+
+    def record(*given: Any) -> Candidate:
+        state = next(found)
+        repeats = 0 if state == State.REPEATED else None
+        return replace(enter(*given), state=state, repeat_of=repeats)
+
+    with context_of(sqlite_url, FakeTraining(), make_config(), 1) as context:
+        monkeypatch.setattr(worker_trial, "record", record)
+        monkeypatch.setattr(reconciling, "tell_untrained", lambda *_: None)
+        with pytest.raises(ExhaustedError, match="of 5 proposals none was new and within"):
+            worker_trial.run(context, take(context))
 
 
 class Panic(BaseException):
@@ -524,16 +609,28 @@ def reap_as_another(engine: Engine, context: WorkerContext) -> None:
     reconciling.tell_lost(context.study, lost)
 
 
-def test_one_seed_and_one_worker_give_the_same_sequence(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_one_seed_and_one_worker_give_the_same_sequence_and_another_seed_another(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     sequences = []
-    for _ in range(2):
+    for seed in (0, 0, 1):
         url = f"sqlite:///{tmp_path_factory.mktemp('same') / 'search.db'}"
         train = FakeTraining()
-        with context_of(url, train, make_config(sampler="tpe"), 16) as context:
+        config = make_config(sampler="tpe").model_copy(update={"seed": seed})
+        with context_of(url, train, config, 16 if seed == 0 else 3) as context:
             run_all(context)
         sequences.append(train.asked)
     assert sequences[0] == sequences[1]
     assert len(set(sequences[0])) == 16
+    for one, other in zip(sequences[0], sequences[2], strict=False):
+        assert one[0] != other[0] and one[1] != other[1], "neither networks nor the seeds of their trainings"
+
+
+def test_a_network_is_trained_from_the_seed_that_it_has_had_ever_since() -> None:
+    """A study that is gone on with, and `search replay`, train as before: same seed, same numbers."""
+    fingerprint = "0123456789abcdef"
+    assert worker_trial.training_seed(0, fingerprint) == 469_633_075
+    assert worker_trial.training_seed(7, fingerprint) == 302_593_204
 
 
 @pytest.mark.thorough  # storage/test_racing.py races processes

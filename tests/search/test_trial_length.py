@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 from search.launcher import prepare
 from search.launcher.prepare import Flags
 from search.study import compute_limit
-from search.study.trial_length import FEW, LEAST, SHARE, in_time
+from search.study.trial_length import FEW, LEAST, SHARE, TrialLength, in_time
 
 EPOCH = compute_limit.STEP * 10_000 * SHARE * 10_000_000 / compute_limit.CORE  # seconds of 10,000 images
 
@@ -24,6 +24,12 @@ def test_in_less_time_trials_are_as_long_as_few_of_them_may_be() -> None:
     assert found and (found.epochs, found.usual, found.trials) == (4, 8, FEW)
     assert found.note == "--epochs 4 is the default in so little time, for about 40 trials on these cores;" \
         " --epochs 8 is usual"  # fmt: skip
+
+
+def test_the_length_is_what_searches_have_had_ever_since() -> None:
+    """In seconds of a real core, not of the constants above: the same command is the same search."""
+    assert in_time(8, 45_000, 10_000_000, 3_600.0, trials=1_000) == TrialLength(2, 8, 53)
+    assert in_time(6, 1_150, 4_000_000, 60.0, trials=1_000) == TrialLength(4, 6, 43)
 
 
 def test_a_pruner_hears_something() -> None:

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from worker_samples import FakeTraining, make_config, make_context, make_study a
 
 from search.launcher.launcher import Launch
 from search.launcher.prepare import Flags
+from search.machine.processes import MADE_ROOM
 from search.machine.signals import Interrupts, ShutdownRequest
 from search.optuna_adapter import study as optuna_study
 from search.study import worker_logs, worker_rows
@@ -22,7 +24,7 @@ from search.worker.context import WorkerContext
 from search.worker.heartbeat import Heartbeat
 from search.worker.presence import WorkerPresence
 from space.architecture import Architecture
-from space.errors import DivergedError, StorageError
+from space.errors import DivergedError, ParsimonyError, StorageError
 from storage import candidates, database, leases, studies, workers as worker_table
 from storage.row_types import State
 from storage.studies import Control
@@ -75,6 +77,44 @@ def test_a_worker_says_which_network_it_trains_and_what_came_of_it(
     assert "trial 0 diverged: training loss is nan in epoch 1" in lines
     assert f"trial 1 completed: {100 * rows[1].accuracy:.2f}% after 3 epochs, 1.5 s" in lines
     assert lines[-1] == "ends: the study has its number"
+
+
+def test_a_worker_gives_up_after_three_failures_in_a_row_and_not_after_more_that_are_apart(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails every other network is theirs; what fails all of them is this machine's."""
+    goes_wrong = iter([True, True, False, True, True, False, True, True, True])
+
+    def fail(_: Architecture) -> None:
+        if next(goes_wrong):
+            raise RuntimeError("no space left on device")
+
+    with works(sqlite_url, FakeTraining(before=fail), tmp_path, monkeypatch) as context:
+        studies.set_trials(context.engine, context.study_id, 9)
+        with pytest.raises(ParsimonyError, match="3 trials in a row failed here; see `search trials`"):
+            work(context)
+        tally = candidates.tally(context.engine, context.study_id)
+        assert (tally[State.COMPLETED], tally[State.FAILED]) == (2, 7)
+
+
+def test_a_worker_makes_room_for_two_shortages_in_ten_trials_and_not_for_two_far_apart(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of memory, beside others on its GPU, where it may leave that to them."""
+    short = {4, 14, 23}  # counted from 1: ten trials hold the last two, and not the first two
+    trained = 0
+
+    def count(_: Architecture) -> None:
+        nonlocal trained
+        trained += 1
+        context.out_of_memory_beside_others += trained in short
+
+    with works(sqlite_url, FakeTraining(before=count), tmp_path, monkeypatch) as context:
+        context.options = replace(context.options, make_room=True)
+        studies.set_trials(context.engine, context.study_id, 40)
+        with pytest.raises(SystemExit) as ended:
+            work(context)
+        assert (ended.value.code, trained) == (MADE_ROOM, 23)
 
 
 def test_epochs_are_said_to_those_who_want_them(
@@ -132,6 +172,24 @@ def test_an_order_in_the_middle_of_a_trial_is_said_once(caplog: pytest.LogCaptur
         beat._hear(order)
     assert caplog.messages == ["told to stop: finishes its trial first", "told to end now"]
     assert beat.cancelled
+
+
+@pytest.mark.parametrize(("lease", "stall", "most"), [(60.0, 600.0, 20.0), (60.0, 10.0, 5.0)])
+def test_a_lease_is_renewed_well_before_it_runs_out_and_a_stall_is_seen_in_time(
+    lease: float, stall: float, most: float
+) -> None:
+    """Two renewals may be lost with a connection."""
+    pauses = list[float]()
+
+    class Over:
+        def wait(self, seconds: float) -> bool:
+            pauses.append(seconds)
+            return True
+
+    beat = Heartbeat(None, None, lease, stall, lambda: None)  # type: ignore[arg-type]
+    beat._over = Over()  # type: ignore[assignment]
+    beat._beat()
+    assert pauses == [pytest.approx(most, rel=0.5)] and pauses[0] <= most
 
 
 def test_a_worker_whose_database_is_away_works_on_unlisted(

@@ -15,7 +15,7 @@ from ledger_samples import (
     train,
 )
 from postgres_server import NoPostgres, Postgres
-from sqlalchemy import Engine, Row, select, text
+from sqlalchemy import Engine, Row, select, text, update
 
 from space.errors import LeaseLostError, StudyError
 from storage import candidates, database, leases, studies, tables
@@ -35,6 +35,23 @@ def test_claims_are_numbered_from_one_and_end_with_the_target(engine: Engine) ->
     assert ask(engine, study) is NoClaim.WAIT
     leases.release(engine, second)
     assert take(engine, study, "three").ordinal == 3
+
+
+def test_a_look_that_is_out_of_date_grants_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look, which takes no lock, and the claim another worker may be first: N is N."""
+    study = make_study(engine, trials=1)
+    seen = leases._look(engine, study.id, "asking")
+    assert (seen.trials, seen.trained, seen.held, seen.has_unused) == (1, 0, 0, False)
+    monkeypatch.setattr(leases, "_look", lambda *_: seen)
+    first = take(engine, study, "first")
+    assert ask(engine, study) is NoClaim.WAIT
+    leases.release(engine, first)
+    studies.set_control(engine, study.id, Control.PAUSE)
+    assert ask(engine, study) is NoClaim.STOPPED
+    studies.set_control(engine, study.id, Control.RUN)
+    train(engine, study, 0, 0.5)
+    assert ask(engine, study) is NoClaim.DONE
+    assert leases.running(engine, study.id) == []
 
 
 def test_a_study_is_done_when_its_target_is_trained(engine: Engine) -> None:
@@ -201,6 +218,19 @@ def test_a_dead_worker_is_evicted_at_once_and_alone(engine: Engine) -> None:
     assert (lost.number, lost.state, lost.reason) == (0, State.LOST, "worker dead died")
     assert leases.evict(engine, study.id, "dead") == []
     candidates.finish(engine, claim, alive.id, State.COMPLETED, outcome=outcome(0.5))
+
+
+def test_what_was_trained_is_not_lost_with_a_claim_that_points_at_it(engine: Engine) -> None:
+    """Books that were tampered with, which `search db check` names."""
+    study = make_study(engine)
+    trained = train(engine, study, 0, 0.5)
+    claim = take(engine, study, "dead")
+    with database.writing(engine) as connection:
+        table = tables.claims
+        mine = update(table).where(table.c.token == claim.token)
+        connection.execute(mine.values(candidate_id=trained.id))
+    assert leases.evict(engine, study.id, "dead") == []
+    assert candidates.find(engine, study.id, 0) == trained
 
 
 def test_trials_that_are_given_up_are_owed_by_nobody(engine: Engine) -> None:

@@ -108,12 +108,15 @@ def test_epochs_come_back_in_order_with_what_was_not_a_number(engine: Engine) ->
 
 def test_the_best_is_the_most_accurate_and_of_equals_the_smaller(engine: Engine) -> None:
     study = make_study(engine, trials=9)
-    for number, accuracy in enumerate([0.5, 0.9, 0.7, 0.9]):
-        train(engine, study, number, accuracy)
-    claim, pruned = start(engine, study, 4)
+    for number, accuracy in enumerate([0.5, 0.9, 0.7, 0.9, 0.9]):
+        smaller = replace(proposal(number), parameters=[900, 1_200, 900, 1_100, 1_100][number])
+        claim = take(engine, study)
+        made = candidates.propose(engine, claim, smaller)
+        candidates.finish(engine, claim, made.id, State.COMPLETED, outcome=outcome(accuracy))
+    claim, pruned = start(engine, study, 5)
     candidates.finish(engine, claim, pruned.id, State.PRUNED, outcome=outcome(0.99))
-    assert [one.number for one in candidates.best(engine, study.id, 3)] == [1, 3, 2]
-    assert [one.number for one in candidates.best(engine, study.id)] == [1]
+    assert [one.number for one in candidates.best(engine, study.id, 4)] == [3, 4, 1, 2]
+    assert [one.number for one in candidates.best(engine, study.id)] == [3]
 
 
 def test_there_is_no_best_where_nothing_was_trained(engine: Engine) -> None:

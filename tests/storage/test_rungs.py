@@ -162,6 +162,16 @@ def test_a_study_that_does_not_run_gives_nothing_and_takes_back_what_was_never_h
     assert [one.state for one in rows(engine, study)] == [None, None]
 
 
+def test_trials_that_are_given_up_leave_the_trainings_of_their_workers(engine: Engine) -> None:
+    study = finished_study(engine)
+    rungs.enter(engine, study.id, entries(engine, study))
+    held, training = claim(engine, study, "slow")
+    assert leases.give_up_trials(engine, study.id, ["slow"], "worker {worker} was slow") == []
+    leases.renew(engine, held, LEASE_SECONDS)
+    rungs.finish(engine, held, training.id, State.COMPLETED, outcome=outcome(0.5, epochs=32))
+    assert [one.state for one in rows(engine, study)] == [State.COMPLETED, None]
+
+
 def test_claims_of_the_second_stage_take_no_trial_from_those_asked_for_later(engine: Engine) -> None:
     study = finished_study(engine, trials=1)
     rungs.enter(engine, study.id, entries(engine, study))

@@ -58,6 +58,15 @@ def test_trainings_of_other_studies_and_of_none_are_told_apart(engine: Engine) -
     assert len(trainings.of_study(engine, None)) == 2
 
 
+def test_full_trainings_are_known_by_the_name_that_their_study_is_given(engine: Engine) -> None:
+    study = make_study(engine, name="night")
+    trainings.save(engine, [ONE, replace(ONE, run="r2", study="day")])
+    studies.rename(engine, study.id, "monday", lambda _: None)
+    assert [row.run for row in trainings.of_study(engine, "monday")] == ["r1"]
+    assert trainings.of_study(engine, "night") == []
+    assert [row.run for row in trainings.of_study(engine, "day")] == ["r2"]
+
+
 def test_finals_of_a_study_that_was_deleted_stay_where_another_gets_its_number(engine: Engine) -> None:
     """As SQLite does it: the next study has the number of the last one that was deleted."""
     study = make_study(engine)

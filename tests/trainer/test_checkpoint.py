@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from training_samples import NETWORK, RECIPE, STEPS, Training, identified, no_file_larger_than
+from training_samples import NETWORK, RECIPE, STEPS, Training, digits, identified, no_file_larger_than
 
 from space import files
 from space.errors import CheckpointError, EnvironmentProblem
@@ -39,6 +39,16 @@ def kept(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.fixture
 def identity(folder: Path) -> Identity:
     return identified(folder)
+
+
+def test_a_training_is_known_by_its_own_images_split_seed_and_recipe(folder: Path) -> None:
+    dataset, split = digits(folder)
+    recipe = RECIPE.model_copy(update={"precision": "bfloat16"})
+    found = Identity.of(NETWORK, recipe, dataset, split, 8, torch.device("cpu"))
+    assert (found.architecture, found.seed) == (NETWORK.fingerprint, 8)
+    assert (found.data, found.split) == (dataset.digest, split.digest) != (split.digest, dataset.digest)
+    assert (found.device, found.precision) == ("cpu", "bfloat16")
+    assert found.recipe == recipe.model_dump(mode="json")
 
 
 @pytest.mark.parametrize(

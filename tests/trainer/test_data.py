@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from space.errors import DataError, UsageError
@@ -169,6 +170,21 @@ def test_a_changed_folder_is_read_again(folder: Path) -> None:
 def test_the_spec_of_a_folder_is_absolute(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
     assert datasets.load("folder:pets", Path("data")).spec == f"folder:{folder}"
+
+
+def test_images_of_another_shape_or_with_other_labels_are_another_data_set(tmp_path: Path) -> None:
+    """A study, its checkpoints and a server of images know them by the digest."""
+    images, labels = np.arange(32, dtype=np.uint8), np.array([0, 1], np.int64)
+
+    def digest(shape: tuple[int, ...], classes: NDArray[np.int64]) -> str:
+        np.save(tmp_path / "train-images.npy", images.reshape(shape))
+        np.save(tmp_path / "train-labels.npy", classes)
+        return datasets.digest_of(tmp_path)
+
+    first = digest((2, 4, 4, 1), labels)
+    assert digest((2, 4, 4, 1), labels) == first
+    assert digest((2, 4, 4, 1), labels[::-1]) != first
+    assert digest((2, 2, 4, 2), labels) != first
 
 
 def test_what_is_changed_in_memory_never_reaches_the_cache(digits: datasets.Dataset) -> None:

@@ -140,6 +140,16 @@ def test_a_training_of_few_images_takes_small_batches_and_a_rate_for_them() -> N
     assert (few.learning_rate, more.learning_rate, many.learning_rate) == (0.14, 0.28, 0.4)
 
 
+@pytest.mark.parametrize("epochs", [6, 200])
+def test_digits_are_trained_as_was_measured_however_few_they_are(epochs: int) -> None:
+    """The comment at the recipe has the figures."""
+    for images in (None, 100, 1_150):
+        recipe = default_recipe("digits", epochs, images)
+        assert (recipe.batch_size, recipe.learning_rate, recipe.crop_padding) == (64, 0.4, 1)
+    assert brief_recipe("digits").epochs == brief_recipe("svhn").epochs == 6
+    assert brief_recipe("cifar10").epochs == 8
+
+
 def test_a_training_that_sees_little_is_not_augmented_and_a_long_one_of_the_same_images_is() -> None:
     assert described(brief_recipe("cifar10", 12_000)).startswith("none; not mirrored")
     assert described(default_recipe("cifar10", 200, 12_000)).startswith("shifted by up to 4 pixels")
@@ -158,6 +168,8 @@ def test_a_training_that_sees_little_is_not_augmented_and_a_long_one_of_the_same
         ("fashion-mnist", 29, 54_000, False),
         ("fashion-mnist", 30, 6_000, True),
         ("mnist", 12, 54_000, False),
+        ("cifar10", 8, 37_500, True),  # 300,000 images in all
+        ("cifar10", 8, 37_499, False),
     ],
 )
 def test_it_is_the_epochs_by_which_images_are_seen_too_often(
@@ -208,6 +220,18 @@ def test_what_somebody_chose_for_brief_trainings_stays_in_longer_ones() -> None:
 def test_a_rate_that_was_chosen_keeps_the_batch_it_was_chosen_with() -> None:
     longer = adapted(BRIEF.model_copy(update={"learning_rate": 0.1}), BRIEF, FULL)
     assert (longer.learning_rate, longer.batch_size, longer.epochs) == (0.1, 64, 200)
+
+
+@pytest.mark.parametrize(
+    "chosen", [{"momentum": 0.8}, {"nesterov": False}, {"betas": (0.8, 0.99)}, {"epsilon": 1e-6}]
+)
+def test_what_an_optimizer_was_given_keeps_the_rate_and_the_batch_beside_it(chosen: dict[str, Any]) -> None:
+    brief = BRIEF.model_copy(update=chosen)
+    longer = adapted(brief, BRIEF, FULL)
+    assert (longer.learning_rate, longer.batch_size) == (BRIEF.learning_rate, BRIEF.batch_size) != (
+        FULL.learning_rate, FULL.batch_size,
+    )  # fmt: skip
+    assert {name: getattr(longer, name) for name in chosen} == chosen
 
 
 def test_the_recipe_of_a_study_made_before_batches_were_adapted_stays_as_it_is() -> None:
