@@ -8,6 +8,7 @@ is the whole map) is taken as the space has it. Every answer is proven by making
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from math import inf
 from typing import Any
 
 from space.architecture import Architecture, MaxPool, TailConvolution, canonical
@@ -235,8 +236,10 @@ def _walk(
         return [(min(max(wanted, low), high), 1.0)]
     width = float(widths[0])
     floor = 0.0 if width <= grain else width - 0.499 * grain  # nothing is narrower than one grain
+    is_widest = width == rounded(inf, grain)  # whatever is wider is cut to it
+    ceiling = inf if is_widest else width + 0.499 * grain
     for least, most in _segments(knobs[0], width / wanted if wanted else 1.0):
-        reached = max(low * least, floor), min(high * most, width + 0.499 * grain)
+        reached = max(low * least, floor), min(high * most, ceiling)
         if low * least == high * most and rounded(low * least, grain) == width:
             reached = low * least, low * least  # a half is rounded to either side
         rest = _walk(knobs[1:], widths[1:], reached, width, grain) if reached[0] <= reached[1] else None

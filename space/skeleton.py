@@ -131,7 +131,7 @@ def realise(shape: Skeleton, space: SearchSpace, base: int, task: Task) -> Archi
 
 def rounded(width: float, grain: int) -> int:
     """The nearest multiple, at least one and no more than a document can say."""
-    return min(65_536 // grain, max(1, round(width / grain))) * grain
+    return round(min(65_536 // grain, max(1, width / grain))) * grain
 
 
 def clamped(kernel: int, choices: tuple[int, ...], size: int) -> int:

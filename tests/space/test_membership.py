@@ -148,6 +148,24 @@ def test_whatever_is_drawn_without_a_budget_is_made_by_its_own_suggestions(
     assert set(answers) == set(trial.params) and "budget_share" not in answers
 
 
+@pytest.mark.parametrize("grain", [1, 8])
+@pytest.mark.parametrize("ratio", [{"low": 3.0, "high": 4.0}, [3.0, 3.5]])
+def test_a_stage_that_is_cut_to_the_widest_that_can_be_said_is_made_by_its_own_suggestions(
+    grain: int, ratio: object
+) -> None:
+    space = spaces_.parse({
+        "depth": [6], "width": {"low": 144, "high": 149, "round_to": grain},
+        "stage": {"blocks": [1], "kernel": [1], "stride": [1], "width_ratio": ratio},
+    })  # fmt: skip
+    for seed in range(20):
+        network = sampling.plain(space, Task(channels=1, image_size=1), Dice(seed))
+        answers = plain_suggestions_of(space, Task(channels=1, image_size=1), network)
+        assert isinstance(answers, dict), answers
+        again = sampling.plain(space, Task(channels=1, image_size=1), optuna.trial.FixedTrial(answers))
+        assert again.fingerprint == network.fingerprint
+        assert network.stages[-1].width > 30_000
+
+
 def changed(**changes: Any) -> Architecture:
     return published.load("001-final").model_copy(update=changes)
 
