@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from search.study import second_stage
 from search.study.config import StudyConfig
 from search.study.run_state import RunState
-from search.study.score import WORDS
+from search.study.score import WORDS, both
 from search.study.short_form import LEGEND
 from search.study.standing import describe, standing
 from search.study.text import best_line, counted, counts, percent, span
@@ -57,7 +57,8 @@ def one_line(state: RunState, best: Candidate | None) -> str:
     """How far it is, what leads, who works, and what holds it up."""
     said = f"{state.word}, {state.trained} of {state.record.trials} trained"
     if best:
-        said += f", best {percent(best.accuracy)} (trial {best.number})"
+        score = StudyConfig.from_record(state.record.settings).score
+        said += f", best {both(score, best)} (trial {best.number})"
     if state.second and state.second.rungs:
         said += f", {second_stage.progress(state.second)}"
     if state.busy:

@@ -144,6 +144,7 @@ def test_status_best_trials_and_export_show_score_and_accuracy(
     said = run(capsys, "status", *store).out
     assert said.splitlines()[0].endswith(", maximises macro F1")
     assert f"best so far: {both} (95% " in said
+    assert f"6 of 6 trained, best {both} (trial {best.number})" in run(capsys, "wait", *store).out
     row = json.loads(run(capsys, "status", *store, "--format", "json").out)[0]
     assert row["score"] == "macro-f1"
     assert row["best"]["score"] == pytest.approx(best.score)
