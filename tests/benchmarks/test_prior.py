@@ -11,7 +11,8 @@ from space import cost
 from space.budget import Budget
 from space.space import Task
 
-SPACE = Path(prior.__file__).parent.parent / "space" / "default.toml"
+ROOT = Path(prior.__file__).parents[1]
+SPACE = ROOT / "space" / "default.toml"
 TASK, BUDGET = Task(channels=1, image_size=14, classes=10), Budget(200_000, 1_500_000)
 
 
@@ -51,3 +52,19 @@ def test_the_summary_is_by_space_against_the_first() -> None:
     assert (new["median_macs"], new["cpu_seconds"], old["p_median"]) == (20, 10.0, None)
     assert new["p_median"] < 0.05
     assert "| old | 5 | 54.0% |" in prior.table([old, new])
+
+
+def test_the_table_of_the_documents_is_that_of_the_rows() -> None:
+    rows = prior.read(ROOT / "benchmarks" / "results" / "prior.jsonl")
+    assert {row["draw"] for row in rows} == set(range(40)) and len(rows) == 80
+    found = prior.table(prior.summary(rows, ["default-2026-11", "default"]))
+    said = found.replace("| default-2026-11 |", "| old |").replace("| default |", "| today's |")
+    assert said in (ROOT / "docs" / "space.md").read_text()
+
+
+def test_the_rows_are_of_the_spaces_as_they_are() -> None:
+    rows = prior.read(ROOT / "benchmarks" / "results" / "prior.jsonl")
+    limits = Budget(300_000, 20_000_000), Task(channels=1, image_size=28)
+    for space in (SPACE, ROOT / "benchmarks" / "spaces" / "default-2026-11.toml"):
+        drawn = [row["architecture"] for row in rows if row["space"] == space.stem]
+        assert [one.document() for one in prior.networks(space, 40, *limits)] == drawn
