@@ -144,11 +144,18 @@ def test_at_most_a_sixth_are_variants_which_are_no_baselines_and_come_after_them
     )
 
 
+def started_from(
+    network: Architecture, plan: StudyConfig, storage: str, folder: Path
+) -> list[enqueue.Starter]:
+    """The network as somebody names it, in a file called mine."""
+    (folder / "mine.json").write_text(json.dumps(network.document()))
+    return enqueue.starters([str(folder / "mine.json")], plan, storage)
+
+
 def test_a_variant_that_is_known_already_is_tried_once(flags: Flags, tmp_path: Path) -> None:
     plan = prepare.make_config(flags, None)
     first = baselines.variants(plan.space, plan.budget, plan.task)[0]
-    (tmp_path / "mine.json").write_text(json.dumps(first.architecture.document()))
-    known = enqueue.starters([str(tmp_path / "mine.json")], plan, flags.storage)
+    known = started_from(first.architecture, plan, flags.storage, tmp_path)
     found = enqueue.with_baselines(known, plan, 100).found
     assert [one.fingerprint for one in found].count(first.architecture.fingerprint) == 1
 
@@ -220,8 +227,7 @@ def test_a_space_that_fixes_the_share_of_the_budget_has_baselines_where_the_widt
 def test_a_known_network_that_is_a_baseline_is_tried_once_and_is_both(flags: Flags, tmp_path: Path) -> None:
     plan = prepare.make_config(flags, None)
     guess = baselines.baselines(plan.space, plan.budget, plan.task)[0]
-    (tmp_path / "mine.json").write_text(json.dumps(guess.architecture.document()))
-    known = enqueue.starters([str(tmp_path / "mine.json")], plan, flags.storage)
+    known = started_from(guess.architecture, plan, flags.storage, tmp_path)
     found = enqueue.with_baselines(known, plan, 3).found
     assert [(one.name, one.known, one.baseline) for one in found if one.answers] == [
         ("mine", True, "[2,2,2] at full budget"),
