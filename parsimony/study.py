@@ -124,7 +124,7 @@ class Study:
         return f"<b>{escape(self.name)}</b>: {self.trained} trained; {escape(leader)}"
 
     def _trial(self, view: "StudyView", row: Candidate) -> Trial:
-        folder = files.kept_folder(self.data_dir) / files.study_identity(self.storage, view.record)
+        folder = files.study_folders(self.data_dir, self.storage, view.record).kept
         shelf = files.StudyFiles(folder, 0)
         kept = next(iter(shelf.finals(row.number)), shelf.weights(row.number))
         network = Network(

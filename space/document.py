@@ -13,6 +13,12 @@ from space.parser import one_line
 
 LONGEST = 60  # characters of a value in a message
 LONGEST_MESSAGE = 400  # of what is wrong: some of our own give reasons, a library's may quote a whole file
+WANTED = {  # by pydantic's type of error: what a TOML or JSON file is to have there, in its words
+    "tuple_type": "give a list",
+    "list_type": "give a list",
+    "model_type": "give a table of fields, in JSON an object",
+    "dict_type": "give a table of names and values, in JSON an object",
+}
 
 
 class Document(BaseModel):
@@ -29,9 +35,10 @@ def first_problem(error: ValidationError, model: type[BaseModel] | None = None) 
     if problem["type"] == "extra_forbidden":
         meant = _meant(model, problem["loc"]) if model else None
         return f"{place}: unknown field{f'; did you mean {meant}?' if meant else ''}{more}"
-    message = one_line(problem["msg"].removeprefix("Value error, "), LONGEST_MESSAGE)
-    found = problem["input"]
-    told = f" (found {shown(found)})" if isinstance(found, (str, int, float)) else ""
+    message = WANTED.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
+    message, found = one_line(message, LONGEST_MESSAGE), problem["input"]
+    is_shown = isinstance(found, (str, int, float)) or problem["type"] in WANTED
+    told = f" (found {shown(found)})" if is_shown else ""
     return f"{place}: {message}{told}{more}" if place else f"{message}{told}{more}"
 
 

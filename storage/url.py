@@ -17,6 +17,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from space.errors import UsageError
+from storage.sqlite_file import path_of
 
 KINDS = {
     "postgres": "postgresql+psycopg",
@@ -25,6 +26,10 @@ KINDS = {
     "sqlite": "sqlite",
     "sqlite+pysqlite": "sqlite",
 }
+HOST_AND_PORT = re.compile(r"^([^:]*):(\d+)$")
+POSTGRES_PORT = 5432
+THIS_MACHINE = "localhost"
+LOOPBACK = ("127.0.0.1", "::1")
 POOLER = "pgbouncer"  # of a URL's query
 LONGEST = 4_096  # bytes of a file that holds a URL
 FILE_ENDINGS = (".db", ".sqlite", ".sqlite3")
@@ -113,9 +118,39 @@ def hosts(url: URL) -> list[str]:
 
     They stand before the path or in the query, where `hostaddr` comes before `host`.
     """
+    return [HOST_AND_PORT.sub(r"\1", host) for host in _named_hosts(url)]
+
+
+def _named_hosts(url: URL) -> list[str]:
+    """The same as they are written, some with ports."""
     named = url.query.get("hostaddr") or url.query.get("host") or url.host or ()
     listed = ",".join([named] if isinstance(named, str) else named).split(",")
-    return [re.sub(r"^([^:]*):\d+$", r"\1", host) for host in listed if host]
+    return [host for host in listed if host]
+
+
+def location(url: str) -> str:
+    """Return where a store is, the same for each way to spell it.
+
+    Of a server that is the host, the port and the database, whoever asks and with which options; of SQLite
+    the whole path of the file.
+
+    Raises UsageError as `normalise` does.
+    """
+    parsed = parse(url)
+    if is_sqlite(parsed):
+        return f"sqlite {path_of(str(parsed.database)).resolve()}"
+    port = parsed.query.get("port") or parsed.port or POSTGRES_PORT
+    places = []
+    for host in _named_hosts(parsed) or [THIS_MACHINE]:
+        name, own_port = found.groups() if (found := HOST_AND_PORT.fullmatch(host)) else (host, port)
+        places.append(f"{_one_spelling(name)}:{own_port}")
+    return f"postgresql {','.join(places)} {parsed.database or parsed.username or ''}"
+
+
+def _one_spelling(host: str) -> str:
+    if host in LOOPBACK:
+        return THIS_MACHINE
+    return host if host.startswith("/") else host.lower()  # the folder of a socket, or a name
 
 
 def _require_encoded(url: str) -> None:

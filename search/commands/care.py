@@ -33,7 +33,7 @@ def delete(study: str, storage: str, data_dir: Path, yes: bool) -> None:
     with reader.open_study(storage, study, whole=True) as view:
         record = view.record
         require_idle(view)
-        folders = files.folders_of(data_dir, files.study_identity(storage, record), record.name)
+        folders = files.study_folders(data_dir, storage, record)
         held = f"{counted(len(view.rows()), 'trial')}, {cleanup.size_of(folders) / 1e6:.1f} MB of files here"
         if not yes and not sys.stdin.isatty():
             raise UsageError(f"{record.name} has {held}; add --yes to delete it")
@@ -63,8 +63,8 @@ def rename(study: str, name: str, storage: str, data_dir: Path) -> None:
         studies.rename(view.engine, record.id, name, lambda at: optuna_care.rename(at, record.name, name))
         renamed = studies.find(view.engine, name)
         files.move(
-            files.folders_of(data_dir, files.study_identity(storage, record), record.name),
-            files.folders_of(data_dir, files.study_identity(storage, renamed), name),
+            files.study_folders(data_dir, storage, record),
+            files.study_folders(data_dir, storage, renamed),
         )
     click.echo(f"{record.name} is {name} now")
 

@@ -68,7 +68,7 @@ def export(
         document = study_export.export(
             view.record, view.config, candidate, view.trained, confirmed, baselines
         )
-        kept = files.kept_folder(data_dir) / files.study_identity(storage, view.record)
+        kept = files.study_folders(data_dir, storage, view.record).kept
     if weights:
         what = study_export.copy_weights(kept, candidate.number, weights)
         click.echo(f"wrote {weights}: {what}", err=True)

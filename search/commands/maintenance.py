@@ -115,7 +115,7 @@ def gc(storage: str, data_dir: Path, keep_weights: int, dry_run: bool, orphans: 
     with reader.open_store(storage) as engine:
         total = 0
         for record in studies.all_studies(engine):
-            folder = files.kept_folder(data_dir) / files.study_identity(storage, record)
+            folder = files.study_folders(data_dir, storage, record).kept
             stale = cleanup.stale(engine, record, folder, keep_weights)
             size = cleanup.size_of(stale)
             total += size
@@ -124,7 +124,8 @@ def gc(storage: str, data_dir: Path, keep_weights: int, dry_run: bool, orphans: 
                 click.echo(f"{record.name}: {counted(len(stale), 'file')} {word}, {size / 1e6:.1f} MB")
             if not dry_run:
                 cleanup.remove(stale)
-        known = {files.study_identity(storage, record) for record in studies.all_studies(engine)}
+        records = studies.all_studies(engine)
+        known = {name for record in records for name in files.study_identities(storage, record)}
     others = cleanup.others(files.kept_folder(data_dir), known)
     going = [folder for folder in others if cleanup.is_quiet(folder, time.time())] if orphans else []
     if going:

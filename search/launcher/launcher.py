@@ -109,7 +109,7 @@ class Launch:
         self.flags, self.engine, self.record, self.config, self.optuna = flags, engine, record, config, opened
         self.make_room = make_room
         self.logs = worker_logs.folder(flags.data_dir, record.name)
-        self.spool = files.spool_folder(flags.data_dir, files.study_identity(flags.storage, record))
+        self.spool = files.study_folders(flags.data_dir, flags.storage, record).spool
         self.outage = Outage(flags.database_timeout_seconds)
         self.snapshots = Snapshots(engine, record, config, has_slots=bool(slots))
         is_timed = bool(record.finish) and flags.is_limited

@@ -37,7 +37,7 @@ def take_in(engine: Engine, url: str, record: Study, data_dir: Path) -> None:
 
     Raises StudyError where Optuna's part of the study is gone, and OUT_OF_REACH's errors.
     """
-    folder = files.spool_folder(data_dir, files.study_identity(url, record))
+    folder = files.study_folders(data_dir, url, record).spool
     if not any(folder.glob("*.json")):
         return
     from search.optuna_adapter import study as optuna_study

@@ -10,12 +10,13 @@ import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 from search.study import worker_logs
 from space import files
 from space.errors import EnvironmentProblem
-from storage.database import normalise, redacted
 from storage.studies import Study
+from storage.url import location, normalise, redacted
 
 logger = logging.getLogger(__name__)
 
@@ -120,19 +121,39 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def study_identity(storage: str, record: Study) -> str:
-    """A folder's name for this study of this store: what is owed to one is never paid to another."""
-    text = f"{redacted(normalise(storage))} {record.name} {record.created_at.isoformat()}"
-    return sha256(text.encode()).hexdigest()[:16]
+class StudyFolders(NamedTuple):
+    """What this machine has of one study of one store, a folder each; they need not be there."""
+
+    kept: Path  # checkpoints and weights
+    spool: Path  # what is owed to the study, and cannot be written into its database yet
+    logs: Path
 
 
-def folders_of(data_dir: Path, identity: str, name: str) -> list[Path]:
-    """Where this machine has what is kept of a study, what it owes and its logs; they need not be there."""
-    return [
-        kept_folder(data_dir) / identity,
-        spool_folder(data_dir, identity),
-        worker_logs.folder(data_dir, name),
-    ]
+def study_folders(data_dir: Path, storage: str, record: Study) -> StudyFolders:
+    """The folders of a study, however its store's URL is spelled.
+
+    Older versions named two of them by the URL as it was typed: such a one is used, where it is there and no
+    newer one. Raises UsageError for a URL that is none.
+    """
+    names = study_identities(storage, record)
+    return StudyFolders(
+        kept=_first_there(kept_folder(data_dir), names),
+        spool=_first_there(data_dir / "spool", names),
+        logs=worker_logs.folder(data_dir, record.name),
+    )
+
+
+def study_identities(storage: str, record: Study) -> tuple[str, str]:
+    """A folder's name for this study of this store (what is owed to one is never paid to another), and the
+    name that it has in older versions."""
+    places = location(storage), redacted(normalise(storage))
+    now, before = (f"{place} {record.name} {record.created_at.isoformat()}" for place in places)
+    return sha256(now.encode()).hexdigest()[:16], sha256(before.encode()).hexdigest()[:16]
+
+
+def _first_there(folder: Path, names: Sequence[str]) -> Path:
+    """The first of these that is there, else the first of all."""
+    return next((folder / name for name in names if (folder / name).is_dir()), folder / names[0])
 
 
 def move(old: Sequence[Path], new: Sequence[Path]) -> None:
@@ -140,11 +161,6 @@ def move(old: Sequence[Path], new: Sequence[Path]) -> None:
     for here, there in zip(old, new, strict=True):
         if here.is_dir() and not there.exists():
             here.rename(there)
-
-
-def spool_folder(data_dir: Path, identity: str) -> Path:
-    """Where this machine has what is owed to a study, and cannot be written into its database yet."""
-    return data_dir / "spool" / identity
 
 
 def kept_folder(data_dir: Path) -> Path:

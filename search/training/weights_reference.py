@@ -96,7 +96,7 @@ def of_kept(kept: files.StudyFiles, number: int) -> Path:
 def _of_trial(reference: str, storage: str, data_dir: Path) -> Path:
     with reader.open_study(storage, reference) as view:
         number = view.candidate().number
-        folder = files.kept_folder(data_dir) / files.study_identity(storage, view.record)
+        folder = files.study_folders(data_dir, storage, view.record).kept
         name = f"{view.record.name}:{number}"
     path = of_kept(files.StudyFiles(folder, 0), number)
     if not path.is_file():

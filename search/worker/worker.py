@@ -92,7 +92,7 @@ def work(options: WorkerOptions, engine: Engine, record: Study, shutdown: Shutdo
     try:
         _work_at(options, engine, record, shutdown)
     except StoreGoneError as error:
-        spool_folder = files.spool_folder(options.data_dir, files.study_identity(options.storage, record))
+        spool_folder = files.study_folders(options.data_dir, options.storage, record).spool
         raise rescue.keep(error, engine, spool_folder) from None
 
 

@@ -116,7 +116,10 @@ def test_a_damaged_data_set_is_one_line(capsys: pytest.CaptureFixture[str], tmp_
         (SPACE | {"stage": {"kernel": [2]}}, "kernel 2 is even"),
         (SPACE | {"stage": {"blocks": []}}, "stage.blocks"),
         (SPACE | {"width": {"low": 9, "high": 15}}, "no multiple of 8"),
-        ([1, 2], "valid dictionary"),
+        ([1, 2], "space.json: give a table of fields, in JSON an object (found [1, 2])"),
+        (SPACE | {"stem": [3]}, "stem: give a table of fields, in JSON an object (found [3])"),
+        (SPACE | {"baselines": {"blocks": [[3, 3], 3]}}, "baselines.blocks.1: give a list (found 3)"),
+        (SPACE | {"baselines": {"variants": {}}}, "baselines.variants: give a list (found {})"),
     ],
 )
 def test_a_wrong_space_names_the_place(capsys: pytest.CaptureFixture[str], space: object, words: str) -> None:
@@ -149,7 +152,8 @@ ARCHITECTURE = {"stem": {"width": 16}, "stages": [{"blocks": 1, "width": 16}]}
         (ARCHITECTURE | {"depth": 3}, "depth: unknown field"),
         (ARCHITECTURE | {"stages": []}, "stages"),
         (ARCHITECTURE | {"pool": {"kernel": 64}}, "pool: 64 is larger than the last feature map, 32x32"),
-        ("text", "valid dictionary"),
+        ("text", "give a table of fields, in JSON an object (found 'text')"),
+        (ARCHITECTURE | {"stages": 3}, "stages: give a list (found 3)"),
     ],
 )
 def test_a_wrong_architecture_names_the_place(

@@ -1,5 +1,6 @@
 """A store that is looked after: studies are renamed and deleted in both sets of tables, with their files."""
 
+import hashlib
 import json
 import os
 from contextlib import nullcontext
@@ -9,7 +10,7 @@ from typing import Any, NoReturn
 import optuna
 import pytest
 from command import Result, run
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, make_url, text
 from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search.machine.signals import ShutdownRequest
@@ -20,6 +21,7 @@ from search.worker import trial as worker_trial, worker
 from space.architecture import Architecture
 from space.errors import DivergedError, StudyError
 from storage import database, invariants, leases, studies, workers
+from storage.database import normalise, redacted
 from storage.leases import Claim
 from storage.workers import Doing
 from trainer.callbacks import TrainingCallbacks
@@ -40,7 +42,7 @@ class Store:
                 assert isinstance(claim, Claim)
                 worker_trial.run(context, claim)
             engine.dispose()
-        self.kept = files.kept_folder(self.data) / files.study_identity(url, record)
+        self.kept = files.study_folders(self.data, url, record).kept
         self.logs = self.data / "logs" / "night"
         for folder in (self.kept, self.logs):
             folder.mkdir(parents=True)
@@ -104,9 +106,48 @@ def test_a_renamed_study_keeps_its_trials_and_its_files(store: Store) -> None:
     record = studies.find(engine, "monday")
     assert invariants.check(engine, record.id) == []
     engine.dispose()
-    kept = files.kept_folder(store.data) / files.study_identity(store.url, record)
+    kept = files.study_folders(store.data, store.url, record).kept
     assert (kept / "0.safetensors").exists() and not store.kept.exists()
     assert (store.data / "logs" / "monday" / "0.safetensors").exists()
+
+
+def test_what_a_study_has_here_is_found_by_each_spelling_of_its_url(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    parsed = make_url(store.url)
+    if parsed.get_backend_name() == "sqlite":
+        other = f"sqlite:///{os.path.relpath(str(parsed.database))}"
+    else:
+        other = parsed.update_query_dict({"application_name": "reader"}).render_as_string(hide_password=False)
+    assert other != store.url
+    os.utime(store.kept, (0, 0))
+    given = ("--storage", other, "--data-dir", store.data)
+    cleaned = run(store.capsys, "gc", "--orphans", *given)
+    assert (cleaned.code, cleaned.out) == (0, "nothing to remove\n"), cleaned.err
+    written = run(store.capsys, "export", "night:0", "--weights", "w.safetensors", "--out", "n.json", *given)
+    assert (written.code, Path("w.safetensors").stat().st_size) == (0, 1_000_000), written.err
+
+
+def test_files_that_an_older_version_named_by_the_url_as_it_was_typed_are_found_and_renamed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = store.engine()
+    record = studies.find(engine, "night")
+    engine.dispose()
+    typed = f"{redacted(normalise(store.url))} night {record.created_at.isoformat()}"
+    older = store.kept.with_name(hashlib.sha256(typed.encode()).hexdigest()[:16])
+    store.kept.rename(older)
+    os.utime(older, (0, 0))
+    assert files.study_folders(store.data, store.url, record).kept == older
+    assert store.care("gc", "--orphans").out == "nothing to remove\n"
+    assert store.care("rename", "night", "monday").code == 0
+    engine = store.engine()
+    renamed = studies.find(engine, "monday")
+    engine.dispose()
+    kept = files.study_folders(store.data, store.url, renamed).kept
+    assert kept.name == files.study_identities(store.url, renamed)[0]
+    assert (kept / "0.safetensors").exists() and not older.exists()
 
 
 @pytest.mark.parametrize("command", [("delete", "night", "--yes"), ("rename", "night", "monday")])

@@ -40,7 +40,7 @@ def take(engine: Engine, record: Study) -> Claim:
 
 def fill(url: str, data_dir: Path, record: Study, rows: list[Candidate]) -> Path:
     """A checkpoint and weights of every trial."""
-    folder = files.kept_folder(data_dir) / files.study_identity(url, record)
+    folder = files.study_folders(data_dir, url, record).kept
     folder.mkdir(parents=True)
     for row in rows:
         (folder / f"{row.number}.safetensors").write_bytes(b"w" * 1_000_000)
@@ -128,7 +128,7 @@ def test_weights_of_finals_stay_and_of_the_second_stage_what_may_be_gone_on_with
         outcome = TrainingMetrics(0.5, 0.5, 1.0, 20, 1.0, 1.0)
         rungs.finish(engine, answer[0], answer[1].id, state, outcome=outcome)
     trainings = rungs.of_study(engine, record.id)
-    folder = files.kept_folder(tmp_path) / files.study_identity(sqlite_url, record)
+    folder = files.study_folders(tmp_path, sqlite_url, record).kept
     folder.mkdir(parents=True)
     kept = files.StudyFiles(folder, 0)
     for one in trainings:

@@ -235,7 +235,7 @@ def left_by_the_dead(url: str, data_dir: Path) -> Iterator[WorkerContext]:
     """A worker has died with a trial that it had trained, all of which lies in the spool of its machine."""
     with context_on(url, data_dir, FakeTraining()) as context:
         record = studies.find(context.engine, "bench")
-        folder = files.spool_folder(data_dir, files.study_identity(url, record))
+        folder = files.study_folders(data_dir, url, record).spool
         claim = take(context)
         trial = context.study.ask()
         candidate = worker_trial.record(context, claim, trial, context.config.propose(trial))

@@ -8,7 +8,7 @@ from postgres_server import Postgres, free_port
 from sqlalchemy import URL, Engine, make_url, text
 
 from space.errors import StorageError, UsageError
-from storage import database
+from storage import database, url as urls
 from storage.url import masked
 
 SECRET = "s3cret@:/"
@@ -45,6 +45,42 @@ def refusal(url: str) -> str:
 def test_a_url_is_normalised_to_the_driver_that_is_used(given: str, meant: str) -> None:
     assert database.normalise(given) == meant
     assert database.normalise(meant) == meant
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        ["postgresql:///d", "postgres://u:p@localhost/d", "postgresql://127.0.0.1:5432/d", "postgresql://[::1]/d"],
+        ["postgresql://u@DB/d", "postgresql://v:p@db:5432/d?sslmode=require", "postgresql://db/d?pgbouncer=true"],
+        ["postgresql://h:5433/d", "postgresql:///d?host=h&port=5433", "postgresql:///d?host=h:5433"],
+        ["postgresql:///d?host=h:1&host=i:2", "postgresql://u@/d?host=h:1,i:2"],
+        ["postgresql:///d?host=/run/A", "postgresql://u@/d?host=/run/A&port=5432"],
+        ["x.db", "sqlite:///./y/../x.db", "sqlite:///file:x.db?uri=true", "sqlite:////HERE/x.db", "link.db"],
+    ],
+)  # fmt: skip
+def test_a_store_is_where_it_is_however_its_url_is_spelled(
+    spellings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("y").mkdir()
+    Path("link.db").symlink_to("x.db")
+    assert len({urls.location(one.replace("/HERE", str(tmp_path))) for one in spellings}) == 1
+
+
+def test_stores_that_differ_are_in_different_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    stores = [
+        *(
+            "postgresql://h/d",
+            "postgresql://i/d",
+            "postgresql://h/e",
+            "postgresql://h:5433/d",
+            "postgresql:///d",
+        ),
+        *("postgresql:///d?host=/run/a", "postgresql:///d?host=/run/A", "postgresql:///d?host=h:1,i:2"),
+        *("postgresql:///d?host=h:1,i:3", "x.db", "y.db", "/x.db"),
+    ]
+    assert len({urls.location(one) for one in stores}) == len(stores)
 
 
 @pytest.mark.parametrize(

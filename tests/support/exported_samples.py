@@ -11,7 +11,7 @@ from search.optuna_adapter import study as optuna_study
 from search.study import config as study_config, export as study_export
 from search.study.config import Images
 from search.study.export import Export
-from search.study.files import StudyFiles, kept_folder, study_identity
+from search.study.files import StudyFiles, study_folders
 from search.worker import trial as worker_trial
 from space.architecture import Architecture
 from space.space import Task
@@ -59,7 +59,7 @@ def make_sample(url: str, data_dir: Path) -> Sample:
     best = candidates.best(engine, record.id)[0]
     document = study_export.export(record, config, best, 1)
     engine.dispose()
-    path = StudyFiles(kept_folder(data_dir) / study_identity(url, record), 0).weights(best.number)
+    path = StudyFiles(study_folders(data_dir, url, record).kept, 0).weights(best.number)
     save_weights(path, document.architecture, images)
     return Sample(url, data_dir, path, document, images, best)
 
