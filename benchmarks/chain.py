@@ -56,7 +56,8 @@ Row = dict[str, Any]
 
 def as_folder(given: argparse.Namespace) -> str:
     """The smaller data set as a folder, made where it is not there yet; what --data then says."""
-    place = given.rows.parent / f"{given.data}-{given.images or 'all'}-{given.image_size or 'whole'}"
+    name = Path(given.data.removeprefix("folder:")).name
+    place = given.rows.parent / f"{name}-{given.images or 'all'}-{given.image_size or 'whole'}"
     folder.write(given.data, given.data_dir, place, given.image_size, given.images)
     return f"folder:{place.resolve()}"
 

@@ -10,6 +10,7 @@ from picture_samples import folder_of
 
 from benchmarks import chain, chain_script
 from space.errors import DataError
+from trainer.data import dataset as datasets
 
 
 def row(side: str, at: int, *test: float) -> dict[str, object]:
@@ -46,6 +47,16 @@ def test_a_data_set_without_test_images_is_refused_before_hours_are_spent(tmp_pa
     given = chain.arguments(["--rows", str(tmp_path / "rows"), *words])
     with pytest.raises(DataError, match="no test images"):
         chain.measure(given)
+
+
+def test_a_folder_too_is_made_smaller_beside_the_rows(tmp_path: Path) -> None:
+    pictures = folder_of(tmp_path / "pictures")
+    words = ["--rows", str(tmp_path / "build/rows"), "--data", f"folder:{pictures}", "--image-size", "6"]
+    given = chain.arguments([*words, "--images", "8", "--data-dir", str(tmp_path / "data")])
+    given.rows.parent.mkdir()
+    assert chain.as_folder(given) == f"folder:{tmp_path}/build/pictures-8-6"
+    found = datasets.load(chain.as_folder(given), tmp_path / "data")
+    assert found.images.shape == (8, 6, 6, 3) and len(found.open_test()[0]) == 6
 
 
 def test_the_winner_of_a_search_is_read_from_its_store(
