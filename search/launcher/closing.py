@@ -2,7 +2,8 @@
 
 `search launch --finish --timeout 8h` is to end in the morning with a confirmed network. So trials end when
 what is left of the time is what the second stage takes, but have half of it at least; and where half is too
-little for the plan that was asked for, finals are shortened, then fewer networks go on from the trials. A
+little for the plan that was asked for, finals are shortened; where they would be less than half as long, one
+network fewer is in them, and fewer networks go on from the trials. A
 search whose trials are done has its plan shortened before its workers start. A trial that has run twice as
 long as others when the second stage needs all that is left is given up: a network of few multiply-accumulates
 may take ten times as long, and nobody goes on before the last trial has ended.
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
+from search.settings import FINALISTS
 from search.study import finish_plan, halving, second_stage
 from search.study.config import StudyConfig
 from search.study.finish_plan import FIRST, SLACK, FinishPlan, Limit, duration
@@ -28,7 +30,8 @@ from storage.row_types import Candidate, RungTraining
 from storage.studies import Study
 
 SHARE = 0.5  # of the time, that trials have at least
-HALVING = 0.5  # of the second stage, that the rungs take at most where its finals are less than half as long
+LONG = 0.5  # of the epochs that were asked for: shorter finals are of one network and the best baseline
+HALVING = 0.5  # of the second stage, that the rungs take at most where its finals are shorter than that
 FIRSTS = (*range(FIRST, 2, -1), 0)  # networks that go on, tried in this order; few of them make no rung
 EVERY = 15.0  # seconds between two looks
 MARGIN = 2 * EVERY  # that trials end early: with the look after this one the second stage would not fit
@@ -213,7 +216,8 @@ def _shortened(plan: FinishPlan) -> str:
 def _is_another(plan: FinishPlan, stored: FinishPlan) -> bool:
     was, now = stored.finals.recipe.epochs, plan.finals.recipe.epochs
     of, by = (one.limit.workers if one.limit else None for one in (stored, plan))
-    return plan.rungs != stored.rungs or abs(now - was) > CLOSER * was or of != by
+    others = (plan.rungs, plan.finals.networks) != (stored.rungs, stored.finals.networks)
+    return others or abs(now - was) > CLOSER * was or of != by
 
 
 def takes(
@@ -264,9 +268,13 @@ def fitting(
     workers: int,
     there: Begun | None = None,
 ) -> FinishPlan:
-    """The wanted plan where it fits; else the one of most networks in its first rung whose finals are longer
-    than its rungs, and half as long as wanted or else as costly as the rungs. Where none is, finals of one
-    epoch more than the trials have.
+    """The wanted plan where it fits; else one whose finals are half as long as wanted; else one with a single
+    finalist beside the best baseline, if as many are wanted as by default: so short finals gain more by
+    epochs than by a choice of two.
+
+    Of each the one of most networks in its first rung whose finals are longer than its rungs, and half as
+    long as wanted or else as costly as the rungs. Where none is, finals of one epoch more than the trials
+    have.
 
     Raises UsageError and RecipeError as make_plan() does.
     """
@@ -274,6 +282,19 @@ def fitting(
     if takes(config, wanted, pace, workers, there) <= seconds:
         return wanted
     epochs = seconds / (SLACK * pace)  # of a trial, that one worker has time for
+    found = _shorter(config, wanted, epochs, workers, there)
+    if wanted.finals.networks == FINALISTS and (
+        found is None or found.finals.recipe.epochs < LONG * wanted.finals.recipe.epochs
+    ):
+        wanted = finish_plan.make_plan(config, wanted, finalists=1)
+        found = _shorter(config, wanted, epochs, workers, there)
+    return found or finish_plan.make_plan(config, wanted, epochs=config.recipe.epochs + 1, first=0)
+
+
+def _shorter(
+    config: StudyConfig, wanted: FinishPlan, epochs: float, workers: int, there: Begun
+) -> FinishPlan | None:
+    """The plan of as many finalists that fits so many epochs of a trial of each worker, if there is one."""
     brief, longest, finalists = config.recipe.epochs, wanted.finals.recipe.epochs, wanted.finals.networks
 
     def takes_of_finals(last: int, batch: int) -> float:
@@ -286,7 +307,7 @@ def fitting(
         last = finish_plan.longest(config, wanted, takes_of_finals, epochs - halves)
         if last is None:
             continue
-        is_worth_it = last >= HALVING * longest or halves <= HALVING * epochs
+        is_worth_it = last >= LONG * longest or halves <= HALVING * epochs
         if last > (rungs[-1].epochs if rungs else brief) and is_worth_it:
             return finish_plan.make_plan(config, wanted, epochs=last, first=first)
-    return finish_plan.make_plan(config, wanted, epochs=brief + 1, first=0)
+    return None

@@ -46,7 +46,7 @@ def lengthened(
     epochs = finish_plan.longest(config, plan.whole, takes, left)
     if epochs is None or epochs <= plan.finals.recipe.epochs:
         return None
-    longer = finish_plan.make_plan(config, plan.whole, epochs=epochs)
+    longer = finish_plan.make_plan(config, plan.whole, plan.finals.networks, epochs)
     return plan.model_copy(update={"finals": longer.finals}).with_wanted(
         plan.whole, plan.closed_from, plan.limit
     )

@@ -151,10 +151,10 @@ def make_plan(
 
 def rungs(brief: int, last: int, finalists: int, first: int = FIRST) -> tuple[Rung, ...]:
     """From trials of `brief` epochs to finals of `last`: `first` networks for four times the epochs, then a
-    quarter of them for four times as many."""
+    quarter of them for four times as many. None of two networks: the finals of one are the better for it."""
     found = list[Rung]()
     networks, epochs = first, FACTOR * brief
-    while networks > finalists and epochs < last:
+    while networks > max(finalists, settings.FINALISTS) and epochs < last:
         found.append(Rung(networks=networks, epochs=epochs))
         networks, epochs = networks // FACTOR, epochs * FACTOR
     return tuple(found)
@@ -200,8 +200,9 @@ def describe(plan: FinishPlan) -> str:
         for i, rung in enumerate(plan.rungs)
     ]
     finals = plan.finals
+    best = "the best network" if finals.networks == 1 else f"{finals.networks}"
     last = (
-        f"finals of {finals.networks} and the best baseline for {counted(finals.recipe.epochs, 'epoch')}"
+        f"finals of {best} and the best baseline for {counted(finals.recipe.epochs, 'epoch')}"
         f" with {counted(finals.seeds, 'seed')}"
     )
     return ", ".join([*said, last])

@@ -77,7 +77,25 @@ def test_a_plan_that_was_shortened_fits_but_for_the_shortest(
     found = fitting(config, wanted, seconds, pace, workers)
     assert found.finals.recipe.epochs <= longest
     assert takes(config, found, pace, workers) <= seconds or shape(found) == ([], brief + 1)
-    assert (found.finals.seeds, found.finals.networks) == (wanted.finals.seeds, wanted.finals.networks)
+    assert found.finals.seeds == wanted.finals.seeds
+    assert found.finals.networks == 1 or found.finals.recipe.epochs >= longest / 2
+
+
+def test_finals_of_less_than_half_the_epochs_are_of_one_network_and_the_best_baseline() -> None:
+    whole = takes(CONFIG, WANTED, PACE, 2)
+    half, third = (fitting(CONFIG, WANTED, share * whole, PACE, 2).finals for share in (0.5, 0.3))
+    assert (half.networks, third.networks, third.seeds) == (2, 1, 3) and half.recipe.epochs >= 100
+    of_two = third.recipe.epochs * 6 / 9  # as long as they would be with a network more
+    assert of_two < 100 and third.recipe.epochs > 80
+    four = make_plan(CONFIG, None, finalists=4)
+    found = fitting(CONFIG, four, 0.2 * takes(CONFIG, four, PACE, 2), PACE, 2)
+    assert found.finals.networks == 4, "whoever asks for another number has it"
+
+
+def test_no_rung_is_of_two_networks() -> None:
+    one = make_plan(CONFIG, WANTED, finalists=1, epochs=140, first=11)
+    assert shape(one) == ([(11, 32)], 140)
+    assert shape(make_plan(CONFIG, WANTED, finalists=1)) == shape(WANTED)
 
 
 @pytest.fixture

@@ -62,6 +62,14 @@ def test_the_time_that_was_reckoned_for_a_baseline_goes_into_epochs() -> None:
     assert epochs_of(short) == int(0.95 * 300 / an_epoch) == 5, "of little time a share is kept"
 
 
+def test_finals_of_one_network_stay_so() -> None:
+    plan = make_plan(CONFIG, WANTED, finalists=1, epochs=4, first=0)
+    plan = plan.with_wanted(WANTED, 200, Limit(until=NOW + 1_000, workers=2))
+    longer = finals_length.lengthened(CONFIG, plan, finals(plan, ROWS), (), NOW)
+    assert longer and (longer.finals.networks, longer.whole) == (1, WANTED)
+    assert longer.finals.recipe.epochs == int((1_000 - 30) / (2 * 10 * finish_plan.SLACK * ALL))
+
+
 def test_a_baseline_that_was_not_among_the_best_takes_its_share() -> None:
     rows = [replace(ROWS[0], baseline="[1,1,1]"), *ROWS[1:]]
     plan = shortened(4, 1_000)
