@@ -48,13 +48,17 @@ def _safetensors(path: Path, found: Carried) -> list[str]:
     held = weights.load(path)
     stated = (found.classes, found.mean, found.deviation, Scaling(found.fit, found.bits))
     normalisation = held.normalisation
-    if (held.classes, normalisation.mean, normalisation.deviation, held.scaling) != stated:
+    said = (held.classes, normalisation.mean, normalisation.deviation, held.scaling)
+    if said != stated or held.architecture.fingerprint != found.export.fingerprint:
         raise VerificationError(f"schema: the two halves of the header of {path} do not agree")
     return [_digest(held.state, found), _scores(held.state, found)]
 
 
 def _pt2(path: Path, found: Carried) -> list[str]:
     state = pt2_file.state_of(path)
+    normalises = Deployed(torch.nn.Identity(), Normalisation(found.mean, found.deviation)).state_dict()
+    if carried.digest(pt2_file.normalisation_of(path)) != carried.digest(normalises):
+        raise VerificationError(f"schema: {path} does not normalise by mean and deviation of its document")
     note = "the program itself not run: loading a .pt2 can run code that is in it"
     return [_digest(state, found), f"{_scores(state, found)}, from its weights; {note}"]
 
@@ -67,7 +71,7 @@ def _python(path: Path, found: Carried) -> list[str]:
     noise = carried.noise(network.channels, network.image_size)
     try:
         difference = carried.difference(standing_alone.scores(path, noise), _wanted(found))
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, SyntaxError) as error:  # SyntaxError: a name with a zero in it
         raise VerificationError(f"forward pass: {one_line(error)}") from None
     return [*lines, _digest(weights.load(beside).state, found), _judged(difference)]
 
@@ -75,8 +79,9 @@ def _python(path: Path, found: Carried) -> list[str]:
 def _onnx(path: Path, found: Carried) -> list[str]:
     network = found.export.architecture
     noise = carried.noise(network.channels, network.image_size)
+    described = onnx_file.described(path, found)
     given = onnx_file.scores(path.read_bytes(), noise)
-    return [f"graph: {onnx_file.described(path)}", _judged(carried.difference(given, _wanted(found)))]
+    return [f"graph: {described}", _judged(carried.difference(given, _wanted(found)))]
 
 
 def _digest(state: Mapping[str, torch.Tensor], found: Carried) -> str:

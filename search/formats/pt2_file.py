@@ -62,13 +62,23 @@ def state_of(path: Path) -> dict[str, torch.Tensor]:
 
     Raises VerificationError for an archive whose parts are not as torch.export.save writes plain tensors.
     """
+    held = _tensors(path)
+    return {name.removeprefix(PREFIX): held[name] for name in held if name.startswith(PREFIX)}
+
+
+def normalisation_of(path: Path) -> dict[str, torch.Tensor]:
+    """What the program normalises by, as Deployed names it: mean and scale, (1, C, 1, 1) float32.
+
+    Raises VerificationError as state_of().
+    """
+    held = _tensors(path)
+    return {name: held[name] for name in held if not name.startswith(PREFIX)}
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         config = json.loads(_part(path, "data/weights/model_weights_config.json"))["config"]
-        return {
-            name.removeprefix(PREFIX): _tensor(path, entry)
-            for name, entry in config.items()
-            if name.startswith(PREFIX)
-        }
+        return {name: _tensor(path, entry) for name, entry in config.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise VerificationError(f"weights: {path}: {type(error).__name__}: {one_line(error)}") from None
 

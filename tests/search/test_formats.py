@@ -21,6 +21,8 @@ from exported_samples import Sample
 from hypothesis import given
 from picture_samples import noise
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 from space_samples import CALM, architectures
 from torch import nn
 
@@ -32,6 +34,8 @@ from search.formats import (
     deployed,
     model_card,
     onnx_file,
+    pt2_file,
+    python_source,
     safetensors_file,
     standalone,
     standing_alone,
@@ -357,6 +361,77 @@ def test_a_python_file_that_was_changed_is_not_run(
     assert not proof.exists()
 
 
+def test_a_python_file_whose_name_would_be_code_is_not_run(
+    capsys: pytest.CaptureFixture[str], written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / 'best"""\nopen("proof", "w")\n""".py'
+    beside = path.with_suffix(".safetensors")
+    shutil.copy(written / "python" / "best.safetensors", beside)
+    document = carried.parse(standing_alone.document_of(written / "python" / "best.py"), path)
+    path.write_text(python_source.source(document, beside.name, standing_alone.sha256(beside.read_bytes())))
+    result = run(capsys, "verify", path)
+    assert (result.code, (tmp_path / "proof").exists()) == (6, False)
+    assert result.one_line.endswith("no Python file is written under such a name; it was not run")
+
+
+def test_a_python_file_that_python_cannot_read_is_one_line(
+    capsys: pytest.CaptureFixture[str], written: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "best.py"
+    shutil.copy(written / "python" / "best.safetensors", tmp_path)
+    found = carried.parse(standing_alone.document_of(written / "python" / "best.py"), path)
+    origin = found.export.origin.model_copy(update={"study": "a\0b"})
+    document = found.model_copy(update={"export": found.export.model_copy(update={"origin": origin})})
+    digest = standing_alone.sha256((tmp_path / "best.safetensors").read_bytes())
+    path.write_text(python_source.source(document, "best.safetensors", digest))
+    result = run(capsys, "verify", path)
+    assert result.code == 6
+    assert "null bytes" in result.one_line
+
+
+def test_another_network_in_the_header_that_predict_reads_is_noticed(
+    capsys: pytest.CaptureFixture[str], written: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "best.safetensors"
+    with safe_open(written / "safetensors" / path.name, "pt") as file:
+        header = dict(file.metadata())
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    network = json.loads(header["architecture"])
+    header["architecture"] = json.dumps(network | {"activation": "tanh"})
+    save_file(state, path, header)
+    result = run(capsys, "verify", path)
+    assert result.code == 6
+    assert result.one_line.endswith(f"the two halves of the header of {path} do not agree")
+
+
+def test_other_classes_in_the_metadata_of_an_onnx_file_are_noticed(
+    capsys: pytest.CaptureFixture[str], written: Path, tmp_path: Path
+) -> None:
+    import onnx
+
+    model = onnx.load(written / "onnx" / "best.onnx")
+    entry = next(entry for entry in model.metadata_props if entry.key == "classes")
+    entry.value = "\n".join(reversed(entry.value.split("\n")))
+    onnx.save(model, tmp_path / "best.onnx")
+    result = run(capsys, "verify", tmp_path / "best.onnx")
+    assert result.code == 6
+    assert "the classes in the metadata of" in result.one_line
+
+
+def test_another_normalisation_in_a_pt2_file_is_noticed(
+    capsys: pytest.CaptureFixture[str], written: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "best.pt2"
+    source = written / "pt2" / path.name
+    config = json.loads(pt2_file._part(source, "data/weights/model_weights_config.json"))["config"]
+    for name in ("mean", "scale"):
+        spoil_archive(source, path, config[name]["path_name"])
+        result = run(capsys, "verify", path)
+        assert result.code == 6
+        assert "does not normalise by mean and deviation of its document" in result.one_line
+
+
 @pytest.mark.parametrize("form", ["safetensors", "pt2"])
 def test_other_values_of_weights_are_noticed(
     capsys: pytest.CaptureFixture[str], written: Path, tmp_path: Path, form: str
@@ -391,14 +466,14 @@ def test_a_python_file_takes_its_weights_from_a_later_export_of_the_same_network
     assert run(capsys, "verify", away / "best.py").code == 6
 
 
-def spoil_archive(source: Path, target: Path) -> None:
+def spoil_archive(source: Path, target: Path, part: str = "weight_0") -> None:
     """The same archive with one number of the weights changed."""
     import zipfile
 
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         for entry in old.infolist():
             given = bytearray(old.read(entry))
-            if entry.filename.endswith("weights/weight_0"):
+            if entry.filename.endswith(f"weights/{part}"):
                 given[3] ^= 64
             new.writestr(entry.filename, bytes(given))
 
