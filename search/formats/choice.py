@@ -30,12 +30,12 @@ def choose(
     study: str, candidate: Candidate, trainings: Sequence[Finished], files: StudyFiles
 ) -> ChosenWeights:
     """Weights of the full training of the network that trained most, of equals the newest, of those whose
-    files are here, of its first seed; else those of the brief training.
+    files are here, of its first seed; else those of the brief training. `trainings` are those of
+    full_training.of_network(): on the images of the study.
 
     Raises UsageError where there are none, with the command that makes some.
     """
-    mine = [row for row in trainings if row.fingerprint == candidate.fingerprint]
-    for run in by_length(mine):
+    for run in by_length(trainings):
         for row in sorted(run, key=lambda row: row.seed):
             path = _of_row(row, candidate.number, files)
             if path.is_file():

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,8 @@ from space.architecture import (
     TailConvolution,
 )
 from space.errors import UsageError
-from storage.trainings import Finished
+from storage import database, trainings
+from storage.trainings import Finished, Training
 from trainer import model, weights
 from trainer.data import images as image_files
 from trainer.data.batches import Normalisation
@@ -717,6 +718,24 @@ def finished(sample: Sample, run: str, seed: int, folder: Path) -> Finished:
         test_accuracy=0.88, test_loss=0.2, test_images=359, seconds=1.0, device="cpu", versions={},
         folder=str(folder), finished_at=datetime(2026, 1, 1, tzinfo=UTC),
     )  # fmt: skip
+
+
+def test_weights_of_a_training_on_other_images_are_not_taken(
+    capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path
+) -> None:
+    exported_samples.save_weights(
+        tmp_path / "seed-0.safetensors", sample.document.architecture, sample.images
+    )
+    stored = asdict(finished(sample, "of a study that was deleted", 0, tmp_path))
+    stored.pop("finished_at")
+    engine = database.connect(sample.url)
+    trainings.save(engine, [Training(**stored | {"data": {"digest": "of other images"}})])
+    engine.dispose()
+    path = tmp_path / "a.safetensors"
+    result = export(capsys, sample, "--format", "safetensors", "--out", path)
+    assert result.code == 0, result.err
+    assert "of the brief training of the search" in result.err
+    assert "test images, read once" not in Path(f"{path}.md").read_text()
 
 
 def test_weights_of_the_longest_full_training_that_is_here_come_before_brief_ones(
