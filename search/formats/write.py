@@ -27,7 +27,8 @@ from search.formats.carried import TOLERANCE, Carried, Training
 from search.formats.choice import ChosenWeights
 from search.formats.deployed import Deployed
 from search.study.config import Images
-from search.study.export import Export
+from search.study.export import Export, LayerRow
+from space import cost
 from space.errors import UsageError, VerificationError
 from space.files import replace, require_writable
 from trainer import weights
@@ -64,6 +65,7 @@ def write(form: Form, out: Path, document: Export, chosen: ChosenWeights, images
     """
     require_name(form, out)
     found = _weights(document, chosen)
+    document = _as_trained(document, found)
     network = Deployed(found.network(), found.normalisation)
     carrying = document_of(document, found, chosen.training, network)
     given = contents(form, out, found, carrying, network)
@@ -92,6 +94,13 @@ def _weights(document: Export, chosen: ChosenWeights) -> Weights:
             f" {document.origin.study}:{document.origin.trial} is {document.fingerprint}"
         )
     return found
+
+
+def _as_trained(document: Export, found: Weights) -> Export:
+    """The document with the network as the weights spell it: two that build the same one can name its layers
+    otherwise (two stages of a block, one stage of two blocks)."""
+    rows = tuple(LayerRow(**row._asdict()) for row in cost.layers(found.architecture))
+    return document.model_copy(update={"architecture": found.architecture, "layers": rows})
 
 
 def document_of(document: Export, found: Weights, training: Training, network: Deployed) -> Carried:

@@ -42,7 +42,7 @@ from search.formats import (
     write,
 )
 from search.formats.write import FORMS
-from search.study.export import Confirmation
+from search.study.export import Confirmation, LayerRow
 from search.study.files import StudyFiles
 from space import cost
 from space.architecture import (
@@ -312,6 +312,41 @@ def test_weights_of_another_network_are_refused(
     result = export(capsys, sample, *given)
     assert result.code == 2
     assert "other.safetensors is of the network" in result.one_line
+
+
+def test_weights_of_other_classes_are_refused(
+    capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path
+) -> None:
+    found = weights.load(sample.weights)
+    classes = ("coat", *map(str, range(9)))
+    written = (found.network(), found.architecture, classes, found.normalisation)
+    weights.save(tmp_path / "coats.safetensors", *written)
+    given = ("--format", "python", "--from", tmp_path / "coats.safetensors", "--out", tmp_path / "a.py")
+    result = export(capsys, sample, *given)
+    assert result.code == 2
+    assert result.one_line.endswith(
+        "tells other classes apart than digits: coat, 0, 1, ...; name weights of its images"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["coats.safetensors"]
+
+
+@pytest.mark.parametrize("form", ["python", "safetensors"])
+def test_a_network_whose_weights_name_its_layers_otherwise_is_written_as_they_do(
+    sample: Sample, tmp_path: Path, form: write.Form
+) -> None:
+    two, one = (
+        Architecture(channels=1, image_size=8, stem=Stem(width=4), stages=stages)
+        for stages in ((Stage(blocks=1, width=4),) * 2, (Stage(blocks=2, width=4),))
+    )
+    spent = cost.total(two)
+    rows = tuple(LayerRow(**row._asdict()) for row in cost.layers(two))
+    document = sample.document.model_copy(
+        update={"architecture": two, "fingerprint": two.fingerprint, "layers": rows, **spent._asdict()}
+    )
+    exported_samples.save_weights(tmp_path / "one.safetensors", one, sample.images)
+    path = tmp_path / f"best{ENDINGS[form]}"
+    write.write(form, path, document, choice.given(tmp_path / "one.safetensors"), sample.images)
+    assert check.verify(path)[-1].startswith("forward pass")
 
 
 def test_weights_that_were_named_are_taken(
