@@ -694,6 +694,21 @@ def test_the_card_says_how_a_picture_becomes_what_the_network_takes(written: Pat
         assert words in card
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_the_card_of_a_network_of_four_channels_reads_no_pictures(written: Path, form: str) -> None:
+    path = written / "safetensors" / "best.safetensors"
+    found = carried.parse(safetensors_file.document_of(path), path)
+    network = found.export.architecture.model_copy(update={"channels": 4})
+    export = found.export.model_copy(update={"architecture": network})
+    card = model_card.text(form, path, found.model_copy(update={"export": export}), 1e-6, 256)
+    assert "pictures have one channel or three, and this network takes 4." in card
+    assert card.startswith(
+        "# best.safetensors: a network for digits\n\nClassifies images of 4 x 8 x 8 pixels"
+    )
+    for words in ("cat.png", "search predict", "One channel", "Pillow's bicubic"):
+        assert words not in card
+
+
 @pytest.mark.parametrize(
     ("values", "interval", "words"),
     [
