@@ -132,7 +132,8 @@ def _reading(document: Carried) -> str:
     if channels not in PICTURES:
         return (
             f"Not at all: pictures have one channel or three, and this network takes {channels}. Give it"
-            f" images as its data had them: bytes 0..255, in the order channels, rows, columns, {side} x {side} pixels."
+            f" images as its data had them: bytes 0..255, in the order channels, rows, columns,"
+            f" {side} x {side} pixels."
         )
     by = 2 ** max(0, document.bits - 8)
     steps = [
