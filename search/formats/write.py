@@ -4,9 +4,11 @@ Reads the weights and real images; writes the file, for Python its weights too, 
 checks. Called by search/commands/export.py.
 """
 
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from keyword import iskeyword
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -37,6 +39,7 @@ from trainer.weights import Weights
 Form = Literal["onnx", "pt2", "python", "safetensors"]
 FORMS: tuple[Form, ...] = get_args(Form)
 ENDING: dict[Form, str] = {"onnx": ".onnx", "pt2": ".pt2", "python": ".py", "safetensors": ".safetensors"}
+TAKEN = sys.stdlib_module_names | {"torch", "numpy", "PIL"}  # what a Python file imports, itself or by these
 REAL = 256  # validation images that a file is checked with, at most
 
 Scores = NDArray[np.float32]
@@ -81,8 +84,12 @@ def require_name(form: Form, out: Path) -> None:
     """Raises UsageError or EnvironmentProblem for a name or folder that cannot be written."""
     if out.suffix != ENDING[form]:
         raise UsageError(f"--out {out}: the name of a file of format {form} ends in {ENDING[form]}")
-    if form == "python" and not out.stem.isidentifier():
+    if form == "python" and (not out.stem.isidentifier() or iskeyword(out.stem)):
         raise UsageError(f"--out {out}: Python cannot import that name; use letters, digits and _")
+    if form == "python" and out.stem in TAKEN:
+        raise UsageError(
+            f"--out {out}: Python has a module {out.stem}, which that file would hide; name it otherwise"
+        )
     require_writable(out)
 
 

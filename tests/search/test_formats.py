@@ -371,6 +371,9 @@ def test_weights_that_were_named_are_taken(
     [
         ("onnx", "best.json", "the name of a file of format onnx ends in .onnx"),
         ("python", "my best.py", "Python cannot import that name"),
+        ("python", "class.py", "Python cannot import that name"),
+        ("python", "json.py", "Python has a module json, which that file would hide"),
+        ("python", "torch.py", "Python has a module torch, which that file would hide"),
     ],
 )
 def test_a_name_that_does_not_fit_the_form_is_refused(
