@@ -45,7 +45,7 @@ def verify(path: Path) -> list[str]:
 
 
 def _safetensors(path: Path, found: Carried) -> list[str]:
-    held = weights.load(path)
+    held = _held(path)
     stated = (found.classes, found.mean, found.deviation, Scaling(found.fit, found.bits))
     normalisation = held.normalisation
     said = (held.classes, normalisation.mean, normalisation.deviation, held.scaling)
@@ -73,7 +73,7 @@ def _python(path: Path, found: Carried) -> list[str]:
         difference = carried.difference(standing_alone.scores(path, noise), _wanted(found))
     except (RuntimeError, ValueError, SyntaxError) as error:  # SyntaxError: a name with a zero in it
         raise VerificationError(f"forward pass: {one_line(error)}") from None
-    return [*lines, _digest(weights.load(beside).state, found), _judged(difference)]
+    return [*lines, _digest(_held(beside).state, found), _judged(difference)]
 
 
 def _onnx(path: Path, found: Carried) -> list[str]:
@@ -82,6 +82,14 @@ def _onnx(path: Path, found: Carried) -> list[str]:
     described = onnx_file.described(path, found)
     given = onnx_file.scores(path.read_bytes(), noise)
     return [f"graph: {described}", _judged(carried.difference(given, _wanted(found)))]
+
+
+def _held(path: Path) -> Weights:
+    """The weights of a file. Raises VerificationError for a header that is damaged."""
+    try:
+        return weights.load(path)
+    except CheckpointError as error:
+        raise VerificationError(f"schema: {one_line(error)}") from None
 
 
 def _digest(state: Mapping[str, torch.Tensor], found: Carried) -> str:

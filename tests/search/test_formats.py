@@ -437,11 +437,18 @@ def test_another_network_in_the_header_that_predict_reads_is_noticed(
         header = dict(file.metadata())
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     network = json.loads(header["architecture"])
-    header["architecture"] = json.dumps(network | {"activation": "tanh"})
-    save_file(state, path, header)
-    result = run(capsys, "verify", path)
-    assert result.code == 6
-    assert result.one_line.endswith(f"the two halves of the header of {path} do not agree")
+    for changed, words in (
+        (
+            {"architecture": network | {"activation": "tanh"}},
+            f"the two halves of the header of {path} do not",
+        ),
+        ({"architecture": network | {"activation": "none"}}, f"{path}: the header is damaged: "),
+        ({"classes": ["cat", "dog"]}, f"{path}: the header is damaged: "),
+    ):
+        save_file(state, path, header | {name: json.dumps(value) for name, value in changed.items()})
+        result = run(capsys, "verify", path)
+        assert result.code == 6
+        assert result.one_line.startswith("search: schema: ") and words in result.one_line
 
 
 def test_other_classes_in_the_metadata_of_an_onnx_file_are_noticed(
