@@ -78,7 +78,7 @@ def _part(given: Pair, name: str) -> Part:
         try:
             images = np.stack([_image(pair[0]) for pair in pairs])
             labels = np.array([int(pair[1]) for pair in pairs])
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError, LookupError) as error:
             raise DataError(f"{name}: items must be (image, label), images of one size: {error}") from None
     else:
         raise DataError(

@@ -133,6 +133,11 @@ def test_a_network_without_weights_names_the_command_that_trains_some(tmp_path: 
     assert parsimony.load("published:001-final").count() > 10**6
 
 
+def test_a_study_shows_no_password() -> None:
+    study = parsimony.Study("postgresql://me:secret@host/db", "bench", Path("data"))
+    assert "bench" in repr(study) and "secret" not in f"{study} {study!r}"
+
+
 def test_trials_are_frozen_records_and_the_best_has_its_weights(
     sample: Sample, study: parsimony.Study
 ) -> None:
@@ -257,6 +262,12 @@ def test_pictures_of_a_dataset_become_bytes_as_those_that_predict_reads(tmp_path
         mode = "L" if found.channels == 1 else "RGB"
         wanted = np.asarray(image_files.fitted(picture, 9, mode)).reshape(9, 9, -1)
         assert np.array_equal(found.images[0], wanted), picture.mode
+
+
+def test_a_dataset_of_tables_is_one_line(tmp_path: Path) -> None:
+    rows = [{"image": torch.zeros(1, 4, 4), "label": i % 2} for i in range(4)]
+    with pytest.raises(parsimony.DataError, match=r"items must be \(image, label\)"):
+        parsimony.Data(rows).store(tmp_path)
 
 
 def test_tensors_of_bfloat16_are_data_and_uneven_lists_are_one_line(tmp_path: Path) -> None:
