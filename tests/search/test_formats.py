@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -478,6 +480,54 @@ def test_another_normalisation_in_a_pt2_file_is_noticed(
         assert "does not normalise by mean and deviation of its document" in result.one_line
 
 
+def deep(_config: dict[str, Any]) -> str:
+    return "[" * 100_000
+
+
+def endless(config: dict[str, Any]) -> str:
+    return json.dumps(config).replace('"sizes": [{"as_int": 4}', '"sizes": [{"as_int": 1e999}', 1)
+
+
+def larger(config: dict[str, Any]) -> str:
+    meta = config["config"]["network.stem.conv.weight"]["tensor_meta"]
+    meta["sizes"] = [{"as_int": 4_000}]
+    meta["strides"] = [{"as_int": 1}]
+    return json.dumps(config)
+
+
+@pytest.mark.parametrize("spoil", [deep, endless, larger])
+def test_a_pt2_file_whose_table_of_weights_makes_no_sense_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+    written: Path,
+    tmp_path: Path,
+    spoil: Callable[[dict[str, Any]], str],
+) -> None:
+    table, path = "model_weights_config.json", tmp_path / "best.pt2"
+    with zipfile.ZipFile(written / "pt2" / path.name) as old, zipfile.ZipFile(path, "w") as new:
+        for entry in old.infolist():
+            given = old.read(entry)
+            is_table = entry.filename.endswith(table)
+            new.writestr(entry.filename, spoil(json.loads(given)) if is_table else given)
+    result = run(capsys, "verify", path)
+    assert result.code == 6
+    assert result.one_line.startswith(f"search: weights: {path}: ")
+
+
+def test_a_pt2_file_that_needs_a_password_is_one_line(
+    capsys: pytest.CaptureFixture[str], written: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "best.pt2"
+    given = bytearray((written / "pt2" / path.name).read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = -1
+        while (at := given.find(mark, at + 1)) >= 0:
+            given[at + flags] |= 1
+    path.write_bytes(given)
+    result = run(capsys, "verify", path)
+    assert result.code == 6
+    assert result.one_line.startswith(f"search: schema: {path} is no .pt2 file: ")
+
+
 @pytest.mark.parametrize("form", ["safetensors", "pt2"])
 def test_other_values_of_weights_are_noticed(
     capsys: pytest.CaptureFixture[str], written: Path, tmp_path: Path, form: str
@@ -514,8 +564,6 @@ def test_a_python_file_takes_its_weights_from_a_later_export_of_the_same_network
 
 def spoil_archive(source: Path, target: Path, part: str = "weight_0") -> None:
     """The same archive with one number of the weights changed."""
-    import zipfile
-
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         for entry in old.infolist():
             given = bytearray(old.read(entry))
