@@ -24,6 +24,8 @@ from trainer.data.batches import Normalisation
 from trainer.data.images import Scaling
 from trainer.weights import Weights
 
+TYPES = (torch.float32, torch.int64)  # of the values of a network
+
 
 @dataclass(frozen=True)
 class Reader:
@@ -66,21 +68,22 @@ def _pt2(path: Path, found: Carried) -> list[str]:
 def _python(path: Path, found: Carried) -> list[str]:
     standing_alone.require_unchanged(path, found)
     beside = path.with_suffix(".safetensors")
-    lines = [f"source: byte for byte what is written for its network and {beside.name}"]
+    source = f"source: byte for byte what is written for its network and {beside.name}"
+    digest = _digest(_held(beside).state, found)
     network = found.export.architecture
     noise = carried.noise(network.channels, network.image_size)
     try:
         difference = carried.difference(standing_alone.scores(path, noise), _wanted(found))
     except (RuntimeError, ValueError, SyntaxError) as error:  # SyntaxError: a name with a zero in it
         raise VerificationError(f"forward pass: {one_line(error)}") from None
-    return [*lines, _digest(_held(beside).state, found), _judged(difference)]
+    return [source, digest, _judged(difference)]
 
 
 def _onnx(path: Path, found: Carried) -> list[str]:
     network = found.export.architecture
     noise = carried.noise(network.channels, network.image_size)
-    described = onnx_file.described(path, found)
     given = onnx_file.scores(path.read_bytes(), noise)
+    described = onnx_file.described(path, found)  # of a graph that has run: it has an input and an opset
     return [f"graph: {described}", _judged(carried.difference(given, _wanted(found)))]
 
 
@@ -93,6 +96,9 @@ def _held(path: Path) -> Weights:
 
 
 def _digest(state: Mapping[str, torch.Tensor], found: Carried) -> str:
+    other = next((name for name, value in state.items() if value.dtype not in TYPES), None)
+    if other is not None:
+        raise VerificationError(f"weights: {other} is {state[other].dtype}, which no network here has")
     if carried.digest(state) != found.sha256:
         raise VerificationError("weights: not those that the file was written with (sha256)")
     values = sum(value.numel() for value in state.values())

@@ -431,6 +431,23 @@ def test_a_python_file_that_python_cannot_read_is_one_line(
     assert "null bytes" in result.one_line
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_weights_of_another_type_are_one_line(
+    capsys: pytest.CaptureFixture[str], written: Path, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    path, beside = tmp_path / "best.py", tmp_path / "best.safetensors"
+    with safe_open(written / "safetensors" / beside.name, "pt") as file:
+        header = dict(file.metadata())
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    save_file(state | {"stem.conv.weight": state["stem.conv.weight"].to(dtype)}, beside, header)
+    document = carried.parse(standing_alone.document_of(written / "python" / "best.py"), path)
+    path.write_text(python_source.source(document, beside.name, standing_alone.sha256(beside.read_bytes())))
+    for exported in (path, beside):
+        result = run(capsys, "verify", exported)
+        assert result.code == 6
+        assert result.one_line == f"search: weights: stem.conv.weight is {dtype}, which no network here has"
+
+
 def test_another_network_in_the_header_that_predict_reads_is_noticed(
     capsys: pytest.CaptureFixture[str], written: Path, tmp_path: Path
 ) -> None:
