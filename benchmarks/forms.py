@@ -24,6 +24,7 @@ from search.formats.deployed import Deployed
 from search.study.config import DataConfig
 from search.study.export import FORMAT, Export, LayerRow, Metrics, Origin
 from search.study.short_form import summary
+from search.study.statistics import wilson
 from space import architecture as architectures, baselines, cost, space as spaces
 from space.architecture import Architecture
 from space.budget import Budget
@@ -131,8 +132,9 @@ def document(found: Weights, network: Deployed) -> Carried:
         architecture=architecture,
         layers=tuple(LayerRow(**row._asdict()) for row in cost.layers(architecture)),
         metrics=Metrics(
-            validation_accuracy=0.0, interval_95=(0.0, 1.0), best_epoch_accuracy=None, validation_loss=None,
-            measured_on="not measured", standing="brief score only",
+            validation_accuracy=0.0, interval_95=wilson(0.0, data.validation_images),
+            best_epoch_accuracy=None, validation_loss=None, measured_on="not measured",
+            standing="brief score only",
         ),
         recipe=Recipe(epochs=1),
         data=data,

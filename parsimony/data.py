@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from parsimony.study import folder_of
 from space.errors import DataError
-from trainer.data import tensor_files
+from trainer.data import images as image_files, tensor_files
 from trainer.data.contents import Part
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ class Data:
     images: (N, channels, side, side), uint8 of 0..255, or floating-point of 0..1, which becomes bytes: one
     part in 255 is the finest difference that is kept. Not normalised: that is done here, from the training
     images.
-    An image of a Dataset may be a tensor (channels, side, side) or a PIL picture, square and all of one size.
+    An image of a Dataset may be a tensor (channels, side, side) or a PIL picture, square and all of one size;
+    a picture is laid on white where it is transparent, and grey levels of 16 bits are divided by 256, as
+    `search predict` does both.
     labels: (N,) integers from 0. classes: their names; numbers without them. name: of the data set.
 
     validation: yours, else a part of the training images is split off (docs/python.md). test: sealed; a
@@ -65,7 +67,10 @@ def of(given: Any) -> "str | Data":
 def _part(given: Pair, name: str) -> Part:
     """Bytes (N, side, side, channels) and labels (N,). Raises DataError."""
     if isinstance(given, (tuple, list)) and len(given) == 2:
-        images, labels = _array(given[0]), _array(given[1])
+        try:
+            images, labels = _array(given[0]), _array(given[1])
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{name}: images and labels must be tensors or arrays: {error}") from None
     elif hasattr(given, "__getitem__") and hasattr(given, "__len__"):
         pairs = [given[i] for i in range(len(given))]
         if not pairs:
@@ -73,7 +78,7 @@ def _part(given: Pair, name: str) -> Part:
         try:
             images = np.stack([_image(pair[0]) for pair in pairs])
             labels = np.array([int(pair[1]) for pair in pairs])
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError, LookupError) as error:
             raise DataError(f"{name}: items must be (image, label), images of one size: {error}") from None
     else:
         raise DataError(
@@ -83,13 +88,17 @@ def _part(given: Pair, name: str) -> Part:
 
 
 def _array(given: "Tensor | NDArray[Any] | Sequence[Any]") -> NDArray[Any]:
-    detached = given.detach().cpu() if hasattr(given, "detach") else given
-    return np.asarray(detached)
+    """Of any shape. Raises ValueError or TypeError for what is no array."""
+    if hasattr(given, "detach"):
+        held = given.detach().cpu()
+        given = held.float() if "bfloat16" in str(held.dtype) else held  # a type that numpy does not have
+    return np.asarray(given)
 
 
 def _image(given: Any) -> NDArray[Any]:
     """(channels, side, side) of a tensor, an array of that shape, or a PIL picture."""
     if hasattr(given, "convert"):  # PIL's
+        given = image_files.on_ground(image_files.shallow(given, image_files.DEEPEST))
         pixels = np.asarray(given if given.mode in ("L", "RGB") else given.convert("RGB"))
         return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     return _array(given)

@@ -51,18 +51,24 @@ class Explanation:
         return "\n".join(lines + [f"{one.change}: {one.parameters:,} parameters" for one in self.repairs])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Network:
-    """A network; equal to another where it builds the same.
+    """A network; equal to another where it builds the same, which is where their fingerprints are equal.
 
     document: its architecture (JSON values, docs/architecture.md). weights: a file of trained weights; None
     where there is none. budget: the limits of its study, where it was exported.
     """
 
-    name: str = field(compare=False)
+    name: str
     architecture: Architecture = field(repr=False)
-    weights: Path | None = field(default=None, compare=False)
-    budget: Budget | None = field(default=None, compare=False, repr=False)
+    weights: Path | None = None
+    budget: Budget | None = field(default=None, repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        return self.fingerprint == other.fingerprint if isinstance(other, Network) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
 
     def __str__(self) -> str:
         return f"{self.name}: {summary(self.architecture)}, {self.count():,} parameters"

@@ -4,11 +4,15 @@ Reads a file of a space; writes nothing. It knows no study, and loads neither to
 """
 
 from collections.abc import Iterator
+from operator import index
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from parsimony.network import Network
 from space import sampling, space as spaces
 from space.budget import Budget
+from space.document import first_problem
 from space.errors import ExhaustedError, UsageError
 from space.random_suggest import RandomSuggest
 from space.space import SearchSpace, Task
@@ -32,15 +36,19 @@ def propose(
     a Budget(max_parameters, max_macs). channels, image_size (pixels a side) and classes are of the images.
 
     Raises SpaceError for a bad space, NothingFitsError where not even its smallest network fits, UsageError
-    for an n below 1, ExhaustedError where the space has fewer networks.
+    for an n or a budget below 1 and for images that no network can take, ExhaustedError where the space has
+    fewer networks.
     """
     if n < 1:
         raise UsageError(f"n {n}: give a positive number")
-    task = Task(channels=channels, image_size=image_size, classes=classes)
+    try:
+        task = Task(channels=channels, image_size=image_size, classes=classes)
+    except ValidationError as error:
+        raise UsageError(first_problem(error, Task)) from None
     found = space if isinstance(space, SearchSpace) else _space(space)
     found = found.for_images(image_size)
     found.require_geometry(image_size)
-    limits = Budget(budget) if isinstance(budget, int) else budget
+    limits = budget if isinstance(budget, Budget) else Budget(index(budget))
     sampling.require_smallest(found, limits, task)
     return list(_drawn(found, limits, task, n, seed))
 

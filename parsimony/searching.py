@@ -57,9 +57,9 @@ def search(
 
     data: what --data takes ("digits", "folder:pictures"), a Data, (images, labels) as tensors, or a Dataset.
     max_params: trainable parameters at most; max_macs: multiply-accumulates of an image (None: the default of
-    --max-macs). image_size: pixels a side. space, recipe: files. score: what networks are chosen by in place
-    of accuracy: a name that --score takes, a function of (scores, labels) in a file of its own, or
-    "FILE.py:FUNCTION" (docs/python.md).
+    --max-macs). image_size: pixels a side. space, recipe: files; `~` is your home in them.
+    score: what networks are chosen by in place of accuracy: a name that --score takes, a function of (scores,
+    labels) in a file of its own, or "FILE.py:FUNCTION" (docs/python.md).
     finish: halving and finals follow. storage, data_dir, workers, gpus: as the options of these names.
     options: further words for `search launch`. quiet: its lines are not shown.
 
@@ -81,8 +81,8 @@ def search(
         "--max-macs": max_macs,
         "--epochs": epochs,
         "--image-size": image_size,
-        "--space": space,
-        "--recipe": recipe,
+        "--space": Path(space).expanduser() if space is not None else None,
+        "--recipe": Path(recipe).expanduser() if recipe is not None else None,
         "--score": scoring.reference(score) if score is not None else None,
         "--seed": seed,
         "--workers": workers,

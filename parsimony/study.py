@@ -3,7 +3,7 @@
 Opens the store for each question and closes it again; writes nothing. pandas is loaded by frame() alone.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,9 +57,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Study:
-    """A study by its name in a store; open_study() and search() make one."""
+    """A study by its name in a store; open_study() and search() make one. repr() leaves the store out, whose
+    URL may hold a password."""
 
-    storage: str
+    storage: str = field(repr=False)
     name: str
     data_dir: Path
 

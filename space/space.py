@@ -204,11 +204,12 @@ class Baselines(Document):
 
 
 class Task(Document):
-    """What the data dictate: channels of the input, side of its square images in pixels, classes."""
+    """What the data dictate: channels of the input, side of its square images in pixels, classes; within the
+    bounds of space/architecture.py."""
 
-    channels: int = Field(3, ge=1)
-    image_size: int = Field(32, ge=1)
-    classes: int = Field(10, ge=2)
+    channels: int = Field(3, ge=1, le=1_024)
+    image_size: int = Field(32, ge=1, le=1_024)
+    classes: int = Field(10, ge=2, le=100_000)
 
 
 class SearchSpace(Document):

@@ -8,6 +8,7 @@ read by search/training/. A file from elsewhere cannot run code. It knows no tra
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from space.errors import CheckpointError, ParsimonyError
 from space.files import replace
 from trainer import model as networks
 from trainer.data.batches import Normalisation
-from trainer.data.images import AS_BEFORE, Scaling
+from trainer.data.images import AS_BEFORE, FITS, Scaling
 from trainer.messages import one_line
 
 FORMAT = "parsimony weights 1"
@@ -89,7 +90,7 @@ def load(path: Path) -> Weights:
     try:
         parts = {name: _read(header[name], name) for name in PARTS}
         normalisation = parts["normalisation"]
-        return Weights(
+        found = Weights(
             architecture=Architecture.parse(parts["architecture"]),
             classes=tuple(parts["classes"]),
             normalisation=Normalisation(tuple(normalisation["mean"]), tuple(normalisation["deviation"])),
@@ -97,8 +98,27 @@ def load(path: Path) -> Weights:
             state=state,
             scaling=Scaling(**_read(header.get("scaling", "{}"), "scaling")),
         )
+        _require_whole(found)
+        return found
     except (ParsimonyError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: the header is damaged: {error}") from error
+
+
+def _require_whole(found: Weights) -> None:
+    """Raises ValueError for a header whose parts do not go together, or are not what they should be."""
+    network, scaling = found.architecture, found.scaling
+    if len(found.classes) != network.classes or not all(isinstance(name, str) for name in found.classes):
+        raise ValueError(f"classes: not the names of {network.classes} classes")
+    for name, values in asdict(found.normalisation).items():
+        whole = all(isinstance(x, (int, float)) and isfinite(x) for x in values)
+        if len(values) not in (1, network.channels) or not whole:
+            raise ValueError(f"normalisation: {name} is no number for each of {network.channels} channels")
+    if min(found.normalisation.deviation) <= 0:
+        raise ValueError("normalisation: a deviation is not above 0")
+    if scaling.fit not in FITS or not isinstance(scaling.bits, int) or scaling.bits < 1:
+        raise ValueError(f"scaling: fit is one of {', '.join(FITS)}, bits a number")
+    if not isinstance(found.about, Mapping):
+        raise ValueError("about: no table")
 
 
 def _read(text: str, name: str) -> Any:

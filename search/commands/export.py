@@ -56,7 +56,7 @@ def export(
 ) -> None:
     """Write the best network of a study, or the trial STUDY:137: as JSON that anyone can rebuild, or with its
     weights as a file that is used elsewhere."""
-    from search.study import export as study_export, files, standing
+    from search.study import export as study_export, files, full_training, standing
     from storage import trainings
 
     with reader.open_study(storage, study) as view:
@@ -68,6 +68,7 @@ def export(
         document = study_export.export(
             view.record, view.config, candidate, view.trained, confirmed, baselines
         )
+        mine = full_training.of_network(rows, candidate, view.record, view.config)
         kept = files.study_folders(data_dir, storage, view.record).kept
     if weights:
         what = study_export.copy_weights(kept, candidate.number, weights)
@@ -75,7 +76,7 @@ def export(
     if form == "json":
         _write_document(document, out or Path("best.json"))
     else:
-        _write_network(form, out, document, candidate, rows, kept, source, data_dir, data)
+        _write_network(form, out, document, candidate, mine, kept, source, data_dir, data)
     if line := standing.describe(
         baselines, confirmed=bool(second and second.winner), score=view.config.score
     ):
@@ -101,7 +102,7 @@ def _write_network(
     out: Path | None,
     document: "Export",
     candidate: "Candidate",
-    rows: "Sequence[Finished]",
+    trainings: "Sequence[Finished]",
     kept: Path,
     source: Path | None,
     data_dir: Path,
@@ -117,8 +118,10 @@ def _write_network(
     if source:
         chosen = choice.given(source)
     else:
-        chosen = choice.choose(document.origin.study, candidate, rows, files.StudyFiles(kept, 0))
+        chosen = choice.choose(document.origin.study, candidate, trainings, files.StudyFiles(kept, 0))
     images = open_images(document.data, data_dir, data)
+    if source:
+        choice.require_classes(chosen.path, images.dataset.classes, document.data.name)
     written = write.write(wanted, path, document, chosen, images)
     names = ", ".join(map(str, written.files))
     click.echo(

@@ -24,6 +24,8 @@ from trainer.data.batches import Normalisation
 from trainer.data.images import Scaling
 from trainer.weights import Weights
 
+TYPES = (torch.float32, torch.int64)  # of the values of a network
+
 
 @dataclass(frozen=True)
 class Reader:
@@ -45,16 +47,20 @@ def verify(path: Path) -> list[str]:
 
 
 def _safetensors(path: Path, found: Carried) -> list[str]:
-    held = weights.load(path)
+    held = _held(path)
     stated = (found.classes, found.mean, found.deviation, Scaling(found.fit, found.bits))
     normalisation = held.normalisation
-    if (held.classes, normalisation.mean, normalisation.deviation, held.scaling) != stated:
+    said = (held.classes, normalisation.mean, normalisation.deviation, held.scaling)
+    if said != stated or held.architecture.fingerprint != found.export.fingerprint:
         raise VerificationError(f"schema: the two halves of the header of {path} do not agree")
     return [_digest(held.state, found), _scores(held.state, found)]
 
 
 def _pt2(path: Path, found: Carried) -> list[str]:
     state = pt2_file.state_of(path)
+    normalises = Deployed(torch.nn.Identity(), Normalisation(found.mean, found.deviation)).state_dict()
+    if carried.digest(pt2_file.normalisation_of(path)) != carried.digest(normalises):
+        raise VerificationError(f"schema: {path} does not normalise by mean and deviation of its document")
     note = "the program itself not run: loading a .pt2 can run code that is in it"
     return [_digest(state, found), f"{_scores(state, found)}, from its weights; {note}"]
 
@@ -62,24 +68,37 @@ def _pt2(path: Path, found: Carried) -> list[str]:
 def _python(path: Path, found: Carried) -> list[str]:
     standing_alone.require_unchanged(path, found)
     beside = path.with_suffix(".safetensors")
-    lines = [f"source: byte for byte what is written for its network and {beside.name}"]
+    source = f"source: byte for byte what is written for its network and {beside.name}"
+    digest = _digest(_held(beside).state, found)
     network = found.export.architecture
     noise = carried.noise(network.channels, network.image_size)
     try:
         difference = carried.difference(standing_alone.scores(path, noise), _wanted(found))
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, SyntaxError) as error:  # SyntaxError: a name with a zero in it
         raise VerificationError(f"forward pass: {one_line(error)}") from None
-    return [*lines, _digest(weights.load(beside).state, found), _judged(difference)]
+    return [source, digest, _judged(difference)]
 
 
 def _onnx(path: Path, found: Carried) -> list[str]:
     network = found.export.architecture
     noise = carried.noise(network.channels, network.image_size)
     given = onnx_file.scores(path.read_bytes(), noise)
-    return [f"graph: {onnx_file.described(path)}", _judged(carried.difference(given, _wanted(found)))]
+    described = onnx_file.described(path, found)  # of a graph that has run: it has an input and an opset
+    return [f"graph: {described}", _judged(carried.difference(given, _wanted(found)))]
+
+
+def _held(path: Path) -> Weights:
+    """The weights of a file. Raises VerificationError for a header that is damaged."""
+    try:
+        return weights.load(path)
+    except CheckpointError as error:
+        raise VerificationError(f"schema: {one_line(error)}") from None
 
 
 def _digest(state: Mapping[str, torch.Tensor], found: Carried) -> str:
+    other = next((name for name, value in state.items() if value.dtype not in TYPES), None)
+    if other is not None:
+        raise VerificationError(f"weights: {other} is {state[other].dtype}, which no network here has")
     if carried.digest(state) != found.sha256:
         raise VerificationError("weights: not those that the file was written with (sha256)")
     values = sum(value.numel() for value in state.values())

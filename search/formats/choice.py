@@ -13,9 +13,12 @@ from search.formats.carried import Training
 from search.study.files import StudyFiles
 from search.training import weights_reference
 from space.errors import UsageError
+from space.parser import one_line
 from storage.row_types import OF_FINALS, Candidate
 from storage.trainings import Finished, by_length
 from trainer import weights
+
+SHOWN, LONGEST = 3, 60  # classes that a message names, and its characters for them
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,12 @@ def choose(
     study: str, candidate: Candidate, trainings: Sequence[Finished], files: StudyFiles
 ) -> ChosenWeights:
     """Weights of the full training of the network that trained most, of equals the newest, of those whose
-    files are here, of its first seed; else those of the brief training.
+    files are here, of its first seed; else those of the brief training. `trainings` are those of
+    full_training.of_network(): on the images of the study.
 
     Raises UsageError where there are none, with the command that makes some.
     """
-    mine = [row for row in trainings if row.fingerprint == candidate.fingerprint]
-    for run in by_length(mine):
+    for run in by_length(trainings):
         for row in sorted(run, key=lambda row: row.seed):
             path = _of_row(row, candidate.number, files)
             if path.is_file():
@@ -68,6 +71,15 @@ def given(path: Path) -> ChosenWeights:
             validation_accuracy=accuracy if isinstance(accuracy, float) else None,
         ),
     )
+
+
+def require_classes(path: Path, classes: Sequence[str], of: str) -> None:
+    """Raises UsageError for weights that somebody named and that tell other classes apart than images do,
+    CheckpointError for some that cannot be read. `of` names the images."""
+    held = weights.load(path).classes
+    if held != tuple(classes):
+        some = one_line(", ".join(held[:SHOWN]), LONGEST) + ", ..." * (len(held) > SHOWN)
+        raise UsageError(f"{path} tells other classes apart than {of}: {some}; name weights of its images")
 
 
 def _of_row(row: Finished, number: int, files: StudyFiles) -> Path:

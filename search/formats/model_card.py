@@ -17,6 +17,7 @@ from search.study.text import counted, over_seeds, percent
 from trainer.data.images import Fit
 
 SHOWN = 20  # classes that are named
+PICTURES = (1, 3)  # channels that pictures have
 BRIEF = "the brief training"  # how the description of such a training begins (search/formats/choice.py)
 
 USE: Mapping[str, str] = {
@@ -55,16 +56,37 @@ Images are normalised inside. Loading a .pt2 can run code that is in it: load no
 Mean and deviation of each channel stand in the header.""",
 }
 
+# The same for images that are no pictures, of other than 1 or 3 channels.
+USE_OF_ARRAYS: Mapping[str, str] = {
+    "python": """```python
+import torch
+import {stem}
+
+network = {stem}.load()
+images = torch.zeros(1, {shape}, dtype=torch.uint8)  # yours: bytes 0..255
+with torch.inference_mode():
+    scores = network(images)
+```
+
+It takes torch, numpy and Pillow, and `{stem}.safetensors` beside it.""",
+    "safetensors": """In Python `parsimony.load("{name}").trained()`.
+Mean and deviation of each channel stand in the header.""",
+}
+
 
 def text(form: str, out: Path, document: Carried, difference: float, images: int) -> str:
     """The whole card of a file `out`, whose scores differed so far from the original's on so many images."""
     export = document.export
     network = export.architecture
     shape = f"{network.channels}, {network.image_size}, {network.image_size}"
-    use = USE[form].format(stem=out.stem, name=out.name, shape=shape)
+    takes_pictures = network.channels in PICTURES
+    use = (USE if takes_pictures else {**USE, **USE_OF_ARRAYS})[form].format(
+        stem=out.stem, name=out.name, shape=shape
+    )
     parts = [
         f"# {_plain(out.name)}: a network for {_plain(export.data.name)}",
-        f"Classifies pictures of {network.channels} x {network.image_size} x {network.image_size} pixels into"
+        f"Classifies {'pictures' if takes_pictures else 'images'} of {network.channels} x"
+        f" {network.image_size} x {network.image_size} pixels into"
         f" {network.classes} classes: {_classes(document.classes)}. A residual network that Parsimony found:"
         f" trial {export.origin.trial} of the study {_plain(export.origin.study)},"
         f" fingerprint `{export.fingerprint}`.",
@@ -106,6 +128,13 @@ FITS: Mapping[Fit, str] = {
 def _reading(document: Carried) -> str:
     """How a file of a picture becomes what the network takes, as trainer/data/images.py does it."""
     side, fit = document.export.architecture.image_size, document.fit
+    channels = document.export.architecture.channels
+    if channels not in PICTURES:
+        return (
+            f"Not at all: pictures have one channel or three, and this network takes {channels}. Give it"
+            f" images as its data had them: bytes 0..255, in the order channels, rows, columns,"
+            f" {side} x {side} pixels."
+        )
     by = 2 ** max(0, document.bits - 8)
     steps = [
         f"Opened by Pillow, a JPEG by `draft` for {side} x {side} pixels; of several frames the first.",
@@ -114,9 +143,7 @@ def _reading(document: Carried) -> str:
         if by > 1
         else "Grey levels of more than 8 bits: as they are, 255 at most.",
         "Laid on white where it is transparent.",
-        "Three channels: red, green, blue (`RGB`)."
-        if document.export.architecture.channels == 3
-        else "One channel: grey (`L`).",
+        "Three channels: red, green, blue (`RGB`)." if channels == 3 else "One channel: grey (`L`).",
         f"{side} x {side} pixels, by Pillow's bicubic filter, unless it has them: {fit}, {FITS[fit]}.".format(
             side=side
         ),

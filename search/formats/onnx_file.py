@@ -60,11 +60,14 @@ def contents(network: Deployed, document: Carried, example: NDArray[np.uint8]) -
     assert program is not None
     model = program.model_proto
     _forget_where(model)
-    # A line each: a name of two would move all that come after it.
-    classes = {"classes": "\n".join(" ".join(name.split("\n")) for name in document.classes)}
-    onnx.helper.set_model_props(model, classes | {KEY: document.text})
+    onnx.helper.set_model_props(model, {"classes": _class_lines(document), KEY: document.text})
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
+
+
+def _class_lines(document: Carried) -> str:
+    """The names of the classes, a line each: a name of two would move all that come after it."""
+    return "\n".join(" ".join(name.split("\n")) for name in document.classes)
 
 
 def _forget_where(model: Any) -> None:
@@ -100,8 +103,7 @@ def document_of(path: Path) -> str:
 
     Raises VerificationError where it is no ONNX file or has none, EnvironmentProblem as package().
     """
-    model = _parsed(path)
-    found = {entry.key: entry.value for entry in model.metadata_props}
+    found = _metadata(_parsed(path))
     if KEY not in found:
         raise VerificationError(f"schema: {path} has no export in its metadata; another program wrote it")
     return str(found[KEY])
@@ -119,10 +121,21 @@ def _parsed(path: Path) -> Any:
     return model
 
 
-def described(path: Path) -> str:
-    """Opset, and how many images it takes, in words. Raises VerificationError and EnvironmentProblem as
-    document_of()."""
+def _metadata(model: Any) -> dict[str, str]:
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def described(path: Path, document: Carried) -> str:
+    """Opset, and how many images it takes, in words.
+
+    Raises VerificationError where the classes in the metadata are not those of its document, and as
+    document_of(), EnvironmentProblem as that.
+    """
     model = _parsed(path)
+    if _metadata(model).get("classes") != _class_lines(document):
+        raise VerificationError(
+            f"schema: the classes in the metadata of {path} are not those of its document"
+        )
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     batch = model.graph.input[0].type.tensor_type.shape.dim[0]
     many = "any number of images" if batch.dim_param else f"{batch.dim_value} images"

@@ -9,6 +9,7 @@ import json
 import math
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from space.parser import one_line
 EXTRA = f"{KEY}.json"
 LARGEST = 4 << 20  # bytes of a JSON part
 PREFIX = "network."  # of the weights, as Deployed names them
+# What a damaged archive raises: in its table of weights (shapes of no sense among it), and in a part.
+DAMAGED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError)
+UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # RuntimeError: a password
 TYPES = {7: torch.float32, 5: torch.int64}  # numbers of torch's schema
 
 
@@ -62,14 +66,24 @@ def state_of(path: Path) -> dict[str, torch.Tensor]:
 
     Raises VerificationError for an archive whose parts are not as torch.export.save writes plain tensors.
     """
+    held = _tensors(path)
+    return {name.removeprefix(PREFIX): held[name] for name in held if name.startswith(PREFIX)}
+
+
+def normalisation_of(path: Path) -> dict[str, torch.Tensor]:
+    """What the program normalises by, as Deployed names it: mean and scale, (1, C, 1, 1) float32.
+
+    Raises VerificationError as state_of().
+    """
+    held = _tensors(path)
+    return {name: held[name] for name in held if not name.startswith(PREFIX)}
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         config = json.loads(_part(path, "data/weights/model_weights_config.json"))["config"]
-        return {
-            name.removeprefix(PREFIX): _tensor(path, entry)
-            for name, entry in config.items()
-            if name.startswith(PREFIX)
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return {name: _tensor(path, entry) for name, entry in config.items()}
+    except DAMAGED as error:
         raise VerificationError(f"weights: {path}: {type(error).__name__}: {one_line(error)}") from None
 
 
@@ -97,6 +111,6 @@ def _part(path: Path, name: str, largest: int = LARGEST) -> bytes:
             return archive.read(found)
     except StopIteration:
         raise VerificationError(f"schema: {path} has no {name}; another program wrote it") from None
-    except (OSError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         reason = getattr(error, "strerror", None) or one_line(error)
         raise VerificationError(f"schema: {path} is no .pt2 file: {reason}") from None

@@ -46,7 +46,14 @@ def document_of(path: Path) -> str:
 
 
 def require_unchanged(path: Path, document: Carried) -> None:
-    """Raises VerificationError for a file that is not, byte for byte, what its document is written as."""
+    """Raises VerificationError for a file that is not, byte for byte, what its document is written as.
+
+    The name of a file stands in its text: one that `search export` would not give could be code of its own.
+    """
+    if not path.stem.isidentifier():
+        raise VerificationError(
+            f"source: {one_line(path)}: no Python file is written under such a name; it was not run"
+        )
     beside = path.with_suffix(".safetensors")
     try:
         given, digest = path.read_text("utf-8"), sha256(beside.read_bytes())

@@ -4,9 +4,11 @@ Reads the weights and real images; writes the file, for Python its weights too, 
 checks. Called by search/commands/export.py.
 """
 
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from keyword import iskeyword
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -27,7 +29,8 @@ from search.formats.carried import TOLERANCE, Carried, Training
 from search.formats.choice import ChosenWeights
 from search.formats.deployed import Deployed
 from search.study.config import Images
-from search.study.export import Export
+from search.study.export import Export, LayerRow
+from space import cost
 from space.errors import UsageError, VerificationError
 from space.files import replace, require_writable
 from trainer import weights
@@ -36,6 +39,7 @@ from trainer.weights import Weights
 Form = Literal["onnx", "pt2", "python", "safetensors"]
 FORMS: tuple[Form, ...] = get_args(Form)
 ENDING: dict[Form, str] = {"onnx": ".onnx", "pt2": ".pt2", "python": ".py", "safetensors": ".safetensors"}
+TAKEN = sys.stdlib_module_names | {"torch", "numpy", "PIL"}  # what a Python file imports, itself or by these
 REAL = 256  # validation images that a file is checked with, at most
 
 Scores = NDArray[np.float32]
@@ -64,6 +68,7 @@ def write(form: Form, out: Path, document: Export, chosen: ChosenWeights, images
     """
     require_name(form, out)
     found = _weights(document, chosen)
+    document = _as_trained(document, found)
     network = Deployed(found.network(), found.normalisation)
     carrying = document_of(document, found, chosen.training, network)
     given = contents(form, out, found, carrying, network)
@@ -79,8 +84,12 @@ def require_name(form: Form, out: Path) -> None:
     """Raises UsageError or EnvironmentProblem for a name or folder that cannot be written."""
     if out.suffix != ENDING[form]:
         raise UsageError(f"--out {out}: the name of a file of format {form} ends in {ENDING[form]}")
-    if form == "python" and not out.stem.isidentifier():
+    if form == "python" and (not out.stem.isidentifier() or iskeyword(out.stem)):
         raise UsageError(f"--out {out}: Python cannot import that name; use letters, digits and _")
+    if form == "python" and out.stem in TAKEN:
+        raise UsageError(
+            f"--out {out}: Python has a module {out.stem}, which that file would hide; name it otherwise"
+        )
     require_writable(out)
 
 
@@ -92,6 +101,13 @@ def _weights(document: Export, chosen: ChosenWeights) -> Weights:
             f" {document.origin.study}:{document.origin.trial} is {document.fingerprint}"
         )
     return found
+
+
+def _as_trained(document: Export, found: Weights) -> Export:
+    """The document with the network as the weights spell it: two that build the same one can name its layers
+    otherwise (two stages of a block, one stage of two blocks)."""
+    rows = tuple(LayerRow(**row._asdict()) for row in cost.layers(found.architecture))
+    return document.model_copy(update={"architecture": found.architecture, "layers": rows})
 
 
 def document_of(document: Export, found: Weights, training: Training, network: Deployed) -> Carried:

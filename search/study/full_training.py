@@ -3,8 +3,8 @@ of a second stage, by `search train` and `search confirm`, and in a study like a
 trainings are of a network of a study.
 
 Called by search/training/train.py, search/study/finish_plan.py, search/worker/rung_training.py and
-search/launcher/prepare.py; the last also by search/study/export.py and search/report/stages.py. Reads and
-writes nothing.
+search/launcher/prepare.py; the last also by search/study/export.py, search/commands/export.py and
+search/report/stages.py. Reads and writes nothing.
 """
 
 from collections.abc import Sequence

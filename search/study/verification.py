@@ -6,12 +6,15 @@ search/formats/check.py; the document is search/study/export.py's.
 """
 
 import json
+from math import isclose
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from pydantic import ValidationError
 
 from search.study.export import FORMAT, Export, LayerRow
+from search.study.statistics import wilson
 from space import cost, parser
 from space.architecture import Architecture
 from space.budget import Budget, judge
@@ -23,6 +26,7 @@ from space.errors import ArchitectureError, UsageError, VerificationError
 RUN = Budget(100_000_000, 20_000_000_000)
 LARGEST_MAP = 64 << 20  # values of one layer's output, for one image
 MOST_LAYERS = 10_000
+SAME = 1e-5  # the largest difference of an accuracy, 0..1, that is still the same
 
 
 def verify(path: Path) -> tuple[Export, list[str]]:
@@ -44,9 +48,42 @@ def verify(path: Path) -> tuple[Export, list[str]]:
 def check_export(found: Export) -> list[str]:
     """Count, budget and fingerprint of a document, a line for each.
 
-    Raises VerificationError that names the one that fails.
+    Raises VerificationError that names the one that fails, the schema for scores that do not belong together.
     """
+    _require_scores(found)
     return [check(found) for check in (_count, _budget, _fingerprint)]
+
+
+def _require_scores(found: Export) -> None:
+    """Raises VerificationError for an accuracy that is not the one of its interval, or no mean of its seeds.
+
+    Nobody can tell from a file whether an accuracy was reached; this tells one that was edited by itself.
+    """
+    metrics, images = found.metrics, found.data.validation_images
+    accuracy = metrics.validation_accuracy
+    wanted = wilson(accuracy, images) if 0 <= accuracy <= 1 <= images else None
+    if not wanted or not all(
+        isclose(*ends, abs_tol=SAME) for ends in zip(wanted, metrics.interval_95, strict=True)
+    ):
+        low, high = metrics.interval_95
+        raise VerificationError(
+            f"schema: metrics: {accuracy:g} is not the accuracy that has the interval {low:g} to {high:g} on"
+            f" {images:,} images"
+        )
+    full = found.confirmation
+    means = (
+        (
+            ("validation", full.validation_accuracy, full.validation_by_seed),
+            ("test", full.test_accuracy, full.test_by_seed),
+        )
+        if full
+        else ()
+    )
+    for name, mean, seeds in means:
+        if seeds and (mean is None or not isclose(mean, fmean(seeds), abs_tol=SAME)):
+            raise VerificationError(
+                f"schema: confirmation: {mean} is no mean of the {name} accuracies of its seeds"
+            )
 
 
 def _require_export(document: Any, path: Path) -> None:

@@ -5,6 +5,8 @@ import json
 import re
 import signal
 import sys
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 import torch
 from exported_samples import Sample
 from picture_samples import noise
+from PIL import Image
 from torch.utils.data import Dataset, TensorDataset
 
 import parsimony
@@ -23,7 +26,7 @@ from search.study import config as study_config, own_score, reader
 from search.study.config import StudyConfig
 from space import errors
 from space.files import write_whole
-from trainer.data import dataset as datasets
+from trainer.data import dataset as datasets, images as image_files
 
 ROOT = Path(__file__).parents[2]
 NETWORK = {"channels": 1, "image_size": 8, "stem": {"width": 8}, "stages": [{"blocks": 1, "width": 8}]}
@@ -86,6 +89,15 @@ def test_an_exported_network_is_counted_explained_and_built(sample: Sample, tmp_
     assert not network.fits(max_macs=network.macs() - 1)
 
 
+def test_networks_are_equal_where_they_build_the_same(tmp_path: Path) -> None:
+    unused = {"stages": [{"blocks": 1, "width": 8, "shortcut_kernel": 3}]}
+    for name, parts in {"one": {}, "same": unused, "other": {"activation": "tanh"}}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(NETWORK | parts))
+    one, same, other = (parsimony.load(tmp_path / f"{name}.json") for name in ("one", "same", "other"))
+    assert one == same and len({one, same, other}) == 2
+    assert one != other and one != one.architecture
+
+
 def test_weights_of_another_network_beside_a_document_name_no_classes_and_are_not_run(
     sample: Sample, tmp_path: Path
 ) -> None:
@@ -119,6 +131,11 @@ def test_a_network_without_weights_names_the_command_that_trains_some(tmp_path: 
     with pytest.raises(parsimony.UsageError, match=r"absent\.json"):
         parsimony.load(tmp_path / "absent.json")
     assert parsimony.load("published:001-final").count() > 10**6
+
+
+def test_a_study_shows_no_password() -> None:
+    study = parsimony.Study("postgresql://me:secret@host/db", "bench", Path("data"))
+    assert "bench" in repr(study) and "secret" not in f"{study} {study!r}"
 
 
 def test_trials_are_frozen_records_and_the_best_has_its_weights(
@@ -169,8 +186,18 @@ def test_proposals_differ_fit_and_come_again() -> None:
     assert found != parsimony.propose(budget=20_000, n=5, seed=1, **wanted)
     with pytest.raises(parsimony.NothingFitsError):
         parsimony.propose(budget=10)
+    assert found == parsimony.propose(budget=np.int64(20_000), n=5, **wanted)  # type: ignore[arg-type]
     with pytest.raises(parsimony.UsageError):
         parsimony.propose(n=0)
+
+
+@pytest.mark.parametrize(
+    "images", [{"image_size": 0}, {"image_size": 2_000}, {"channels": 0}, {"channels": 2_000}, {"classes": 1}]
+)
+def test_proposals_for_images_that_no_network_takes_are_refused(images: dict[str, int]) -> None:
+    (name,) = images
+    with pytest.raises(parsimony.UsageError, match=f"^{name}: Input should be"):
+        parsimony.propose(**images)
 
 
 def test_tensors_become_a_data_set_that_every_command_opens(tmp_path: Path) -> None:
@@ -195,8 +222,6 @@ class Pictures(Dataset):  # type: ignore[type-arg]
     """Items are (PIL picture, label)."""
 
     def __init__(self, folder: Path) -> None:
-        from PIL import Image
-
         self.images = [
             Image.open(noise(folder / f"{i}.png", i)).convert("RGB").resize((9, 9)) for i in range(6)
         ]
@@ -213,6 +238,44 @@ def test_a_dataset_of_pictures_and_one_of_tensors_are_data_too(tmp_path: Path) -
     assert (found.classes, found.images.shape) == (("0", "1", "2"), (6, 9, 9, 3))
     pairs = TensorDataset(torch.rand(8, 1, 5, 5), torch.arange(8) % 2)
     assert datasets.load(parsimony.Data(pairs).store(tmp_path), tmp_path).images.shape == (8, 5, 5, 1)
+
+
+class Kinds(Dataset):  # type: ignore[type-arg]
+    """Two pictures of a mode that is no bytes of grey or colour."""
+
+    def __init__(self, picture: Image.Image) -> None:
+        self.picture = picture
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, i: int) -> tuple[object, int]:
+        return self.picture, i
+
+
+def test_pictures_of_a_dataset_become_bytes_as_those_that_predict_reads(tmp_path: Path) -> None:
+    random = np.random.RandomState(0)
+    clear = Image.fromarray(random.randint(0, 256, (9, 9, 4)).astype(np.uint8))
+    deep = Image.fromarray(random.randint(0, 65_536, (9, 9)).astype(np.uint16))
+    for picture in (clear, clear.convert("LA"), deep):
+        found = datasets.load(parsimony.Data(Kinds(picture)).store(tmp_path), tmp_path)
+        mode = "L" if found.channels == 1 else "RGB"
+        wanted = np.asarray(image_files.fitted(picture, 9, mode)).reshape(9, 9, -1)
+        assert np.array_equal(found.images[0], wanted), picture.mode
+
+
+def test_a_dataset_of_tables_is_one_line(tmp_path: Path) -> None:
+    rows = [{"image": torch.zeros(1, 4, 4), "label": i % 2} for i in range(4)]
+    with pytest.raises(parsimony.DataError, match=r"items must be \(image, label\)"):
+        parsimony.Data(rows).store(tmp_path)
+
+
+def test_tensors_of_bfloat16_are_data_and_uneven_lists_are_one_line(tmp_path: Path) -> None:
+    shares = torch.tensor([0.0, 1.0]).bfloat16().view(2, 1, 1, 1).expand(2, 1, 4, 4)
+    found = datasets.load(parsimony.Data((shares, torch.arange(2))).store(tmp_path), tmp_path)
+    assert found.images[:, 0, 0, 0].tolist() == [0, 255]
+    with pytest.raises(parsimony.DataError, match="images and labels must be tensors or arrays"):
+        parsimony.Data(([[1], [1, 2]], [0, 1])).store(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -239,6 +302,10 @@ def test_tensors_that_cannot_be_are_named(
 def test_tensors_that_are_gone_say_how_to_store_them_again(tmp_path: Path) -> None:
     with pytest.raises(parsimony.DataError, match=r"parsimony\.Data\(\.\.\.\)\.store\(\) writes some"):
         datasets.load("tensors:pets-0123456789ab", tmp_path)
+    spec = parsimony.Data((torch.zeros(4, 1, 8, 8), torch.arange(4) % 2)).store(tmp_path)
+    (tmp_path / spec.replace(":", "/") / "train-images.npy").unlink()
+    with pytest.raises(parsimony.DataError, match=r"is damaged .*; delete it and store the tensors again"):
+        datasets.load(spec, tmp_path)
 
 
 SCORE = """
@@ -342,6 +409,22 @@ def test_what_is_wrong_with_a_search_is_raised_as_the_error_that_it_is(
         parsimony.search(
             "digits", 1, storage=f"sqlite:///{tmp_path / 's.db'}", data_dir=tmp_path, quiet=True, **words
         )
+
+
+def test_a_space_and_a_recipe_may_lie_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = dict[str, str]()
+
+    def launch(given: Sequence[str], _url: str, _quiet: bool) -> None:
+        words.update(pairwise(given))
+
+    monkeypatch.setattr(searching, "_launch", launch)
+    monkeypatch.setattr(searching, "open_study", lambda *_: None)
+    parsimony.search("digits", space="~/space.toml", recipe=Path("~/recipe.toml"))
+    assert words["--space"] == str(tmp_path / "space.toml")
+    assert words["--recipe"] == str(tmp_path / "recipe.toml")
+    parsimony.search("digits", recipe="published:001-final")
+    assert words["--recipe"] == "published:001-final"
 
 
 @pytest.mark.thorough  # a real search by processes with torch

@@ -72,9 +72,21 @@ def one_row_wrong(document: Document) -> None:
     document["layers"][1]["parameters"] -= 1
 
 
+def of_full_trainings(document: Document) -> None:
+    document["confirmation"] = {
+        "epochs": 9, "seeds": 2, "validation_accuracy": 0.9, "validation_interval_95": None,
+        "test_accuracy": 0.8, "test_interval_95": None, "test_images": 100, "folder": "",
+        "validation_by_seed": [0.89, 0.91], "test_by_seed": [0.8, 0.9],
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("spoil", "check"),
     [
+        (lambda d: d["metrics"].update(validation_accuracy=0.999), "schema: metrics: 0.999 is not"),
+        (lambda d: d["metrics"].update(validation_accuracy=7.5), "schema: metrics: 7.5 is not"),
+        (lambda d: d["data"].update(validation_images=0), "schema: metrics: "),
+        (of_full_trainings, "schema: confirmation: 0.8 is no mean of the test accuracies of its seeds"),
         (lambda d: d.pop("recipe"), "schema: recipe"),
         (lambda d: d.update(format="other/1"), "schema: format"),
         (lambda d: d.update(extra=1), "schema: extra: unknown field"),

@@ -6,7 +6,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from exported_samples import Sample
 from hypothesis import given
 from picture_samples import noise
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 from space_samples import CALM, architectures
 from torch import nn
 
@@ -32,13 +36,15 @@ from search.formats import (
     deployed,
     model_card,
     onnx_file,
+    pt2_file,
+    python_source,
     safetensors_file,
     standalone,
     standing_alone,
     write,
 )
 from search.formats.write import FORMS
-from search.study.export import Confirmation
+from search.study.export import Confirmation, LayerRow
 from search.study.files import StudyFiles
 from space import cost
 from space.architecture import (
@@ -53,7 +59,8 @@ from space.architecture import (
     TailConvolution,
 )
 from space.errors import UsageError
-from storage.trainings import Finished
+from storage import database, trainings
+from storage.trainings import Finished, Training
 from trainer import model, weights
 from trainer.data import images as image_files
 from trainer.data.batches import Normalisation
@@ -309,6 +316,41 @@ def test_weights_of_another_network_are_refused(
     assert "other.safetensors is of the network" in result.one_line
 
 
+def test_weights_of_other_classes_are_refused(
+    capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path
+) -> None:
+    found = weights.load(sample.weights)
+    classes = ("coat", *map(str, range(9)))
+    written = (found.network(), found.architecture, classes, found.normalisation)
+    weights.save(tmp_path / "coats.safetensors", *written)
+    given = ("--format", "python", "--from", tmp_path / "coats.safetensors", "--out", tmp_path / "a.py")
+    result = export(capsys, sample, *given)
+    assert result.code == 2
+    assert result.one_line.endswith(
+        "tells other classes apart than digits: coat, 0, 1, ...; name weights of its images"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["coats.safetensors"]
+
+
+@pytest.mark.parametrize("form", ["python", "safetensors"])
+def test_a_network_whose_weights_name_its_layers_otherwise_is_written_as_they_do(
+    sample: Sample, tmp_path: Path, form: write.Form
+) -> None:
+    two, one = (
+        Architecture(channels=1, image_size=8, stem=Stem(width=4), stages=stages)
+        for stages in ((Stage(blocks=1, width=4),) * 2, (Stage(blocks=2, width=4),))
+    )
+    spent = cost.total(two)
+    rows = tuple(LayerRow(**row._asdict()) for row in cost.layers(two))
+    document = sample.document.model_copy(
+        update={"architecture": two, "fingerprint": two.fingerprint, "layers": rows, **spent._asdict()}
+    )
+    exported_samples.save_weights(tmp_path / "one.safetensors", one, sample.images)
+    path = tmp_path / f"best{ENDINGS[form]}"
+    write.write(form, path, document, choice.given(tmp_path / "one.safetensors"), sample.images)
+    assert check.verify(path)[-1].startswith("forward pass")
+
+
 def test_weights_that_were_named_are_taken(
     capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path
 ) -> None:
@@ -331,6 +373,9 @@ def test_weights_that_were_named_are_taken(
     [
         ("onnx", "best.json", "the name of a file of format onnx ends in .onnx"),
         ("python", "my best.py", "Python cannot import that name"),
+        ("python", "class.py", "Python cannot import that name"),
+        ("python", "json.py", "Python has a module json, which that file would hide"),
+        ("python", "torch.py", "Python has a module torch, which that file would hide"),
     ],
 )
 def test_a_name_that_does_not_fit_the_form_is_refused(
@@ -355,6 +400,149 @@ def test_a_python_file_that_was_changed_is_not_run(
     assert result.code == 6
     assert result.one_line.startswith(f"search: source: line {begin + 1} of {path} is not what")
     assert not proof.exists()
+
+
+def test_a_python_file_whose_name_would_be_code_is_not_run(
+    capsys: pytest.CaptureFixture[str], written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / 'best"""\nopen("proof", "w")\n""".py'
+    beside = path.with_suffix(".safetensors")
+    shutil.copy(written / "python" / "best.safetensors", beside)
+    document = carried.parse(standing_alone.document_of(written / "python" / "best.py"), path)
+    path.write_text(python_source.source(document, beside.name, standing_alone.sha256(beside.read_bytes())))
+    result = run(capsys, "verify", path)
+    assert (result.code, (tmp_path / "proof").exists()) == (6, False)
+    assert result.one_line.endswith("no Python file is written under such a name; it was not run")
+
+
+def test_a_python_file_that_python_cannot_read_is_one_line(
+    capsys: pytest.CaptureFixture[str], written: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "best.py"
+    shutil.copy(written / "python" / "best.safetensors", tmp_path)
+    found = carried.parse(standing_alone.document_of(written / "python" / "best.py"), path)
+    origin = found.export.origin.model_copy(update={"study": "a\0b"})
+    document = found.model_copy(update={"export": found.export.model_copy(update={"origin": origin})})
+    digest = standing_alone.sha256((tmp_path / "best.safetensors").read_bytes())
+    path.write_text(python_source.source(document, "best.safetensors", digest))
+    result = run(capsys, "verify", path)
+    assert result.code == 6
+    assert "null bytes" in result.one_line
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_weights_of_another_type_are_one_line(
+    capsys: pytest.CaptureFixture[str], written: Path, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    path, beside = tmp_path / "best.py", tmp_path / "best.safetensors"
+    with safe_open(written / "safetensors" / beside.name, "pt") as file:
+        header = dict(file.metadata())
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    save_file(state | {"stem.conv.weight": state["stem.conv.weight"].to(dtype)}, beside, header)
+    document = carried.parse(standing_alone.document_of(written / "python" / "best.py"), path)
+    path.write_text(python_source.source(document, beside.name, standing_alone.sha256(beside.read_bytes())))
+    for exported in (path, beside):
+        result = run(capsys, "verify", exported)
+        assert result.code == 6
+        assert result.one_line == f"search: weights: stem.conv.weight is {dtype}, which no network here has"
+
+
+def test_another_network_in_the_header_that_predict_reads_is_noticed(
+    capsys: pytest.CaptureFixture[str], written: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "best.safetensors"
+    with safe_open(written / "safetensors" / path.name, "pt") as file:
+        header = dict(file.metadata())
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    network = json.loads(header["architecture"])
+    for changed, words in (
+        (
+            {"architecture": network | {"activation": "tanh"}},
+            f"the two halves of the header of {path} do not",
+        ),
+        ({"architecture": network | {"activation": "none"}}, f"{path}: the header is damaged: "),
+        ({"classes": ["cat", "dog"]}, f"{path}: the header is damaged: "),
+    ):
+        save_file(state, path, header | {name: json.dumps(value) for name, value in changed.items()})
+        result = run(capsys, "verify", path)
+        assert result.code == 6
+        assert result.one_line.startswith("search: schema: ") and words in result.one_line
+
+
+def test_other_classes_in_the_metadata_of_an_onnx_file_are_noticed(
+    capsys: pytest.CaptureFixture[str], written: Path, tmp_path: Path
+) -> None:
+    import onnx
+
+    model = onnx.load(written / "onnx" / "best.onnx")
+    entry = next(entry for entry in model.metadata_props if entry.key == "classes")
+    entry.value = "\n".join(reversed(entry.value.split("\n")))
+    onnx.save(model, tmp_path / "best.onnx")
+    result = run(capsys, "verify", tmp_path / "best.onnx")
+    assert result.code == 6
+    assert "the classes in the metadata of" in result.one_line
+
+
+def test_another_normalisation_in_a_pt2_file_is_noticed(
+    capsys: pytest.CaptureFixture[str], written: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "best.pt2"
+    source = written / "pt2" / path.name
+    config = json.loads(pt2_file._part(source, "data/weights/model_weights_config.json"))["config"]
+    for name in ("mean", "scale"):
+        spoil_archive(source, path, config[name]["path_name"])
+        result = run(capsys, "verify", path)
+        assert result.code == 6
+        assert "does not normalise by mean and deviation of its document" in result.one_line
+
+
+def deep(_config: dict[str, Any]) -> str:
+    return "[" * 100_000
+
+
+def endless(config: dict[str, Any]) -> str:
+    return json.dumps(config).replace('"sizes": [{"as_int": 4}', '"sizes": [{"as_int": 1e999}', 1)
+
+
+def larger(config: dict[str, Any]) -> str:
+    meta = config["config"]["network.stem.conv.weight"]["tensor_meta"]
+    meta["sizes"] = [{"as_int": 4_000}]
+    meta["strides"] = [{"as_int": 1}]
+    return json.dumps(config)
+
+
+@pytest.mark.parametrize("spoil", [deep, endless, larger])
+def test_a_pt2_file_whose_table_of_weights_makes_no_sense_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+    written: Path,
+    tmp_path: Path,
+    spoil: Callable[[dict[str, Any]], str],
+) -> None:
+    table, path = "model_weights_config.json", tmp_path / "best.pt2"
+    with zipfile.ZipFile(written / "pt2" / path.name) as old, zipfile.ZipFile(path, "w") as new:
+        for entry in old.infolist():
+            given = old.read(entry)
+            is_table = entry.filename.endswith(table)
+            new.writestr(entry.filename, spoil(json.loads(given)) if is_table else given)
+    result = run(capsys, "verify", path)
+    assert result.code == 6
+    assert result.one_line.startswith(f"search: weights: {path}: ")
+
+
+def test_a_pt2_file_that_needs_a_password_is_one_line(
+    capsys: pytest.CaptureFixture[str], written: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "best.pt2"
+    given = bytearray((written / "pt2" / path.name).read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = -1
+        while (at := given.find(mark, at + 1)) >= 0:
+            given[at + flags] |= 1
+    path.write_bytes(given)
+    result = run(capsys, "verify", path)
+    assert result.code == 6
+    assert result.one_line.startswith(f"search: schema: {path} is no .pt2 file: ")
 
 
 @pytest.mark.parametrize("form", ["safetensors", "pt2"])
@@ -391,14 +579,12 @@ def test_a_python_file_takes_its_weights_from_a_later_export_of_the_same_network
     assert run(capsys, "verify", away / "best.py").code == 6
 
 
-def spoil_archive(source: Path, target: Path) -> None:
+def spoil_archive(source: Path, target: Path, part: str = "weight_0") -> None:
     """The same archive with one number of the weights changed."""
-    import zipfile
-
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         for entry in old.infolist():
             given = bytearray(old.read(entry))
-            if entry.filename.endswith("weights/weight_0"):
+            if entry.filename.endswith(f"weights/{part}"):
                 given[3] ^= 64
             new.writestr(entry.filename, bytes(given))
 
@@ -583,6 +769,21 @@ def test_the_card_says_how_a_picture_becomes_what_the_network_takes(written: Pat
         assert words in card
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_the_card_of_a_network_of_four_channels_reads_no_pictures(written: Path, form: str) -> None:
+    path = written / "safetensors" / "best.safetensors"
+    found = carried.parse(safetensors_file.document_of(path), path)
+    network = found.export.architecture.model_copy(update={"channels": 4})
+    export = found.export.model_copy(update={"architecture": network})
+    card = model_card.text(form, path, found.model_copy(update={"export": export}), 1e-6, 256)
+    assert "pictures have one channel or three, and this network takes 4." in card
+    assert card.startswith(
+        "# best.safetensors: a network for digits\n\nClassifies images of 4 x 8 x 8 pixels"
+    )
+    for words in ("cat.png", "search predict", "One channel", "Pillow's bicubic"):
+        assert words not in card
+
+
 @pytest.mark.parametrize(
     ("values", "interval", "words"),
     [
@@ -642,6 +843,24 @@ def finished(sample: Sample, run: str, seed: int, folder: Path) -> Finished:
         test_accuracy=0.88, test_loss=0.2, test_images=359, seconds=1.0, device="cpu", versions={},
         folder=str(folder), finished_at=datetime(2026, 1, 1, tzinfo=UTC),
     )  # fmt: skip
+
+
+def test_weights_of_a_training_on_other_images_are_not_taken(
+    capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path
+) -> None:
+    exported_samples.save_weights(
+        tmp_path / "seed-0.safetensors", sample.document.architecture, sample.images
+    )
+    stored = asdict(finished(sample, "of a study that was deleted", 0, tmp_path))
+    stored.pop("finished_at")
+    engine = database.connect(sample.url)
+    trainings.save(engine, [Training(**stored | {"data": {"digest": "of other images"}})])
+    engine.dispose()
+    path = tmp_path / "a.safetensors"
+    result = export(capsys, sample, "--format", "safetensors", "--out", path)
+    assert result.code == 0, result.err
+    assert "of the brief training of the search" in result.err
+    assert "test images, read once" not in Path(f"{path}.md").read_text()
 
 
 def test_weights_of_the_longest_full_training_that_is_here_come_before_brief_ones(

@@ -1,9 +1,12 @@
 """Weights in a file: what was saved classifies as what was trained, and what is no such file is refused."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from training_samples import NETWORK, Training, digits, no_file_larger_than
 
 from space.architecture import Architecture, Block, SqueezeExcitation, Stage, Stem
@@ -75,6 +78,30 @@ def test_a_file_that_is_cut_off_absent_or_something_else_is_refused(path: Path) 
             weights.load(path)
     path.unlink()
     with pytest.raises(CheckpointError, match="cannot read weights"):
+        weights.load(path)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "words"),
+    [
+        ("classes", ["a", "b"], "not the names of 10 classes"),
+        ("classes", list(range(10)), "not the names of 10 classes"),
+        ("normalisation", {"mean": ["x"], "deviation": [1.0]}, "mean is no number for each of 1 channels"),
+        ("normalisation", {"mean": [1.0], "deviation": [1.0, 2.0]}, "deviation is no number for each"),
+        ("normalisation", {"mean": [1.0], "deviation": [0.0]}, "a deviation is not above 0"),
+        ("scaling", {"fit": "zoom"}, "fit is one of pad, crop, stretch"),
+        ("scaling", {"bits": "x"}, "bits a number"),
+        ("about", [1], "about: no table"),
+    ],
+)
+def test_a_header_that_does_not_go_with_its_network_is_refused(
+    path: Path, part: str, value: object, words: str
+) -> None:
+    with safe_open(path, "pt") as file:
+        header = {**file.metadata(), part: json.dumps(value)}
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    save_file(state, path, header)
+    with pytest.raises(CheckpointError, match=f"the header is damaged: .*{words}"):
         weights.load(path)
 
 

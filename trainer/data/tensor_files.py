@@ -47,17 +47,24 @@ def store(data_dir: Path, name: str, parts: Mapping[str, Part], classes: tuple[s
 
 
 def source(key: str, data_dir: Path, image_size: int | None) -> Source:
-    """What a key names, not read yet. Raises DataError where it is not there, UsageError for a size that its
-    images cannot be brought to."""
+    """What a key names, not read yet. Raises DataError where it is not there or damaged, UsageError for a
+    size that its images cannot be brought to."""
     folder = data_dir / KIND / key
     if not KEY.fullmatch(key) or not folder.is_dir():
         raise DataError(f"no tensors {key!r} in {data_dir / KIND}; parsimony.Data(...).store() writes some")
-    shape = np.load(folder / "train-images.npy", mmap_mode="r", allow_pickle=False).shape
+    try:
+        shape = np.load(folder / "train-images.npy", mmap_mode="r", allow_pickle=False).shape
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, error) from error
     size = image_size or shape[1]
     if size != shape[1] and shape[3] not in RESIZABLE:
         raise UsageError(f"images of {shape[3]} channels are not scaled; they have {shape[1]} pixels a side")
     name = key.rpartition("-")[0]
     return Source(f"{KIND}:{key}", name, f"{KIND}-{key}-{size}", lambda _known: _read(folder, size))
+
+
+def _damaged(folder: Path, error: Exception) -> DataError:
+    return DataError(f"{folder} is damaged ({error}); delete it and store the tensors again")
 
 
 def _numbered(parts: Mapping[str, Part]) -> tuple[str, ...]:
@@ -114,7 +121,7 @@ def _read(folder: Path, size: int) -> Contents:
         classes = tuple(json.loads((folder / "classes.json").read_text(encoding="utf-8")))
         train, validation, test = (_part(folder, name, size) for name in PARTS)
     except (OSError, ValueError) as error:
-        raise DataError(f"{folder} is damaged ({error}); delete it and store the tensors again") from error
+        raise _damaged(folder, error) from error
     if train is None:
         raise DataError(f"{folder} has no training images; delete it and store the tensors again")
     return Contents(classes, train, test, validation)
