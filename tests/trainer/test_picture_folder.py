@@ -190,6 +190,18 @@ def test_damaged_pictures_are_left_out_if_asked(folder: Path) -> None:
     assert "cannot read 2 pictures" in refused(folder), "another cache"
 
 
+def test_where_every_test_picture_is_damaged_and_skipped_there_is_no_test_set(folder: Path) -> None:
+    for path in (folder / "test").rglob("*.png"):
+        path.write_text("no picture")
+    dataset = load(folder, skip_damaged=True)
+    with pytest.raises(DataError, match="pets has no test images"):
+        dataset.open_test()
+    np.save(dataset.cache / "test-images.npy", dataset.images[:0])  # as a cache of before has it
+    np.save(dataset.cache / "test-labels.npy", dataset.labels[:0])
+    with pytest.raises(DataError, match="pets has no test images"):
+        dataset.open_test()
+
+
 def test_a_class_of_damaged_pictures_is_refused_even_then(folder: Path) -> None:
     for path in (folder / "train" / "cat").iterdir():
         path.write_text("no picture")

@@ -82,8 +82,8 @@ def _read(listing: Listing, wanted: Wanted, known: KnownPictures) -> Contents:
     return Contents(
         listing.classes,
         parts["train"],
-        parts["test"] if listing.test else None,
-        validation=parts["validation"] if listing.validation else None,
+        parts["test"] if looked["test"] else None,
+        validation=parts["validation"] if looked["validation"] else None,
         groups=None if same is None else np.asarray(same, np.int64),
         scaling=scaling,
         survey=survey,
