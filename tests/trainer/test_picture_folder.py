@@ -141,6 +141,18 @@ def test_what_is_left_out_is_counted_by_its_ending(folder: Path) -> None:
     assert found.folders == ("extra",)
 
 
+def test_what_is_left_out_is_told_as_it_is_now(folder: Path) -> None:
+    (folder / "train/cat/a.heic").write_text("of a phone")
+    before = load(folder).digest
+    (folder / "train/cat/b.heic").write_text("of a phone")
+    (folder / "more").mkdir()
+    found = survey_of(folder)
+    assert (found.left_out, found.folders) == ({".heic": 2}, ("more",))
+    (folder / "more").rmdir()
+    assert survey_of(folder).folders == ()
+    assert load(folder).digest == before, "the images are the same"
+
+
 def test_a_class_whose_name_is_no_text_is_refused_by_name(folder: Path) -> None:
     noise(folder / "train" / os.fsdecode(b"caf\xe9") / "a.png", 900)
     assert "train named 'caf\ufffd' has a name that is no UTF-8; rename it" in refused(folder)

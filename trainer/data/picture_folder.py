@@ -43,8 +43,11 @@ def source(root: Path, wanted: Wanted) -> Source:
 
 
 def _key(listing: Listing, wanted: Wanted) -> str:
-    """Changes with every file's name, size and time, and with how the files are read."""
-    digest = hashlib.sha256(repr((DECODING, wanted, listing.classes, sorted(listing.left_out))).encode())
+    """Changes with every file's name, size and time, with what is told of others, and how files are read."""
+    left_out = sorted(listing.left_out.items())
+    digest = hashlib.sha256(repr((DECODING, wanted, listing.classes, left_out)).encode())
+    if listing.folders:
+        digest.update(repr(listing.folders).encode())
     start = len(str(listing.root / "x")) - 1
     for files in listing.parts.values():
         digest.update(f"{len(files)}\n".encode())
