@@ -174,7 +174,7 @@ def test_what_cannot_be_scaled_is_refused_by_name(levels: np.ndarray, why: str, 
 
 
 def png_of_16_bits(path: Path, *levels: int) -> None:
-    """8x8 pixels of 16 bits, which Pillow does not write: grey and opacity, three colours, or these and opacity."""
+    """8x8 pixels of 16 bits, which Pillow does not write: grey and opacity, RGB, or RGBA."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return (

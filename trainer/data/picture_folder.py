@@ -23,7 +23,7 @@ from trainer.data.known_pictures import Known, KnownPictures
 from trainer.data.process_pool import over_parts
 from trainer.data.survey import NAMED, Look, Survey
 
-DECODING = 3  # part of the cache key of a folder: raise it when its files are read in another way
+DECODING = 4  # part of the cache key of a folder: raise it when its files are read in another way
 Looked = list[tuple[Picture, Look]]
 
 
