@@ -334,3 +334,60 @@ def test_a_cache_whose_notes_are_gone_costs_a_reading_and_no_error(folder: Path)
     (before.cache / "pictures.npz").write_bytes(b"no notes")
     noise(folder / "train/dog/new.png", 99)
     assert len(load(folder).labels) == 21
+
+
+@pytest.mark.parametrize(
+    ("there", "told"),
+    [
+        (("Train/cat", "Train/dog"), "give Train/ the name train/"),
+        (("training/cat", "validation/cat"), "give training/ the name train/"),
+        (("cat", "dog"), "if cat, dog are its classes, make a folder train/ and move them into it"),
+        (("my pets/train/cat",), "my pets/ in it has one: give --data 'folder:"),
+        ((), "put the images into train/<class>/"),
+    ],
+)
+def test_a_folder_without_train_is_told_what_to_do_with_what_it_has(
+    there: tuple[str, ...], told: str, tmp_path: Path
+) -> None:
+    for name in there:
+        noise(tmp_path / "pets" / name / "0.png", 1)
+    (tmp_path / "pets").mkdir(exist_ok=True)
+    assert f"{tmp_path}/pets has no train/ folder; {told}" in refused(tmp_path / "pets")
+
+
+def test_a_file_in_place_of_a_folder_is_told_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "pets.zip").write_text("an archive")
+    assert "pets.zip is a file and no folder; unpack it" in refused(tmp_path / "pets.zip")
+
+
+def test_a_folder_that_is_a_link_to_itself_or_has_too_long_a_name_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    assert f"there is no folder {tmp_path}/loop" in refused(tmp_path / "loop")
+    assert "File name too long" in refused(tmp_path / ("x" * 300))
+
+
+def test_a_class_of_files_that_are_not_read_is_told_which(folder: Path) -> None:
+    (folder / "train/emu").mkdir()
+    for i in range(7):
+        (folder / f"train/emu/IMG_{i}.HEIC").write_text("of a phone")
+    assert "train/emu has no images that Pillow reads (.heic 7); fill it or take it away" in refused(folder)
+
+
+def test_links_that_lead_nowhere_are_named_with_the_damaged_pictures(folder: Path) -> None:
+    (folder / "train/cat/gone.png").symlink_to("/nowhere/a.png")
+    (folder / "train/dog/itself.png").symlink_to("itself.png")
+    told = refused(folder)
+    assert "cannot read 2 pictures" in told
+    assert "train/cat/gone.png (No such file or directory), train/dog/itself.png (Too many levels" in told
+    assert len(load(folder, skip_damaged=True).labels) == 20
+
+
+def test_a_hidden_class_is_told_of(folder: Path) -> None:
+    noise(folder / "train/.emu/0.png", 1)
+    assert survey_of(folder).left_out == {"hidden": 1}
+
+
+def test_a_validation_class_whose_name_only_looks_like_that_of_train_is_told_so(folder: Path) -> None:
+    (folder / "train/cat").rename(folder / "train/caf\xe9")
+    (folder / "test/cat").rename(folder / "test/cafe\u0301")
+    assert r"(its 'caf\xe9' is 'cafe\u0301' here); rename it" in refused(folder)
