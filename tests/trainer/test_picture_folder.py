@@ -70,7 +70,7 @@ def test_copies_are_counted_where_they_mislead(folder: Path) -> None:
     found = survey_of(folder)
     assert found.copies == 2
     assert found.across_classes == (("train/cat/06.png", "train/dog/stray.png"),)
-    assert found.seen_before == {"validation": 0, "test": 3}
+    assert found.seen_before == {"validation": 0, "test": 3, "test in validation": 0}
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -112,7 +112,7 @@ def test_training_pictures_that_are_also_validation_pictures_are_not_trained(fol
     dataset = load(folder)
     split = datasets.split(dataset, 0)
     assert split.train.tolist() == list(range(3, 20))
-    assert survey_of(folder).seen_before == {"validation": 3, "test": 0}
+    assert survey_of(folder).seen_before == {"validation": 3, "test": 0, "test in validation": 0}
 
 
 def test_two_folders_of_validation_images_are_refused(folder: Path) -> None:

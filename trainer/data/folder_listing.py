@@ -43,6 +43,7 @@ class Listing:
     test: list[Picture]
     left_out: Counter[str]
     folders: tuple[str, ...]
+    without: tuple[str, ...]  # of val/ and test/ those that are there and have no pictures of a class
 
     @property
     def parts(self) -> dict[str, list[Picture]]:
@@ -114,7 +115,9 @@ def _listed(root: Path) -> Listing:
     test = _other_part(root / "test", classes, left_out)
     taken = {"train", "test", *there}
     others = tuple(name for name in class_names(root) if name not in taken)
-    return Listing(root, classes, train, validation, test, left_out, others)
+    have = {"test": test, **({there[0]: validation} if there else {})}
+    without = tuple(name for name in sorted(have) if not have[name] and (root / name).is_dir())
+    return Listing(root, classes, train, validation, test, left_out, others, without)
 
 
 def readable(path: str) -> str:

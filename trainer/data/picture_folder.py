@@ -46,8 +46,8 @@ def _key(listing: Listing, wanted: Wanted) -> str:
     """Changes with every file's name, size and time, with what is told of others, and how files are read."""
     left_out = sorted(listing.left_out.items())
     digest = hashlib.sha256(repr((DECODING, wanted, listing.classes, left_out)).encode())
-    if listing.folders:
-        digest.update(repr(listing.folders).encode())
+    if listing.folders or listing.without:
+        digest.update(repr((listing.folders, listing.without)).encode())
     start = len(str(listing.root / "x")) - 1
     for files in listing.parts.values():
         digest.update(f"{len(files)}\n".encode())
@@ -180,8 +180,10 @@ def _survey(
         fit=scaling.fit,
         copies=sum(first != row for row, first in enumerate(same)),
         across_classes=surveys.across_classes(files["train"], training, listing.root),
-        seen_before={name: surveys.seen_before(looks[name], training) for name in ("validation", "test")},
+        seen_before={name: surveys.seen_before(looks[name], training) for name in ("validation", "test")}
+        | {"test in validation": surveys.seen_before(looks["test"], looks["validation"])},
         damaged=tuple((surveys.relative(path, listing.root), why) for path, why in damage.items()),
         left_out={readable(kind): count for kind, count in listing.left_out.most_common()},
         folders=tuple(map(readable, listing.folders)),
+        without=listing.without,
     )

@@ -107,6 +107,11 @@ def _of_copies(dataset: Dataset) -> Iterable[tuple[str, str]]:
     tests = sum(survey.counts.get("test", {}).values())
     if seen.get("test"):
         yield "warning", f"{seen['test']:,} of {tests:,} test images are also training images"
+    if again := seen.get("test in validation"):
+        yield "warning", f"{again:,} of {tests:,} test images are also validation images"
+    for name in survey.without:
+        then = "there is no test set" if name == "test" else "validation images are drawn from train/"
+        yield "warning", f"{name}/ has no pictures in class folders: {then}"
     if own:
         yield "note", f"val/ is the validation part: {own:,} images"
         if twice := seen.get("validation"):
