@@ -47,8 +47,8 @@ class Survey:
     """What a folder holds, as JSON values. Paths are relative to it.
 
     copies: training pictures that are, byte for byte, an earlier one; across_classes: pairs of them that are
-    in two classes; seen_before: pictures of the validation and test parts that are training pictures too, and under "test in validation"
-    test pictures that are validation pictures of val/.
+    in two classes; seen_before: pictures of the validation and test parts that are training pictures too,
+    and under "test in validation" test pictures that are validation pictures of val/.
     """
 
     counts: Mapping[str, Mapping[str, int]]  # pictures by part and class
