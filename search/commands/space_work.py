@@ -13,7 +13,7 @@ import click
 
 from search import settings
 from search.commands import options
-from trainer.data.catalogue import DATASETS, SPECS, KnownDataset
+from trainer.data.catalogue import DATASETS, SPECS, KnownDataset, meant
 
 if TYPE_CHECKING:
     from search.study.compute_limit import ComputeLimit
@@ -35,7 +35,7 @@ class SpaceWork:
 def _known(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     """The value, where it names images."""
     if value not in DATASETS and not value.startswith("folder:"):
-        raise click.BadParameter(f"unknown data set {value!r}; use {SPECS}")
+        raise click.BadParameter(f"unknown data set {value!r}; use {SPECS}{meant(value)}")
     return value
 
 

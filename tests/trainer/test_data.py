@@ -219,6 +219,15 @@ def test_an_unknown_data_set_is_refused_with_the_known_ones(spec: str, tmp_path:
     assert str(caught.value) == f"unknown data set {spec!r}; use {SPECS}"
 
 
+def test_a_folder_that_is_given_as_a_data_set_is_told_how(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    for spec in (folder.name, f"Folder:{folder.name}"):
+        with pytest.raises(UsageError, match=f"of the folder that is there: folder:{folder.name}$"):
+            datasets.load(spec, folder.parent)
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     assert str(tmp_path / "nowhere") in refused(f"folder:{tmp_path / 'nowhere'}", tmp_path)
 

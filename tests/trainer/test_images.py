@@ -173,8 +173,8 @@ def test_what_cannot_be_scaled_is_refused_by_name(levels: np.ndarray, why: str, 
         datasets.load(f"folder:{tmp_path}", tmp_path / "data")
 
 
-def png_of_16_bits(path: Path, level: int) -> None:
-    """8x8 pixels of three colours of 16 bits, which Pillow does not write."""
+def png_of_16_bits(path: Path, *levels: int) -> None:
+    """8x8 pixels of 16 bits, which Pillow does not write: grey and opacity, RGB, or RGBA."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return (
@@ -182,8 +182,8 @@ def png_of_16_bits(path: Path, level: int) -> None:
         )
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = (b"\0" + struct.pack(">H", level) * 24) * 8
-    header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
+    rows = (b"\0" + b"".join(struct.pack(">H", level) for level in levels) * 8) * 8
+    header = struct.pack(">IIBBBBB", 8, 8, 16, {2: 4, 3: 2, 4: 6}[len(levels)], 0, 0, 0)
     parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
 
@@ -193,11 +193,24 @@ def test_colours_of_16_bits_are_taken_by_their_upper_8_or_refused_where_these_ar
 ) -> None:
     for name in ("a", "b"):
         for i in range(2):
-            png_of_16_bits(tmp_path / "train" / name / f"{i}.png", (200 << 8) + i)
+            png_of_16_bits(tmp_path / "train" / name / f"{i}.png", *3 * [(200 << 8) + i])
     assert (datasets.load(f"folder:{tmp_path}", tmp_path / "data").images == 200).all()
-    png_of_16_bits(tmp_path / "train" / "b" / "dark.png", 4095)
+    png_of_16_bits(tmp_path / "train" / "b" / "dark.png", 4095, 4095, 4095)
     with pytest.raises(DataError, match=r"train/b/dark\.png \(its colours of 16 bits are all but black"):
         datasets.load(f"folder:{tmp_path}", tmp_path / "data")
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_opacity_of_16_bits_hides_no_colours_that_are_black(colours: int, tmp_path: Path) -> None:
+    for name, opacity in (("opaque", 65_535), ("ink", 30_000)):
+        png_of_16_bits(tmp_path / f"{name}.png", *colours * [4095], opacity)
+    with (
+        Image.open(tmp_path / "opaque.png") as image,
+        pytest.raises(ValueError, match="16 bits are all but black"),
+    ):
+        image_files.depth(image)
+    with Image.open(tmp_path / "ink.png") as image:
+        assert image_files.depth(image) is None, "black ink on white, as it is meant"
 
 
 def test_a_dark_picture_of_8_bits_is_none_of_these(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_copies_are_counted_where_they_mislead(folder: Path) -> None:
     found = survey_of(folder)
     assert found.copies == 2
     assert found.across_classes == (("train/cat/06.png", "train/dog/stray.png"),)
-    assert found.seen_before == {"validation": 0, "test": 3}
+    assert found.seen_before == {"validation": 0, "test": 3, "test in validation": 0}
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -112,7 +112,7 @@ def test_training_pictures_that_are_also_validation_pictures_are_not_trained(fol
     dataset = load(folder)
     split = datasets.split(dataset, 0)
     assert split.train.tolist() == list(range(3, 20))
-    assert survey_of(folder).seen_before == {"validation": 3, "test": 0}
+    assert survey_of(folder).seen_before == {"validation": 3, "test": 0, "test in validation": 0}
 
 
 def test_two_folders_of_validation_images_are_refused(folder: Path) -> None:
@@ -139,6 +139,18 @@ def test_what_is_left_out_is_counted_by_its_ending(folder: Path) -> None:
     found = survey_of(folder)
     assert found.left_out == {".txt": 10, "without an ending": 1, "hidden": 1, "outside of class folders": 1}
     assert found.folders == ("extra",)
+
+
+def test_what_is_left_out_is_told_as_it_is_now(folder: Path) -> None:
+    (folder / "train/cat/a.heic").write_text("of a phone")
+    before = load(folder).digest
+    (folder / "train/cat/b.heic").write_text("of a phone")
+    (folder / "more").mkdir()
+    found = survey_of(folder)
+    assert (found.left_out, found.folders) == ({".heic": 2}, ("more",))
+    (folder / "more").rmdir()
+    assert survey_of(folder).folders == ()
+    assert load(folder).digest == before, "the images are the same"
 
 
 def test_a_class_whose_name_is_no_text_is_refused_by_name(folder: Path) -> None:
@@ -188,6 +200,18 @@ def test_damaged_pictures_are_left_out_if_asked(folder: Path) -> None:
         "test/dog/01.png",
     ]
     assert "cannot read 2 pictures" in refused(folder), "another cache"
+
+
+def test_where_every_test_picture_is_damaged_and_skipped_there_is_no_test_set(folder: Path) -> None:
+    for path in (folder / "test").rglob("*.png"):
+        path.write_text("no picture")
+    dataset = load(folder, skip_damaged=True)
+    with pytest.raises(DataError, match="pets has no test images"):
+        dataset.open_test()
+    np.save(dataset.cache / "test-images.npy", dataset.images[:0])  # as a cache of before has it
+    np.save(dataset.cache / "test-labels.npy", dataset.labels[:0])
+    with pytest.raises(DataError, match="pets has no test images"):
+        dataset.open_test()
 
 
 def test_a_class_of_damaged_pictures_is_refused_even_then(folder: Path) -> None:
@@ -310,3 +334,60 @@ def test_a_cache_whose_notes_are_gone_costs_a_reading_and_no_error(folder: Path)
     (before.cache / "pictures.npz").write_bytes(b"no notes")
     noise(folder / "train/dog/new.png", 99)
     assert len(load(folder).labels) == 21
+
+
+@pytest.mark.parametrize(
+    ("there", "told"),
+    [
+        (("Train/cat", "Train/dog"), "give Train/ the name train/"),
+        (("training/cat", "validation/cat"), "give training/ the name train/"),
+        (("cat", "dog"), "if cat, dog are its classes, make a folder train/ and move them into it"),
+        (("my pets/train/cat",), "my pets/ in it has one: give --data 'folder:"),
+        ((), "put the images into train/<class>/"),
+    ],
+)
+def test_a_folder_without_train_is_told_what_to_do_with_what_it_has(
+    there: tuple[str, ...], told: str, tmp_path: Path
+) -> None:
+    for name in there:
+        noise(tmp_path / "pets" / name / "0.png", 1)
+    (tmp_path / "pets").mkdir(exist_ok=True)
+    assert f"{tmp_path}/pets has no train/ folder; {told}" in refused(tmp_path / "pets")
+
+
+def test_a_file_in_place_of_a_folder_is_told_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "pets.zip").write_text("an archive")
+    assert "pets.zip is a file and no folder; unpack it" in refused(tmp_path / "pets.zip")
+
+
+def test_a_folder_that_is_a_link_to_itself_or_has_too_long_a_name_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    assert f"there is no folder {tmp_path}/loop" in refused(tmp_path / "loop")
+    assert "File name too long" in refused(tmp_path / ("x" * 300))
+
+
+def test_a_class_of_files_that_are_not_read_is_told_which(folder: Path) -> None:
+    (folder / "train/emu").mkdir()
+    for i in range(7):
+        (folder / f"train/emu/IMG_{i}.HEIC").write_text("of a phone")
+    assert "train/emu has no images that Pillow reads (.heic 7); fill it or take it away" in refused(folder)
+
+
+def test_links_that_lead_nowhere_are_named_with_the_damaged_pictures(folder: Path) -> None:
+    (folder / "train/cat/gone.png").symlink_to("/nowhere/a.png")
+    (folder / "train/dog/itself.png").symlink_to("itself.png")
+    told = refused(folder)
+    assert "cannot read 2 pictures" in told
+    assert "train/cat/gone.png (No such file or directory), train/dog/itself.png (Too many levels" in told
+    assert len(load(folder, skip_damaged=True).labels) == 20
+
+
+def test_a_hidden_class_is_told_of(folder: Path) -> None:
+    noise(folder / "train/.emu/0.png", 1)
+    assert survey_of(folder).left_out == {"hidden": 1}
+
+
+def test_a_validation_class_whose_name_only_looks_like_that_of_train_is_told_so(folder: Path) -> None:
+    (folder / "train/cat").rename(folder / "train/caf\xe9")
+    (folder / "test/cat").rename(folder / "test/cafe\u0301")
+    assert r"(its 'caf\xe9' is 'cafe\u0301' here); rename it" in refused(folder)

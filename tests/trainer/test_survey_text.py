@@ -102,3 +102,27 @@ def test_of_many_names_ten_are_told(folder: Path) -> None:
     told = next(line for line in said(folder) if "fewer than" in line)
     assert told.count("(0 of 1)") == 10
     assert told.endswith(" and 4 more")
+
+
+def test_classes_that_a_person_takes_for_one_are_named(folder: Path) -> None:
+    for i, name in enumerate(("Cat", "caf\xe9", "cafe\u0301")):
+        for j in range(40):
+            noise(folder / "train" / name / f"{j}.png", 9000 + 100 * i + j)
+    line = "warning: classes whose names differ by case, spaces or accents alone: 'Cat' and 'cat', "
+    assert any(told.startswith(line) and told.endswith("'cafe\u0301' and 'caf\xe9'") for told in said(folder))
+
+
+def test_a_test_part_that_is_the_validation_part_is_told(folder: Path) -> None:
+    shutil.copytree(folder / "test", folder / "val")
+    assert "warning: 6 of 6 test images are also validation images" in said(folder)
+
+
+def test_a_part_without_class_folders_is_told_with_what_comes_of_it(folder: Path) -> None:
+    shutil.rmtree(folder / "test")
+    (folder / "test").mkdir()
+    noise(folder / "valid" / "0.png", 1)
+    found = said(folder)
+    assert "warning: test/ has no pictures in class folders: there is no test set" in found
+    assert (
+        "warning: valid/ has no pictures in class folders: validation images are drawn from train/" in found
+    )

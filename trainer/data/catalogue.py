@@ -1,10 +1,14 @@
 """The data sets that `--data` takes by name, and what is known of them without a look at their files.
 
-Reads and writes nothing, and imports the standard library alone: command lines list the names from here.
+Reads and writes nothing but to look whether a folder is there, and imports the standard library alone:
+command lines list the names from here.
 Called by trainer/data/sources.py, which finds and reads the files, and by the commands of search/.
 """
 
+import shlex
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -34,3 +38,12 @@ DATASETS = {
 }
 FOLDER_NOTE = "Pictures of a folder are not mirrored unless a --recipe says flip = true."  # for help texts
 SPECS = f"{', '.join(DATASETS)} or folder:PATH"  # what --data takes, for help texts and errors
+
+
+def meant(spec: str) -> str:
+    """The end of a message about an unknown data set: what to type where it is the name of a folder."""
+    path = spec[len("folder:") :] if spec.lower().startswith("folder:") else spec
+    with suppress(OSError, RuntimeError):  # too long a name, or an unknown home folder
+        if path and Path(path).expanduser().is_dir():
+            return f"; of the folder that is there: {shlex.quote(f'folder:{path}')}"
+    return ""

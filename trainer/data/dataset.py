@@ -59,7 +59,10 @@ class Dataset:
         For the final confirmation only, never for choosing. Raises DataError where there are none.
         """
         try:
-            return _mapped(self.cache / "test-images.npy"), _mapped(self.cache / "test-labels.npy")
+            images, labels = (_mapped(self.cache / f"test-{name}.npy") for name in ("images", "labels"))
+            if not len(labels):  # of a folder whose test pictures were all damaged, and skipped
+                raise ValueError("it is empty")
+            return images, labels
         except (OSError, ValueError) as error:
             raise DataError(
                 f"{self.name} has no test images; add test/<class>/, or delete {self.cache} if damaged"

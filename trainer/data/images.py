@@ -152,13 +152,14 @@ def fitted(image: "Image.Image", size: int, mode: str, scaling: Scaling = AS_BEF
 def depth(image: "Image.Image") -> int | None:
     """Bits that the largest grey level of a picture needs; None for pictures of 8 bits. Decodes deep ones.
 
-    Raises ValueError for levels that cannot be scaled: floating-point numbers, negative ones, and colours of
-    16 bits that use so few of them that Pillow, which keeps the upper 8, makes them black.
+    Raises ValueError for levels that cannot be scaled: floating-point numbers, negative ones, and colours, or
+    grey levels with transparency, of 16 bits that use so few of them that Pillow, which keeps the upper 8,
+    makes them black.
     """
     if image.mode.startswith(("I", "F")):
         return int(_levels(image).max()).bit_length()
     deep = any(re.search(r";16[BLN]", str(tile[3])) for tile in getattr(image, "tile", ()))
-    if deep and np.asarray(image).max() < DARKEST:
+    if deep and np.asarray(on_ground(image)).max() < DARKEST:  # opacity uses all of its 16 bits
         raise ValueError("its colours of 16 bits are all but black; save it with 8 bits a colour")
     return None
 

@@ -23,7 +23,7 @@ from trainer.data.known_pictures import Known, KnownPictures
 from trainer.data.process_pool import over_parts
 from trainer.data.survey import NAMED, Look, Survey
 
-DECODING = 3  # part of the cache key of a folder: raise it when its files are read in another way
+DECODING = 4  # part of the cache key of a folder: raise it when its files are read in another way
 Looked = list[tuple[Picture, Look]]
 
 
@@ -43,8 +43,11 @@ def source(root: Path, wanted: Wanted) -> Source:
 
 
 def _key(listing: Listing, wanted: Wanted) -> str:
-    """Changes with every file's name, size and time, and with how the files are read."""
-    digest = hashlib.sha256(repr((DECODING, wanted, listing.classes, sorted(listing.left_out))).encode())
+    """Changes with every file's name, size and time, with what is told of others, and how files are read."""
+    left_out = sorted(listing.left_out.items())
+    digest = hashlib.sha256(repr((DECODING, wanted, listing.classes, left_out)).encode())
+    if listing.folders or listing.without:
+        digest.update(repr((listing.folders, listing.without)).encode())
     start = len(str(listing.root / "x")) - 1
     for files in listing.parts.values():
         digest.update(f"{len(files)}\n".encode())
@@ -82,8 +85,8 @@ def _read(listing: Listing, wanted: Wanted, known: KnownPictures) -> Contents:
     return Contents(
         listing.classes,
         parts["train"],
-        parts["test"] if listing.test else None,
-        validation=parts["validation"] if listing.validation else None,
+        parts["test"] if looked["test"] else None,
+        validation=parts["validation"] if looked["validation"] else None,
         groups=None if same is None else np.asarray(same, np.int64),
         scaling=scaling,
         survey=survey,
@@ -177,8 +180,10 @@ def _survey(
         fit=scaling.fit,
         copies=sum(first != row for row, first in enumerate(same)),
         across_classes=surveys.across_classes(files["train"], training, listing.root),
-        seen_before={name: surveys.seen_before(looks[name], training) for name in ("validation", "test")},
+        seen_before={name: surveys.seen_before(looks[name], training) for name in ("validation", "test")}
+        | {"test in validation": surveys.seen_before(looks["test"], looks["validation"])},
         damaged=tuple((surveys.relative(path, listing.root), why) for path, why in damage.items()),
         left_out={readable(kind): count for kind, count in listing.left_out.most_common()},
         folders=tuple(map(readable, listing.folders)),
+        without=listing.without,
     )

@@ -5,13 +5,14 @@ nothing itself (a data set that is downloaded is kept in the data folder). Calle
 whose cache keeps the result.
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from space.errors import UsageError
-from trainer.data import images as image_files, picture_folder, tensor_files, torchvision_files
+from trainer.data import catalogue, images as image_files, picture_folder, tensor_files, torchvision_files
 from trainer.data.catalogue import DATASETS, SPECS
 from trainer.data.contents import Contents, Part, Source
 from trainer.data.picture_folder import Wanted
@@ -31,12 +32,13 @@ def find(spec: str, data_dir: Path, wanted: Wanted) -> Source:
         raise UsageError(f"image size {image_size} is outside 4..512; choose another")
     kind, _, rest = spec.partition(":")
     if kind == "folder" and rest:
-        return picture_folder.source(Path(rest).expanduser().resolve(), wanted)
+        # realpath, as resolve() fails by a RuntimeError for a link that leads to itself
+        return picture_folder.source(Path(os.path.realpath(Path(rest).expanduser())), wanted)
     if kind == tensor_files.KIND and rest:
         return tensor_files.source(rest, data_dir, image_size)
     known = DATASETS.get(spec)
     if known is None:
-        raise UsageError(f"unknown data set {spec!r}; use {SPECS}")
+        raise UsageError(f"unknown data set {spec!r}; use {SPECS}{catalogue.meant(spec)}")
     size = image_size or known.image_size
     return Source(
         spec,

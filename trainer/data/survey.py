@@ -47,7 +47,8 @@ class Survey:
     """What a folder holds, as JSON values. Paths are relative to it.
 
     copies: training pictures that are, byte for byte, an earlier one; across_classes: pairs of them that are
-    in two classes; seen_before: pictures of the validation and test parts that are training pictures too.
+    in two classes; seen_before: pictures of the validation and test parts that are training pictures too,
+    and under "test in validation" test pictures that are validation pictures of val/.
     """
 
     counts: Mapping[str, Mapping[str, int]]  # pictures by part and class
@@ -65,6 +66,7 @@ class Survey:
     damaged: tuple[tuple[str, str], ...] = ()  # of those that were skipped: path and reason
     left_out: Mapping[str, int] | None = None
     folders: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()  # of val/ and test/ those that have no pictures in class folders
 
     def document(self) -> dict[str, Any]:
         """The survey as JSON values."""
@@ -75,7 +77,8 @@ class Survey:
         """The survey from JSON values. Raises TypeError for those of another version."""
         pairs = {name: tuple(tuple(pair) for pair in found[name]) for name in ("across_classes", "damaged")}
         sides = {name: tuple(found[name]) for name in ("smallest", "largest", "folders")}
-        return cls(**{**found, **pairs, **sides})
+        without = tuple(found.get("without", ()))  # not in a cache of before
+        return cls(**{**found, **pairs, **sides, "without": without})
 
 
 def look(pictures: Sequence[Picture]) -> list[Look]:

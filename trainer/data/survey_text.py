@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from trainer.data.dataset import Dataset, Split
+from trainer.data.folder_listing import alike_name
 from trainer.data.images import FITTED, GROUND
 from trainer.data.survey import NAMED, Survey
 from trainer.recipe.document import Recipe
@@ -23,7 +24,18 @@ def lines(dataset: Dataset, split: Split, recipe: Recipe) -> list[tuple[str, str
     found = list(_of_classes(dataset, split, recipe.class_weights == "none"))
     if dataset.survey is None:
         return found
-    return [*_of_pictures(dataset.survey, dataset.channels), *found, *_of_copies(dataset)]
+    alike = _alike(dataset.classes)
+    return [*_of_pictures(dataset.survey, dataset.channels), *alike, *found, *_of_copies(dataset)]
+
+
+def _alike(classes: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """Classes that a person would take for one: Cat and cat, or two ways to write an accent."""
+    by_name = dict[str, list[str]]()
+    for name in classes:
+        by_name.setdefault(alike_name(name), []).append(name)
+    twins = [" and ".join(map(repr, names)) for names in by_name.values() if len(names) > 1]
+    if twins:
+        yield "warning", f"classes whose names differ by case, spaces or accents alone: {_some(twins)}"
 
 
 def _of_pictures(survey: Survey, channels: int) -> Iterable[tuple[str, str]]:
@@ -95,6 +107,11 @@ def _of_copies(dataset: Dataset) -> Iterable[tuple[str, str]]:
     tests = sum(survey.counts.get("test", {}).values())
     if seen.get("test"):
         yield "warning", f"{seen['test']:,} of {tests:,} test images are also training images"
+    if again := seen.get("test in validation"):
+        yield "warning", f"{again:,} of {tests:,} test images are also validation images"
+    for name in survey.without:
+        then = "there is no test set" if name == "test" else "validation images are drawn from train/"
+        yield "warning", f"{name}/ has no pictures in class folders: {then}"
     if own:
         yield "note", f"val/ is the validation part: {own:,} images"
         if twice := seen.get("validation"):
