@@ -286,6 +286,25 @@ def test_a_repaired_study_has_every_number_and_goes_on(store: Store, tmp_path: P
     assert "the books agree, 3 of 3 trained" in store.ask("db", "check", "night").out
 
 
+def test_a_repair_that_is_broken_off_leaves_nothing_and_the_next_one_makes_the_whole(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = trials_of(store, "night")
+    delete_in_the_dashboard(store, "night")
+    for _ in range(2):
+        with monkeypatch.context() as patched:
+            patched.setattr(optuna.Study, "add_trials", killed)
+            store.ask("db", "repair", "night")
+        assert "`search db repair night` makes it again" in store.ask("status", "night").out
+    assert store.ask("db", "repair", "night").out == "night: Optuna has 1 trial again\n"
+    assert store.optuna_names() == ["night", "noon"]
+    assert [one[:5] for one in trials_of(store, "night")] == [one[:5] for one in before]
+    assert "the books agree" in store.ask("db", "check", "night").out
+
+
 def test_a_study_that_was_renamed_in_the_dashboard_is_found_by_its_id(store: Store) -> None:
     engine = store.engine()
     record = studies.find(engine, "night")
