@@ -150,6 +150,23 @@ def test_files_that_an_older_version_named_by_the_url_as_it_was_typed_are_found_
     assert (kept / "0.safetensors").exists() and not older.exists()
 
 
+def test_optuna_hears_of_a_trial_that_a_rename_takes_from_a_dead_worker(store: Store, tmp_path: Path) -> None:
+    config = make_config(max_parameters=100_000)
+    engine = store.engine()
+    record = studies.find(engine, "night")
+    studies.set_trials(engine, record.id, 2)
+    with optuna_study.open_study(store.url, "night", config) as opened:
+        context = make_context(opened, engine, record, FakeTraining(), config, tmp_path / "spool")
+        claim = leases.claim(engine, record.id, "one", 60.0)
+        assert isinstance(claim, Claim)
+        worker_trial.propose_new(context, claim)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE search_claims SET expires_at = 0, renewed_at = 0, lease_seconds = 0"))
+    engine.dispose()
+    assert store.care("rename", "night", "monday").code == 0
+    assert "the books agree" in store.ask("db", "check", "monday").out
+
+
 @pytest.mark.parametrize("command", [("delete", "night", "--yes"), ("rename", "night", "monday")])
 def test_a_study_at_which_somebody_works_is_left_alone(store: Store, command: tuple[str, ...]) -> None:
     engine = store.engine()
