@@ -187,14 +187,18 @@ def rename(engine: Engine, study_id: int, name: str, in_transaction: Transaction
         raise StudyError(f"there is a study {name!r} already; choose another name") from None
 
 
-def set_trials(engine: Engine, study_id: int, n: int) -> None:
-    """Change the target; never below what is trained and what is held, which cannot be taken back.
+def set_trials(engine: Engine, study_id: int, n: int, *, anew: bool = False) -> None:
+    """Change the target; never below what is trained and what is held, which cannot be taken back. `anew`,
+    where trials are owed then, as for set_finish(): they may choose other networks.
 
     Raises StudyError where the study has gone.
     """
     with writing(engine) as connection:
         lock(connection, study_id)
-        _change(connection, study_id, trials=max(n, engaged(connection, study_id)))
+        trials = max(n, engaged(connection, study_id))
+        _change(connection, study_id, trials=trials)
+        if anew and trained(connection, study_id) < trials:
+            _ask_no_longer(connection, study_id)
 
 
 def set_finish(engine: Engine, study_id: int, plan: Mapping[str, Any], *, anew: bool = False) -> None:

@@ -51,14 +51,17 @@ def delete(study: str, storage: str, data_dir: Path, yes: bool) -> None:
 @options.data_dir
 def rename(study: str, name: str, storage: str, data_dir: Path) -> None:
     """Give a study another name, and its files on this machine too."""
-    from search.optuna_adapter import care as optuna_care
+    from search.optuna_adapter import care as optuna_care, stored
     from search.recording import recovery
     from search.study import files
     from storage import studies
 
     with reader.open_study(storage, study, whole=True) as view:
         record = view.record
-        recovery.take_in(view.engine, storage, record, data_dir)
+        if record.name in stored.names(view.engine):  # else there is nobody to tell of what was lost
+            recovery.recover(view.engine, storage, record, data_dir)
+        else:
+            recovery.take_in(view.engine, storage, record, data_dir)
         require_idle(view)
         studies.rename(view.engine, record.id, name, lambda at: optuna_care.rename(at, record.name, name))
         renamed = studies.find(view.engine, name)

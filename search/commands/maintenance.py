@@ -61,7 +61,7 @@ def repair(study: str, storage: str) -> None:
         require_idle(view)
         optuna_study.quiet()
         rows = view.rows()
-        bare = rebuild.rebuild(storage, record, rows, view.epochs())
+        bare = rebuild.rebuild(view.engine, storage, record, rows, view.epochs())
     without = f", {bare:,} of them without parameters" if bare else ""
     click.echo(f"{record.name}: Optuna has {counted(len(rows), 'trial')} again{without}")
 

@@ -38,7 +38,7 @@ from space.budget import Budget
 from space.errors import StorageError, StudyError, UsageError
 from space.space import Task
 from storage import candidates, connections, database, studies
-from storage.row_types import TRAINED
+from storage.row_types import TRAINED, State
 from storage.studies import Study
 from storage.url import is_sqlite, parse
 from trainer.data import dataset as datasets
@@ -349,7 +349,7 @@ def plan_of(flags: Flags, record: Study | None, config: StudyConfig) -> FinishPl
 
 def _goes_on_shortened(flags: Flags, record: Study) -> bool:
     """Whether a second stage that was shortened in time keeps its plan: its trials were closed for it, or it
-    has begun, or it is over and no more is asked for."""
+    has begun, or it is over and no more is asked for. Where trials are owed only what runs of it goes on."""
     stage = _second_stage(flags, record)
     if stage is None:
         return False
@@ -359,7 +359,7 @@ def _goes_on_shortened(flags: Flags, record: Study) -> bool:
         return no_more and stage.plan.closed_from is not None and not is_whole
     if stage.is_over:
         return no_more and not (flags.finish and not flags.is_limited)
-    return (stage.has_its_trials and no_more) or any(not one.has_ended for one in stage.trainings)
+    return (stage.has_its_trials and no_more) or any(one.state == State.RUNNING for one in stage.trainings)
 
 
 def prepare(flags: Flags) -> tuple[Engine, Study, StudyConfig]:
@@ -399,10 +399,11 @@ def _open_tables(engine: Engine) -> None:
 
 
 def _go_on(engine: Engine, record: Study, flags: Flags) -> None:
-    """Gives a study its new target, and lets its workers work."""
+    """Gives a study its new target, and lets its workers work. Trainings of its second stage that wait are
+    asked for again once all trials are done, if these choose the same networks."""
     tally = candidates.tally(engine, record.id)
     trials = with_trials(flags).trials  # another launch may have closed it while images were read
-    studies.set_trials(engine, record.id, max(trials, sum(tally[state] for state in TRAINED)))
+    studies.set_trials(engine, record.id, max(trials, sum(tally[state] for state in TRAINED)), anew=True)
     studies.set_control(engine, record.id, studies.Control.RUN)
 
 

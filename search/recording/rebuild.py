@@ -4,6 +4,9 @@ Reads the ledger's rows and epochs; writes Optuna's tables by its public interfa
 repair`. A trial's parameters are the answers that make its network, as those are that Optuna had. Where the
 space has no such answers (one whose shape was shrunk; one over the budget, unless the width is an answer) its
 trial has none, and the sampler does not learn from it.
+
+It is made under another name, and gets its own once it is whole: of one that was broken off nobody takes a
+number that the ledger knows, and the next repair begins again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,32 +15,49 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import Engine
 
-from search.optuna_adapter import study as optuna_study
+from search.optuna_adapter import care, study as optuna_study
 from search.optuna_adapter.ask import GivenSuggestions
 from search.recording.reconcile import optuna_outcome
 from search.study.config import StudyConfig
 from search.study.short_form import short_form
 from space.architecture import Architecture
 from space.budget import judge
+from storage import database
 from storage.row_types import Candidate, Epoch, State, TrainingMetrics
 from storage.studies import Study
 
+UNFINISHED = "{name} (repair under way)"
 
-def rebuild(url: str, record: Study, rows: Sequence[Candidate], epochs: Mapping[int, Sequence[Epoch]]) -> int:
+
+def rebuild(
+    engine: Engine,
+    url: str,
+    record: Study,
+    rows: Sequence[Candidate],
+    epochs: Mapping[int, Sequence[Epoch]],
+) -> int:
     """Makes the study with a trial for each row, under its number; returns how many have no parameters.
 
-    `rows` by their numbers; `epochs` by the candidate's id. Raises what open_storage() does.
+    `rows` by their numbers; `epochs` by the candidate's id. Raises what open_storage() does, and SQLAlchemy's
+    errors where another repair was faster.
     """
     config = StudyConfig.from_record(record.settings)
-    optuna_study.create(url, record.name, config)
+    unfinished = UNFINISHED.format(name=record.name)
+    with database.writing(engine) as connection:
+        care.delete(connection, unfinished)  # what one that broke off has left
+    optuna_study.create(url, unfinished, config)
     known = {row.number: row for row in rows}
     last = max(known, default=-1)
     trials = [
         _trial(known[number], epochs, config) if number in known else _unknown() for number in range(last + 1)
     ]
-    with optuna_study.open_study(url, record.name, config) as study:
+    with optuna_study.open_study(url, unfinished, config) as study:
         study.add_trials(trials)
+    with database.writing(engine) as connection:
+        care.rename(connection, unfinished, record.name)
+    with optuna_study.open_study(url, record.name, config) as study:
         optuna_study.identify(study, record.id)
     return sum(not trial.params for trial in trials)
 

@@ -7,6 +7,7 @@ workers, by export and by gc. Which networks are the best, and how one is traine
 import logging
 import re
 import shutil
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -27,6 +28,8 @@ BYTES_A_PARAMETER = 20  # weights and momentum, the old checkpoint beside the ne
 
 
 CHECKPOINT, WEIGHTS = ".checkpoint", ".safetensors"
+
+WRITING_SECONDS = 3600.0  # since something was last written: a file that is still half written was left so
 
 
 class StudyFiles:
@@ -102,17 +105,31 @@ class StudyFiles:
         finals: Collection[tuple[int, int]] = (),
     ) -> list[Path]:
         """Every file but the weights of these trials and finals (trial, seed), and the checkpoints of these
-        trainings."""
+        trainings; also what of these is half written for longer than writing takes."""
         names = {self.weights(number).name for number in best}
         names |= {self.final(number, seed).name for number, seed in finals}
         names |= {self.checkpoint(training).name for training in unfinished}
         if not self.folder.is_dir():
             return []
-        return sorted(path for path in self.folder.iterdir() if path.name not in names and _is_ours(path))
+        return sorted(
+            path
+            for path in self.folder.iterdir()
+            if path.name not in names and _is_ours(path) and not _is_being_written(path, names)
+        )
 
 
 def _is_ours(path: Path) -> bool:
-    return path.suffix in (CHECKPOINT, WEIGHTS) or path.name.startswith(".")  # half written and left
+    return path.suffix in (CHECKPOINT, WEIGHTS) or path.name.startswith(".")  # half written, perhaps left
+
+
+def _is_being_written(path: Path, names: Collection[str]) -> bool:
+    """Whether files.replace() has a file of one of these names under way, which then takes its place."""
+    if not path.name.startswith(".") or path.stem.removeprefix(".") not in names:
+        return False
+    try:
+        return time.time() - path.stat().st_mtime < WRITING_SECONDS
+    except OSError:
+        return True  # it has taken its place
 
 
 def free_bytes(folder: Path) -> int:

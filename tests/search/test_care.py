@@ -150,6 +150,23 @@ def test_files_that_an_older_version_named_by_the_url_as_it_was_typed_are_found_
     assert (kept / "0.safetensors").exists() and not older.exists()
 
 
+def test_optuna_hears_of_a_trial_that_a_rename_takes_from_a_dead_worker(store: Store, tmp_path: Path) -> None:
+    config = make_config(max_parameters=100_000)
+    engine = store.engine()
+    record = studies.find(engine, "night")
+    studies.set_trials(engine, record.id, 2)
+    with optuna_study.open_study(store.url, "night", config) as opened:
+        context = make_context(opened, engine, record, FakeTraining(), config, tmp_path / "spool")
+        claim = leases.claim(engine, record.id, "one", 60.0)
+        assert isinstance(claim, Claim)
+        worker_trial.propose_new(context, claim)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE search_claims SET expires_at = 0, renewed_at = 0, lease_seconds = 0"))
+    engine.dispose()
+    assert store.care("rename", "night", "monday").code == 0
+    assert "the books agree" in store.ask("db", "check", "monday").out
+
+
 @pytest.mark.parametrize("command", [("delete", "night", "--yes"), ("rename", "night", "monday")])
 def test_a_study_at_which_somebody_works_is_left_alone(store: Store, command: tuple[str, ...]) -> None:
     engine = store.engine()
@@ -284,6 +301,25 @@ def test_a_repaired_study_has_every_number_and_goes_on(store: Store, tmp_path: P
         worker_trial.run(context, claim)
     engine.dispose()
     assert "the books agree, 3 of 3 trained" in store.ask("db", "check", "night").out
+
+
+def test_a_repair_that_is_broken_off_leaves_nothing_and_the_next_one_makes_the_whole(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = trials_of(store, "night")
+    delete_in_the_dashboard(store, "night")
+    for _ in range(2):
+        with monkeypatch.context() as patched:
+            patched.setattr(optuna.Study, "add_trials", killed)
+            store.ask("db", "repair", "night")
+        assert "`search db repair night` makes it again" in store.ask("status", "night").out
+    assert store.ask("db", "repair", "night").out == "night: Optuna has 1 trial again\n"
+    assert store.optuna_names() == ["night", "noon"]
+    assert [one[:5] for one in trials_of(store, "night")] == [one[:5] for one in before]
+    assert "the books agree" in store.ask("db", "check", "night").out
 
 
 def test_a_study_that_was_renamed_in_the_dashboard_is_found_by_its_id(store: Store) -> None:

@@ -1,5 +1,6 @@
 """`search gc` removes what nobody needs any more, and says what."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from sqlalchemy import Engine
 from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search.optuna_adapter import study as optuna_study
-from search.study import files
+from search.study import cleanup, files
 from search.worker import trial as worker_trial
 from search.worker.callbacks import Cancelled
 from storage import candidates, leases, rungs
@@ -82,6 +83,25 @@ def test_the_weights_of_a_trial_that_is_about_to_end_stay(
         f"{running.number}.safetensors",
         f"{running.fingerprint}.checkpoint",
     }
+
+
+def test_what_a_worker_writes_at_the_moment_is_not_removed(sqlite_url: str, tmp_path: Path) -> None:
+    engine, record, rows = ended(sqlite_url, tmp_path, 2, 4)
+    claim = take(engine, record)
+    with optuna_study.open_study(sqlite_url, record.name, make_config()) as opened:
+        own = make_context(opened, engine, record, FakeTraining(), make_config(), tmp_path)
+        _, running, _ = worker_trial.propose_new(own, claim)
+    folder = fill(sqlite_url, tmp_path, record, [])
+    names = [f"{running.number}.safetensors", f"{running.fingerprint}.checkpoint"]
+    written = [folder / f".{name}.0a1b2c3d" for name in names]
+    left = [folder / f".{name}.4e5f6a7b" for name in names]  # by one that was killed
+    gone = folder / f".{rows[0].fingerprint}.checkpoint.0a1b2c3d"
+    for path in (*written, *left, gone):
+        path.touch()
+    for path in left:
+        os.utime(path, (1.0, 1.0))
+    assert cleanup.stale(engine, record, folder, 0) == sorted([*left, gone])
+    engine.dispose()
 
 
 def test_a_study_that_is_done_needs_no_checkpoint_and_other_stores_keep_theirs(

@@ -14,6 +14,8 @@ from sqlalchemy import event
 from training_samples import NETWORK
 from worker_samples import FakeTraining, make_config, make_context, make_study
 
+from search.launcher import prepare
+from search.launcher.prepare import Flags
 from search.optuna_adapter import study as optuna_study
 from search.recording import reconcile as reconciling
 from search.study import export as study_export, second_stage
@@ -306,6 +308,29 @@ def test_trainings_that_wait_are_not_asked_for_by_another_plan(sqlite_url: str, 
         work(context)
         assert [one.epochs for one in trained(context, Stage.FINALS)] == [13] + [15] * 4
         assert sum(call.tests for call in train.calls) == 5
+
+
+def test_finals_that_wait_are_not_trained_where_trials_that_are_added_choose_others(
+    database_url: str, tmp_path: Path
+) -> None:
+    scores = iter(range(1_000))
+    train = Longer(accuracy=lambda _: next(scores) / 1_000)  # each network better than all before it
+    with context_of(database_url, train, tmp_path, plan(seeds=2)) as context:
+        while not trained(context, Stage.FINALS):
+            worker.work_on_one(context)
+        worker.work_on_one(context)  # one final
+        before = {one.number for one in trained(context, Stage.FINALS)}
+        record = studies.get(context.engine, context.study_id)
+        more = TRIALS + 20
+        prepare._go_on(context.engine, record, Flags(database_url, tmp_path, more, record.name))
+        work(context)
+        stage = stage_of(context)
+        assert stage.is_over and len(stage.finalists) == 2
+        winners = {one.candidate.number for one in stage.finalists}
+        assert not winners & before
+        done = [one.number for one in trained(context, Stage.FINALS)]
+        assert sorted(number for number in done if number in before) == done[:1], "what was trained counts"
+        assert len(done) == 1 + 2 * 2
 
 
 def test_a_final_of_another_plan_has_the_recipe_of_its_own_length(sqlite_url: str, tmp_path: Path) -> None:
