@@ -408,7 +408,8 @@ def _go_on(engine: Engine, record: Study, flags: Flags) -> None:
 
 
 def _create(flags: Flags, engine: Engine, config: StudyConfig, outage: Outage) -> Study:
-    """Makes the study in both sets of tables. Raises StudyError where another launch has made it.
+    """Makes the study in both sets of tables. Raises StudyError where another launch has made it, UsageError
+    where Optuna has a study of this name with trials of its own, which no search has made.
 
     One that is there after a connection broke is its own: the answer was lost.
     """
@@ -419,6 +420,7 @@ def _create(flags: Flags, engine: Engine, config: StudyConfig, outage: Outage) -
 
     def create() -> Study:
         try:
+            _require_free(engine, flags.storage, name)
             optuna_study.create(flags.storage, name, config)
             return studies.create(
                 engine,
@@ -440,6 +442,14 @@ def _create(flags: Flags, engine: Engine, config: StudyConfig, outage: Outage) -
         return passes(error)
 
     return outage.insist(create, passed)
+
+
+def _require_free(engine: Engine, url: str, name: str) -> None:
+    """Another launch makes its study in the ledger before that has a trial: so this looks there last."""
+    if optuna_study.has_trials(url, name) and name not in {one.name for one in studies.all_studies(engine)}:
+        raise UsageError(
+            f"Optuna has a study {name!r} in this store that no search has made; choose another --study"
+        )
 
 
 def _plan_by_now(engine: Engine, record: Study, flags: Flags, config: StudyConfig) -> FinishPlan | None:

@@ -42,6 +42,15 @@ def create(url: str, name: str, config: StudyConfig) -> None:
         study.set_metric_names([f"validation {scores.WORDS[config.score]}"])
 
 
+def has_trials(url: str, name: str) -> bool:
+    """Whether Optuna has a study of this name with a trial in it. Raises what open_storage() does."""
+    with open_storage(url) as storage:
+        try:
+            return storage.get_n_trials(storage.get_study_id_from_name(name)) > 0
+        except KeyError:
+            return False
+
+
 @contextmanager
 def open_study(
     url: str, name: str, config: StudyConfig, ledger: Engine | None = None

@@ -5,14 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 from command import run
+from optuna.storages import RDBStorage
 from PIL import Image
 
 from search.launcher import prepare
 from search.launcher.prepare import Flags, make_config
 from search.study.config import StudyConfig
-from space.errors import SpaceError, StudyError
+from space.errors import SpaceError, StudyError, UsageError
+from storage import studies
+from storage.database import normalise
 from trainer.data.catalogue import SPECS
 
 
@@ -128,6 +132,28 @@ def alpha(tmp_path: Path, **given: object) -> StudyConfig:
     engine, _, config = prepare.prepare(own)
     engine.dispose()
     return config
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_somebody_elses_study_of_optuna_is_not_taken_for_one_of_a_search(
+    tmp_path: Path, database_url: str
+) -> None:
+    """One without a trial is what a launch leaves that broke off between its two records."""
+    storage = RDBStorage(normalise(database_url))
+    theirs = optuna.create_study(storage=storage, study_name="theirs")
+    own = Flags(database_url, tmp_path / "data", 3, "theirs", data="digits")
+    optuna.create_study(storage=storage, study_name="empty")
+    made, _, _ = prepare.prepare(replace(own, study="empty"))
+    made.dispose()
+    theirs.optimize(lambda trial: trial.suggest_float("x", 0, 1), 2)
+    with pytest.raises(UsageError, match="Optuna has a study 'theirs' in this store that no search has made"):
+        prepare.prepare(own)
+    engine, _, _ = prepare.prepare(replace(own, study="ours"))
+    assert [one.name for one in studies.all_studies(engine)] == ["empty", "ours"]
+    engine.dispose()
+    assert [trial.params.keys() for trial in theirs.get_trials()] == [{"x"}, {"x"}]
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
