@@ -57,8 +57,10 @@ class Snapshots:
         return snapshot
 
     def _second(self, trained: int, fresh: int) -> SecondStage | None:
-        """The second stage, once the trials are done; they are read again only where one has ended."""
+        """The second stage, once the trials are done; they are read again only where one has ended, or more
+        were asked for in between."""
         if trained < self.record.trials:
+            self.rows = None
             return None
         if self.rows is None or fresh:
             self.rows = candidates.candidates(self.engine, self.record.id)

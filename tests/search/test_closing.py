@@ -11,7 +11,7 @@ import optuna
 import pytest
 from comparison_samples import BEGIN, add_finals, add_study
 from hypothesis import given, strategies as st
-from ledger_samples import proposal
+from ledger_samples import proposal, train
 from rich.console import Console
 from sqlalchemy import Engine, insert, update
 from worker_samples import make_config
@@ -476,6 +476,21 @@ def test_the_end_of_a_launch_that_was_cut_off_in_a_second_stage_says_that_trials
         "trials were closed in time after 5 of 200",
         "go on with `again 5`",
     ]
+
+
+def test_a_second_stage_after_more_trials_is_of_all_of_them(engine: Engine) -> None:
+    """One ends while more are asked for, which then are not."""
+    watch(engine)
+    record = studies.find(engine, "s")
+    snapshots = Snapshots(engine, record, make_config())
+    studies.set_trials(engine, record.id, 5)
+    first = snapshots.take().second
+    studies.set_trials(engine, record.id, 7)
+    train(engine, record, 5, 0.9)
+    assert snapshots.take().second is None
+    studies.set_trials(engine, record.id, 6)
+    second = snapshots.take().second
+    assert first and second and (len(first.rows), len(second.rows)) == (5, 6)
 
 
 @pytest.mark.parametrize(("gpus", "hours"), [(["0"] * 4, 8.0), (["0", "1"] * 2, 4.0), ([""] * 4, 2.0)])
