@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from search.study.text import span
+from search.study.text import counted, span
 
 if TYPE_CHECKING:
     from search.study.compute_limit import ComputeLimit
@@ -125,7 +125,9 @@ def wrapped(line: str, width: int | None) -> str:
 
 
 def in_minutes(minutes: float) -> str:
-    """A time in the unit that people would say it in."""
+    """A time in the unit that people would say it in, a second at least."""
+    if minutes < 2:
+        return counted(max(1, round(60 * minutes)), "second")
     if minutes < 120:
         return f"{_rounded(minutes)} minutes"
     if minutes < 2 * 24 * 60:

@@ -120,7 +120,7 @@ def test_samples_are_those_of_a_launch_too(
 def test_the_time_is_estimated_with_what_it_takes_for_granted(capsys: Capture, small: Path) -> None:
     flags = (*QUICK[1:], "--minutes", "--trials", "50", "--workers", "3", "--epochs", "2")
     out = run(capsys, "space", "check", small, *flags).out
-    assert re.search(r"time, estimated +about [\d.,]+ minutes for 50 trials of .*, 3 workers", out)
+    assert re.search(r"time, estimated +about [\d.,]+ (seconds?|minutes) for 50 trials of .*, 3 workers", out)
     assert "1,150 images, 2 epochs, none pruned or repeated" in out
 
 
@@ -229,6 +229,17 @@ def test_where_hardly_a_draw_fits_reject_is_refused_and_fit_is_warned(
 )
 def test_a_count_of_any_size_is_told_in_a_few_characters(count: int, told: str) -> None:
     assert forecast_text.about(count) == told
+
+
+@pytest.mark.parametrize(
+    ("minutes", "told"),
+    [
+        (0.0026, "1 second"), (0.5, "30 seconds"), (1.04, "62 seconds"), (2, "2 minutes"), (90, "90 minutes"),
+        (600, "10 hours"), (4_320, "3 days"),
+    ],
+)  # fmt: skip
+def test_a_time_is_told_in_a_unit_that_people_use(minutes: float, told: str) -> None:
+    assert forecast_text.in_minutes(minutes) == told
 
 
 @pytest.mark.parametrize("known", DATASETS.values(), ids=list(DATASETS))
