@@ -94,7 +94,8 @@ class Launch(Grouped):
               help="After the trials train the best longer, by successive halving, and the last few to the"
               " end, with several seeds and the test images.")  # fmt: skip
 @click.option("--finalists", type=click.IntRange(1, 100), metavar="K",
-              help=f"In the finals, beside the best baseline.  [default: {settings.FINALISTS}]")  # fmt: skip
+              help="In the finals, beside the best baseline.  [default: "
+              f"{settings.FINALISTS}, or 1 in short finals of a limited time]")  # fmt: skip
 @click.option("--final-epochs", type=click.IntRange(2, 10_000), metavar="N",
               help=f"Epochs of the finals.  [default: {settings.FULL_EPOCHS}]")  # fmt: skip
 @click.option("--final-seeds", type=click.IntRange(1, 100), metavar="N",
