@@ -65,7 +65,10 @@ def shown(value: object) -> str:
     """A value in one short line, whatever it is; Python refuses to print integers of 4,300 digits."""
     if isinstance(value, int) and abs(value) >= 10**LONGEST:
         return f"an integer of more than {LONGEST} digits"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"a {type(value).__name__} that is nested very deep"
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 

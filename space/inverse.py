@@ -248,6 +248,7 @@ def _walk(
             first = max(low, after / most) if most else low
             last = min(high, after / least) if least else high
             exact = min(max(wanted, first), last)
+            exact = min(max(exact, low), high)  # where a product is too small for a float, last is too
             ratio = after / exact if exact else most
             return [(exact, min(max(ratio, least), most)), *rest]
     return None

@@ -89,8 +89,8 @@ BAD_ARCHITECTURES: dict[str, tuple[object, str]] = {
     ),
     "an unknown growth": (with_stage(growth="doubling"), "stages.0.growth: .*'doubling'"),
     "another format": ({**GOOD, "format": "parsimony.architecture/9"}, "format: "),
-    "a list": ([GOOD], "dictionary"),
-    "nothing": (None, "dictionary"),
+    "a list": ([GOOD], "give a table of fields, in JSON an object"),
+    "nothing": (None, "give a table of fields, in JSON an object"),
     "several problems": (
         {**GOOD, "stem": {"width": 0, "kernel": 0}},
         r"stem.width: .*found 0\); 1 more$",

@@ -148,6 +148,21 @@ def test_whatever_is_drawn_without_a_budget_is_made_by_its_own_suggestions(
     assert set(answers) == set(trial.params) and "budget_share" not in answers
 
 
+def test_ratios_whose_product_is_too_small_for_a_float_are_found() -> None:
+    space = spaces_.parse({
+        "depth": [4], "width": {"low": 1, "high": 2, "round_to": 1},
+        "stage": {"blocks": [1], "kernel": [1], "stride": [1], "width_ratio": [5e-324]},
+        "stages": {"2": {"width_ratio": {"low": 1.0, "high": 2.0}}}, "same": {"width_ratio": [False]},
+    })  # fmt: skip
+    task = Task(channels=1, image_size=1)
+    for seed in range(20):
+        network = sampling.plain(space, task, Dice(seed))
+        answers = plain_suggestions_of(space, task, network)
+        assert isinstance(answers, dict), answers
+        again = sampling.plain(space, task, optuna.trial.FixedTrial(answers))
+        assert again.fingerprint == network.fingerprint
+
+
 @pytest.mark.parametrize("grain", [1, 8])
 @pytest.mark.parametrize("ratio", [{"low": 3.0, "high": 4.0}, [3.0, 3.5]])
 def test_a_stage_that_is_cut_to_the_widest_that_can_be_said_is_made_by_its_own_suggestions(
