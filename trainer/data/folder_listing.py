@@ -17,12 +17,7 @@ from space.errors import DataError
 from trainer.data.images import Picture
 
 VALIDATION = ("val", "valid", "validation")  # what a folder of validation pictures may be called
-TRAINING = (
-    "train",
-    "training",
-    "trainset",
-    "train_set",
-)  # what train/ may have been called, in small letters
+TRAINING = ("train", "training", "trainset", "train_set")  # what train/ may be called, in any case
 SHOWN = 4  # names of folders in a message
 # What Pillow opens by another program, or not at all unless somebody adds a reader: no pictures to train on.
 NOT_READ = frozenset({"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF", "PDF"})
