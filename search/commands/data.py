@@ -63,7 +63,7 @@ def data(
     chosen = next((one for one in FITS if one == (fit or settings.FIT)), FITS[0])
     dataset = datasets.load(spec, data_dir, image_size, chosen, skip_damaged=True)
     config, images = study_config.split_images(dataset, train_images, None, seed)
-    brief = brief_recipe(dataset.spec, config.train_images, side=dataset.image_size)
+    brief = brief_recipe(dataset.spec, config.train_images, side=dataset.image_size, aligned=config.aligned)
     brief = Recipe.load(recipe, brief) if recipe else brief
     full = brief if recipe else full_training.default_recipe(config)
     for how in (brief, full):
@@ -88,7 +88,7 @@ def _lines(
     """What the plan of a launch says of the images, a word and a line each."""
     from search.study.text import counted
     from trainer.data import survey_text
-    from trainer.recipe import augmentations
+    from trainer.recipe import augmentations, defaults as recipe_defaults
 
     side, classes = dataset.image_size, len(dataset.classes)
     counts = f"{config.train_images:,} training and {config.validation_images:,} validation images"
@@ -101,6 +101,8 @@ def _lines(
         trials = f"in trials of {counted(brief.epochs, 'epoch')}: {augmentations.in_words(brief)}"
         long = f"in a full training of {full.epochs} epochs: {augmentations.described(full)}"
         found[-1:] = [("augment", trials), ("", long)]
+    if config.aligned and dataset.survey:
+        found.append(("note", f"the pictures fill their frame in one way: {recipe_defaults.OF_ALIGNED}"))
     if dataset.survey:
         modes = ", ".join(f"{mode} {count:,}" for mode, count in dataset.survey.modes.items())
         found.insert(1, ("modes", f"{modes} training pictures, as Pillow calls them"))

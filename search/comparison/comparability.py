@@ -47,6 +47,7 @@ HARMLESS_OF_DATA = {
     "data.name",
     "data.skip_damaged",
     "data.own_validation",
+    "data.aligned",
 }  # where the digest is the same
 FINALS, FINALS_RECIPE = "finals.", "finals.recipe."
 DIGITS = 12  # of a sha256 that is shown

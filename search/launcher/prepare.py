@@ -43,7 +43,7 @@ from storage.studies import Study
 from storage.url import is_sqlite, parse
 from trainer.data import dataset as datasets
 from trainer.data.images import Fit
-from trainer.recipe.defaults import brief_recipe
+from trainer.recipe.defaults import brief_epochs, brief_recipe
 from trainer.recipe.document import ClassWeights, Recipe
 
 
@@ -278,19 +278,19 @@ def shorter_trials(flags: Flags, data: study_config.DataConfig, budget: Budget) 
         return None
     if network_reference.said_epochs(network_reference.written(str(flags.recipe) if flags.recipe else None)):
         return None
-    usual = brief_recipe(data.spec).epochs
+    usual = brief_epochs(data.spec)
     return trial_length.in_time(usual, data.train_images, budget.max_macs, seconds, flags.trials)
 
 
 def _recipe(flags: Flags, stored: StudyConfig | None, data: study_config.DataConfig) -> Recipe:
     written = network_reference.written(str(flags.recipe) if flags.recipe else None)
     said = network_reference.said_epochs(written)
-    usual = stored.recipe.epochs if stored else brief_recipe(data.spec).epochs
+    usual = stored.recipe.epochs if stored else brief_epochs(data.spec)
     epochs = flags.epochs or said or usual
     if stored:
         recipe = full_training.adapted(stored.recipe, stored.data, data, epochs)
     else:
-        recipe = brief_recipe(data.spec, data.train_images, epochs, data.image_size)
+        recipe = brief_recipe(data.spec, data.train_images, epochs, data.image_size, data.aligned)
     if flags.recipe:  # a schedule in it is one of its own epochs
         recipe = Recipe.parse(written, str(flags.recipe), recipe.for_epochs(said or usual))
         if network_reference.writes_batch(str(flags.recipe)):  # one that nobody wrote is cut to the images

@@ -25,7 +25,7 @@ from space.errors import DataError, StudyError
 from space.random_suggest import RandomSuggest
 from space.sampling import Proposal, Suggest
 from space.space import SearchSpace, Task
-from trainer.data import prepared
+from trainer.data import alignment, prepared
 from trainer.data.dataset import Dataset, Split, load, split
 from trainer.data.images import Fit
 from trainer.recipe.document import Recipe
@@ -53,6 +53,7 @@ class DataConfig(BaseModel):
     fit: Fit = "crop"  # of a study made before there was a choice
     skip_damaged: bool = False
     own_validation: bool = False  # the folder's val/; a study of before does not say
+    aligned: bool | None = None  # trainer/data/alignment.py; of a study of before what the name says
 
     @property
     def all_train_images(self) -> int:
@@ -181,6 +182,7 @@ def split_images(
         fit=dataset.scaling.fit,
         skip_damaged=bool(dataset.survey and dataset.survey.damaged),
         own_validation=bool(dataset.own_validation),
+        aligned=alignment.is_aligned(dataset.images),
     )
     return config, Images(dataset, parts)
 

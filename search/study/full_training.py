@@ -21,7 +21,7 @@ from trainer.recipe.document import Recipe
 def default_recipe(data: DataConfig, epochs: int | None = None) -> Recipe:
     """That of a full training on these images, of a network that is of no study."""
     return defaults.default_recipe(
-        data.spec, epochs or settings.FULL_EPOCHS, data.train_images, data.image_size
+        data.spec, epochs or settings.FULL_EPOCHS, data.train_images, data.image_size, data.aligned
     )
 
 
@@ -30,9 +30,9 @@ def adapted(
 ) -> Recipe:
     """That of a network of a study: `brief` is its recipe on the images `was`; what somebody chose of it
     stays, and the rest is the default for these epochs on `data`, or on so many images of them."""
-    usual = defaults.default_recipe(was.spec, brief.epochs, was.train_images, was.image_size)
+    usual = defaults.default_recipe(was.spec, brief.epochs, was.train_images, was.image_size, was.aligned)
     epochs, images = epochs or settings.FULL_EPOCHS, images or data.train_images
-    now = defaults.default_recipe(data.spec, epochs, images, data.image_size)
+    now = defaults.default_recipe(data.spec, epochs, images, data.image_size, data.aligned)
     return defaults.adapted(brief, usual, now)
 
 

@@ -118,6 +118,9 @@ def open_folder(job: TrainingJob, resume: bool) -> TrainingJob:
         raise UsageError(f"{job.folder} holds a training; go on with it by --resume, or name another --out")
     there = _with_defaults(_read(path))
     was, now = ({key: table.get(key) for key in LISTED} for table in (there, job.document()))
+    for table in (was, now):
+        if isinstance(data := table["data"], dict):  # of the same images another version may say otherwise
+            data.pop("aligned", None)
     for field, one, other in differences(was, now):
         raise UsageError(
             f"{path}: {field} is {shortened(one, 60)}, here {shortened(other, 60)}; name another --out"

@@ -13,6 +13,7 @@ from PIL import Image
 
 from search.launcher import prepare
 from search.launcher.prepare import Flags, make_config
+from search.study import full_training
 from search.study.config import StudyConfig
 from space.errors import SpaceError, StudyError, UsageError
 from storage import studies
@@ -103,6 +104,27 @@ def test_how_pictures_are_read_stays_that_of_the_study(tmp_path: Path, pictures:
     before = stored["crop"].document()
     del before["data"]["fit"]
     assert StudyConfig.from_record(before) == stored["crop"], "one that was made before there was a choice"
+
+
+def test_pictures_that_fill_their_frame_in_one_way_are_known_by_themselves(tmp_path: Path) -> None:
+    """A disc on a plain ground, and the same anywhere in the frame: both folders say nothing of it."""
+    dice, found = np.random.default_rng(0), dict[str, StudyConfig]()
+    for name, reach in {"scans": 1, "photographs": 12}.items():
+        for i in range(40):
+            down, right = dice.integers(16 - reach, 16 + reach, 2)
+            distance = np.hypot(*(np.ogrid[:32, :32][axis] - at for axis, at in enumerate((down, right))))
+            place = tmp_path / name / "train" / ("bright", "dark")[i % 2]
+            place.mkdir(parents=True, exist_ok=True)
+            disc = np.where(distance < 8, (250, 120)[i % 2], dice.integers(0, 40, (32, 32)))
+            Image.fromarray(disc.astype(np.uint8)).save(place / f"{i}.png")
+        found[name] = make_config(flags(tmp_path, data=f"folder:{tmp_path / name}"), None)
+    assert [config.data.aligned for config in found.values()] == [True, False]
+    assert [full_training.default_recipe(config.data, 20).crop_padding for config in found.values()] == [0, 4]
+    before = found["scans"].document()
+    del before["data"]["aligned"]
+    stored = StudyConfig.from_record(before)
+    assert full_training.default_recipe(stored.data, 20).crop_padding == 4, "as it was when it was made"
+    assert make_config(flags(tmp_path, data=f"folder:{tmp_path / 'scans'}"), stored) == stored
 
 
 def test_class_weights_are_of_the_recipe(tmp_path: Path, pictures: Path) -> None:

@@ -58,6 +58,21 @@ def test_a_default_batch_is_cut_to_few_pictures_as_a_search_cuts_it(
     assert "note     batch_size 16 is cut to the 12 training images: an epoch is one step" in result.err
 
 
+@pytest.mark.parametrize("before", [None, True])
+def test_a_training_goes_on_whatever_an_older_version_said_of_its_pictures(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, folder: Path, before: bool | None
+) -> None:
+    (tmp_path / "net.json").write_text(json.dumps(NETWORK))
+    few = ("--data", f"folder:{folder}", "--epochs", 1)
+    assert trained(capsys, tmp_path, tmp_path / "net.json", *few).code == 0
+    document = job(tmp_path)
+    assert document["data"].pop("aligned") is False
+    if before is not None:
+        document["data"]["aligned"] = before
+    (tmp_path / "out" / "training.json").write_text(json.dumps(document))
+    assert trained(capsys, tmp_path, tmp_path / "net.json", *few, "--resume").code == 0
+
+
 def test_only_a_batch_that_somebody_wrote_is_refused(tmp_path: Path, folder: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     flags = Flags(

@@ -187,6 +187,26 @@ def test_pictures_are_mixed_in_long_trainings(spec: str) -> None:
     assert mixing == [(0.0, 0.0), (0.2, 1.0)]
 
 
+@pytest.mark.parametrize(
+    ("spec", "aligned", "augmented", "mixed"),
+    [
+        ("folder:pictures", None, [False, True, True], True),
+        ("folder:pictures", False, [False, True, True], True),
+        ("folder:pictures", True, [False, False, True], False),
+        ("tensors:pets-0f3a1b2c3d4e", True, [False, False, True], False),
+        ("fashion-mnist", None, [False, False, True], False),
+        ("fashion-mnist", False, [False, True, True], True),
+    ],
+)
+def test_what_was_seen_in_the_images_goes_before_their_name(
+    spec: str, aligned: bool | None, augmented: list[bool], mixed: bool
+) -> None:
+    found = [default_recipe(spec, epochs, 6_000, 32, aligned) for epochs in (11, 12, 30)]
+    assert [recipe.crop_padding > 0 for recipe in found] == augmented
+    assert [brief_recipe(spec, 6_000, epochs, 32, aligned) for epochs in (11, 12, 30)] == found
+    assert (default_recipe(spec, 100, 6_000, 32, aligned).mixup > 0) == mixed
+
+
 @pytest.mark.parametrize("spec", ["digits", "mnist", "fashion-mnist", "svhn"])
 def test_signs_are_not_mixed(spec: str) -> None:
     assert default_recipe(spec, 400, 50_000).mixup == default_recipe(spec, 400, 50_000).cutmix == 0

@@ -18,17 +18,28 @@ STEPS = 1_000  # of a training at least, as far as smaller batches give them
 BATCHES = (128, 64, 32, 16)
 AUGMENTED_EPOCHS = 12  # from which on images are shifted and mirrored, however few they are
 ALIGNED_EPOCHS = 30  # the same of images that all fill their frame in one way, of which a shift makes others
+OF_ALIGNED = (
+    f"shifted in trainings of {ALIGNED_EPOCHS} epochs or more alone, never mixed, unless a --recipe says so"
+)
 MIXED_EPOCHS = 100  # from which on pictures are mixed too
 MIXUP, CUTMIX = 0.2, 1.0  # by turns; alphas as in the papers (arXiv 1710.09412, 1905.04899)
 LARGE_EPOCHS, LARGE = 8, 300_000  # and of pictures, if so many are seen in all: networks are large then
 SIDE, SHIFT = 32, 1 / 8  # pixels; the part of a side by which images are shifted: 4 pixels of 32, as is usual
+ALIGNED_BY_NAME = ("mnist", "fashion-mnist")
 TIED = ("optimizer", "learning_rate", "batch_size")  # chosen for each other
 
 
-def default_recipe(data_spec: str, epochs: int, images: int | None = None, side: int | None = None) -> Recipe:
+def default_recipe(
+    data_spec: str,
+    epochs: int,
+    images: int | None = None,
+    side: int | None = None,
+    aligned: bool | None = None,
+) -> Recipe:
     """For a data set by its name in trainer/data/catalogue.py or a spec like folder:PATH, trained for
     `epochs` on so many training images of `side` pixels; None: so many that nothing is adapted to them, and
-    the side that such images have otherwise.
+    the side that such images have otherwise. `aligned`: what trainer/data/alignment.py says of them; None:
+    what is known by the name.
 
     They differ by what a data set needs. Colour or grey, images are normalised by what is measured on the
     training images.
@@ -43,8 +54,9 @@ def default_recipe(data_spec: str, epochs: int, images: int | None = None, side:
     # (15,000 images, 6 epochs); 46.0 and 52.5%, 48.9 and 51.3%, 46.3 and 50.3% (7,680 images, 4 epochs). 0.8
     # is no better. Smaller batches: by the root of their size.
     rate = round(0.4 * (batch / BATCHES[0]) ** 0.5, 2)
-    augmented = images is None or _is_augmented(data_spec, epochs, images)
-    mixed = epochs >= MIXED_EPOCHS and not _is_aligned(data_spec) and data_spec != "svhn"
+    is_aligned = data_spec in ALIGNED_BY_NAME if aligned is None else aligned
+    augmented = images is None or _is_augmented(is_aligned, epochs, images)
+    mixed = epochs >= MIXED_EPOCHS and not is_aligned and data_spec != "svhn"
     return Recipe(
         epochs=epochs,
         batch_size=batch,
@@ -57,11 +69,19 @@ def default_recipe(data_spec: str, epochs: int, images: int | None = None, side:
 
 
 def brief_recipe(
-    data_spec: str, images: int | None = None, epochs: int | None = None, side: int | None = None
+    data_spec: str,
+    images: int | None = None,
+    epochs: int | None = None,
+    side: int | None = None,
+    aligned: bool | None = None,
 ) -> Recipe:
     """That of a trial: 8 epochs unless said; 6 of digits, which are small, and SVHN, which is large."""
-    usual = 6 if data_spec in ("digits", "svhn") else BRIEF_EPOCHS
-    return default_recipe(data_spec, epochs or usual, images, side)
+    return default_recipe(data_spec, epochs or brief_epochs(data_spec), images, side, aligned)
+
+
+def brief_epochs(data_spec: str) -> int:
+    """Of a trial, unless told."""
+    return 6 if data_spec in ("digits", "svhn") else BRIEF_EPOCHS
 
 
 def adapted(recipe: Recipe, usual: Recipe, now: Recipe) -> Recipe:
@@ -86,13 +106,8 @@ def _batch(seen: int | None) -> int:
     return next(fitting, BATCHES[-1])
 
 
-def _is_aligned(data_spec: str) -> bool:
-    """Whether all images fill their frame in one way."""
-    return data_spec in ("mnist", "fashion-mnist")
-
-
-def _is_augmented(data_spec: str, epochs: int, images: int) -> bool:
-    if _is_aligned(data_spec):
+def _is_augmented(is_aligned: bool, epochs: int, images: int) -> bool:
+    if is_aligned:
         return epochs >= ALIGNED_EPOCHS
     return epochs >= AUGMENTED_EPOCHS or (epochs >= LARGE_EPOCHS and images * epochs >= LARGE)
 
