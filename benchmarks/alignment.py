@@ -85,7 +85,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         if plain and shifted:
             gain = 100 * (fmean(shifted) - fmean(plain))
             lines.append(
-                f"| {jitter} pixels | {100 * fmean(row['share'] for row in of):.0f}% |"
+                f"| {jitter} pixel{'s' * (jitter != 1)} | {100 * fmean(row['share'] for row in of):.0f}% |"
                 f" {100 * fmean(plain):.1f}% | {100 * fmean(shifted):.1f}% | {gain:+.1f} points |"
             )
     return "\n".join(lines)

@@ -95,7 +95,7 @@ class Launch(Grouped):
               " end, with several seeds and the test images.")  # fmt: skip
 @click.option("--finalists", type=click.IntRange(1, 100), metavar="K",
               help="In the finals, beside the best baseline.  [default: "
-              f"{settings.FINALISTS}, or 1 in short finals of a limited time]")  # fmt: skip
+              f"{settings.FINALISTS}, or 1 in short finals, chosen by one seed of several]")  # fmt: skip
 @click.option("--final-epochs", type=click.IntRange(2, 10_000), metavar="N",
               help=f"Epochs of the finals.  [default: {settings.FULL_EPOCHS}]")  # fmt: skip
 @click.option("--final-seeds", type=click.IntRange(1, 100), metavar="N",

@@ -2,8 +2,8 @@
 
 `search launch --finish --timeout 8h` is to end in the morning with a confirmed network. So trials end when
 what is left of the time is what the second stage takes, but have half of it at least; and where half is too
-little for the plan that was asked for, finals are shortened; where they would be less than half as long, one
-network fewer is in them, and fewer networks go on from the trials. A
+little for the plan that was asked for, finals are shortened; where they would be less than half as long, they
+are of one network, which the first seed chooses, and fewer networks go on from the trials. A
 search whose trials are done has its plan shortened before its workers start. A trial that has run twice as
 long as others when the second stage needs all that is left is given up: a network of few multiply-accumulates
 may take ten times as long, and nobody goes on before the last trial has ended.
@@ -26,11 +26,12 @@ from search.study.config import StudyConfig
 from search.study.finish_plan import FIRST, SLACK, FinishPlan, Limit, duration
 from space.errors import RecipeError, UsageError
 from storage import candidates, leases, rungs, studies
-from storage.row_types import Candidate, RungTraining
+from storage.row_types import Candidate, RungEntry, RungTraining, Stage
 from storage.studies import Study
 
 SHARE = 0.5  # of the time, that trials have at least
-LONG = 0.5  # of the epochs that were asked for: shorter finals are of one network and the best baseline
+LONG = 0.5  # of the epochs that were asked for: shorter finals are of one network, beside the best baseline
+CONTENDERS = 3  # from which they choose it at most
 HALVING = 0.5  # of the second stage, that the rungs take at most where its finals are shorter than that
 FIRSTS = (*range(FIRST, 2, -1), 0)  # networks that go on, tried in this order; few of them make no rung
 EVERY = 15.0  # seconds between two looks
@@ -53,12 +54,13 @@ class Begun:
         """Whether a training waits or runs: another plan would make it one of no rung."""
         return any(not one.has_ended for one in self.trainings)
 
-    def ended(self, plan: FinishPlan) -> dict[int, int]:
+    def ended(self, plan: FinishPlan) -> dict[tuple[Stage, int], int]:
         """How many trainings of each rung and of the finals have ended, by epochs, if trials ended now."""
-        return {
-            rung.epochs: sum(one.has_ended for one in rung.entered)
-            for rung in halving.reached(plan, self.rows, self.trainings)
-        }
+        found = dict[tuple[Stage, int], set[RungEntry]]()  # two turns of finals share some
+        for rung in halving.reached(plan, self.rows, self.trainings):
+            of = found.setdefault((rung.stage, rung.epochs), set())
+            of |= {one.entry for one in rung.entered if one.has_ended}
+        return {rung: len(of) for rung, of in found.items()}
 
     def strays(self, plan: FinishPlan) -> list[int]:
         """Epochs of the trainings that are of no rung, and are made all the same: they wait or run."""
@@ -216,8 +218,8 @@ def _shortened(plan: FinishPlan) -> str:
 def _is_another(plan: FinishPlan, stored: FinishPlan) -> bool:
     was, now = stored.finals.recipe.epochs, plan.finals.recipe.epochs
     of, by = (one.limit.workers if one.limit else None for one in (stored, plan))
-    others = (plan.rungs, plan.finals.networks) != (stored.rungs, stored.finals.networks)
-    return others or abs(now - was) > CLOSER * was or of != by
+    one, other = ((of.rungs, of.finals.networks, of.finals.contenders) for of in (plan, stored))
+    return one != other or abs(now - was) > CLOSER * was or of != by
 
 
 def takes(
@@ -228,15 +230,19 @@ def takes(
     there = there or Begun()
     ended = there.ended(plan)
     last = plan.finals.recipe
-    finals = _final(config, plan, workers, ended.get(last.epochs, 0)) * _slower(config, last.batch_size)
+    finals = _final(config, plan, workers, ended.get((Stage.FINALS, last.epochs), 0)) * _slower(
+        config, last.batch_size
+    )
     epochs = _halving(config, plan, workers, ended) + finals * last.epochs
     return SLACK * pace * (epochs + sum(there.strays(plan)) / max(1, workers))
 
 
-def _halving(config: StudyConfig, plan: FinishPlan, workers: int, ended: Mapping[int, int]) -> float:
+def _halving(
+    config: StudyConfig, plan: FinishPlan, workers: int, ended: Mapping[tuple[Stage, int], int]
+) -> float:
     """Epochs of the worker that has most to do in the rungs, in epochs of a trial."""
     return sum(
-        _together(rung.networks - ended.get(rung.epochs, 0), workers)
+        _together(rung.networks - ended.get((Stage.HALVING, rung.epochs), 0), workers)
         * rung.epochs
         * _slower(config, finish_plan.recipe_of_rung(config, rung.epochs).batch_size)
         for rung in plan.rungs
@@ -256,8 +262,11 @@ def _together(trainings: int, workers: int) -> int:
 def _final(config: StudyConfig, plan: FinishPlan, workers: int, ended: int = 0) -> float:
     """What an epoch more of the finals takes, in epochs of a trial of batches of their size: finals are
     trained on all images."""
-    trainings = (plan.finals.networks + 1) * plan.finals.seeds - ended
-    return _together(trainings, workers) * config.data.all_train_images / config.data.train_images
+    together = 0
+    for trainings in plan.finals.turns:
+        together += _together(trainings - ended, workers)
+        ended = max(0, ended - trainings)
+    return together * config.data.all_train_images / config.data.train_images
 
 
 def fitting(
@@ -269,8 +278,8 @@ def fitting(
     there: Begun | None = None,
 ) -> FinishPlan:
     """The wanted plan where it fits; else one whose finals are half as long as wanted; else one with a single
-    finalist beside the best baseline, if as many are wanted as by default: so short finals gain more by
-    epochs than by a choice of two.
+    finalist, if as many are wanted as by default: so short finals gain more by epochs than by all seeds of
+    two. Which one, the first seed of a few and of the best baseline chooses, where that takes no longer.
 
     Of each the one of most networks in its first rung whose finals are longer than its rungs, and half as
     long as wanted or else as costly as the rungs. Where none is, finals of one epoch more than the trials
@@ -286,9 +295,20 @@ def fitting(
     if wanted.finals.networks == FINALISTS and (
         found is None or found.finals.recipe.epochs < LONG * wanted.finals.recipe.epochs
     ):
-        wanted = finish_plan.make_plan(config, wanted, finalists=1)
+        contenders = _contenders(wanted.finals.seeds, workers)
+        wanted = finish_plan.make_plan(config, wanted, finalists=1, contenders=contenders)
         found = _shorter(config, wanted, epochs, workers, there)
     return found or finish_plan.make_plan(config, wanted, epochs=config.recipe.epochs + 1, first=0)
+
+
+def _contenders(seeds: int, workers: int) -> int | None:
+    """The most that finals of one network may choose it from with the first seed, and take no longer than
+    with all seeds of the best network by its trial, and of the baseline. None where there is no choice."""
+    usual = _together(2 * seeds, workers)
+    for contenders in range(CONTENDERS, 1, -1):
+        if _together(contenders + 1, workers) + _together(seeds - 1, workers) <= usual:
+            return contenders
+    return None
 
 
 def _shorter(

@@ -45,7 +45,10 @@ def _halving(data: ReportData) -> list[str]:
     columns = [
         Column(_epochs(data.config.recipe.epochs), _brief(data, {n for r in reached for n in r.scores}))
     ]
-    columns += [Column(_epochs(rung.epochs), rung.accuracies) for rung in reached]
+    columns += [
+        Column(_epochs(rung.epochs) + ", first seed" * rung.is_first_turn, rung.accuracies)
+        for rung in reached
+    ]
     reading = (
         "Each line is a network, from its brief score through longer and longer trainings; those in colour"
         " came to the last one, grey ones were dropped where they end. Lines that cross changed places."
@@ -84,7 +87,7 @@ def _slopes(columns: Sequence[Column], data: ReportData) -> go.Figure:
             name=f"trial {number}{' (baseline)' * (number in baselines)}", showlegend=is_last,
             hovertemplate="trial %{customdata}: %{y:.2f}%<extra></extra>",
         )  # fmt: skip
-    names = [f"{column.name}<br>{len(column.accuracies)} networks" for column in columns]
+    names = [f"{column.name}<br>{counted(len(column.accuracies), 'network')}" for column in columns]
     figure.update_xaxes(
         tickvals=list(range(len(columns))), ticktext=names, range=[-0.25, len(columns) - 0.75], title=""
     )

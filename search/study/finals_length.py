@@ -10,6 +10,7 @@ search/worker/rung_training.py before the finals are entered.
 """
 
 import heapq
+import math
 from collections.abc import Iterable
 
 from search.study import finish_plan, halving
@@ -36,7 +37,8 @@ def lengthened(
         return None
     left = plan.limit.until - now
     left -= min(MARGIN, MARGIN_SHARE * left)
-    an_epoch = _seconds_an_epoch(config, plan.limit.workers, finals, trainings)
+    later = sum(plan.finals.turns[1:])
+    an_epoch = _seconds_an_epoch(config, plan.limit.workers, finals, trainings, later)
     if an_epoch is None:
         return None
 
@@ -46,17 +48,20 @@ def lengthened(
     epochs = finish_plan.longest(config, plan.whole, takes, left)
     if epochs is None or epochs <= plan.finals.recipe.epochs:
         return None
-    longer = finish_plan.make_plan(config, plan.whole, plan.finals.networks, epochs)
+    longer = finish_plan.make_plan(
+        config, plan.whole, plan.finals.networks, epochs, contenders=plan.finals.contenders
+    )
     return plan.model_copy(update={"finals": longer.finals}).with_wanted(
         plan.whole, plan.closed_from, plan.limit
     )
 
 
 def _seconds_an_epoch(
-    config: StudyConfig, workers: int, finals: ReachedRung, trainings: Iterable[RungTraining]
+    config: StudyConfig, workers: int, finals: ReachedRung, trainings: Iterable[RungTraining], later: int
 ) -> float | None:
     """What an epoch more of all finals takes in batches of the trials' size: of the worker that has most to
-    do, where each takes the next one in their order. None where no network says how fast it is."""
+    do, where each takes the next one in their order, and then of so many trainings of a second turn, of
+    whatever network. None where no network says how fast it is."""
     known = list(trainings)
     paces = {one.id: _pace(config, one, known) for one in finals.entrants}
     slowest = max((pace for pace in paces.values() if pace is not None), default=None)
@@ -66,7 +71,8 @@ def _seconds_an_epoch(
     for entry in finals.missing:
         pace = paces[entry.candidate_id]
         heapq.heapreplace(busy, busy[0] + (slowest if pace is None else pace))
-    return max(busy) * config.data.all_train_images / config.data.train_images
+    longest = max(busy) + slowest * math.ceil(later / workers)
+    return longest * config.data.all_train_images / config.data.train_images
 
 
 def _pace(config: StudyConfig, candidate: Candidate, trainings: Iterable[RungTraining]) -> float | None:

@@ -42,13 +42,31 @@ class Rung(BaseModel):
 
 
 class Finals(BaseModel):
-    """So many networks and the best baseline, by this recipe, with so many seeds, on all training images."""
+    """So many networks and the best baseline, by this recipe, with so many seeds, on all training images.
+
+    With `contenders` they have two turns: so many and the best baseline are trained with the first seed, and
+    the best `networks` of them with the others.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     networks: int = Field(ge=1)
     seeds: int = Field(ge=1)
     recipe: Recipe
+    contenders: int | None = Field(default=None, ge=2)
+
+    @property
+    def entrants(self) -> int:
+        """How many networks come into them, beside the best baseline."""
+        return self.contenders or self.networks
+
+    @property
+    def turns(self) -> tuple[int, ...]:
+        """Trainings at most, with a baseline that was not among the best, in each turn: those of the next one
+        are known once these have ended."""
+        if self.contenders is None:
+            return ((self.networks + 1) * self.seeds,)
+        return (self.contenders + 1, self.networks * (self.seeds - 1))
 
 
 class Limit(BaseModel):
@@ -97,6 +115,8 @@ class FinishPlan(BaseModel):
     def document(self) -> dict[str, Any]:
         """The plan as JSON values, as the store keeps it; without what says nothing."""
         found = self.model_dump(mode="json", include={"rungs", "finals"})
+        if self.finals.contenders is None:
+            del found["finals"]["contenders"]
         if self.wanted:
             found["wanted"] = self.wanted.document()
         if self.closed_from is not None:
@@ -111,7 +131,7 @@ class FinishPlan(BaseModel):
 
     def finals_epochs(self) -> int:
         """Epochs of the finals at most: with a baseline that was not among the best."""
-        return (self.finals.networks + 1) * self.finals.seeds * self.finals.recipe.epochs
+        return sum(self.finals.turns) * self.finals.recipe.epochs
 
 
 def make_plan(
@@ -121,9 +141,10 @@ def make_plan(
     epochs: int | None = None,
     seeds: int | None = None,
     first: int = FIRST,
+    contenders: int | None = None,
 ) -> FinishPlan:
     """The plan that the flags mean; what they leave open comes from the stored one, else from the defaults.
-    `first` networks go on from the brief trials; 0: no rungs.
+    `first` networks go on from the brief trials; 0: no rungs. `contenders` as in Finals.
 
     Raises UsageError where the finals are no longer than the brief trials, RecipeError where the recipe of a
     full training does not fit the study's images.
@@ -145,8 +166,9 @@ def make_plan(
         networks=finalists or (was.networks if was else settings.FINALISTS),
         seeds=seeds or (was.seeds if was else settings.FINAL_SEEDS),
         recipe=recipe,
+        contenders=contenders or (was.contenders if was else None),
     )
-    return FinishPlan(rungs=rungs(brief, recipe.epochs, finals.networks, first), finals=finals)
+    return FinishPlan(rungs=rungs(brief, recipe.epochs, finals.entrants, first), finals=finals)
 
 
 def rungs(brief: int, last: int, finalists: int, first: int = FIRST) -> tuple[Rung, ...]:
@@ -201,10 +223,13 @@ def describe(plan: FinishPlan) -> str:
     ]
     finals = plan.finals
     best = "the best network" if finals.networks == 1 else f"{finals.networks}"
-    last = (
-        f"finals of {best} and the best baseline for {counted(finals.recipe.epochs, 'epoch')}"
-        f" with {counted(finals.seeds, 'seed')}"
-    )
+    length, seeds = counted(finals.recipe.epochs, "epoch"), counted(finals.seeds, "seed")
+    if finals.contenders:
+        one = "the best one" if finals.networks == 1 else f"the best {finals.networks}"
+        first = f"one seed of the best {finals.contenders} and the best baseline"
+        last = f"finals of {length}: {first}, {seeds} of {one}"
+    else:
+        last = f"finals of {best} and the best baseline for {length} with {seeds}"
     return ", ".join([*said, last])
 
 

@@ -11,7 +11,7 @@ successive halving is stands in search/study/finish_plan.py.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
 
@@ -42,6 +42,7 @@ class ReachedRung:
     seeds: tuple[int, ...]
     entrants: tuple[Candidate, ...]
     entered: tuple[RungTraining, ...]  # its trainings that have been asked for already
+    is_first_turn: bool = False  # of finals, with the first seed, that chooses whose other seeds are trained
 
     @property
     def missing(self) -> list[RungEntry]:
@@ -95,7 +96,8 @@ class ReachedRung:
     @property
     def name(self) -> str:
         """What people call it."""
-        return f"{self.stage.value} of {counted(self.epochs, 'epoch')}"
+        said = f"{self.stage.value} of {counted(self.epochs, 'epoch')}"
+        return f"{said}, first seed" if self.is_first_turn else said
 
 
 def reached(
@@ -104,12 +106,13 @@ def reached(
     """The rungs so far, in order; all but the last are over. Empty where no network was trained to the end.
 
     A rung that would drop nobody is left out. One that nobody came through chooses nobody: the order of
-    before it holds. The best baseline is in the finals in any case.
+    before it holds. The best baseline is in the finals in any case. Finals of two turns are two rungs of one
+    length; the second one has the trainings of its networks from the first.
     """
     order = sorted(filter(has_score, rows), key=lambda row: (-score(row), row.parameters, row.number))
     baseline = next((row for row in order if row.baseline), None)
     found = list[ReachedRung]()
-    sizes = [*(rung.networks for rung in plan.rungs), plan.finals.networks]
+    sizes = [*(rung.networks for rung in plan.rungs), plan.finals.entrants]
     for rung, size_of_next in zip(plan.rungs, sizes[1:], strict=True):
         if len(order[: rung.networks]) <= size_of_next:
             continue
@@ -119,12 +122,19 @@ def reached(
             return found
         order = here.ranked or order
         baseline = next((row for row in here.ranked if row.baseline), baseline)
-    finalists = order[: plan.finals.networks]
+    finalists = order[: plan.finals.entrants]
     if baseline and not any(row.baseline for row in finalists):
         finalists.append(baseline)
-    if finalists:
-        seeds = tuple(range(plan.finals.seeds))
-        found.append(_rung(Stage.FINALS, plan.finals.recipe.epochs, seeds, finalists, trainings))
+    if not finalists:
+        return found
+    epochs, seeds = plan.finals.recipe.epochs, tuple(range(plan.finals.seeds))
+    if plan.finals.contenders:
+        first = replace(_rung(Stage.FINALS, epochs, seeds[:1], finalists, trainings), is_first_turn=True)
+        found.append(first)
+        if not first.is_over:
+            return found
+        finalists = (first.ranked or finalists)[: plan.finals.networks]
+    found.append(_rung(Stage.FINALS, epochs, seeds, finalists, trainings))
     return found
 
 
@@ -144,7 +154,8 @@ def _rung(
 def finals(rungs: Sequence[ReachedRung]) -> ReachedRung | None:
     """The finals, once they are over."""
     last = rungs[-1] if rungs else None
-    return last if last and last.stage == Stage.FINALS and last.is_over else None
+    is_last = last is not None and last.stage == Stage.FINALS and not last.is_first_turn
+    return last if last and is_last and last.is_over else None
 
 
 def winner(rungs: Sequence[ReachedRung]) -> Candidate | None:

@@ -14,7 +14,7 @@ from search.study.config import StudyConfig
 from search.study.finish_plan import FinishPlan
 from search.study.halving import ReachedRung
 from search.study.score import WORDS, ScoreName
-from search.study.statistics import Spread, difference_of_means, spread
+from search.study.statistics import Difference, Spread, difference, difference_of_means, spread
 from search.study.text import counted, over_seeds, percent
 from storage import candidates, rungs, trainings
 from storage.row_types import TRAINED, Candidate, RungTraining, Stage, State
@@ -52,6 +52,10 @@ class Finalist:
         return f"{said}, {seeds}"
 
 
+def _seed(one: Finished) -> int:
+    return one.seed
+
+
 def _mean(found: Spread) -> str:
     known = over_seeds(found)
     return percent(found.mean) + (f" ({known})" if known else "")
@@ -86,13 +90,20 @@ class SecondStage:
         return self.has_its_trials and halving.is_over(self.plan, self.rows, self.trainings)
 
     def has_all_seeds(self, candidate: Candidate, epochs: int) -> bool:
-        """Whether finals of this length had the network, and each of its seeds has ended."""
+        """Whether finals of this length had the network, and each of its seeds has ended; of two turns also
+        of those that it has yet to be given."""
         mine = [
             one
             for one in self.trainings
             if one.candidate_id == candidate.id and one.stage == Stage.FINALS and one.epochs == epochs
         ]
-        return bool(mine) and all(one.has_ended for one in mine)
+        if not mine or not all(one.has_ended for one in mine):
+            return False
+        finals = self.plan.finals
+        if not finals.contenders or epochs != finals.recipe.epochs or not self.rungs:
+            return True
+        last = self.rungs[-1]
+        return not (last.is_first_turn or any(one.candidate_id == candidate.id for one in last.missing))
 
     @property
     def winner(self) -> Candidate | None:
@@ -102,14 +113,20 @@ class SecondStage:
     @property
     def finalists(self) -> list[Finalist]:
         """Those that came through the finals, the best first; none before they are over."""
-        finals = halving.finals(self.rungs)
-        return [self._finalist(finals, candidate) for candidate in finals.ranked] if finals else []
+        rungs = self.rungs
+        if halving.finals(rungs) is None:
+            return []
+        found = dict[int, Finalist]()  # of two turns the last one first
+        for rung in reversed([rung for rung in rungs if rung.stage == Stage.FINALS]):
+            for candidate in rung.ranked:
+                found.setdefault(candidate.number, self._finalist(rung, candidate))
+        return list(found.values())
 
     def _finalist(self, finals: ReachedRung, candidate: Candidate) -> Finalist:
         completed = finals.completed(candidate)
         seeds = {one.seed for one in completed}
         full = [one for one in self.full if one.trial == candidate.number and one.seed in seeds]
-        tests = [one.test_accuracy for one in full if one.test_accuracy is not None]
+        tests = [one.test_accuracy for one in sorted(full, key=_seed) if one.test_accuracy is not None]
         scored = all(one.score is not None for one in completed)
         return Finalist(
             candidate=candidate,
@@ -196,7 +213,13 @@ def _against_baseline(finalists: Sequence[Finalist]) -> str:
         images, one, other = "test images", winner.test, baseline.test
     else:
         images, one, other = "validation images", winner.validation, baseline.validation
-    apart = difference_of_means(one, len(one.values), other, len(other.values))
+    apart: Difference | None
+    if winner.of > baseline.of:  # which had the first turn alone
+        one, other, images = spread(one.values[:1]), spread(other.values[:1]), f"{images}, first seed of both"
+        tested = winner.test_images if winner.test and baseline.test else None
+        apart = difference(one.mean, other.mean, tested) if tested else None
+    else:
+        apart = difference_of_means(one, len(one.values), other, len(other.values))
     known = f" (95% interval {apart})" if apart else ""
     what, chosen = "", ""
     if winner.score is not None and baseline.score is not None:  # then the winner may be the less accurate

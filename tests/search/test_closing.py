@@ -13,12 +13,13 @@ from comparison_samples import BEGIN, add_finals, add_study
 from hypothesis import given, strategies as st
 from ledger_samples import proposal, train
 from rich.console import Console
+from rung_samples import candidate as rung_candidate, trained
 from sqlalchemy import Engine, insert, update
 from worker_samples import make_config
 
 from search.commands import launch_session
 from search.launcher import closing, prepare
-from search.launcher.closing import Closing, fitting, takes
+from search.launcher.closing import Begun, Closing, fitting, takes
 from search.launcher.display import Display
 from search.launcher.launcher import End, Launch
 from search.launcher.prepare import Flags
@@ -27,7 +28,7 @@ from search.launcher.worker_pool import WorkerProcess
 from search.machine.devices import Slot
 from search.machine.signals import Interrupts
 from search.report import made, page
-from search.study import finish_plan, run_state, state_text
+from search.study import finish_plan, halving, run_state, state_text
 from search.study.finish_plan import FinishPlan, describe_closing, duration, make_plan
 from storage import candidates, database, leases, studies, tables, workers
 from storage.row_types import Stage, State
@@ -90,6 +91,30 @@ def test_finals_of_less_than_half_the_epochs_are_of_one_network_and_the_best_bas
     four = make_plan(CONFIG, None, finalists=4)
     found = fitting(CONFIG, four, 0.2 * takes(CONFIG, four, PACE, 2), PACE, 2)
     assert found.finals.networks == 4, "whoever asks for another number has it"
+
+
+@pytest.mark.parametrize(
+    ("workers", "contenders"), [(1, 3), (2, 3), (3, 2), (4, 3), (5, 3), (6, None), (8, None)]
+)
+def test_the_first_seed_chooses_of_as_many_as_cost_no_more_time(workers: int, contenders: int | None) -> None:
+    """Than six trainings of two networks: with many workers these are trained side by side."""
+    whole = takes(CONFIG, WANTED, PACE, workers)
+    found = fitting(CONFIG, WANTED, 0.2 * whole, PACE, workers)
+    assert (found.finals.networks, found.finals.contenders) == (1, contenders)
+    usual = found.model_copy(update={"finals": found.finals.model_copy(update={"contenders": None})})
+    assert takes(CONFIG, found, PACE, workers) == pytest.approx(takes(CONFIG, usual, PACE, workers))
+
+
+def test_what_has_ended_of_two_turns_counts_once() -> None:
+    rows = [rung_candidate(number, 0.5 + number / 100) for number in range(9)]
+    plan = make_plan(CONFIG, None, 1, 20, 3, first=0, contenders=3)
+    (turn,) = halving.reached(plan, rows, ())
+    trainings = [trained(entry, 0.7) for entry in turn.missing]
+    whole, left = (takes(CONFIG, plan, PACE, 1, Begun(rows, of)) for of in ((), trainings))
+    assert (len(trainings), left / whole) == (3, pytest.approx(3 / 6)), "a place is kept for a baseline"
+    *_, last = halving.reached(plan, rows, trainings)
+    trainings += [trained(entry, 0.7) for entry in last.missing[:1]]
+    assert takes(CONFIG, plan, PACE, 1, Begun(rows, trainings)) / whole == pytest.approx(2 / 6)
 
 
 def test_no_rung_is_of_two_networks() -> None:

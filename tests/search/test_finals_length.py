@@ -70,6 +70,19 @@ def test_finals_of_one_network_stay_so() -> None:
     assert longer.finals.recipe.epochs == int((1_000 - 30) / (2 * 10 * finish_plan.SLACK * ALL))
 
 
+def test_a_second_turn_is_reckoned_by_the_slowest_whoever_it_will_be() -> None:
+    """Three contenders and a baseline on two workers, two after another, then two seeds side by side."""
+    rows = [replace(ROWS[0], baseline="[1,1,1]"), *ROWS[1:4], replace(ROWS[4], seconds=60.0)]
+    plan = make_plan(CONFIG, WANTED, finalists=1, epochs=4, first=0, contenders=3)
+    plan = plan.with_wanted(WANTED, 200, Limit(until=NOW + 1_000, workers=2))
+    longer = finals_length.lengthened(CONFIG, plan, finals(plan, rows), (), NOW)
+    assert longer and (longer.finals.networks, longer.finals.contenders) == (1, 3)
+    assert longer.finals.recipe.epochs == int((1_000 - 30) / ((30 + 20) * finish_plan.SLACK * ALL))
+    turn = [trained(entry, 0.7) for entry in finals(plan, rows).missing]
+    assert not finals(plan, rows, turn).is_first_turn
+    assert finals_length.lengthened(CONFIG, plan, finals(plan, rows, turn), turn, NOW) is None
+
+
 def test_a_baseline_that_was_not_among_the_best_takes_its_share() -> None:
     rows = [replace(ROWS[0], baseline="[1,1,1]"), *ROWS[1:]]
     plan = shortened(4, 1_000)

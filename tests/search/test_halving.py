@@ -54,8 +54,8 @@ class Play:
         raise AssertionError
 
 
-def plan(finalists: int = 2, epochs: int = 200, seeds: int = 1) -> FinishPlan:
-    return make_plan(make_config(), None, finalists, epochs, seeds)
+def plan(finalists: int = 2, epochs: int = 200, seeds: int = 1, contenders: int | None = None) -> FinishPlan:
+    return make_plan(make_config(), None, finalists, epochs, seeds, contenders=contenders)
 
 
 def rising(number: int, **more: object) -> list[Candidate]:
@@ -182,6 +182,45 @@ def test_a_finalist_counts_with_the_seeds_that_came_through() -> None:
     assert [one.seed for one in play.rungs[-1].completed(winner)] == [0, 2]
 
 
+def test_the_first_seed_chooses_whose_other_seeds_are_trained() -> None:
+    rows = [candidate(0, 0.4, baseline="[1,1,1]"), *(candidate(i, 0.5 + i / 100) for i in range(1, 9))]
+    scores: Scores = {(Stage.FINALS, 6, 0): 0.95, (Stage.FINALS, 6, 1): 0.8, (Stage.FINALS, 6, 2): 0.7}
+    play = Play(plan(1, epochs=11, seeds=3, contenders=3), rows, scores)
+    play.step()
+    assert [one.number for one in play.trainings] == [8, 7, 6, 0]
+    first, last = play.rungs
+    assert (first.is_first_turn, last.is_first_turn) == (True, False)
+    assert (first.name, last.name) == ("finals of 11 epochs, first seed", "finals of 11 epochs")
+    assert not halving.is_over(play.plan, rows, play.trainings) and halving.winner(play.rungs) is None
+    assert [(one.candidate_id - 100, one.seed) for one in last.missing] == [(6, 1), (6, 2)]
+    assert play.all() == [[6, 6]]
+    winner = halving.winner(play.rungs)
+    assert winner and winner.number == 6, "though its mean is less than the one seed of others"
+    assert play.rungs[-1].scores == {6: pytest.approx((0.95 + 0.8 + 0.7) / 3)}
+
+
+def test_a_baseline_among_the_contenders_takes_no_place_more() -> None:
+    rows = [candidate(i, 0.5 + i / 100, baseline="guess" if i == 7 else None) for i in range(9)]
+    assert Play(plan(1, epochs=11, seeds=3, contenders=3), rows).all() == [[8, 7, 6], [8, 8]]
+    assert Play(plan(1, epochs=11, seeds=1, contenders=3), rows).all() == [[8, 7, 6]]
+
+
+def test_where_no_first_seed_comes_through_the_best_by_its_trial_has_the_others() -> None:
+    scores: Scores = {(Stage.FINALS, number, 0): State.DIVERGED for number in range(9)}
+    play = Play(plan(1, epochs=11, seeds=3, contenders=3), rising(9), scores)
+    assert play.all() == [[8, 7, 6], [8, 8]]
+    winner = halving.winner(play.rungs)
+    assert winner and winner.number == 8
+
+
+def test_rungs_before_two_turns_drop_down_to_their_contenders() -> None:
+    play = Play(plan(1, epochs=40, seeds=3, contenders=3), rising(40))
+    assert [(rung.networks, rung.epochs) for rung in play.plan.rungs] == [(16, 12)]
+    assert [len(step) for step in play.all()] == [16, 3, 2]
+    few = Play(plan(1, epochs=40, seeds=3, contenders=3), rising(3))
+    assert few.all() == [[2, 1, 0], [2, 2]], "a rung that would drop nobody is left out"
+
+
 def test_nothing_is_chosen_while_a_training_waits_or_runs() -> None:
     play = Play(plan(), rising(40))
     play.step()
@@ -235,6 +274,10 @@ def test_what_flags_leave_open_comes_from_the_stored_plan() -> None:
     assert (found.finals.networks, found.finals.recipe.epochs, found.finals.seeds) == (3, 90, 2)
     assert FinishPlan.from_record(found.document()) == found
     assert FinishPlan.from_record(None) is None
+    assert "contenders" not in found.document()["finals"], "as it was before there were two turns"
+    turns = plan(1, 11, 3, contenders=3)
+    assert FinishPlan.from_record(turns.document()) == turns
+    assert make_plan(make_config(), turns, epochs=12).finals.contenders == 3
 
 
 def test_the_plan_says_what_it_costs() -> None:
@@ -243,6 +286,10 @@ def test_the_plan_says_what_it_costs() -> None:
         "the best 16 for 12 epochs, the best 4 of these for 48 epochs,"
         " finals of 2 and the best baseline for 200 epochs with 3 seeds"
     )
+    assert finish_plan.describe(plan(1, 11, 3, contenders=3)) == (
+        "finals of 11 epochs: one seed of the best 3 and the best baseline, 3 seeds of the best one"
+    )
+    assert plan(1, 11, 3, contenders=3).finals_epochs() == (4 + 2) * 11
     cost = "at most 384 epochs of halving and 1,800 of finals beside 600 of the trials, 78% of all"
     assert finish_plan.describe_cost(found, config, 200, []) == cost
     paced = finish_plan.describe_cost(found, config, 200, rising(3))  # 10 s an epoch
@@ -312,6 +359,35 @@ def test_the_winner_is_set_against_the_baseline_that_was_trained_in_the_same_way
     assert second_stage.WITHOUT_TEST in said
     assert any(
         line.startswith("picking: how much of a lead by brief scores is luck was not") for line in said
+    )
+
+
+def test_a_baseline_that_the_first_seed_left_behind_is_compared_by_that_seed() -> None:
+    """On test images with Newcombe's interval of 10,000; without them nothing more is known of one seed."""
+    rows = [candidate(0, 0.7, baseline="[1,1,1]"), candidate(1, 0.8), candidate(2, 0.75)]
+    scores: Scores = {(Stage.FINALS, 0, 0): 0.88, (Stage.FINALS, 2, 0): 0.6} | {
+        (Stage.FINALS, 1, seed): 0.90 - seed / 10 for seed in range(3)
+    }
+    played = Play(plan(1, epochs=11, seeds=3, contenders=2), rows, scores)
+    played.all()
+    bare = SecondStage(played.plan, rows, played.trainings, (), 3)
+    assert [(one.candidate.number, one.seeds, one.of) for one in bare.finalists] == [
+        (1, 3, 3), (0, 1, 1), (2, 1, 1),
+    ]  # fmt: skip
+    said = second_stage.lines(bare)
+    assert (
+        "the winner is 2.0 points ahead of the baseline of the finals on validation images,"
+        " first seed of both" in said
+    )
+    full = [of_finals(rows[1], seed, 0.90 - seed / 10) for seed in (2, 1, 0)]
+    full.append(of_finals(rows[0], 0, 0.88))
+    said = second_stage.lines(SecondStage(played.plan, rows, played.trainings, full, 3))
+    assert (
+        "the winner is 2.0 points ahead of the baseline of the finals on test images, first seed of both"
+        " (95% interval 1.1 to 2.9)" in said
+    )
+    assert second_stage.progress(SecondStage(played.plan, rows, played.trainings[:2], (), 3)) == (
+        "finals of 11 epochs, first seed: 2 of 3 trained"
     )
 
 

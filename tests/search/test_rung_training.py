@@ -286,6 +286,27 @@ def test_a_search_that_is_cut_off_in_its_finals_confirms_nothing(sqlite_url: str
         assert confirmed(other) is None, "trained on other images"
 
 
+def test_finals_of_two_turns_confirm_their_winner_once_all_its_seeds_have_ended(
+    database_url: str, tmp_path: Path
+) -> None:
+    short = make_plan(make_config(), None, 1, 11, 3, first=0, contenders=3)
+    with context_of(database_url, Longer(), tmp_path, short) as context:
+        record = studies.find(context.engine, context.study.study_name)
+        seen = []
+        while not isinstance(worker.work_on_one(context), NoClaim):
+            seen.append((trainings.of_study(context.engine, record.name), stage_of(context)))
+        ended = trained(context, Stage.FINALS)
+        assert [one.seed for one in ended] == [0, 0, 0, 1, 2] and len({one.number for one in ended[3:]}) == 1
+        stage = stage_of(context)
+        assert stage.is_over and stage.winner and stage.winner.number == ended[-1].number
+        assert [(one.seeds, one.of) for one in stage.finalists] == [(3, 3), (1, 1), (1, 1)]
+        *before, last = (
+            study_export.confirmation(stored, stage.winner, record, context.config, then)
+            for stored, then in seen
+        )
+        assert len(before) > TRIALS and set(before) == {None} and last and last.seeds == 3
+
+
 def test_full_trainings_of_a_study_that_was_deleted_confirm_none_of_its_name(
     sqlite_url: str, tmp_path: Path
 ) -> None:

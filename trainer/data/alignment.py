@@ -8,7 +8,7 @@ photographs into more of the same. docs/recipe.md has the figures. Free of torch
 import numpy as np
 from numpy.typing import NDArray
 
-ALIGNED = 0.15  # share of the variance of pixels that the mean image of aligned ones explains
+ALIGNED = 0.2  # share of the variance of pixels that the mean image of aligned ones explains
 LOOKED_AT, SIDE = 2_000, 32  # images, and pixels of a side
 
 
