@@ -50,7 +50,7 @@ from space import cost, sampling
 from space.architecture import Architecture
 from space.errors import ParsimonyError
 from space.files import require_writable, write_whole
-from storage import candidates, connections, database, trainings
+from storage import candidates, connections, database, studies, trainings
 from storage.row_types import Candidate
 from storage.studies import Control, Study
 from trainer.data import survey_text
@@ -470,5 +470,6 @@ def _leave(
     else:
         _result(console, f"keep it with `search export {record.name}`")
     if report:
+        record = studies.get(engine, record.id)  # trials may have been closed, and the second stage shortened
         write_whole(report_page.of_study(engine, record, differing.count(engine, record.name)), report)
         _result(console, f"wrote {report}: open it in a browser")

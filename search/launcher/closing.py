@@ -31,7 +31,7 @@ from storage.studies import Study
 
 SHARE = 0.5  # of the time, that trials have at least
 LONG = 0.5  # of the epochs that were asked for: shorter finals are of one network, beside the best baseline
-CONTENDERS = 3  # from which they choose it at most
+CONTENDERS = 4  # from which they choose it at most, the best baseline among them
 HALVING = 0.5  # of the second stage, that the rungs take at most where its finals are shorter than that
 FIRSTS = (*range(FIRST, 2, -1), 0)  # networks that go on, tried in this order; few of them make no rung
 EVERY = 15.0  # seconds between two looks
@@ -305,8 +305,8 @@ def _contenders(seeds: int, workers: int) -> int | None:
     """The most that finals of one network may choose it from with the first seed, and take no longer than
     with all seeds of the best network by its trial, and of the baseline. None where there is no choice."""
     usual = _together(2 * seeds, workers)
-    for contenders in range(CONTENDERS, 1, -1):
-        if _together(contenders + 1, workers) + _together(seeds - 1, workers) <= usual:
+    for contenders in range(CONTENDERS, 2, -1):
+        if _together(contenders, workers) + _together(seeds - 1, workers) <= usual:
             return contenders
     return None
 

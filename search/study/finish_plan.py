@@ -44,8 +44,8 @@ class Rung(BaseModel):
 class Finals(BaseModel):
     """So many networks and the best baseline, by this recipe, with so many seeds, on all training images.
 
-    With `contenders` they have two turns: so many and the best baseline are trained with the first seed, and
-    the best `networks` of them with the others.
+    With `contenders` they have two turns: so many, the best baseline among them, are trained with the first
+    seed, and the best `networks` of them with the others.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,7 +57,7 @@ class Finals(BaseModel):
 
     @property
     def entrants(self) -> int:
-        """How many networks come into them, beside the best baseline."""
+        """How many networks come into them; without contenders beside the best baseline."""
         return self.contenders or self.networks
 
     @property
@@ -66,7 +66,7 @@ class Finals(BaseModel):
         are known once these have ended."""
         if self.contenders is None:
             return ((self.networks + 1) * self.seeds,)
-        return (self.contenders + 1, self.networks * (self.seeds - 1))
+        return (self.contenders, self.networks * (self.seeds - 1))
 
 
 class Limit(BaseModel):
@@ -226,7 +226,7 @@ def describe(plan: FinishPlan) -> str:
     length, seeds = counted(finals.recipe.epochs, "epoch"), counted(finals.seeds, "seed")
     if finals.contenders:
         one = "the best one" if finals.networks == 1 else f"the best {finals.networks}"
-        first = f"one seed of the best {finals.contenders} and the best baseline"
+        first = f"one seed of the best {finals.contenders}, with the best baseline"
         last = f"finals of {length}: {first}, {seeds} of {one}"
     else:
         last = f"finals of {best} and the best baseline for {length} with {seeds}"

@@ -107,7 +107,8 @@ def reached(
 
     A rung that would drop nobody is left out. One that nobody came through chooses nobody: the order of
     before it holds. The best baseline is in the finals in any case. Finals of two turns are two rungs of one
-    length; the second one has the trainings of its networks from the first.
+    length: in the first the best baseline takes the last place, if none is among the best; the second has the
+    trainings of its networks from the first.
     """
     order = sorted(filter(has_score, rows), key=lambda row: (-score(row), row.parameters, row.number))
     baseline = next((row for row in order if row.baseline), None)
@@ -124,6 +125,8 @@ def reached(
         baseline = next((row for row in here.ranked if row.baseline), baseline)
     finalists = order[: plan.finals.entrants]
     if baseline and not any(row.baseline for row in finalists):
+        if plan.finals.contenders:
+            del finalists[plan.finals.contenders - 1 :]
         finalists.append(baseline)
     if not finalists:
         return found

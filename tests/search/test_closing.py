@@ -29,6 +29,7 @@ from search.machine.devices import Slot
 from search.machine.signals import Interrupts
 from search.report import made, page
 from search.study import finish_plan, halving, run_state, state_text
+from search.study.console import SteadyConsole
 from search.study.finish_plan import FinishPlan, describe_closing, duration, make_plan
 from storage import candidates, database, leases, studies, tables, workers
 from storage.row_types import Stage, State
@@ -94,7 +95,7 @@ def test_finals_of_less_than_half_the_epochs_are_of_one_network_and_the_best_bas
 
 
 @pytest.mark.parametrize(
-    ("workers", "contenders"), [(1, 3), (2, 3), (3, 2), (4, 3), (5, 3), (6, None), (8, None)]
+    ("workers", "contenders"), [(1, 4), (2, 4), (3, 3), (4, 4), (5, 4), (6, None), (8, None)]
 )
 def test_the_first_seed_chooses_of_as_many_as_cost_no_more_time(workers: int, contenders: int | None) -> None:
     """Than six trainings of two networks: with many workers these are trained side by side."""
@@ -107,14 +108,14 @@ def test_the_first_seed_chooses_of_as_many_as_cost_no_more_time(workers: int, co
 
 def test_what_has_ended_of_two_turns_counts_once() -> None:
     rows = [rung_candidate(number, 0.5 + number / 100) for number in range(9)]
-    plan = make_plan(CONFIG, None, 1, 20, 3, first=0, contenders=3)
+    plan = make_plan(CONFIG, None, 1, 20, 3, first=0, contenders=4)
     (turn,) = halving.reached(plan, rows, ())
     trainings = [trained(entry, 0.7) for entry in turn.missing]
     whole, left = (takes(CONFIG, plan, PACE, 1, Begun(rows, of)) for of in ((), trainings))
-    assert (len(trainings), left / whole) == (3, pytest.approx(3 / 6)), "a place is kept for a baseline"
+    assert (len(trainings), left / whole) == (4, pytest.approx(2 / 6))
     *_, last = halving.reached(plan, rows, trainings)
     trainings += [trained(entry, 0.7) for entry in last.missing[:1]]
-    assert takes(CONFIG, plan, PACE, 1, Begun(rows, trainings)) / whole == pytest.approx(2 / 6)
+    assert takes(CONFIG, plan, PACE, 1, Begun(rows, trainings)) / whole == pytest.approx(1 / 6)
 
 
 def test_no_rung_is_of_two_networks() -> None:
@@ -501,6 +502,22 @@ def test_the_end_of_a_launch_that_was_cut_off_in_a_second_stage_says_that_trials
         "trials were closed in time after 5 of 200",
         "go on with `again 5`",
     ]
+
+
+def test_the_report_of_a_launch_shows_the_second_stage_that_was_trained(
+    engine: Engine, sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written from the row as it stands by then: the whole plan would wait for its first rung."""
+    asked = studies.find(engine, "s")
+    plan = make_plan(make_config(), None, 1, 20, 1, first=0).with_wanted(WANTED, 200)
+    assert studies.shorten(engine, asked.id, plan.document(), close=True)
+    monkeypatch.setattr(launch_session.differing, "count", lambda *_: 0)
+    config, snapshot = make_config(), Snapshots(engine, studies.find(engine, "s"), make_config()).take()
+    console = SteadyConsole()
+    launch_session._leave(console, engine, asked, config, snapshot, None, tmp_path / "report.html")
+    page_of_launch = (tmp_path / "report.html").read_text()
+    assert "Finals of 20 epochs: 0 of 1 trained" in page_of_launch
+    assert "trials were closed in time after 5 of 200" in page_of_launch
 
 
 def test_a_second_stage_after_more_trials_is_of_all_of_them(engine: Engine) -> None:

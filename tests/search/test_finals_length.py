@@ -71,12 +71,12 @@ def test_finals_of_one_network_stay_so() -> None:
 
 
 def test_a_second_turn_is_reckoned_by_the_slowest_whoever_it_will_be() -> None:
-    """Three contenders and a baseline on two workers, two after another, then two seeds side by side."""
+    """Four contenders on two workers, two after another, then two seeds side by side."""
     rows = [replace(ROWS[0], baseline="[1,1,1]"), *ROWS[1:4], replace(ROWS[4], seconds=60.0)]
-    plan = make_plan(CONFIG, WANTED, finalists=1, epochs=4, first=0, contenders=3)
+    plan = make_plan(CONFIG, WANTED, finalists=1, epochs=4, first=0, contenders=4)
     plan = plan.with_wanted(WANTED, 200, Limit(until=NOW + 1_000, workers=2))
     longer = finals_length.lengthened(CONFIG, plan, finals(plan, rows), (), NOW)
-    assert longer and (longer.finals.networks, longer.finals.contenders) == (1, 3)
+    assert longer and (longer.finals.networks, longer.finals.contenders) == (1, 4)
     assert longer.finals.recipe.epochs == int((1_000 - 30) / ((30 + 20) * finish_plan.SLACK * ALL))
     turn = [trained(entry, 0.7) for entry in finals(plan, rows).missing]
     assert not finals(plan, rows, turn).is_first_turn

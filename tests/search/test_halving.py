@@ -185,7 +185,7 @@ def test_a_finalist_counts_with_the_seeds_that_came_through() -> None:
 def test_the_first_seed_chooses_whose_other_seeds_are_trained() -> None:
     rows = [candidate(0, 0.4, baseline="[1,1,1]"), *(candidate(i, 0.5 + i / 100) for i in range(1, 9))]
     scores: Scores = {(Stage.FINALS, 6, 0): 0.95, (Stage.FINALS, 6, 1): 0.8, (Stage.FINALS, 6, 2): 0.7}
-    play = Play(plan(1, epochs=11, seeds=3, contenders=3), rows, scores)
+    play = Play(plan(1, epochs=11, seeds=3, contenders=4), rows, scores)
     play.step()
     assert [one.number for one in play.trainings] == [8, 7, 6, 0]
     first, last = play.rungs
@@ -286,10 +286,10 @@ def test_the_plan_says_what_it_costs() -> None:
         "the best 16 for 12 epochs, the best 4 of these for 48 epochs,"
         " finals of 2 and the best baseline for 200 epochs with 3 seeds"
     )
-    assert finish_plan.describe(plan(1, 11, 3, contenders=3)) == (
-        "finals of 11 epochs: one seed of the best 3 and the best baseline, 3 seeds of the best one"
+    assert finish_plan.describe(plan(1, 11, 3, contenders=4)) == (
+        "finals of 11 epochs: one seed of the best 4, with the best baseline, 3 seeds of the best one"
     )
-    assert plan(1, 11, 3, contenders=3).finals_epochs() == (4 + 2) * 11
+    assert plan(1, 11, 3, contenders=4).finals_epochs() == (4 + 2) * 11
     cost = "at most 384 epochs of halving and 1,800 of finals beside 600 of the trials, 78% of all"
     assert finish_plan.describe_cost(found, config, 200, []) == cost
     paced = finish_plan.describe_cost(found, config, 200, rising(3))  # 10 s an epoch
@@ -368,7 +368,7 @@ def test_a_baseline_that_the_first_seed_left_behind_is_compared_by_that_seed() -
     scores: Scores = {(Stage.FINALS, 0, 0): 0.88, (Stage.FINALS, 2, 0): 0.6} | {
         (Stage.FINALS, 1, seed): 0.90 - seed / 10 for seed in range(3)
     }
-    played = Play(plan(1, epochs=11, seeds=3, contenders=2), rows, scores)
+    played = Play(plan(1, epochs=11, seeds=3, contenders=3), rows, scores)
     played.all()
     bare = SecondStage(played.plan, rows, played.trainings, (), 3)
     assert [(one.candidate.number, one.seeds, one.of) for one in bare.finalists] == [
