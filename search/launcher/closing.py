@@ -49,10 +49,13 @@ class Begun:
     rows: Sequence[Candidate] = ()
     trainings: Sequence[RungTraining] = ()
 
-    @property
-    def is_under_way(self) -> bool:
-        """Whether a training waits or runs: another plan would make it one of no rung."""
-        return any(not one.has_ended for one in self.trainings)
+    def is_under_way(self, plan: FinishPlan) -> bool:
+        """Whether a training waits or runs, which another plan would make one of no rung; or the finals have
+        chosen whose other seeds are trained, which another length would make them choose again."""
+        if any(not one.has_ended for one in self.trainings):
+            return True
+        *_, before, last = (None, None, *halving.reached(plan, self.rows, self.trainings))
+        return bool(before and before.is_first_turn and last and last.missing)
 
     def ended(self, plan: FinishPlan) -> dict[tuple[Stage, int], int]:
         """How many trainings of each rung and of the finals have ended, by epochs, if trials ended now."""
@@ -98,7 +101,7 @@ class Closing:
         if stage is None or pace is None or not stage.has_its_trials or stage.is_over:
             return
         there, limit = Begun(stage.rows, stage.trainings), self._limit(seconds, workers)
-        if there.is_under_way:
+        if there.is_under_way(stage.plan):
             self._renew(stage.plan, limit)
             return
         seconds -= min(STARTING, STARTING_SHARE * seconds)
@@ -131,12 +134,13 @@ class Closing:
             return False
         there = begun(self.engine, self.study_id)
         after = left - pace * self.config.recipe.epochs  # those that run end first
-        wanted = stored if there.is_under_way else stored.whole
+        is_under_way = there.is_under_way(stored)
+        wanted = stored if is_under_way else stored.whole
         close = elapsed >= SHARE * (elapsed + left) and after - MARGIN <= takes(
             self.config, wanted, pace, workers, there
         )
         plan = wanted
-        if not there.is_under_way:
+        if not is_under_way:
             plan = self._fitting(wanted, after, pace, workers, there)
         if not (close or _is_another(plan, stored)):
             return False
@@ -164,7 +168,7 @@ class Closing:
         if plan is None or pace is None or record.trials > self._closed_to:
             return []
         there = begun(self.engine, self.study_id)
-        if there.is_under_way or takes(self.config, plan, pace, workers, there) <= left:
+        if there.is_under_way(plan) or takes(self.config, plan, pace, workers, there) <= left:
             return []
         longest = OVERDUE * pace * self.config.recipe.epochs
         running = leases.running(self.engine, self.study_id)
@@ -186,7 +190,7 @@ class Closing:
         """At the end of a launch that leaves trials to others: without its limit the second stage is what was
         asked for again, unless it is under way. Raises as look() does."""
         stored = FinishPlan.from_record(studies.get(self.engine, self.study_id).finish)
-        if stored and stored.wanted and not begun(self.engine, self.study_id).is_under_way:
+        if stored and stored.wanted and not begun(self.engine, self.study_id).is_under_way(stored):
             plan = stored.whole.with_wanted(stored.whole, stored.closed_from)
             studies.shorten(self.engine, self.study_id, plan.document(), close=False)
 

@@ -14,7 +14,7 @@ from hypothesis import given, strategies as st
 from ledger_samples import proposal, train
 from rich.console import Console
 from rung_samples import candidate as rung_candidate, trained
-from sqlalchemy import Engine, insert, update
+from sqlalchemy import Engine, delete, insert, update
 from worker_samples import make_config
 
 from search.commands import launch_session
@@ -274,13 +274,19 @@ def test_where_trials_are_done_a_look_leaves_the_second_stage_alone(engine: Engi
     assert (*kept(engine), watching.note) == (5, 100, "")
 
 
-def enter(engine: Engine, state: State | None, epochs: int = 12, networks: int = 3) -> None:
-    """A rung of halving, of the first networks, whose trainings are all at this."""
+def enter(
+    engine: Engine,
+    state: State | None,
+    epochs: int = 12,
+    networks: int = 3,
+    stage: Stage = Stage.HALVING,
+) -> None:
+    """A rung of the first networks, whose trainings are all at this."""
     record = studies.find(engine, "s")
     rows = candidates.candidates(engine, record.id)[:networks]
     with database.writing(engine) as connection:
         for row in rows:
-            values = {"study_id": record.id, "candidate_id": row.id, "stage": Stage.HALVING, "attempt": 1,
+            values = {"study_id": record.id, "candidate_id": row.id, "stage": stage, "attempt": 1,
                       "epochs": epochs, "seed": 0, "state": state, "accuracy": 0.5 if state else None,
                       "entered_at": BEGIN}  # fmt: skip
             connection.execute(insert(tables.rung_trainings).values(values))
@@ -311,6 +317,22 @@ def test_a_second_stage_that_is_under_way_keeps_its_plan(engine: Engine) -> None
     studies.set_trials(engine, studies.find(engine, "s").id, 50)
     assert watching.look(elapsed=500, left=500, workers=2)
     assert kept(engine) == (5, 100), "trials that were added are closed all the same"
+
+
+def test_finals_that_have_chosen_by_their_first_seed_keep_their_length(engine: Engine) -> None:
+    """Another one would train that seed again."""
+    studies.set_trials(engine, studies.find(engine, "s").id, 5)
+    watching = watch(engine)
+    whole = plan_of(engine)
+    short = make_plan(make_config(), whole, 1, 20, 3, first=0, contenders=4).with_wanted(whole, 200)
+    for trained_networks, keeps in ((3, False), (4, True)):  # which are the best four
+        enter(engine, State.COMPLETED, 20, trained_networks, Stage.FINALS)
+        studies.set_finish(engine, studies.find(engine, "s").id, short.document())
+        assert closing.begun(engine, watching.study_id).is_under_way(short) == keeps
+        watching.begin(1e6, 2)
+        assert (plan_of(engine).finals == short.finals) == keeps
+        with database.writing(engine) as connection:
+            connection.execute(delete(tables.rung_trainings))
 
 
 def test_what_is_trained_of_the_second_stage_takes_no_time_and_what_waits_elsewhere_does(
