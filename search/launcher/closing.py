@@ -319,7 +319,7 @@ def _shorter(
     config: StudyConfig, wanted: FinishPlan, epochs: float, workers: int, there: Begun
 ) -> FinishPlan | None:
     """The plan of as many finalists that fits so many epochs of a trial of each worker, if there is one."""
-    brief, longest, finalists = config.recipe.epochs, wanted.finals.recipe.epochs, wanted.finals.networks
+    brief, longest, finalists = config.recipe.epochs, wanted.finals.recipe.epochs, wanted.finals.entrants
 
     def takes_of_finals(last: int, batch: int) -> float:
         return last * _final(config, wanted, workers) * _slower(config, batch)
