@@ -45,7 +45,7 @@ class Finals(BaseModel):
     """So many networks and the best baseline, by this recipe, with so many seeds, on all training images.
 
     With `contenders` they have two turns: so many, the best baseline among them, are trained with the first
-    seed, and the best `networks` of them with the others.
+    seed, and the best `networks` of them with the others, if there are any.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -227,7 +227,7 @@ def describe(plan: FinishPlan) -> str:
     if finals.contenders:
         one = "the best one" if finals.networks == 1 else f"the best {finals.networks}"
         first = f"one seed of the best {finals.contenders}, with the best baseline"
-        last = f"finals of {length}: {first}, {seeds} of {one}"
+        last = f"finals of {length}: {first}" + (f", {seeds} of {one}" if finals.seeds > 1 else "")
     else:
         last = f"finals of {best} and the best baseline for {length} with {seeds}"
     return ", ".join([*said, last])

@@ -108,7 +108,8 @@ def reached(
     A rung that would drop nobody is left out. One that nobody came through chooses nobody: the order of
     before it holds. The best baseline is in the finals in any case. Finals of two turns are two rungs of one
     length: in the first the best baseline takes the last place, if none is among the best; the second has the
-    trainings of its networks from the first.
+    trainings of its networks from the first, and whoever has all seeds of this length from before is in it
+    too. With one seed there is nothing left for a second.
     """
     order = sorted(filter(has_score, rows), key=lambda row: (-score(row), row.parameters, row.number))
     baseline = next((row for row in order if row.baseline), None)
@@ -131,14 +132,24 @@ def reached(
     if not finalists:
         return found
     epochs, seeds = plan.finals.recipe.epochs, tuple(range(plan.finals.seeds))
-    if plan.finals.contenders:
+    if plan.finals.contenders and len(seeds) > 1:
         first = replace(_rung(Stage.FINALS, epochs, seeds[:1], finalists, trainings), is_first_turn=True)
         found.append(first)
         if not first.is_over:
             return found
-        finalists = (first.ranked or finalists)[: plan.finals.networks]
+        order = first.ranked or finalists
+        through = order[: plan.finals.networks]
+        finalists = [one for one in order if one in through or _has_all(one, seeds, epochs, trainings)]
     found.append(_rung(Stage.FINALS, epochs, seeds, finalists, trainings))
     return found
+
+
+def _has_all(
+    candidate: Candidate, seeds: Sequence[int], epochs: int, trainings: Sequence[RungTraining]
+) -> bool:
+    """Whether all seeds of a network in finals of this length have ended, by whatever plan."""
+    ended = {one.entry for one in trainings if one.has_ended}
+    return all(RungEntry(candidate.id, Stage.FINALS, epochs, seed) in ended for seed in seeds)
 
 
 def _rung(

@@ -99,10 +99,12 @@ class SecondStage:
         ]
         if not mine or not all(one.has_ended for one in mine):
             return False
-        finals = self.plan.finals
-        if not finals.contenders or epochs != finals.recipe.epochs or not self.rungs:
+        finals, rungs = self.plan.finals, self.rungs
+        if not finals.contenders or epochs != finals.recipe.epochs or not rungs:
             return True
-        last = self.rungs[-1]
+        if {one.seed for one in mine}.issuperset(range(finals.seeds)):  # others may be in a first turn by now
+            return True
+        last = rungs[-1]
         return not (last.is_first_turn or any(one.candidate_id == candidate.id for one in last.missing))
 
     @property
@@ -214,7 +216,8 @@ def _against_baseline(finalists: Sequence[Finalist]) -> str:
     else:
         images, one, other = "validation images", winner.validation, baseline.validation
     apart: Difference | None
-    if winner.of > baseline.of:  # which had the first turn alone
+    is_of_first = winner.of > baseline.of  # which had the first turn alone
+    if is_of_first:
         one, other, images = spread(one.values[:1]), spread(other.values[:1]), f"{images}, first seed of both"
         tested = winner.test_images if winner.test and baseline.test else None
         apart = difference(one.mean, other.mean, tested) if tested else None
@@ -224,7 +227,8 @@ def _against_baseline(finalists: Sequence[Finalist]) -> str:
     what, chosen = "", ""
     if winner.score is not None and baseline.score is not None:  # then the winner may be the less accurate
         what, by = " of accuracy", WORDS[winner.score_name]
-        chosen = f", {_points(winner.score.mean - baseline.score.mean, f' of {by}', 'ahead', 'level')}"
+        scores = [found.values[0] if is_of_first else found.mean for found in (winner.score, baseline.score)]
+        chosen = f", {_points(scores[0] - scores[1], f' of {by}', 'ahead', 'level')}"
     stands = _points(one.mean - other.mean, what, "ahead of", "level with")
     return f"the winner is {stands} the baseline of the finals on {images}{known}{chosen}"
 

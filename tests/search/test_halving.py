@@ -213,6 +213,34 @@ def test_where_no_first_seed_comes_through_the_best_by_its_trial_has_the_others(
     assert winner and winner.number == 8
 
 
+def test_who_has_all_seeds_from_before_is_measured_by_them_beside_whom_a_later_turn_chose() -> None:
+    """A trial that was added has the better first seed, and ends lower."""
+    rows = rising(4)
+    scores: Scores = {(Stage.FINALS, 3, seed): 0.9 for seed in range(3)} | {(Stage.FINALS, 4, 0): 0.95}
+    play = Play(plan(1, epochs=11, seeds=3, contenders=3), rows, scores)
+    play.all()
+    play.rows = [*rows, candidate(4, 0.6)]
+    assert play.rungs[-1].is_first_turn
+    stage = SecondStage(play.plan, play.rows, play.trainings, (), 5)
+    assert stage.has_all_seeds(rows[3], 11), "nothing more of it will be trained"
+    assert not stage.has_all_seeds(rows[2], 11), "it may be chosen now"
+    assert play.all() == [[4], [4, 4]]
+    winner = halving.winner(play.rungs)
+    assert winner and winner.number == 3, "0.90 of three seeds, before 0.72"
+    stage = SecondStage(play.plan, play.rows, play.trainings, (), 5)
+    assert [(one.candidate.number, one.seeds) for one in stage.finalists] == [(3, 3), (4, 3), (2, 1)]
+
+
+def test_finals_of_one_seed_have_no_second_turn() -> None:
+    play = Play(plan(1, epochs=11, seeds=1, contenders=3), rising(9))
+    assert play.all() == [[8, 7, 6]]
+    (only,) = play.rungs
+    assert (only.name, only.is_first_turn) == ("finals of 11 epochs", False)
+    assert finish_plan.describe(play.plan) == (
+        "finals of 11 epochs: one seed of the best 3, with the best baseline"
+    )
+
+
 def test_rungs_before_two_turns_drop_down_to_their_contenders() -> None:
     play = Play(plan(1, epochs=40, seeds=3, contenders=3), rising(40))
     assert [(rung.networks, rung.epochs) for rung in play.plan.rungs] == [(16, 12)]
@@ -401,6 +429,19 @@ def test_a_lead_of_accuracy_is_called_that_where_another_score_has_chosen() -> N
     stage = SecondStage(played.plan, rows, trainings, (), 2, "macro-f1")
     assert "the winner is 15.0 points of accuracy behind the baseline of the finals on validation images," \
         " 20.0 points of macro F1 ahead" in second_stage.lines(stage)  # fmt: skip
+
+
+def test_a_baseline_of_the_first_turn_is_behind_by_that_seed_of_another_score_too() -> None:
+    """Accuracies and scores of the same trainings: not the first seed of one and the mean of the other."""
+    rows = [candidate(0, 0.7, baseline="[1,1,1]", score=0.5), candidate(1, 0.8, score=0.7)]
+    played = Play(plan(1, epochs=11, seeds=3, contenders=3), rows)
+    played.all()
+    trainings = [
+        replace(one, score=0.4 if one.number == 0 else 0.6 - one.seed / 10) for one in played.trainings
+    ]
+    stage = SecondStage(played.plan, rows, trainings, (), 2, "macro-f1")
+    assert "the winner is 10.0 points of accuracy ahead of the baseline of the finals on validation images," \
+        " first seed of both, 20.0 points of macro F1 ahead" in second_stage.lines(stage)  # fmt: skip
 
 
 def test_equal_means_are_level() -> None:
