@@ -12,6 +12,7 @@ from search import settings
 from search.commands.forecast_text import in_minutes
 from search.commands.options import in_words, storage_file
 from search.launcher import prepare
+from search.launcher.closing import Begun
 from search.launcher.prepare import Flags
 from search.machine import nvidia
 from search.machine.devices import Slot
@@ -106,7 +107,7 @@ def in_time(flags: Flags, record: Study | None, trials: int) -> str:
         return usual if flags.is_limited else ""
     with reader.open_study(flags.storage, record.name, whole=True) as view:
         is_due, stage = view.trained >= trials, view.second_stage()
-    if stage and any(not one.has_ended for one in stage.trainings):
+    if stage and Begun(stage.rows, stage.trainings).is_under_way(stage.plan):
         return "it is under way and keeps its plan" + ("" if is_due else f"; {end}")
     if is_due:
         return "" if stage and stage.is_over else "what does not fit the time is shortened before it begins"

@@ -111,7 +111,7 @@ def test_the_first_seed_chooses_of_as_many_as_cost_no_more_time(workers: int, co
 def test_time_is_kept_for_no_rung_that_finals_of_four_contenders_do_not_have(
     brief: int, workers: int
 ) -> None:
-    """A rung of four would drop nobody before them: it takes no time, and leaves more networks in the first."""
+    """A rung of four would drop nobody before them: it takes no time, and the first has more networks."""
     config = make_config(epochs=brief)
     wanted = make_plan(config, None)
     for share in (0.25, 0.3, 0.35):

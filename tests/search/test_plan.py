@@ -18,6 +18,7 @@ from worker_samples import make_study
 from search.commands import at_end, plan
 from search.launcher import prepare
 from search.launcher.prepare import Flags
+from search.study.finish_plan import FinishPlan
 from storage import database, studies, tables
 
 Ask = Callable[..., Result]
@@ -158,6 +159,22 @@ def test_a_plan_says_what_a_limit_does_to_the_second_stage_that_there_is(flags: 
     assert plan.in_time(limited, record, 3).startswith(
         "it is under way and keeps its plan; trials end in time"
     )
+
+
+def test_a_plan_says_that_finals_between_their_turns_keep_their_length(flags: Flags) -> None:
+    """Nothing waits or runs: the first seeds have ended, and chosen whose others are trained."""
+    record = add_study(flags.storage, "night", [0.5, 0.7, 0.6])
+    add_finals(flags.storage, record, 1, (0.8,))
+    add_finals(flags.storage, record, 2, (0.7,))
+    engine = database.connect(flags.storage)
+    stored = FinishPlan.from_record(studies.get(engine, record.id).finish)
+    assert stored
+    finals = stored.finals.model_copy(update={"networks": 1, "seeds": 3, "contenders": 2})
+    turns = stored.model_copy(update={"finals": finals})
+    studies.set_finish(engine, record.id, turns.document())
+    record = studies.get(engine, record.id)
+    engine.dispose()
+    assert plan.in_time(replace(flags, timeout=60.0), record, 3) == "it is under way and keeps its plan"
 
 
 def test_a_command_at_the_end_is_told_how_it_ended(flags: Flags, tmp_path: Path) -> None:
