@@ -322,7 +322,7 @@ def _data(flags: Flags, stored: StudyConfig | None) -> tuple[study_config.DataCo
     found, images = study_config.split_images(dataset, limit, share, seed)
     if was and (found.digest, found.split_digest) == (was.digest, was.split_digest):
         return was, images
-    return found, images
+    return found.seen_as(was), images
 
 
 def plan_of(flags: Flags, record: Study | None, config: StudyConfig) -> FinishPlan | None:

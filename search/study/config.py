@@ -62,6 +62,13 @@ class DataConfig(BaseModel):
             return self.train_images
         return round(self.validation_images / self.validation_share) - self.validation_images
 
+    def seen_as(self, was: "DataConfig | None") -> "DataConfig":
+        """With what was said of the pictures before, where they are the same: another version may see
+        otherwise whether they fill their frame in one way, and recipes follow from it."""
+        if was is None or was.digest != self.digest:
+            return self
+        return self.model_copy(update={"aligned": was.aligned})
+
 
 class StudyConfig(BaseModel):
     """What to search, how to train, on what, and who decides."""

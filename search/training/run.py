@@ -103,6 +103,14 @@ class JobCallbacks:
     on_epoch: OnEpoch
 
 
+def as_begun(folder: Path, data: DataConfig) -> DataConfig:
+    """The images as a training that the folder holds was told of them (DataConfig.seen_as). What is damaged
+    there, open_folder() says."""
+    with suppress(UsageError, ValueError):
+        return data.seen_as(DataConfig.model_validate(_read(folder / "training.json").get("data")))
+    return data
+
+
 def open_folder(job: TrainingJob, resume: bool) -> TrainingJob:
     """Makes the job's folder, or takes up the one that holds this very job; returns it with its run's id.
 
@@ -118,9 +126,6 @@ def open_folder(job: TrainingJob, resume: bool) -> TrainingJob:
         raise UsageError(f"{job.folder} holds a training; go on with it by --resume, or name another --out")
     there = _with_defaults(_read(path))
     was, now = ({key: table.get(key) for key in LISTED} for table in (there, job.document()))
-    for table in (was, now):
-        if isinstance(data := table["data"], dict):  # of the same images another version may say otherwise
-            data.pop("aligned", None)
     for field, one, other in differences(was, now):
         raise UsageError(
             f"{path}: {field} is {shortened(one, 60)}, here {shortened(other, 60)}; name another --out"

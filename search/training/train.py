@@ -105,11 +105,13 @@ def make(flags: Flags) -> TrainingJob:
     elif network_reference.is_file(flags.network):
         found = network_reference.with_export(found, Path(flags.network))
     device = select_device(flags.device)
-    found, data, images = _data(flags, found)
-    recipe = _recipe(flags, found, data)
     name = found.name.removeprefix(network_reference.PUBLISHED).replace(":", "-")
-    seeds = tuple(range(flags.first_seed, flags.first_seed + flags.seeds))
     folder = flags.out or Path(f"training-{name}")
+    found, data, images = _data(flags, found)
+    if flags.resume:
+        data = training_run.as_begun(folder, data)
+    recipe = _recipe(flags, found, data)
+    seeds = tuple(range(flags.first_seed, flags.first_seed + flags.seeds))
     return TrainingJob(found, recipe, data, images, seeds, device, folder, run="")
 
 
@@ -163,7 +165,8 @@ def _data(flags: Flags, found: ResolvedNetwork) -> tuple[ResolvedNetwork, DataCo
             )
         found, was = replace_fields(found, recipe=None, data=None), None
     share, seed = (was.validation_share, was.split_seed) if was else (None, 0)
-    return found, *study_config.split_images(dataset, flags.train_images, share, seed)
+    data, images = study_config.split_images(dataset, flags.train_images, share, seed)
+    return found, data.seen_as(was), images
 
 
 def _open(flags: Flags, found: ResolvedNetwork) -> Dataset:

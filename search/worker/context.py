@@ -80,7 +80,7 @@ def open_context(
             engine=engine,
             study_id=record.id,
             config=config,
-            final_data=final_data,
+            final_data=final_data.seen_as(data),
             train_network=train_network,
             spool=folders.spool,
             files=StudyFiles(folders.kept, options.keep_weights),

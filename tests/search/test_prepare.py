@@ -124,7 +124,12 @@ def test_pictures_that_fill_their_frame_in_one_way_are_known_by_themselves(tmp_p
     del before["data"]["aligned"]
     stored = StudyConfig.from_record(before)
     assert full_training.default_recipe(stored.data, 20).crop_padding == 4, "as it was when it was made"
-    assert make_config(flags(tmp_path, data=f"folder:{tmp_path / 'scans'}"), stored) == stored
+    scans = f"folder:{tmp_path / 'scans'}"
+    assert make_config(flags(tmp_path, data=scans), stored) == stored
+    fewer = make_config(flags(tmp_path, train_images=20), stored)  # --like it
+    assert (fewer.data.train_images, fewer.data.aligned) == (20, None)
+    photographs = f"folder:{tmp_path / 'photographs'}"
+    assert make_config(flags(tmp_path, data=photographs), stored).data == found["photographs"].data
 
 
 def test_class_weights_are_of_the_recipe(tmp_path: Path, pictures: Path) -> None:

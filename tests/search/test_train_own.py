@@ -5,16 +5,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command import Result, run
 from picture_samples import folder_of
+from PIL import Image
 
 from search.launcher.prepare import Flags, make_config
-from search.study import config as study_config
+from search.study import config as study_config, full_training
+from search.training import train
 from space import cost
 from space.architecture import Architecture
 from space.errors import RecipeError
 from trainer.data import dataset as datasets
+from trainer.recipe.defaults import brief_recipe
 from trainer.recipe.document import Recipe
 
 NETWORK = {
@@ -138,6 +142,50 @@ def test_an_exported_network_is_trained_on_its_own_images_split_and_recipe(
     own, was = job(tmp_path), json.loads(exported.read_text())
     assert own["data"] == was["data"]
     assert own["recipe"] == was["recipe"] | {"epochs": 1}
+
+
+@pytest.fixture
+def scans(folder: Path) -> Path:
+    """The folder, with pictures that hardly differ, as scans do."""
+    ground = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
+    for i, path in enumerate(sorted((folder / "train").rglob("*.png"))):
+        ground[0, 0] = i
+        Image.fromarray(ground).save(path)
+    return folder
+
+
+def test_a_network_of_a_search_of_before_is_trained_as_its_finals_were(
+    tmp_path: Path, scans: Path, exported: Path
+) -> None:
+    """Which did not know that pictures fill their frame in one way: they were shifted in 12 epochs."""
+    document = json.loads(exported.read_text())
+    assert document["data"].pop("aligned") is True
+    data = study_config.DataConfig.model_validate(document["data"])
+    brief = brief_recipe(data.spec, data.train_images, None, data.image_size, data.aligned)
+    exported.write_text(json.dumps(document | {"recipe": brief.model_dump(mode="json")}))
+    store, place = f"sqlite:///{tmp_path / 's.db'}", tmp_path / "data"
+    made = train.make(train.Flags(str(exported), store, place, epochs=12, device="cpu"))
+    assert made.data == data and made.recipe == full_training.adapted(brief, data, data, 12)
+    assert made.recipe.crop_padding > 0
+    (tmp_path / "net.json").write_text(json.dumps(NETWORK))
+    new = train.Flags(str(tmp_path / "net.json"), store, place, data=data.spec, epochs=12, device="cpu")
+    assert train.make(new).recipe.crop_padding == 0, "it is of no search"
+
+
+def test_a_training_that_an_older_version_has_begun_goes_on_by_its_recipe(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, scans: Path
+) -> None:
+    (tmp_path / "net.json").write_text(json.dumps(NETWORK))
+    given = ("--data", f"folder:{scans}", "--epochs", 12)
+    assert trained(capsys, tmp_path, tmp_path / "net.json", *given).code == 0
+    (tmp_path / "out" / "seed-0.json").unlink()
+    document = job(tmp_path)
+    assert document["data"].pop("aligned") is True and document["recipe"]["crop_padding"] == 0
+    document["recipe"]["crop_padding"] = 2
+    (tmp_path / "out" / "training.json").write_text(json.dumps(document))
+    again = trained(capsys, tmp_path, tmp_path / "net.json", *given, "--resume")
+    assert again.code == 0, again.err
+    assert "shift" in again.err and job(tmp_path) == document
 
 
 def test_images_that_have_moved_need_a_flag_which_is_named(
