@@ -39,6 +39,18 @@ def test_a_colour_is_nothing_in_common() -> None:
     assert not alignment.is_aligned(green)
 
 
+@pytest.mark.parametrize("classes", [2, 5, 10])
+@pytest.mark.parametrize("count", [4_000, 10_000, 20_000, 40_000])
+def test_classes_that_follow_each_other_in_turns_are_all_looked_at(count: int, classes: int) -> None:
+    """Tensors may be in any order: of one class alone the mean explains much."""
+    patterns = np.random.default_rng(0).integers(0, 2, (classes, 8, 8, 1)) * 2 - 1
+    patterns[1::2] = -patterns[::2][: classes // 2]
+    images = np.resize((128 + 60 * patterns).astype(np.uint8), (count, 8, 8, 1))
+    own = np.random.default_rng(1).integers(0, 60, images.shape).astype(np.uint8)
+    whole = alignment.mean_share(images + own)
+    assert whole < 0.25 and alignment.is_aligned(images + own) == (whole >= alignment.ALIGNED)
+
+
 def test_large_images_and_many_are_looked_at_in_part() -> None:
     assert alignment.is_aligned(alike(30, 200, 0.5))
     assert not alignment.is_aligned(alike(30, 200, 0.02))
