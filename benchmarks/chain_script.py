@@ -36,7 +36,6 @@ def work(given: argparse.Namespace, number: int, ends: float, trials: int | None
     from trainer.callbacks import TrainingCallbacks
     from trainer.data import dataset as datasets
     from trainer.outcome import EpochReport
-    from trainer.recipe.defaults import brief_recipe
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(1)
@@ -44,7 +43,7 @@ def work(given: argparse.Namespace, number: int, ends: float, trials: int | None
     is_small = len(dataset.labels) < settings.SMALL
     share = settings.SMALL_VALIDATION_SHARE if is_small else settings.VALIDATION_SHARE
     split = datasets.split(dataset, given.seed, share, given.train_images)
-    recipe = brief_recipe(given.data, len(split.train), given.epochs, dataset.image_size)
+    recipe = recipe_of(given, dataset, len(split.train))
     space, budget, task = ground(given)
 
     def objective(trial: Any) -> float:
@@ -77,6 +76,15 @@ def work(given: argparse.Namespace, number: int, ends: float, trials: int | None
     )
     left = max(0.0, ends - time.time())
     study.optimize(objective, n_trials=trials, timeout=left, catch=(torch.OutOfMemoryError,))
+
+
+def recipe_of(given: argparse.Namespace, dataset: Any, images: int) -> Any:
+    """That of a trial of our search of so many training images."""
+    from trainer.data import alignment
+    from trainer.recipe.defaults import brief_recipe
+
+    aligned = alignment.is_aligned(dataset.images)
+    return brief_recipe(given.data, images, given.epochs, dataset.image_size, aligned)
 
 
 def ground(given: argparse.Namespace) -> tuple[Any, Any, Any]:

@@ -4,11 +4,14 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from comparison_samples import FINAL_EPOCHS, add_finals, add_study
 from picture_samples import folder_of
+from PIL import Image
 
 from benchmarks import chain, chain_script
+from search.launcher import prepare
 from space.errors import DataError
 from trainer.data import dataset as datasets
 
@@ -57,6 +60,24 @@ def test_a_folder_too_is_made_smaller_beside_the_rows(tmp_path: Path) -> None:
     assert chain.as_folder(given) == f"folder:{tmp_path}/build/pictures-8-6"
     found = datasets.load(chain.as_folder(given), tmp_path / "data")
     assert found.images.shape == (8, 6, 6, 3) and len(found.open_test()[0]) == 6
+
+
+def test_the_plain_script_has_the_recipe_of_our_trials(tmp_path: Path) -> None:
+    """Of pictures that fill their frame in one way too, which a folder is known for by itself."""
+    dice = np.random.default_rng(0)
+    ground = dice.integers(0, 200, (12, 12))
+    for i in range(40):
+        place = tmp_path / "scans/train" / ("cat", "dog")[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((ground + dice.integers(0, 50, (12, 12))).astype(np.uint8)).save(place / f"{i}.png")
+    spec = f"folder:{tmp_path / 'scans'}"
+    flags = prepare.Flags("", tmp_path / "data", 3, data=spec, epochs=12)
+    ours = prepare.make_config(flags, None)
+    words = [tmp_path / "x.db", "--seconds", 1, "--workers", 1, "--seed", 0, "--epochs", 12, "--data", spec]
+    given = chain_script.arguments([*map(str, words), "--max-params", "9", "--max-macs", "9"])
+    dataset = datasets.load(spec, tmp_path / "data")
+    assert chain_script.recipe_of(given, dataset, ours.data.train_images) == ours.recipe
+    assert ours.data.aligned and ours.recipe.crop_padding == 0
 
 
 def test_the_winner_of_a_search_is_read_from_its_store(
