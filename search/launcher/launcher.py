@@ -295,7 +295,7 @@ class Launch:
             self.outage.notice = (
                 "the database is away: what it is owed is kept here, and the next launch takes it in"
             )
-            snapshot, order = replace(self.last, note=self._note()), self.record.order
+            snapshot, order = replace(self.last, note=self._note()), self.last.order
         display.show(snapshot)
         slots = self.pool.slots
         closed = {slot.device.name: slot.closed for slot in slots if slot.closed}

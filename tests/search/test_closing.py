@@ -20,13 +20,14 @@ from worker_samples import make_config
 from search.commands import launch_session
 from search.launcher import closing, prepare
 from search.launcher.closing import Begun, Closing, fitting, takes
-from search.launcher.display import Display
+from search.launcher.display import Display, LogDisplay
 from search.launcher.launcher import End, Launch
 from search.launcher.prepare import Flags
 from search.launcher.snapshots import Snapshots
 from search.launcher.worker_pool import WorkerProcess
 from search.machine.devices import Slot
 from search.machine.signals import Interrupts
+from search.recording.outage import OutageTooLongError
 from search.report import made, page
 from search.study import finish_plan, halving, run_state, state_text
 from search.study.console import SteadyConsole
@@ -592,6 +593,26 @@ def test_hours_of_a_gpu_that_workers_share_are_counted_once(
         with pytest.raises(StopIteration):
             launch._attend(cast(Display, None), Interrupts())
     assert launch.device_seconds == pytest.approx(60.0 * 8.0 / hours)
+
+
+def test_a_launch_that_ends_without_its_database_knows_the_order_of_its_last_look(
+    engine: Engine, sqlite_url: str, tmp_path: Path
+) -> None:
+    """Not that of its beginning: `search stop` came meanwhile."""
+    record = studies.find(engine, "s")
+    flags = Flags(sqlite_url, tmp_path, 200, "s")
+    launch = Launch(flags, engine, record, make_config(), cast(optuna.Study, None), [])
+    studies.set_control(engine, record.id, studies.Control.STOP)
+    launch.last = launch.snapshots.take()
+
+    def away() -> Any:
+        raise OutageTooLongError("told to end while the database is away")
+
+    launch._reconciled = away  # type: ignore[method-assign]
+    interrupts = Interrupts()
+    interrupts.count = 2
+    shown = LogDisplay(Console(file=io.StringIO()))
+    assert launch._end(shown, interrupts).order == studies.Control.STOP
 
 
 def test_who_helps_another_launch_ends_no_trials_by_its_own_limit(
