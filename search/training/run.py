@@ -105,7 +105,7 @@ class JobCallbacks:
 
 def as_begun(folder: Path, data: DataConfig) -> DataConfig:
     """The images as a training that the folder holds was told of them (DataConfig.seen_as). What is damaged
-    there, open_folder() says."""
+    there is left to open_folder(), which raises UsageError for it."""
     with suppress(UsageError, ValueError):
         return data.seen_as(DataConfig.model_validate(_read(folder / "training.json").get("data")))
     return data
