@@ -12,11 +12,12 @@ from search.report.data import ReportData, axis_range
 from search.report.parts import AMBER, BLUE, GREEN, GREY, RED, VIOLET, panel, paragraph, section, table
 from search.report.winner import named
 from search.study import full_training, second_stage
+from search.study.halving import ReachedRung
 from search.study.score import WORDS
 from search.study.second_stage import SecondStage
 from search.study.statistics import Spread, correlation, spread
 from search.study.text import IN_ITS_PLACE, counted, interval_cell, percent
-from storage.row_types import OF_FINALS, Candidate
+from storage.row_types import OF_FINALS, Candidate, Stage
 from storage.trainings import Finished
 
 COLOURS = (RED, GREEN, AMBER, VIOLET, BLUE)
@@ -45,10 +46,7 @@ def _halving(data: ReportData) -> list[str]:
     columns = [
         Column(_epochs(data.config.recipe.epochs), _brief(data, {n for r in reached for n in r.scores}))
     ]
-    columns += [
-        Column(_epochs(rung.epochs) + ", first seed" * rung.is_first_turn, rung.accuracies)
-        for rung in reached
-    ]
+    columns += [Column(_length(rung, data.second), rung.accuracies) for rung in reached]
     reading = (
         "Each line is a network, from its brief score through longer and longer trainings; those in colour"
         " came to the last one, grey ones were dropped where they end. Lines that cross changed places."
@@ -57,6 +55,13 @@ def _halving(data: ReportData) -> list[str]:
     heading = [] if drawn else ["<h3>Halving and finals</h3>"]
     finals = [_finals(data.second)] if data.second.is_over and data.second.finalists else []
     return [*heading, *drawn, *lines[:1], *finals, *lines[1:]]
+
+
+def _length(rung: ReachedRung, second: SecondStage) -> str:
+    """Of its trainings, and of finals of two turns, which are as long, the seeds."""
+    seeds = "first seed" if rung.is_first_turn else counted(len(rung.seeds), "seed")
+    in_turns = rung.stage == Stage.FINALS and second.plan.finals.contenders
+    return _epochs(rung.epochs) + (f", {seeds}" if in_turns else "")
 
 
 def _epochs(number: int) -> str:

@@ -188,7 +188,8 @@ def lines(stage: SecondStage) -> list[str]:
         if not finalists:
             found = [f"finals of {epochs}: no training came to its end"]
         elif any(one.test for one in finalists):
-            found.append("validation images chose the winner; test images were read once, and chose nothing")
+            chose = "the first seed, on validation images," if _has_two_turns(stage) else "validation images"
+            found.append(f"{chose} chose the winner; test images were read once, and chose nothing")
         else:
             found.append(WITHOUT_TEST)
     if closed := finish_plan.describe_closing(stage.plan, stage.trials):
@@ -201,6 +202,10 @@ def lines(stage: SecondStage) -> list[str]:
     if stage.trainings:
         found.append(f"bill: {bill.bill(stage.rows, stage.trainings)}")
     return found
+
+
+def _has_two_turns(stage: SecondStage) -> bool:
+    return any(rung.is_first_turn for rung in stage.rungs)
 
 
 def _against_baseline(finalists: Sequence[Finalist]) -> str:

@@ -414,6 +414,8 @@ def test_a_baseline_that_the_first_seed_left_behind_is_compared_by_that_seed() -
         "the winner is 2.0 points ahead of the baseline of the finals on test images, first seed of both"
         " (95% interval 1.1 to 2.9)" in said
     )
+    chose = "the first seed, on validation images, chose the winner; test images were read once,"
+    assert f"{chose} and chose nothing" in said
     assert second_stage.progress(SecondStage(played.plan, rows, played.trainings[:2], (), 3)) == (
         "finals of 11 epochs, first seed: 2 of 3 trained"
     )
