@@ -2,8 +2,9 @@
 
 The plan was made while nobody knew who would be in the finals: with a network more than there may be, by the
 pace of brief trials, and with room for slower ones (search/launcher/closing.py). Once the finals are due,
-their networks are known, and how fast each of them trains; what was kept back goes into more epochs. They
-become no shorter, and no longer than was asked for.
+their networks are known, and how fast each of them trains; what was kept back goes into more epochs, no more
+than were asked for. They become shorter where these networks are so slow that finals would surely not end in
+time, and with them the search without a confirmed network.
 
 Computes it from the plan, the rung and the rows of the ledger; writes nothing. Called by
 search/worker/rung_training.py before the finals are entered.
@@ -25,33 +26,42 @@ RUNG_SLACK = (
 MARGIN, MARGIN_SHARE = 30.0, 0.05  # seconds that they end before the limit, of what is left at most
 
 
-def lengthened(
+def fitted(
     config: StudyConfig, plan: FinishPlan, finals: ReachedRung, trainings: Iterable[RungTraining], now: float
 ) -> FinishPlan | None:
-    """The plan with the longest finals that end before its limit, None where they are no longer than they
-    are by now. `now` is in seconds since 1970, by the clock of the database, as the limit.
+    """The plan with the longest finals that end before its limit, None where they stay as they are: no longer
+    ones fit with room for slower trainings, and these fit without. `now` is in seconds since 1970, by the
+    clock of the database, as the limit; one that has passed limits nothing.
 
     Raises UsageError and RecipeError as finish_plan.make_plan() does.
     """
     if plan.limit is None or plan.wanted is None or finals.entered:
         return None
     left = plan.limit.until - now
+    if left <= 0:
+        return None
     left -= min(MARGIN, MARGIN_SHARE * left)
     later = sum(plan.finals.turns[1:])
     an_epoch = _seconds_an_epoch(config, plan.limit.workers, finals, trainings, later)
     if an_epoch is None:
         return None
 
-    def takes(epochs: int, batch: int) -> float:
-        return epochs * an_epoch * finish_plan.slower(batch, than=config.recipe.batch_size)
+    def longest(an_epoch: float) -> int:
+        def takes(epochs: int, batch: int) -> float:
+            return epochs * an_epoch * finish_plan.slower(batch, than=config.recipe.batch_size)
 
-    epochs = finish_plan.longest(config, plan.whole, takes, left)
-    if epochs is None or epochs <= plan.finals.recipe.epochs:
+        shortest = max([config.recipe.epochs, *(rung.epochs for rung in plan.rungs)]) + 1
+        return max(shortest, finish_plan.longest(config, plan.whole, takes, left) or 0)
+
+    was, epochs = plan.finals.recipe.epochs, longest(an_epoch)
+    if epochs < was:
+        epochs = min(was, longest(an_epoch / SLACK))
+    if epochs == was:
         return None
-    longer = finish_plan.make_plan(
+    other = finish_plan.make_plan(
         config, plan.whole, plan.finals.networks, epochs, contenders=plan.finals.contenders
     )
-    return plan.model_copy(update={"finals": longer.finals}).with_wanted(
+    return plan.model_copy(update={"finals": other.finals}).with_wanted(
         plan.whole, plan.closed_from, plan.limit
     )
 

@@ -13,12 +13,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from statistics import fmean
+from statistics import fmean, median
 
 from search.study.finish_plan import FinishPlan
 from search.study.text import counted
 from storage.row_types import Candidate, RungEntry, RungTraining, Stage, State
 
+SLOW = 2.0  # times as long an epoch as is usual among so many leaders: too slow for short finals
+LEADERS = 16
 ONE_SEED = (0,)  # of a rung of the halving: the training's seed follows from network and epochs
 
 
@@ -107,7 +109,8 @@ def reached(
 
     A rung that would drop nobody is left out. One that nobody came through chooses nobody: the order of
     before it holds. The best baseline is in the finals in any case. Finals of two turns are two rungs of one
-    length: in the first the best baseline takes the last place, if none is among the best; the second has the
+    length: in the first the best baseline takes the last place, if none is among the best, and nobody who is
+    slow; the second has the
     trainings of its networks from the first, and whoever has all seeds of this length from before is in it
     too. With one seed there is nothing left for a second.
     """
@@ -124,6 +127,8 @@ def reached(
             return found
         order = here.ranked or order
         baseline = next((row for row in here.ranked if row.baseline), baseline)
+    if plan.finals.contenders:
+        order = _quick(order)
     finalists = order[: plan.finals.entrants]
     if baseline and not any(row.baseline for row in finalists):
         if plan.finals.contenders:
@@ -142,6 +147,14 @@ def reached(
         finalists = [one for one in order if one in through or _has_all(one, seeds, epochs, trainings)]
     found.append(_rung(Stage.FINALS, epochs, seeds, finalists, trainings))
     return found
+
+
+def _quick(order: Sequence[Candidate]) -> list[Candidate]:
+    """Those whose trials took less than SLOW times as long as is usual among the best. Short finals have no
+    time for others: their length is reckoned by the usual, and all of them wait for the last."""
+    paces = {row.id: row.seconds / row.epochs for row in order if row.seconds and row.epochs}
+    usual = median(paces[row.id] for row in order[:LEADERS] if row.id in paces) if paces else math.inf
+    return [row for row in order if row.baseline or paces.get(row.id, 0.0) < SLOW * usual]
 
 
 def _has_all(

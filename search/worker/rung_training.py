@@ -50,7 +50,7 @@ def run_next(context: WorkerContext) -> State | NoClaim | None:
         return None if ask_for_what_is_missing(context, stored, plan) else NoClaim.DONE
     if isinstance(claimed, NoClaim):
         return claimed
-    stored = studies.get(context.engine, context.study_id).finish  # finals may have become longer meanwhile
+    stored = studies.get(context.engine, context.study_id).finish  # finals may have become other meanwhile
     return run(context, FinishPlan.from_record(stored) or plan, *claimed)
 
 
@@ -62,24 +62,24 @@ def ask_for_what_is_missing(context: WorkerContext, stored: dict[str, Any], plan
     reached = halving.reached(plan, rows, trained)
     if not reached or halving.finals(reached):
         return False
-    longer = None
+    other = None
     if reached[-1].stage == Stage.FINALS:
-        longer = _lengthened(context, plan, reached[-1], trained)
-    if longer:
-        reached = halving.reached(longer, rows, trained)
+        other = _fitted(context, plan, reached[-1], trained)
+    if other:
+        reached = halving.reached(other, rows, trained)
     if missing := reached[-1].missing:
         logger.info("%s: %d trainings", reached[-1].name, len(missing))
-        instead = longer.document() if longer else stored
+        instead = other.document() if other else stored
         rungs.enter(context.engine, context.study_id, missing, by=stored, instead=instead)
     return True
 
 
-def _lengthened(
+def _fitted(
     context: WorkerContext, plan: FinishPlan, finals: ReachedRung, trained: list[RungTraining]
 ) -> FinishPlan | None:
     now = studies.clock(context.engine)
     try:
-        return finals_length.lengthened(context.config, plan, finals, trained, now)
+        return finals_length.fitted(context.config, plan, finals, trained, now)
     except (UsageError, RecipeError):  # a recipe that cannot be lengthened
         return None
 

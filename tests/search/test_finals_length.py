@@ -38,7 +38,7 @@ def epochs_of(
     plan: FinishPlan, rows: Sequence[Candidate] = ROWS, trainings: Sequence[RungTraining] = ()
 ) -> int | None:
     """Of the finals that it is lengthened to; None where it is not."""
-    found = finals_length.lengthened(CONFIG, plan, finals(plan, rows, trainings), trainings, NOW)
+    found = finals_length.fitted(CONFIG, plan, finals(plan, rows, trainings), trainings, NOW)
     if found is None:
         return None
     assert (found.rungs, found.whole, found.closed_from) == ((), WANTED, 200)
@@ -65,22 +65,22 @@ def test_the_time_that_was_reckoned_for_a_baseline_goes_into_epochs() -> None:
 def test_finals_of_one_network_stay_so() -> None:
     plan = make_plan(CONFIG, WANTED, finalists=1, epochs=4, first=0)
     plan = plan.with_wanted(WANTED, 200, Limit(until=NOW + 1_000, workers=2))
-    longer = finals_length.lengthened(CONFIG, plan, finals(plan, ROWS), (), NOW)
+    longer = finals_length.fitted(CONFIG, plan, finals(plan, ROWS), (), NOW)
     assert longer and (longer.finals.networks, longer.whole) == (1, WANTED)
     assert longer.finals.recipe.epochs == int((1_000 - 30) / (2 * 10 * finish_plan.SLACK * ALL))
 
 
 def test_a_second_turn_is_reckoned_by_the_slowest_whoever_it_will_be() -> None:
     """Four contenders on two workers, two after another, then two seeds side by side."""
-    rows = [replace(ROWS[0], baseline="[1,1,1]"), *ROWS[1:4], replace(ROWS[4], seconds=60.0)]
+    rows = [replace(ROWS[0], baseline="[1,1,1]"), *ROWS[1:4], replace(ROWS[4], seconds=57.0)]
     plan = make_plan(CONFIG, WANTED, finalists=1, epochs=4, first=0, contenders=4)
     plan = plan.with_wanted(WANTED, 200, Limit(until=NOW + 1_000, workers=2))
-    longer = finals_length.lengthened(CONFIG, plan, finals(plan, rows), (), NOW)
+    longer = finals_length.fitted(CONFIG, plan, finals(plan, rows), (), NOW)
     assert longer and (longer.finals.networks, longer.finals.contenders) == (1, 4)
-    assert longer.finals.recipe.epochs == int((1_000 - 30) / ((30 + 20) * finish_plan.SLACK * ALL))
+    assert longer.finals.recipe.epochs == int((1_000 - 30) / ((29 + 19) * finish_plan.SLACK * ALL))
     turn = [trained(entry, 0.7) for entry in finals(plan, rows).missing]
     assert not finals(plan, rows, turn).is_first_turn
-    assert finals_length.lengthened(CONFIG, plan, finals(plan, rows, turn), turn, NOW) is None
+    assert finals_length.fitted(CONFIG, plan, finals(plan, rows, turn), turn, NOW) is None
 
 
 def test_a_baseline_that_was_not_among_the_best_takes_its_share() -> None:
@@ -111,7 +111,7 @@ def test_small_batches_of_brief_trials_are_no_measure_of_larger_ones() -> None:
     wanted = make_plan(config, None, epochs=150, first=0)
     plan = make_plan(config, wanted, epochs=4, first=0)
     plan = plan.with_wanted(wanted, 200, Limit(until=NOW + 1_000, workers=6))
-    found = finals_length.lengthened(config, plan, finals(plan, ROWS), (), NOW)
+    found = finals_length.fitted(config, plan, finals(plan, ROWS), (), NOW)
     assert found
     now = found.finals.recipe
     an_epoch = 10 * finish_plan.SLACK * ALL * (1 + 16 / now.batch_size) / 2
@@ -124,8 +124,12 @@ def test_who_was_never_timed_is_as_slow_as_the_slowest() -> None:
     assert epochs_of(shortened(4, 1_000), [replace(row, seconds=None) for row in ROWS]) is None
 
 
-def test_they_become_no_shorter_and_no_longer_than_was_asked_for() -> None:
-    assert epochs_of(shortened(40, 1_000)) is None
+def test_they_become_no_longer_than_was_asked_for_and_shorter_where_they_would_surely_not_end() -> None:
+    """What is usual, without the quarter that is added to it, is 45 s an epoch of six trainings on two
+    workers: 21 epochs in the time that there is."""
+    assert epochs_of(shortened(21, 1_000)) is None, "which end, if nothing is slower"
+    assert epochs_of(shortened(22, 1_000)) == epochs_of(shortened(40, 1_000)) == int(970 / 45) == 21
+    assert epochs_of(shortened(40, 10)) == CONFIG.recipe.epochs + 1, "and no shorter than a trial"
     assert epochs_of(shortened(40, 1e6)) == 100
     assert epochs_of(shortened(40, -5)) is None, "a limit that has passed"
 
@@ -133,7 +137,7 @@ def test_they_become_no_shorter_and_no_longer_than_was_asked_for() -> None:
 def test_only_a_plan_that_was_shortened_to_a_limit_and_has_not_begun_changes() -> None:
     unlimited = shortened(4, 1_000).with_wanted(WANTED, 200)
     for plan in (WANTED, unlimited):
-        assert finals_length.lengthened(CONFIG, plan, finals(plan, ROWS), (), NOW) is None
+        assert finals_length.fitted(CONFIG, plan, finals(plan, ROWS), (), NOW) is None
     plan = shortened(4, 1_000)
     waiting = trained(finals(plan, ROWS).missing[0], None, None)
     assert epochs_of(plan, trainings=[waiting]) is None

@@ -199,6 +199,18 @@ def test_the_first_seed_chooses_whose_other_seeds_are_trained() -> None:
     assert play.rungs[-1].scores == {6: pytest.approx((0.95 + 0.8 + 0.7) / 3)}
 
 
+def test_who_is_much_slower_than_usual_is_no_contender_of_short_finals() -> None:
+    """Twice the median of the best sixteen; a baseline is in them, however slow."""
+    took = {8: 60.0, 7: 59.0, 5: None, 3: 6_000.0}
+    rows = [replace(row, seconds=took.get(row.number, 30.0)) for row in rising(9)]
+    assert sorted(Play(plan(1, epochs=11, seeds=3, contenders=4), rows).all()[0]) == [4, 5, 6, 7]
+    assert Play(plan(2, epochs=11), rows).all() == [[8, 7]], "others have time"
+    rows[3] = replace(rows[3], baseline="[9,9,9]")
+    assert sorted(Play(plan(1, epochs=11, seeds=3, contenders=4), rows).all()[0]) == [3, 5, 6, 7]
+    untimed = [replace(row, seconds=None) for row in rising(9)]
+    assert sorted(Play(plan(1, epochs=11, seeds=3, contenders=4), untimed).all()[0]) == [5, 6, 7, 8]
+
+
 def test_a_baseline_among_the_contenders_takes_no_place_more() -> None:
     rows = [candidate(i, 0.5 + i / 100, baseline="guess" if i == 7 else None) for i in range(9)]
     assert Play(plan(1, epochs=11, seeds=3, contenders=3), rows).all() == [[8, 7, 6], [8, 8]]
