@@ -110,9 +110,8 @@ def reached(
     A rung that would drop nobody is left out. One that nobody came through chooses nobody: the order of
     before it holds. The best baseline is in the finals in any case. Finals of two turns are two rungs of one
     length: in the first the best baseline takes the last place, if none is among the best, and nobody who is
-    slow; the second has the
-    trainings of its networks from the first, and whoever has all seeds of this length from before is in it
-    too. With one seed there is nothing left for a second.
+    slow; the second has the trainings of its networks from the first, and whoever has all seeds of this
+    length from before is in it too. With one seed there is nothing left for a second.
     """
     order = sorted(filter(has_score, rows), key=lambda row: (-score(row), row.parameters, row.number))
     baseline = next((row for row in order if row.baseline), None)
@@ -153,7 +152,7 @@ def _quick(order: Sequence[Candidate]) -> list[Candidate]:
     """Those whose trials took less than SLOW times as long as is usual among the best. Short finals have no
     time for others: their length is reckoned by the usual, and all of them wait for the last."""
     paces = {row.id: row.seconds / row.epochs for row in order if row.seconds and row.epochs}
-    usual = median(paces[row.id] for row in order[:LEADERS] if row.id in paces) if paces else math.inf
+    usual = median([*paces.values()][:LEADERS]) if paces else math.inf
     return [row for row in order if row.baseline or paces.get(row.id, 0.0) < SLOW * usual]
 
 

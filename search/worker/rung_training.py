@@ -80,7 +80,7 @@ def _fitted(
     now = studies.clock(context.engine)
     try:
         return finals_length.fitted(context.config, plan, finals, trained, now)
-    except (UsageError, RecipeError):  # a recipe that cannot be lengthened
+    except (UsageError, RecipeError):  # a recipe that cannot have other epochs
         return None
 
 

@@ -207,6 +207,8 @@ def test_who_is_much_slower_than_usual_is_no_contender_of_short_finals() -> None
     assert Play(plan(2, epochs=11), rows).all() == [[8, 7]], "others have time"
     rows[3] = replace(rows[3], baseline="[9,9,9]")
     assert sorted(Play(plan(1, epochs=11, seeds=3, contenders=4), rows).all()[0]) == [3, 5, 6, 7]
+    late = [replace(row, seconds=30.0 if row.number < 4 else None) for row in rising(40)]
+    assert Play(plan(1, epochs=11, seeds=3, contenders=4), late).all()[0] == [39, 38, 37, 36]
     untimed = [replace(row, seconds=None) for row in rising(9)]
     assert sorted(Play(plan(1, epochs=11, seeds=3, contenders=4), untimed).all()[0]) == [5, 6, 7, 8]
 
