@@ -78,6 +78,8 @@ def _memory_of(
     if device.type != "cuda":
         _warm(network, recipe, device, make_recorder)
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Of a process that did nothing with its GPU yet torch resets no statistics.
+    torch.cuda.init()  # type: ignore[no-untyped-call]
     gc.collect()  # else the network of before counts too
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)

@@ -5,19 +5,19 @@ A probe is a process that trains on noise (trainer/throughput.py) and says how f
 memory it took; main() is its whole life, and a line on stdin its task. Called by
 search/commands/launch_session.py; writes no file and no row. First one, then two, four, eight at a time:
 more workers are taken while together they train clearly more, and while their memory and a core for each are
-there. Where an MPS daemon runs, probes and workers use it, as all of CUDA does. No probe has run on a GPU
-yet.
+there. Where an MPS daemon runs, probes and workers use it, as all of CUDA does.
 """
 
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from search import settings
 from search.machine.devices import Slot, cores
@@ -60,7 +60,11 @@ class WorkersPerGpu:
         return f"{self.workers} a GPU{gain}; {self.reason}"
 
 
-Measure = Callable[[int], Sequence[Probe] | None]  # so many at a time; None where one of them could not
+class ProbeError(Exception):
+    """Probes could not train side by side; the message is why, in a line, where one of them said it."""
+
+
+Measure = Callable[[int], Sequence[Probe]]  # so many at a time; raises ProbeError where one of them could not
 
 
 def decide(measure: Measure, memory: int | None, most: int = MOST, bound: str = "") -> WorkersPerGpu:
@@ -70,9 +74,11 @@ def decide(measure: Measure, memory: int | None, most: int = MOST, bound: str = 
     """
     best, together, count = 1, dict[int, float](), 1
     while count <= most:
-        probes = measure(count)
-        if not probes:
-            return WorkersPerGpu(best, together, f"{count} at a time did not run")
+        try:
+            probes = measure(count)
+        except ProbeError as error:
+            why = f": {error}" if str(error) else ""
+            return WorkersPerGpu(best, together, f"{count} at a time did not run{why}")
         together[count] = sum(probe.images_per_second for probe in probes)
         if count > 1 and together[count] < GAIN * together[best]:
             return WorkersPerGpu(best, together, f"{count} train no more in all")
@@ -120,8 +126,22 @@ def measured(
     return decide(lambda count: side_by_side(task, device, count), free, most, bound)
 
 
-def side_by_side(task: dict[str, Any], device: Mapping[str, str], count: int) -> list[Probe] | None:
-    """So many probes at a time, which start together once all are warm. None where one of them failed."""
+def side_by_side(task: dict[str, Any], device: Mapping[str, str], count: int) -> list[Probe]:
+    """So many probes at a time, which start together once all are warm.
+
+    Raises ProbeError where one of them failed or hung, with what it said last.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+        probes = _probed(task, device, count, said)
+        if probes:
+            return probes
+        said.seek(0)
+        lines = [line.strip() for line in said if line.strip()]
+    raise ProbeError(lines[-1] if lines else "")
+
+
+def _probed(task: dict[str, Any], device: Mapping[str, str], count: int, said: IO[str]) -> list[Probe] | None:
+    """As side_by_side(); None where one of them failed. Their errors are written to `said`."""
     environment = settings.child_environment("", device)
     command = python_module("search.launcher.workers_per_gpu")
     probes: list[subprocess.Popen[str]] = []
@@ -138,7 +158,7 @@ def side_by_side(task: dict[str, Any], device: Mapping[str, str], count: int) ->
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=said,
                 text=True,
                 env=environment,
             )

@@ -26,8 +26,10 @@ GPU = {"CUDA_VISIBLE_DEVICES": "0"}
 def side_by_side(together: dict[int, float], memory: int = GIB) -> workers_per_gpu.Measure:
     """Probes that reach so many images a second in all; none where nothing is said of their number."""
 
-    def measure(count: int) -> list[Probe] | None:
-        return [Probe(together[count] / count, memory)] * count if count in together else None
+    def measure(count: int) -> list[Probe]:
+        if count not in together:
+            raise workers_per_gpu.ProbeError("CUDA error" if together else "")
+        return [Probe(together[count] / count, memory)] * count
 
     return measure
 
@@ -38,7 +40,7 @@ def side_by_side(together: dict[int, float], memory: int = GIB) -> workers_per_g
         ({1: 100.0, 2: 105.0}, 1, "2 train no more in all"),
         ({1: 100.0, 2: 180.0, 4: 185.0}, 2, "4 train no more in all"),
         ({1: 100.0, 2: 180.0, 4: 300.0, 8: 400.0}, 8, "8 is the most that is tried"),
-        ({1: 100.0, 2: 180.0}, 2, "4 at a time did not run"),
+        ({1: 100.0, 2: 180.0}, 2, "4 at a time did not run: CUDA error"),
         ({}, 1, "1 at a time did not run"),
     ],
 )
@@ -114,15 +116,18 @@ def task() -> dict[str, object]:
 
 @pytest.mark.thorough  # real processes with torch
 def test_a_probe_that_fails_is_no_measurement() -> None:
-    assert workers_per_gpu.side_by_side(task() | {"networks": [{"stages": "none"}]}, {}, 2) is None
+    """It says why: on a GPU nobody would find out otherwise."""
+    with pytest.raises(
+        workers_per_gpu.ProbeError, match=r"ArchitectureError: architecture: stem: Field required"
+    ):
+        workers_per_gpu.side_by_side(task() | {"networks": [{"stages": "none"}]}, {}, 2)
 
 
 def test_a_probe_that_hangs_is_no_measurement_either(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers_per_gpu, "GIVE_UP_SECONDS", 1.0)
     began = time.monotonic()
-    assert (
-        workers_per_gpu.side_by_side(task() | {"seconds": 3_600.0}, {"CUDA_VISIBLE_DEVICES": ""}, 2) is None
-    )
+    with pytest.raises(workers_per_gpu.ProbeError):
+        workers_per_gpu.side_by_side(task() | {"seconds": 3_600.0}, {"CUDA_VISIBLE_DEVICES": ""}, 2)
     assert time.monotonic() - began < 60
 
 

@@ -43,7 +43,15 @@ def test_the_memory_of_each_network_is_measured_without_that_of_the_one_before(
     monkeypatch.setattr(
         torch.cuda, "empty_cache", lambda: held.append(sum(one() is not None for one in made))
     )
-    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: None)
+    ready: list[bool] = []
+
+    def reset(_: object) -> None:
+        """As torch's own, which needs a process that has begun with its GPU, and does not begin itself."""
+        if not ready:
+            raise RuntimeError("Invalid device argument 0: did you call init?")
+
+    monkeypatch.setattr(torch.cuda, "init", lambda: ready.append(True))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset)
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: 5)
     for _ in range(3):
         found = throughput._memory_of(NETWORK, RECIPE, torch.device("cuda"), plain_steps)
