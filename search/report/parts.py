@@ -104,9 +104,16 @@ def contents(sections: Sequence[str]) -> str:
     return f"<nav>{''.join(links)}</nav>"
 
 
+LONG = len("100,000,000")
+
+
 def boxes(figures: Sequence[tuple[str, str]]) -> str:
-    """What matters most, large, each with what it is."""
-    found = "".join(f"<div class=figure><b>{escape(k)}</b>{escape(v)}</div>" for k, v in figures)
+    """What matters most, large, each with what it is. A count of hundreds of millions is smaller: it has to
+    fit one of six boxes side by side."""
+    found = "".join(
+        f"<div class=figure><b{' class=long' * (len(k) >= LONG)}>{escape(k)}</b>{escape(v)}</div>"
+        for k, v in figures
+    )
     return f"<div class=figures>{found}</div>"
 
 
