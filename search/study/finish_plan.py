@@ -22,6 +22,7 @@ from search import settings
 from search.study import full_training
 from search.study.config import StudyConfig
 from search.study.text import counted
+from space import baselines as first_guesses
 from space.errors import UsageError
 from storage.row_types import Candidate, State
 from trainer.recipe.document import Recipe
@@ -44,8 +45,9 @@ class Rung(BaseModel):
 class Finals(BaseModel):
     """So many networks and the best baseline, by this recipe, with so many seeds, on all training images.
 
-    With `contenders` they have two turns: so many, the best baseline among them, are trained with the first
-    seed, and the best `networks` of them with the others, if there are any.
+    With `contenders` they have two turns: so many, the best baseline and the best variant of baselines among
+    them, are trained with the first seed, and the best `networks` of them with the others, if there are any.
+    `variants` are the fingerprints of what counts as a variant.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,6 +56,7 @@ class Finals(BaseModel):
     seeds: int = Field(ge=1)
     recipe: Recipe
     contenders: int | None = Field(default=None, ge=2)
+    variants: tuple[str, ...] = ()
 
     @property
     def entrants(self) -> int:
@@ -117,6 +120,8 @@ class FinishPlan(BaseModel):
         found = self.model_dump(mode="json", include={"rungs", "finals"})
         if self.finals.contenders is None:
             del found["finals"]["contenders"]
+        if not self.finals.variants:
+            del found["finals"]["variants"]
         if self.wanted:
             found["wanted"] = self.wanted.document()
         if self.closed_from is not None:
@@ -162,13 +167,22 @@ def make_plan(
         raise UsageError(
             f"--final-epochs {recipe.epochs}: finals are longer than the {counted(brief, 'epoch')} of a trial"
         )
+    in_turns = was is not None and was.contenders is not None
+    varied = was.variants if was and in_turns else _variants(config) if contenders else ()
     finals = Finals(
         networks=finalists or (was.networks if was else settings.FINALISTS),
         seeds=seeds or (was.seeds if was else settings.FINAL_SEEDS),
         recipe=recipe,
         contenders=contenders or (was.contenders if was else None),
+        variants=varied,
     )
     return FinishPlan(rungs=rungs(brief, recipe.epochs, finals.entrants, first), finals=finals)
+
+
+def _variants(config: StudyConfig) -> tuple[str, ...]:
+    """Fingerprints of the variants of baselines that a search of this study tries first."""
+    found = first_guesses.variants(config.space, config.budget, config.task)
+    return tuple(one.architecture.fingerprint for one in found if not one.reason)
 
 
 def rungs(brief: int, last: int, finalists: int, first: int = FIRST) -> tuple[Rung, ...]:
@@ -226,7 +240,8 @@ def describe(plan: FinishPlan) -> str:
     length, seeds = counted(finals.recipe.epochs, "epoch"), counted(finals.seeds, "seed")
     if finals.contenders:
         one = "the best one" if finals.networks == 1 else f"the best {finals.networks}"
-        first = f"one seed of the best {finals.contenders}, with the best baseline"
+        varied = " and variant" if finals.variants else ""
+        first = f"one seed of the best {finals.contenders}, with the best baseline{varied}"
         last = f"finals of {length}: {first}" + (f", {seeds} of {one}" if finals.seeds > 1 else "")
     else:
         last = f"finals of {best} and the best baseline for {length} with {seeds}"

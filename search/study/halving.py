@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean, median
 
-from search.study.finish_plan import FinishPlan
+from search.study.finish_plan import Finals, FinishPlan
 from search.study.text import counted
 from storage.row_types import Candidate, RungEntry, RungTraining, Stage, State
 
@@ -109,9 +109,10 @@ def reached(
 
     A rung that would drop nobody is left out. One that nobody came through chooses nobody: the order of
     before it holds. The best baseline is in the finals in any case. Finals of two turns are two rungs of one
-    length: in the first the best baseline takes the last place, if none is among the best, and nobody who is
-    slow; the second has the trainings of its networks from the first, and whoever has all seeds of this
-    length from before is in it too. With one seed there is nothing left for a second.
+    length: in the first the best baseline and the best variant of baselines take the last places, if none is
+    among the best, and nobody who is slow; the second has the trainings of its networks from the first, and
+    whoever has all seeds of this length from before is in it too. With one seed there is nothing left for a
+    second.
     """
     order = sorted(filter(has_score, rows), key=lambda row: (-score(row), row.parameters, row.number))
     baseline = next((row for row in order if row.baseline), None)
@@ -127,12 +128,11 @@ def reached(
         order = here.ranked or order
         baseline = next((row for row in here.ranked if row.baseline), baseline)
     if plan.finals.contenders:
-        order = _quick(order)
-    finalists = order[: plan.finals.entrants]
-    if baseline and not any(row.baseline for row in finalists):
-        if plan.finals.contenders:
-            del finalists[plan.finals.contenders - 1 :]
-        finalists.append(baseline)
+        finalists = _contenders(plan.finals, _quick(order), baseline)
+    else:
+        finalists = order[: plan.finals.networks]
+        if baseline and not any(row.baseline for row in finalists):
+            finalists.append(baseline)
     if not finalists:
         return found
     epochs, seeds = plan.finals.recipe.epochs, tuple(range(plan.finals.seeds))
@@ -146,6 +146,15 @@ def reached(
         finalists = [one for one in order if one in through or _has_all(one, seeds, epochs, trainings)]
     found.append(_rung(Stage.FINALS, epochs, seeds, finalists, trainings))
     return found
+
+
+def _contenders(plan: Finals, order: Sequence[Candidate], baseline: Candidate | None) -> list[Candidate]:
+    """The best, and the best baseline and the best variant in any case: after a few epochs those are ahead
+    that learn fast, and what is known to be good at the end of a training may not be among them."""
+    variant = next((row for row in order if row.fingerprint in plan.variants), None)
+    kept = [row for row in (variant, baseline) if row]
+    others = [row for row in order if row not in kept][: plan.entrants - len(kept)]
+    return [row for row in order if row in others or row in kept] + [row for row in kept if row not in order]
 
 
 def _quick(order: Sequence[Candidate]) -> list[Candidate]:

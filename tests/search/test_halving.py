@@ -13,6 +13,7 @@ from search.study.bill import Bill, bill, shrinkage
 from search.study.finish_plan import FinishPlan, make_plan
 from search.study.halving import ReachedRung
 from search.study.second_stage import SecondStage
+from space.baselines import variants
 from space.errors import UsageError
 from storage.row_types import Candidate, RungEntry, RungTraining, Stage, State
 from storage.trainings import Finished
@@ -219,6 +220,35 @@ def test_a_baseline_among_the_contenders_takes_no_place_more() -> None:
     assert Play(plan(1, epochs=11, seeds=1, contenders=3), rows).all() == [[8, 7, 6]]
 
 
+def test_the_best_variant_of_baselines_is_a_contender_in_any_case() -> None:
+    """After three epochs of CIFAR-10 four networks that learn fast were ahead of the one that ends best."""
+    fingerprints = {3: "varied", 2: "varied too"}
+    rows = [replace(row, fingerprint=fingerprints.get(row.number, str(row.number))) for row in rising(9)]
+    rows[5] = replace(rows[5], baseline="guess")
+    short = plan(1, epochs=11, seeds=3, contenders=4)
+    assert Play(short, rows).all()[0] == [8, 7, 6, 5]
+    varied = short.model_copy(
+        update={"finals": short.finals.model_copy(update={"variants": ("varied", "varied too")})}
+    )
+    assert Play(varied, rows).all()[0] == [8, 7, 5, 3], "the baseline keeps its place too"
+    rows[3] = replace(rows[3], state=State.PRUNED)
+    assert Play(varied, rows).all()[0] == [8, 7, 5, 2]
+    rows[8] = replace(rows[8], fingerprint="varied")
+    assert Play(varied, rows).all()[0] == [8, 7, 6, 5], "one that is among the best takes no place more"
+
+
+def test_variants_are_those_that_the_search_tries_first() -> None:
+    short = plan(1, epochs=11, seeds=3, contenders=4)
+    config = make_config()
+    known = {one.architecture.fingerprint for one in variants(config.space, config.budget, config.task)}
+    assert set(short.finals.variants) == known and known
+    assert FinishPlan.from_record(short.document()) == short
+    older = short.model_copy(update={"finals": short.finals.model_copy(update={"variants": ()})})
+    assert "variants" not in older.document()["finals"]
+    assert make_plan(config, older, epochs=12).finals.variants == (), "a study goes on as it was made"
+    assert plan(2, epochs=200).finals.variants == ()
+
+
 def test_where_no_first_seed_comes_through_the_best_by_its_trial_has_the_others() -> None:
     scores: Scores = {(Stage.FINALS, number, 0): State.DIVERGED for number in range(9)}
     play = Play(plan(1, epochs=11, seeds=3, contenders=3), rising(9), scores)
@@ -251,7 +281,7 @@ def test_finals_of_one_seed_have_no_second_turn() -> None:
     (only,) = play.rungs
     assert (only.name, only.is_first_turn) == ("finals of 11 epochs", False)
     assert finish_plan.describe(play.plan) == (
-        "finals of 11 epochs: one seed of the best 3, with the best baseline"
+        "finals of 11 epochs: one seed of the best 3, with the best baseline and variant"
     )
 
 
@@ -329,7 +359,7 @@ def test_the_plan_says_what_it_costs() -> None:
         " finals of 2 and the best baseline for 200 epochs with 3 seeds"
     )
     assert finish_plan.describe(plan(1, 11, 3, contenders=4)) == (
-        "finals of 11 epochs: one seed of the best 4, with the best baseline, 3 seeds of the best one"
+        "finals of 11 epochs: one seed of the best 4, with the best baseline and variant, 3 seeds of the best one"
     )
     assert plan(1, 11, 3, contenders=4).finals_epochs() == (4 + 2) * 11
     cost = "at most 384 epochs of halving and 1,800 of finals beside 600 of the trials, 78% of all"
