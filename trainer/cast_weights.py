@@ -2,7 +2,7 @@
 
 autocast casts each weight by an operator of its own, and each gradient back: more than a hundred kernels in a
 step of 001-final. Made by trainer/training_step.py where a GPU trains in bfloat16; the numbers are the same.
-Knows no optimizer: weights stay float32, and the optimizer sees these alone. Not run on a GPU yet.
+Knows no optimizer: weights stay float32, and the optimizer sees these alone.
 """
 
 from collections.abc import Iterator

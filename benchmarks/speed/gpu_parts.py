@@ -1,4 +1,4 @@
-"""The seven short parts of the benchmark of a GPU, and one of batches; each is a process of its own.
+"""The seven short parts of the benchmark of a GPU, and two longer ones; each is a process of its own.
 
     python -m benchmarks.speed.gpu_parts PART [--quick] --json FILE
 
@@ -45,6 +45,7 @@ ROOT = Path(__file__).parents[2]
 SIDE, CLASSES = 32, 10
 DRAWS = 60  # networks of the default space, of which three are taken
 BATCHES = (128, 256, 512)
+MOST_LINES = 200  # of tests that fail, on a machine that may be gone when they are read
 WAITED = "called a synchronizing"  # what torch says of an operation that waited
 RATE = 0.4  # of a batch of 128; others by the root of their size (docs/recipe.md)
 
@@ -148,16 +149,30 @@ def step(case: Case) -> dict[str, Any]:
 
 
 def cudnn(case: Case) -> dict[str, Any]:
-    """(b) The first steps of five networks by cuDNN's rules and by trying, and the steady ones after them."""
+    """(b) The first steps of five networks by cuDNN's rules and by trying, and the steady, recorded ones.
+
+    A process for either: torch keeps what was chosen for a shape, by whichever way, for as long as it lives.
+    """
+    rows = []
+    for part in ("cudnn-by-rules", "cudnn-tried"):
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "found.json"
+            command = [sys.executable, "-m", "benchmarks.speed.gpu_parts", part, "--json", str(out)]
+            subprocess.run([*command, *case.of((), ("--quick",))], cwd=ROOT, check=True)
+            rows += json.loads(out.read_text())["rows"]
+    return {"rows": rows}
+
+
+def cudnn_side(case: Case, timed: bool) -> dict[str, Any]:
+    """One side of it, in this process."""
     rows = []
     for name, network in networks(case).items():
-        for timed in (False, True):
-            steps = _Steps(network, recipe_of(case.of(128, 8)), case, recorded=False)
-            with cudnn_choices(case.device, timed=timed):
-                first = steps.run(1)[1]
-                steps.run(2)
-                steady = steps.run(case.of(30, 1))[1]
-            rows.append({"network": name, "tried": timed, "first_ms": first, "step_ms": steady})
+        steps = _Steps(network, recipe_of(case.of(128, 8)), case, recorded=True)
+        with cudnn_choices(case.device, timed=timed):
+            first = steps.run(1)[1]
+            steps.run(step_graph.WARM_UP_STEPS + 1)
+            steady = steps.run(case.of(60, 1))[1]
+        rows.append({"network": name, "tried": timed, "first_ms": first, "step_ms": steady})
     return {"rows": rows}
 
 
@@ -261,9 +276,9 @@ def workers(case: Case) -> dict[str, Any]:
             break
         probes = workers_per_gpu.side_by_side(task, pinned, count)
         rows.append(
-            {"workers": count, "ran": bool(probes)}
-            | {"images_per_second": sum(one.images_per_second for one in probes or ())}
-            | {"memory_bytes": max((one.memory for one in probes or ()), default=None)}
+            {"workers": count}
+            | {"images_per_second": sum(one.images_per_second for one in probes)}
+            | {"memory_bytes": max(one.memory for one in probes)}
         )
     return {"rows": rows}
 
@@ -327,6 +342,7 @@ def tests(case: Case) -> dict[str, Any]:
     return {
         "tests": said.strip("= "),
         "tests_passed": done.returncode == 0,
+        "said": done.stdout.splitlines()[-MOST_LINES:] if done.returncode else [],
         "search_exit_code": code,
         "search": line,
         "search_seconds": time.perf_counter() - began,
@@ -362,6 +378,50 @@ def batches(case: Case) -> dict[str, Any]:
     return {"rows": rows}
 
 
+def profile(case: Case) -> dict[str, Any]:
+    """What kernels take of a recorded step, by what they do: microseconds of it, the longest ones first."""
+    there, rows = networks(case), []
+    steps_profiled = case.of(5, 1)
+    for name in case.of(("001-final", "small", "median", "large"), ("median",)):
+        for batch in case.of((128, 512), (8,)):
+            steps = _Steps(there[name], recipe_of(batch), case, recorded=True)
+            with cudnn_choices(case.device, timed=True):
+                steps.run(step_graph.WARM_UP_STEPS + 2)
+                step_ms = steps.run(case.of(30, 1))[1]
+                with torch.profiler.profile(acc_events=True) as told:
+                    steps.run(steps_profiled)
+            taken = [(one.key, one.count, _kernel_us(one, case.device)) for one in told.key_averages()]
+            kernels = sorted(
+                ((k, n, us / steps_profiled) for k, n, us in taken if us), key=lambda one: -one[2]
+            )
+            kinds: dict[str, float] = {}
+            for kernel, _, us in kernels:
+                kinds[kind_of(kernel)] = kinds.get(kind_of(kernel), 0.0) + us
+            rows.append(
+                {"network": name, "batch": batch, "step_ms": step_ms, "kinds": kinds}
+                | {"kernels": [[kernel[:120], n, us] for kernel, n, us in kernels[:40]]}
+            )
+    return {"rows": rows}
+
+
+def _kernel_us(told: Any, device: torch.device) -> float:
+    """Microseconds of it alone."""
+    return float(told.self_device_time_total if device.type == "cuda" else told.self_cpu_time_total)
+
+
+KINDS = {  # of kernels, by what is in their names, the first that fits
+    "norms": ("batch_norm", "for_multi_outputs"),
+    "convolutions": ("fprop", "dgrad", "wgrad", "onv", "sgemm", "ReduceSplitK", "init_device_workspace"),
+    "optimizer": ("multi_tensor",),
+    "activations and additions": ("clamp", "elu", "BinaryFunctor", "CUDAFunctor_add", "threshold"),
+}
+
+
+def kind_of(kernel: str) -> str:
+    """What a kernel does, as far as its name says."""
+    return next((kind for kind, names in KINDS.items() if any(one in kernel for one in names)), "others")
+
+
 PARTS: dict[str, Callable[[Case], dict[str, Any]]] = {
     "step": step,
     "cudnn": cudnn,
@@ -371,18 +431,25 @@ PARTS: dict[str, Callable[[Case], dict[str, Any]]] = {
     "waits": waits,
     "tests": tests,
     "batches": batches,
+    "profile": profile,
+}
+
+
+SIDES: dict[str, Callable[[Case], dict[str, Any]]] = {  # of the part `cudnn`
+    "cudnn-by-rules": partial(cudnn_side, timed=False),
+    "cudnn-tried": partial(cudnn_side, timed=True),
 }
 
 
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("part", choices=[*PARTS, *SIDES])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", type=Path, required=True)
     given = parser.parse_args(words)
     case = Case(given.quick, select_device())
     began = time.perf_counter()
-    found = PARTS[given.part](case) | {"seconds": time.perf_counter() - began}
+    found = (PARTS | SIDES)[given.part](case) | {"seconds": time.perf_counter() - began}
     given.json.write_text(json.dumps(found, indent=1) + "\n")
 
 

@@ -103,14 +103,45 @@ def test_every_part_of_the_benchmark_of_a_gpu_runs_on_a_cpu(part: str, tmp_path:
         return
     rows = found["rows"]
     expected = {"step": 2, "cudnn": 6, "evaluation": 6, "captured": 2, "workers": 2, "waits": 3, "batches": 2}
+    expected["profile"] = 1
     assert len(rows) == expected[part]
     if part == "captured":
         assert all(row["difference"] == 0 and len(row["losses"]["plain"]) == 2 for row in rows)
     elif part == "waits":
         assert [row["recipe"] for row in rows] == ["plain", "mixed", "augmix"]
+    elif part == "profile":
+        assert rows[0]["kinds"]["convolutions"] > 0 and len(rows[0]["kernels"]) > 5
     else:
         rates = ("images_per_second", "step_ms")
         assert all(row[key] > 0 for row in rows for key in rates if key in row)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "kind"),
+    [
+        ("void at::native::batch_norm_collect_statistics_channels_last_kernel<", "norms"),
+        ("sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_nhwc", "convolutions"),
+        ("_ZN17cutlass__5x_cudnn6KernelINS_4conv6kernel23ImplicitGemmConvolution", "convolutions"),
+        (
+            "void at::native::vectorized_elementwise_kernel<8, at::native::GeluCUDA",
+            "activations and additions",
+        ),
+        (
+            "void at::native::vectorized_elementwise_kernel<8, at::native::CUDAFunctor_add",
+            "activations and additions",
+        ),
+        ("void at::native::(anonymous namespace)::multi_tensor_apply_kernel<", "optimizer"),
+        ("Memset (Device)", "others"),
+    ],
+)
+def test_kernels_are_told_apart_by_what_they_do(kernel: str, kind: str) -> None:
+    assert gpu_parts.kind_of(kernel) == kind
+
+
+def test_what_was_measured_on_a_gpu_can_be_read() -> None:
+    found = json.loads((ROOT / "benchmarks" / "results" / "gpu.json").read_text())
+    assert found["verdicts"] == gpu.verdicts(found, "001-final")
+    assert found["device"] != "cpu"
 
 
 def measured_by(monkeypatch: pytest.MonkeyPatch, failing: str, *words: object) -> tuple[list[str], int]:
