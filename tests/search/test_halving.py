@@ -359,7 +359,8 @@ def test_the_plan_says_what_it_costs() -> None:
         " finals of 2 and the best baseline for 200 epochs with 3 seeds"
     )
     assert finish_plan.describe(plan(1, 11, 3, contenders=4)) == (
-        "finals of 11 epochs: one seed of the best 4, with the best baseline and variant, 3 seeds of the best one"
+        "finals of 11 epochs: one seed of the best 4, with the best baseline and variant,"
+        " 3 seeds of the best one"
     )
     assert plan(1, 11, 3, contenders=4).finals_epochs() == (4 + 2) * 11
     cost = "at most 384 epochs of halving and 1,800 of finals beside 600 of the trials, 78% of all"
