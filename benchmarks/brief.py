@@ -109,7 +109,7 @@ def measure(work: dict[str, Any]) -> dict[str, Any]:
     how = recipe_defaults.brief_recipe(name, len(split.train), setting.epochs, side)
     how = recipe_document.Recipe.parse(work.get("recipe", {}), "the benchmark", how)
     began = time.process_time()
-    fitted = loop.fit(network, how, dataset, split, seed=work["seed"], device="cpu", brief=True)
+    fitted = loop.fit(network, how, dataset, split, seed=work["seed"], device="cpu")
     spent = time.process_time() - began
     test = None
     if work["truth"]:

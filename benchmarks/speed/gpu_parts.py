@@ -246,7 +246,6 @@ def _trained(
         split,
         seed=0,
         device=case.device,
-        brief=True,
         make_recorder=make,
         callbacks=TrainingCallbacks(
             on_epoch=lambda one: told.append(

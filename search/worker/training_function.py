@@ -117,7 +117,6 @@ def make_training_function(
                     device=device,
                     callbacks=callbacks,
                     checkpoint=kept,
-                    brief=True,
                     score=score,
                     make_recorder=plain_steps if settings.plain_steps() else cuda_recorder,
                 )

@@ -294,21 +294,21 @@ def test_an_optimizer_advances_as_its_own_step_does(name: str) -> None:
     assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
 
 
-def test_a_brief_training_validates_its_last_epoch_in_float32_and_the_others_as_they_are_trained(
-    digits: datasets.Dataset, few: datasets.Split
+def test_the_last_epoch_is_validated_in_float32_and_the_others_as_they_are_trained(
+    digits: datasets.Dataset, few: datasets.Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = BRIEF.model_copy(update={"precision": "bfloat16", "epochs": 3})
     reports: list[list[EpochReport]] = [[], []]
-    for brief in (False, True):
-        loop.fit(
-            network(),
-            recipe,
-            digits,
-            few,
-            seed=3,
-            brief=brief,
-            callbacks=TrainingCallbacks(on_epoch=reports[brief].append),
-        )
+    evaluate = loop.evaluate
+    for wholly, heard in enumerate(reports):
+        if wholly:
+            monkeypatch.setattr(
+                loop,
+                "evaluate",
+                lambda *given, **more: evaluate(*given, **more | {"precision": torch.float32}),
+            )
+        callbacks = TrainingCallbacks(on_epoch=heard.append)
+        loop.fit(network(), recipe, digits, few, seed=3, callbacks=callbacks)
     losses = [[report.validation_loss for report in found] for found in reports]
     assert losses[0][:2] != losses[1][:2]
     assert losses[0][:2] == pytest.approx(losses[1][:2], rel=0.02)
