@@ -9,6 +9,7 @@ import torch
 from recipe_samples import noise
 
 from benchmarks.speed.gpu_parts import waits_told
+from search.launcher import workers_per_gpu
 from space.architecture import Architecture, Stage, Stem
 from trainer import loop, step_graph
 from trainer.callbacks import TrainingCallbacks
@@ -50,6 +51,16 @@ def test_recorded_steps_train_as_plain_ones_do(
         recorded = losses(fields, step_graph.cuda_recorder, tmp_path)
     assert caplog.records == [], "the recording did not fail"
     assert recorded == pytest.approx(losses(fields, step_graph.plain_steps, tmp_path), rel=0.02)
+
+
+def test_a_probe_begins_with_a_gpu_that_its_process_has_not_touched() -> None:
+    task = {
+        "networks": [NETWORK.document()],
+        "recipe": Recipe(batch_size=16, crop_padding=1).model_dump(mode="json"),
+        "seconds": 0.1,
+    }
+    (probe,) = workers_per_gpu.side_by_side(task, {}, 1)
+    assert probe.images_per_second > 0 and probe.memory > 0
 
 
 def test_an_epoch_of_plain_steps_waits_for_the_gpu_once(
