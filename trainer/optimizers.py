@@ -65,7 +65,8 @@ def _keep_compiler_out() -> None:
         vars(plain).setdefault(MARK, plain)
 
 
-DISABLED = ("add_param_group", "zero_grad", "load_state_dict")  # methods that torch keeps its compiler from
+# Methods that torch keeps its compiler from.
+DISABLED = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
 MARK = "__dynamo_disable"  # attribute of such a method: what to call in its place
 
 
