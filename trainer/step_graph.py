@@ -19,6 +19,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable
 from copy import deepcopy
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -78,7 +79,7 @@ class CudaRecorder:
     """Records CUDA graphs, on a stream of its own."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device, self.stream = device, torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.device, self.stream = device, _stream(device)
 
     def warm_up(self, action: Action) -> None:
         """The stream of before waits for it: whoever follows finds its work done."""
@@ -98,6 +99,13 @@ class CudaRecorder:
             torch.cuda.set_stream(before)  # torch leaves its own stream set where the end of a capture fails
         replay: Action = graph.replay
         return replay
+
+
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all trainings of a process: cuBLAS keeps a workspace for each stream that it ever saw, and
+    torch gives a new one each time, of 32 (on an H200 64 MiB each, by torch's source)."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 class GraphedStep:

@@ -21,6 +21,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded
 import torch
 from torch.nn import functional
 
+from trainer.device import cudnn_choices
+
 BATCH, CHANNELS, SIDE = 128, 128, 32  # of the convolution
 PASSES = 3  # forward, gradient of the images, gradient of the weights
 
@@ -98,8 +100,9 @@ def turn(given: argparse.Namespace, device: torch.device) -> dict[str, float]:
     """FLOP/s of everything, once."""
     found = {}
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        found[f"product {name}"] = product(dtype, given.size, device)
-        found[f"convolution {name}"] = convolution(dtype, device)
+        with cudnn_choices(device, timed=False):  # float32 without TF32, as in a training
+            found[f"product {name}"] = product(dtype, given.size, device)
+            found[f"convolution {name}"] = convolution(dtype, device)
         for network in given.networks:
             found[f"{network} {name}"] = training(network, name, given.batches, device)[1]
     return found

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from search import settings
+from search.machine import nvidia
 from search.machine.devices import Slot, cores
 from search.machine.processes import die_with_parent, python_module
 from search.study.config import StudyConfig
@@ -195,8 +196,13 @@ def _heard(probe: subprocess.Popen[str]) -> str:
     return probe.stdout.readline().strip()
 
 
-def free_memory(gpu: str) -> int | None:
-    """Bytes that are free of a GPU, as nvidia-smi says."""
+def free_memory(device: Mapping[str, str]) -> int | None:
+    """Bytes that are free of the GPU that an environment pins, as nvidia-smi says; None where it may be any
+    (CUDA counts the fastest first), or is a part of one, of which nvidia-smi does not tell."""
+    name, by_bus = device["CUDA_VISIBLE_DEVICES"], settings.orders_by_bus(device)
+    gpu = nvidia.uuid_of(name, by_bus, nvidia.known())
+    if gpu is None or gpu.startswith("MIG-"):
+        return None
     command = ["nvidia-smi", f"--id={gpu}", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
     with suppress(OSError, subprocess.SubprocessError, ValueError):
         said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
@@ -222,7 +228,7 @@ def measured_on(config: StudyConfig, slots: Sequence[Slot]) -> WorkersPerGpu:
     most, bound = most_by_cores(len(slots), cores())
     if most == 1:
         return WorkersPerGpu(1, {}, bound)
-    free = free_memory(environment["CUDA_VISIBLE_DEVICES"])
+    free = free_memory(environment)
     return measured(config, environment, free, most=most, bound=bound)
 
 

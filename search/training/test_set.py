@@ -17,7 +17,7 @@ from search.training.run import LearningCurve, TrainingJob
 from space.errors import CheckpointError, DataError
 from trainer import initialisation, weights
 from trainer.class_scores import class_scores
-from trainer.evaluation import scores
+from trainer.evaluation import EVALUATED, scores
 
 BINS = 15  # of the confidence, as Guo and others (2017) have it
 PAIRS, EXAMPLES = 24, 4
@@ -71,7 +71,14 @@ def evaluate(job: TrainingJob, seed: int, images: torch.Tensor, labels: torch.Te
     network = initialisation.network(job.architecture, job.recipe)
     network.load_state_dict(dict(found.state))
     network = network.to(job.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    given = scores(network, images, found.normalisation, training=job.recipe.evaluate_in_training_mode)
+    how = job.recipe
+    given = scores(
+        network,
+        images,
+        found.normalisation,
+        training=how.evaluate_in_training_mode,
+        most=EVALUATED * how.batch_size,  # as the validation, which went well
+    )
     classes = len(found.classes)
     taken = torch.bincount(labels * classes + given.argmax(1), minlength=classes**2)
     confusion = taken.view(classes, classes)

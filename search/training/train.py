@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from search import settings
 from search.machine import signals
+from search.machine.usable_device import usable_device
 from search.study import config as study_config, full_training, network_reference, text
 from search.study.config import DataConfig, Images
 from search.study.console import stderr_console
@@ -37,7 +38,7 @@ from storage.trainings import Finished, Training
 from trainer.data import dataset as datasets, survey_text
 from trainer.data.dataset import Dataset
 from trainer.data.images import Fit
-from trainer.device import memory_errors, select_device
+from trainer.device import memory_errors
 from trainer.recipe import augmentations, checks
 from trainer.recipe.document import ClassWeights, Recipe
 
@@ -104,13 +105,13 @@ def make(flags: Flags) -> TrainingJob:
         found = network_reference.like(found, flags.like, flags.storage)
     elif network_reference.is_file(flags.network):
         found = network_reference.with_export(found, Path(flags.network))
-    device = select_device(flags.device)
     name = found.name.removeprefix(network_reference.PUBLISHED).replace(":", "-")
     folder = flags.out or Path(f"training-{name}")
     found, data, images = _data(flags, found)
     if flags.resume:
         data = training_run.as_begun(folder, data)
     recipe = _recipe(flags, found, data)
+    device = usable_device(recipe, flags.device)
     seeds = tuple(range(flags.first_seed, flags.first_seed + flags.seeds))
     return TrainingJob(found, recipe, data, images, seeds, device, folder, run="")
 

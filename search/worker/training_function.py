@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from search import settings
-from search.machine import nvidia
 from search.machine.processes import leave_lost_device
+from search.machine.usable_device import usable_device
 from search.study import own_score
 from search.study.config import DataConfig, Images, StudyConfig
 from space.architecture import Architecture
-from space.errors import DataError, DeviceError
+from space.errors import DataError
 from trainer.callbacks import TrainingCallbacks
 from trainer.data.dataset import Dataset, Split, split
 from trainer.messages import one_line
@@ -90,7 +90,7 @@ def make_training_function(
     from trainer.step_graph import cuda_recorder, plain_steps
 
     torch.set_num_threads(settings.threads())
-    device, dataset = _usable_device(config.recipe), images.dataset
+    device, dataset = usable_device(config.recipe), images.dataset
     score = own_score.load(config.own_score) if config.own_score else None
     if memory is not None:
         bound_memory(device, memory)
@@ -132,29 +132,6 @@ def make_training_function(
     return name, train_network
 
 
-def _usable_device(recipe: Recipe) -> "torch.device":
-    """The GPU that was given, the first that is there, or the CPU. Raises DeviceError as said above."""
-    import torch
-
-    from trainer import loop
-    from trainer.device import require_usable, training_type
-
-    device = loop.select_device(None)
-    if device.type == "cpu" and settings.given_gpu():
-        raise DeviceError(f"GPU {settings.given_gpu()} was given, but torch finds none")
-    if device.type == "cpu" and settings.visible_gpus() is None and (file := nvidia.device_file()):
-        raise DeviceError(
-            f"this machine has {file}, but torch finds no GPU; CUDA_VISIBLE_DEVICES= trains on the CPU"
-        )
-    if device.type == "cuda":
-        require_usable(device, recipe)
-        if recipe.precision == "auto" and training_type(recipe, device) is torch.float32:
-            logger.warning(
-                "%s has no bfloat16: trials compute in float32", torch.cuda.get_device_name(device)
-            )
-    return device
-
-
 def _whole(data: DataConfig, images: Images) -> Split:
     """The study's validation part, and all that is not in it to train on, as in `search train`."""
     if data.limit is None:
@@ -168,7 +145,7 @@ def _test(
     """Reads the test images, which nothing else in a worker does; where there are none the log says so."""
     import torch
 
-    from trainer.evaluation import evaluate
+    from trainer.evaluation import EVALUATED, evaluate
 
     try:
         images, labels = dataset.open_test()
@@ -182,5 +159,6 @@ def _test(
         fitted.normalisation,
         on_part=partial(callbacks.on_batch, 0, 0) if callbacks.on_batch else None,
         training=recipe.evaluate_in_training_mode,
+        most=EVALUATED * recipe.batch_size,  # as the validation, which went well
     )
     return FinalScore(found.accuracy, found.loss, len(labels))

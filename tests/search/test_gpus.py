@@ -1,6 +1,8 @@
 """Which GPUs there are and what names them; workers whose GPU is unusable or lost. nvidia-smi is fake."""
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,7 +15,9 @@ from search.commands import plan
 from search.machine import gpu_choice, nvidia
 from search.machine.devices import Slot, slots
 from search.study.config import Images
+from search.training.train import Flags, make
 from search.worker.training_function import make_training_function
+from space.architecture import Architecture, Stage, Stem
 from space.errors import DeviceError, UsageError
 from trainer import device as devices_of_torch, loop, step_graph
 from trainer.callbacks import NO_CALLBACKS
@@ -235,7 +239,8 @@ class Left(BaseException):
 def train(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
     """Makes a worker's training function on a GPU that is none, and calls it; `leave` raises Left."""
     machine(LISTED, 2)
-    monkeypatch.setattr(loop, "select_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(devices_of_torch, "select_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
     monkeypatch.setattr(devices_of_torch, "_gradient", lambda *_: 247_808.0)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "H100")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
@@ -277,7 +282,7 @@ def test_a_worker_for_which_torch_finds_no_gpu_does_not_train_on_the_cpu(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine(LISTED, 2)
-    monkeypatch.setattr(loop, "select_device", lambda _: torch.device("cpu"))
+    monkeypatch.setattr(devices_of_torch, "select_device", lambda _: torch.device("cpu"))
     images = Images(dataset=None, split=None)  # type: ignore[arg-type]
     with pytest.raises(DeviceError, match="nvidia0, but torch finds no GPU; CUDA_VISIBLE_DEVICES= trains"):
         make_training_function(make_config(), images)
@@ -288,6 +293,20 @@ def test_a_worker_for_which_torch_finds_no_gpu_does_not_train_on_the_cpu(
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", none)
         name, _ = make_training_function(make_config(), images)
         assert name.endswith(" CPU"), f"{none!r} hides all GPUs, as CUDA reads it"
+
+
+def test_a_full_training_for_which_torch_finds_no_gpu_does_not_train_on_the_cpu_unless_it_is_told_to(
+    machine: Machine, tmp_path: Path
+) -> None:
+    """A driver that is older than torch's CUDA: 200 epochs of a core, where a search was refused."""
+    machine(LISTED, 2)
+    file = tmp_path / "network.json"
+    small = Architecture(channels=1, image_size=8, stem=Stem(width=4), stages=(Stage(blocks=1, width=4),))
+    file.write_text(json.dumps(small.document()))
+    flags = Flags(network=str(file), storage=f"sqlite:///{tmp_path}/s.db", data="digits", data_dir=tmp_path)
+    with pytest.raises(DeviceError, match="nvidia0, but torch finds no GPU; CUDA_VISIBLE_DEVICES= trains"):
+        make(flags)
+    assert make(replace(flags, device="cpu")).device.type == "cpu"
 
 
 AS_QUERIED = f"""0, {ONE}, 7.5, Tesla T4
@@ -328,7 +347,7 @@ def test_a_worker_says_that_its_gpu_has_no_bfloat16(
     with pytest.raises(RuntimeError, match="sizes do not match"):
         train(RuntimeError("sizes do not match"), lambda _: None)
     lines = [record.getMessage() for record in caplog.records]
-    assert lines == ["H100 has no bfloat16: trials compute in float32"] * said
+    assert lines == ["H100 has no bfloat16: trainings compute in float32"] * said
 
 
 def test_steps_are_recorded_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,31 @@ def test_with_a_core_a_gpu_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) 
     assert str(found) == "1 a GPU; there is one core for one GPU"
 
 
+@pytest.mark.parametrize(
+    ("pinned", "asked"),
+    [
+        ({"CUDA_VISIBLE_DEVICES": "1"}, None),
+        ({"CUDA_VISIBLE_DEVICES": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, "GPU-b"),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-b"}, "GPU-b"),
+        ({"CUDA_VISIBLE_DEVICES": "MIG-c"}, None),
+    ],
+)
+def test_free_memory_is_that_of_the_gpu_that_cuda_means(
+    pinned: dict[str, str], asked: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA counts the fastest first, nvidia-smi as they lie on the bus: of two models 1 may be either."""
+    program = tmp_path / "nvidia-smi"
+    listed = "GPU 0: T4 (UUID: GPU-a)\nGPU 1: H100 (UUID: GPU-b)\n  MIG 1g Device 0: (UUID: MIG-c)"
+    whole = "GPU 0: T4 (UUID: GPU-a)\nGPU 1: H100 (UUID: GPU-b)"
+    said = listed if "MIG" in pinned["CUDA_VISIBLE_DEVICES"] else whole
+    program.write_text(
+        f"#!/bin/sh\n[ $1 = -L ] && echo '{said}' && exit\n[ $1 = --id=GPU-b ] && echo 1000 && exit\nexit 1\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert workers_per_gpu.free_memory(pinned) == (1000 << 20 if asked else None)
+
+
 def test_networks_of_the_search_itself_are_measured() -> None:
     config = make_config()
     found = workers_per_gpu.networks(config)

@@ -258,8 +258,8 @@ def test_the_weights_can_be_saved_when_the_training_is_done(
 
 
 def test_a_training_does_not_load_the_compiler() -> None:
-    """torch's optimizers load it in their constructor, in step() and in state_dict(): seconds and 150 MB in every
-    worker; the first checkpoint took 4 s beside an H200."""
+    """torch's optimizers load it in their constructor, in step() and in state_dict(): seconds and 150 MB in
+    every worker; the first checkpoint took 4 s beside an H200."""
     program = """
 import sys, tempfile
 from pathlib import Path
