@@ -1,5 +1,6 @@
 """What workers say while they work: lines of their logs, `search logs`, and `search ps`."""
 
+import gc
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -77,6 +78,21 @@ def test_a_worker_says_which_network_it_trains_and_what_came_of_it(
     assert "trial 0 diverged: training loss is nan in epoch 1" in lines
     assert f"trial 1 completed: {100 * rows[1].accuracy:.2f}% after 3 epochs, 1.5 s" in lines
     assert lines[-1] == "ends: the study has its number"
+
+
+def test_while_a_worker_works_no_collection_looks_through_what_was_there_before(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen: list[int] = []
+    count = FakeTraining(before=lambda _: frozen.append(gc.get_freeze_count()))
+    gc.unfreeze()
+    try:
+        with works(sqlite_url, count, tmp_path, monkeypatch) as context:
+            work(context)
+        assert gc.get_freeze_count() == 0, "another study's images can be freed"
+    finally:
+        gc.freeze()
+    assert len(frozen) == 2 and min(frozen) > 10_000
 
 
 def test_a_worker_gives_up_after_three_failures_in_a_row_and_not_after_more_that_are_apart(
