@@ -113,13 +113,15 @@ EXPECTED = float(8 * 8 * 8 * (7 + 8 + 7) ** 2)
 def is_lost(device: torch.device) -> bool:
     """Whether a GPU answers with an error whatever is asked, as after an access to memory that is not there.
 
-    CUDA says so for as long as the process lives. A GPU that is short of memory is not lost.
+    CUDA says so for as long as the process lives; and torch before 2.15 of all that is drawn at random, where
+    a recording of a graph was broken off. A GPU that is short of memory is not lost.
     """
     if device.type != "cuda":
         return False
     try:
         torch.cuda.synchronize(device)
         torch.ones(1, device=device).add_(1).item()
+        torch.rand(1, device=device).item()
     except RuntimeError as error:
         return not _is_of_memory(error)
     return False

@@ -248,13 +248,18 @@ def train(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ob
     def leave(reason: str) -> None:
         raise Left(reason)
 
-    def call(error: Exception, on_synchronising: Callable[..., object]) -> object:
+    def call(
+        error: Exception,
+        on_synchronising: Callable[..., object],
+        on_drawing: Callable[..., object] = lambda *_, **__: torch.zeros(1),
+    ) -> object:
         def fit(*_: object, **__: object) -> NoReturn:
             raise error
 
         monkeypatch.setattr(loop, "fit", fit)
         monkeypatch.setattr(torch.cuda, "synchronize", on_synchronising)
         monkeypatch.setattr(torch, "ones", lambda *_, **__: torch.zeros(1))
+        monkeypatch.setattr(torch, "rand", on_drawing)
         images = Images(dataset=None, split=None)  # type: ignore[arg-type]
         name, made = make_training_function(make_config(), images, leave=leave)
         assert name == "H100"
@@ -269,6 +274,13 @@ ILLEGAL = "CUDA error: an illegal memory access was encountered"
 def test_a_worker_whose_gpu_is_lost_ends_and_its_trial_is_not_failed(train: Callable[..., object]) -> None:
     with pytest.raises(Left, match=ILLEGAL):
         train(RuntimeError(ILLEGAL), fail(ILLEGAL))
+
+
+def test_a_worker_that_can_draw_nothing_at_random_any_more_ends_too(train: Callable[..., object]) -> None:
+    """Else it would fail the networks with dropout, and no others."""
+    said = "Offset increment outside graph capture encountered unexpectedly."
+    with pytest.raises(Left, match=said):
+        train(RuntimeError(said), lambda _: None, fail(said))
 
 
 def test_an_error_after_which_the_gpu_works_is_the_trials_own(train: Callable[..., object]) -> None:
