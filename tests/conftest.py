@@ -47,7 +47,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # In memory where there is room: commits to SQLite wait for no disk.
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", postgres_server.place())
     examples.THOROUGH = is_thorough(config)
-    hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no fault of the code
+    # A busy machine is no fault of the code.
+    hypothesis.settings.register_profile("untimed", hypothesis.settings(), deadline=None)
     hypothesis.settings.load_profile("untimed")
     if not hasattr(config, "workerinput"):
         chosen = config.args_source != pytest.Config.ArgsSource.TESTPATHS or config.getoption("keyword")
