@@ -1,4 +1,4 @@
-"""The seven short parts of the benchmark of a GPU, and two longer ones; each is a process of its own.
+"""The seven short parts of the benchmark of a GPU, and three others; each is a process of its own.
 
     python -m benchmarks.speed.gpu_parts PART [--quick] --json FILE
 
@@ -421,6 +421,52 @@ def kind_of(kernel: str) -> str:
     return next((kind for kind, names in KINDS.items() if any(one in kernel for one in names)), "others")
 
 
+def norms(case: Case) -> dict[str, Any]:
+    """A norm forward and back, as torch chooses and by cuDNN, on the maps of [3,3,3] at the full budget.
+
+    A third of a step of it are norms on an H200, by torch's own kernels, which it chooses for bfloat16.
+    """
+    rows = []
+    for channels, side in case.of(((64, 32), (128, 16), (256, 8)), ((8, 8),)):
+        shape = (case.of(128, 4), channels, side, side)
+        like = {"device": case.device, "dtype": torch.bfloat16}
+        x = torch.randn(shape, **like).contiguous(memory_format=torch.channels_last).requires_grad_()
+        gradient = torch.randn(shape, **like).contiguous(memory_format=torch.channels_last)
+        weight, bias = (torch.ones(channels, device=case.device, requires_grad=True) for _ in range(2))
+        mean, variance = (torch.ones(channels, device=case.device) for _ in range(2))
+        given = (weight, bias, mean, variance, True, 0.1, 1e-5)
+        by: dict[str, Callable[[], torch.Tensor]] = {
+            "torch": lambda: torch.batch_norm(x, *given, True),  # noqa: B023
+            "cudnn": lambda: torch.cudnn_batch_norm(x, *given)[0],  # type: ignore[attr-defined] # noqa: B023
+        }
+        for name, forward in by.items():
+            row = {"shape": list(shape), "by": name}
+            try:
+                row["us"] = _forth_and_back(forward, gradient, case)
+            except (RuntimeError, NotImplementedError) as error:
+                row["failed"] = str(error).splitlines()[0][:120]
+            rows.append(row)
+    return {"rows": rows}
+
+
+def _forth_and_back(forward: Callable[[], torch.Tensor], gradient: torch.Tensor, case: Case) -> float:
+    """Microseconds of one pass, of many in a row."""
+    count = case.of(200, 2)
+    for _ in range(case.of(10, 1)):
+        forward().backward(gradient)
+    _ready(case.device)
+    began = time.perf_counter()
+    for _ in range(count):
+        forward().backward(gradient)
+    _ready(case.device)
+    return 1e6 * (time.perf_counter() - began) / count
+
+
+def _ready(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 PARTS: dict[str, Callable[[Case], dict[str, Any]]] = {
     "step": step,
     "cudnn": cudnn,
@@ -431,6 +477,7 @@ PARTS: dict[str, Callable[[Case], dict[str, Any]]] = {
     "tests": tests,
     "batches": batches,
     "profile": profile,
+    "norms": norms,
 }
 
 

@@ -103,12 +103,15 @@ def test_every_part_of_the_benchmark_of_a_gpu_runs_on_a_cpu(part: str, tmp_path:
         return
     rows = found["rows"]
     expected = {"step": 2, "cudnn": 6, "evaluation": 6, "captured": 2, "workers": 2, "waits": 3, "batches": 2}
-    expected["profile"] = 1
+    expected |= {"profile": 1, "norms": 2}
     assert len(rows) == expected[part]
     if part == "captured":
         assert all(row["difference"] == 0 and len(row["losses"]["plain"]) == 2 for row in rows)
     elif part == "waits":
         assert [row["recipe"] for row in rows] == ["plain", "mixed", "augmix"]
+    elif part == "norms":
+        assert [row["by"] for row in rows] == ["torch", "cudnn"] and rows[0]["us"] > 0
+        assert rows[1].get("us", 1.0) > 0
     elif part == "profile":
         assert rows[0]["kinds"]["convolutions"] > 0 and len(rows[0]["kernels"]) > 5
     else:
