@@ -273,7 +273,11 @@ def workers(case: Case) -> dict[str, Any]:
     for count in case.of((1, 2, 4, 8), (1, 2)):
         if count > max(cores(), 2):
             break
-        probes = workers_per_gpu.side_by_side(task, pinned, count)
+        try:
+            probes = workers_per_gpu.side_by_side(task, pinned, count)
+        except workers_per_gpu.ProbeError as error:
+            rows.append({"workers": count, "failed": str(error)})
+            break
         rows.append(
             {"workers": count}
             | {"images_per_second": sum(one.images_per_second for one in probes)}

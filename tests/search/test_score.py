@@ -192,7 +192,7 @@ def test_a_report_names_the_score_on_its_axes_and_in_its_table() -> None:
     made = report_page.page(data.record, data.config, rows, data.epochs)
     assert data.winner is not None and data.winner.number == 5, "the least accurate"
     assert "55.00% macro F1" in made and "85.00%" in made
-    assert "<b>-3.0 points</b>best proposal against the best baseline, of accuracy, 95%" in made
+    assert "<b class=long>-3.0 points</b>best proposal against the best baseline, of accuracy, 95%" in made
     assert '"validation macro F1, %"' in made
     assert "by its macro F1" in made
     assert '"score":[5000,' in made

@@ -76,7 +76,7 @@ def epochs(
             parameter.grad = torch.empty_like(parameter)
 
     monkeypatch.setattr(Tensor, "backward", backward)
-    run = loop._Run(network, recipe, images, GPU, 0, NO_CALLBACKS, True, None, lambda *_: make)
+    run = loop._Run(network, recipe, images, GPU, 0, NO_CALLBACKS, None, lambda *_: make)
     asked = []
     for _ in range(2):
         with Operators() as operators:
