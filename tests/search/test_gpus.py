@@ -308,10 +308,11 @@ def test_a_worker_for_which_torch_finds_no_gpu_does_not_train_on_the_cpu(
 
 
 def test_a_full_training_for_which_torch_finds_no_gpu_does_not_train_on_the_cpu_unless_it_is_told_to(
-    machine: Machine, tmp_path: Path
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A driver that is older than torch's CUDA: 200 epochs of a core, where a search was refused."""
     machine(LISTED, 2)
+    monkeypatch.setattr(devices_of_torch, "select_device", lambda name: torch.device(name or "cpu"))
     file = tmp_path / "network.json"
     small = Architecture(channels=1, image_size=8, stem=Stem(width=4), stages=(Stage(blocks=1, width=4),))
     file.write_text(json.dumps(small.document()))
