@@ -26,6 +26,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded
 import torch
 
 from benchmarks.speed import made_up_pictures
+from benchmarks.speed.limits import wait
 from benchmarks.speed.training import architecture
 from space import cost, sampling, space as spaces
 from space.architecture import Architecture
@@ -458,17 +459,12 @@ def _forth_and_back(forward: Callable[[], torch.Tensor], gradient: torch.Tensor,
     count = case.of(200, 2)
     for _ in range(case.of(10, 1)):
         forward().backward(gradient)
-    _ready(case.device)
+    wait(case.device)
     began = time.perf_counter()
     for _ in range(count):
         forward().backward(gradient)
-    _ready(case.device)
+    wait(case.device)
     return 1e6 * (time.perf_counter() - began) / count
-
-
-def _ready(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 PARTS: dict[str, Callable[[Case], dict[str, Any]]] = {

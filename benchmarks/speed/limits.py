@@ -30,16 +30,17 @@ PASSES = 3  # forward, gradient of the images, gradient of the weights
 def rate(action: Callable[[], Any], operations: float, device: torch.device) -> float:
     """FLOP/s of an action, after one to warm up, over at least 0.3 s."""
     action()
-    _wait(device)
+    wait(device)
     begun, times = time.perf_counter(), 0
     while (spent := time.perf_counter() - begun) < 0.3 or times < 3:
         action()
-        _wait(device)
+        wait(device)
         times += 1
     return operations * times / spent
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Until a GPU has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

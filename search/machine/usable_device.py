@@ -33,7 +33,10 @@ def usable_device(recipe: "Recipe", name: str | None = None) -> "torch.device":
 
     device = select_device(name)
     if name is None and device.type == "cpu" and settings.given_gpu():
-        raise DeviceError(f"GPU {settings.given_gpu()} was given, but torch finds none")
+        given = settings.given_gpu()
+        raise DeviceError(
+            f"GPU {given} was given, but torch finds none; CUDA_VISIBLE_DEVICES= trains on the CPU"
+        )
     hides_none = name is None and settings.visible_gpus() is None
     if device.type == "cpu" and hides_none and (file := nvidia.device_file()):
         raise DeviceError(
