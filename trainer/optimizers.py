@@ -16,26 +16,35 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainer.device import training_type
+from trainer.model import Convolution
+from trainer.muon import Muon, matrices_of
 from trainer.recipe.document import Recipe
-from trainer.recipe.optimizer_defaults import WITH_BETAS, WITH_MOMENTUM
+from trainer.recipe.optimizer_defaults import WITH_BETAS, WITH_MOMENTUM, WITH_NESTEROV
 
 
 def build(network: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
     """The optimizer of the recipe; vectors (biases, scales and shifts of norms) decay only if it says so."""
-    wide = [p for p in network.parameters() if p.ndim > 1]
+    matrices = list(matrices_of(network, Convolution)) if recipe.optimizer == "muon" else []
+    orthogonal = {id(weight) for weight, _ in matrices}
+    wide = [p for p in network.parameters() if p.ndim > 1 and id(p) not in orthogonal]
     narrow = [p for p in network.parameters() if p.ndim <= 1]
     groups = [
         {"params": wide, "weight_decay": recipe.weight_decay},
         {"params": narrow, "weight_decay": recipe.weight_decay if recipe.decay_vectors else 0.0},
     ]
     fused = is_fused(recipe, device)
+    _keep_compiler_out()
+    if recipe.optimizer == "muon":
+        is_bfloat16 = training_type(recipe, device) is torch.bfloat16
+        rate, given = recipe.learning_rate, _arguments(recipe)
+        return Muon(matrices, groups, lr=rate, fused=fused, bfloat16=is_bfloat16, **given)
     given = _arguments(recipe) | ({"fused": True, "foreach": False} if fused else {"foreach": True})
     if fused and recipe.optimizer in WITH_BETAS:
         given["capturable"] = (
             True  # counts its steps on the device: what a CUDA graph repeats is another step
         )
     kind: type[torch.optim.Optimizer] = getattr(torch.optim, CLASSES[recipe.optimizer])
-    _keep_compiler_out()
     return kind(groups, lr=recipe.learning_rate, **given)  # type: ignore[call-arg]
 
 
@@ -44,7 +53,7 @@ def is_fused(recipe: Recipe, device: torch.device) -> bool:
     return device.type == "cuda" and recipe.optimizer in FUSED
 
 
-FUSED = ("sgd", "adam", "adamw")
+FUSED = ("sgd", "muon", "adam", "adamw")
 CLASSES = {
     "sgd": "SGD",
     "adam": "Adam",
@@ -90,7 +99,7 @@ def _arguments(recipe: Recipe) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if recipe.optimizer in WITH_MOMENTUM:
         found["momentum"] = recipe.momentum
-    if recipe.optimizer == "sgd":
+    if recipe.optimizer in WITH_NESTEROV:
         found["nesterov"] = recipe.nesterov
     if recipe.betas:
         found["betas"] = recipe.betas

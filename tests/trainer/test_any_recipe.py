@@ -58,6 +58,7 @@ def test_what_leaves_nothing_of_an_image_of_one_pixel_is_refused(fields: dict[st
 VARIED: list[dict[str, Any]] = [
     {"ema": 0.9, "policy": "trivialaugment", "cutout": 3},
     {"drop_path": 0.3, "random_erasing": 0.5},
+    {"optimizer": "muon"},
     {"optimizer": "adamw", "mixup": 0.2, "cutmix": 1.0, "clip_norm": 1.0},
     {"policy": "augmix", "jensen_shannon": 12, "dropout": {"block_end": 0.1}, "normalisation": "none"},
     {"optimizer": "adam", "schedule": {"name": "one_cycle", "momentum": [0.85, 0.95]}, "rotation": 20},

@@ -17,6 +17,7 @@ from trainer.data import batches as image_batches, dataset as datasets
 from trainer.outcome import EpochReport, Outcome
 from trainer.recipe.defaults import brief_recipe
 from trainer.recipe.document import Recipe
+from trainer.recipe.optimizer_defaults import OPTIMIZER_DEFAULTS
 
 ROOT = Path(__file__).parents[2]
 BRIEF = Recipe(epochs=2, batch_size=64, learning_rate=0.2, crop_padding=1, flip=False, precision="float32")
@@ -280,7 +281,7 @@ print(sorted({name for name in sys.modules if name in ("torch._dynamo", "torch._
     assert done.stdout.strip() == "[]", done.stderr
 
 
-@pytest.mark.parametrize("name", sorted(optimizers.CLASSES))
+@pytest.mark.parametrize("name", OPTIMIZER_DEFAULTS)
 def test_an_optimizer_advances_as_its_own_step_does(name: str) -> None:
     recipe = Recipe(optimizer=name, learning_rate=0.01, weight_decay=0.01)
     weights = []

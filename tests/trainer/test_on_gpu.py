@@ -25,7 +25,12 @@ NETWORK = Architecture(
     stem=Stem(width=8),
     stages=(Stage(blocks=1, width=8), Stage(blocks=1, width=16, stride=2)),
 )
-RECIPES: list[dict[str, Any]] = [{}, {"optimizer": "adamw"}, {"mixup": 0.2, "cutmix": 1.0, "ema": 0.9}]
+RECIPES: list[dict[str, Any]] = [
+    {},
+    {"optimizer": "muon"},
+    {"optimizer": "adamw"},
+    {"mixup": 0.2, "cutmix": 1.0, "ema": 0.9},
+]
 
 
 def losses(fields: dict[str, Any], make: step_graph.MakeRecorder, folder: Path) -> list[float]:

@@ -37,6 +37,7 @@ STEPS = 4 * EPOCHS
 RECIPES: dict[str, dict[str, Any]] = {
     "plain": {},
     "adam": {"optimizer": "adamw"},
+    "muon": {"optimizer": "muon"},
     "bfloat16": {"precision": "bfloat16"},
     "averaged, clipped, with drop path": {"ema": 0.9, "clip_norm": 1.0, "drop_path": 0.3},
     "mixed": {"mixup": 0.4, "cutmix": 1.0, "class_weights": "balanced"},
@@ -160,7 +161,7 @@ def test_weights_are_cast_by_one_operator_each_way(monkeypatch: pytest.MonkeyPat
     assert casts[False] - casts[True] >= 2 * layers
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "muon", "adamw"])
 def test_the_steps_of_a_gpu_differ_from_those_of_a_cpu_by_rounding_alone(
     optimizer: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,7 +186,7 @@ def test_a_recording_that_fails_is_one_line_and_changes_no_number(
     require_same(found, train(RECIPES["mixed"], folder, None))
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "muon", "adamw"])
 def test_a_recording_that_does_not_do_what_a_plain_step_does_is_not_used(
     name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -299,6 +300,7 @@ def test_which_steps_are_recorded() -> None:
     recordable: tuple[dict[str, Any], ...] = (
         {},
         {"optimizer": "adam"},
+        {"optimizer": "muon"},
         {"mixup": 0.2},
         {"schedule": {"name": "cosine"}},
     )

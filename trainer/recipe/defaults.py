@@ -14,7 +14,7 @@ import math
 from trainer.recipe.document import MIXING, MOST_PADDING, Recipe
 
 BRIEF_EPOCHS = 8
-STEPS = 1_000  # of a training at least, as far as smaller batches give them
+STEPS = 500  # of a training at least, as far as smaller batches give them
 BATCHES = (128, 64, 32, 16)
 AUGMENTED_EPOCHS = 12  # from which on images are shifted and mirrored, however few they are
 ALIGNED_EPOCHS = 30  # the same of images that all fill their frame in one way, of which a shift makes others
@@ -48,7 +48,14 @@ def default_recipe(
     if data_spec == "digits":
         # 1,150 images, three networks of 0.4-1.6 million MACs, three splits each: 96.7% in 1.1 s, one thread.
         # Peak 0.2: 94.6%; 0.1: 84.7%; batch 32 at 0.2: 96.9% in 1.7 s; 4 epochs: 92.1%; 8 epochs: 96.6%.
-        return Recipe(epochs=epochs, batch_size=64, learning_rate=0.4, crop_padding=padding, flip=False)
+        return Recipe(
+            optimizer="muon",
+            epochs=epochs,
+            batch_size=64,
+            learning_rate=0.4,
+            crop_padding=padding,
+            flip=False,
+        )
     batch = _batch(images * epochs if images else None)
     # CIFAR-10 (JPEG), brief trainings of four networks, peak 0.2 against 0.4, batches of 128: 62.3 and 67.2%
     # (15,000 images, 6 epochs); 46.0 and 52.5%, 48.9 and 51.3%, 46.3 and 50.3% (7,680 images, 4 epochs). 0.8
@@ -58,6 +65,7 @@ def default_recipe(
     augmented = images is None or _is_augmented(is_aligned, epochs, images)
     mixed = epochs >= MIXED_EPOCHS and not is_aligned and data_spec != "svhn"
     return Recipe(
+        optimizer="muon",
         epochs=epochs,
         batch_size=batch,
         learning_rate=rate,

@@ -13,7 +13,13 @@ from space import parser
 from space.document import first_problem
 from space.errors import RecipeError
 from trainer.recipe import checks, part
-from trainer.recipe.optimizer_defaults import OPTIMIZER_DEFAULTS, WITH_BETAS, WITH_MOMENTUM, OptimizerName
+from trainer.recipe.optimizer_defaults import (
+    OPTIMIZER_DEFAULTS,
+    WITH_BETAS,
+    WITH_MOMENTUM,
+    WITH_NESTEROV,
+    OptimizerName,
+)
 from trainer.recipe.part import RecipePart
 from trainer.recipe.policies import POLICIES, AugMix, Policy, PolicyField
 from trainer.recipe.schedules import SHORT, Base, Cosine, OneCycle, ScheduleField, Share
@@ -61,16 +67,26 @@ class Recipe(RecipePart):
     batch_size: int = Field(128, ge=2, le=65_536)
     optimizer: OptimizerName = "sgd"
     learning_rate: float = Field(
-        0.1, gt=0, le=100, description="the highest of the schedule; left out: the optimizer's usual one"
+        0.1,
+        gt=0,
+        le=100,
+        description="the highest of the schedule, of muon that of what SGD moves; left out: the optimizer's"
+        " usual one",
     )
-    momentum: Share = Field(0.9, description="of sgd and rmsprop; left out: 0.9 for sgd, else 0")
-    nesterov: bool = Field(True, description="of sgd alone, and then true if left out")
+    momentum: Share = Field(
+        0.9, description="of sgd, muon and rmsprop; left out: 0.9 for sgd and muon, else 0"
+    )
+    nesterov: bool = Field(True, description="of sgd and muon, and then true if left out")
     weight_decay: float = Field(
-        5e-4, ge=0, le=1, description="decoupled in adamw, else L2; left out: sgd 5e-4, adamw 0.05, else 0"
+        5e-4,
+        ge=0,
+        le=1,
+        description="decoupled in adamw, else L2; of muon that of linear layers; left out: sgd and muon 5e-4,"
+        " adamw 0.05, else 0",
     )
     decay_vectors: bool = Field(False, description="biases and normalisation decay too, as torch has it")
     betas: tuple[Share, Share] | None = Field(None, description="of adam, adamw and radam")
-    epsilon: float | None = Field(None, gt=0, le=1, description="of every optimizer but sgd")
+    epsilon: float | None = Field(None, gt=0, le=1, description="of every optimizer but sgd and muon")
     schedule: ScheduleField = Field("one_cycle", description="a name, or a table that begins with one")
     warm_up: Share = Field(0.25, description='share of the steps that schedule = "one_cycle" rises over')
     label_smoothing: Share = 0.1
@@ -135,13 +151,15 @@ class Recipe(RecipePart):
     def _conflicts(self) -> list[str]:
         has_augmix = isinstance(self.expanded_policy, AugMix)
         options = {
-            f"nesterov is of sgd, not of {self.optimizer}": self.nesterov and self.optimizer != "sgd",
+            f"nesterov is of sgd and muon, not of {self.optimizer}": self.nesterov
+            and self.optimizer not in WITH_NESTEROV,
             "nesterov needs a momentum above 0": self.nesterov and self.momentum == 0,
-            f"momentum is of sgd and rmsprop, not of {self.optimizer}": self.momentum > 0
+            f"momentum is of sgd, muon and rmsprop, not of {self.optimizer}": self.momentum > 0
             and self.optimizer not in WITH_MOMENTUM,
             f"betas are of adam, adamw and radam, not of {self.optimizer}": self.betas is not None
             and self.optimizer not in WITH_BETAS,
-            "epsilon is of every optimizer but sgd": self.epsilon is not None and self.optimizer == "sgd",
+            "epsilon is of every optimizer but sgd and muon": self.epsilon is not None
+            and self.optimizer in WITH_NESTEROV,
             f"jensen_shannon {self.jensen_shannon:g} needs AugMix: add policy = \"augmix\"":
             self.jensen_shannon > 0 and not has_augmix,
             "jensen_shannon compares views of one image; it goes with neither mixup nor cutmix":
@@ -168,7 +186,8 @@ class Recipe(RecipePart):
     def load(cls, path: Path, base: "Recipe | None" = None) -> "Recipe":
         """Read a .toml or .json file; what it leaves out comes from base.
 
-        A file that names another optimizer takes nothing from base that is tuned to base's, and one that
+        A file that names another optimizer takes nothing from base that is tuned to base's, but for sgd and
+        muon, whose rates are the same; and one that
         compares views of an image does not mix them because base does. Raises RecipeError, which names the
         bad field.
         """
@@ -180,7 +199,8 @@ class Recipe(RecipePart):
         if not isinstance(given, dict):
             raise RecipeError(f"{where}: a recipe is a table of fields, not a {type(given).__name__}")
         known = base.model_dump() if base else {}
-        if base and given.get("optimizer", base.optimizer) != base.optimizer:
+        optimizer = given.get("optimizer", base.optimizer) if base else None
+        if base and optimizer != base.optimizer and {optimizer, base.optimizer} != {*WITH_NESTEROV}:
             known = {name: value for name, value in known.items() if name not in OF_OPTIMIZER}
         if given.get("jensen_shannon"):
             known = {name: value for name, value in known.items() if name not in MIXING}
