@@ -1,13 +1,13 @@
-"""Measures all that is claimed of a GPU: seven short parts, and six others by their names.
+"""Measures all that is claimed of a GPU: seven short parts, and seven others by their names.
 
     python -m benchmarks.speed.gpu --json FILE [--only PART ...] [--data noise] [--data-dir DIR] [--trials N]
 
 The seven parts of gpu_parts.py take some four minutes, and are what is measured unless --only names others:
 `step`, `cudnn`, `evaluation`, `captured`, `workers`, `waits`, `tests`. Parts of their own are `limits`,
-`training` (the steady rate, from the second epoch on, and the cold first epoch apart), `batches`, `profile`
-(which kernels a step is), `norms` (by torch and by cuDNN), and `search`. Each is a process of its own. The
-JSON is written after each part, and while a search runs, so that whoever is cut off loses one part at most:
-the same command goes on with what is missing, and a search goes on too. A part that fails is noted, and the
+`training` (the steady rate, from the second epoch on, and the cold first epoch apart), `batches`,
+`optimizers` (SGD and Muon), `profile` (which kernels a step is), `norms` (by torch and by cuDNN), and
+`search`. Each is a process of its own. The JSON is written after each part, and while a search runs, so that
+whoever is cut off loses one part at most: the same command goes on with what is missing, and a search goes on too. A part that fails is noted, and the
 others are measured; --only measures a part anew. Images are made up (`noise`: 50,000 that can be learned, of
 which a tenth are to validate), or for `training` and `search` a file of `images` (N, H, W, C) uint8 and
 `labels` (N,) (FILE.npz), or what `--data` of `search launch` takes. Nothing is measured without a GPU, but by
@@ -44,7 +44,7 @@ TIMES = {"slim": 8.0}  # the reference loop, by network
 TIMES_OTHERS = 3.0
 MINUTES, MINUTES_H200 = 12.0, 10.0  # of 200 trials
 SHORT = ("step", "cudnn", "evaluation", "captured", "workers", "waits", "tests")
-PARTS = (*SHORT, "limits", "training", "batches", "profile", "norms", "search")
+PARTS = (*SHORT, "limits", "training", "batches", "optimizers", "profile", "norms", "search")
 ALIKE = 0.01  # of a loss, relative: a GPU adds up in another order each time
 STUDY = "gpu-benchmark"
 MOST_LINES = 60  # of a part that failed, on a machine that may be gone when they are read
@@ -336,7 +336,7 @@ def main() -> None:
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         **{
             name: partial(benchmark, "gpu_parts", [name, *quick])
-            for name in (*SHORT, "batches", "profile", "norms")
+            for name in (*SHORT, "batches", "optimizers", "profile", "norms")
         },
         "limits": lambda: benchmark("limits", ["--networks", given.network, *tiny]),
         "training": lambda: benchmark("training", [*data, "--networks", given.network, *sizes]),

@@ -78,7 +78,7 @@ def networks(case: Case) -> dict[str, Architecture]:
 
 
 def recipe_of(batch: int, **fields: Any) -> Recipe:
-    """The default of a large training, with another batch and the rate that goes with it."""
+    """That of a large training by SGD, with another batch and the rate that goes with it."""
     rate = RATE * (batch / BATCHES[0]) ** 0.5
     return Recipe.model_validate({"batch_size": batch, "learning_rate": rate, **fields})
 
@@ -367,17 +367,30 @@ def _small_search(case: Case, folder: Path) -> tuple[int, str]:
 
 def batches(case: Case) -> dict[str, Any]:
     """Brief trainings in batches of 128, 256 and 512, at rates by the root: rate, seconds and accuracy."""
+    return _brief(case, ("slim", "median"), [recipe_of(batch) for batch in case.of(BATCHES, (8, 16))])
+
+
+def optimizers(case: Case) -> dict[str, Any]:
+    """Brief trainings by SGD and by Muon, the default: rate, seconds and accuracy."""
+    batch = case.of(BATCHES[0], 8)
+    return _brief(
+        case, ("median", "001-final"), [recipe_of(batch, optimizer=name) for name in ("sgd", "muon")]
+    )
+
+
+def _brief(case: Case, names: Sequence[str], recipes: Sequence[Recipe]) -> dict[str, Any]:
+    """A row a network and recipe."""
     dataset, split = pictures(case.of(45_000, 64), case.of(5_000, 16))
     there, rows = networks(case), []
-    for name in case.of(("slim", "median"), ("median",)):
-        for batch in case.of(BATCHES, (8, 16)):
-            told = _trained(there[name], recipe_of(batch, epochs=case.of(8, 1)), dataset, split, case)
+    for name in case.of(names, ("median",)):
+        for recipe in recipes:
+            told = _trained(there[name], recipe.for_epochs(case.of(8, 1)), dataset, split, case)
             last, later = told[-1], told[1:] or told
             rate = statistics.median(one["images_per_second"] for one in later)
             rows.append(
-                {"network": name, "batch": batch, "learning_rate": recipe_of(batch).learning_rate}
-                | {"images_per_second": rate, "seconds": sum(one["seconds"] for one in told)}
-                | {"accuracy": last["accuracy"]}
+                {"network": name, "batch": recipe.batch_size, "optimizer": recipe.optimizer}
+                | {"learning_rate": recipe.learning_rate, "images_per_second": rate}
+                | {"seconds": sum(one["seconds"] for one in told), "accuracy": last["accuracy"]}
             )
     return {"rows": rows}
 
@@ -476,6 +489,7 @@ PARTS: dict[str, Callable[[Case], dict[str, Any]]] = {
     "waits": waits,
     "tests": tests,
     "batches": batches,
+    "optimizers": optimizers,
     "profile": profile,
     "norms": norms,
 }

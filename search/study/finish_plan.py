@@ -29,7 +29,7 @@ from trainer.recipe.document import Recipe
 
 FIRST = 16  # networks that go on from the brief trials
 FACTOR = 4  # of epochs from rung to rung, and of networks that are dropped
-STEP = 16  # images that take as long as what a step costs beside its images: docs/recipe.md, on a CPU
+STEP = 24  # images that take as long as what a step costs beside its images: docs/recipe.md, on a CPU
 SLACK = 1.25  # longer than the pace of the trials says: finals augment more, some networks are slower
 
 

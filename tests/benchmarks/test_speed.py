@@ -103,7 +103,7 @@ def test_every_part_of_the_benchmark_of_a_gpu_runs_on_a_cpu(part: str, tmp_path:
         return
     rows = found["rows"]
     expected = {"step": 2, "cudnn": 6, "evaluation": 6, "captured": 2, "workers": 2, "waits": 3, "batches": 2}
-    expected |= {"profile": 1, "norms": 2}
+    expected |= {"profile": 1, "norms": 2, "optimizers": 2}
     assert len(rows) == expected[part]
     if part == "captured":
         assert all(row["difference"] == 0 and len(row["losses"]["plain"]) == 2 for row in rows)
