@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer.device import training_type
 from trainer.model import Convolution
 from trainer.muon import Muon, matrices_of
 from trainer.recipe.document import Recipe
@@ -36,9 +35,7 @@ def build(network: nn.Module, recipe: Recipe, device: torch.device) -> torch.opt
     fused = is_fused(recipe, device)
     _keep_compiler_out()
     if recipe.optimizer == "muon":
-        is_bfloat16 = training_type(recipe, device) is torch.bfloat16
-        rate, given = recipe.learning_rate, _arguments(recipe)
-        return Muon(matrices, groups, lr=rate, fused=fused, bfloat16=is_bfloat16, **given)
+        return Muon(matrices, groups, lr=recipe.learning_rate, fused=fused, **_arguments(recipe))
     given = _arguments(recipe) | ({"fused": True, "foreach": False} if fused else {"foreach": True})
     if fused and recipe.optimizer in WITH_BETAS:
         given["capturable"] = (

@@ -31,13 +31,13 @@ def gradients(shapes: list[tuple[int, ...]] = SHAPES, steps: int = 4) -> list[li
 def test_the_updates_of_convolutions_are_those_that_torch_has_for_their_matrices(
     nesterov: bool, layout: torch.memory_format
 ) -> None:
-    """Its own Muon, which steps linear layers alone, on the same gradients, in bfloat16 as it always is."""
+    """Its own Muon, which steps linear layers alone, on the same gradients, in bfloat16."""
     plain = [nn.Parameter(weight.detach().flatten(1).clone()) for weight in weights()]
     given = {"lr": 0.01 * SHARE, "weight_decay": 0, "momentum": 0.8, "nesterov": nesterov}
     theirs = torch.optim.Muon(plain, ns_steps=NEWTON_SCHULZ_STEPS, **given)
     mine = [nn.Parameter(weight.detach().to(memory_format=layout)) for weight in weights()]
     norms = [weight.norm().item() for weight in mine]
-    ours = Muon([(w, 1) for w in mine], [], lr=0.01, momentum=0.8, nesterov=nesterov, bfloat16=True)
+    ours = Muon([(w, 1) for w in mine], [], lr=0.01, momentum=0.8, nesterov=nesterov)
     for found in gradients():
         before = [weight.detach().clone() for weight in mine], [weight.detach().clone() for weight in plain]
         for weight, flat, gradient in zip(mine, plain, found, strict=True):
@@ -47,7 +47,7 @@ def test_the_updates_of_convolutions_are_those_that_torch_has_for_their_matrices
         for was, flat_was, weight, flat, norm in zip(*before, mine, plain, norms, strict=True):
             moved = was + (flat - flat_was).detach().view_as(was)
             expected = moved * norm / moved.norm()
-            assert (weight - expected).norm() < 0.05 * (flat - flat_was).norm(), "bfloat16 rounds"
+            assert (weight - expected).norm() < 0.05 * (flat - flat_was).norm(), "its bfloat16 rounds"
 
 
 def test_weights_of_convolutions_keep_their_norm_and_their_layout() -> None:
@@ -67,7 +67,7 @@ def test_weights_of_convolutions_keep_their_norm_and_their_layout() -> None:
 def test_singular_values_come_near_1_and_directions_stay() -> None:
     torch.manual_seed(0)
     update = torch.randn(32, 16, 3, 3)
-    (found,) = orthogonal([update], [1], bfloat16=False)
+    (found,) = orthogonal([update], [1])
     left, _, right = torch.linalg.svd(update.flatten(1), full_matrices=False)
     values = torch.einsum("or,oc,rc->r", left, found.flatten(1), right)
     assert 0.6 < values.min() <= values.max() < 1.3
@@ -77,15 +77,15 @@ def test_singular_values_come_near_1_and_directions_stay() -> None:
 def test_each_group_of_a_convolution_is_a_matrix_of_its_own() -> None:
     torch.manual_seed(0)
     update = torch.randn(12, 4, 3, 3)
-    (together,) = orthogonal([update], [3], bfloat16=False)
-    apart = orthogonal(update.split(4), [1, 1, 1], bfloat16=False)
+    (together,) = orthogonal([update], [3])
+    apart = orthogonal(update.split(4), [1, 1, 1])
     assert torch.allclose(together, torch.cat(apart), atol=1e-5)
 
 
 def test_the_kernels_of_a_depthwise_convolution_have_the_length_1() -> None:
     torch.manual_seed(0)
     update = torch.randn(12, 1, 3, 3)
-    (found,) = orthogonal([update], [12], bfloat16=False)
+    (found,) = orthogonal([update], [12])
     assert torch.allclose(found, nn.functional.normalize(update.flatten(1)).view_as(update), atol=1e-6)
 
 
