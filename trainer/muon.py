@@ -27,7 +27,7 @@ from torch.optim.sgd import sgd
 # Of Jordan's quintic, steepest at 0: it brings singular values to about 0.7 to 1.2, not to 1.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 3  # as in airbench; 5, which torch has by default, gain nothing (docs/recipe.md)
-TINY = 1e-7  # in place of the length of a gradient of zeros
+TINY = 1e-7  # in place of the length of zeros
 
 # What a matrix moves by, as a share of the rate of SGD. CIFAR-10 (JPEG), 8 epochs, one seed: 0.1 68.9%, 0.2
 # 69.5%, 0.3 68.5%; SGD alone 66.9%.
@@ -112,8 +112,9 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_mul_(found, -SHARE)
         torch._foreach_mul_(found, group["lr"])
         torch._foreach_add_(weights, found)
-        back = torch._foreach_div(norms, torch._foreach_norm(weights))
-        torch._foreach_mul_(weights, back)
+        lengths = torch._foreach_norm(weights)
+        torch._foreach_clamp_min_(lengths, TINY)
+        torch._foreach_mul_(weights, torch._foreach_div(norms, lengths))
 
     def _kept(self, parameter: Tensor) -> dict[str, Tensor]:
         """Its state, made of zeros where there is none."""

@@ -89,6 +89,15 @@ def test_the_kernels_of_a_depthwise_convolution_have_the_length_1() -> None:
     assert torch.allclose(found, nn.functional.normalize(update.flatten(1)).view_as(update), atol=1e-6)
 
 
+def test_weights_of_zeros_stay_numbers() -> None:
+    weight = nn.Parameter(torch.zeros(4, 3, 3, 3))
+    optimizer = Muon([(weight, 1)], [], lr=0.4)
+    for gradient in (torch.zeros_like(weight), torch.ones_like(weight)):
+        weight.grad = gradient
+        optimizer.step()
+        assert torch.equal(weight, torch.zeros_like(weight))
+
+
 def test_a_gradient_of_zeros_moves_nothing_and_a_weight_without_one_stays() -> None:
     """The first: of blocks that begin as an identity, whose last norm is zero."""
     zero, without = weights(SHAPES[:2])
