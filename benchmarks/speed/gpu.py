@@ -7,11 +7,11 @@ The seven parts of gpu_parts.py take some four minutes, and are what is measured
 `training` (the steady rate, from the second epoch on, and the cold first epoch apart), `batches`,
 `optimizers` (SGD and Muon), `profile` (which kernels a step is), `norms` (by torch and by cuDNN), and
 `search`. Each is a process of its own. The JSON is written after each part, and while a search runs, so that
-whoever is cut off loses one part at most: the same command goes on with what is missing, and a search goes on too. A part that fails is noted, and the
-others are measured; --only measures a part anew. Images are made up (`noise`: 50,000 that can be learned, of
-which a tenth are to validate), or for `training` and `search` a file of `images` (N, H, W, C) uint8 and
-`labels` (N,) (FILE.npz), or what `--data` of `search launch` takes. Nothing is measured without a GPU, but by
---quick, which proves the path and says so.
+whoever is cut off loses one part at most: the same command goes on with what is missing, and a search goes on
+too. A part that fails is noted, and the others are measured; --only measures a part anew. Images are made up
+(`noise`: 50,000 that can be learned, of which a tenth are to validate), or for `training` and `search` a file
+of `images` (N, H, W, C) uint8 and `labels` (N,) (FILE.npz), or what `--data` of `search launch` takes.
+Nothing is measured without a GPU, but by --quick, which proves the path and says so.
 
 Bars: 001-final at 40,000 images/s or 35% of the bfloat16 limit measured in the same run, the lower of the
 two; 3 times the reference loop on it, 8 times on slim; 200 trials of 8 epochs of the whole CIFAR-10 training

@@ -214,7 +214,7 @@ def captured(case: Case) -> dict[str, Any]:
     there, rows = networks(case), []
     dataset, split = pictures(case.of(6_400, 64), case.of(500, 16))
     for name in case.of(("001-final", "median"), ("median",)):
-        for fields in ({}, {"mixup": 0.2, "cutmix": 1.0, "ema": 0.99}):
+        for fields in ({}, {"optimizer": "muon"}, {"mixup": 0.2, "cutmix": 1.0, "ema": 0.99}):
             recipe = recipe_of(case.of(128, 16), epochs=2, **fields)
             found = {
                 "plain": _trained(there[name], recipe, dataset, split, case, step_graph.plain_steps),

@@ -102,7 +102,7 @@ def test_every_part_of_the_benchmark_of_a_gpu_runs_on_a_cpu(part: str, tmp_path:
         assert found["search_exit_code"] == 0, found["search"]
         return
     rows = found["rows"]
-    expected = {"step": 2, "cudnn": 6, "evaluation": 6, "captured": 2, "workers": 2, "waits": 3, "batches": 2}
+    expected = {"step": 2, "cudnn": 6, "evaluation": 6, "captured": 3, "workers": 2, "waits": 3, "batches": 2}
     expected |= {"profile": 1, "norms": 2, "optimizers": 2}
     assert len(rows) == expected[part]
     if part == "captured":

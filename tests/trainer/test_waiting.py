@@ -102,6 +102,7 @@ def coloured() -> datasets.Dataset:
 
 RECIPES: dict[str, dict[str, Any]] = {
     "plain": {},
+    "muon": {"optimizer": "muon"},
     "float32": {"precision": "float32", "crop_edge": "zero", "clip_value": 1.0},
     "everything drawn": {
         "enlarge": 12,
