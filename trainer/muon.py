@@ -47,9 +47,9 @@ class Muon(torch.optim.Optimizer):
         nesterov: bool = True,
         fused: bool = False,
     ) -> None:
-        """`matrices`: weights of convolutions (outputs, inputs of a group, height, width), each with its
-        groups. `others`: parameter groups for SGD, each with its weight_decay; by torch's fused kernel where
-        that is said."""
+        """`matrices`: weights of convolutions (outputs, inputs of a group, height, width), float32, each with
+        its groups. `others`: parameter groups for SGD, each with its weight_decay; by torch's fused kernel
+        where that is said. `lr`: a number, or () float32 on the device of the weights."""
         found = list(matrices)
         first = {"params": [weight for weight, _ in found], "matrices": [groups for _, groups in found]}
         rest = [{"matrices": None, **group} for group in others]
@@ -117,14 +117,14 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_mul_(weights, torch._foreach_div(norms, lengths))
 
     def _kept(self, parameter: Tensor) -> dict[str, Tensor]:
-        """Its state, made of zeros where there is none."""
+        """The state of (...) float32, made of zeros where there is none."""
         state: dict[str, Tensor] = self.state[parameter]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(parameter)
         return state
 
     def _norm(self, weight: Tensor) -> Tensor:
-        """() float32, what the weights' length was before their first step."""
+        """() float32, what the length of weights (...) float32 was before their first step."""
         state = self._kept(weight)
         if "norm" not in state:
             state["norm"] = weight.norm()
@@ -154,7 +154,7 @@ def orthogonal(updates: Iterable[Tensor], groups: Iterable[int]) -> list[Tensor]
 
 
 def _orthogonal(matrices: Tensor) -> Tensor:
-    """Of matrices (N, rows, columns) as many of the same shape; of gradients of zeros, zeros.
+    """Of matrices (N, rows, columns) float32 as many of the same shape; of gradients of zeros, zeros.
 
     Each step multiplies by a polynomial of the matrix times its transpose. These are multiplied with each
     other first, small as they are, and the matrix by their product at last: half of the work, and the same to
@@ -179,7 +179,8 @@ def _orthogonal(matrices: Tensor) -> Tensor:
 
 
 def matrices_of(network: torch.nn.Module, kind: type[torch.nn.Conv2d]) -> Iterator[tuple[Tensor, int]]:
-    """The weights of its convolutions of this kind, each with its groups."""
+    """The weights (outputs, inputs of a group, height, width) float32 of its convolutions of this kind, each
+    with its groups."""
     for module in network.modules():
         if isinstance(module, kind):
             yield module.weight, module.groups
