@@ -314,7 +314,7 @@ def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list
     console.print(f"budget   {config.budget}; smallest network of the space {low.parameters:,}")
     weighed = "" if recipe.class_weights == "none" else ", class weights balanced"
     console.print(
-        f"training {text.counted(recipe.epochs, 'epoch')}, batch {recipe.batch_size},"
+        f"training {text.counted(recipe.epochs, 'epoch')}, batch {recipe.batch_size}, {recipe.optimizer},"
         f" {recipe.planned.name.replace('_', '-')} to {recipe.learning_rate:g}{weighed};"
         f" sampler {config.sampler}, pruner {config.pruner}, seed {config.seed}"
     )
