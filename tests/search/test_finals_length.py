@@ -102,8 +102,8 @@ def test_the_pace_of_a_network_is_that_of_its_longest_training() -> None:
 
 
 def test_small_batches_of_brief_trials_are_no_measure_of_larger_ones() -> None:
-    """What a step costs beside its images is worth 24 of them: an epoch in batches of 64 takes 1.375 to 2.5 of
-    one in batches of 16."""
+    """What a step costs beside its images is worth 24 of them: an epoch in batches of 64 takes 1.375 to 2.5
+    of one in batches of 16."""
     recipe = default_recipe("folder:pets", 3, 600)
     assert recipe.batch_size == 16
     data = CONFIG.data.model_copy(update={"spec": "folder:pets"})
