@@ -87,7 +87,7 @@ def _of_images(size: int, channels: int) -> st.SearchStrategy[dict[str, Any]]:
     options: dict[str, st.SearchStrategy[Any]] = {
         "crop_edge": st.just("zero"),
         "rotation": st.sampled_from((0.0, 20.0)),
-        "cutout": st.integers(0, size if size > 1 else 0),
+        "cutout": st.integers(0, size - 1),
         "random_erasing": st.sampled_from((0.0, 0.25, 1.0)) if size > 1 else st.just(0.0),
         "normalisation": st.sampled_from(("none", "measured")),
     }

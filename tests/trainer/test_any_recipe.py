@@ -161,6 +161,7 @@ def test_normalisations_are_in_grey_levels_and_fit_the_channels() -> None:
     ("fields", "expected"),
     [
         ({"cutout": 9}, "cutout 9 is more than the 8 pixels of an image; lower it"),
+        ({"cutout": 8}, "cutout 8 leaves nothing of some images of 8 pixels; lower it"),
         ({"enlarge": 4}, "enlarge 4 is below the 8 pixels of the images; raise it"),
     ],
 )

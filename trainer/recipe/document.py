@@ -260,6 +260,10 @@ class Recipe(RecipePart):
             raise RecipeError(
                 f"cutout {self.cutout} is more than the {image_size} pixels of an image; lower it"
             )
+        if self.cutout == image_size:
+            raise RecipeError(
+                f"cutout {self.cutout} leaves nothing of some images of {image_size} pixels; lower it"
+            )
 
 
 OF_OPTIMIZER = (*BY_OPTIMIZER, "betas", "epsilon")
