@@ -11,8 +11,9 @@ it. A test holds the two equal. A group of a grouped convolution is a matrix of 
 vectors, which are divided by their length. All else is stepped by SGD at the same rate.
 
 A norm follows such convolutions, so that the length of their weights changes what a step is worth and not
-what the network computes. They are brought back to the length that they began with after each step, in place
-of weight decay (as in Jordan's airbench, to a fixed length): without that most of the gain is lost
+what the network computes; in pre-activated blocks it follows the sum of their maps, whose shares are then
+left to the norms within. The weights are brought back to the length that they began with after each step, in
+place of weight decay (as in Jordan's airbench, to a fixed length): without that most of the gain is lost
 (docs/recipe.md has the figures).
 """
 
