@@ -5,7 +5,11 @@
         [--max-params 300000] [--max-macs 8000000] [--repeats 1,2,4] [--test]
 
 The recipes are those of benchmarks/recipes.toml, each a table of what differs from one that is said in full
-there; the first of them (or of --only) is what the others are compared to. The networks are those that a
+there; the first of them (or of --only) is what the others are compared to. --only takes three other names:
+`default`, what a training of this length of these images has unless told, `default-sgd`, the same by SGD, and
+published:NAME, the recipe of a published system (space/published.toml), stretched to the epochs, its shift as
+a part of the side; images of another number of channels than it was made for are normalised by what is
+measured, and restarts are left out: one cycle ends with the training. The networks are those that a
 launch of the default space enters first (space/baselines.py), which no recipe was ever chosen with. Every
 training is on one thread, from a seed that depends on the seed's number alone. Accuracies are of 3,000
 validation images (or, with --test, of the test images too, for which nothing is chosen) after the last epoch.
@@ -37,27 +41,71 @@ from benchmarks.prior import SEED, ground, read
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
+    from trainer.recipe.document import Recipe
+
 RECIPES = Path(__file__).with_suffix(".toml")
-SIDE = 32  # pixels, of which the shifts of the recipes are
+SIDE, CHANNELS = 32, 3  # of the images that the shifts of recipes.toml, and the published recipes, are for
 SAME = ("data", "epochs", "train_images", "image_size")  # of rows that may be compared
+PUBLISHED = "published:"
 
 
-def recipes(only: Sequence[str] | None, epochs: int, side: int = SIDE) -> dict[str, Any]:
-    """By name, in the order asked for, for images of so many pixels a side. Raises SystemExit for a name that
-    is none."""
+def recipes(
+    only: Sequence[str] | None,
+    epochs: int,
+    side: int = SIDE,
+    default: "Recipe | None" = None,
+    channels: int = CHANNELS,
+) -> dict[str, Any]:
+    """By name, in the order asked for, for images of so many channels and pixels a side. `default`: what the
+    name stands for. Raises SystemExit for a name that is none."""
     from trainer.recipe.document import Recipe
 
     tables = tomllib.loads(RECIPES.read_text(encoding="utf-8"))
     common = tables.pop("common")
-    unknown = [name for name in only or () if name not in tables]
+    special = {"default": default, "default-sgd": default and default.model_copy(update={"optimizer": "sgd"})}
+    known = (*tables, *special, *published_names())
+    unknown = [name for name in only or () if name not in known]
     if unknown:
         raise SystemExit(f"{RECIPES.name} has no recipe {unknown[0]}; it has {', '.join(tables)}")
-    found = {}
+    found: dict[str, Any] = {}
     for name in only or tables:
-        said = common | tables[name] | {"epochs": epochs}
-        said["crop_padding"] = math.floor(said["crop_padding"] * side / SIDE + 0.5)
-        found[name] = Recipe.parse(said, f"{RECIPES.name} [{name}]")
+        if name in special:
+            found[name] = special[name]
+        elif name.startswith(PUBLISHED):
+            found[name] = published_recipe(name, epochs, side, channels)
+        else:
+            said = common | tables[name] | {"epochs": epochs}
+            said["crop_padding"] = shift(said["crop_padding"], side)
+            found[name] = Recipe.parse(said, f"{RECIPES.name} [{name}]")
     return found
+
+
+def published_names() -> list[str]:
+    """As --only takes them."""
+    from space import published
+
+    return [PUBLISHED + entry.name for entry in published.everything()]
+
+
+def published_recipe(name: str, epochs: int, side: int, channels: int) -> "Recipe":
+    """That of a published system, for other images and another length."""
+    from space import published
+    from trainer.recipe.document import Recipe, Scale
+    from trainer.recipe.schedules import CosineRestarts
+
+    found = Recipe.parse(dict(published.find(name.removeprefix(PUBLISHED)).recipe), name)
+    if isinstance(found.planned, CosineRestarts):  # whose cycle is the whole training then
+        found = found.model_copy(update={"epochs": round(found.planned.first)})
+    change: dict[str, Any] = {"crop_padding": shift(found.crop_padding, side)}
+    by_channel = isinstance(found.normalisation, Scale) or found.normalisation in ("cifar10", "imagenet")
+    if by_channel and channels != CHANNELS:
+        change["normalisation"] = "measured"
+    return found.for_epochs(epochs).model_copy(update=change)
+
+
+def shift(pixels: int, side: int) -> int:
+    """Of 32 pixels a side, as so many of these."""
+    return math.floor(pixels * side / SIDE + 0.5)
 
 
 def run(given: argparse.Namespace) -> None:
@@ -66,12 +114,17 @@ def run(given: argparse.Namespace) -> None:
 
     from space.baselines import baselines
     from space.space import default
+    from trainer.data import alignment
+    from trainer.recipe.defaults import default_recipe
 
     torch.set_num_threads(1)
     dataset, split, task, budget = ground(given)
     found = baselines(default(), budget, task)
     networks = {one.name: one.architecture for one in found if not one.reason}
-    asked = recipes(given.only, given.epochs, dataset.image_size)
+    images = len(split.train)
+    aligned = alignment.is_aligned(dataset.images)
+    usual = default_recipe(given.data, given.epochs, images, dataset.image_size, aligned)
+    asked = recipes(given.only, given.epochs, dataset.image_size, usual, dataset.channels)
     done = {key(row) for row in read(given.rows)}
     given.rows.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(given.seeds):

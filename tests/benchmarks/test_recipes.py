@@ -44,6 +44,29 @@ def test_a_recipe_that_is_not_there_is_named() -> None:
         recipes.recipes(["fast"], 5)
 
 
+def test_a_published_recipe_is_stretched_and_fits_other_images() -> None:
+    """001: SGD at 0.1 under a cosine over 200 epochs, shifted by 4 of 32 pixels; 004: scaled by CIFAR's own
+    mean and deviation, of which grey images have none."""
+    names = ["published:001-final", "published:004-final"]
+    first, fourth = recipes.recipes(names, 30, side=14, channels=1).values()
+    assert (first.epochs, first.learning_rate, first.batch_size, first.crop_padding) == (30, 0.1, 128, 2)
+    assert first.planned.length == 30
+    assert (first.normalisation, fourth.normalisation) == ("none", "measured")
+    assert recipes.recipes(names, 30)["published:004-final"].normalisation.mean == (0.4914, 0.4822, 0.4465)
+
+
+def test_a_published_recipe_with_restarts_ends_with_a_cycle() -> None:
+    """003: cycles of 500 epochs, and 1,200 epochs, after which the rate has not come down."""
+    (found,) = recipes.recipes(["published:003-final"], 30).values()
+    assert found.planned.first == found.epochs == 30
+
+
+def test_the_default_is_what_it_is_given_as_and_by_sgd_too() -> None:
+    usual = Recipe(optimizer="muon", batch_size=64, learning_rate=0.28)
+    found = recipes.recipes(["default", "default-sgd"], 8, default=usual)
+    assert found == {"default": usual, "default-sgd": usual.model_copy(update={"optimizer": "sgd"})}
+
+
 def test_recipes_are_compared_network_by_network_and_seed_by_seed() -> None:
     rows = [
         row("old", 0, 0.80),
