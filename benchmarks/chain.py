@@ -44,6 +44,7 @@ from search.machine.devices import Slot
 from search.study.config import StudyConfig
 from search.study.second_stage import Finalist
 from search.study.statistics import LEAST_RUNS, mean_difference, spread
+from storage.row_types import RungTraining, Stage
 from trainer.data import dataset as datasets
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded, here and in children
@@ -111,14 +112,21 @@ def searched(given: argparse.Namespace, place: Path, side: str, seed: int) -> Ro
         "architecture": best.candidate.architecture,
         "parameters": best.candidate.parameters,
         "macs": best.candidate.macs,
-        "finalists": [finalist(one) for one in stage.finalists],
+        "finalists": [finalist(one, stage.trainings) for one in stage.finalists],
     }
 
 
-def finalist(one: Finalist) -> Row:
-    """A network of the finals, the winner too: what choosing by validation images was worth."""
+def finalist(one: Finalist, trainings: Sequence[RungTraining]) -> Row:
+    """A network of the finals, the winner too: what choosing by validation images was worth, and how well its
+    trial said how long its finals take."""
     return {
         "trial": one.candidate.number,
+        "trial_seconds": one.candidate.seconds,
+        "seconds": [
+            training.seconds
+            for training in trainings
+            if training.candidate_id == one.candidate.id and training.stage == Stage.FINALS
+        ],
         "baseline": one.candidate.baseline,
         "parameters": one.candidate.parameters,
         "macs": one.candidate.macs,

@@ -101,7 +101,7 @@ def limits(flags: Flags) -> str:
 
 def in_time(flags: Flags, record: Study | None, trials: int) -> str:
     """What a limit of time does to the second stage; empty where it does nothing."""
-    end = "trials end in time for it, after half of the time at the earliest"
+    end = "trials end in time for it, after a third to a half of it at the earliest"
     usual = f"{end}; what does not fit is shortened"
     if not flags.is_limited or record is None:
         return usual if flags.is_limited else ""

@@ -3,7 +3,9 @@
 `search launch --finish --timeout 8h` is to end in the morning with a confirmed network. So trials end when
 what is left of the time is what the second stage takes, but have half of it at least; and where half is too
 little for the plan that was asked for, finals are shortened; where they would be less than half as long, they
-are of one network, which the first seed chooses, and fewer networks go on from the trials. A
+are of one network, which the first seed chooses, and fewer networks go on from the trials. Where two thirds
+of the time would not make them half as long either, they gain more by epochs than the search by trials, and
+trials have a third of it, once there are a few. A
 search whose trials are done has its plan shortened before its workers start. A trial that has run twice as
 long as others when the second stage needs all that is left is given up: a network of few multiply-accumulates
 may take ten times as long, and nobody goes on before the last trial has ended.
@@ -26,10 +28,12 @@ from search.study.config import StudyConfig
 from search.study.finish_plan import FIRST, SLACK, FinishPlan, Limit, duration
 from space.errors import RecipeError, UsageError
 from storage import candidates, leases, rungs, studies
-from storage.row_types import Candidate, RungEntry, RungTraining, Stage
+from storage.row_types import TRAINED, Candidate, RungEntry, RungTraining, Stage
 from storage.studies import Study
 
 SHARE = 0.5  # of the time, that trials have at least
+SHORT_SHARE = 1 / 3  # the same where finals stay short however few trials there are: docs/results.md
+ENOUGH = 12  # trials that have ended by then, else they go on up to SHARE: the first guesses and some more
 LONG = 0.5  # of the epochs that were asked for: shorter finals are of one network, beside the best baseline
 CONTENDERS = 4  # from which they choose it at most, the best baseline among them
 HALVING = 0.5  # of the second stage, that the rungs take at most where its finals are shorter than that
@@ -136,12 +140,12 @@ class Closing:
         after = left - pace * self.config.recipe.epochs  # those that run end first
         is_under_way = there.is_under_way(stored)
         wanted = stored if is_under_way else stored.whole
-        close = elapsed >= SHARE * (elapsed + left) and after - MARGIN <= takes(
-            self.config, wanted, pace, workers, there
-        )
         plan = wanted
         if not is_under_way:
             plan = self._fitting(wanted, after, pace, workers, there)
+        close = elapsed >= self._share(plan, wanted) * (elapsed + left) and after - MARGIN <= takes(
+            self.config, wanted, pace, workers, there
+        )
         if not (close or _is_another(plan, stored)):
             return False
         closed_from = max(stored.closed_from or 0, record.trials) if close else stored.closed_from
@@ -196,6 +200,13 @@ class Closing:
 
     def _limit(self, left: float, workers: int) -> Limit:
         return Limit(until=studies.clock(self.engine) + left, workers=workers)
+
+    def _share(self, plan: FinishPlan, wanted: FinishPlan) -> float:
+        """Of the time, that trials have at least, by the plan that fits if they end now."""
+        if plan.finals.recipe.epochs >= LONG * wanted.finals.recipe.epochs:
+            return SHARE
+        tally = candidates.tally(self.engine, self.study_id)
+        return SHORT_SHARE if sum(tally[state] for state in TRAINED) >= ENOUGH else SHARE
 
     def _pace(self) -> float | None:
         return finish_plan.seconds_an_epoch(candidates.best(self.engine, self.study_id, FIRST))

@@ -16,13 +16,11 @@ from collections.abc import Iterable
 
 from search.study import finish_plan, halving
 from search.study.config import StudyConfig
-from search.study.finish_plan import SLACK, FinishPlan
+from search.study.finish_plan import FinishPlan
 from search.study.halving import ReachedRung
 from storage.row_types import Candidate, RungTraining
 
-RUNG_SLACK = (
-    1.1  # as SLACK, of networks that a rung has trained at length, by nearly the recipe of the finals
-)
+SLACK = 1.1  # longer than the networks' own pace says: it is known by now, that of all trials was not
 MARGIN, MARGIN_SHARE = 30.0, 0.05  # seconds that they end before the limit, of what is left at most
 
 
@@ -53,9 +51,9 @@ def fitted(
         shortest = max([config.recipe.epochs, *(rung.epochs for rung in plan.rungs)]) + 1
         return max(shortest, finish_plan.longest(config, plan.whole, takes, left) or 0)
 
-    was, epochs = plan.finals.recipe.epochs, longest(an_epoch)
+    was, epochs = plan.finals.recipe.epochs, longest(SLACK * an_epoch)
     if epochs < was:
-        epochs = min(was, longest(an_epoch / SLACK))
+        epochs = min(was, longest(an_epoch))
     if epochs == was:
         return None
     other = finish_plan.make_plan(
@@ -96,6 +94,5 @@ def _pace(config: StudyConfig, candidate: Candidate, trainings: Iterable[RungTra
     if mine:
         epochs, seconds = max(mine)
         batch = finish_plan.recipe_of_rung(config, epochs).batch_size
-        return RUNG_SLACK * seconds / epochs * finish_plan.slower(config.recipe.batch_size, than=batch)
-    brief = finish_plan.seconds_an_epoch([candidate])
-    return None if brief is None else SLACK * brief
+        return seconds / epochs * finish_plan.slower(config.recipe.batch_size, than=batch)
+    return finish_plan.seconds_an_epoch([candidate])

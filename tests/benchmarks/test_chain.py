@@ -98,6 +98,7 @@ def test_the_winner_of_a_search_is_read_from_its_store(
         assert (found["side"], found["trained"], found["epochs"]) == (side, 2, FINAL_EPOCHS)
         assert (found["test"], found["validation"]) == ([0.6, 0.7, 0.8], [0.7, 0.8, 0.9])
         (only,) = found["finalists"]
+        assert only["trial_seconds"] == 10 and len(only["seconds"]) == 3
         assert (only["trial"], only["test"], only["validation"]) == (1, found["test"], found["validation"])
 
 

@@ -221,6 +221,35 @@ def test_trials_have_half_of_the_time_at_least(engine: Engine) -> None:
     assert kept(engine)[0] == 5
 
 
+@pytest.mark.parametrize(("trials", "share"), [(11, 1 / 2), (12, 1 / 3)])
+def test_where_finals_stay_short_trials_have_a_third_of_the_time_once_there_are_enough(
+    sqlite_url: str, trials: int, share: float
+) -> None:
+    """Short finals gain more by epochs than a search by its thirteenth trial."""
+    record = add_study(sqlite_url, "s", [0.5 + number / 100 for number in range(trials)])
+    engine = database.connect(sqlite_url)
+    studies.set_trials(engine, record.id, 200)
+    watching, time_limit = watch(engine), 1_000
+    early, due = share * time_limit - 1, share * time_limit + closing.EVERY
+    assert not watching.look(elapsed=early, left=time_limit - early, workers=2)
+    assert watching.look(elapsed=due, left=time_limit - due, workers=2)
+    assert kept(engine)[0] == trials
+    engine.dispose()
+
+
+def test_where_a_third_of_the_time_would_do_for_long_finals_trials_have_half(sqlite_url: str) -> None:
+    """Finals that are half as long as they were to be, or longer, are not worth fewer trials."""
+    record = add_study(sqlite_url, "s", [0.5 + number / 100 for number in range(12)])
+    engine = database.connect(sqlite_url)
+    studies.set_trials(engine, record.id, 200)
+    watching = watch(engine)
+    time_limit = 1.2 * whole_of(engine)
+    assert not watching.look(elapsed=0.4 * time_limit, left=0.6 * time_limit, workers=2)
+    assert 50 <= kept(engine)[1] < 100
+    assert watching.look(elapsed=0.5 * time_limit, left=0.5 * time_limit, workers=2)
+    engine.dispose()
+
+
 def test_what_runs_when_trials_are_ended_counts(engine: Engine) -> None:
     record = studies.find(engine, "s")
     leases.claim(engine, record.id, "one", 60)
@@ -265,7 +294,7 @@ def test_a_trial_that_takes_the_time_of_the_second_stage_is_given_up(engine: Eng
 
 def test_a_trial_that_takes_as_long_as_others_ends_however_short_the_time_is(engine: Engine) -> None:
     """Where not even the shortest second stage seems to fit, which is reckoned with some slack."""
-    running_trial(engine, 5, 19)
+    running_trial(engine, 5, 12)
     watching = watch(engine)
     assert watching.look(elapsed=500, left=5, workers=2)
     assert watching.stragglers(510, 1, 2) == []

@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 from rung_samples import candidate, trained
 from worker_samples import DATA, make_config
 
-from search.study import finals_length, finish_plan, halving
+from search.study import finals_length, halving
 from search.study.finish_plan import FinishPlan, Limit, make_plan
 from search.study.halving import ReachedRung
 from storage.row_types import Candidate, RungEntry, RungTraining, Stage, State
@@ -53,11 +53,11 @@ def halved(row: Candidate, epochs: int, seconds: float, state: State = State.COM
 
 
 def test_the_time_that_was_reckoned_for_a_baseline_goes_into_epochs() -> None:
-    """Six trainings on two workers, three after another; a quarter slower than trials, on all images."""
-    an_epoch = 3 * 10 * finish_plan.SLACK * ALL
+    """Six trainings on two workers, three after another; a tenth slower than trials, on all images."""
+    an_epoch = 3 * 10 * finals_length.SLACK * ALL
     plan = shortened(4, 1_000)
     assert len(finals(plan, ROWS).entrants) == plan.finals.networks == 2
-    assert epochs_of(plan) == int((1_000 - 30) / an_epoch) == 17
+    assert epochs_of(plan) == int((1_000 - 30) / an_epoch) == 19
     short = shortened(4, 300)
     assert epochs_of(short) == int(0.95 * 300 / an_epoch) == 5, "of little time a share is kept"
 
@@ -67,7 +67,7 @@ def test_finals_of_one_network_stay_so() -> None:
     plan = plan.with_wanted(WANTED, 200, Limit(until=NOW + 1_000, workers=2))
     longer = finals_length.fitted(CONFIG, plan, finals(plan, ROWS), (), NOW)
     assert longer and (longer.finals.networks, longer.whole) == (1, WANTED)
-    assert longer.finals.recipe.epochs == int((1_000 - 30) / (2 * 10 * finish_plan.SLACK * ALL))
+    assert longer.finals.recipe.epochs == int((1_000 - 30) / (2 * 10 * finals_length.SLACK * ALL))
 
 
 def test_a_second_turn_is_reckoned_by_the_slowest_whoever_it_will_be() -> None:
@@ -77,7 +77,7 @@ def test_a_second_turn_is_reckoned_by_the_slowest_whoever_it_will_be() -> None:
     plan = plan.with_wanted(WANTED, 200, Limit(until=NOW + 1_000, workers=2))
     longer = finals_length.fitted(CONFIG, plan, finals(plan, rows), (), NOW)
     assert longer and (longer.finals.networks, longer.finals.contenders) == (1, 4)
-    assert longer.finals.recipe.epochs == int((1_000 - 30) / ((29 + 19) * finish_plan.SLACK * ALL))
+    assert longer.finals.recipe.epochs == int((1_000 - 30) / ((29 + 19) * finals_length.SLACK * ALL))
     turn = [trained(entry, 0.7) for entry in finals(plan, rows).missing]
     assert not finals(plan, rows, turn).is_first_turn
     assert finals_length.fitted(CONFIG, plan, finals(plan, rows, turn), turn, NOW) is None
@@ -87,7 +87,7 @@ def test_a_baseline_that_was_not_among_the_best_takes_its_share() -> None:
     rows = [replace(ROWS[0], baseline="[1,1,1]"), *ROWS[1:]]
     plan = shortened(4, 1_000)
     assert len(finals(plan, rows).entrants) == 3
-    assert epochs_of(plan, rows) == int((1_000 - 30) / (5 * 10 * finish_plan.SLACK * ALL)) == 10
+    assert epochs_of(plan, rows) == int((1_000 - 30) / (5 * 10 * finals_length.SLACK * ALL)) == 11
 
 
 def test_the_pace_of_a_network_is_that_of_its_longest_training() -> None:
@@ -97,7 +97,7 @@ def test_the_pace_of_a_network_is_that_of_its_longest_training() -> None:
         halved(best, 12, 200.0), halved(best, 48, 96.0), halved(best, 60, 9e9, State.FAILED),
         halved(second, 12, 1.0, State.DIVERGED), halved(ROWS[0], 48, 9e9),
     ]  # fmt: skip
-    each = 3 * (finals_length.RUNG_SLACK * 96 / 48 + finish_plan.SLACK * 10) * ALL
+    each = 3 * (96 / 48 + 10) * finals_length.SLACK * ALL
     assert epochs_of(plan, trainings=trainings) == int(970 / each)
 
 
@@ -114,7 +114,7 @@ def test_small_batches_of_brief_trials_are_no_measure_of_larger_ones() -> None:
     found = finals_length.fitted(config, plan, finals(plan, ROWS), (), NOW)
     assert found
     now = found.finals.recipe
-    an_epoch = 10 * finish_plan.SLACK * ALL * (1 + 24 / now.batch_size) / (1 + 24 / 16)
+    an_epoch = 10 * finals_length.SLACK * ALL * (1 + 24 / now.batch_size) / (1 + 24 / 16)
     assert now.batch_size > 16 and now.epochs <= 970 / an_epoch < now.epochs + 1
 
 
@@ -125,7 +125,7 @@ def test_who_was_never_timed_is_as_slow_as_the_slowest() -> None:
 
 
 def test_they_become_no_longer_than_was_asked_for_and_shorter_where_they_would_surely_not_end() -> None:
-    """What is usual, without the quarter that is added to it, is 45 s an epoch of six trainings on two
+    """What is usual, without the tenth that is added to it, is 45 s an epoch of six trainings on two
     workers: 21 epochs in the time that there is."""
     assert epochs_of(shortened(21, 1_000)) is None, "which end, if nothing is slower"
     assert epochs_of(shortened(22, 1_000)) == epochs_of(shortened(40, 1_000)) == int(970 / 45) == 21
