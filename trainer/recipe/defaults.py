@@ -17,7 +17,7 @@ BRIEF_EPOCHS = 8
 STEPS = 500  # of a training at least, as far as smaller batches give them
 BATCHES = (128, 64, 32, 16)
 AUGMENTED_EPOCHS = 12  # from which on images are shifted and mirrored, however few they are
-ALIGNED_EPOCHS = 30  # the same of images that all fill their frame in one way, of which a shift makes others
+ALIGNED_EPOCHS = 60  # the same of images that all fill their frame in one way, of which a shift makes others
 OF_ALIGNED = (
     f"shifted in trainings of {ALIGNED_EPOCHS} epochs or more alone, never mixed, unless a --recipe says so"
 )
