@@ -140,7 +140,8 @@ def test_a_hint_has_the_limits_and_the_images_that_are_served(flags: Flags) -> N
 
 def test_a_plan_says_what_a_limit_does_to_the_second_stage_that_there_is(flags: Flags) -> None:
     limited = replace(flags, timeout=60.0)
-    usual = "trials end in time for it, after a third to a half of it at the earliest; what does not fit is shortened"
+    end = "trials end in time for it, after a third to a half of it at the earliest"
+    usual = f"{end}; what does not fit is shortened"
     assert (plan.in_time(flags, None, 3), plan.in_time(limited, None, 3)) == ("", usual)
     record = add_study(flags.storage, "night", [0.5, 0.7])
     assert plan.in_time(limited, record, 3) == usual

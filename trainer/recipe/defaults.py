@@ -17,7 +17,8 @@ BRIEF_EPOCHS = 8
 STEPS = 500  # of a training at least, as far as smaller batches give them
 BATCHES = (128, 64, 32, 16)
 AUGMENTED_EPOCHS = 12  # from which on images are shifted and mirrored, however few they are
-ALIGNED_EPOCHS = 60  # the same of images that all fill their frame in one way, of which a shift makes others
+ALIGNED_EPOCHS = 100  # from which on images are shifted that all fill their frame in one way: it makes others
+ALIGNED_MIRRORED = 30  # epochs, from which on these are mirrored, if what they show is known by name
 OF_ALIGNED = (
     f"shifted in trainings of {ALIGNED_EPOCHS} epochs or more alone, never mixed, unless a --recipe says so"
 )
@@ -64,15 +65,16 @@ def default_recipe(
     # epochs). 0.8 is no better. Smaller batches: by the root of their size.
     rate = round(0.4 * (batch / BATCHES[0]) ** 0.5, 2)
     is_aligned = data_spec in ALIGNED_BY_NAME if aligned is None else aligned
-    augmented = images is None or _is_augmented(is_aligned, epochs, images)
+    shifted = images is None or _is_shifted(is_aligned, epochs, images)
+    mirrored = shifted or (is_aligned and epochs >= ALIGNED_MIRRORED)
     mixed = epochs >= MIXED_EPOCHS and not is_aligned and data_spec != "svhn"
     return Recipe(
         optimizer="muon",
         epochs=epochs,
         batch_size=batch,
         learning_rate=rate,
-        crop_padding=padding if augmented else 0,
-        flip=augmented and _is_mirrored(data_spec),
+        crop_padding=padding if shifted else 0,
+        flip=mirrored and _is_mirrored(data_spec),
         mixup=MIXUP if mixed else 0.0,
         cutmix=CUTMIX if mixed else 0.0,
     )
@@ -116,7 +118,7 @@ def _batch(seen: int | None) -> int:
     return next(fitting, BATCHES[-1])
 
 
-def _is_augmented(is_aligned: bool, epochs: int, images: int) -> bool:
+def _is_shifted(is_aligned: bool, epochs: int, images: int) -> bool:
     if is_aligned:
         return epochs >= ALIGNED_EPOCHS
     return epochs >= AUGMENTED_EPOCHS or (epochs >= LARGE_EPOCHS and images * epochs >= LARGE)
