@@ -7,7 +7,7 @@
 The recipes are those of benchmarks/recipes.toml, each a table of what differs from one that is said in full
 there; the first of them (or of --only) is what the others are compared to. --only takes three other names:
 `default`, what a training of this length of these images has unless told, `default-sgd`, the same by SGD, and
-published:NAME, the recipe of a published system (space/published.toml), stretched to the epochs, its shift as
+published:NAME, the recipe of a published system (space/published.py), stretched to the epochs, its shift as
 a part of the side; images of another number of channels than it was made for are normalised by what is
 measured, and restarts are left out: one cycle ends with the training. The networks are those that a
 launch of the default space enters first (space/baselines.py), which no recipe was ever chosen with. Every
