@@ -66,7 +66,8 @@ def recipes(
     known = (*tables, *special, *published_names())
     unknown = [name for name in only or () if name not in known]
     if unknown:
-        raise SystemExit(f"{RECIPES.name} has no recipe {unknown[0]}; it has {', '.join(tables)}")
+        said = ", ".join((*tables, *special))
+        raise SystemExit(f"{RECIPES.name} has no recipe {unknown[0]}; it has {said} and published:NAME")
     found: dict[str, Any] = {}
     for name in only or tables:
         if name in special:

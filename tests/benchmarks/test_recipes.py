@@ -42,6 +42,8 @@ def test_images_are_shifted_by_a_part_of_their_side(side: int, pixels: int) -> N
 def test_a_recipe_that_is_not_there_is_named() -> None:
     with pytest.raises(SystemExit, match="no recipe fast; it has augmented-128"):
         recipes.recipes(["fast"], 5)
+    with pytest.raises(SystemExit, match=r"no recipe published:nobody; .* default-sgd and published:NAME"):
+        recipes.recipes(["published:nobody"], 5)
 
 
 def test_a_published_recipe_is_stretched_and_fits_other_images() -> None:
