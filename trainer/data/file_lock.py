@@ -10,10 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from trainer.data.process_pool import GUARD, is_starting
+
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Waits for the lock and holds it; the system frees it when its holder dies. Raises OSError."""
+    """Waits for the lock and holds it; the system frees it when its holder dies.
+
+    Raises OSError, and RuntimeError in a process that its holder has just started and would wait for.
+    """
+    if is_starting():
+        raise RuntimeError(GUARD)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

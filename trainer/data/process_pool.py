@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 from space.errors import DataError
@@ -22,6 +23,7 @@ Result = TypeVar("Result")
 PART = 250  # items that a process is handed at a time
 WORTH_PROCESSES = 2_000  # items; below, the start of processes takes longer than the work
 TERMINAL_SECONDS = 2.0  # after which a terminal is told, and told again
+GUARD = 'A script that loads data does so under `if __name__ == "__main__":`, as its processes import it'
 LOG_SECONDS = 10.0  # the same where there is none; work that is shorter says nothing
 
 
@@ -40,7 +42,7 @@ def over_parts(
 ) -> Iterator[Result]:
     """What the function, which is sent to other processes, makes of each part, in order.
 
-    Raises what the function raises, and DataError where a process was killed.
+    Raises what the function raises, and DataError where a process was killed or could not start.
     """
     progress = _Progress(doing, len(items))
     in_parts = parts(items)
@@ -51,12 +53,29 @@ def over_parts(
     # Fresh interpreters: a fork of a process that runs threads, as torch does, can hang.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(cores(), mp_context=context, initializer=_leave_interrupts_to_the_parent)
+    started: list[BaseProcess] = []
     try:
-        yield from progress.over(pool.map(function, in_parts))
+        results = pool.map(function, in_parts)
+        started += multiprocessing.active_children()
+        yield from progress.over(results)
     except BrokenProcessPool as error:
-        raise DataError(f"{doing}: a process was killed, perhaps for lack of memory; try again") from error
+        pool.shutdown()  # after which all have ended
+        raise DataError(f"{doing}: {_why_broken(started)}") from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _why_broken(started: Sequence[BaseProcess]) -> str:
+    """A process that imports a script which starts processes itself ends with 1, one that is killed with a
+    signal."""
+    if any((process.exitcode or 0) > 0 for process in started):
+        return f"a process could not start; why stands above. {GUARD}"
+    return "a process was killed, perhaps for lack of memory; try again"
+
+
+def is_starting() -> bool:
+    """Whether this process was started by another one's pool and is importing that one's script."""
+    return getattr(multiprocessing.current_process(), "_inheriting", False)
 
 
 def _leave_interrupts_to_the_parent() -> None:
