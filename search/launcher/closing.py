@@ -38,8 +38,8 @@ LONG = 0.5  # of the epochs that were asked for: shorter finals are of one netwo
 CONTENDERS = 4  # from which they choose it at most, the best baseline among them
 HALVING = 0.5  # of the second stage, that the rungs take at most where its finals are shorter than that
 FIRSTS = (*range(FIRST, 2, -1), 0)  # networks that go on, tried in this order; few of them make no rung
-EVERY = 15.0  # seconds between two looks
-MARGIN = 2 * EVERY  # that trials end early: with the look after this one the second stage would not fit
+EVERY, EVERY_SHARE = 15.0, 1 / 20  # seconds between two looks, of the time at most
+MARGIN = 2  # looks that trials end early: with the look after this one the second stage would not fit
 STARTING, STARTING_SHARE = 30.0, 0.1  # seconds that workers load libraries for, of the time at most
 OVERDUE = 2.0  # times as long as a trial takes: one that has run for so long is given up where time is short
 GIVEN_UP = "too slow, with worker {worker}: the second stage needed the time"
@@ -129,7 +129,8 @@ class Closing:
         """
         if elapsed < self._next:
             return False
-        self._next = elapsed + EVERY
+        between = between_looks(elapsed + left)
+        self._next = elapsed + between
         record, pace = studies.get(self.engine, self.study_id), self._pace()
         stored = FinishPlan.from_record(record.finish)
         if stored and self.note:  # its finals may have been lengthened
@@ -143,7 +144,7 @@ class Closing:
         plan = wanted
         if not is_under_way:
             plan = self._fitting(wanted, after, pace, workers, there)
-        close = elapsed >= self._share(plan, wanted) * (elapsed + left) and after - MARGIN <= takes(
+        close = elapsed >= self._share(plan, wanted) * (elapsed + left) and after - MARGIN * between <= takes(
             self.config, wanted, pace, workers, there
         )
         if not (close or _is_another(plan, stored)):
@@ -166,7 +167,7 @@ class Closing:
         """
         if not self._closed_to or elapsed < self._looks_on:
             return []
-        self._looks_on = elapsed + EVERY
+        self._looks_on = elapsed + between_looks(elapsed + left)
         record, pace = studies.get(self.engine, self.study_id), self._pace()
         plan = FinishPlan.from_record(record.finish)
         if plan is None or pace is None or record.trials > self._closed_to:
@@ -218,6 +219,11 @@ class Closing:
             return fitting(self.config, wanted, seconds, pace, workers, there)
         except (UsageError, RecipeError):  # a recipe that cannot be shortened
             return wanted
+
+
+def between_looks(seconds: float) -> float:
+    """Seconds from one look to the next, of a launch of so many."""
+    return min(EVERY, EVERY_SHARE * seconds)
 
 
 def _closed(plan: FinishPlan, record: Study, elapsed: float) -> str:

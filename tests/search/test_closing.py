@@ -197,6 +197,16 @@ def test_trials_end_while_all_that_was_asked_for_still_fits(engine: Engine) -> N
     assert plan_of(engine).wanted is None and plan_of(engine).closed_from == 200
 
 
+@pytest.mark.parametrize(("time_limit", "seconds"), [(60, 3), (100, 5), (400, 15)])
+def test_a_short_search_is_looked_at_more_often(engine: Engine, time_limit: float, seconds: float) -> None:
+    """Trials of one minute went on for half of it where a third was due, by a look every 15 s."""
+    watching = watch(engine)
+    early, due = time_limit / 2 - 0.5, time_limit / 2 - 0.5 + seconds
+    assert not watching.look(early, time_limit - early, workers=2)
+    assert not watching.look(due - 0.1, time_limit - due + 0.1, workers=2), "it looks now and then"
+    assert watching.look(due, time_limit - due, workers=2)
+
+
 def test_a_plan_that_was_shortened_has_the_limit_and_the_note_follows_its_finals(engine: Engine) -> None:
     watching = watch(engine)
     assert watching.look(elapsed=500, left=500, workers=2)
