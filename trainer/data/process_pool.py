@@ -23,8 +23,8 @@ Result = TypeVar("Result")
 PART = 250  # items that a process is handed at a time
 WORTH_PROCESSES = 2_000  # items; below, the start of processes takes longer than the work
 TERMINAL_SECONDS = 2.0  # after which a terminal is told, and told again
-GUARD = 'A script that loads data does so under `if __name__ == "__main__":`, as its processes import it'
 LOG_SECONDS = 10.0  # the same where there is none; work that is shorter says nothing
+GUARD = 'A script that loads data does so under `if __name__ == "__main__":`, as its processes import it'
 
 
 def cores() -> int:
