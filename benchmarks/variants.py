@@ -1,12 +1,12 @@
 """What one change to a plain network is worth, at the same budget: for the weights of space/default.toml.
 
     python -m benchmarks.variants --rows build/variants.jsonl [--only plain,gelu] [--blocks 1,1,1 2,2,2]
-        [--data fashion-mnist] [--seeds 3] [--train-images 12000] [--image-size 28] [--epochs 8]
-        [--max-params 300000] [--max-macs 20000000]
+        [--data fashion-mnist] [--seeds 3] [--train-images 12000] [--validation-images 3000] [--image-size 28]
+        [--epochs 8] [--max-params 300000] [--max-macs 20000000]
 
 The networks are first guesses as space/baselines.py makes them, each with what benchmarks/variants.toml
 says of it, and as wide as the budget then lets it be. Every training is by the brief recipe of the data
-set, on one thread, from a seed that depends on the seed's number alone; accuracies are of 3,000
+set, on one thread, from a seed that depends on the seed's number alone; accuracies are of the
 validation images after the last epoch, and test images are not read. Rows are appended as they finish,
 seed by seed, and a second call goes on where the first one ended. Prints the table of
 benchmarks/recipes.py: differences from the first variant, network by network and seed by seed, with
@@ -72,7 +72,7 @@ def run(given: argparse.Namespace) -> None:
     from trainer.recipe.defaults import brief_recipe
 
     torch.set_num_threads(1)
-    dataset, split, task, budget = ground(given, VALIDATION_IMAGES)
+    dataset, split, task, budget = ground(given, given.validation_images)
     recipe = brief_recipe(given.data, given.train_images, given.epochs, dataset.image_size)
     done = {key(row) for row in read(given.rows)}
     given.rows.parent.mkdir(parents=True, exist_ok=True)
@@ -95,6 +95,7 @@ def conditions(given: argparse.Namespace) -> dict[str, Any]:
         "data": given.data,
         "epochs": given.epochs,
         "train_images": given.train_images,
+        "validation_images": given.validation_images,
         "image_size": given.image_size,
         "max_macs": given.max_macs,
         "max_params": given.max_params,
@@ -129,6 +130,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--train-images", type=int, default=12_000)
+    parser.add_argument("--validation-images", type=int, default=VALIDATION_IMAGES)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--max-params", type=int, default=300_000)
     parser.add_argument("--max-macs", type=int, default=20_000_000)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from space import cost
 from space.architecture import Architecture, Block, Stage, Stem
+from space.blocks import SHORTCUTS
 from space.budget import Budget
 from space.domains import near
 from space.space import SearchSpace, Task, Variant
@@ -75,9 +76,10 @@ class Guess:
 
 
 def described(variant: Variant) -> str:
-    """What a variant changes, in words: "pre-activated, gelu"."""
+    """What a variant changes, in words: "pre-activated, padded shortcuts, gelu"."""
     placed = {None: None, False: "not pre-activated", True: "pre-activated"}[variant.preactivation]
-    return ", ".join(said for said in (placed, variant.activation) if said)
+    shortcut = SHORTCUTS[variant.shortcut] if variant.shortcut else None
+    return ", ".join(said for said in (placed, shortcut, variant.activation) if said)
 
 
 def _in_order(space: SearchSpace, budget: Budget, task: Task, wanted: Iterable[Guess]) -> list[Baseline]:
@@ -155,5 +157,8 @@ def plain(task: Task, width: int, blocks: tuple[int, ...], variant: Variant | No
         stages=tuple(
             Stage(blocks=count, width=width * 2**i, stride=2 if i else 1) for i, count in enumerate(blocks)
         ),
-        block=Block(preactivation=changed.get("preactivation", False)),
+        block=Block(
+            preactivation=changed.get("preactivation", False),
+            shortcut=changed.get("shortcut", "projection"),
+        ),
     )

@@ -44,6 +44,11 @@ EXPANSION = {"basic": 1, "bottleneck": 4, "inverted": 6}  # of the two papers, w
 BlockKind = Literal["basic", "bottleneck", "inverted"]
 ShortcutKind = Literal["projection", "padding", "identity"]
 Growth = Literal["step", "linear"]
+SHORTCUTS: dict[ShortcutKind, str] = {  # in words
+    "projection": "projected shortcuts",
+    "padding": "padded shortcuts",
+    "identity": "identity shortcuts alone",
+}
 
 
 def _odd(kernel: int) -> int:

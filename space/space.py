@@ -174,11 +174,12 @@ class Variant(Document):
 
     preactivation: bool | None = None
     activation: Activation | None = None
+    shortcut: ShortcutKind | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
         if not self.changes:
-            raise ValueError(f"a variant changes something: {' or '.join(type(self).model_fields)}")
+            raise ValueError(f"a variant changes something: {', '.join(type(self).model_fields)}")
         return self
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from space.architecture import Architecture, Head, Pool, Stem
-from space.blocks import EXPANSION, Block, SqueezeExcitation, Stage
+from space.blocks import EXPANSION, SHORTCUTS, Block, SqueezeExcitation, Stage
 
 LEGEND = (
     "network: stem WIDTH, stages BLOCKSxWIDTH ..., then what is not as usual. /k kernel (3), /s stride (1,"
@@ -86,7 +86,7 @@ def _block(block: Block) -> Iterator[str]:
     if not block.residual:
         yield "no shortcuts"
     elif block.shortcut != "projection":
-        yield "padded shortcuts" if block.shortcut == "padding" else "identity shortcuts alone"
+        yield SHORTCUTS[block.shortcut]
     if block.bias:
         yield "bias in blocks"
     if block.dropout:

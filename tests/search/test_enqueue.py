@@ -130,7 +130,7 @@ def test_at_most_a_third_of_the_trials_are_baselines_those_of_the_full_budget_fi
 
 def test_at_most_a_sixth_are_variants_which_are_no_baselines_and_come_after_them(flags: Flags) -> None:
     plan = prepare.make_config(replace(flags, max_parameters=100_000), None)
-    varied = [f"{name}, pre-activated" for name in SMALL_ONES[:3]]
+    varied = [f"{name}, pre-activated, padded shortcuts, gelu" for name in SMALL_ONES[:3]]
     for trials, there in ((5, 0), (6, 1), (12, 2), (18, 3), (100, 3)):
         starters = enqueue.with_baselines([], plan, trials)
         able = [one for one in starters.found if one.answers]
@@ -139,8 +139,8 @@ def test_at_most_a_sixth_are_variants_which_are_no_baselines_and_come_after_them
         assert not any(one.baseline for one in able if one.variant)
     said = enqueue.summary_of(enqueue.with_baselines([], plan, 6))
     assert said[1] == (
-        "then variants of them that are no baselines: [3,3,3] at full budget, pre-activated"
-        " (width 9, 86,617 parameters)"
+        "then variants of them that are no baselines: [3,3,3] at full budget, pre-activated, padded"
+        " shortcuts, gelu (width 9, 85,807 parameters)"
     )
 
 
@@ -166,8 +166,8 @@ def test_the_opening_lines_say_which_baselines_there_are_and_which_there_are_not
         "baselines are trained first, to the end (--no-baselines leaves them out): [2,2,2] at full budget"
         " (width 8, 44,226 parameters), [1,1,1] at full budget (width 12, 44,014 parameters); 1 more would be"
         " over a third of the trials",
-        "then variants of them that are no baselines: [2,2,2] at full budget, pre-activated (width 8, 44,146"
-        " parameters)",
+        "then variants of them that are no baselines: [2,2,2] at full budget, pre-activated, padded"
+        " shortcuts, gelu (width 8, 43,506 parameters)",
         "left out [3,3,3] at full budget, [3,3,3] at half the budget: even 8 channels wide it uses 137% of"
         " the budget",
         "left out [2,2,2] at half the budget: even 8 channels wide it uses 88% of the budget",
@@ -186,7 +186,7 @@ def test_a_baseline_is_proposed_exactly_and_marked(flags: Flags, sampling: Sampl
     assert enqueue.enqueue(engine, flags.storage, record, plan, starters.found) == 4
     assert enqueue.enqueue(engine, flags.storage, record, plan, starters.found) == 0
     marks = [{"baseline": one.baseline} for one in starters.found[:3]]
-    marks += [{"started_from": "[2,2,2] at full budget, pre-activated"}]
+    marks += [{"started_from": "[2,2,2] at full budget, pre-activated, padded shortcuts, gelu"}]
     with optuna_study.open_study(flags.storage, record.name, plan) as opened:
         for starter, mark in zip(starters.found[:4], marks, strict=True):
             trial = opened.ask()

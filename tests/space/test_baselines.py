@@ -125,15 +125,19 @@ def test_each_uses_a_share_that_a_proposal_may_use_and_is_called_by_it(
         assert isinstance(suggestions_of(space, Budget(100_000), GREY, guess.architecture), dict)
 
 
-def test_variants_of_the_default_space_are_pre_activated_and_as_wide_as_the_full_budget_lets_them_be() -> (
+def test_variants_of_the_default_space_are_what_was_ahead_and_as_wide_as_the_full_budget_lets_them_be() -> (
     None
 ):
     limits = Budget(300_000, 20_000_000)
     found = baselines.variants(DEFAULT, limits, GREY)
-    assert [one.name for one in found] == [f"{name}, pre-activated" for name in NAMES[:3]]
+    said = "pre-activated, padded shortcuts, gelu"
+    assert [one.name for one in found] == [f"{name}, {said}" for name in NAMES[:3]]
     for one, guess in zip(found, baselines.baselines(DEFAULT, limits, GREY), strict=False):
         network, plainly = one.architecture, guess.architecture
-        assert network.block.preactivation and network.stages == plainly.stages
+        assert network.block.preactivation and network.block.shortcut == "padding"
+        assert network.activation == "gelu"
+        assert [one.blocks for one in network.stages] == [one.blocks for one in plainly.stages]
+        assert network.stages[0].width >= plainly.stages[0].width  # padding takes no weights
         assert network.fingerprint != plainly.fingerprint
         assert limits.allows(cost.total(network))
         assert isinstance(suggestions_of(DEFAULT, limits, GREY, network), dict)
@@ -143,16 +147,21 @@ def test_variants_of_the_default_space_are_pre_activated_and_as_wide_as_the_full
 def test_each_variant_is_made_of_all_blocks_and_of_the_first_share() -> None:
     table = {
         "blocks": [[1, 1], [2, 2]], "budget": [0.5, 1.0],
-        "variants": [{"activation": "gelu"}, {"activation": "silu", "preactivation": True}],
+        "variants": [
+            {"activation": "gelu"}, {"activation": "silu", "preactivation": True, "shortcut": "identity"}
+        ],
     }  # fmt: skip
     space = spaces.parse({"depth": [2], "width": {"round_to": 1}, "baselines": table})
     found = baselines.variants(space, Budget(100_000), GREY)
     assert [one.name for one in found] == [
         "[1,1] at half the budget, gelu", "[2,2] at half the budget, gelu",
-        "[1,1] at half the budget, pre-activated, silu", "[2,2] at half the budget, pre-activated, silu",
+        "[1,1] at half the budget, pre-activated, identity shortcuts alone, silu",
+        "[2,2] at half the budget, pre-activated, identity shortcuts alone, silu",
     ]  # fmt: skip
-    assert [(one.architecture.activation, one.architecture.block.preactivation) for one in found] == [
-        ("gelu", False), ("gelu", False), ("silu", True), ("silu", True)
+    made = [one.architecture for one in found]
+    assert [(one.activation, one.block.preactivation, one.block.shortcut) for one in made] == [
+        ("gelu", False, "projection"), ("gelu", False, "projection"),
+        ("silu", True, "identity"), ("silu", True, "identity"),
     ]  # fmt: skip
     assert all(Budget(100_000).allows(cost.total(one.architecture), 0.5) for one in found)
 
@@ -177,10 +186,11 @@ def test_a_space_without_the_table_has_none_and_the_table_changes_no_draw() -> N
         ({"width": 8}, "baselines.width: unknown field"),
         (
             {"variants": [{}]},
-            "baselines.variants.0: a variant changes something: preactivation or activation",
+            "baselines.variants.0: a variant changes something: preactivation, activation, shortcut",
         ),
         ({"variants": [{"kernel": 5}]}, "baselines.variants.0.kernel: unknown field"),
         ({"variants": [{"activation": "elu"}]}, "baselines.variants.0.activation"),
+        ({"variants": [{"shortcut": "none"}]}, "baselines.variants.0.shortcut"),
     ],
 )
 def test_a_wrong_table_is_refused_with_its_place(table: dict[str, object], problem: str) -> None:
