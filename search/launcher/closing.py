@@ -5,10 +5,11 @@ what is left of the time is what the second stage takes, but have half of it at 
 little for the plan that was asked for, finals are shortened; where they would be less than half as long, they
 are of one network, which the first seed chooses, and fewer networks go on from the trials. Where two thirds
 of the time would not make them half as long either, they gain more by epochs than the search by trials, and
-trials have a third of it, once there are a few. A
-search whose trials are done has its plan shortened before its workers start. A trial that has run twice as
-long as others when the second stage needs all that is left is given up: a network of few multiply-accumulates
-may take ten times as long, and nobody goes on before the last trial has ended.
+trials have a third of it, once there are a few. Where even the shortest second stage would not fit much
+longer they end at once: a winner that is confirmed goes before more trials. A search whose trials are done
+has its plan shortened before its workers start. A trial that has run twice as long as others when the second
+stage needs all that is left is given up: a network of few multiply-accumulates may take ten times as long,
+and nobody goes on before the last trial has ended.
 
 Reads the trials that are done for their pace, and what is trained of the second stage; writes the shortened
 plan, beside the one that was asked for, and in the end the number of trials into the study's row
@@ -144,9 +145,14 @@ class Closing:
         plan = wanted
         if not is_under_way:
             plan = self._fitting(wanted, after, pace, workers, there)
-        close = elapsed >= self._share(plan, wanted) * (elapsed + left) and after - MARGIN * between <= takes(
+        by_then = after - MARGIN * between
+        close = elapsed >= self._share(plan, wanted) * (elapsed + left) and by_then <= takes(
             self.config, wanted, pace, workers, there
         )
+        if not close and not is_under_way:
+            shortest = self._fitting(wanted, 0.0, pace, workers, there)
+            needs = takes(self.config, shortest, pace, workers, there)
+            close = by_then <= needs <= SLACK * after
         if not (close or _is_another(plan, stored)):
             return False
         closed_from = max(stored.closed_from or 0, record.trials) if close else stored.closed_from
@@ -210,7 +216,11 @@ class Closing:
         return SHORT_SHARE if sum(tally[state] for state in TRAINED) >= ENOUGH else SHARE
 
     def _pace(self) -> float | None:
-        return finish_plan.seconds_an_epoch(candidates.best(self.engine, self.study_id, FIRST))
+        """Seconds of an epoch of the networks that go on: of all of these, or of the best of them where they
+        are slower. Finals are of the best, which use more of what they may than others."""
+        found = candidates.best(self.engine, self.study_id, FIRST)
+        paces = map(finish_plan.seconds_an_epoch, (found, found[:CONTENDERS]))
+        return max((pace for pace in paces if pace is not None), default=None)
 
     def _fitting(
         self, wanted: FinishPlan, seconds: float, pace: float, workers: int, there: Begun

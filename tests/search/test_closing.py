@@ -197,7 +197,7 @@ def test_trials_end_while_all_that_was_asked_for_still_fits(engine: Engine) -> N
     assert plan_of(engine).wanted is None and plan_of(engine).closed_from == 200
 
 
-@pytest.mark.parametrize(("time_limit", "seconds"), [(60, 3), (100, 5), (400, 15)])
+@pytest.mark.parametrize(("time_limit", "seconds"), [(60, 3), (200, 10), (400, 15)])
 def test_a_short_search_is_looked_at_more_often(engine: Engine, time_limit: float, seconds: float) -> None:
     """Trials of one minute went on for half of it where a third was due, by a look every 15 s."""
     watching = watch(engine)
@@ -205,6 +205,45 @@ def test_a_short_search_is_looked_at_more_often(engine: Engine, time_limit: floa
     assert not watching.look(early, time_limit - early, workers=2)
     assert not watching.look(due - 0.1, time_limit - due + 0.1, workers=2), "it looks now and then"
     assert watching.look(due, time_limit - due, workers=2)
+
+
+def test_trials_end_sooner_where_even_the_shortest_second_stage_would_not_fit_later(engine: Engine) -> None:
+    """Its winner is confirmed so: a search that gave trials half of the time ended without one."""
+    watching, config = watch(engine), make_config()
+    shortest = fitting(config, plan_of(engine).whole, 0.0, 10 / 3, 2)
+    needs, runs, look = takes(config, shortest, 10 / 3, 2), 10.0, 7.0
+    assert shape(shortest) == ([], 4)
+    assert needs == pytest.approx(finish_plan.SLACK * 10 / 3 * 4 * 3), "two of the first seeds, one of others"
+    limit = 140.0  # half of it is too late
+    for left, closes in ((needs + runs + 2.1 * look, False), (needs + runs + 1.9 * look, True)):
+        watching = watch(engine)
+        elapsed = limit - left
+        assert elapsed < limit / 2
+        assert watching.look(elapsed, left, workers=2) == closes
+    assert kept(engine) == (5, 5), "it has until one more epoch just fits, without a look to spare"
+
+
+def test_trials_that_nothing_would_confirm_any_more_have_their_half(engine: Engine) -> None:
+    assert not watch(engine).look(elapsed=20, left=30, workers=2)
+    assert watch(engine).look(elapsed=25, left=25, workers=2)
+
+
+def test_the_time_of_the_second_stage_is_that_of_slower_networks_where_these_are_the_best(
+    sqlite_url: str,
+) -> None:
+    """Full budgets are ahead and take longer: finals took a third longer than the pace of 11 trials
+    said, some of them at half the budget."""
+    record = add_study(sqlite_url, "s", [0.5 + number / 100 for number in range(12)])
+    engine = database.connect(sqlite_url)
+    table = tables.candidates
+    with database.writing(engine) as connection:
+        slower = update(table).where(table.c.number >= 8).values(seconds=30.0)
+        connection.execute(slower)
+    assert Closing(engine, record.id, make_config())._pace() == 10.0
+    with database.writing(engine) as connection:
+        connection.execute(slower.values(seconds=1.0))
+    assert Closing(engine, record.id, make_config())._pace() == pytest.approx((8 * 10 + 4) / 36)
+    engine.dispose()
 
 
 def test_a_plan_that_was_shortened_has_the_limit_and_the_note_follows_its_finals(engine: Engine) -> None:
