@@ -57,14 +57,15 @@ def test_the_summary_is_by_space_against_the_first() -> None:
 def test_the_table_of_the_documents_is_that_of_the_rows() -> None:
     rows = prior.read(ROOT / "benchmarks" / "results" / "prior.jsonl")
     assert {row["draw"] for row in rows} == set(range(40)) and len(rows) == 80
-    found = prior.table(prior.summary(rows, ["default-2026-11", "default"]))
-    said = found.replace("| default-2026-11 |", "| old |").replace("| default |", "| today's |")
+    found = prior.table(prior.summary(rows, ["default-2026-11", "default-relu"]))
+    said = found.replace("| default-2026-11 |", "| old |").replace("| default-relu |", "| weighted |")
     assert said in (ROOT / "docs" / "space.md").read_text()
 
 
 def test_the_rows_are_of_the_spaces_as_they_are() -> None:
     rows = prior.read(ROOT / "benchmarks" / "results" / "prior.jsonl")
     limits = Budget(300_000, 20_000_000), Task(channels=1, image_size=28)
-    for space in (SPACE, ROOT / "benchmarks" / "spaces" / "default-2026-11.toml"):
+    for name in ("default-relu", "default-2026-11"):
+        space = ROOT / "benchmarks" / "spaces" / f"{name}.toml"
         drawn = [row["architecture"] for row in rows if row["space"] == space.stem]
         assert [one.document() for one in prior.networks(space, 40, *limits)] == drawn
