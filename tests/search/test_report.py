@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from random import Random
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import pytest
@@ -139,13 +139,17 @@ def test_a_choice_that_says_it_all_explains_all_and_one_at_random_nothing() -> N
 
 def test_what_chance_alone_makes_of_the_largest_share_is_said() -> None:
     """Of some twenty choices of a few networks one explains a quarter of pure noise, and more."""
-    noise = Random(0)
-    rows = [trial(i, accuracy=0.9 + noise.gauss(0, 0.005)) for i in range(20)]
-    data = report_data(rows)
-    found = choices.varying(data)
-    chance = choices.by_chance(found, data)
-    assert chance is not None and 0.3 < chance < 0.6
-    assert found[0].importance is not None and 0.1 < found[0].importance < chance
+    largest, chances = list[float](), list[float]()
+    for seed in range(10):
+        noise = Random(seed)
+        data = report_data([trial(i, accuracy=0.9 + noise.gauss(0, 0.005)) for i in range(20)])
+        found = choices.varying(data)
+        chance = choices.by_chance(found, data)
+        assert chance is not None and 0.3 < chance < 0.6
+        chances.append(chance)
+        largest.append(found[0].importance or 0.0)
+    assert median(largest) > 0.2
+    assert sum(share < chance for share, chance in zip(largest, chances, strict=True)) >= 9
     shown = choice_plots.choices(data)
     assert f"the largest bar would end below {100 * chance:.0f}% in 95 of 100 cases" in shown
     assert choices.by_chance(found, report_data([trial(i, accuracy=0.5) for i in range(20)])) is None
