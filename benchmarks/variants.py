@@ -74,7 +74,7 @@ def run(given: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     dataset, split, task, budget = ground(given, given.validation_images)
     recipe = brief_recipe(given.data, given.train_images, given.epochs, dataset.image_size)
-    done = {key(row) for row in read(given.rows)}
+    done = {key(row) for row in asked(given)}
     given.rows.parent.mkdir(parents=True, exist_ok=True)
     for seed, blocks, (name, variant) in product(
         range(given.seeds), given.blocks, variants(given.only).items()

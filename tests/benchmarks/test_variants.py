@@ -50,13 +50,13 @@ def test_what_is_not_there_or_fits_nothing_is_named() -> None:
 def test_a_table_has_the_rows_of_its_own_conditions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A whole run on digits; asked again it trains nothing, and other epochs are another table."""
+    """A whole run on digits; asked again it trains nothing; other epochs or images are another table."""
     rows = tmp_path / "rows.jsonl"
     words = ["variants", "--rows", str(rows), "--data", "digits", "--data-dir", str(tmp_path / "data")]
     words += ["--train-images", "64", "--max-macs", "100000", "--blocks", "1,1", "--only", "plain,gelu"]
-    monkeypatch.setattr(variants, "VALIDATION_IMAGES", 64)
-    for epochs, lines in (("1", 2), ("1", 2), ("2", 4)):
-        monkeypatch.setattr("sys.argv", [*words, "--seeds", "1", "--epochs", epochs])
+    for epochs, validated, lines in (("1", "64", 2), ("1", "64", 2), ("2", "64", 4), ("2", "32", 6)):
+        given = ["--seeds", "1", "--epochs", epochs, "--validation-images", validated]
+        monkeypatch.setattr("sys.argv", [*words, *given])
         variants.main()
         assert len(rows.read_text().splitlines()) == lines
         table = capsys.readouterr().out.splitlines()
