@@ -251,10 +251,19 @@ def _say_finish(
         finish_plan.describe_cost(finish, config, trials, _rows(flags, record)),
         plan.in_time(flags, record, trials),
         f"{closed}{more}",
+        _augmented_otherwise(finish, config),
     )
-    for word, line in zip(("finish", "", "", ""), lines, strict=True):
+    for word, line in zip(("finish", "", "", "", ""), lines, strict=True):
         if line:
-            console.print(f"{word:8} {line}", highlight=False)
+            console.print(f"{word:8} {line}", highlight=False, markup=False)
+
+
+def _augmented_otherwise(finish: FinishPlan, config: StudyConfig) -> str:
+    """What is done to the images in the finals, where it is not what trials do."""
+    last = finish.finals.recipe
+    if augmentations.augmentations(last) == augmentations.augmentations(config.recipe):
+        return ""
+    return f"images of the finals: {augmentations.described(last)}"
 
 
 def _say_starters(console: Console, starters: Starters) -> None:

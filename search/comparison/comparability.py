@@ -49,6 +49,7 @@ HARMLESS_OF_DATA = {
     "data.own_validation",
     "data.aligned",
 }  # where the digest is the same
+OF_TRIALS_ALONE = {"data.limit", "data.train_images", "data.split_digest"}  # finals train on all images
 FINALS, FINALS_RECIPE = "finals.", "finals.recipe."
 DIGITS = 12  # of a sha256 that is shown
 NAMED = 3  # fields of a recipe
@@ -69,11 +70,14 @@ def settings_of(record: Study, config: StudyConfig, rows: Iterable[Candidate]) -
     """
     plan = FinishPlan.from_record(record.finish)
     found = _flat(config.document()) | {"trials": record.trials}
+    del found["recipe_written"]  # how the recipe came about
     if plan:
         finals = plan.finals
         rungs = [f"{rung.networks} for {counted(rung.epochs, 'epoch')}" for rung in plan.rungs]
         found["halving"] = ", ".join(rungs) or None
-        found["finals"] = f"{finals.networks} for {counted(finals.recipe.epochs, 'epoch')}"
+        length = counted(finals.recipe.epochs, "epoch")
+        chosen = f" of {finals.contenders}, by one seed," if finals.contenders else ""
+        found["finals"] = f"{finals.networks}{chosen} for {length}"
         found |= _flat(finals.model_dump(mode="json"), FINALS)
     versions = {name: {str(value)} for name, value in record.versions.items() if name != HOST}
     devices = set[str]()
@@ -134,7 +138,7 @@ def of_brief_scores(one: Settings, other: Settings) -> tuple[str, ...]:
 def of_finals(one: Settings, other: Settings) -> tuple[str, ...]:
     """The same of the full trainings in the finals of two studies."""
     changed = _changed(one, other)
-    images = [name for name in changed if name not in ("data.limit", "data.train_images")]
+    images = [name for name in changed if name not in OF_TRIALS_ALONE]
     return (
         *_of_score(one, other, changed),
         *_of_images(one, other, images),

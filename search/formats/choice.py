@@ -12,6 +12,7 @@ from pathlib import Path
 from search.formats.carried import Training
 from search.study.files import StudyFiles
 from search.training import weights_reference
+from space import parser
 from space.errors import UsageError
 from space.parser import one_line
 from storage.row_types import OF_FINALS, Candidate
@@ -38,10 +39,11 @@ def choose(
 
     Raises UsageError where there are none, with the command that makes some.
     """
+    finals = {row.epochs for row in trainings if row.run.startswith(OF_FINALS)}
     for run in by_length(trainings):
         for row in sorted(run, key=lambda row: row.seed):
-            path = _of_row(row, candidate.number, files)
-            if path.is_file():
+            path = _of_row(row, candidate.number, files, are_known=len(finals) == 1)
+            if path.is_file() and _is_of_its_run(row, path):
                 return ChosenWeights(path, _full(row))
     brief = files.weights(candidate.number)
     if brief.is_file():
@@ -82,10 +84,21 @@ def require_classes(path: Path, classes: Sequence[str], of: str) -> None:
         raise UsageError(f"{path} tells other classes apart than {of}: {some}; name weights of its images")
 
 
-def _of_row(row: Finished, number: int, files: StudyFiles) -> Path:
-    if row.run.startswith(OF_FINALS):
-        return files.final(number, row.seed)
-    return Path(row.folder) / f"seed-{row.seed}.safetensors"
+def _of_row(row: Finished, number: int, files: StudyFiles, *, are_known: bool) -> Path:
+    """`are_known`: all finals of the network are of one length, so that an older version's file is of it."""
+    if not row.run.startswith(OF_FINALS):
+        return Path(row.folder) / f"seed-{row.seed}.safetensors"
+    path, older = files.final(number, row.epochs, row.seed), files.older_final(number, row.seed)
+    return older if are_known and older.is_file() and not path.is_file() else path
+
+
+def _is_of_its_run(row: Finished, path: Path) -> bool:
+    """Whether the folder of a full training holds that one, and not another that was made there later."""
+    try:
+        said = parser.read_own(path.with_name("training.json"), UsageError)
+    except UsageError:
+        return True  # the kept weights of finals, or a folder that does not say
+    return not isinstance(said, dict) or said.get("run") == row.run
 
 
 def _full(row: Finished) -> Training:

@@ -234,6 +234,7 @@ def make_config(flags: Flags, stored: StudyConfig | None) -> StudyConfig:
         budget=budget,
         task=task,
         recipe=recipe,
+        recipe_written=_recipe_written(flags, stored),
         data=data,
         sampler=flags.sampler or (stored.sampler if stored else settings.SAMPLER),
         sampling=chosen,
@@ -288,18 +289,27 @@ def _recipe(flags: Flags, stored: StudyConfig | None, data: study_config.DataCon
     usual = stored.recipe.epochs if stored else brief_epochs(data.spec)
     epochs = flags.epochs or said or usual
     if stored:
-        recipe = full_training.adapted(stored.recipe, stored.data, data, epochs)
+        recipe = full_training.adapted(
+            stored.recipe, stored.data, data, epochs, written=stored.recipe_written
+        )
     else:
         recipe = brief_recipe(data.spec, data.train_images, epochs, data.image_size, data.aligned)
     if flags.recipe:  # a schedule in it is one of its own epochs
         recipe = Recipe.parse(written, str(flags.recipe), recipe.for_epochs(said or usual))
-        if network_reference.writes_batch(str(flags.recipe)):  # one that nobody wrote is cut to the images
+        if "batch_size" in network_reference.written_fields(str(flags.recipe)):  # else it is cut to them
             recipe.require_batch(data.train_images)
     if flags.epochs:
         recipe = recipe.for_epochs(flags.epochs)
     recipe = recipe.weighing(flags.class_weights)
     recipe.require_fit(data.image_size)
     return recipe
+
+
+def _recipe_written(flags: Flags, stored: StudyConfig | None) -> tuple[str, ...]:
+    """The fields of the recipe that somebody chose: here, or where the stored configuration was made."""
+    found = network_reference.written_fields(str(flags.recipe) if flags.recipe else None) - {"epochs"}
+    found |= {"class_weights"} if flags.class_weights else frozenset()
+    return tuple(sorted(found.union(stored.recipe_written if stored else ())))
 
 
 def _data(flags: Flags, stored: StudyConfig | None) -> tuple[study_config.DataConfig, Images]:

@@ -28,7 +28,7 @@ def stale(engine: Engine, record: Study, folder: Path, best: int) -> list[Path]:
     running = {row.number for row in rows if row.state == State.RUNNING}
     leaders = candidates.best(engine, record.id, best) if best else []
     second = rungs.of_study(engine, record.id)
-    finals = {(one.number, one.seed) for one in second if one.stage == Stage.FINALS}
+    finals = {(one.number, one.epochs, one.seed) for one in second if one.stage == Stage.FINALS}
     unfinished = {one.key for one in second if not one.has_ended} | (set() if done else started - over)
     return StudyFiles(folder, best).stale({row.number for row in leaders} | running, unfinished, finals)
 

@@ -79,6 +79,7 @@ class StudyConfig(BaseModel):
     budget: Budget
     task: Task
     recipe: Recipe
+    recipe_written: tuple[str, ...] = ()  # its fields that somebody chose; none of a study of before
     data: DataConfig
     sampler: SamplerName
     sampling: SamplingName = "fit"  # a study made before there was a choice

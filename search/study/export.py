@@ -146,6 +146,7 @@ class Export(Document):
     against: Against | None = None  # None without baselines, and in documents of before
     confirmation: Confirmation | None = None
     recipe: Recipe
+    recipe_written: tuple[str, ...] = ()  # its fields that somebody chose; none in documents of before
     data: DataConfig
     origin: Origin
 
@@ -243,6 +244,7 @@ def export(
         against=against(candidate, baselines, images),
         confirmation=confirmed,
         recipe=config.recipe,
+        recipe_written=config.recipe_written,
         data=config.data,
         origin=Origin(
             study=record.name,
@@ -273,8 +275,8 @@ def against(candidate: Candidate, baselines: Baselines | None, images: int) -> A
 
 
 def copy_weights(folder: Path, number: int, out: Path) -> str:
-    """Copies what a study's folder keeps of a trial: weights of the finals, of the first seed that is here,
-    else those of the brief training. Returns which of them, in words.
+    """Copies what a study's folder keeps of a trial: weights of the finals, of the longest and their first
+    seed that is here, else those of the brief training. Returns which of them, in words.
 
     Raises UsageError where it keeps nothing.
     """

@@ -61,13 +61,21 @@ class StudyFiles:
         """Where the weights of this trial are, if it is one of the best."""
         return self.folder / f"{number}{WEIGHTS}"
 
-    def final(self, number: int, seed: int) -> Path:
-        """Where the weights are that a network of the finals has from this seed."""
+    def final(self, number: int, epochs: int, seed: int) -> Path:
+        """Where the weights are that a network of the finals has after so many epochs from this seed."""
+        return self.folder / f"final-{number}-{epochs}-{seed}{WEIGHTS}"
+
+    def older_final(self, number: int, seed: int) -> Path:
+        """Where an older version kept them, of whatever number of epochs it trained last."""
         return self.folder / f"final-{number}-{seed}{WEIGHTS}"
 
     def finals(self, number: int) -> list[Path]:
-        """The weights that a network of the finals has here, by seed."""
-        return sorted(self.folder.glob(f"final-{number}-*{WEIGHTS}"), key=lambda path: (len(path.name), path))
+        """The weights that a network of the finals has here: of the longest first, of these by seed."""
+        found = list[tuple[int, int, Path]]()
+        for path in self.folder.glob(f"final-{number}-*{WEIGHTS}"):
+            if match := re.fullmatch(rf"final-{number}-(?:(\d+)-)?(\d+)", path.stem):
+                found.append((-int(match[1] or 0), int(match[2]), path))
+        return [path for _, _, path in sorted(found)]
 
     def done(self, training: str) -> None:
         """This training is over: nobody will go on with it."""
@@ -77,9 +85,9 @@ class StudyFiles:
         """Keeps weights. A disk that cannot take them is said, and is no reason to lose a trial."""
         self._keep(number, self.weights(number), save)
 
-    def keep_final(self, number: int, seed: int, save: Callable[[Path], None]) -> None:
+    def keep_final(self, number: int, epochs: int, seed: int, save: Callable[[Path], None]) -> None:
         """Keeps the weights of a final, in the same way."""
-        self._keep(number, self.final(number, seed), save)
+        self._keep(number, self.final(number, epochs, seed), save)
 
     def _keep(self, number: int, path: Path, save: Callable[[Path], None]) -> None:
         try:
@@ -102,12 +110,13 @@ class StudyFiles:
         self,
         best: Collection[int],
         unfinished: Collection[str],
-        finals: Collection[tuple[int, int]] = (),
+        finals: Collection[tuple[int, int, int]] = (),
     ) -> list[Path]:
-        """Every file but the weights of these trials and finals (trial, seed), and the checkpoints of these
-        trainings; also what of these is half written for longer than writing takes."""
+        """Every file but the weights of these trials and finals (trial, epochs, seed), and the checkpoints of
+        these trainings; also what of these is half written for longer than writing takes."""
         names = {self.weights(number).name for number in best}
-        names |= {self.final(number, seed).name for number, seed in finals}
+        names |= {self.final(*final).name for final in finals}
+        names |= {self.older_final(number, seed).name for number, _, seed in finals}
         names |= {self.checkpoint(training).name for training in unfinished}
         if not self.folder.is_dir():
             return []

@@ -159,7 +159,8 @@ def make_plan(
         recipe = was.recipe
     else:
         data = config.data
-        recipe = full_training.adapted(config.recipe, data, data, epochs, data.all_train_images)
+        images, written = data.all_train_images, config.recipe_written
+        recipe = full_training.adapted(config.recipe, data, data, epochs, images, written=written)
     recipe = Recipe.parse(recipe.model_dump(), "recipe of the finals")  # another length may be a mistake
     recipe.require_fit(config.data.image_size)
     brief = config.recipe.epochs
@@ -198,7 +199,8 @@ def rungs(brief: int, last: int, finalists: int, first: int = FIRST) -> tuple[Ru
 
 def recipe_of_rung(config: StudyConfig, epochs: int) -> Recipe:
     """The study's recipe as it is for so many epochs."""
-    return full_training.adapted(config.recipe, config.data, config.data, epochs)
+    data, written = config.data, config.recipe_written
+    return full_training.adapted(config.recipe, data, data, epochs, written=written)
 
 
 def slower(batch: int, than: int) -> float:

@@ -7,7 +7,7 @@ search/launcher/prepare.py; the last also by search/study/export.py, search/comm
 search/report/stages.py. Reads and writes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from search import settings
 from search.study.config import DataConfig, StudyConfig
@@ -26,14 +26,21 @@ def default_recipe(data: DataConfig, epochs: int | None = None) -> Recipe:
 
 
 def adapted(
-    brief: Recipe, was: DataConfig, data: DataConfig, epochs: int | None = None, images: int | None = None
+    brief: Recipe,
+    was: DataConfig,
+    data: DataConfig,
+    epochs: int | None = None,
+    images: int | None = None,
+    *,
+    written: Collection[str] = (),
 ) -> Recipe:
-    """That of a network of a study: `brief` is its recipe on the images `was`; what somebody chose of it
-    stays, and the rest is the default for these epochs on `data`, or on so many images of them."""
+    """That of a network of a study: `brief` is its recipe on the images `was`; what somebody chose of it,
+    the fields that are `written` among it, stays, and the rest is the default for these epochs on `data`, or
+    on so many images of them."""
     usual = defaults.default_recipe(was.spec, brief.epochs, was.train_images, was.image_size, was.aligned)
     epochs, images = epochs or settings.FULL_EPOCHS, images or data.train_images
     now = defaults.default_recipe(data.spec, epochs, images, data.image_size, data.aligned)
-    return defaults.adapted(brief, usual, now)
+    return defaults.adapted(brief, usual, now, written)
 
 
 def of_network(

@@ -29,6 +29,7 @@ class ResolvedNetwork:
     architecture: "Architecture"
     recipe: "Recipe | None" = None
     data: "DataConfig | None" = None
+    recipe_written: tuple[str, ...] = ()  # fields of the recipe that somebody chose
     study: str | None = None
     trial: int | None = None
 
@@ -52,7 +53,8 @@ def like(found: ResolvedNetwork, study: str, storage: str) -> ResolvedNetwork:
     from search.study import reader
 
     with reader.open_study(storage, study, whole=True) as view:
-        return replace(found, recipe=view.config.recipe, data=view.config.data)
+        config = view.config
+        return replace(found, recipe=config.recipe, data=config.data, recipe_written=config.recipe_written)
 
 
 def with_export(found: ResolvedNetwork, path: Path) -> ResolvedNetwork:
@@ -68,7 +70,7 @@ def with_export(found: ResolvedNetwork, path: Path) -> ResolvedNetwork:
         document = export.Export.model_validate_json(json.dumps(given))
     except ValidationError:
         return found
-    return replace(found, recipe=document.recipe, data=document.data)
+    return replace(found, recipe=document.recipe, data=document.data, recipe_written=document.recipe_written)
 
 
 def written(source: str | None) -> object:
@@ -79,10 +81,10 @@ def written(source: str | None) -> object:
     return read_document(Path(source)) if source and not is_published(source) else {}
 
 
-def writes_batch(source: str) -> bool:
-    """Whether a recipe FILE says its batch size."""
+def written_fields(source: str | None) -> frozenset[str]:
+    """The fields that a recipe FILE says; none of none, and of a published recipe."""
     said = written(source)
-    return isinstance(said, dict) and "batch_size" in said
+    return frozenset(said) if isinstance(said, dict) else frozenset()
 
 
 def said_epochs(document: object) -> int | None:
@@ -120,7 +122,15 @@ def _trial(reference: str | None, storage: str) -> ResolvedNetwork:
         candidate, config = view.candidate(), view.config
         name = f"{view.record.name}:{candidate.number}"
         network = Architecture.parse(candidate.architecture)
-        return ResolvedNetwork(name, network, config.recipe, config.data, view.record.name, candidate.number)
+        return ResolvedNetwork(
+            name=name,
+            architecture=network,
+            recipe=config.recipe,
+            data=config.data,
+            recipe_written=config.recipe_written,
+            study=view.record.name,
+            trial=candidate.number,
+        )
 
 
 def load_recipe(source: str, base: "Recipe | None" = None) -> "Recipe":

@@ -120,7 +120,8 @@ def _recipe(flags: Flags, found: ResolvedNetwork, data: DataConfig) -> Recipe:
     said = network_reference.said_epochs(network_reference.written(flags.recipe))
     epochs = flags.epochs or said
     if found.recipe and found.data:
-        base = full_training.adapted(found.recipe, found.data, data, epochs)
+        written = found.recipe_written
+        base = full_training.adapted(found.recipe, found.data, data, epochs, written=written)
     else:
         base = full_training.default_recipe(data, epochs)
     recipe = base
@@ -132,7 +133,7 @@ def _recipe(flags: Flags, found: ResolvedNetwork, data: DataConfig) -> Recipe:
     recipe = recipe.weighing(flags.class_weights)
     recipe = Recipe.parse(recipe.model_dump(), flags.recipe or "recipe")  # another length may be a mistake
     recipe.require_fit(data.image_size)
-    if flags.recipe and network_reference.writes_batch(flags.recipe):  # else it is cut, as a search cuts it
+    if "batch_size" in network_reference.written_fields(flags.recipe):  # else it is cut, as a search cuts it
         recipe.require_batch(data.train_images)
     for mistake in checks.of_training(recipe, found.architecture):
         if mistake.name and mistake.name not in recipe.accept:

@@ -126,8 +126,9 @@ def recipe_of(context: WorkerContext, plan: FinishPlan, training: RungTraining) 
         return plan.finals.recipe
     if training.stage == Stage.HALVING:
         return finish_plan.recipe_of_rung(context.config, training.epochs)
-    data = context.config.data
-    return full_training.adapted(context.config.recipe, data, data, training.epochs, data.all_train_images)
+    config, data = context.config, context.config.data
+    images, written = data.all_train_images, config.recipe_written
+    return full_training.adapted(config.recipe, data, data, training.epochs, images, written=written)
 
 
 def seed_of(context: WorkerContext, candidate: Candidate, training: RungTraining) -> int:
@@ -153,7 +154,8 @@ class _Final:
         self.test = score
 
     def keep(self, _outcome: Outcome, save: SaveWeights) -> None:
-        self.context.files.keep_final(self.candidate.number, self.training.seed, save)
+        training = self.training
+        self.context.files.keep_final(self.candidate.number, training.epochs, training.seed, save)
 
     def row(self, metrics: TrainingMetrics, name: str) -> Training:
         """The full training that it was, in the study of this name."""
@@ -161,6 +163,8 @@ class _Final:
         reports, test = self.callbacks.reports, self.test
         best = max(reports, key=lambda report: (report.validation_accuracy, -report.epoch))
         recipe = recipe_of(self.context, self.plan, training)
+        if self.callbacks.batch_size != recipe.batch_size:
+            recipe = recipe.halved()  # memory was short
         return Training(
             run=trainings.run_of_finals(training.study_id, candidate.number, training.epochs),
             seed=training.seed,

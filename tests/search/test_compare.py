@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from math import atanh, sqrt, tanh
 from pathlib import Path
 from statistics import fmean
@@ -16,9 +17,11 @@ from comparison_samples import FINAL_EPOCHS, Trial, add_finals, add_study, confi
 
 from search.commands import fields
 from search.comparison import studies as comparison, text as comparison_text
-from search.comparison.comparability import of_brief_scores
+from search.comparison.comparability import of_brief_scores, settings_of
 from search.comparison.studies import Axis, ComparedStudy, Comparison, labels
 from search.study import reader
+from search.study.config import StudyConfig
+from search.study.finish_plan import make_plan
 from search.study.statistics import correlation, difference, difference_of_means, mean_difference, spread
 from space.budget import Budget
 from storage.row_types import State
@@ -179,6 +182,25 @@ def test_winners_of_finals_are_compared_over_seeds(sqlite_url: str, capsys: Capt
     assert one["winner"]["test_accuracy"] == 0.89 and other["winner"]["test_accuracy"] is None
     assert one["against"][0]["final"]["verdict"] == "ahead"
     assert one["against"][0]["final_test"] is None and not one["against"][0]["comparable"]
+
+
+def test_finals_of_trials_on_fewer_images_are_compared(sqlite_url: str) -> None:
+    """Finals train on all images, whatever trials were limited to, and validate on the same."""
+    fewer = config(data={"train_images": 500, "limit": 500, "split_digest": "2" * 64})
+    add_finals(sqlite_url, add_study(sqlite_url, "a", [0.5]), 0, (0.90, 0.91, 0.92))
+    add_finals(sqlite_url, add_study(sqlite_url, "b", [0.5], fewer), 0, (0.80, 0.81, 0.82))
+    assert standing(compared(sqlite_url, "a", "b"))[0].startswith(
+        "winners of the finals: over 3 seeds A is ahead by 10.0 points"
+    )
+
+
+def test_finals_that_the_first_seed_chooses_are_said_to_be(sqlite_url: str) -> None:
+    record = add_study(sqlite_url, "a", [0.5])
+    plan = make_plan(StudyConfig.from_record(record.settings), None, epochs=9, finalists=1, contenders=4)
+    stored = replace(record, finish=plan.document())
+    found = settings_of(stored, StudyConfig.from_record(record.settings), [])
+    assert found["finals"] == "1 of 4, by one seed, for 9 epochs"
+    assert "recipe_written" not in found
 
 
 def test_finals_of_one_seed_have_no_interval_and_nothing_is_clear(sqlite_url: str) -> None:

@@ -60,7 +60,7 @@ from space.architecture import (
 )
 from space.errors import UsageError
 from storage import database, trainings
-from storage.trainings import Finished, Training
+from storage.trainings import Finished, Training, run_of_finals
 from trainer import model, weights
 from trainer.data import images as image_files
 from trainer.data.batches import Normalisation
@@ -628,6 +628,16 @@ def test_pictures_are_read_as_predict_reads_them(tmp_path: Path, monkeypatch: py
             assert torch.equal(found, torch.from_numpy(wanted).permute(0, 3, 1, 2)), (path, fit)
 
 
+def test_a_network_of_other_channels_says_that_it_takes_no_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pictures(tmp_path)[0]
+    for channels in (2, 4):
+        monkeypatch.setattr(standalone, "CHANNELS", channels)
+        with pytest.raises(ValueError, match=f"1 or 3 channels, and this network takes {channels}:"):
+            standalone.read(path)
+
+
 def pictures(folder: Path) -> list[Path]:
     """Colour, grey, deep grey, transparent, a palette, turned, a large JPEG."""
     random = np.random.RandomState(0)
@@ -887,3 +897,35 @@ def test_weights_of_the_longest_full_training_that_is_here_come_before_brief_one
         path.touch()
         assert chosen().path == path
     assert (chosen().training.what, chosen().training.test_accuracy) == ("a full training", 0.88)
+    for said, taken in (("another", "as long"), ("new", "new")):
+        (tmp_path / "new" / "training.json").write_text(json.dumps({"run": said}))
+        assert chosen().path == tmp_path / taken / "seed-0.safetensors", "a folder holds its last training"
+
+
+def test_weights_of_finals_and_their_figures_are_of_one_length(sample: Sample, tmp_path: Path) -> None:
+    """Finals that are trained again with other epochs leave those of before as they are."""
+    files, number = StudyFiles(tmp_path, 0), sample.candidate.number
+    long, short = (
+        replace(
+            finished(sample, run_of_finals(1, number, epochs), 0, tmp_path), epochs=epochs, accuracy=accuracy
+        )
+        for epochs, accuracy in ((200, 0.95), (50, 0.92))
+    )
+
+    def chosen(*rows: Finished) -> tuple[str, int | None, float | None]:
+        found = choice.choose("bench", sample.candidate, rows, files)
+        return found.path.name, found.training.epochs, found.training.validation_accuracy
+
+    older = files.older_final(number, 0)
+    older.touch()
+    assert chosen(long) == (older.name, 200, 0.95), "as an older version kept them"
+    for row in (long, short):
+        files.keep_final(number, row.epochs, 0, Path.touch)
+    assert chosen(short, long) == chosen(long, short) == (f"final-{number}-200-0.safetensors", 200, 0.95)
+    names = [f"final-{number}-{end}.safetensors" for end in ("200-0", "50-0", "0")]
+    assert [path.name for path in files.finals(number)] == names
+    files.final(number, 200, 0).unlink()
+    assert chosen(long, short) == (names[1], 50, 0.92), "what is known of no length is taken of none"
+    (tmp_path / f"final-1{number}-9-0.safetensors").touch()
+    assert [path.name for path in files.finals(number)] == names[1:]
+    assert files.stale((), (), {(number, 50, 0)}) == [tmp_path / f"final-1{number}-9-0.safetensors"]

@@ -10,16 +10,18 @@ from typing import Any
 
 import pytest
 from command import Result, finish, run, start
-from comparison_samples import add_finals, add_study
+from comparison_samples import add_finals, add_study, config
 from no_web_server import no_web_server
+from rich.console import Console
 from sqlalchemy import update
 from worker_samples import make_study
 
-from search.commands import at_end, plan
+from search.commands import at_end, launch_session, plan
 from search.launcher import prepare
 from search.launcher.prepare import Flags
-from search.study.finish_plan import FinishPlan
+from search.study.finish_plan import FinishPlan, make_plan
 from storage import database, studies, tables
+from trainer.recipe.defaults import brief_recipe
 
 Ask = Callable[..., Result]
 DRY = ("launch", "--data", "digits", "--gpus", "none", "--workers", 1, "--epochs", 1, "--max-macs", "300k")
@@ -158,6 +160,25 @@ def test_a_plan_says_what_a_limit_does_to_the_second_stage_that_there_is(flags: 
     assert plan.in_time(limited, record, 3).startswith(
         "it is under way and keeps its plan; trials end in time"
     )
+
+
+def test_a_plan_says_what_is_done_to_images_in_the_finals_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = config(data={"spec": "folder:pictures", "image_size": 32, "aligned": False})
+    data = pictures.data
+    recipe = brief_recipe(data.spec, data.train_images, 8, data.image_size, data.aligned)
+    study = pictures.model_copy(update={"recipe": recipe})
+
+    def said(epochs: int) -> str:
+        finish = make_plan(study, None, epochs=epochs)
+        launch_session._say_finish(Console(width=500), Flags("sqlite://", Path(), 3), finish, study, 3, None)
+        return capsys.readouterr().out
+
+    assert "images of the finals" not in said(10)
+    assert (
+        "         images of the finals: shifted by up to 4 pixels (off: crop_padding = 0), mixed by MixUp 0.2"
+        " (off: mixup = 0), mixed by CutMix 1 (off: cutmix = 0); not mirrored (on: flip = true);"
+        " fields of a --recipe FILE\n"
+    ) in said(200)
 
 
 def test_a_plan_says_that_finals_between_their_turns_keep_their_length(flags: Flags) -> None:

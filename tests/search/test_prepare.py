@@ -15,10 +15,12 @@ from search.launcher import prepare
 from search.launcher.prepare import Flags, make_config
 from search.study import full_training
 from search.study.config import StudyConfig
+from search.study.finish_plan import make_plan, recipe_of_rung
 from space.errors import SpaceError, StudyError, UsageError
 from storage import studies
 from storage.database import normalise
 from trainer.data.catalogue import SPECS
+from trainer.recipe.document import Recipe
 
 
 @pytest.fixture
@@ -228,6 +230,31 @@ def test_a_study_that_exists_is_not_made_like_another(
         refused = run(capsys, *common, *more)
         assert refused.code == 2
         assert said in refused.one_line
+
+
+def test_what_a_recipe_file_says_stays_in_finals_though_it_is_usual_in_trials(
+    tmp_path: Path, pictures: Path
+) -> None:
+    """Pictures that must be neither shifted nor mixed: trials do so by default, long trainings do not."""
+    names, file = ("crop_padding", "mixup", "cutmix"), tmp_path / "recipe.toml"
+
+    def said(recipe: Recipe) -> tuple[float, ...]:
+        return tuple(getattr(recipe, name) for name in names)
+
+    def final(config: StudyConfig) -> Recipe:
+        return make_plan(config, None, epochs=200).finals.recipe
+
+    given = {"data": f"folder:{pictures}", "image_size": 16}
+    usual = make_config(flags(tmp_path, **given), None)
+    assert said(usual.recipe) == (0, 0, 0) and min(said(final(usual))) > 0
+    file.write_text("".join(f"{name} = 0\n" for name in names))
+    config = make_config(flags(tmp_path, recipe=file, **given), None)
+    assert config.recipe == usual.recipe and set(config.recipe_written) == set(names)
+    assert said(final(config)) == said(recipe_of_rung(config, 200)) == (0, 0, 0)
+    like = make_config(flags(tmp_path, epochs=100), config)
+    assert said(like.recipe) == said(final(like)) == (0, 0, 0), "and in a study like it"
+    again = make_config(flags(tmp_path, recipe=file), usual)
+    prepare.study_config.require_same("night", usual, again)  # of a version that noted none
 
 
 def test_a_schedule_in_a_recipe_file_is_stretched_with_the_epochs_that_are_asked_for(tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def test_the_finals_are_full_trainings_by_which_an_export_is_confirmed(
         assert (confirmed_with(briefly), confirmed_with(longer)) == (13, 100), "a short try replaces nothing"
         weights = context.files.finals(winner.number)
         assert [path.name for path in weights] == [
-            f"final-{winner.number}-{seed}.safetensors" for seed in range(3)
+            f"final-{winner.number}-13-{seed}.safetensors" for seed in range(3)
         ]
         assert weights_reference.of_kept(context.files, winner.number) == weights[0]
         study_export.copy_weights(context.files.folder, winner.number, tmp_path / "w.safetensors")
@@ -447,6 +447,12 @@ def test_one_without_enough_memory_is_tried_at_half_the_batch(sqlite_url: str, t
         finals = trained(context, Stage.FINALS)
         assert [one.batch_size for one in finals] == [64, 64]
         assert [one.reason for one in finals] == ["out of memory at batch 128, trained alone at 64"] * 2
+        asked = plan().finals.recipe
+        assert asked.batch_size == 128
+        stored = trainings.of_study(context.engine, context.study.study_name)
+        assert [one.recipe for one in stored] == [asked.halved().model_dump(mode="json")] * 2, (
+            "who trains it again trains it as it was trained"
+        )
 
 
 def test_a_limit_for_trials_does_not_hold_for_longer_trainings(sqlite_url: str, tmp_path: Path) -> None:

@@ -144,6 +144,21 @@ def test_an_exported_network_is_trained_on_its_own_images_split_and_recipe(
     assert own["recipe"] == was["recipe"] | {"epochs": 1}
 
 
+def test_what_was_written_of_the_recipe_of_a_search_stays_in_a_full_training(
+    tmp_path: Path, exported: Path
+) -> None:
+    document = json.loads(exported.read_text())
+    data = study_config.DataConfig.model_validate(document["data"])
+    brief = brief_recipe(data.spec, data.train_images, None, data.image_size, data.aligned)
+    assert brief.crop_padding == 0
+    document["recipe"] = brief.model_dump(mode="json")
+    exported.write_text(json.dumps(document))
+    flags = train.Flags(str(exported), f"sqlite:///{tmp_path / 's.db'}", tmp_path / "data", device="cpu")
+    assert train.make(flags).recipe.crop_padding > 0, "by default, in so many epochs"
+    exported.write_text(json.dumps(document | {"recipe_written": ["crop_padding"]}))
+    assert train.make(flags).recipe.crop_padding == 0
+
+
 @pytest.fixture
 def scans(folder: Path) -> Path:
     """The folder, with pictures that hardly differ, as scans do."""

@@ -19,7 +19,7 @@ from trainer.data.catalogue import DATASETS, KnownDataset
 from trainer.learning_rate import rate
 from trainer.recipe import checks
 from trainer.recipe.augmentations import described
-from trainer.recipe.defaults import adapted, brief_recipe, default_recipe
+from trainer.recipe.defaults import TIED, adapted, brief_recipe, default_recipe
 from trainer.recipe.document import Recipe
 from trainer.recipe.optimizer_defaults import OPTIMIZER_DEFAULTS
 
@@ -252,6 +252,13 @@ def test_what_somebody_chose_for_brief_trainings_stays_in_longer_ones() -> None:
     chosen = BRIEF.model_copy(update={"mixup": 0.2, "label_smoothing": 0.0})
     longer = adapted(chosen, BRIEF, FULL)
     assert (longer.mixup, longer.label_smoothing, longer.flip, longer.batch_size) == (0.2, 0.0, True, 128)
+
+
+@pytest.mark.parametrize("written", ["mixup", "crop_padding", "batch_size", "optimizer", "jensen_shannon"])
+def test_what_somebody_wrote_stays_though_it_was_usual(written: str) -> None:
+    longer = adapted(BRIEF, BRIEF, FULL, {written, "epochs"})
+    kept = {written} | ({"optimizer", "learning_rate", "batch_size"} if written in TIED else set())
+    assert longer == FULL.model_copy(update={name: getattr(BRIEF, name) for name in kept})
 
 
 def test_a_rate_that_was_chosen_keeps_the_batch_it_was_chosen_with() -> None:

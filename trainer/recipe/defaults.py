@@ -10,6 +10,7 @@ one from overfitting that sees it often only slows it down.
 """
 
 import math
+from collections.abc import Collection
 
 from trainer.recipe.document import MIXING, MOST_PADDING, Recipe
 
@@ -96,18 +97,19 @@ def brief_epochs(data_spec: str) -> int:
     return 6 if data_spec in ("digits", "svhn") else BRIEF_EPOCHS
 
 
-def adapted(recipe: Recipe, usual: Recipe, now: Recipe) -> Recipe:
+def adapted(recipe: Recipe, usual: Recipe, now: Recipe, written: Collection[str] = ()) -> Recipe:
     """A recipe for trainings whose default is `now`, out of one for trainings whose default was `usual`.
 
-    What it left at its defaults becomes what is default now; what somebody chose, stays. Where one of
-    optimizer, rate and batch was chosen, all three stay; and mixing is not added to a divergence of views.
+    What it left at its defaults becomes what is default now; what somebody chose, stays: the fields that are
+    `written` in a file, be they what was usual, and those that are not. Where one of optimizer, rate and
+    batch was chosen, all three stay; and mixing is not added to a divergence of views.
     """
     stretched = recipe.for_epochs(now.epochs)
     fields = set(Recipe.model_fields) - {"epochs"}
-    chosen = {name for name in fields if getattr(recipe, name) != getattr(usual, name)}
+    chosen = {name for name in fields if name in written or getattr(recipe, name) != getattr(usual, name)}
     if chosen & {*TIED, "momentum", "nesterov", "betas", "epsilon"}:
         chosen |= {*TIED}
-    if "jensen_shannon" in chosen:  # which mixed images have not
+    if recipe.jensen_shannon:  # which mixed images have not
         chosen |= {*MIXING}
     return now.model_copy(update={name: getattr(stretched, name) for name in chosen})
 
