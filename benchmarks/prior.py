@@ -46,13 +46,22 @@ def networks(path: Path, draws: int, budget: Any, task: Any) -> list[Any]:
 
 
 def ground(given: argparse.Namespace, validated: int = VALIDATION_IMAGES) -> tuple[Any, Any, Any, Any]:
-    """Data set, split, task and budget of a call; of benchmarks/recipes.py and benchmarks/variants.py too."""
+    """Data set, split, task and budget of a call; of benchmarks/recipes.py and benchmarks/variants.py too.
+
+    Raises SystemExit for a data set of too few images.
+    """
     from space.budget import Budget
     from space.space import Task
     from trainer.data import dataset as datasets
 
     dataset = datasets.load(given.data, given.data_dir, given.image_size)
-    split = datasets.split(dataset, 0, validated / len(dataset.labels), given.train_images)
+    images, wanted = len(dataset.labels), validated + given.train_images
+    if images < wanted:
+        raise SystemExit(
+            f"{given.data} has {images:,} training images, and this takes {given.train_images:,} of them,"
+            f" and {validated:,} to validate on: lower --train-images, or take another data set"
+        )
+    split = datasets.split(dataset, 0, validated / images, given.train_images)
     task = Task(channels=dataset.channels, image_size=dataset.image_size, classes=len(dataset.classes))
     return dataset, split, task, Budget(given.max_params, given.max_macs)
 

@@ -39,6 +39,7 @@ def delete(study: str, storage: str, data_dir: Path, yes: bool) -> None:
             raise UsageError(f"{record.name} has {held}; add --yes to delete it")
         if not yes:
             click.confirm(f"delete {record.name} with {held}?", abort=True, err=True)
+            require_idle(view)  # somebody may have launched it meanwhile
         studies.delete(view.engine, record.id, lambda at: optuna_care.delete(at, record.name))
         cleanup.remove_folders(folders)
     click.echo(f"deleted {record.name}: {held}")

@@ -163,7 +163,7 @@ def _imports() -> str:
     """Those of the part that is copied, and those of the network."""
     text = importlib.resources.files("search.formats").joinpath("standalone.py").read_text("utf-8")
     head = text.partition('"""\n\n')[2].partition("\nCHANNELS")[0]
-    head = head.replace("import json\n", "import json\nimport sys\n")
+    head = head.replace("import struct\n", "import struct\nimport sys\n")
     return f"\n{head.rstrip()}, nn\nfrom torch.nn import functional\n\n"
 
 

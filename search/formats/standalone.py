@@ -8,6 +8,7 @@ the two equal.
 
 import hashlib
 import json
+import struct
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +22,15 @@ FIT, BITS = "pad", 16
 WEIGHTS, SHA256 = "best.safetensors", ""
 
 # copied from here on
+TURNS = {  # by EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
 
 
@@ -28,15 +38,19 @@ def read(path: str | Path) -> Tensor:
     """A picture of any size and kind as the network was shown pictures: (1, CHANNELS, SIDE, SIDE) bytes.
 
     Turned as its EXIF says, laid on white where it is transparent, brought to 8 bits, made square by FIT.
+    Raises ValueError where the network takes no pictures, by its channels.
     """
+    if CHANNELS not in (1, 3):
+        raise ValueError(f"pictures have 1 or 3 channels, and this network takes {CHANNELS}: give it tensors")
     mode = "L" if CHANNELS == 1 else "RGB"
     with Image.open(path) as image:
         image.draft(mode, (SIDE, SIDE))
         image.load()
-        with suppress(OSError, SyntaxError, ValueError, KeyError, TypeError):  # a damaged note is no note
-            if int(image.getexif().get(ExifTags.Base.Orientation, 1)) in range(2, 9):
-                ImageOps.exif_transpose(image, in_place=True)
-        pixels = np.array(_squared(_on_white(_of_8_bits(image)).convert(mode)))
+        turned = image
+        with suppress(OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):  # damaged EXIF
+            orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+            turned = image.transpose(TURNS[orientation]) if orientation in TURNS else image
+        pixels = np.array(_squared(_on_white(_of_8_bits(turned)).convert(mode)))
     return torch.from_numpy(pixels.reshape(1, SIDE, SIDE, CHANNELS)).permute(0, 3, 1, 2).contiguous()
 
 

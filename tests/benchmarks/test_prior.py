@@ -1,5 +1,6 @@
 """The comparison of the draws of two spaces, but for the training: who draws what, and what is said of it."""
 
+from argparse import Namespace
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -69,3 +70,13 @@ def test_the_rows_are_of_the_spaces_as_they_are() -> None:
         space = ROOT / "benchmarks" / "spaces" / f"{name}.toml"
         drawn = [row["architecture"] for row in rows if row["space"] == space.stem]
         assert [one.document() for one in prior.networks(space, 40, *limits)] == drawn
+
+
+def test_a_data_set_of_too_few_images_is_one_line(tmp_path: Path) -> None:
+    given = Namespace(
+        data="digits", data_dir=tmp_path, image_size=None, train_images=12_000, max_params=10, max_macs=None
+    )
+    with pytest.raises(
+        SystemExit, match=r"^digits has 1,438 training images, and this takes 12,000 of them,"
+    ):
+        prior.ground(given)

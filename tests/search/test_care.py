@@ -93,6 +93,28 @@ def test_a_deleted_study_is_gone_from_both_sets_of_tables_and_from_this_machine(
     assert "the books agree" in store.ask("db", "check", "noon").out
 
 
+def test_who_begins_while_the_question_stands_keeps_the_study(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begins(question: str, **_: object) -> bool:
+        engine = store.engine()
+        record = studies.find(engine, "night")
+        workers.announce(
+            engine, record.id, "one", host="here", pid=1, state=Doing.STARTING, lease_seconds=600.0
+        )
+        engine.dispose()
+        asked.append(question)
+        return True
+
+    asked = list[str]()
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("click.confirm", begins)
+    result = store.care("delete", "night")
+    assert asked == ["delete night with 1 trial, 2.0 MB of files here?"]
+    assert result.code == 2 and "1 worker of study 'night' at work" in result.one_line
+    assert store.kept.exists() and store.optuna_names() == ["night", "noon"]
+
+
 def test_a_renamed_study_keeps_its_trials_and_its_files(store: Store) -> None:
     assert store.care("rename", "night", "noon").one_line == (
         "search: there is a study 'noon' already; choose another name"

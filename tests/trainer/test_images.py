@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 from PIL import ExifTags, Image
 
+from search.formats import standalone
 from space.errors import DataError
 from trainer.data import dataset as datasets, images as image_files
 from trainer.data.images import FITS, Fit, Picture, Scaling
@@ -73,6 +74,39 @@ def test_an_exif_that_cannot_be_read_turns_nothing(tmp_path: Path) -> None:
     scene().save(tmp_path / "a.jpg", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\x7f")
     scene().save(tmp_path / "b.jpg")
     assert np.array_equal(decoded(tmp_path / "a.jpg"), decoded(tmp_path / "b.jpg"))
+
+
+# Notes of no use, beside the orientation: a resolution and a width in letters, a negative unit.
+ODD_NOTES = {
+    "resolution": (0x011A, 2, 4, b"abc\0"),
+    "width": (0x0100, 2, 4, b"abc\0"),
+    "unit": (0x0128, 8, 1, struct.pack("<hh", -5, 0)),
+}
+
+
+def with_odd_note(path: Path, note: str) -> Path:
+    """The scene on its side, as orientation 6 says, and beside that a note that no camera writes."""
+    tag, kind, count, value = ODD_NOTES[note]
+    entries = sorted([(0x0112, 3, 1, struct.pack("<HH", 6, 0)), (tag, kind, count, value)])
+    body = b"".join(struct.pack("<HHL", *entry[:3]) + entry[3] for entry in entries)
+    exif = b"Exif\0\0II*\0" + struct.pack("<LH", 8, len(entries)) + body + bytes(4)
+    scene().transpose(STORED[6]).save(path, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize("note", ODD_NOTES)
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_a_photograph_with_an_odd_note_is_turned_all_the_same(
+    note: str, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = with_odd_note(tmp_path / f"odd.{suffix}", note)
+    plain = photograph(tmp_path / f"plain.{suffix}", 6)
+    assert np.array_equal(decoded(path), decoded(plain))
+    monkeypatch.setattr(standalone, "SIDE", 16)
+    monkeypatch.setattr(standalone, "FIT", "crop")
+    assert standalone.read(path).equal(standalone.read(plain)), "and by an exported file"
+    with Image.open(path) as image:
+        assert image_files.upright_size(image) == (96, 64)
 
 
 def test_a_folder_of_photographs_is_trained_and_classified_upright(tmp_path: Path) -> None:

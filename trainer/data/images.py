@@ -25,6 +25,15 @@ Fit = Literal["pad", "crop", "stretch"]
 FITS: tuple[Fit, ...] = get_args(Fit)
 FITTED: dict[Fit, str] = {"pad": "padded", "crop": "cut", "stretch": "stretched"}  # for messages
 QUARTER_TURNS = range(5, 9)  # EXIF orientations whose width is the height of what is stored
+TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}  # EXIF orientations, and what of PIL.Image.Transpose turns them upright
 GROUND = "white"  # what a transparent picture is laid on
 DARKEST = 32  # of 256: the brightest level below which colours of 16 bits are taken for others of fewer bits
 GREY_BYTES = 1 << 20  # of images that are looked at together
@@ -119,13 +128,15 @@ def upright_size(image: "Image.Image") -> tuple[int, int]:
 
 
 def upright(image: "Image.Image") -> "Image.Image":
-    """The image turned and mirrored as its EXIF orientation (tag 0x0112) says, as viewers show it."""
-    from PIL import ImageOps
+    """The image turned and mirrored as its EXIF orientation (tag 0x0112) says, as viewers show it.
+
+    Its pixels alone: ImageOps.exif_transpose() writes the EXIF anew too, which fails for many a damaged one.
+    """
+    from PIL.Image import Transpose
 
     image.load()
-    if _orientation(image) in range(2, 9):
-        ImageOps.exif_transpose(image, in_place=True)
-    return image
+    turn = TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(Transpose[turn])
 
 
 def _orientation(image: "Image.Image") -> int:
