@@ -46,7 +46,7 @@ def read(path: str | Path) -> Tensor:
     with Image.open(path) as image:
         image.draft(mode, (SIDE, SIDE))
         image.load()
-        turned = image
+        turned: Image.Image = image
         with suppress(OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):  # damaged EXIF
             orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
             turned = image.transpose(TURNS[orientation]) if orientation in TURNS else image
