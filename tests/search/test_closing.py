@@ -24,6 +24,7 @@ from search.launcher.display import Display, LogDisplay
 from search.launcher.launcher import End, Launch
 from search.launcher.prepare import Flags
 from search.launcher.snapshots import Snapshots
+from search.launcher.worker_group import WorkerGroup
 from search.launcher.worker_pool import WorkerProcess
 from search.machine.devices import Slot
 from search.machine.signals import Interrupts
@@ -32,6 +33,8 @@ from search.report import made, page
 from search.study import finish_plan, halving, run_state, state_text
 from search.study.console import SteadyConsole
 from search.study.finish_plan import FinishPlan, describe_closing, duration, make_plan
+from search.study.worker_options import WorkerOptions
+from search.worker.worker import unique_name
 from storage import candidates, database, leases, studies, tables, workers
 from storage.row_types import Stage, State
 
@@ -717,3 +720,38 @@ def test_who_helps_another_launch_ends_no_trials_by_its_own_limit(
     assert not second._helps(), "its limit is the search's once the others have gone"
     second._close_in_time()
     assert kept(engine)[0] == 5
+
+
+def test_workers_that_were_started_by_hand_make_no_launch_a_helper(
+    engine: Engine, sqlite_url: str, tmp_path: Path
+) -> None:
+    """One that follows whatever is launched is there first, as is one that outlived a power cut: the limit of
+    the only launch there is ends trials in time all the same."""
+    watch(engine)
+    record = studies.find(engine, "s")
+    options = WorkerOptions(storage=sqlite_url, data_dir=tmp_path, name="mine")
+    pool = WorkerGroup(options, [Slot("cpu0", {})], print).pool
+    pool._open = lambda _: None  # type: ignore[method-assign]
+    pool.start()
+    here: dict[str, Any] = {"host": "h", "pid": 1, "lease_seconds": 60.0, "state": workers.Doing.WORKING}
+    for name in ("gpubox-123-abc123", f"box-{unique_name()}", pool.slots[0].worker):
+        workers.announce(engine, record.id, name, **here)
+    flags = Flags(sqlite_url, tmp_path, 200, "s", timeout=1.0)
+    opened = cast(optuna.Study, None)
+    launch = Launch(flags, engine, record, make_config(), opened, [Slot("cpu0", {})])
+    assert not launch._helps()
+    launch.started = time.monotonic() - 10.0
+    launch._close_in_time()
+    assert kept(engine)[0] == 5
+
+
+def test_a_launch_that_made_the_study_helps_nobody(engine: Engine, sqlite_url: str, tmp_path: Path) -> None:
+    """Another one may have joined while it measured how many workers share a GPU."""
+    watch(engine)
+    record = studies.find(engine, "s")
+    here: dict[str, Any] = {"host": "h", "pid": 1, "lease_seconds": 60.0, "state": workers.Doing.WORKING}
+    workers.announce(engine, record.id, "h-cpu0-1-abc123.1", **here)
+    flags = Flags(sqlite_url, tmp_path, 200, "s", timeout=1.0)
+    opened = cast(optuna.Study, None)
+    given = (flags, engine, record, make_config(), opened, [Slot("cpu0", {})])
+    assert Launch(*given)._helps() and not Launch(*given, made_study=True)._helps()
