@@ -101,6 +101,8 @@ def _launch(
     dry_run: bool,
     at_end: AtEnd,
 ) -> int:
+    if not dry_run:
+        prepare.update_store(flags)
     flags = prepare.with_trials(flags)
     on_cpu = bool(slots) and all(slot.is_cpu for slot in slots)
     flags = replace(flags, on_cpu=on_cpu, workers=len(slots))
