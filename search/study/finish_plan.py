@@ -26,6 +26,7 @@ from space import baselines as first_guesses
 from space.document import first_problem
 from space.errors import StudyError, UsageError
 from storage.row_types import Candidate, State
+from storage.studies import CLOSED_FROM
 from trainer.recipe.document import Recipe
 
 FIRST = 16  # networks that go on from the brief trials
@@ -131,7 +132,7 @@ class FinishPlan(BaseModel):
         if self.wanted:
             found["wanted"] = self.wanted.document()
         if self.closed_from is not None:
-            found["closed_from"] = self.closed_from
+            found[CLOSED_FROM] = self.closed_from
         if self.limit:
             found["limit"] = self.limit.model_dump(mode="json")
         return found
