@@ -165,7 +165,8 @@ def _twin() -> Select[Any]:
 def next_retry(engine: Engine, study_id: int) -> Candidate | None:
     """Return the first trial that broke off and whose network is still to be trained, if there is one.
 
-    It was lost with attempts left, or cancelled, and not tried again since.
+    It was lost with attempts left, or cancelled, and not tried again since. Where trials were closed in time
+    for a second stage nobody is to try those again that were lost, or given up as too slow.
     """
     with reading(engine) as connection:
         row = connection.execute(_next_retry(), {"study": study_id}).first()
@@ -176,7 +177,8 @@ def next_retry(engine: Engine, study_id: int) -> Candidate | None:
 def _next_retry() -> Select[Any]:
     table, later = tables.candidates, tables.candidates.alias()
     broke_off = or_(
-        and_(table.c.state == State.LOST, table.c.attempt < MAX_ATTEMPTS), table.c.state == State.CANCELLED
+        and_(table.c.state == State.LOST, table.c.attempt < MAX_ATTEMPTS, studies.is_open()),
+        table.c.state == State.CANCELLED,
     )
     since = select(later.c.id).where(
         later.c.study_id == bindparam("study"),
@@ -250,7 +252,8 @@ def finish(
 
     `epochs` are all that were saved: where a fallen server has forgotten some, or with `anew`, they replace
     what is stored. `in_transaction` is called with the connection before the commit. The study is locked only
-    where the end may be the last of too many: a trial that was held counts as trained in the same moment.
+    where the end may be the last of too many, or nobody is to take its place: a trial that was held counts as
+    trained in the same moment.
     Raises LeaseLostError where the claim has gone, StudyError where the study has; then nothing is changed.
     """
     mine = {"candidate": candidate_id, "held": claim.token}
@@ -269,6 +272,7 @@ def finish(
             _store_epochs(connection, candidate_id, epochs)
         if state in UNTRAINED:
             studies.give_up_where_due(connection, claim.study_id)
+            studies.replace_none_where_closed(connection, claim.study_id)
         if in_transaction:
             in_transaction(connection)
 

@@ -311,6 +311,13 @@ def prepare(engine: Engine) -> None:
             connection.execute(text("UPDATE search_studies SET name = name WHERE 1 = 0"))
 
 
+def has_tables(engine: Engine) -> bool:
+    """Return whether our tables are there, of whatever version. Raises StorageError for a database out of
+    reach."""
+    with translated(engine), reading(engine) as connection:
+        return migrations.version(connection) is not None
+
+
 def check(engine: Engine) -> None:
     """See that our tables are there and current without writing, for those who only look.
 

@@ -350,6 +350,8 @@ def _take(
         names = {*gone, *(row.worker for row in taken)}
         connection.execute(delete(workers).where(workers.c.study_id == study_id, workers.c.name.in_(names)))
         _put_back(connection, taken, reason, moment)
+        of_trials = sum(row.rung_training_id is None for row in taken)
+        studies.replace_none_where_closed(connection, study_id, of_trials)
         return _mark_lost(connection, taken, reason, moment)
 
 

@@ -35,6 +35,9 @@ from storage import tables
 from storage.database import moment, now, reading, writing
 from storage.row_types import GIVE_UP_AFTER, MAX_ATTEMPTS, OF_FINALS, TRAINED, UNTRAINED, State
 
+# Of the plan of a second stage: how many trials were asked for before they were ended in time for it.
+CLOSED_FROM = "closed_from"
+
 
 class Control(StrEnum):
     """What the workers of a study are told."""
@@ -232,7 +235,8 @@ def clock(engine: Engine) -> float:
 
 def shorten(engine: Engine, study_id: int, plan: Mapping[str, Any], *, close: bool) -> bool:
     """Give the study another plan of its second stage while trials are owed; with `close` no more of these
-    are begun, so that the target becomes what is trained and held.
+    are begun, so that the target becomes what is trained and held, and one less with each that comes to
+    nothing.
 
     Returns False where all trials are trained: their second stage may have begun by the plan that stands.
     Raises StudyError where the study has gone.
@@ -250,6 +254,26 @@ def shorten(engine: Engine, study_id: int, plan: Mapping[str, Any], *, close: bo
 def ask_for_no_more(connection: Connection, study_id: int) -> None:
     """Make the target what is trained and held, with the study's lock held."""
     _change(connection, study_id, trials=engaged(connection, study_id))
+
+
+def is_open() -> ColumnElement[bool]:
+    """Of the study :study, whether its trials were not ended in time for its second stage."""
+    table = tables.studies
+    closed_from = select(table.c.finish[CLOSED_FROM].as_integer()).where(table.c.id == bindparam("study"))
+    return closed_from.scalar_subquery().is_(None)
+
+
+def replace_none_where_closed(connection: Connection, study_id: int, trials: int = 1) -> None:
+    """Where trials were closed, ask for so many fewer, which came to nothing: else others would be begun in
+    their place, in the time of the second stage. With the study's lock held.
+
+    Raises StudyError where the study has gone.
+    """
+    if not trials:
+        return
+    study = lock(connection, study_id)
+    if study.finish and study.finish.get(CLOSED_FROM) is not None:
+        _change(connection, study_id, trials=study.trials - trials)
 
 
 def trained(connection: Connection, study_id: int) -> int:

@@ -101,6 +101,8 @@ def _launch(
     dry_run: bool,
     at_end: AtEnd,
 ) -> int:
+    if not dry_run:
+        prepare.update_store(flags)
     flags = prepare.with_trials(flags)
     on_cpu = bool(slots) and all(slot.is_cpu for slot in slots)
     flags = replace(flags, on_cpu=on_cpu, workers=len(slots))
@@ -141,7 +143,18 @@ def _launch(
         # What --trial-memory bounds is short in each worker by itself.
         make_room = workers == "auto" and flags.trial_memory is None
         end = _search(
-            console, flags, engine, record, config, slots, interrupts, make_room, again, placed_by, server
+            console,
+            flags,
+            engine,
+            record,
+            config,
+            slots,
+            interrupts,
+            make_room,
+            again,
+            placed_by,
+            server,
+            is_new,
         )
         _say_end(console, flags, record, end, again)
         _leave(console, engine, record, config, end.snapshot, out, report)
@@ -283,6 +296,7 @@ def _search(
     again: Again,
     placed_by: PlacedBy | None,
     server: DataServer | None,
+    is_new: bool,
 ) -> End:
     with ExitStack() as stack:
         opened = Outage(flags.database_timeout_seconds, lambda: interrupts.count > 0).insist(
@@ -291,7 +305,7 @@ def _search(
         )
         if server:
             flags = replace(flags, data_from=stack.enter_context(_serving(server, flags, config)))
-        run = launcher.Launch(flags, engine, record, config, opened, slots, make_room, placed_by)
+        run = launcher.Launch(flags, engine, record, config, opened, slots, make_room, placed_by, is_new)
         _say_start(console, flags, record, config, slots, run.logs, again)
         shown = display.make_display(console)
         try:

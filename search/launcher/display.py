@@ -22,14 +22,13 @@ from search.study.score import ScoreName, both
 from search.study.second_stage import SecondStage, describe_training, progress
 from search.study.standing import NO_BASELINES, Baselines, describe
 from search.study.text import best_line, counted, counts, percent, span
+from search.study.worker_rows import IN_SLOT
 from storage.leases import Running
 from storage.row_types import TRAINED, Candidate, RungTraining, State
 from storage.studies import Control
 
 WORKERS_SHOWN = 16  # more lines would not fit a terminal
-# Of a launcher's worker (search/launcher/worker_pool.py): host, slot, process, token, start.
-LAUNCHED = re.compile(r"(?P<host>.+)-(?P<slot>[^-]+)-\d+-[0-9a-f]{6}\.\d+")
-TOKEN = re.compile(r"-[0-9a-f]{6}$")  # of one started by hand (search/worker/worker.py)
+TOKEN = re.compile(r"-[0-9a-f]{6}$")  # of one by itself, started by hand (search/worker/worker.py)
 
 
 @dataclass(frozen=True)
@@ -183,7 +182,7 @@ def _wide(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> int:
 def short_names(workers: Sequence[str]) -> dict[str, str]:
     """Workers as people tell them apart: the slot of a launcher, with its host where there are several hosts;
     of others the name without its token. Whole where two would be the same."""
-    parts = {name: LAUNCHED.fullmatch(name) for name in workers}
+    parts = {name: IN_SLOT.fullmatch(name) for name in workers}
     hosts = {found["host"] for found in parts.values() if found}
     short = {
         name: (f"{found['host']}:{found['slot']}" if len(hosts) > 1 else found["slot"])

@@ -103,9 +103,10 @@ class Launch:
         slots: list[Slot],
         make_room: bool = False,
         placed_by: "PlacedBy | None" = None,
+        made_study: bool = False,
     ) -> None:
         """With make_room workers leave a device whose memory is short, as long as one is left there. The
-        slots are this machine's, or those of a cluster."""
+        slots are this machine's, or those of a cluster. Who made the study helps no other launch."""
         self.flags, self.engine, self.record, self.config, self.optuna = flags, engine, record, config, opened
         self.make_room = make_room
         self.logs = worker_logs.folder(flags.data_dir, record.name)
@@ -114,7 +115,8 @@ class Launch:
         self.snapshots = Snapshots(engine, record, config, has_slots=bool(slots))
         is_timed = bool(record.finish) and flags.is_limited
         self.closing = Closing(engine, record.id, config) if is_timed else None
-        self.helps = bool(slots)  # whether workers of another launch were here first, and still are
+        # Whether workers of another launch were here first, and still are.
+        self.helps = bool(slots) and not made_study
         self.last: Snapshot | None = None
         self.started = time.monotonic()
         self.spent: str | None = None
@@ -258,11 +260,12 @@ class Launch:
         return min(limits)
 
     def _helps(self) -> bool:
-        """Whether the study is another launch's, so that the limits of this one are not the search's."""
+        """Whether the study is another launch's, so that the limits of this one are not the search's. Workers
+        that were started by hand are whoever's launch it is."""
         if self.helps:
             present = worker_presence.of_study(self.engine, self.record.id)
             rows = worker_rows.joined(present, leases.running(self.engine, self.record.id))
-            others = (row for row in rows if not self.pool.is_mine(row.name))
+            others = (row for row in rows if row.is_of_launch and not self.pool.is_mine(row.name))
             self.helps = any(row.state != "silent" for row in others)
         return self.helps
 

@@ -2,7 +2,8 @@
 with.
 
 Reads the files that the flags name, the images and the store; writes the study into the ledger and into
-Optuna's tables. Nothing is written before space, budget, recipe, data and database are known to be good.
+Optuna's tables. Nothing is written before space, budget, recipe, data and database are known to be good, but
+for the tables of an older store, which are brought to this version first.
 Called by search/commands/launch_session.py, and for the plan of a launch by search/commands/plan.py.
 """
 
@@ -35,7 +36,7 @@ from search.study.trial_length import TrialLength
 from search.study.worker_options import WorkerLimits, WorkerOptions
 from space import cost, forecast, sampling, space as spaces
 from space.budget import Budget
-from space.errors import StorageError, StudyError, UsageError
+from space.errors import StudyError, UsageError
 from space.space import Task
 from storage import candidates, connections, database, studies
 from storage.row_types import TRAINED, State
@@ -112,15 +113,31 @@ class Flags(WorkerLimits):
         )
 
 
+def update_store(flags: Flags) -> None:
+    """Brings a store that has our tables to this version, so that its studies can be read; an empty one is
+    left to prepare(). Raises StorageError as database.prepare() does, and for a store out of reach."""
+    if database.absent(flags.storage):
+        return
+    engine = database.connect(flags.storage)
+    try:
+        if database.has_tables(engine):
+            database.prepare(engine)
+    finally:
+        engine.dispose()
+
+
 def existing(flags: Flags) -> Study | None:
-    """The study that these flags name, if the store has it. Raises StorageError for a store out of reach."""
+    """The study that these flags name, if the store has it. Raises StorageError for a store out of reach, and
+    for one of another version, which may have it."""
     if database.absent(flags.storage):
         return None
     engine = database.connect(flags.storage)
     try:
+        if not flags.study or not database.has_tables(engine):
+            return None
         database.check(engine)
-        return studies.find(engine, flags.study) if flags.study else None
-    except (StorageError, StudyError):  # an empty store, or a new name: prepare() makes what is missing
+        return studies.find(engine, flags.study)
+    except StudyError:  # a new name
         return None
     finally:
         engine.dispose()

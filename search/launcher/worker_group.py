@@ -48,6 +48,7 @@ class WorkerGroup:
             lambda device: settings.child_environment(options.storage, device),
             self._on_death,
             "-".join(filter(None, (options.name, socket.gethostname()))),
+            by_hand=True,
         )
 
     def _command(self, worker: str, _may_leave: bool) -> list[str]:

@@ -103,12 +103,14 @@ class WorkerPool:
         on_death: Callable[[str], bool],
         prefix: str,
         clock: Callable[[], float] = time.monotonic,
+        by_hand: bool = False,
     ) -> None:
+        """`by_hand`: they are no launch's, and their names say so (search/study/worker_rows.py)."""
         logs.mkdir(parents=True, exist_ok=True)
         self.slots = [PoolSlot(device, logs / f"{device.name}.log") for device in devices]
         self.command, self.environment, self.on_death, self.prefix = command, environment, on_death, prefix
         self.ending, self.clock = False, clock
-        self.token = token_hex(3)
+        self.token = ("hand-" if by_hand else "") + token_hex(3)
 
     def start(self) -> None:
         """One worker in each slot; where none can be started the slot is closed, and says why."""

@@ -16,15 +16,17 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from search import settings
 from search.study import full_training
 from search.study.config import StudyConfig
 from search.study.text import counted
 from space import baselines as first_guesses
-from space.errors import UsageError
+from space.document import first_problem
+from space.errors import StudyError, UsageError
 from storage.row_types import Candidate, State
+from storage.studies import CLOSED_FROM
 from trainer.recipe.document import Recipe
 
 FIRST = 16  # networks that go on from the brief trials
@@ -112,8 +114,13 @@ class FinishPlan(BaseModel):
 
     @classmethod
     def from_record(cls, finish: dict[str, Any] | None) -> Self | None:
-        """The plan in a study's row, None where the search ends with its trials."""
-        return cls.model_validate_json(json.dumps(finish)) if finish else None
+        """The plan in a study's row, None where the search ends with its trials. Raises StudyError for one
+        that cannot be read."""
+        try:
+            return cls.model_validate_json(json.dumps(finish)) if finish else None
+        except ValidationError as error:
+            reason = first_problem(error, cls)
+            raise StudyError(f"the stored second stage is damaged, or of another version: {reason}") from None
 
     def document(self) -> dict[str, Any]:
         """The plan as JSON values, as the store keeps it; without what says nothing."""
@@ -125,7 +132,7 @@ class FinishPlan(BaseModel):
         if self.wanted:
             found["wanted"] = self.wanted.document()
         if self.closed_from is not None:
-            found["closed_from"] = self.closed_from
+            found[CLOSED_FROM] = self.closed_from
         if self.limit:
             found["limit"] = self.limit.model_dump(mode="json")
         return found

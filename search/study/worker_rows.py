@@ -5,6 +5,7 @@ those that ask for a study at rest (search/commands/care.py), by the launcher, a
 search/study/run_state.py for status and the live page.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,10 @@ from storage.workers import Doing, Presence
 SILENT_SHARE = 0.5  # of a lease, in which it is heard four times
 STARTING_LEASES = 10.0  # that a worker may load libraries and images for, unheard
 
+# HOST-SLOT-PID-TOKEN.START, of a worker in a slot (search/launcher/worker_pool.py, cluster_task.py). `hand-`
+# stands before the token where `search worker --workers` has started it and no launch.
+IN_SLOT = re.compile(r"(?P<host>.+)-(?P<slot>[^-]+)-\d+-(?P<by_hand>hand-)?[0-9a-f]{6}\.\d+")
+
 
 @dataclass(frozen=True)
 class WorkerRow:
@@ -24,6 +29,12 @@ class WorkerRow:
     name: str
     presence: Presence | None
     running: Running | None
+
+    @property
+    def is_of_launch(self) -> bool:
+        """Whether a launch has started it, and nobody by hand."""
+        found = IN_SLOT.fullmatch(self.name)
+        return found is not None and not found["by_hand"]
 
     @property
     def heard(self) -> float:

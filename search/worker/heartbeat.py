@@ -31,6 +31,7 @@ HEARD = {
 }
 
 BEATS = 4  # renewals in the time of a lease
+STOPPED = 2.0  # times as long as a pause was to be: then this process was stopped, and nothing in it hangs
 JOIN_SECONDS = 1.0  # a renewal may hang with the database; the result of a training does not wait for it
 
 
@@ -75,7 +76,7 @@ class Heartbeat:
 
     def _beat(self) -> None:
         pause = min(self.lease_seconds / BEATS, self.stall_seconds / 2)
-        while not self._over.wait(pause):
+        while not self._wait(pause):
             if monotonic() - self._moved > self.stall_seconds:
                 self.on_stall()
                 return
@@ -86,6 +87,15 @@ class Heartbeat:
                 return
             except (StorageError, SQLAlchemyError):
                 continue  # the database is away: the training goes on, and finds out when it has a result
+
+    def _wait(self, seconds: float) -> bool:
+        """Waits for the end of the training, and returns whether it came. A process that was stopped
+        meanwhile (SIGSTOP, docker pause, a job that Slurm suspends) has the whole time to move again."""
+        began = monotonic()
+        over = self._over.wait(seconds)
+        if monotonic() - began > STOPPED * seconds:
+            self._moved = monotonic()
+        return over
 
     def _hear(self, order: Control) -> None:
         """Notes what the study's workers are told, with a line where that changed."""

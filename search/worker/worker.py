@@ -30,14 +30,17 @@ from search.study.worker_options import WorkerOptions
 from search.worker import log, rung_training, trial as worker_trial
 from search.worker.callbacks import Cancelled
 from search.worker.context import WorkerContext, open_context
+from search.worker.left_out import StudiesLeftOut
 from search.worker.presence import WorkerPresence
 from space.errors import (
+    DataError,
     ExhaustedError,
     GaveUpError,
     LeaseLostError,
     ParsimonyError,
     StorageError,
     StoreGoneError,
+    UsageError,
 )
 from storage import candidates, connections, database, leases, studies
 from storage.leases import NoClaim
@@ -249,9 +252,10 @@ def _keep_log(options: WorkerOptions, record: Study) -> None:
 def _follow(options: WorkerOptions, shutdown: ShutdownRequest) -> None:
     """Works until told to end. A database that is not up yet, or goes away, is waited for."""
     database.normalise(options.storage)  # what is no URL will not become one
+    left_out = StudiesLeftOut()
     while engine := _reach(options, shutdown):
         try:
-            _work_through(options, engine, shutdown)
+            _work_through(options, engine, shutdown, left_out)
         except OUT_OF_REACH as error:
             logger.info("lost the database: %s", one_line(error))
             time.sleep(RETRY_SECONDS)
@@ -299,32 +303,57 @@ def _connect_first(url: str) -> Engine:
     return engine
 
 
-def _work_through(options: WorkerOptions, engine: Engine, shutdown: ShutdownRequest) -> None:
-    """Works on the newest study that is not done, one after another."""
+def _work_through(
+    options: WorkerOptions, engine: Engine, shutdown: ShutdownRequest, left_out: StudiesLeftOut
+) -> None:
+    """Works on the newest study that is not done, one after another. One that cannot be done here is left out
+    for a while. Raises OUT_OF_REACH while the database is away, and ParsimonyError after three failed trials
+    in a row or for a device that cannot train."""
     while not shutdown.draining:
-        record = _unfinished(engine, options.study)
+        record = _unfinished(engine, options.study, left_out)
         if record is None:
             time.sleep(POLL_SECONDS)
             continue
         _keep_log(options, record)
-        logger.info("works on %s", record.name)
+        again = left_out.knows(record)
+        logger.log(logging.DEBUG if again else logging.INFO, "works on %s", record.name)
         try:
-            work(options, engine, record, shutdown)
-        except GaveUpError as error:
-            logger.info(str(error))
-        except ExhaustedError as error:
-            logger.info(str(error))
-            studies.set_control(engine, record.id, studies.Control.STOP)
+            _work_to_its_end(options, engine, record, shutdown)
+            left_out.forget(record)
+        except (DataError, UsageError) as error:
+            left_out.add(record, error)
 
 
-def _unfinished(engine: Engine, name: str | None) -> Study | None:
+def _work_to_its_end(
+    options: WorkerOptions, engine: Engine, record: Study, shutdown: ShutdownRequest
+) -> None:
+    """Works on a study, which may end by itself. Raises as work() does otherwise."""
+    try:
+        work(options, engine, record, shutdown)
+    except GaveUpError as error:
+        logger.info(str(error))
+    except ExhaustedError as error:
+        logger.info(str(error))
+        studies.set_control(engine, record.id, studies.Control.STOP)
+
+
+def _unfinished(engine: Engine, name: str | None, left_out: StudiesLeftOut) -> Study | None:
     for record in reversed(studies.all_studies(engine)):
-        if name not in (None, record.name) or record.order != studies.Control.RUN:
+        if name not in (None, record.name) or record.order != Control.RUN or left_out.has(record):
             continue
-        tally = candidates.tally(engine, record.id)
-        if sum(tally[state] for state in candidates.TRAINED) < record.trials:
-            return record
-        second = second_stage.load(engine, record)
-        if second and not second.is_over:
-            return record
+        try:
+            if _is_owed(engine, record):
+                return record
+        except UsageError as error:  # a plan that cannot be read
+            left_out.add(record, error)
     return None
+
+
+def _is_owed(engine: Engine, record: Study) -> bool:
+    """Whether a trial or the second stage of a study is left to train. Raises StudyError for settings that
+    cannot be read."""
+    tally = candidates.tally(engine, record.id)
+    if sum(tally[state] for state in candidates.TRAINED) < record.trials:
+        return True
+    second = second_stage.load(engine, record)
+    return second is not None and not second.is_over

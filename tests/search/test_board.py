@@ -104,6 +104,8 @@ def test_workers_have_short_names_as_long_as_these_tell_them_apart() -> None:
     other = "b-2-cpu0-7-000fff.2"
     assert short_names([*WORKERS, other])[other] == "b-2:cpu0"
     assert short_names(["mine-a-machine-77-1a2b3c"]) == {"mine-a-machine-77-1a2b3c": "mine-a-machine-77"}
+    of_several = "mine-a-machine-worker-cpu0-77-hand-1a2b3c.1"
+    assert short_names([of_several]) == {of_several: "cpu0"}
     twins = ("a-cpu0-1-aaaaaa.1", "a-cpu0-2-bbbbbb.1")
     assert short_names(twins) == {name: name for name in twins}
 

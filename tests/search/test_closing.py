@@ -14,7 +14,7 @@ from hypothesis import given, strategies as st
 from ledger_samples import proposal, train
 from rich.console import Console
 from rung_samples import candidate as rung_candidate, trained
-from sqlalchemy import Engine, delete, insert, update
+from sqlalchemy import Engine, delete, insert, select, update
 from worker_samples import make_config
 
 from search.commands import launch_session
@@ -24,6 +24,7 @@ from search.launcher.display import Display, LogDisplay
 from search.launcher.launcher import End, Launch
 from search.launcher.prepare import Flags
 from search.launcher.snapshots import Snapshots
+from search.launcher.worker_group import WorkerGroup
 from search.launcher.worker_pool import WorkerProcess
 from search.machine.devices import Slot
 from search.machine.signals import Interrupts
@@ -32,6 +33,8 @@ from search.report import made, page
 from search.study import finish_plan, halving, run_state, state_text
 from search.study.console import SteadyConsole
 from search.study.finish_plan import FinishPlan, describe_closing, duration, make_plan
+from search.study.worker_options import WorkerOptions
+from search.worker.worker import unique_name
 from storage import candidates, database, leases, studies, tables, workers
 from storage.row_types import Stage, State
 
@@ -339,6 +342,54 @@ def test_a_trial_that_takes_the_time_of_the_second_stage_is_given_up(engine: Eng
     assert watching.stragglers(600, 1, 2) == []
     watching.look(elapsed=620, left=380, workers=2)
     assert watching.note.endswith("given up: trial 5"), "the note is made anew at each look"
+
+
+@pytest.mark.parametrize("end", [State.DIVERGED, State.OUT_OF_MEMORY, State.LOST])
+def test_a_trial_that_fails_after_they_were_closed_has_no_other_begun_in_its_place(
+    engine: Engine, end: State
+) -> None:
+    """The network that had just been given up as too slow was begun again."""
+    running_trial(engine, 5, 25)
+    running_trial(engine, 6, 5, "usual")
+    watching, record = watch(engine), studies.find(engine, "s")
+    assert watching.look(elapsed=500, left=500, workers=2)
+    assert [one.number for one in watching.stragglers(510, 1, 2)] == [5]
+    assert kept(engine)[0] == 6
+    fail(engine, "usual", end)
+    assert kept(engine)[0] == 5
+    assert leases.claim(engine, record.id, "two", 60) is leases.NoClaim.DONE
+    assert candidates.next_retry(engine, record.id) is None
+    watching.look(elapsed=530, left=470, workers=2)
+    assert watching.note.startswith("trials were closed in time after 5 of 200, ")
+    studies.set_trials(engine, record.id, 300)
+    studies.set_finish(engine, record.id, plan_of(engine).whole.document())
+    again = candidates.next_retry(engine, record.id)
+    assert again and again.number == 5, "by a launch that asks for more trials"
+
+
+def fail(engine: Engine, worker: str, end: State) -> None:
+    """The trial of a worker comes to nothing."""
+    record = studies.find(engine, "s")
+    if end == State.LOST:
+        leases.evict(engine, record.id, worker)
+        return
+    with database.reading(engine) as connection:
+        table = tables.claims
+        held = connection.execute(select(table).where(table.c.worker == worker)).one()
+    claim = leases.Claim(held.token, record.id, held.ordinal, worker)
+    candidates.finish(engine, claim, held.candidate_id, end, reason="so it is")
+
+
+def test_a_trial_that_was_told_to_end_after_they_were_closed_goes_on(engine: Engine) -> None:
+    running_trial(engine, 5, 25)
+    running_trial(engine, 6, 5, "usual")
+    watching, record = watch(engine), studies.find(engine, "s")
+    assert watching.look(elapsed=500, left=500, workers=2)
+    assert watching.stragglers(510, 1, 2)
+    fail(engine, "usual", State.CANCELLED)
+    assert isinstance(leases.claim(engine, record.id, "two", 60), leases.Claim)
+    again = candidates.next_retry(engine, record.id)
+    assert again and again.number == 6, "and not the one that was too slow"
 
 
 def test_a_trial_that_takes_as_long_as_others_ends_however_short_the_time_is(engine: Engine) -> None:
@@ -717,3 +768,38 @@ def test_who_helps_another_launch_ends_no_trials_by_its_own_limit(
     assert not second._helps(), "its limit is the search's once the others have gone"
     second._close_in_time()
     assert kept(engine)[0] == 5
+
+
+def test_workers_that_were_started_by_hand_make_no_launch_a_helper(
+    engine: Engine, sqlite_url: str, tmp_path: Path
+) -> None:
+    """One that follows whatever is launched is there first, as is one that outlived a power cut: the limit of
+    the only launch there is ends trials in time all the same."""
+    watch(engine)
+    record = studies.find(engine, "s")
+    options = WorkerOptions(storage=sqlite_url, data_dir=tmp_path, name="mine")
+    pool = WorkerGroup(options, [Slot("cpu0", {})], print).pool
+    pool._open = lambda _: None  # type: ignore[method-assign]
+    pool.start()
+    here: dict[str, Any] = {"host": "h", "pid": 1, "lease_seconds": 60.0, "state": workers.Doing.WORKING}
+    for name in ("gpubox-123-abc123", f"box-{unique_name()}", pool.slots[0].worker):
+        workers.announce(engine, record.id, name, **here)
+    flags = Flags(sqlite_url, tmp_path, 200, "s", timeout=1.0)
+    opened = cast(optuna.Study, None)
+    launch = Launch(flags, engine, record, make_config(), opened, [Slot("cpu0", {})])
+    assert not launch._helps()
+    launch.started = time.monotonic() - 10.0
+    launch._close_in_time()
+    assert kept(engine)[0] == 5
+
+
+def test_a_launch_that_made_the_study_helps_nobody(engine: Engine, sqlite_url: str, tmp_path: Path) -> None:
+    """Another one may have joined while it measured how many workers share a GPU."""
+    watch(engine)
+    record = studies.find(engine, "s")
+    here: dict[str, Any] = {"host": "h", "pid": 1, "lease_seconds": 60.0, "state": workers.Doing.WORKING}
+    workers.announce(engine, record.id, "h-cpu0-1-abc123.1", **here)
+    flags = Flags(sqlite_url, tmp_path, 200, "s", timeout=1.0)
+    opened = cast(optuna.Study, None)
+    given = (flags, engine, record, make_config(), opened, [Slot("cpu0", {})])
+    assert Launch(*given)._helps() and not Launch(*given, made_study=True)._helps()

@@ -20,7 +20,7 @@ from search.machine.processes import MADE_ROOM
 from search.machine.signals import Interrupts, ShutdownRequest
 from search.optuna_adapter import study as optuna_study
 from search.study import worker_logs, worker_rows
-from search.worker import log, worker as workers
+from search.worker import heartbeat, log, worker as workers
 from search.worker.context import WorkerContext
 from search.worker.heartbeat import Heartbeat
 from search.worker.presence import WorkerPresence
@@ -206,6 +206,31 @@ def test_a_lease_is_renewed_well_before_it_runs_out_and_a_stall_is_seen_in_time(
     beat._over = Over()  # type: ignore[assignment]
     beat._beat()
     assert pauses == [pytest.approx(most, rel=0.5)] and pauses[0] <= most
+
+
+def test_a_worker_that_was_stopped_for_long_does_not_hang_and_is_found_if_it_does_so_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its healthy training was written down as timed out at the moment in which it went on."""
+    clock, stalled, renewed = [0.0], list[float](), list[float]()
+    waits = iter([5.0, 1_000.0, 5.0, 5.0, 5.0])
+
+    class Over:
+        def wait(self, _: float) -> bool:
+            clock[0] += next(waits)
+            return False
+
+    def renew(*_: object) -> Control:
+        renewed.append(clock[0])
+        return Control.RUN
+
+    monkeypatch.setattr(heartbeat, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(leases, "renew", renew)
+    beat = Heartbeat(None, None, 60.0, 10.0, lambda: stalled.append(clock[0]))  # type: ignore[arg-type]
+    beat._over = Over()  # type: ignore[assignment]
+    beat._beat()
+    assert renewed == [5.0, 1_005.0, 1_010.0, 1_015.0], "its lease at once, if nobody has taken it back"
+    assert stalled == [1_020.0], "10 s after it went on"
 
 
 def test_a_worker_whose_database_is_away_works_on_unlisted(

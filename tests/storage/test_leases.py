@@ -258,6 +258,32 @@ def test_trials_that_are_given_up_are_owed_by_nobody(engine: Engine) -> None:
     assert again and again.number == slow.number
 
 
+def test_where_trials_were_closed_one_that_comes_to_nothing_lowers_the_target(engine: Engine) -> None:
+    study = make_study(engine, trials=9)
+    train(engine, study, 0, 0.5)
+    claim, diverges = start(engine, study, 1)
+    start(engine, study, 2, worker="dies")
+    take(engine, study, "chooses")
+    silent, _ = start(engine, study, 3, worker="silent")
+    ends, good = start(engine, study, 4, worker="good")
+    assert studies.shorten(engine, study.id, {studies.CLOSED_FROM: 9}, close=True)
+    targets = [studies.get(engine, study.id).trials]
+    for _ in range(2):  # the answer was lost
+        candidates.finish(engine, claim, diverges.id, State.DIVERGED, reason="nan")
+        targets.append(studies.get(engine, study.id).trials)
+    for worker in ("dies", "chooses", "nobody"):
+        leases.evict(engine, study.id, worker)
+        targets.append(studies.get(engine, study.id).trials)
+    expire(engine, silent)
+    leases.reap(engine, study.id)
+    targets.append(studies.get(engine, study.id).trials)
+    assert targets == [6, 5, 5, 4, 3, 3, 2]
+    assert ask(engine, study) is NoClaim.WAIT
+    candidates.finish(engine, ends, good.id, State.COMPLETED, outcome=outcome(0.5))
+    assert ask(engine, study) is NoClaim.DONE
+    assert candidates.next_retry(engine, study.id) is None
+
+
 def test_a_late_result_is_refused_and_changes_nothing(engine: Engine) -> None:
     study = make_study(engine)
     claim, candidate = start(engine, study, 0)

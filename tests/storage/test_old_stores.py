@@ -1,13 +1,23 @@
 """Stores of every revision of the tables, as programs of their time left them, open in this version."""
 
+import json
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import optuna
 import pytest
 from command import Result
 from sqlalchemy import text
 
+from search.commands import launch_session
+from search.launcher import prepare
+from search.launcher.prepare import Flags
+from search.machine.signals import Interrupts
+from search.optuna_adapter import storage as optuna_storage, study as optuna_study
+from search.study.config import StudyConfig
+from space.errors import ClusterError
 from storage import candidates, database, migrations, rungs, studies, trainings
 from storage.row_types import State
 
@@ -70,3 +80,45 @@ def test_an_older_program_meets_a_newer_store_with_one_line(
         refused = check(*line, "--storage", url)
         assert refused.code == 5
         assert "has tables of a newer version (9999): upgrade this installation" in refused.one_line
+
+
+def of_digits(url: str, data_dir: Path) -> StudyConfig:
+    """The study of an old store as one of digits, with its part in Optuna's tables; its configuration."""
+    optuna_study.quiet()
+    flags = Flags(url, data_dir, 3, data="digits", epochs=2, max_macs=4_000_000)
+    config = prepare.make_config(flags, None)
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+        connection.execute("UPDATE search_studies SET settings = ?", (json.dumps(config.document()),))
+    connection.close()
+    with optuna_storage.open_storage(url) as storage:
+        study = optuna.create_study(storage=storage, study_name="old", direction="maximize")
+        study.set_user_attr("data", "as a program of its time wrote it")
+    return config
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_launch_updates_an_older_store_and_goes_on_with_its_study(
+    tmp_path: Path, digits: Path, check: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was taken for a new one: its data were the default ones, and its baselines queued once more."""
+    url = restored("0007", tmp_path)
+    config = of_digits(url, digits)
+    found: list[Any] = []
+
+    def search(*given: Any) -> None:
+        found.extend(given)
+        raise ClusterError("that is all")
+
+    monkeypatch.setattr(launch_session, "_search", search)
+    monkeypatch.setattr(Interrupts, "listen", lambda _: None)
+    launch = ("launch", "old", "--trials", "9", "--workers", "0", "--storage", url, "--data-dir", digits)
+    refused = check(*launch, "--dry-run")
+    assert refused.code == 5
+    assert "is not ready: `search launch` makes or updates its tables" in refused.one_line
+    launched = check(*launch)
+    assert (launched.code, launched.one_line) == (5, "search: that is all")
+    assert (found[3].name, found[3].trials, found[4]) == ("old", 9, config)
+    with optuna_storage.open_storage(url) as storage:
+        study = optuna.load_study(study_name="old", storage=storage)
+        assert study.user_attrs == {"data": "as a program of its time wrote it"}
+        assert study.get_trials() == [], "no baseline is queued"

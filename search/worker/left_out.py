@@ -1,0 +1,41 @@
+"""The studies that a worker which follows leaves out for a while, because it cannot do them: their images are
+not here, they were deleted meanwhile, or a newer version has made them.
+
+Kept in memory by search/worker/worker.py, for as long as the worker lives; says in the log why, once.
+"""
+
+import logging
+from time import monotonic
+
+from storage.studies import Study
+
+logger = logging.getLogger(__name__)
+
+LEFT_OUT_SECONDS = 300.0  # then it is tried again: its images may have come
+
+
+class StudiesLeftOut:
+    """Studies by their id, with when each is tried again, and why it is left out."""
+
+    def __init__(self) -> None:
+        self._until = dict[int, float]()
+        self._reasons = dict[int, str]()
+
+    def add(self, record: Study, error: Exception) -> None:
+        """Leaves a study out, with a line where that is new."""
+        self._until[record.id] = monotonic() + LEFT_OUT_SECONDS
+        if self._reasons.get(record.id) != str(error):
+            self._reasons[record.id] = str(error)
+            logger.info("leaves %s out for now: %s", record.name, error)
+
+    def has(self, record: Study) -> bool:
+        """Whether a study is left out now."""
+        return monotonic() < self._until.get(record.id, float("-inf"))
+
+    def knows(self, record: Study) -> bool:
+        """Whether a study was left out before, and not done since."""
+        return record.id in self._reasons
+
+    def forget(self, record: Study) -> None:
+        """Notes that a study can be done."""
+        self._reasons.pop(record.id, None)
