@@ -20,7 +20,8 @@ from search.training.report import describe_spread
 from space.errors import EnvironmentProblem
 from storage import database, trainings
 from trainer import loop, weights
-from trainer.data import dataset as datasets
+from trainer.data import dataset as datasets, tensor_files
+from trainer.data.contents import Part
 from trainer.evaluation import scores
 
 NETWORK = {
@@ -296,6 +297,28 @@ def test_pictures_are_classified_from_the_file_alone(
     result = run(capsys, "predict", picture, picture)
     assert (result.code, "cannot read weights from" in result.one_line) == (2, True)
     assert "No such file" in run(capsys, "predict", weights, tmp_path / "absent.png").one_line
+
+
+def test_images_of_five_channels_are_trained_and_shown(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    parts = {
+        name: Part(random.integers(0, 256, (count, 8, 8, 5), np.uint8), np.arange(count) % 2)
+        for name, count in (("train", 60), ("test", 20))
+    }
+    spec = tensor_files.store(tmp_path, "bands", parts, ("a", "b"))
+    Path("net.json").write_text(json.dumps(NETWORK | {"channels": 5, "classes": 2}))
+    images = ("--data", spec, "--data-dir", tmp_path, "--storage", f"sqlite:///{tmp_path / 'search.db'}")
+    result = run(capsys, "train", "net.json", *images, "--epochs", 1, "--seeds", 1, "--device", "cpu")
+    assert result.code == 0, result.err
+    page = Path("training-net/report.html").read_text()
+    assert "as it sees them: of 5 channels the first, in grey" in page
+    assert run(capsys, "data", spec, "--data-dir", tmp_path).code == 0
+    assert (
+        "mixing of two images is not shown; of 5 channels the first, in grey" in Path("data.html").read_text()
+    )
 
 
 def test_the_interval_of_a_mean_is_students(tmp_path: Path) -> None:
