@@ -152,6 +152,22 @@ def test_a_seed_that_is_added_and_not_tested_takes_nobody_elses_test(
     assert rows[1] == pytest.approx(tested[1]["accuracy"]) and rows[2] is None
 
 
+def test_weights_that_were_trained_anew_are_tested_anew(
+    capsys: pytest.CaptureFixture[str], trained: Result, network: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    stored = result_of(tmp_path)
+    for row in stored["seeds"]:
+        row["test"]["accuracy"] = 0.001  # none that a test gives
+    (tmp_path / "out" / "result.json").write_text(json.dumps(stored))
+    (tmp_path / "out" / "seed-0.json").unlink()
+    more = ("--epochs", 2, "--seeds", 2, "--resume", "--format", "json")
+    again = run(capsys, *arguments(network, data_dir, *more))
+    assert again.code == 0, again.err
+    found = [row["test"]["accuracy"] for row in result_of(tmp_path)["seeds"]]
+    assert found[0] > found[1] == 0.001, "that of the other seed is taken over"
+    assert [row["test_accuracy"] for row in json.loads(again.out)] == pytest.approx(found)
+
+
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
