@@ -32,7 +32,8 @@ def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
     """Trains, ranks and reports; `show` is handed a row for each network, the best first.
 
     Returns the exit code: 1 where a training failed. Raises NothingTrainedError where the study has no
-    network that was trained to the end, StudyError and StorageError.
+    network that was trained to the end, StudyError and StorageError; ArchitectureError for a file of --also
+    that holds no network.
     """
     console = stderr_console()
     slots = devices.slots(flags.gpus, None if flags.workers is None else max(1, flags.workers))
@@ -50,6 +51,8 @@ def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
         f" {sum(c.sealed for c in chosen)} more for the order, one seed each;"
         f" {counted(flags.epochs, 'epoch')}, {len(slots)} at a time"
     )
+    for line in _trained_once(flags, chosen):
+        console.print(line, markup=False)
     for line in _opened_before(flags.storage, name, chosen):
         console.print(line)
     works = [_work(contender, flags, name) for contender in chosen]
@@ -72,6 +75,15 @@ def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
 
 def _rank(found: ConfirmedNetwork) -> float:
     return -found.scored.mean
+
+
+def _trained_once(flags: Flags, chosen: Sequence[Contender]) -> list[str]:
+    """A line for each reference of --also whose network is a contender by another name."""
+    names = {one.reference for one in chosen}
+    others = [reference for reference in dict.fromkeys(flags.also) if reference not in names]
+    return [
+        f"--also {reference}: a network that is confirmed already, and trained once" for reference in others
+    ]
 
 
 def _opened_before(storage: str, study: str, chosen: Sequence[Contender]) -> list[str]:

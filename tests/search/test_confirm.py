@@ -11,9 +11,11 @@ import pytest
 from command import finish, python, run, start
 from faults import wait_until
 from lazily import Lazily
+from report_samples import network, trial
 
 from search.study.statistics import Correlation, Interval, correlation
 from search.training import confirm, contenders
+from space.errors import ArchitectureError
 
 stats = Lazily("scipy.stats")
 
@@ -107,6 +109,51 @@ def test_a_dozen_reaches_from_the_best_to_the_worst() -> None:
     assert {b - a for a, b in pairwise(found)} == {9}
     assert contenders.spaced(rows[:5], 12) == rows[:5]
     assert contenders.spaced(rows, 0) == []
+
+
+def flags(tmp_path: Path, *also: Path) -> contenders.Flags:
+    return contenders.Flags(
+        study="s", storage=f"sqlite:///{tmp_path / 's.db'}", data_dir=tmp_path, top=2, seeds=2, epochs=1,
+        rank_sample=0, also=tuple(map(str, also)), data=None, out=None, workers=1, gpus="none",
+    )  # fmt: skip
+
+
+def written(path: Path, number: int) -> Path:
+    """A file of the network `number`."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(network(number).document()))
+    return path
+
+
+def test_every_network_is_trained_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    ranked = [trial(0, accuracy=0.9), trial(1, accuracy=0.8)]
+    files = [written(tmp_path / name, 5 + i) for i, name in enumerate(("a/best.json", "b/best.json"))]
+    files += [written(tmp_path / name, 7 + i) for i, name in enumerate(("trial-1.json", "trial-9.json"))]
+    chosen = contenders.choose(flags(tmp_path, *files), "s", ranked, tmp_path / "out")
+    folders = [one.folder.name for one in chosen]
+    digits = [network(number).fingerprint[:8] for number in (6, 7, 8)]
+    assert folders[:3] == ["trial-0", "trial-1", "best"]
+    assert folders[3:] == [f"best-{digits[0]}", f"trial-1-{digits[1]}", f"trial-9-{digits[2]}"]
+
+
+def test_a_network_that_is_named_twice_is_trained_once_and_the_other_name_is_told(tmp_path: Path) -> None:
+    ranked = [trial(0, fingerprint=network(0).fingerprint)]
+    files = [
+        written(tmp_path / name / "best.json", number) for name, number in zip("abc", (0, 1, 1), strict=True)
+    ]
+    given = flags(tmp_path, *files, files[1])
+    chosen = contenders.choose(given, "s", ranked, tmp_path / "out")
+    assert [one.reference for one in chosen] == ["s:0", str(files[1])]
+    told = confirm._trained_once(given, chosen)
+    assert told == [
+        f"--also {path}: a network that is confirmed already, and trained once"
+        for path in (files[0], files[2])
+    ]
+
+
+def test_a_file_that_is_not_there_is_told_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(ArchitectureError, match=r"absent\.json"):
+        contenders.choose(flags(tmp_path, tmp_path / "absent.json"), "s", [trial(0)], tmp_path / "out")
 
 
 PARENT = """
