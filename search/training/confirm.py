@@ -40,6 +40,7 @@ def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
     with reader.open_study(flags.storage, flags.study, whole=True) as view:
         name, recipe_epochs = view.record.name, view.config.recipe.epochs
         maximised, own = view.config.score, view.config.own_score
+        images = view.config.data.digest
         ranked = contenders.completed(view.rows(), name)
     out = flags.out or Path(f"confirm-{name}")
     score: ScoreName = "accuracy" if maximised == "own" else maximised
@@ -53,7 +54,7 @@ def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
     )
     for line in _trained_once(flags, chosen):
         console.print(line, markup=False)
-    for line in _opened_before(flags.storage, name, chosen):
+    for line in _opened_before(flags.storage, images, chosen):
         console.print(line)
     works = [_work(contender, flags, name) for contender in chosen]
     with Board(console, name, chosen) as board:
@@ -86,17 +87,17 @@ def _trained_once(flags: Flags, chosen: Sequence[Contender]) -> list[str]:
     ]
 
 
-def _opened_before(storage: str, study: str, chosen: Sequence[Contender]) -> list[str]:
-    """A line for each network whose test images were read already, in another folder than it has now."""
+def _opened_before(storage: str, images: str, chosen: Sequence[Contender]) -> list[str]:
+    """A line for each network whose test images were read already, in another folder than it has now: by the
+    digest of the images and the fingerprint, as a study may be renamed, and another have its name."""
     with reader.open_store(storage) as engine:
-        rows = [row for row in trainings.of_study(engine, study) if row.test_accuracy is not None]
+        rows = [row for row in trainings.of_study(engine, None) if row.test_accuracy is not None]
+    mine = [row for row in rows if row.data.get("digest") == images]
     found = []
     for contender in (contender for contender in chosen if not contender.sealed):
-        elsewhere = {
-            row.folder
-            for row in rows
-            if row.subject == contender.reference and row.folder != str(contender.folder.resolve())
-        }
+        here = str(contender.folder.resolve())
+        folders = [row.folder for row in mine if row.fingerprint == contender.fingerprint]
+        elsewhere = [folder for folder in dict.fromkeys(folders) if folder != here]
         if elsewhere:
             found.append(
                 f"warning: test images were opened for {contender.name} before: {', '.join(elsewhere)}"

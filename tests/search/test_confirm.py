@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,10 +13,16 @@ from command import finish, python, run, start
 from faults import wait_until
 from lazily import Lazily
 from report_samples import network, trial
+from sqlalchemy import Engine
+from worker_samples import make_config, make_study
 
+from search.study.config import StudyConfig
 from search.study.statistics import Correlation, Interval, correlation
 from search.training import confirm, contenders
 from space.errors import ArchitectureError
+from storage import studies, trainings
+from storage.studies import Study
+from storage.trainings import Training
 
 stats = Lazily("scipy.stats")
 
@@ -154,6 +161,47 @@ def test_a_network_that_is_named_twice_is_trained_once_and_the_other_name_is_tol
 def test_a_file_that_is_not_there_is_told_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(ArchitectureError, match=r"absent\.json"):
         contenders.choose(flags(tmp_path, tmp_path / "absent.json"), "s", [trial(0)], tmp_path / "out")
+
+
+@pytest.fixture
+def tested(sqlite_url: str) -> Iterator[tuple[Engine, Study, StudyConfig]]:
+    """A store with the study "night", whose trial 0, network 0, was tested in the folder /full."""
+    config = make_config()
+    engine, record = make_study(sqlite_url, config, 1, name="night")
+    row = Training(
+        run="r", seed=0, subject="night:0", study="night", trial=0, fingerprint=network(0).fingerprint,
+        parameters=1, macs=1, architecture={}, recipe={}, data=config.data.model_dump(mode="json"), epochs=1,
+        accuracy=0.5, best_accuracy=0.5, best_epoch=1, loss=1.0, test_accuracy=0.5, test_loss=1.0,
+        test_images=9, seconds=1.0, device="cpu", versions={}, folder="/full",
+    )  # fmt: skip
+    trainings.save(engine, [row])
+    yield engine, record, config
+    engine.dispose()
+
+
+def told_of(url: str, config: StudyConfig, study: str, number: int, *also: Path) -> list[str]:
+    """What a confirmation of a study whose one trial is the network `number` says of test images."""
+    row = trial(0, fingerprint=network(number).fingerprint)
+    chosen = contenders.choose(
+        replace(flags(Path("/absent"), *also), storage=url), study, [row], Path("/out")
+    )
+    return confirm._opened_before(url, config.data.digest, chosen)
+
+
+def test_test_images_that_were_opened_are_told_by_the_network_and_not_by_its_name(
+    tested: tuple[Engine, Study, StudyConfig], sqlite_url: str, tmp_path: Path
+) -> None:
+    engine, record, config = tested
+    told = "warning: test images were opened for {} before: /full"
+    assert told_of(sqlite_url, config, "night", 0) == [told.format("night:0")]
+    studies.rename(engine, record.id, "noon", lambda _: None)
+    assert told_of(sqlite_url, config, "noon", 0) == [told.format("noon:0")]
+    studies.delete(engine, record.id, lambda _: None)
+    assert told_of(sqlite_url, config, "night", 1) == [], "another study of that name, with another network"
+    file = written(tmp_path / "net.json", 0)
+    assert told_of(sqlite_url, config, "night", 1, file) == [told.format(file)]
+    others = config.model_copy(update={"data": config.data.model_copy(update={"digest": "of others"})})
+    assert told_of(sqlite_url, others, "noon", 0) == []
 
 
 PARENT = """
