@@ -116,7 +116,7 @@ def _write_network(
     path = out or Path(f"best{write.ENDING[wanted]}")
     write.require_name(wanted, path)
     if source:
-        chosen = choice.given(source)
+        chosen = choice.given(source, document.data)
     else:
         chosen = choice.choose(document.origin.study, candidate, trainings, files.StudyFiles(kept, 0))
     images = open_images(document.data, data_dir, data)

@@ -23,7 +23,7 @@ STATUS: Final[Fields] = {
     "trained": "networks trained to the end, or pruned while training",
     "trials": "how many there are to be",
     "data": "name of the images",
-    "score": "what it maximises: accuracy, balanced-accuracy or macro-f1",
+    "score": "what it maximises: accuracy, balanced-accuracy or macro-f1; own: a function of --score",
     "max_params": "limit of trainable parameters",
     "max_macs": "limit of multiply-accumulates; null: none",
     "created": "when it was made",

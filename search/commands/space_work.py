@@ -6,7 +6,6 @@ writes nothing. Called by search/commands/space.py.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -65,22 +64,46 @@ def task_options(command: Any) -> Any:
 def work_of(facts: dict[str, Any], train_images: int | None = None, epochs: int | None = None) -> SpaceWork:
     """The trial that the flags mean; what they leave open comes from the data set, as in a launch.
 
-    Raises DataError for images that cannot be read.
+    Raises DataError for images that cannot be read, UsageError for fewer to train on than a folder has
+    classes.
     """
     from space.space import Task
     from trainer.recipe.defaults import brief_recipe
 
-    known = known_dataset(facts["data"], facts["data_dir"], facts["image_size"], facts["skip_damaged"])
+    known, images, validated = _images(facts, train_images)
     task = Task(
         channels=facts["channels"] or known.channels,
         image_size=facts["image_size"] or known.image_size,
         classes=facts["classes"] or known.classes,
     )
+    return SpaceWork(task, images, validated, brief_recipe(facts["data"], images, epochs, task.image_size))
+
+
+def _images(facts: dict[str, Any], limit: int | None) -> tuple[KnownDataset, int, int]:
+    """The facts of the data set, and how many of its images a trial trains on and is scored by, as a launch
+    splits them; a folder is read for them, as a launch reads it."""
+    spec = facts["data"]
+    if spec not in DATASETS:
+        return _of_folder(facts, limit)
+    known = DATASETS[spec]
     whole = known.train_images
     share = settings.SMALL_VALIDATION_SHARE if whole < settings.SMALL else settings.VALIDATION_SHARE
-    validated = round(share * whole)  # as a launch splits
-    images = train_images or whole - validated
-    return SpaceWork(task, images, validated, brief_recipe(facts["data"], images, epochs, task.image_size))
+    validated = round(share * whole)
+    return known, limit or whole - validated, validated
+
+
+def _of_folder(facts: dict[str, Any], limit: int | None) -> tuple[KnownDataset, int, int]:
+    from search.study.config import split_images
+    from trainer.data import dataset as datasets
+
+    found = datasets.load(
+        facts["data"], facts["data_dir"], facts["image_size"], skip_damaged=facts["skip_damaged"]
+    )
+    data, _ = split_images(found, limit, None, settings.SEED)
+    known = KnownDataset(
+        found.spec, found.name, found.channels, found.image_size, len(found.classes), len(found.labels), 0
+    )
+    return known, data.train_images, data.validation_images
 
 
 def budget_of(
@@ -100,17 +123,3 @@ def budget_of(
     seen = work.images * work.recipe.epochs
     limit = compute_limit.default(work.task.image_size, seen, not devices.gpus(), least)
     return Budget(facts["max_parameters"], limit.macs), limit
-
-
-def known_dataset(
-    spec: str, data_dir: Path, image_size: int | None, skip_damaged: bool = False
-) -> KnownDataset:
-    """The facts of a data set; a folder is read for them, as a launch reads it."""
-    if spec in DATASETS:
-        return DATASETS[spec]
-    from trainer.data import dataset as datasets
-
-    found = datasets.load(spec, data_dir, image_size, skip_damaged=skip_damaged)
-    return KnownDataset(
-        found.spec, found.name, found.channels, found.image_size, len(found.classes), len(found.labels), 0
-    )

@@ -32,7 +32,11 @@ TOLERANCE = 1e-4  # the largest difference of a score that is still the same
 
 
 class Training(Document):
-    """Which training the weights are of: validation and test accuracy 0..1 of these very weights."""
+    """Which training the weights are of: validation and test accuracy 0..1 of these very weights.
+
+    Of weights that somebody named it may not be known whether they were tried on test images
+    (is_test_known), nor whether the validation images were those of the study (is_validated_alike).
+    """
 
     what: str
     seed: int | None
@@ -40,6 +44,8 @@ class Training(Document):
     validation_accuracy: float | None
     test_accuracy: float | None = None
     test_images: int | None = None
+    is_test_known: bool = True
+    is_validated_alike: bool = True
 
     model_config = Document.model_config | {"strict": False}
 

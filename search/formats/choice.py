@@ -5,13 +5,16 @@ Reads rows of full trainings, looks into folders, and reads weights that somebod
 search/commands/export.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from search.formats.carried import Training
+from search.study.config import DataConfig
 from search.study.files import StudyFiles
-from search.training import weights_reference
+from search.training import contenders, weights_reference
 from space import parser
 from space.errors import UsageError
 from space.parser import one_line
@@ -19,6 +22,7 @@ from storage.row_types import OF_FINALS, Candidate
 from storage.trainings import Finished, by_length
 from trainer import weights
 
+OF_VALIDATION = ("digest", "split_seed", "validation_images")  # equal: the same validation images
 SHOWN, LONGEST = 3, 60  # classes that a message names, and its characters for them
 
 
@@ -54,14 +58,17 @@ def choose(
     )
 
 
-def given(path: Path) -> ChosenWeights:
+def given(path: Path, data: DataConfig) -> ChosenWeights:
     """Weights that somebody named: a file, or the folder of a training, of which its first seed is taken.
+    `data` are the images of the study.
 
     Raises CheckpointError where there are none.
     """
     file = weights_reference.of_folder(path) if path.is_dir() else path
     said = weights.load(file).about
     seed, epochs, accuracy = (said.get(name) for name in ("seed", "epochs", "validation_accuracy"))
+    row, images = _result_beside(file, said)
+    test = row.get("test") or {}
     return ChosenWeights(
         file,
         Training(
@@ -71,8 +78,25 @@ def given(path: Path) -> ChosenWeights:
             seed=seed if isinstance(seed, int) else None,
             epochs=epochs if isinstance(epochs, int) else None,
             validation_accuracy=accuracy if isinstance(accuracy, float) else None,
+            test_accuracy=test.get("accuracy"),
+            test_images=test.get("images"),
+            is_test_known=bool(row),
+            is_validated_alike=all(images.get(name) == getattr(data, name) for name in OF_VALIDATION),
         ),
     )
+
+
+def _result_beside(file: Path, said: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the result.json beside weights has of them, of their seed and of the images of the training; empty
+    where it is of others, as their header `said` tells, or there is none."""
+    with suppress(UsageError, KeyError, TypeError, ValueError):
+        result = contenders.read_result(file.with_name("result.json"))
+        for row in result["seeds"]:
+            held = {"seed": row["seed"], "epochs": row["validation"]["epochs"],
+                    "validation_accuracy": row["validation"]["accuracy"]}  # fmt: skip
+            if held.items() <= dict(said).items():
+                return dict(row), dict(result["data"])
+    return {}, {}
 
 
 def require_classes(path: Path, classes: Sequence[str], of: str) -> None:

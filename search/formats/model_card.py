@@ -178,7 +178,9 @@ def _score_rows(document: Carried) -> Iterator[tuple[str, str, str, str]]:
     validation = export.data.validation_images
     on = f"{validation:,} validation images"
     if (accuracy := training.validation_accuracy) is not None:
-        yield ("these weights", percent(accuracy), str(wilson(accuracy, validation)), on)
+        alike = training.is_validated_alike
+        interval = str(wilson(accuracy, validation)) if alike else "not known"
+        yield ("these weights", percent(accuracy), interval, on if alike else "validation images of theirs")
     if (accuracy := training.test_accuracy) is not None and training.test_images:
         tested = f"{training.test_images:,} test images, read once"
         yield ("these weights", percent(accuracy), str(wilson(accuracy, training.test_images)), tested)
@@ -211,7 +213,9 @@ def _notes(document: Carried) -> Iterator[str]:
         " expect somewhat less on new images than they say."
     )
     yield "Intervals hold the luck of the images alone (Wilson), where it is not said otherwise."
-    if training.test_accuracy is None:
+    if not training.is_test_known:
+        yield "Whether these weights were tried on test images is not known."
+    elif training.test_accuracy is None:
         yield "These weights were not tried on test images."
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.report.parts import html
-from search.report.pictures import image
+from search.report.pictures import first_alone, image
 from trainer.data import survey_text
 from trainer.data.dataset import Dataset, Split
 from trainer.recipe.document import Recipe
@@ -48,7 +48,7 @@ def page(
 ) -> str:
     """The page as text; `told` are the lines above its table, `rows` those of class_rows()."""
     lines = "".join(f"<tr><td>{escape(word)}<td class=text>{escape(line)}" for word, line in told)
-    shown = list(rows)[:CLASSES_SHOWN]
+    shown, less = list(rows)[:CLASSES_SHOWN], first_alone(dataset.channels)
     head = "<tr><th>class<th>train<th>validation<th>test<th class=text>as the network sees them"
     head += "<th class=text>augmented, in a full training<th class=text>mean"
     body = "".join(_row(dataset, split, recipe, label, row, seed) for label, row in enumerate(shown))
@@ -65,7 +65,8 @@ def page(
             "<h2>By class</h2>",
             f"<div class=wide><table>{head}{body}</table></div>",
             more,
-            "<p class=note>Training images, drawn by the seed; mixing of two images is not shown.</p>",
+            "<p class=note>Training images, drawn by the seed; mixing of two images is not shown"
+            f"{less and f'; {less}'}.</p>",
         ],
         figures=False,
     )

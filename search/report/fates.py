@@ -6,7 +6,7 @@ Reads the report's data; returns HTML. Called by search/report/page.py.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from html import escape
 from statistics import median
 from typing import Any
@@ -266,14 +266,42 @@ def _joined(pieces: Sequence[tuple[str, datetime, datetime, int]], data: ReportD
 
 
 def _use(found: Sequence[Span], workers: Sequence[str], gaps: Sequence[tuple[datetime, datetime]]) -> str:
-    """What share of the time between the first start and the last end was spent on training."""
+    """What share of the time that workers were there for was spent on training."""
     start, end = _ends(found)
     wall = (end - start).total_seconds()
     away = sum((stop - begin).total_seconds() for begin, stop in gaps)
     busy = sum((span.end - span.start).total_seconds() for span in found)
-    share = 100 * busy / (wall * len(workers)) if wall else 100.0
+    there = seconds_there(found)
+    share = 100 * busy / there if there else 100.0
     text = (
         f"{counted(len(workers), 'worker')} over {duration(wall)} of wall time: {duration(busy)} of training,"
         f" {share:.0f}% of the time that they were there for"
     )
     return paragraph(f"{text}; for {duration(away)} nothing ran" if gaps else text)
+
+
+def seconds_there(found: Sequence[Span]) -> float:
+    """Seconds that the workers were there for: each from its first start to its last end, and on to the end
+    of the last beside it where no later worker took its place. Every launch names its workers anew, and a
+    worker that is started again has a new name too: what lies between them is nobody's."""
+    spent, end, places = timedelta(), datetime.min.replace(tzinfo=UTC), list[datetime]()
+    for first, last in sorted(_ends(mine) for mine in _by_worker(found).values()):
+        if first >= end:  # all before it had ended: another launch
+            spent += _idle(places, end)
+            places = []
+        if left := [place for place in places if place <= first]:
+            places.remove(max(left))
+        places.append(last)
+        spent, end = spent + (last - first), max(end, last)
+    return (spent + _idle(places, end)).total_seconds()
+
+
+def _idle(places: Sequence[datetime], end: datetime) -> timedelta:
+    return sum((end - place for place in places), timedelta())
+
+
+def _by_worker(found: Sequence[Span]) -> dict[str, list[Span]]:
+    groups = dict[str, list[Span]]()
+    for span in found:
+        groups.setdefault(span.worker, []).append(span)
+    return groups

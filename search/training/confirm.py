@@ -32,13 +32,15 @@ def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
     """Trains, ranks and reports; `show` is handed a row for each network, the best first.
 
     Returns the exit code: 1 where a training failed. Raises NothingTrainedError where the study has no
-    network that was trained to the end, StudyError and StorageError.
+    network that was trained to the end, StudyError and StorageError; ArchitectureError for a file of --also
+    that holds no network.
     """
     console = stderr_console()
     slots = devices.slots(flags.gpus, None if flags.workers is None else max(1, flags.workers))
     with reader.open_study(flags.storage, flags.study, whole=True) as view:
         name, recipe_epochs = view.record.name, view.config.recipe.epochs
         maximised, own = view.config.score, view.config.own_score
+        images = view.config.data.digest
         ranked = contenders.completed(view.rows(), name)
     out = flags.out or Path(f"confirm-{name}")
     score: ScoreName = "accuracy" if maximised == "own" else maximised
@@ -50,7 +52,9 @@ def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
         f" {sum(c.sealed for c in chosen)} more for the order, one seed each;"
         f" {counted(flags.epochs, 'epoch')}, {len(slots)} at a time"
     )
-    for line in _opened_before(flags.storage, name, chosen):
+    for line in _trained_once(flags, chosen):
+        console.print(line, markup=False)
+    for line in _opened_before(flags.storage, images, chosen):
         console.print(line)
     works = [_work(contender, flags, name) for contender in chosen]
     with Board(console, name, chosen) as board:
@@ -74,17 +78,26 @@ def _rank(found: ConfirmedNetwork) -> float:
     return -found.scored.mean
 
 
-def _opened_before(storage: str, study: str, chosen: Sequence[Contender]) -> list[str]:
-    """A line for each network whose test images were read already, in another folder than it has now."""
+def _trained_once(flags: Flags, chosen: Sequence[Contender]) -> list[str]:
+    """A line for each reference of --also whose network is a contender by another name."""
+    names = {one.reference for one in chosen}
+    others = [reference for reference in dict.fromkeys(flags.also) if reference not in names]
+    return [
+        f"--also {reference}: a network that is confirmed already, and trained once" for reference in others
+    ]
+
+
+def _opened_before(storage: str, images: str, chosen: Sequence[Contender]) -> list[str]:
+    """A line for each network whose test images were read already, in another folder than it has now: by the
+    digest of the images and the fingerprint, as a study may be renamed, and another have its name."""
     with reader.open_store(storage) as engine:
-        rows = [row for row in trainings.of_study(engine, study) if row.test_accuracy is not None]
+        rows = [row for row in trainings.of_study(engine, None) if row.test_accuracy is not None]
+    mine = [row for row in rows if row.data.get("digest") == images]
     found = []
     for contender in (contender for contender in chosen if not contender.sealed):
-        elsewhere = {
-            row.folder
-            for row in rows
-            if row.subject == contender.reference and row.folder != str(contender.folder.resolve())
-        }
+        here = str(contender.folder.resolve())
+        folders = [row.folder for row in mine if row.fingerprint == contender.fingerprint]
+        elsewhere = [folder for folder in dict.fromkeys(folders) if folder != here]
         if elsewhere:
             found.append(
                 f"warning: test images were opened for {contender.name} before: {', '.join(elsewhere)}"

@@ -1,14 +1,16 @@
 """The networks that `search confirm` trains to the end: which they are, and what each came to.
 
-Chooses among the rows of a study, and reads the result.json that a training leaves. Called by
-search/training/confirm.py, its board and its page. Trains nothing.
+Chooses among the rows of a study, reads the networks of --also and the result.json that a training leaves.
+Called by search/training/confirm.py, its board and its page. Trains nothing.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from search.study import network_reference
 from search.study.score import FIELDS, ScoreName
 from search.study.statistics import Spread, spread
 from space import parser
@@ -17,6 +19,8 @@ from space.errors import NothingTrainedError, UsageError
 from storage.row_types import Candidate, State
 
 Row = TypeVar("Row")
+
+OF_TRIAL = re.compile(r"trial-\d+")  # a folder of a trial of the study
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Contender:
     macs: int | None = None
     score: ScoreName = "accuracy"  # by which contenders are ranked
     brief_score: float | None = None  # in the study, where that is not accuracy
+    fingerprint: str | None = None
 
     @property
     def brief_value(self) -> float | None:
@@ -115,7 +120,10 @@ def choose(
     flags: Flags, name: str, ranked: Sequence[Candidate], out: Path, score: ScoreName = "accuracy"
 ) -> list[Contender]:
     """Of the networks of a study, ranked by brief score: the best, among them the best baseline whatever its
-    rank, those of --also, and of the rest those at --rank-sample evenly spaced ranks."""
+    rank, those of --also, and of the rest those at --rank-sample evenly spaced ranks.
+
+    Raises ArchitectureError, StudyError and StorageError for what --also does not find.
+    """
     found = _chosen(flags, name, ranked, out)
     if score == "accuracy":
         return [replace(one, brief_score=None) for one in found]
@@ -128,13 +136,32 @@ def _chosen(flags: Flags, name: str, ranked: Sequence[Candidate], out: Path) -> 
     if flags.baseline and baseline and not any(row.baseline for row in top):
         top.append(baseline)
     best = [_of_study(name, row, out, False, flags.seeds) for row in top]
-    beside = [
-        Contender(reference, reference, out / Path(reference).stem.replace(":", "-"), None, False,
-                  flags.seeds)
-        for reference in flags.also
-    ]  # fmt: skip
+    beside = _beside(flags, out, best)
     rest = [row for row in spaced(ranked, flags.rank_sample) if row not in top]
     return best + beside + [_of_study(name, row, out, True, 1) for row in rest]
+
+
+def _beside(flags: Flags, out: Path, best: Sequence[Contender]) -> list[Contender]:
+    """The networks of --also; one that is among the best, or was named before, is trained once.
+
+    Raises ArchitectureError, StudyError and StorageError for what names none.
+    """
+    found = list[Contender]()
+    for reference in flags.also:
+        fingerprint = network_reference.resolve(reference, flags.storage).architecture.fingerprint
+        if all(one.fingerprint != fingerprint for one in (*best, *found)):
+            folder = out / _folder_name(reference, fingerprint, [one.folder.name for one in found])
+            found.append(
+                Contender(reference, reference, folder, None, False, flags.seeds, fingerprint=fingerprint)
+            )
+    return found
+
+
+def _folder_name(reference: str, fingerprint: str, taken: Sequence[str]) -> str:
+    """By the name of the file; with eight digits of the fingerprint where others have that, and where a trial
+    of the study might."""
+    name = Path(reference).stem.replace(":", "-")
+    return f"{name}-{fingerprint[:8]}" if name in taken or OF_TRIAL.fullmatch(name) else name
 
 
 def spaced(rows: Sequence[Row], count: int) -> list[Row]:
@@ -149,5 +176,5 @@ def _of_study(name: str, row: Candidate, out: Path, sealed: bool, seeds: int) ->
     folder = out / f"trial-{row.number}"
     return Contender(
         reference, reference, folder, row.accuracy, sealed, seeds, row.baseline, row.number, row.macs,
-        brief_score=row.score,
+        brief_score=row.score, fingerprint=row.fingerprint,
     )  # fmt: skip

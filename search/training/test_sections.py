@@ -14,10 +14,9 @@ from statistics import fmean
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
-from PIL import Image
 
 from search.report.parts import BLUE, COLOURS, GREY, panel, paragraph, section, table
-from search.report.pictures import image
+from search.report.pictures import drawn, first_alone, image
 from search.study.statistics import wilson
 from search.study.text import counted, percent
 from search.training.test_set import TestResult
@@ -156,10 +155,11 @@ def _confusion(
     if not pairs:
         return [*said, "<p>No test image was taken for another class.</p>"]
     examples = _examples(tests) if images is not None else {}
-    if examples:
+    if images is not None and examples:
+        less = first_alone(images.shape[3])
         said.append(
             "<p class=reading>Below each pair the images of it of which the network was surest, as it sees"
-            " them.</p>"
+            f" them{less and f': {less}'}.</p>"
         )
     items = "".join(_pair(classes, matrix, pair, examples.get(pair, []), images) for pair in pairs)
     return [*said, f"<ol class=pairs>{items}</ol>"]
@@ -241,14 +241,13 @@ def _pair(
 
 
 def _small(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W, C) uint8, scaled down where it is larger than it needs to be."""
+    """(H, W, C) uint8, scaled down where it is larger than it needs to be, then of the channels drawn."""
     if max(pixels.shape[:2]) <= LARGEST:
         return np.asarray(pixels)
-    grey = pixels.shape[2] == 1
-    picture = Image.fromarray(pixels[..., 0] if grey else pixels)
+    picture = drawn(pixels)
     picture.thumbnail((LARGEST, LARGEST))
     found = np.asarray(picture, np.uint8)
-    return found[..., None] if grey else found
+    return found[..., None] if found.ndim == 2 else found
 
 
 def _calibration(tests: Sequence[TestResult]) -> list[str]:

@@ -8,8 +8,9 @@ files are written before rows, so that a store out of reach loses nothing.
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace as replace_fields
+from dataclasses import asdict, dataclass, replace as replace_fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,7 @@ from trainer.data import dataset as datasets, survey_text
 from trainer.data.dataset import Dataset
 from trainer.data.images import Fit
 from trainer.device import memory_errors
+from trainer.outcome import Outcome
 from trainer.recipe import augmentations, checks
 from trainer.recipe.document import ClassWeights, Recipe
 
@@ -240,7 +242,7 @@ def _finish(
     console: Console, job: TrainingJob, curves: list[LearningCurve], no_test: bool
 ) -> tuple[list[TestResult], dict[str, Spread]]:
     """The tests of every seed, and what all came to; a seed that was tested is not tested again."""
-    before = _tested(job)
+    before = _tested(job, curves)
     missing = [] if no_test else [seed for seed in job.seeds if seed not in before]
     opened = test_set.open_test_set(job) if missing else None
     if missing and opened is None:
@@ -264,13 +266,23 @@ def _pictures(job: TrainingJob) -> NDArray[np.uint8] | None:
         return None
 
 
-def _tested(job: TrainingJob) -> dict[int, TestResult]:
-    """The tests that a result here holds, by seed."""
+def _tested(job: TrainingJob, curves: Sequence[LearningCurve]) -> dict[int, TestResult]:
+    """The tests that a result here holds, by seed: of weights that have not been trained anew since."""
+    outcomes = {curve.seed: curve.outcome for curve in curves}
     try:
         seeds = parser.read_own(job.folder / "result.json", UsageError)["seeds"]
-        return {row["seed"]: TestResult(**row["test"]) for row in seeds if row["test"]}
+        return {
+            row["seed"]: TestResult(**row["test"])
+            for row in seeds
+            if row["test"] and _is_of(row["validation"], outcomes.get(row["seed"]))
+        }
     except (UsageError, KeyError, TypeError):
         return {}
+
+
+def _is_of(validation: dict[str, Any], outcome: Outcome | None) -> bool:
+    """Whether a stored validation is this outcome; compared as text, since a loss may be no number."""
+    return outcome is not None and json.dumps(asdict(Outcome(**validation))) == json.dumps(asdict(outcome))
 
 
 def _store(engine: Engine, job: TrainingJob, curves: list[LearningCurve], tests: list[TestResult]) -> None:

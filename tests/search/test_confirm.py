@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,9 +12,17 @@ import pytest
 from command import finish, python, run, start
 from faults import wait_until
 from lazily import Lazily
+from report_samples import network, trial
+from sqlalchemy import Engine
+from worker_samples import make_config, make_study
 
+from search.study.config import StudyConfig
 from search.study.statistics import Correlation, Interval, correlation
 from search.training import confirm, contenders
+from space.errors import ArchitectureError
+from storage import studies, trainings
+from storage.studies import Study
+from storage.trainings import Training
 
 stats = Lazily("scipy.stats")
 
@@ -107,6 +116,92 @@ def test_a_dozen_reaches_from_the_best_to_the_worst() -> None:
     assert {b - a for a, b in pairwise(found)} == {9}
     assert contenders.spaced(rows[:5], 12) == rows[:5]
     assert contenders.spaced(rows, 0) == []
+
+
+def flags(tmp_path: Path, *also: Path) -> contenders.Flags:
+    return contenders.Flags(
+        study="s", storage=f"sqlite:///{tmp_path / 's.db'}", data_dir=tmp_path, top=2, seeds=2, epochs=1,
+        rank_sample=0, also=tuple(map(str, also)), data=None, out=None, workers=1, gpus="none",
+    )  # fmt: skip
+
+
+def written(path: Path, number: int) -> Path:
+    """A file of the network `number`."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(network(number).document()))
+    return path
+
+
+def test_every_network_is_trained_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    ranked = [trial(0, accuracy=0.9), trial(1, accuracy=0.8)]
+    files = [written(tmp_path / name, 5 + i) for i, name in enumerate(("a/best.json", "b/best.json"))]
+    files += [written(tmp_path / name, 7 + i) for i, name in enumerate(("trial-1.json", "trial-9.json"))]
+    chosen = contenders.choose(flags(tmp_path, *files), "s", ranked, tmp_path / "out")
+    folders = [one.folder.name for one in chosen]
+    digits = [network(number).fingerprint[:8] for number in (6, 7, 8)]
+    assert folders[:3] == ["trial-0", "trial-1", "best"]
+    assert folders[3:] == [f"best-{digits[0]}", f"trial-1-{digits[1]}", f"trial-9-{digits[2]}"]
+
+
+def test_a_network_that_is_named_twice_is_trained_once_and_the_other_name_is_told(tmp_path: Path) -> None:
+    ranked = [trial(0, fingerprint=network(0).fingerprint)]
+    files = [
+        written(tmp_path / name / "best.json", number) for name, number in zip("abc", (0, 1, 1), strict=True)
+    ]
+    given = flags(tmp_path, *files, files[1])
+    chosen = contenders.choose(given, "s", ranked, tmp_path / "out")
+    assert [one.reference for one in chosen] == ["s:0", str(files[1])]
+    told = confirm._trained_once(given, chosen)
+    assert told == [
+        f"--also {path}: a network that is confirmed already, and trained once"
+        for path in (files[0], files[2])
+    ]
+
+
+def test_a_file_that_is_not_there_is_told_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(ArchitectureError, match=r"absent\.json"):
+        contenders.choose(flags(tmp_path, tmp_path / "absent.json"), "s", [trial(0)], tmp_path / "out")
+
+
+@pytest.fixture
+def tested(sqlite_url: str) -> Iterator[tuple[Engine, Study, StudyConfig]]:
+    """A store with the study "night", whose trial 0, network 0, was tested in the folder /full."""
+    config = make_config()
+    engine, record = make_study(sqlite_url, config, 1, name="night")
+    row = Training(
+        run="r", seed=0, subject="night:0", study="night", trial=0, fingerprint=network(0).fingerprint,
+        parameters=1, macs=1, architecture={}, recipe={}, data=config.data.model_dump(mode="json"), epochs=1,
+        accuracy=0.5, best_accuracy=0.5, best_epoch=1, loss=1.0, test_accuracy=0.5, test_loss=1.0,
+        test_images=9, seconds=1.0, device="cpu", versions={}, folder="/full",
+    )  # fmt: skip
+    trainings.save(engine, [row])
+    yield engine, record, config
+    engine.dispose()
+
+
+def told_of(url: str, config: StudyConfig, study: str, number: int, *also: Path) -> list[str]:
+    """What a confirmation of a study whose one trial is the network `number` says of test images."""
+    row = trial(0, fingerprint=network(number).fingerprint)
+    chosen = contenders.choose(
+        replace(flags(Path("/absent"), *also), storage=url), study, [row], Path("/out")
+    )
+    return confirm._opened_before(url, config.data.digest, chosen)
+
+
+def test_test_images_that_were_opened_are_told_by_the_network_and_not_by_its_name(
+    tested: tuple[Engine, Study, StudyConfig], sqlite_url: str, tmp_path: Path
+) -> None:
+    engine, record, config = tested
+    told = "warning: test images were opened for {} before: /full"
+    assert told_of(sqlite_url, config, "night", 0) == [told.format("night:0")]
+    studies.rename(engine, record.id, "noon", lambda _: None)
+    assert told_of(sqlite_url, config, "noon", 0) == [told.format("noon:0")]
+    studies.delete(engine, record.id, lambda _: None)
+    assert told_of(sqlite_url, config, "night", 1) == [], "another study of that name, with another network"
+    file = written(tmp_path / "net.json", 0)
+    assert told_of(sqlite_url, config, "night", 1, file) == [told.format(file)]
+    others = config.model_copy(update={"data": config.data.model_copy(update={"digest": "of others"})})
+    assert told_of(sqlite_url, others, "noon", 0) == []
 
 
 PARENT = """

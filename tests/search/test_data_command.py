@@ -15,6 +15,8 @@ from PIL import Image
 from search.report import data_page
 from trainer.recipe.document import Recipe
 
+PLAIN = Recipe(crop_padding=0, flip=False)
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -100,6 +102,23 @@ def test_cutout_is_shown_in_the_mean_colour() -> None:
     found = augmented(x, recipe, torch.Generator().manual_seed(0))
     assert found.dtype == torch.uint8
     assert set(found.unique().tolist()) == {100, 150, 200}
+
+
+def test_random_erasing_is_shown_in_the_mean_colour_after_cutout() -> None:
+    import torch
+
+    from trainer.data.batches import augmented
+
+    x = torch.full((16, 1, 16, 16), 100, dtype=torch.uint8)
+    x[..., 8:] = 200
+    erased, both = (
+        augmented(x, PLAIN.model_copy(update=fields), torch.Generator().manual_seed(0))
+        for fields in ({"random_erasing": 1.0}, {"random_erasing": 1.0, "cutout": 4})
+    )
+    assert set(erased.unique().tolist()) == {100, 150, 200}
+    assert (erased != x).flatten(1).any(1).all(), "something is taken from every image"
+    cut = augmented(x, PLAIN.model_copy(update={"cutout": 4}), torch.Generator().manual_seed(0))
+    assert (both[cut == 150] == 150).all() and (both == 150).sum() > (cut == 150).sum()
 
 
 def test_a_named_data_set_is_shown_too(capsys: pytest.CaptureFixture[str], folder: Path) -> None:

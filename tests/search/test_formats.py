@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -347,7 +348,9 @@ def test_a_network_whose_weights_name_its_layers_otherwise_is_written_as_they_do
     )
     exported_samples.save_weights(tmp_path / "one.safetensors", one, sample.images)
     path = tmp_path / f"best{ENDINGS[form]}"
-    write.write(form, path, document, choice.given(tmp_path / "one.safetensors"), sample.images)
+    write.write(
+        form, path, document, choice.given(tmp_path / "one.safetensors", document.data), sample.images
+    )
     assert check.verify(path)[-1].startswith("forward pass")
 
 
@@ -364,8 +367,36 @@ def test_weights_that_were_named_are_taken(
     assert result.code == 0, result.err
     assert "of a full training of bench:0" in result.err
     card = (tmp_path / "a.safetensors.md").read_text()
-    assert "| these weights | 93.00% |" in card
+    assert "| these weights | 93.00% | not known | validation images of theirs |" in card
+    assert "Whether these weights were tried on test images is not known." in card
     assert "brief training, made to rank" not in card
+
+
+def test_the_card_of_a_full_training_that_was_named_has_its_test(
+    capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path
+) -> None:
+    folder, path = tmp_path / "training", tmp_path / "a.safetensors"
+    assert export(capsys, sample, "--out", tmp_path / "best.json").code == 0
+    store = ("--storage", f"sqlite:///{tmp_path / 'own.db'}", "--data-dir", sample.data_dir)
+    shorter = ("--epochs", 1, "--seeds", 1, "--train-images", 200, "--device", "cpu", "--out", folder)
+    assert run(capsys, "train", tmp_path / "best.json", *store, *shorter).code == 0
+
+    def card() -> str:
+        found = export(capsys, sample, "--format", "safetensors", "--from", folder, "--out", path)
+        assert found.code == 0, found.err
+        return Path(f"{path}.md").read_text()
+
+    (seed,) = json.loads((folder / "result.json").read_text())["seeds"]
+    tested, validated = (f"{100 * seed[part]['accuracy']:.2f}%" for part in ("test", "validation"))
+    assert re.search(rf"\| these weights \| {tested} \| [^|]+% \| 359 test images, read once \|", card())
+    validation = f"{sample.document.data.validation_images} validation images"
+    assert re.search(rf"\| these weights \| {validated} \| [^|]+% \| {validation} \|", card())
+    assert "tried on test images" not in card()
+    result = json.loads((folder / "result.json").read_text())
+    result["seeds"][0]["validation"]["accuracy"] += 0.001
+    (folder / "result.json").write_text(json.dumps(result))
+    assert "test images, read once" not in card(), "the result is of other weights"
+    assert "Whether these weights were tried on test images is not known." in card()
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,37 @@ def test_an_outage_is_when_nothing_ran_for_long() -> None:
     assert fates.outages(fates.spans(report_data(rows[:4]))) == []
 
 
+def hours_of(worker: str, start: float, end: float) -> list[Candidate]:
+    """Trials of six minutes that a worker trains one after the other, almost without a pause."""
+    minutes = range(round(60 * start), round(60 * end), 6)
+    return [
+        trial(
+            i, State.COMPLETED, worker=worker, proposed_at=BEGAN + timedelta(minutes=at),
+            finished_at=BEGAN + timedelta(minutes=at + 5.95),
+        )
+        for i, at in enumerate(minutes)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("hours", "share"),
+    [
+        ({"a": (0, 5), "b": (0, 5)}, 99),
+        ({"a": (0, 10), "b": (0, 5)}, 74),  # it waited until the other had ended
+        ({"a.1": (0, 5), "b.1": (0, 5), "a.2": (5, 10), "b.2": (5, 10)}, 99),
+        ({"a.1": (0, 5), "b.1": (0, 5), "a.2": (20, 25), "b.2": (20, 25)}, 99),
+        ({"a": (0, 10), "b.1": (0, 4), "b.2": (4, 10)}, 99),  # started again beside another
+        ({"a": (0, 10), "b": (5, 10)}, 99),  # it joined
+    ],
+    ids=["one launch", "one ended early", "two launches", "a night between", "started again", "joined"],
+)
+def test_workers_were_busy_for_their_share_of_the_time_of_their_own_launch(
+    hours: dict[str, tuple[float, float]], share: int
+) -> None:
+    rows = [row for worker, (start, end) in hours.items() for row in hours_of(worker, start, end)]
+    assert f" {share}% of the time that they were there for" in fates.fates(report_data(rows))
+
+
 def test_very_many_trainings_of_a_worker_are_drawn_as_pieces_of_the_same_length() -> None:
     rows = [trial(i, finished_at=BEGAN + timedelta(seconds=20 * i + 15)) for i in range(3_000)]
     later = timedelta(days=1)

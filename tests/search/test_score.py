@@ -1,11 +1,13 @@
 """A search that maximises another score than accuracy: Optuna hears it, and all that is said names it."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import get_args
 
 import pytest
 from command import run
@@ -15,6 +17,7 @@ from report_samples import BEGAN, report_data, trial
 from sqlalchemy import text
 from worker_samples import FakeTraining, accuracy_of, make_config, make_context, make_study
 
+from search.commands import fields
 from search.comparison import studies as comparison, text as comparison_text
 from search.comparison.studies import ComparedStudy
 from search.launcher.prepare import Flags, make_config as config_of
@@ -37,6 +40,11 @@ from trainer.outcome import EpochReport
 
 Capture = pytest.CaptureFixture[str]
 F1 = make_config(score="macro-f1")
+
+
+def test_every_score_that_a_study_can_have_is_told_to_programs() -> None:
+    words = set(re.findall(r"[\w-]+", fields.STATUS["score"]))
+    assert set(get_args(scores.ScoreName)) <= words
 
 
 def against_accuracy(architecture: Architecture) -> float:

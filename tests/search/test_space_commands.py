@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from command import run
-from picture_samples import folder_of
+from picture_samples import folder_of, noise
 
-from search.commands import forecast_text
+from search.commands import forecast_text, space_work
 from search.launcher import prepare
 from search.launcher.prepare import Flags
 from search.study import duration
@@ -262,6 +262,25 @@ def test_a_folder_brings_its_channels_size_and_classes_too(
     assert (network["channels"], network["image_size"], network["classes"]) == (3, 12, 3)
     checked = run(capsys, "space", "check", small, *images, "--no-minutes", "--max-params", "200k")
     assert checked.code == 0, checked.err
+
+
+def test_a_folder_is_split_as_a_launch_splits_it(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    folder = folder_of(tmp_path / "pets", 20)
+    for i in range(60):
+        noise(folder / "val" / ("cat", "dog")[i % 2] / f"{i}.png", 9_000 + i)
+    spec, data_dir = f"folder:{folder}", tmp_path / "data"
+    flags = Flags("sqlite://", data_dir, trials=3, data=spec, space=small, on_cpu=True, epochs=2_000)
+    launched = prepare.make_config(flags, None)
+    asked = ("channels", "image_size", "classes", "max_macs", "skip_damaged")
+    facts = dict.fromkeys(asked) | {"data": spec, "data_dir": data_dir, "max_parameters": 1_000_000}
+    work = space_work.work_of(facts, epochs=2_000)
+    assert (work.images, work.validated) == (40, 60)
+    assert work.recipe == launched.recipe
+    space = spaces.load(small).for_images(work.task.image_size)
+    assert space_work.budget_of(facts, space, work)[0].max_macs == launched.budget.max_macs == 5_000_000
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from search.training.report import describe_spread
 from space.errors import EnvironmentProblem
 from storage import database, trainings
 from trainer import loop, weights
-from trainer.data import dataset as datasets
+from trainer.data import dataset as datasets, tensor_files
+from trainer.data.contents import Part
 from trainer.evaluation import scores
 
 NETWORK = {
@@ -149,6 +150,22 @@ def test_a_seed_that_is_added_and_not_tested_takes_nobody_elses_test(
     assert [(row["seed"], row["test"]) for row in result_of(tmp_path)["seeds"]] == [(1, tested[1]), (2, None)]
     rows = {row["seed"]: row["test_accuracy"] for row in json.loads(again.out)}
     assert rows[1] == pytest.approx(tested[1]["accuracy"]) and rows[2] is None
+
+
+def test_weights_that_were_trained_anew_are_tested_anew(
+    capsys: pytest.CaptureFixture[str], trained: Result, network: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    stored = result_of(tmp_path)
+    for row in stored["seeds"]:
+        row["test"]["accuracy"] = 0.001  # none that a test gives
+    (tmp_path / "out" / "result.json").write_text(json.dumps(stored))
+    (tmp_path / "out" / "seed-0.json").unlink()
+    more = ("--epochs", 2, "--seeds", 2, "--resume", "--format", "json")
+    again = run(capsys, *arguments(network, data_dir, *more))
+    assert again.code == 0, again.err
+    found = [row["test"]["accuracy"] for row in result_of(tmp_path)["seeds"]]
+    assert found[0] > found[1] == 0.001, "that of the other seed is taken over"
+    assert [row["test_accuracy"] for row in json.loads(again.out)] == pytest.approx(found)
 
 
 @pytest.mark.parametrize(
@@ -296,6 +313,28 @@ def test_pictures_are_classified_from_the_file_alone(
     result = run(capsys, "predict", picture, picture)
     assert (result.code, "cannot read weights from" in result.one_line) == (2, True)
     assert "No such file" in run(capsys, "predict", weights, tmp_path / "absent.png").one_line
+
+
+def test_images_of_five_channels_are_trained_and_shown(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    parts = {
+        name: Part(random.integers(0, 256, (count, 8, 8, 5), np.uint8), np.arange(count) % 2)
+        for name, count in (("train", 60), ("test", 20))
+    }
+    spec = tensor_files.store(tmp_path, "bands", parts, ("a", "b"))
+    Path("net.json").write_text(json.dumps(NETWORK | {"channels": 5, "classes": 2}))
+    images = ("--data", spec, "--data-dir", tmp_path, "--storage", f"sqlite:///{tmp_path / 'search.db'}")
+    result = run(capsys, "train", "net.json", *images, "--epochs", 1, "--seeds", 1, "--device", "cpu")
+    assert result.code == 0, result.err
+    page = Path("training-net/report.html").read_text()
+    assert "as it sees them: of 5 channels the first, in grey" in page
+    assert run(capsys, "data", spec, "--data-dir", tmp_path).code == 0
+    assert (
+        "mixing of two images is not shown; of 5 channels the first, in grey" in Path("data.html").read_text()
+    )
 
 
 def test_the_interval_of_a_mean_is_students(tmp_path: Path) -> None:

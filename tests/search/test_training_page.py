@@ -1,5 +1,7 @@
 """The page of a full training: classes, confusion matrix, pairs that are mixed up, confidence, curves."""
 
+import base64
+import io
 import itertools
 import json
 import re
@@ -7,7 +9,10 @@ import re
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 
+from search.report import pictures
 from search.training import test_sections, test_set
 from search.training.curve_sections import epoch_axis, loss_ticks
 
@@ -47,6 +52,34 @@ def test_the_pairs_that_are_mixed_up_most_come_with_pictures(page: str) -> None:
     assert "<b>breed 1 &lt;b&gt;</b> taken for <b>breed 2 &lt;b&gt;</b>" in pairs
     assert "10 of 40 images, 25.0%" in pairs
     assert pairs.count("<img ") == 2, "an image that two seeds mistook is shown once"
+
+
+@pytest.mark.parametrize(
+    ("channels", "shape"), [(1, (8, 8)), (2, (8, 8)), (3, (8, 8, 3)), (4, (8, 8)), (5, (8, 8))]
+)
+def test_of_images_that_are_no_pictures_the_first_channel_is_drawn(
+    channels: int, shape: tuple[int, ...]
+) -> None:
+    pixels = np.zeros((8, 8, channels), np.uint8)
+    pixels[..., 0] = 7
+    shown = picture_of(pictures.image(pixels))
+    assert shown.shape == shape
+    assert np.array_equal(shown, pixels if channels == 3 else pixels[..., 0])
+
+
+@pytest.mark.parametrize("side", [8, 200])
+def test_mistaken_images_of_five_channels_are_shown_with_a_word_of_which(side: int) -> None:
+    images = np.full((740, side, side, 5), 9, np.uint8)
+    page = "".join(test_sections.sections(CLASSES, [result(0)], images))
+    assert "as it sees them: of 5 channels the first, in grey.</p>" in page
+    assert picture_of(page).shape == (min(side, 96), min(side, 96))
+
+
+def picture_of(page: str) -> NDArray[np.uint8]:
+    """The first picture on a page."""
+    found = re.search(r"image/png;base64,([^\"]+)", page)
+    assert found is not None
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(found[1]))))
 
 
 def test_each_class_has_its_count_and_interval(page: str) -> None:

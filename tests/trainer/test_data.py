@@ -88,6 +88,40 @@ def test_every_class_is_validated_and_trained_even_when_it_is_tiny(folder: Path)
         assert set(dataset.labels[part]) == {0, 1, 2}
 
 
+def uneven(counts: tuple[int, ...]) -> datasets.Dataset:
+    """Black images of so many of each class, which are told apart by their number alone."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    names, images = tuple(map(str, range(len(counts)))), np.zeros((len(labels), 4, 4, 1), np.uint8)
+    return datasets.Dataset("black", "black", names, 4, 1, "black", images, labels, Path())
+
+
+@pytest.mark.parametrize("limit", [10, 50, 100, 150, 170, 179, 180])
+def test_a_limit_takes_no_class_away_that_has_one_image_to_train_on(limit: int) -> None:
+    dataset = uneven((100, 100, 2))
+    split = datasets.split(dataset, seed=0, limit=limit)
+    assert np.bincount(dataset.labels[split.train], minlength=3)[2] == 1
+    assert limit <= len(split.train) <= limit + 1, "one more where the small class moves it"
+
+
+@pytest.mark.parametrize("limit", [150, 159, 160, 161, 163])
+def test_a_limit_near_all_images_is_met(limit: int) -> None:
+    assert len(datasets.split(uneven((5,) * 41), seed=0, limit=limit).train) == limit
+
+
+@pytest.mark.parametrize(
+    ("counts", "limit", "digest"),
+    [
+        ((100, 100, 20), 150, "d1ebe4efda24b3eb"),
+        ((300, 200, 100), 100, "d5d0456c8d1413a1"),
+        ((40, 30, 20, 3), 60, "459a167fa68b5699"),
+    ],
+)
+def test_a_limit_under_which_every_class_had_its_images_draws_the_same_as_ever(
+    counts: tuple[int, ...], limit: int, digest: str
+) -> None:
+    assert datasets.split(uneven(counts), seed=0, limit=limit).digest.startswith(digest)
+
+
 @pytest.mark.parametrize("options", [{"validation_share": 0.0}, {"validation_share": 1.0}, {"limit": 9}])
 def test_a_share_or_a_limit_that_leaves_a_class_out_is_refused(
     digits: datasets.Dataset, options: dict

@@ -1,6 +1,7 @@
 """What the plan says of a folder: each thing that may mislead, by the right number, and nothing else."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,25 @@ def test_a_folders_own_validation_part_is_told(folder: Path) -> None:
     assert said(folder)[1:] == [
         "note: val/ is the validation part: 17 images",
         "warning: 1 of 17 validation images are also in train/, and left out there",
+    ]
+
+
+def test_a_class_is_without_images_to_train_on_for_its_copies_alone(folder: Path) -> None:
+    for name in ("emu", "gnu", "owl"):
+        noise(folder / "train" / name / "0.png", 7000 + len(name) + ord(name[0]))
+        noise(folder / "val" / name / "0.png", 7500 + ord(name[0]))
+    shutil.copy(folder / "train/owl/0.png", folder / "val/owl/0.png")
+    for name in ("cat", "dog"):
+        noise(folder / "val" / name / "0.png", 7600 + ord(name[0]))
+    dataset = datasets.load(f"folder:{folder}", folder.parent / "data")
+    split = datasets.split(dataset, 0, limit=60)
+    told = [line for _, line in survey_text.lines(dataset, split, PLAIN) if "to train on" in line]
+    assert told == ["no image to train on in owl: all are copies of validation images"]
+    without_emu = replace(split, train=split.train[dataset.labels[split.train] != 2])
+    told = [line for _, line in survey_text.lines(dataset, without_emu, PLAIN) if "to train on" in line]
+    assert told == [
+        "no image to train on in owl: all are copies of validation images",
+        "no image to train on in emu",
     ]
 
 

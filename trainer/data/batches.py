@@ -85,10 +85,7 @@ class DeviceDataset:
 
     def _finished(self, pixels: Tensor, recipe: Recipe, generator: Generator) -> Tensor:
         """(N, C, H, W) uint8 to (N, C, H, W) float32."""
-        x = self.normalisation.apply(pixels)
-        if recipe.cutout:
-            x = cutout(x, recipe.cutout, generator)
-        return random_erasing(x, recipe.random_erasing, generator) if recipe.random_erasing else x
+        return _blanked(self.normalisation.apply(pixels), recipe, generator)
 
     def _chunk(self, batch_size: int) -> int:
         """Images to augment at once: whole batches, and few enough to stay in a cache."""
@@ -114,13 +111,21 @@ def _views(pixels: Tensor, recipe: Recipe, generator: Generator) -> list[Tensor]
     return [apply_policy(x, policy, generator)]
 
 
+def _blanked(x: Tensor, recipe: Recipe, generator: Generator) -> Tensor:
+    """Images (N, C, H, W) float32, of which 0 is the mean grey, after cutout and random erasing."""
+    if recipe.cutout:
+        x = cutout(x, recipe.cutout, generator)
+    return random_erasing(x, recipe.random_erasing, generator) if recipe.random_erasing else x
+
+
 def augmented(pixels: Tensor, recipe: Recipe, generator: Generator) -> Tensor:
-    """Images (N, C, H, W) uint8 to the same, as a training has them, cutout included, to be looked at."""
+    """Images (N, C, H, W) uint8 to the same, as a training has them, blanked parts in the mean colour, to be
+    looked at."""
     x = _views(pixels, recipe, generator)[0]
-    if not recipe.cutout:
+    if not (recipe.cutout or recipe.random_erasing):
         return x
     mean = x.float().mean((0, 2, 3), keepdim=True)
-    return cutout(x.float() - mean, recipe.cutout, generator).add(mean).round().clamp(0, 255).byte()
+    return _blanked(x.float() - mean, recipe, generator).add(mean).round().clamp(0, 255).byte()
 
 
 @lru_cache(maxsize=1)

@@ -140,7 +140,7 @@ def split(dataset: Dataset, seed: int, validation_share: float = 0.1, limit: int
     if limit is not None and limit < len(train):
         if limit < len(dataset.classes):
             raise UsageError(f"limit {limit} is below the {len(dataset.classes)} classes of {dataset.name}")
-        train = train[sources.stratified(labels[train], limit, seed)]
+        train = train[sources.cut(labels[train], limit, seed)]
     if not len(held):
         raise DataError(f"{dataset.name} has one image in each class; nothing is left to validate on")
     if not len(train):

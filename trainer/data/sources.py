@@ -55,12 +55,33 @@ def stratified(labels: NDArray[np.int64], total: int, seed: int) -> NDArray[np.i
     The largest remainders round up, so the total is exact unless a small class moves it.
     RandomState, because numpy promises that its stream never changes.
     """
-    random = np.random.RandomState(seed)
     counts = np.bincount(labels)
+    return _drawn(labels, np.minimum(_quotas(counts, total), np.maximum(counts - 1, 0)), seed)
+
+
+def cut(labels: NDArray[np.int64], total: int, seed: int) -> NDArray[np.int64]:
+    """The same where nothing is to be left of a class: one of a single image has it, and classes that would
+    be short by the one image that stratified() leaves in each are whole until the total is reached."""
+    counts = np.bincount(labels)
+    wanted = _quotas(counts, total)
+    quota = np.minimum(wanted, np.maximum(counts - 1, 0))
+    short = np.flatnonzero(quota < np.minimum(wanted, counts))  # by one image each
+    short = short[np.argsort(quota[short], kind="stable")]  # those that have none come first
+    quota[short[: max(np.count_nonzero(quota[short] == 0), total - quota.sum())]] += 1
+    return _drawn(labels, quota, seed)
+
+
+def _quotas(counts: NDArray[np.int64], total: int) -> NDArray[np.int64]:
+    """How many images (K,) int64 of each class are `total`, in proportion to counts (K,), at least one."""
     exact = counts * total / counts.sum()
-    quota = np.floor(exact).astype(np.int64)
+    quota: NDArray[np.int64] = np.floor(exact).astype(np.int64)
     quota[np.argsort(quota - exact, kind="stable")[: total - quota.sum()]] += 1
-    quota = np.minimum(np.maximum(quota, 1), np.maximum(counts - 1, 0))
+    quota[quota < 1] = 1
+    return quota
+
+
+def _drawn(labels: NDArray[np.int64], quota: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    random = np.random.RandomState(seed)
     chosen = [random.permutation(np.flatnonzero(labels == label))[:n] for label, n in enumerate(quota)]
     return np.sort(np.concatenate(chosen))
 

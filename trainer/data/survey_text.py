@@ -75,15 +75,32 @@ def _of_classes(dataset: Dataset, split: Split, unweighed: bool) -> Iterable[tup
             f"{len(few)} of {len(validated)} classes have fewer than {FEW_TO_VALIDATE} validation images:"
             f" {names}",
         )
-    untrained = [name for name, count in trained.items() if not count]
-    if untrained:
-        yield "warning", f"no image to train on in {_some(untrained)}: all are copies of validation images"
+    yield from _of_untrained(dataset, split, [name for name, count in trained.items() if not count])
     most, least = max(trained, key=trained.__getitem__), min(trained, key=trained.__getitem__)
     if trained[most] >= UNEVEN * max(1, trained[least]):
         told = f"uneven classes: {trained[most]:,} training images of {most}, {trained[least]:,} of {least}"
         if unweighed:
             told += "; --class-weights balanced lets them count alike"
         yield "warning", told
+
+
+def _of_untrained(dataset: Dataset, split: Split, names: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """Classes without an image to train on, apart where copies are the reason."""
+    copies = _copied(dataset, split)
+    copied = [name for name in names if copies.get(name)]
+    others = [name for name in names if not copies.get(name)]
+    if copied:
+        yield "warning", f"no image to train on in {_some(copied)}: all are copies of validation images"
+    if others:
+        yield "warning", f"no image to train on in {_some(others)}"
+
+
+def _copied(dataset: Dataset, split: Split) -> Mapping[str, int]:
+    """How many images of each class are copies of validation images, and none themselves."""
+    if dataset.groups is None:
+        return {}
+    others = np.setdiff1d(np.arange(len(dataset.labels)), split.validation)
+    return counts(dataset, others[np.isin(dataset.groups[others], dataset.groups[split.validation])])
 
 
 def counts(dataset: Dataset, rows: np.ndarray) -> Mapping[str, int]:
