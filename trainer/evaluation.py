@@ -48,26 +48,26 @@ def evaluate(
 ) -> Evaluation:
     """Loss without label smoothing and accuracies, in evaluation mode.
 
-    images (N, H, W, C) bytes and labels (N,) int64 are on the network's device; chosen are indices (n,)
-    int64, None is all. on_part is called between batches: an evaluation may take minutes. `most` bounds the
-    images of a batch on a GPU. `training` is a mistake that some have made: dropout stays on, norms take the
-    statistics of each batch and learn from it.
+    images (N, H, W, C) bytes and labels (N,) int64 are on the network's device or the CPU, from which they
+    are moved batch by batch; chosen are indices (n,) int64 beside them, None is all. on_part is called
+    between batches: an evaluation may take minutes. `most` bounds the images of a batch on a GPU. `training`
+    is a mistake that some have made: dropout stays on, norms take the statistics of each batch and learn from
+    it.
     """
     if chosen is None:
         chosen = torch.arange(len(labels), device=labels.device)
     network.train(training)
-    loss, guesses, truths = torch.zeros((), device=images.device), list[Tensor](), list[Tensor]()
-    size = batch_size(images.device, math.prod(images.shape[1:]), most)
-    with torch.inference_mode(), cudnn_choices(images.device, timed=False):
-        for i, (part, count) in enumerate(
-            _parts(chosen, size, images.device.type == "cuda" and not training)
-        ):
+    place = _device(network, images)
+    loss, guesses, truths = torch.zeros((), device=place), list[Tensor](), list[Tensor]()
+    size = batch_size(place, math.prod(images.shape[1:]), most)
+    with torch.inference_mode(), cudnn_choices(place, timed=False):
+        for i, (part, count) in enumerate(_parts(chosen, size, place.type == "cuda" and not training)):
             if i and on_part:
                 on_part()
-            x = normalisation.apply(images.index_select(0, part).permute(0, 3, 1, 2))
-            with autocast(images.device, precision):
+            x = normalisation.apply(images.index_select(0, part).to(place).permute(0, 3, 1, 2))
+            with autocast(place, precision):
                 scores = network(x)[:count].float()
-            truths.append(labels.index_select(0, part[:count]))
+            truths.append(labels.index_select(0, part[:count]).to(place))
             loss += functional.cross_entropy(scores, truths[-1], reduction="sum")
             guesses.append(scores.argmax(1))
         guess, truth = torch.cat(guesses), torch.cat(truths)
@@ -75,6 +75,11 @@ def evaluate(
         right = guess == truth
         counts = [torch.bincount(x, minlength=classes).tolist() for x in (truth[right], truth, guess)]
     return Evaluation(loss.item() / len(chosen), right.sum().item() / len(chosen), class_scores(*counts))
+
+
+def _device(network: nn.Module, images: Tensor) -> torch.device:
+    """Where the network is; one without parameters is where the images are."""
+    return next((one.device for one in network.parameters()), images.device)
 
 
 def batch_size(device: torch.device, numbers: int, most: int | None = None) -> int:
@@ -107,16 +112,18 @@ def scores(
     training: bool = False,
     most: int | None = None,
 ) -> Tensor:
-    """Images (N, H, W, C) bytes, on the network's device, to its scores (N, classes) float32 on the CPU.
+    """Images (N, H, W, C) bytes, on the network's device or the CPU, from which they are moved batch by
+    batch, to its scores (N, classes) float32 on the CPU.
 
     `most` bounds the images of a batch on a GPU, `training` is that of evaluate().
     """
     network.train(training)
-    size, alike = batch_size(images.device, math.prod(images.shape[1:]), most), images.device.type == "cuda"
+    place = _device(network, images)
+    size, alike = batch_size(place, math.prod(images.shape[1:]), most), place.type == "cuda"
     found = []
-    with torch.inference_mode(), cudnn_choices(images.device, timed=False):
+    with torch.inference_mode(), cudnn_choices(place, timed=False):
         everything = torch.arange(len(images), device=images.device)
         for part, count in _parts(everything, size, alike and not training):
-            x = normalisation.apply(images.index_select(0, part).permute(0, 3, 1, 2))
+            x = normalisation.apply(images.index_select(0, part).to(place).permute(0, 3, 1, 2))
             found.append(network(x)[:count].float().cpu())
     return torch.cat(found)

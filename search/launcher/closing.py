@@ -18,7 +18,7 @@ time for more epochs (search/study/finals_length.py). Called by search/launcher/
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
@@ -29,7 +29,7 @@ from search.study.config import StudyConfig
 from search.study.finish_plan import FIRST, SLACK, FinishPlan, Limit, duration
 from space.errors import RecipeError, UsageError
 from storage import candidates, leases, rungs, studies
-from storage.row_types import TRAINED, Candidate, RungEntry, RungTraining, Stage
+from storage.row_types import TRAINED, Candidate, RungEntry, RungTraining, Stage, State
 from storage.studies import Study
 
 SHARE = 0.5  # of the time, that trials have at least
@@ -49,10 +49,16 @@ CLOSER = 0.05  # of the epochs of the finals: a plan that differs by less is not
 
 @dataclass(frozen=True)
 class Begun:
-    """What of a second stage is there already: trainings of it, and the trials, by which they were chosen."""
+    """What of a second stage is there already: trainings of it, and the trials, by which they were chosen.
+
+    `networks`: how many may come into it, None where that is not known; `slowest`: how many times as long as
+    usual the slowest of those takes that go on.
+    """
 
     rows: Sequence[Candidate] = ()
     trainings: Sequence[RungTraining] = ()
+    networks: int | None = None
+    slowest: float = 1.0
 
     def is_under_way(self, plan: FinishPlan) -> bool:
         """Whether a training waits or runs, which another plan would make one of no rung; or the finals have
@@ -78,9 +84,12 @@ class Begun:
 
 
 def begun(engine: Engine, study_id: int) -> Begun:
-    """That of a study; its trials are read where there is any training."""
+    """That of a study; all its trials are read where there is any training."""
     trainings = rungs.of_study(engine, study_id)
-    return Begun(candidates.candidates(engine, study_id), trainings) if trainings else Begun()
+    rows = candidates.candidates(engine, study_id) if trainings else ()
+    tally = candidates.tally(engine, study_id)
+    slowest = finish_plan.slowest(candidates.best(engine, study_id, FIRST))
+    return Begun(rows, trainings, tally[State.COMPLETED] + tally[State.RUNNING], slowest)
 
 
 class Closing:
@@ -105,7 +114,7 @@ class Closing:
         stage, pace = second_stage.load(self.engine, record), self._pace()
         if stage is None or pace is None or not stage.has_its_trials or stage.is_over:
             return
-        there, limit = Begun(stage.rows, stage.trainings), self._limit(seconds, workers)
+        there, limit = begun(self.engine, self.study_id), self._limit(seconds, workers)
         if there.is_under_way(stage.plan):
             self._renew(stage.plan, limit)
             return
@@ -117,10 +126,9 @@ class Closing:
         self.note = _shortened(plan)
 
     def _renew(self, plan: FinishPlan, limit: Limit) -> None:
-        """Has a shortened plan end with this launch, where it was to end with an earlier one."""
-        if plan.wanted:
-            plan = plan.with_wanted(plan.wanted, plan.closed_from, limit)
-            studies.set_finish(self.engine, self.study_id, plan.document())
+        """Has the finals end with this launch, where they were to end with an earlier one, or at any time."""
+        plan = plan.with_wanted(plan.whole, plan.closed_from, limit)
+        studies.set_finish(self.engine, self.study_id, plan.document())
 
     def look(self, elapsed: float, left: float, workers: int) -> bool:
         """Stores the plan that fits if trials end now, and ends them where it is time: then True.
@@ -153,7 +161,7 @@ class Closing:
             shortest = self._fitting(wanted, 0.0, pace, workers, there)
             needs = takes(self.config, shortest, pace, workers, there)
             close = by_then <= needs <= SLACK * after
-        if not (close or _is_another(plan, stored)):
+        if not (close or _is_another(plan, stored, workers)):
             return False
         closed_from = max(stored.closed_from or 0, record.trials) if close else stored.closed_from
         plan = plan.with_wanted(stored.whole, closed_from, self._limit(left, workers))
@@ -201,7 +209,11 @@ class Closing:
         """At the end of a launch that leaves trials to others: without its limit the second stage is what was
         asked for again, unless it is under way. Raises as look() does."""
         stored = FinishPlan.from_record(studies.get(self.engine, self.study_id).finish)
-        if stored and stored.wanted and not begun(self.engine, self.study_id).is_under_way(stored):
+        if (
+            stored
+            and (stored.wanted or stored.limit)
+            and not begun(self.engine, self.study_id).is_under_way(stored)
+        ):
             plan = stored.whole.with_wanted(stored.whole, stored.closed_from)
             studies.shorten(self.engine, self.study_id, plan.document(), close=False)
 
@@ -246,11 +258,11 @@ def _shortened(plan: FinishPlan) -> str:
     return f"the second stage is shortened to the time: {finish_plan.describe(plan)}" if plan.wanted else ""
 
 
-def _is_another(plan: FinishPlan, stored: FinishPlan) -> bool:
+def _is_another(plan: FinishPlan, stored: FinishPlan, workers: int) -> bool:
     was, now = stored.finals.recipe.epochs, plan.finals.recipe.epochs
-    of, by = (one.limit.workers if one.limit else None for one in (stored, plan))
     one, other = ((of.rungs, of.finals.networks, of.finals.contenders) for of in (plan, stored))
-    return one != other or abs(now - was) > CLOSER * was or of != by
+    has_limit = stored.limit is not None and stored.limit.workers == workers
+    return one != other or abs(now - was) > CLOSER * was or not has_limit
 
 
 def takes(
@@ -264,20 +276,24 @@ def takes(
     finals = _final(config, plan, workers, ended.get((Stage.FINALS, last.epochs), 0)) * _slower(
         config, last.batch_size
     )
-    epochs = _halving(config, plan, workers, ended) + finals * last.epochs
+    epochs = _halving(config, plan, workers, there) + finals * last.epochs
     return SLACK * pace * (epochs + sum(there.strays(plan)) / max(1, workers))
 
 
-def _halving(
-    config: StudyConfig, plan: FinishPlan, workers: int, ended: Mapping[tuple[Stage, int], int]
-) -> float:
-    """Epochs of the worker that has most to do in the rungs, in epochs of a trial."""
-    return sum(
-        _together(rung.networks - ended.get((Stage.HALVING, rung.epochs), 0), workers)
-        * rung.epochs
-        * _slower(config, finish_plan.recipe_of_rung(config, rung.epochs).batch_size)
-        for rung in plan.rungs
-    )
+def _halving(config: StudyConfig, plan: FinishPlan, workers: int, there: Begun) -> float:
+    """Epochs of the worker that has most to do in the rungs, in epochs of a trial; a rung that drops nobody
+    is left out, as by halving.reached(), and none is over before its slowest training is."""
+    ended, found, networks = there.ended(plan), 0.0, there.networks
+    sizes = [*(rung.networks for rung in plan.rungs), plan.finals.entrants]
+    for rung, size_of_next in zip(plan.rungs, sizes[1:], strict=True):
+        networks = rung.networks if networks is None else min(networks, rung.networks)
+        if networks <= size_of_next:
+            continue
+        left = networks - ended.get((Stage.HALVING, rung.epochs), 0)
+        longest = max(_together(left, workers), there.slowest if left > 0 else 0.0)
+        batch = finish_plan.recipe_of_rung(config, rung.epochs).batch_size
+        found += longest * rung.epochs * _slower(config, batch)
+    return found
 
 
 def _slower(config: StudyConfig, batch: int) -> float:
@@ -354,7 +370,7 @@ def _shorter(
     for first in FIRSTS:
         rungs = finish_plan.rungs(brief, longest, finalists, first)
         plan = wanted.model_copy(update={"rungs": rungs})
-        halves = _halving(config, plan, workers, there.ended(plan))
+        halves = _halving(config, plan, workers, there)
         last = finish_plan.longest(config, wanted, takes_of_finals, epochs - halves)
         if last is None:
             continue

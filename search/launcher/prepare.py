@@ -369,9 +369,10 @@ def plan_of(flags: Flags, record: Study | None, config: StudyConfig) -> FinishPl
         raise UsageError("--finalists, --final-epochs and --final-seeds go with --finish")
     if wanted is None or stored is None or record is None:
         return wanted
-    is_kept = stored.wanted and wanted == whole and _goes_on_shortened(flags, record)
+    is_limited = stored.wanted or stored.limit
+    is_kept = is_limited and wanted == whole and _goes_on_shortened(flags, record)
     closed_from = None if flags.trials > record.trials else stored.closed_from
-    return (stored if is_kept else wanted).with_wanted(wanted, closed_from, stored.limit)
+    return (stored if is_kept else wanted).with_wanted(wanted, closed_from, stored.limit if is_kept else None)
 
 
 def _goes_on_shortened(flags: Flags, record: Study) -> bool:
@@ -486,7 +487,10 @@ def _plan_by_now(engine: Engine, record: Study, flags: Flags, config: StudyConfi
 
 
 def _planned(engine: Engine, record: Study, plan: FinishPlan | None) -> Study:
-    """The study as it is now, with this plan."""
-    if plan is not None and plan.document() != studies.get(engine, record.id).finish:
-        studies.set_finish(engine, record.id, plan.document(), anew=True)
+    """The study as it is now, with this plan. Trainings that wait are those of another limit too."""
+    finish = studies.get(engine, record.id).finish
+    if plan is not None and plan.document() != finish:
+        stored = FinishPlan.from_record(finish)
+        same = stored is not None and stored.model_copy(update={"limit": plan.limit}) == plan
+        studies.set_finish(engine, record.id, plan.document(), anew=not same)
     return studies.find(engine, record.name)

@@ -1,10 +1,10 @@
-"""How long the finals of a second stage that was shortened to a limit of time may be, once they are due.
+"""How long the finals of a second stage that is to end in a limit of time may be, once they are due.
 
 The plan was made while nobody knew who would be in the finals: with a network more than there may be, by the
 pace of brief trials, and with room for slower ones (search/launcher/closing.py). Once the finals are due,
 their networks are known, and how fast each of them trains; what was kept back goes into more epochs, no more
-than were asked for. They become shorter where these networks are so slow that finals would surely not end in
-time, and with them the search without a confirmed network.
+than were asked for. They become shorter, those of a plan that fitted whole too, where these networks are so
+slow that finals would surely not end in time, and with them the search without a confirmed network.
 
 Computes it from the plan, the rung and the rows of the ledger; writes nothing. Called by
 search/worker/rung_training.py before the finals are entered.
@@ -18,7 +18,7 @@ from search.study import finish_plan, halving
 from search.study.config import StudyConfig
 from search.study.finish_plan import FinishPlan
 from search.study.halving import ReachedRung
-from storage.row_types import Candidate, RungTraining
+from storage.row_types import Candidate, RungTraining, Stage
 
 SLACK = 1.1  # longer than the networks' own pace says: it is known by now, that of all trials was not
 MARGIN, MARGIN_SHARE = 30.0, 0.05  # seconds that they end before the limit, of what is left at most
@@ -33,7 +33,7 @@ def fitted(
 
     Raises UsageError and RecipeError as finish_plan.make_plan() does.
     """
-    if plan.limit is None or plan.wanted is None or finals.entered:
+    if plan.limit is None or finals.entered:
         return None
     left = plan.limit.until - now
     if left <= 0:
@@ -85,11 +85,14 @@ def _seconds_an_epoch(
 
 def _pace(config: StudyConfig, candidate: Candidate, trainings: Iterable[RungTraining]) -> float | None:
     """Seconds of an epoch in the finals if they had no more images, and batches of the trials' size: by its
-    longest training of the second stage, else by its trial."""
+    longest training in the rungs, else by its trial. Finals of another length had all images already."""
     mine = [
         (one.epochs, one.seconds)
         for one in trainings
-        if one.candidate_id == candidate.id and halving.has_score(one) and one.seconds
+        if one.candidate_id == candidate.id
+        and one.stage == Stage.HALVING
+        and halving.has_score(one)
+        and one.seconds
     ]
     if mine:
         epochs, seconds = max(mine)

@@ -14,6 +14,7 @@ be as short, or where nobody would be dropped.
 
 import json
 from collections.abc import Callable, Sequence
+from statistics import fmean, median
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -32,6 +33,7 @@ from trainer.recipe.document import Recipe
 FIRST = 16  # networks that go on from the brief trials
 FACTOR = 4  # of epochs from rung to rung, and of networks that are dropped
 STEP = 24  # images that take as long as what a step costs beside its images: docs/recipe.md, on a CPU
+SLOWEST = 5.0  # times the median of their paces, that a trial counts for at most
 SLACK = 1.25  # longer than the pace of the trials says: finals augment more, some networks are slower
 
 
@@ -75,8 +77,8 @@ class Finals(BaseModel):
 
 
 class Limit(BaseModel):
-    """When the launch that shortened a plan ends, in seconds since 1970 by the clock of the database, and how
-    many workers it had then."""
+    """When the launch ends that a plan is to end in, in seconds since 1970 by the clock of the database, and
+    how many workers it had then."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -93,7 +95,7 @@ class FinishPlan(BaseModel):
     finals: Finals
     wanted: "FinishPlan | None" = None  # what was asked for, where this is shortened to a limit of time
     closed_from: int | None = None  # trials that were asked for, where they were ended in time
-    limit: Limit | None = None  # that it was shortened to
+    limit: Limit | None = None  # of the launch that it is to end in
 
     @property
     def whole(self) -> "FinishPlan":
@@ -103,13 +105,10 @@ class FinishPlan(BaseModel):
     def with_wanted(
         self, wanted: "FinishPlan", closed_from: int | None, limit: Limit | None = None
     ) -> "FinishPlan":
-        """This plan in place of the one that was asked for; where it is shorter, it is so for a limit."""
+        """This plan in place of the one that was asked for. `limit`: that it is to end in, be it as long as
+        was asked for: its finals may turn out to take longer than was reckoned."""
         shortened = (self.rungs, self.finals) != (wanted.rungs, wanted.finals)
-        kept = {
-            "wanted": wanted.whole if shortened else None,
-            "closed_from": closed_from,
-            "limit": limit if shortened else None,
-        }
+        kept = {"wanted": wanted.whole if shortened else None, "closed_from": closed_from, "limit": limit}
         return self.model_copy(update=kept)
 
     @classmethod
@@ -283,10 +282,19 @@ def describe_cost(plan: FinishPlan, config: StudyConfig, trials: int, rows: Sequ
 
 
 def seconds_an_epoch(rows: Sequence[Candidate]) -> float | None:
-    """Of trials that were trained to the end; None where there is none."""
-    done = [row for row in rows if row.seconds and row.epochs]
-    epochs = sum(row.epochs or 0 for row in done)
-    return sum(row.seconds or 0.0 for row in done) / epochs if epochs else None
+    """Of trials that were trained to the end, their mean; None where there is none. One whose process was
+    stopped for hours counts as a slow one."""
+    paces = [row.seconds / row.epochs for row in rows if row.seconds and row.epochs]
+    if not paces:
+        return None
+    slow = SLOWEST * median(paces)
+    return fmean(min(pace, slow) for pace in paces)
+
+
+def slowest(rows: Sequence[Candidate]) -> float:
+    """How many times as long as usual the slowest of these trials took; 1 for none."""
+    paces = [pace for row in rows if (pace := seconds_an_epoch([row])) is not None]
+    return min(max(paces) / fmean(paces), SLOWEST) if paces else 1.0
 
 
 def duration(seconds: float) -> str:

@@ -116,6 +116,7 @@ def reached(
     """
     order = sorted(filter(has_score, rows), key=lambda row: (-score(row), row.parameters, row.number))
     baseline = next((row for row in order if row.baseline), None)
+    variant = _variant(plan.finals, _quick(order))
     found = list[ReachedRung]()
     sizes = [*(rung.networks for rung in plan.rungs), plan.finals.entrants]
     for rung, size_of_next in zip(plan.rungs, sizes[1:], strict=True):
@@ -127,8 +128,9 @@ def reached(
             return found
         order = here.ranked or order
         baseline = next((row for row in here.ranked if row.baseline), baseline)
+        variant = _variant(plan.finals, _quick(here.ranked)) or variant
     if plan.finals.contenders:
-        finalists = _contenders(plan.finals, _quick(order), baseline)
+        finalists = _contenders(plan.finals, _quick(order), [row for row in (variant, baseline) if row])
     else:
         finalists = order[: plan.finals.networks]
         if baseline and not any(row.baseline for row in finalists):
@@ -148,21 +150,34 @@ def reached(
     return found
 
 
-def _contenders(plan: Finals, order: Sequence[Candidate], baseline: Candidate | None) -> list[Candidate]:
-    """The best, and the best baseline and the best variant in any case: after a few epochs those are ahead
-    that learn fast, and what is known to be good at the end of a training may not be among them."""
-    variant = next((row for row in order if row.fingerprint in plan.variants), None)
-    kept = [row for row in (variant, baseline) if row]
+def _variant(plan: Finals, order: Sequence[Candidate]) -> Candidate | None:
+    """The first variant of baselines."""
+    return next((row for row in order if row.fingerprint in plan.variants), None)
+
+
+def _contenders(plan: Finals, order: Sequence[Candidate], kept: Sequence[Candidate]) -> list[Candidate]:
+    """The best, and in any case those that are `kept`, the best variant and the best baseline: after a few
+    epochs those are ahead that learn fast, and what is known to be good at the end of a training may not be
+    among them."""
     others = [row for row in order if row not in kept][: plan.entrants - len(kept)]
     return [row for row in order if row in others or row in kept] + [row for row in kept if row not in order]
 
 
 def _quick(order: Sequence[Candidate]) -> list[Candidate]:
-    """Those whose trials took less than SLOW times as long as is usual among the best. Short finals have no
-    time for others: their length is reckoned by the usual, and all of them wait for the last."""
+    """Those whose trials took less than SLOW times as long as is usual among the best that were trained on
+    the same kind of device: others of them may be as fast as that one is slow. Short finals have no time for
+    slow networks: their length is reckoned by the usual, and all of them wait for the last."""
     paces = {row.id: row.seconds / row.epochs for row in order if row.seconds and row.epochs}
-    usual = median([*paces.values()][:LEADERS]) if paces else math.inf
-    return [row for row in order if row.baseline or paces.get(row.id, 0.0) < SLOW * usual]
+    on = dict[str | None, list[float]]()
+    for row in order:
+        if row.id in paces:
+            on.setdefault(row.device, []).append(paces[row.id])
+    usual = {device: median(found[:LEADERS]) for device, found in on.items()}
+    return [
+        row
+        for row in order
+        if row.baseline or paces.get(row.id, 0.0) < SLOW * usual.get(row.device, math.inf)
+    ]
 
 
 def _has_all(

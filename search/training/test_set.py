@@ -51,18 +51,18 @@ class TestResult:
 
 
 def open_test_set(job: TrainingJob) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """The test images and labels on the job's device; None where the data set has none."""
+    """The test images and labels on the CPU; None where the data set has none."""
     try:
         images, labels = job.images.dataset.open_test()
     except DataError:
         return None
-    return torch.from_numpy(images).to(job.device), torch.from_numpy(labels)
+    return torch.from_numpy(images), torch.from_numpy(labels)
 
 
 def evaluate(job: TrainingJob, seed: int, images: torch.Tensor, labels: torch.Tensor) -> TestResult:
     """The weights that the seed has left, on all test images.
 
-    `images` is (n, height, width, channels), uint8, on the job's device; `labels` (n,), int64, on the CPU.
+    `images` is (n, height, width, channels), uint8, `labels` (n,), int64, both on the CPU.
     Raises CheckpointError where the file does not hold the weights of this network.
     """
     found = weights.load(job.path(seed, "safetensors"))

@@ -25,8 +25,6 @@ from trainer.outcome import Outcome
 from trainer.recipe.document import Recipe
 
 if TYPE_CHECKING:
-    import torch
-
     from trainer.loop import Fitted
 
 logger = logging.getLogger(__name__)
@@ -121,7 +119,7 @@ def make_training_function(
                     make_recorder=plain_steps if settings.plain_steps() else cuda_recorder,
                 )
                 if on_test is not None:
-                    on_test(_test(fitted, by, dataset, device, callbacks))
+                    on_test(_test(fitted, by, dataset, callbacks))
                 return fitted.outcome
         except RuntimeError as error:
             if is_lost(device):
@@ -140,9 +138,10 @@ def _whole(data: DataConfig, images: Images) -> Split:
 
 
 def _test(
-    fitted: "Fitted", recipe: Recipe, dataset: Dataset, device: "torch.device", callbacks: TrainingCallbacks
+    fitted: "Fitted", recipe: Recipe, dataset: Dataset, callbacks: TrainingCallbacks
 ) -> FinalScore | None:
-    """Reads the test images, which nothing else in a worker does; where there are none the log says so."""
+    """Reads the test images, which nothing else in a worker does; where there are none the log says so. On a
+    GPU, which the training has filled, they are a batch at a time."""
     import torch
 
     from trainer.evaluation import EVALUATED, evaluate
@@ -154,8 +153,8 @@ def _test(
         return None
     found = evaluate(
         fitted.model,
-        torch.from_numpy(images).to(device),
-        torch.from_numpy(labels).to(device),
+        torch.from_numpy(images),
+        torch.from_numpy(labels),
         fitted.normalisation,
         on_part=partial(callbacks.on_batch, 0, 0) if callbacks.on_batch else None,
         training=recipe.evaluate_in_training_mode,

@@ -111,7 +111,7 @@ def propose(context: WorkerContext) -> tuple[Trial, Architecture]:
     broken = candidates.next_retry(context.engine, context.study_id)
     if broken:
         trial = optuna_ask.ask_again(context.study, broken)
-        return trial, context.config.propose(trial)
+        return trial, Architecture.parse(broken.architecture)
     reconciling.queue_again(context.study, context.engine, context.study_id, context.options.name or "")
     trial, drawn = optuna_ask.ask(context.study, context.config, describe)
     return trial, drawn.architecture

@@ -32,11 +32,11 @@ from search.recording.outage import OutageTooLongError
 from search.report import made, page
 from search.study import finish_plan, halving, run_state, state_text
 from search.study.console import SteadyConsole
-from search.study.finish_plan import FinishPlan, describe_closing, duration, make_plan
+from search.study.finish_plan import SLACK, FinishPlan, describe_closing, duration, make_plan
 from search.study.worker_options import WorkerOptions
 from search.worker.worker import unique_name
 from storage import candidates, database, leases, studies, tables, workers
-from storage.row_types import Stage, State
+from storage.row_types import RungTraining, Stage, State
 
 CONFIG = make_config(epochs=8)  # 1,000 images, 900 of them for trials
 WANTED = make_plan(CONFIG, None)
@@ -138,6 +138,33 @@ def test_what_has_ended_of_two_turns_counts_once() -> None:
     assert takes(CONFIG, plan, PACE, 1, Begun(rows, trainings)) / whole == pytest.approx(1 / 6)
 
 
+@pytest.mark.parametrize("networks", [4, 6, 11, 40])
+def test_rungs_are_reckoned_by_the_networks_that_there_are(networks: int) -> None:
+    rows = [rung_candidate(number, 0.5 + number / 100) for number in range(networks)]
+    few = takes(CONFIG, WANTED, PACE, 1, Begun(networks=networks))
+    entered, trainings = 0, list[RungTraining]()
+    while (rung := halving.reached(WANTED, rows, trainings)[-1]).stage == Stage.HALVING:
+        entered += len(rung.missing) * rung.epochs
+        trainings += [trained(entry, 0.7) for entry in rung.missing]
+    finals = takes(CONFIG, WANTED.model_copy(update={"rungs": ()}), PACE, 1)
+    assert few == pytest.approx(finals + SLACK * PACE * entered)
+
+
+def test_a_rung_takes_as_long_as_its_slowest_training() -> None:
+    alone, beside = (takes(CONFIG, WANTED, PACE, 16, Begun(slowest=one)) for one in (1.0, 3.0))
+    assert alone + SLACK * PACE * 2 * sum(rung.epochs for rung in WANTED.rungs) == pytest.approx(beside)
+    few = [takes(CONFIG, WANTED, PACE, 1, Begun(slowest=one)) for one in (1.0, 3.0)]
+    assert few[0] == few[1], "which one worker does among others"
+
+
+def test_a_trial_whose_process_was_stopped_counts_as_a_slow_one() -> None:
+    """An hour of docker pause is in its seconds: the whole plan would be reckoned eight times as long."""
+    rows = [replace(rung_candidate(number, 0.5), seconds=30.0, epochs=3) for number in range(16)]
+    rows[3] = replace(rows[3], seconds=3_630.0)
+    assert finish_plan.seconds_an_epoch(rows) == pytest.approx(10 * (15 + finish_plan.SLOWEST) / 16)
+    assert 1 < finish_plan.slowest(rows) <= finish_plan.SLOWEST
+
+
 def test_no_rung_is_of_two_networks() -> None:
     one = make_plan(CONFIG, WANTED, finalists=1, epochs=140, first=11)
     assert shape(one) == ([(11, 32)], 140)
@@ -172,8 +199,13 @@ def kept(engine: Engine) -> tuple[int, int]:
     return studies.find(engine, "s").trials, plan_of(engine).finals.recipe.epochs
 
 
+def needed(engine: Engine, plan: FinishPlan) -> float:
+    """Seconds that two workers need for it, of the trials that there are."""
+    return takes(make_config(), plan, 10 / 3, 2, closing.begun(engine, studies.find(engine, "s").id))
+
+
 def whole_of(engine: Engine) -> float:
-    return takes(make_config(), plan_of(engine).whole, 10 / 3, 2)
+    return needed(engine, plan_of(engine).whole)
 
 
 def test_trials_go_on_while_there_is_time_for_the_second_stage(engine: Engine) -> None:
@@ -268,7 +300,8 @@ def test_trials_have_half_of_the_time_at_least(engine: Engine) -> None:
     watching = watch(engine)
     assert not watching.look(elapsed=400, left=600, workers=2)
     trials, epochs = kept(engine)
-    assert trials == 200 and epochs < 30, "a plan that fits is there when the trials end by themselves"
+    assert trials == 200 and epochs == 35, "a plan that fits is there when the trials end by themselves"
+    assert needed(engine, plan_of(engine)) <= 600 - 10
     assert watching.look(elapsed=500, left=500, workers=2)
     assert kept(engine)[0] == 5
 
@@ -328,7 +361,7 @@ def test_a_trial_that_takes_the_time_of_the_second_stage_is_given_up(engine: Eng
     watching = watch(engine)
     assert watching.look(elapsed=500, left=500, workers=2)
     assert kept(engine)[0] == 7
-    needs = takes(make_config(), plan_of(engine), 10 / 3, 2)
+    needs = needed(engine, plan_of(engine))
     assert watching.stragglers(510, needs + 1, 2) == [], "it may still end in time"
     assert watching.stragglers(511, needs - 1, 2) == [], "it looks now and then"
     (lost,) = watching.stragglers(510 + closing.EVERY, needs - 1, 2)
@@ -446,7 +479,7 @@ def test_a_search_that_is_done_gets_a_second_stage_that_fits_before_its_workers_
     watching.begin(whole / 2, 2)
     plan = plan_of(engine)
     assert plan.finals.recipe.epochs < 100 and plan.whole.finals.recipe.epochs == 100
-    assert takes(make_config(), plan, 10 / 3, 2) <= whole / 2 - closing.STARTING
+    assert needed(engine, plan) <= whole / 2 - closing.STARTING
     assert watching.note.startswith("the second stage is shortened to the time: ")
     longer = make_plan(make_config(), plan.whole, epochs=77, first=0).with_wanted(plan.whole, None)
     studies.set_finish(engine, studies.find(engine, "s").id, longer.document())
@@ -486,8 +519,8 @@ def test_what_is_trained_of_the_second_stage_takes_no_time_and_what_waits_elsewh
 ) -> None:
     watching = watch(engine)
     plan, config = plan_of(engine), make_config()
-    whole = takes(config, plan, 10.0, 1)
     study_id = studies.find(engine, "s").id
+    whole = takes(config, plan, 10.0, 1, closing.begun(engine, study_id))
     enter(engine, State.COMPLETED, networks=5)
     there = closing.begun(engine, study_id)
     assert takes(config, plan, 10.0, 1, there) == whole - finish_plan.SLACK * 10.0 * 5 * 12
@@ -556,9 +589,10 @@ def test_a_shortened_plan_grows_again_with_the_time_there_is_and_is_whole_withou
     watching.look(elapsed=400, left=600, workers=2)
     assert plan_of(engine).whole == wanted != plan_of(engine)
     watching.look(elapsed=420, left=90_000, workers=2)
-    assert plan_of(engine) == wanted
+    grown = plan_of(engine)
+    assert grown == wanted.with_wanted(wanted, None, grown.limit)
     watching.look(elapsed=440, left=600, workers=2)
-    assert plan_of(engine) != wanted
+    assert plan_of(engine).wanted == wanted
     watching.end()
     assert (studies.find(engine, "s").trials, plan_of(engine)) == (200, wanted)
 

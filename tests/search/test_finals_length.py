@@ -42,7 +42,7 @@ def epochs_of(
     if found is None:
         return None
     assert (found.rungs, found.whole, found.closed_from) == ((), WANTED, 200)
-    assert found.limit == (plan.limit if found.wanted else None)
+    assert found.limit == plan.limit
     return found.finals.recipe.epochs
 
 
@@ -134,7 +134,25 @@ def test_they_become_no_longer_than_was_asked_for_and_shorter_where_they_would_s
     assert epochs_of(shortened(40, -5)) is None, "a limit that has passed"
 
 
-def test_only_a_plan_that_was_shortened_to_a_limit_and_has_not_begun_changes() -> None:
+def test_a_plan_that_fitted_whole_is_shortened_where_its_networks_are_slower_than_was_reckoned() -> None:
+    """As it was, the limit would have cut the finals off, and the search had no confirmed network."""
+    for seconds, epochs in ((1_000, 21), (4_600, None)):
+        whole = WANTED.with_wanted(WANTED, 200, Limit(until=NOW + seconds, workers=2))
+        assert (whole.wanted, epochs_of(whole)) == (None, epochs)
+
+
+def test_finals_of_another_length_are_no_measure_of_how_fast_a_network_is() -> None:
+    """They were trained on all images already, in batches of their own."""
+    plan = shortened(4, 1_000)
+    of_before = [
+        replace(trained(RungEntry(row.id, Stage.FINALS, 60, seed), 0.7), seconds=60 * 10 * ALL)
+        for row in finals(plan, ROWS).entrants
+        for seed in range(3)
+    ]
+    assert epochs_of(plan, trainings=of_before) == epochs_of(plan) == 19
+
+
+def test_only_a_plan_of_a_launch_with_a_limit_that_has_not_begun_changes() -> None:
     unlimited = shortened(4, 1_000).with_wanted(WANTED, 200)
     for plan in (WANTED, unlimited):
         assert finals_length.fitted(CONFIG, plan, finals(plan, ROWS), (), NOW) is None

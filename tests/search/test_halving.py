@@ -10,7 +10,7 @@ from worker_samples import make_config
 
 from search.study import finish_plan, halving, second_stage
 from search.study.bill import Bill, bill, shrinkage
-from search.study.finish_plan import FinishPlan, make_plan
+from search.study.finish_plan import FinishPlan, Rung, make_plan
 from search.study.halving import ReachedRung
 from search.study.second_stage import SecondStage
 from space.baselines import variants
@@ -214,6 +214,19 @@ def test_who_is_much_slower_than_usual_is_no_contender_of_short_finals() -> None
     assert sorted(Play(plan(1, epochs=11, seeds=3, contenders=4), untimed).all()[0]) == [5, 6, 7, 8]
 
 
+def test_networks_are_as_slow_as_others_on_the_same_device() -> None:
+    """What the slower of two machines has trained is no slow network; what is slow for it, is."""
+    device = {8: "slow", 7: "slow", 5: "slow", 3: "slow", 2: "slow"}
+    took = {"slow": 66.0, None: 30.0}
+    rows = [
+        replace(row, device=device.get(row.number), seconds=took[device.get(row.number)]) for row in rising(9)
+    ]
+    short = plan(1, epochs=11, seeds=3, contenders=4)
+    assert sorted(Play(short, rows).all()[0]) == [5, 6, 7, 8]
+    rows[7] = replace(rows[7], seconds=2.1 * 66.0)
+    assert sorted(Play(short, rows).all()[0]) == [4, 5, 6, 8]
+
+
 def test_a_baseline_among_the_contenders_takes_no_place_more() -> None:
     rows = [candidate(i, 0.5 + i / 100, baseline="guess" if i == 7 else None) for i in range(9)]
     assert Play(plan(1, epochs=11, seeds=3, contenders=3), rows).all() == [[8, 7, 6], [8, 8]]
@@ -233,6 +246,8 @@ def test_the_best_variant_of_baselines_is_a_contender_in_any_case() -> None:
     assert Play(varied, rows).all()[0] == [8, 7, 5, 3], "the baseline keeps its place too"
     rows[3] = replace(rows[3], state=State.PRUNED)
     assert Play(varied, rows).all()[0] == [8, 7, 5, 2]
+    after = varied.model_copy(update={"rungs": (Rung(networks=5, epochs=9),)})
+    assert Play(after, rows).all()[:2] == [[8, 7, 6, 5, 4], [8, 7, 5, 2]], "nor does a rung before the finals"
     rows[8] = replace(rows[8], fingerprint="varied")
     assert Play(varied, rows).all()[0] == [8, 7, 6, 5], "one that is among the best takes no place more"
 

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, text
 from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search.machine.device_lock import DeviceLock
-from search.optuna_adapter import differing, stored, study as optuna_study
+from search.optuna_adapter import ask as optuna_ask, differing, stored, study as optuna_study
 from search.recording import reconcile as reconciling
 from search.report import page as report_page
 from search.study.config import PrunerName, SamplerName, StudyConfig
@@ -320,6 +320,21 @@ def test_a_trial_that_is_begun_again_is_stored_as_it_was(sqlite_url: str) -> Non
         assert again.user_attrs["retry_of"] == first.number == trial.number
         assert (again.params, again.distributions) == (first.params, first.distributions)
         assert again.user_attrs["fingerprint"] == first.user_attrs["fingerprint"]
+
+
+def test_a_trial_without_parameters_is_begun_again_with_its_network(sqlite_url: str) -> None:
+    """As `search db repair` stores those of which the space has no answers: drawn anew they were another
+    network, and the one that was owed stayed so for ever."""
+    with context_of(sqlite_url, FakeTraining(), digits(), 3) as context:
+        trial, lost, _ = worker_trial.propose_new(context, take(context))
+        reconciling.tell_lost(context.study, leases.evict(context.engine, context.study_id, "one"))
+        with context.engine.begin() as connection:
+            connection.execute(text("DELETE FROM trial_params"))
+        assert not optuna_ask.trial_of(context.study, trial.number).params
+        run_all(context)
+        rows = candidates.candidates(context.engine, context.study_id)
+        assert (rows[1].fingerprint, rows[1].attempt) == (lost.fingerprint, 2)
+        assert candidates.next_retry(context.engine, context.study_id) is None
 
 
 def test_a_plain_draw_is_stored_with_the_width_that_it_got(sqlite_url: str) -> None:

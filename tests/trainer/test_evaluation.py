@@ -136,3 +136,13 @@ def test_cudnn_times_its_algorithms_only_where_it_is_asked_to() -> None:
         assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32) == (True, False)
     with device.cudnn_choices(torch.device("cpu"), timed=True):
         assert not torch.backends.cudnn.benchmark
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_images_on_the_cpu_are_evaluated_on_the_gpu_of_the_network(images: Tensor, labels: Tensor) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 10)).cuda()
+    expected = evaluation.evaluate(network, images.cuda(), labels.cuda(), PLAIN)
+    assert evaluation.evaluate(network, images, labels, PLAIN) == expected
+    given = evaluation.scores(network, images.cuda(), PLAIN)
+    assert torch.equal(evaluation.scores(network, images, PLAIN), given)
