@@ -103,3 +103,12 @@ def test_a_budget_by_itself_has_the_limit_that_the_commands_have() -> None:
 def test_a_default_time_is_shown_as_it_can_be_given(seconds: float, words: str) -> None:
     assert options.in_words(seconds) == words
     assert options.Duration().convert(words, None, None) == seconds
+
+
+def test_a_comma_parts_thousands_and_is_no_decimal_point() -> None:
+    count = options.Count()
+    for taken, number in (("5,000,000", 5_000_000), ("1,500K", 1_500_000), ("12,345.6k", 12_345_600)):
+        assert count.convert(taken, None, None) == number
+    for refused in ("1,5M", "5,00", "5000,000", ",500", "5,000,", "1,000,5"):
+        with pytest.raises(click.UsageError, match=f"'{refused}' is not a number like 5000000"):
+            count.convert(refused, None, None)
