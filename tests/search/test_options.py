@@ -112,3 +112,11 @@ def test_a_comma_parts_thousands_and_is_no_decimal_point() -> None:
     for refused in ("1,5M", "5,00", "5000,000", ",500", "5,000,", "1,000,5"):
         with pytest.raises(click.UsageError, match=f"'{refused}' is not a number like 5000000"):
             count.convert(refused, None, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "threads"), [("3", 3), ("4,2", 4), (" 4 , 2", 4), ("", 1), ("0", 1), ("-2", 1), ("many", 1)]
+)
+def test_of_a_list_of_threads_the_first_number_holds(given: str, threads: int) -> None:
+    assert settings.threads({"OMP_NUM_THREADS": given}) == threads
+    assert settings.threads({}) == 1
