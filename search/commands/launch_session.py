@@ -4,7 +4,7 @@ Reads flags, writes stderr, stdout, --out and --report. Called by the commands l
 """
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -127,6 +127,7 @@ def _launch(
     address = placed_by.cluster.address if placed_by else None
     again = partial(plan.again, flags, record.name, workers=workers, gpus=gpus, cluster=address)
     how, code = "error", 1
+    written = dict[str, Path]()
     try:
         if workers == "auto":  # while a Ctrl-C still ends the command at once
             if not placed_by:
@@ -157,7 +158,7 @@ def _launch(
             is_new,
         )
         _say_end(console, flags, record, end, again)
-        _leave(console, engine, record, config, end.snapshot, out, report)
+        _leave(console, engine, record, config, end.snapshot, out, report, written)
         how, code = "done" if end.snapshot.is_done else "short", end.code
         return code
     except ParsimonyError as error:
@@ -165,7 +166,7 @@ def _launch(
         raise
     finally:
         if at_end.command or at_end.url:
-            for line in _tell(at_end, engine, flags.storage, record, how, code, out, report):
+            for line in _tell(at_end, engine, flags.storage, record, how, code, written):
                 console.print(line, style="yellow", markup=False)
         engine.dispose()
 
@@ -177,11 +178,10 @@ def _tell(
     record: Study,
     how: str,
     code: int,
-    out: Path | None,
-    report: Path | None,
+    written: Mapping[str, Path],
 ) -> list[str]:
-    """Tells that the search has ended; returns a line for each that could not be told."""
-    written = {name: path for name, path in (("out", out), ("report", report)) if path and path.exists()}
+    """Tells that the search has ended, and which files it wrote; returns a line for each that could not be
+    told."""
     told = telling.facts(engine, record, how, code, written)
     said = [telling.run(at_end.command, telling.environment(told, storage)) if at_end.command else None]
     said.append(telling.notify(at_end.url, told) if at_end.url else None)
@@ -478,7 +478,10 @@ def _leave(
     end: Snapshot,
     out: Path | None,
     report: Path | None,
+    written: dict[str, Path],
 ) -> None:
+    """Says what was found and leaves the files that were asked for; notes each in `written`, by its option,
+    once it is there. A search without a network writes none: what lies at their places is of another one."""
     best = (end.second and end.second.winner) or end.best
     if best is None:
         return
@@ -489,10 +492,12 @@ def _leave(
         )
         document = study_export.export(record, config, best, end.trained, confirmed, end.baselines)
         write_whole(document.model_dump_json(indent=1) + "\n", out)
+        written["out"] = out
         _result(console, f"wrote {out}: check it with `search verify {out}`")
     else:
         _result(console, f"keep it with `search export {record.name}`")
     if report:
         record = studies.get(engine, record.id)  # trials may have been closed, and the second stage shortened
         write_whole(report_page.of_study(engine, record, differing.count(engine, record.name)), report)
+        written["report"] = report
         _result(console, f"wrote {report}: open it in a browser")

@@ -297,3 +297,18 @@ def test_a_search_runs_the_command_at_its_end(flags: Flags, tmp_path: Path) -> N
     assert (tmp_path / "here" / "told").read_text() == "short 4\n"
     assert done.code == 4, "the command's own failure is a line"
     assert "exit 9: ended with code 9" in done.err
+
+
+def test_a_search_without_a_network_tells_of_no_file_that_another_one_left(
+    flags: Flags, tmp_path: Path, listener: Any
+) -> None:
+    for name in ("best.json", "report.html"):
+        (tmp_path / name).write_text("of yesterday")
+    place = ("--storage", flags.storage, "--data-dir", flags.data_dir, "--timeout", "1s", "--workers", 0)
+    left = ("--out", "best.json", "--report", "report.html", "--notify", listener.url)
+    command = "echo [$SEARCH_OUT] [$SEARCH_REPORT] > told"
+    ended = finish(start(*DRY, "night", "--trials", 9, *place, *left, "--on-end", command, cwd=tmp_path))
+    assert (tmp_path / "told").read_text() == "[] []\n", ended.err
+    _, told = listener.got[0]
+    assert (told["trained"], told["out"], told["report"]) == (0, None, None)
+    assert (tmp_path / "best.json").read_text() == "of yesterday"
