@@ -493,9 +493,9 @@ def _leave(
         document = study_export.export(record, config, best, end.trained, confirmed, end.baselines)
         write_whole(document.model_dump_json(indent=1) + "\n", out)
         written["out"] = out
-        _result(console, f"wrote {out}: check it with `search verify {out}`")
+        _result(console, f"wrote {out}: check it with `search verify {shlex.quote(str(out))}`")
     else:
-        _result(console, f"keep it with `search export {record.name}`")
+        _result(console, f"keep it with `search export {shlex.quote(record.name)}`")
     if report:
         record = studies.get(engine, record.id)  # trials may have been closed, and the second stage shortened
         write_whole(report_page.of_study(engine, record, differing.count(engine, record.name)), report)
