@@ -33,6 +33,7 @@ from search.study import (
     compute_limit,
     config as study_config,
     export as study_export,
+    files,
     finish_plan,
     reader,
     second_stage,
@@ -123,6 +124,8 @@ def _launch(
     before = plan.gave_up_before(flags)
     is_new = prepare.existing(flags) is None
     engine, record, config = prepare.prepare(flags)
+    kept = files.study_folders(flags.data_dir, flags.storage, record).kept
+    files.note_best(kept, flags.keep_weights)  # workers note it too, but there may be none here
     console.kept.path = worker_logs.folder(flags.data_dir, record.name) / LOG
     address = placed_by.cluster.address if placed_by else None
     again = partial(plan.again, flags, record.name, workers=workers, gpus=gpus, cluster=address)
@@ -419,8 +422,9 @@ def _say_end(console: Console, flags: Flags, record: Study, end: End, again: Aga
     if end.spent:
         console.print(end.spent, style="yellow")
     if end.order not in (Control.RUN, Control.GAVE_UP):
-        resume = plan.hint(f"search resume {shlex.quote(record.name)}", flags)
-        console.print(f"the order was {end.order}: `{resume}` goes on", style="yellow")
+        console.print(
+            f"the order was {end.order}: `{plan.resume(flags, record.name)}` goes on", style="yellow"
+        )
     console.print(f"\n{record.name}: {snapshot.trained} of {snapshot.target} trained")
     console.print(text.counts(snapshot.tally))
     if end.snapshot.second and not end.snapshot.second.is_over:

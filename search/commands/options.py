@@ -156,7 +156,15 @@ def in_words(seconds: float) -> str:
     for unit, length in (("h", 3600), ("m", 60)):
         if seconds % length == 0:
             return f"{seconds // length:.0f}{unit}"
-    return f"{seconds:g}s"
+    return f"{seconds:.15g}s"
+
+
+def size_in_words(size: int) -> str:
+    """An amount of memory as Memory reads it, in the largest unit that divides it."""
+    for unit, length in (("G", 1 << 30), ("M", 1 << 20)):
+        if size % length == 0:
+            return f"{size // length}{unit}"
+    return str(size)
 
 
 def default_of(seconds: float) -> str:
@@ -376,10 +384,9 @@ grace: Decorator = click.option(
 keep_weights: Decorator = click.option(
     "--keep-weights",
     type=click.IntRange(0),
-    default=settings.KEEP_WEIGHTS,
-    show_default=True,
     metavar="K",
-    help="Keep the weights of the best K networks, on the machine that trained them.",
+    help="Keep the weights of the best K networks, on the machine that trained them."
+    f"  [default: as last said there, else {settings.KEEP_WEIGHTS}]",
 )
 
 

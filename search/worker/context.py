@@ -21,7 +21,7 @@ from search.machine.signals import ShutdownRequest
 from search.optuna_adapter import study as optuna_study
 from search.recording.outage import Outage
 from search.study.config import DataConfig, StudyConfig, open_images_from, split_images
-from search.study.files import StudyFiles, study_folders
+from search.study.files import StudyFiles, kept_best, note_best, study_folders
 from search.study.versions import installed_versions
 from search.study.worker_options import WorkerOptions
 from search.worker.training_function import TrainingFunction, make_training_function
@@ -72,6 +72,7 @@ def open_context(
     final_data, _ = split_images(images.dataset, None, data.validation_share, data.split_seed)
     device, train_network = make_training_function(config, images, memory=options.trial_memory)
     folders = study_folders(options.data_dir, options.storage, record)
+    note_best(folders.kept, options.keep_weights)
     with optuna_study.open_study(options.storage, record.name, config, engine) as study:
         optuna_study.identify(study, record.id)
         yield WorkerContext(
@@ -83,7 +84,7 @@ def open_context(
             final_data=final_data.seen_as(data),
             train_network=train_network,
             spool=folders.spool,
-            files=StudyFiles(folders.kept, options.keep_weights),
+            files=StudyFiles(folders.kept, kept_best(folders.kept, options.keep_weights)),
             device_lock=DeviceLock(options.data_dir / "slots", gpu_choice.device_name()),
             outage=Outage(options.database_timeout_seconds, shutdown.cancelled),
             device=device,

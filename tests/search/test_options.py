@@ -98,7 +98,8 @@ def test_a_budget_by_itself_has_the_limit_that_the_commands_have() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(45.0, "45s"), (90.0, "90s"), (60.0, "1m"), (600.0, "10m"), (7200.0, "2h")]
+    ("seconds", "words"),
+    [(45.0, "45s"), (90.0, "90s"), (60.0, "1m"), (600.0, "10m"), (7200.0, "2h"), (1e6 + 1, "1000001s")],
 )
 def test_a_default_time_is_shown_as_it_can_be_given(seconds: float, words: str) -> None:
     assert options.in_words(seconds) == words

@@ -47,7 +47,7 @@ def test_the_end_of_a_launch_names_its_study_and_file_as_they_are_typed(
     console.print(launch._note())
     engine.dispose()
     shown = capsys.readouterr()
-    where = ["--storage", sqlite_url]
+    where = ["--storage", sqlite_url, "--data-dir", str(tmp_path)]
     assert commands(shown.err) == [
         ["search", "resume", "my night", *where],
         ["search", "worker", "--study", "my night"],
