@@ -125,6 +125,7 @@ def _launch(
     is_new = prepare.existing(flags) is None
     engine, record, config = prepare.prepare(flags)
     kept = files.study_folders(flags.data_dir, flags.storage, record).kept
+    files.mark_logs(flags.data_dir, flags.storage, record)
     files.note_best(kept, flags.keep_weights)  # workers note it too, but there may be none here
     console.kept.path = worker_logs.folder(flags.data_dir, record.name) / LOG
     address = placed_by.cluster.address if placed_by else None

@@ -176,7 +176,7 @@ class StudyFolders(NamedTuple):
 
     kept: Path  # checkpoints and weights
     spool: Path  # what is owed to the study, and cannot be written into its database yet
-    logs: Path
+    logs: Path  # by the study's name alone: other stores may have a study that logs there too
 
 
 def study_folders(data_dir: Path, storage: str, record: Study) -> StudyFolders:
@@ -206,11 +206,33 @@ def _first_there(folder: Path, names: Sequence[str]) -> Path:
     return next((folder / name for name in names if (folder / name).is_dir()), folder / names[0])
 
 
-def move(old: Sequence[Path], new: Sequence[Path]) -> None:
-    """Moves each folder that is there to its new place, unless another one is there already."""
-    for here, there in zip(old, new, strict=True):
+def mark_logs(data_dir: Path, storage: str, record: Study) -> None:
+    """Says that this study of this store logs in the folder of its name."""
+    worker_logs.mark(worker_logs.folder(data_dir, record.name), study_identities(storage, record)[0])
+
+
+def forget_logs(data_dir: Path, storage: str, record: Study) -> None:
+    """Takes back what mark_logs() says; the logs stay."""
+    worker_logs.unmark(worker_logs.folder(data_dir, record.name), study_identities(storage, record)[0])
+
+
+def own_folders(data_dir: Path, storage: str, record: Study) -> list[Path]:
+    """The folders that hold nothing of a study of another store: that of the logs is left out where they may
+    be another one's too."""
+    folders = study_folders(data_dir, storage, record)
+    is_own = worker_logs.is_of_one(folders.logs, study_identities(storage, record)[0])
+    return [folders.kept, folders.spool, *([folders.logs] if is_own else [])]
+
+
+def move(data_dir: Path, storage: str, old: Study, new: Study) -> None:
+    """Moves the folders that are a study's own to its new name, unless another one is there already."""
+    own, logs = own_folders(data_dir, storage, old), worker_logs.folder(data_dir, old.name)
+    forget_logs(data_dir, storage, old)
+    for here, there in zip(own, study_folders(data_dir, storage, new), strict=False):
         if here.is_dir() and not there.exists():
             here.rename(there)
+            if here == logs:
+                mark_logs(data_dir, storage, new)
 
 
 def kept_folder(data_dir: Path) -> Path:

@@ -108,6 +108,15 @@ def test_the_number_of_weights_that_was_said_last_holds_for_whoever_says_none(
     assert files.kept_best(silent.files.folder, None) == 8, "what gc is told is for once"
 
 
+def test_a_worker_marks_the_logs_as_those_of_its_study(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, record = make_study(sqlite_url, make_config(), 1)
+    with a_worker(sqlite_url, engine, record, tmp_path, None, monkeypatch):
+        assert tmp_path / "logs" / "bench" in files.own_folders(tmp_path, sqlite_url, record)
+    engine.dispose()
+
+
 def test_a_number_of_weights_that_cannot_be_read_is_the_default(tmp_path: Path) -> None:
     files.note_best(tmp_path / "kept", None)
     assert not (tmp_path / "kept").exists()

@@ -22,6 +22,7 @@ from search.cli import cli
 from search.commands import at_end, launch_session, plan
 from search.launcher import prepare
 from search.launcher.prepare import Flags
+from search.study import files
 from search.study.finish_plan import FinishPlan, make_plan
 from search.study.worker_options import WorkerLimits
 from storage import database, studies, tables
@@ -341,3 +342,14 @@ def test_a_search_without_a_network_tells_of_no_file_that_another_one_left(
     _, told = listener.got[0]
     assert (told["trained"], told["out"], told["report"]) == (0, None, None)
     assert (tmp_path / "best.json").read_text() == "of yesterday"
+
+
+def test_a_launch_notes_on_this_machine_what_holds_once_it_is_over(flags: Flags, tmp_path: Path) -> None:
+    place = ("--storage", flags.storage, "--data-dir", flags.data_dir, "--timeout", "1s", "--workers", 0)
+    finish(start(*DRY, "noon", "--trials", 9, *place, "--keep-weights", 20, cwd=tmp_path))
+    engine = database.connect(flags.storage)
+    record = studies.find(engine, "noon")
+    engine.dispose()
+    folders = files.study_folders(flags.data_dir, flags.storage, record)
+    assert files.kept_best(folders.kept, None) == 20
+    assert folders.logs in files.own_folders(flags.data_dir, flags.storage, record)
