@@ -157,8 +157,10 @@ def pin_to_gpu(device: Mapping[str, str], environment: MutableMapping[str, str] 
 
 
 def threads(environment: Mapping[str, str] = os.environ) -> int:
-    """Threads that a training on the CPU may use: OMP_NUM_THREADS, else one."""
-    return max(1, int(environment.get("OMP_NUM_THREADS") or 1))
+    """Threads that a training on the CPU may use: OMP_NUM_THREADS, of a list (one number for each level of
+    nesting) the first; one where that is no number."""
+    first = environment.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return max(1, int(first)) if first.isdecimal() else 1
 
 
 def study_name(now: datetime) -> str:

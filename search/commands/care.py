@@ -33,7 +33,7 @@ def delete(study: str, storage: str, data_dir: Path, yes: bool) -> None:
     with reader.open_study(storage, study, whole=True) as view:
         record = view.record
         require_idle(view)
-        folders = files.study_folders(data_dir, storage, record)
+        folders = files.own_folders(data_dir, storage, record)
         held = f"{counted(len(view.rows()), 'trial')}, {cleanup.size_of(folders) / 1e6:.1f} MB of files here"
         if not yes and not sys.stdin.isatty():
             raise UsageError(f"{record.name} has {held}; add --yes to delete it")
@@ -41,8 +41,10 @@ def delete(study: str, storage: str, data_dir: Path, yes: bool) -> None:
             click.confirm(f"delete {record.name} with {held}?", abort=True, err=True)
             require_idle(view)  # somebody may have launched it meanwhile
         studies.delete(view.engine, record.id, lambda at: optuna_care.delete(at, record.name))
-        cleanup.remove_folders(folders)
+        cleanup.remove_folders(files.own_folders(data_dir, storage, record))
+        files.forget_logs(data_dir, storage, record)
     click.echo(f"deleted {record.name}: {held}")
+    _say_logs_that_stay(data_dir, record.name)
 
 
 @click.command()
@@ -66,11 +68,17 @@ def rename(study: str, name: str, storage: str, data_dir: Path) -> None:
         require_idle(view)
         studies.rename(view.engine, record.id, name, lambda at: optuna_care.rename(at, record.name, name))
         renamed = studies.find(view.engine, name)
-        files.move(
-            files.study_folders(data_dir, storage, record),
-            files.study_folders(data_dir, storage, renamed),
-        )
+        files.move(data_dir, storage, record, renamed)
     click.echo(f"{record.name} is {name} now")
+    _say_logs_that_stay(data_dir, record.name)
+
+
+def _say_logs_that_stay(data_dir: Path, study: str) -> None:
+    from search.study import worker_logs
+
+    place = worker_logs.folder(data_dir, study)
+    if place.is_dir():
+        click.echo(f"{place} stays: a study {study!r} of another store may have its logs there", err=True)
 
 
 def require_idle(view: reader.StudyView) -> None:

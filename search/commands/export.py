@@ -5,6 +5,7 @@ form, which search/formats/ makes; verify reads such a file; report writes an HT
 search/cli.py adds them; the documents are made in search/study/, the page in search/report/.
 """
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,7 +83,7 @@ def export(
     ):
         click.echo(line, err=True)
     study_name = document.origin.study
-    brief = f"brief score only: `search confirm {study_name}` trains the best to the end"
+    brief = f"brief score only: `search confirm {shlex.quote(study_name)}` trains the best to the end"
     if second and not second.is_over:
         brief = f"brief score only: the second stage of {study_name} is not over"
     click.echo(confirmed or brief, err=True)

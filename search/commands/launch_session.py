@@ -4,7 +4,7 @@ Reads flags, writes stderr, stdout, --out and --report. Called by the commands l
 """
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -33,6 +33,7 @@ from search.study import (
     compute_limit,
     config as study_config,
     export as study_export,
+    files,
     finish_plan,
     reader,
     second_stage,
@@ -123,10 +124,14 @@ def _launch(
     before = plan.gave_up_before(flags)
     is_new = prepare.existing(flags) is None
     engine, record, config = prepare.prepare(flags)
+    kept = files.study_folders(flags.data_dir, flags.storage, record).kept
+    files.mark_logs(flags.data_dir, flags.storage, record)
+    files.note_best(kept, flags.keep_weights)  # workers note it too, but there may be none here
     console.kept.path = worker_logs.folder(flags.data_dir, record.name) / LOG
     address = placed_by.cluster.address if placed_by else None
     again = partial(plan.again, flags, record.name, workers=workers, gpus=gpus, cluster=address)
     how, code = "error", 1
+    written = dict[str, Path]()
     try:
         if workers == "auto":  # while a Ctrl-C still ends the command at once
             if not placed_by:
@@ -157,7 +162,7 @@ def _launch(
             is_new,
         )
         _say_end(console, flags, record, end, again)
-        _leave(console, engine, record, config, end.snapshot, out, report)
+        _leave(console, engine, record, config, end.snapshot, out, report, written)
         how, code = "done" if end.snapshot.is_done else "short", end.code
         return code
     except ParsimonyError as error:
@@ -165,7 +170,7 @@ def _launch(
         raise
     finally:
         if at_end.command or at_end.url:
-            for line in _tell(at_end, engine, flags.storage, record, how, code, out, report):
+            for line in _tell(at_end, engine, flags.storage, record, how, code, written):
                 console.print(line, style="yellow", markup=False)
         engine.dispose()
 
@@ -177,11 +182,10 @@ def _tell(
     record: Study,
     how: str,
     code: int,
-    out: Path | None,
-    report: Path | None,
+    written: Mapping[str, Path],
 ) -> list[str]:
-    """Tells that the search has ended; returns a line for each that could not be told."""
-    written = {name: path for name, path in (("out", out), ("report", report)) if path and path.exists()}
+    """Tells that the search has ended, and which files it wrote; returns a line for each that could not be
+    told."""
     told = telling.facts(engine, record, how, code, written)
     said = [telling.run(at_end.command, telling.environment(told, storage)) if at_end.command else None]
     said.append(telling.notify(at_end.url, told) if at_end.url else None)
@@ -419,8 +423,9 @@ def _say_end(console: Console, flags: Flags, record: Study, end: End, again: Aga
     if end.spent:
         console.print(end.spent, style="yellow")
     if end.order not in (Control.RUN, Control.GAVE_UP):
-        resume = plan.hint(f"search resume {shlex.quote(record.name)}", flags)
-        console.print(f"the order was {end.order}: `{resume}` goes on", style="yellow")
+        console.print(
+            f"the order was {end.order}: `{plan.resume(flags, record.name)}` goes on", style="yellow"
+        )
     console.print(f"\n{record.name}: {snapshot.trained} of {snapshot.target} trained")
     console.print(text.counts(snapshot.tally))
     if end.snapshot.second and not end.snapshot.second.is_over:
@@ -478,7 +483,10 @@ def _leave(
     end: Snapshot,
     out: Path | None,
     report: Path | None,
+    written: dict[str, Path],
 ) -> None:
+    """Says what was found and leaves the files that were asked for; notes each in `written`, by its option,
+    once it is there. A search without a network writes none: what lies at their places is of another one."""
     best = (end.second and end.second.winner) or end.best
     if best is None:
         return
@@ -489,10 +497,12 @@ def _leave(
         )
         document = study_export.export(record, config, best, end.trained, confirmed, end.baselines)
         write_whole(document.model_dump_json(indent=1) + "\n", out)
-        _result(console, f"wrote {out}: check it with `search verify {out}`")
+        written["out"] = out
+        _result(console, f"wrote {out}: check it with `search verify {shlex.quote(str(out))}`")
     else:
-        _result(console, f"keep it with `search export {record.name}`")
+        _result(console, f"keep it with `search export {shlex.quote(record.name)}`")
     if report:
         record = studies.get(engine, record.id)  # trials may have been closed, and the second stage shortened
         write_whole(report_page.of_study(engine, record, differing.count(engine, record.name)), report)
+        written["report"] = report
         _result(console, f"wrote {report}: open it in a browser")

@@ -106,7 +106,7 @@ def replay(study: str | None, storage: str, data_dir: Path, data: str | None) ->
 @options.keep_weights
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @click.option("--orphans", is_flag=True, help="Also what belongs to no study of this store, for a day.")
-def gc(storage: str, data_dir: Path, keep_weights: int, dry_run: bool, orphans: bool) -> None:
+def gc(storage: str, data_dir: Path, keep_weights: int | None, dry_run: bool, orphans: bool) -> None:
     """Remove what nobody needs: checkpoints of trials that ended, weights that are not of the best."""
     from search.study import cleanup, files
     from search.study.text import counted
@@ -116,7 +116,7 @@ def gc(storage: str, data_dir: Path, keep_weights: int, dry_run: bool, orphans: 
         total = 0
         for record in studies.all_studies(engine):
             folder = files.study_folders(data_dir, storage, record).kept
-            stale = cleanup.stale(engine, record, folder, keep_weights)
+            stale = cleanup.stale(engine, record, folder, files.kept_best(folder, keep_weights))
             size = cleanup.size_of(stale)
             total += size
             if stale:

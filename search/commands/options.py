@@ -76,17 +76,18 @@ class WebAddress(click.ParamType[str]):
 
 
 class Count(click.ParamType[int]):
-    """A whole number: 5000000, 5_000_000, 5,000,000, 5M or 2.5M."""
+    """A whole number: 5000000, 5_000_000, 5,000,000, 5M or 2.5M. A comma parts thousands, never decimals."""
 
     name = "number"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        text = str(value).replace(",", "").replace("_", "").strip()
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgGbB]?)", text)
+        text = str(value).replace("_", "").strip()
+        match = re.fullmatch(r"((?:\d+|\d{1,3}(?:,\d{3})+)(?:\.\d+)?)([kKmMgGbB]?)", text)
         if not match:
             self.fail(f"{value!r} is not a number like 5000000, 5_000_000 or 5M", param, ctx)
         scale = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}[match[2].lower()]
-        number = int(match[1]) * scale if "." not in match[1] else round(float(match[1]) * scale)
+        digits = match[1].replace(",", "")
+        number = int(digits) * scale if "." not in digits else round(float(digits) * scale)
         if number < 1:
             self.fail(f"{value!r} is not a positive number", param, ctx)
         return number
@@ -155,7 +156,15 @@ def in_words(seconds: float) -> str:
     for unit, length in (("h", 3600), ("m", 60)):
         if seconds % length == 0:
             return f"{seconds // length:.0f}{unit}"
-    return f"{seconds:g}s"
+    return f"{seconds:.15g}s"
+
+
+def size_in_words(size: int) -> str:
+    """An amount of memory as Memory reads it, in the largest unit that divides it."""
+    for unit, length in (("G", 1 << 30), ("M", 1 << 20)):
+        if size % length == 0:
+            return f"{size // length}{unit}"
+    return str(size)
 
 
 def default_of(seconds: float) -> str:
@@ -375,10 +384,9 @@ grace: Decorator = click.option(
 keep_weights: Decorator = click.option(
     "--keep-weights",
     type=click.IntRange(0),
-    default=settings.KEEP_WEIGHTS,
-    show_default=True,
     metavar="K",
-    help="Keep the weights of the best K networks, on the machine that trained them.",
+    help="Keep the weights of the best K networks, on the machine that trained them."
+    f"  [default: as last said there, else {settings.KEEP_WEIGHTS}]",
 )
 
 

@@ -10,7 +10,7 @@ from dataclasses import fields
 
 from search import settings
 from search.commands.forecast_text import in_minutes
-from search.commands.options import in_words, storage_file
+from search.commands.options import in_words, size_in_words, storage_file
 from search.launcher import prepare
 from search.launcher.closing import Begun
 from search.launcher.prepare import Flags
@@ -138,11 +138,30 @@ def hint(command: str, flags: Flags) -> str:
     return command
 
 
+def resume(flags: Flags, name: str) -> str:
+    """The command that gives a study that was told to end the order to go on, and goes on with it here."""
+    return hint(f"search resume {shlex.quote(name)}", flags) + _workers_here(flags)
+
+
+def _workers_here(flags: Flags) -> str:
+    """The flags of the workers' folder, and of their limits where they are not the default."""
+    folder = (
+        [f" --data-dir {shlex.quote(str(flags.data_dir))}"] if flags.data_dir != settings.data_dir() else []
+    )
+    return "".join([*folder, *(f" {flag} {_typed(flag, value)}" for flag, value in flags.changed().items())])
+
+
+def _typed(flag: str, limit: float | int) -> str:
+    """A limit as its option reads it."""
+    if flag == "--trial-memory":
+        return size_in_words(int(limit))
+    return in_words(limit) if isinstance(limit, float) else str(limit)
+
+
 def again(flags: Flags, name: str, trials: int, workers: str, gpus: str, cluster: str | None = None) -> str:
     """The whole command that goes on with a study here."""
     command = hint(f"search launch {shlex.quote(name)} --trials {trials}", flags)
-    if flags.data_dir != settings.data_dir():
-        command += f" --data-dir {shlex.quote(str(flags.data_dir))}"
+    command += _workers_here(flags)
     command += f" --cluster {shlex.quote(cluster)}" if cluster else ""
     command += f" --serve-data {shlex.quote(flags.serve_data)}" if flags.serve_data else ""
     command += f" --timeout {in_words(flags.timeout)}" if flags.timeout is not None else ""

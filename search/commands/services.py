@@ -137,10 +137,18 @@ def pause(study: str | None, storage: str) -> None:
               help="As for launch.")  # fmt: skip
 @click.option("--gpus", default="all", show_default=True, envvar="SEARCH_GPUS", show_envvar=True,
               help="As for launch.")  # fmt: skip
-def resume(study: str | None, storage: str, data_dir: Path, workers: str, gpus: str) -> int:
+@options.lease
+@options.stall
+@options.database_timeout
+@options.trial_timeout
+@options.trial_memory
+@options.grace
+@options.keep_weights
+def resume(study: str | None, storage: str, data_dir: Path, workers: str, gpus: str, **limits: Any) -> int:
     """Go on with a study to the number of trials it was launched for.
 
-    Where workers still wait, paused, they just go on; otherwise workers are started here.
+    Where workers still wait, paused, they just go on; otherwise workers are started here, within the limits
+    that are given here.
     """
     from search.commands import launch_session
     from search.launcher.prepare import Flags
@@ -155,7 +163,7 @@ def resume(study: str | None, storage: str, data_dir: Path, workers: str, gpus: 
         if record.order == Control.PAUSE and someone_works(view):
             click.echo(f"{record.name}: the workers that waited go on")
             return 0
-    flags = Flags(storage=storage, data_dir=data_dir, trials=record.trials, study=record.name)
+    flags = Flags(storage=storage, data_dir=data_dir, trials=record.trials, study=record.name, **limits)
     return launch_session.launch(flags, workers, gpus, None, None, False)
 
 

@@ -5,6 +5,7 @@ Reads rows of full trainings, looks into folders, and reads weights that somebod
 search/commands/export.py.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -52,9 +53,10 @@ def choose(
     brief = files.weights(candidate.number)
     if brief.is_file():
         return ChosenWeights(brief, _brief(candidate))
+    trial = f"{study}:{candidate.number}"
     raise UsageError(
-        f"no weights of trial {study}:{candidate.number} here, in {files.folder} (only the best of a study"
-        f" are kept, where they were trained); `search train {study}:{candidate.number}` trains some"
+        f"no weights of trial {trial} here, in {files.folder} (only the best of a study are kept, where they"
+        f" were trained); `search train {shlex.quote(trial)}` trains some"
     )
 
 

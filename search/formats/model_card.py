@@ -6,6 +6,7 @@ search/formats/write.py.
 """
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -52,7 +53,7 @@ scores = network(images)
 ```
 
 Images are normalised inside. Loading a .pt2 can run code that is in it: load none that you do not trust.""",
-    "safetensors": """`search predict {name} cat.png`, or in Python `parsimony.load("{name}").trained()`.
+    "safetensors": """`search predict {quoted} cat.png`, or in Python `parsimony.load("{name}").trained()`.
 Mean and deviation of each channel stand in the header.""",
 }
 
@@ -81,7 +82,7 @@ def text(form: str, out: Path, document: Carried, difference: float, images: int
     shape = f"{network.channels}, {network.image_size}, {network.image_size}"
     takes_pictures = network.channels in PICTURES
     use = (USE if takes_pictures else {**USE, **USE_OF_ARRAYS})[form].format(
-        stem=out.stem, name=out.name, shape=shape
+        stem=out.stem, name=out.name, quoted=_code(shlex.quote(out.name)), shape=shape
     )
     parts = [
         f"# {_plain(out.name)}: a network for {_plain(export.data.name)}",
@@ -107,7 +108,7 @@ def text(form: str, out: Path, document: Carried, difference: float, images: int
         f"## What it must not be used for\n\n{_limits(document)}",
         f"## How the file was checked\n\nOn {counted(images, 'validation image')} its scores differ by"
         f" {difference:.1g} at most from those of the network that was trained ({TOLERANCE:g} is allowed)."
-        f" `search verify {_plain(out.name)}` checks it again.",
+        f" `search verify {_code(shlex.quote(out.name))}` checks it again.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -241,7 +242,7 @@ def _limits(document: Carried) -> str:
         lines.insert(
             0,
             "Work of any kind, as long as it has these weights: they are of a brief training, made to rank"
-            f" networks. `search train {_code(name)}` trains it to the end.",
+            f" networks. `search train {_code(shlex.quote(name))}` trains it to the end.",
         )
     return "\n".join(f"- {line}" for line in lines)
 

@@ -6,6 +6,7 @@ search/commands/launch_session.py.
 """
 
 import os
+import shlex
 import socket
 import time
 from collections.abc import Mapping
@@ -373,7 +374,8 @@ class Launch:
         if self.last and self.last.running:
             self.worked = time.monotonic()
         if not self.pool.slots and time.monotonic() - self.worked > self.flags.lease_seconds:
-            notes.append(f"nobody works: `search worker --study {self.record.name}` does, here or elsewhere")
+            name = shlex.quote(self.record.name)
+            notes.append(f"nobody works: `search worker --study {name}` does, here or elsewhere")
         if self.outage.notice:
             notes.append(self.outage.notice)
         return "; ".join(notes)

@@ -121,6 +121,7 @@ class WorkerPool:
         slot.starts += 1
         slot.worker = f"{self.prefix}-{slot.device.name}-{os.getpid()}-{self.token}.{slot.starts}"
         try:
+            slot.log.parent.mkdir(parents=True, exist_ok=True)  # it may have been deleted meanwhile
             self._open(slot)
         except OSError as error:  # no memory for a process, no space for its log
             self._close(slot, f"cannot start a worker: {error.strerror}")

@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
+from search import settings
 from search.study import worker_logs
 from space import files
 from space.errors import EnvironmentProblem
@@ -28,6 +29,8 @@ BYTES_A_PARAMETER = 20  # weights and momentum, the old checkpoint beside the ne
 
 
 CHECKPOINT, WEIGHTS = ".checkpoint", ".safetensors"
+
+KEEP_WEIGHTS = "keep-weights"  # beside them: of how many networks the weights are kept, as was last said
 
 WRITING_SECONDS = 3600.0  # since something was last written: a file that is still half written was left so
 
@@ -117,7 +120,7 @@ class StudyFiles:
         names = {self.weights(number).name for number in best}
         names |= {self.final(*final).name for final in finals}
         names |= {self.older_final(number, seed).name for number, _, seed in finals}
-        names |= {self.checkpoint(training).name for training in unfinished}
+        names |= {self.checkpoint(training).name for training in unfinished} | {KEEP_WEIGHTS}
         if not self.folder.is_dir():
             return []
         return sorted(
@@ -125,6 +128,27 @@ class StudyFiles:
             for path in self.folder.iterdir()
             if path.name not in names and _is_ours(path) and not _is_being_written(path, names)
         )
+
+
+def kept_best(folder: Path, said: int | None) -> int:
+    """Of how many networks the weights stay in a study's folder: as is said now, else as was said last on
+    this machine, else settings.KEEP_WEIGHTS."""
+    if said is not None:
+        return said
+    try:
+        return max(0, int((folder / KEEP_WEIGHTS).read_text()))
+    except (OSError, ValueError):
+        return settings.KEEP_WEIGHTS
+
+
+def note_best(folder: Path, said: int | None) -> None:
+    """Notes the number for workers and gc that are told none. A disk that cannot take it is said."""
+    if said is None or (kept_best(folder, None) == said and (folder / KEEP_WEIGHTS).is_file()):
+        return
+    try:
+        files.replace(folder / KEEP_WEIGHTS, f"{said}\n".encode())
+    except EnvironmentProblem as error:
+        logger.warning("%s: --keep-weights %d is to be given again next time", error, said)
 
 
 def _is_ours(path: Path) -> bool:
@@ -152,7 +176,7 @@ class StudyFolders(NamedTuple):
 
     kept: Path  # checkpoints and weights
     spool: Path  # what is owed to the study, and cannot be written into its database yet
-    logs: Path
+    logs: Path  # by the study's name alone: other stores may have a study that logs there too
 
 
 def study_folders(data_dir: Path, storage: str, record: Study) -> StudyFolders:
@@ -182,11 +206,33 @@ def _first_there(folder: Path, names: Sequence[str]) -> Path:
     return next((folder / name for name in names if (folder / name).is_dir()), folder / names[0])
 
 
-def move(old: Sequence[Path], new: Sequence[Path]) -> None:
-    """Moves each folder that is there to its new place, unless another one is there already."""
-    for here, there in zip(old, new, strict=True):
+def mark_logs(data_dir: Path, storage: str, record: Study) -> None:
+    """Says that this study of this store logs in the folder of its name."""
+    worker_logs.mark(worker_logs.folder(data_dir, record.name), study_identities(storage, record)[0])
+
+
+def forget_logs(data_dir: Path, storage: str, record: Study) -> None:
+    """Takes back what mark_logs() says; the logs stay."""
+    worker_logs.unmark(worker_logs.folder(data_dir, record.name), study_identities(storage, record)[0])
+
+
+def own_folders(data_dir: Path, storage: str, record: Study) -> list[Path]:
+    """The folders that hold nothing of a study of another store: that of the logs is left out where they may
+    be another one's too."""
+    folders = study_folders(data_dir, storage, record)
+    is_own = worker_logs.is_of_one(folders.logs, study_identities(storage, record)[0])
+    return [folders.kept, folders.spool, *([folders.logs] if is_own else [])]
+
+
+def move(data_dir: Path, storage: str, old: Study, new: Study) -> None:
+    """Moves the folders that are a study's own to its new name, unless another one is there already."""
+    own, logs = own_folders(data_dir, storage, old), worker_logs.folder(data_dir, old.name)
+    forget_logs(data_dir, storage, old)
+    for here, there in zip(own, study_folders(data_dir, storage, new), strict=False):
         if here.is_dir() and not there.exists():
             here.rename(there)
+            if here == logs:
+                mark_logs(data_dir, storage, new)
 
 
 def kept_folder(data_dir: Path) -> Path:

@@ -6,6 +6,7 @@ search/formats/check.py; the document is search/study/export.py's.
 """
 
 import json
+import shlex
 from math import isclose
 from pathlib import Path
 from statistics import fmean
@@ -91,7 +92,7 @@ def _require_export(document: Any, path: Path) -> None:
     if isinstance(document, dict) and "stages" in document and "architecture" not in document:
         raise VerificationError(
             f"schema: {path} is an architecture file, which states no figures to verify;"
-            f" `search show {path}` counts it, and `search export` writes what is verified"
+            f" `search show {shlex.quote(str(path))}` counts it, and `search export` writes what is verified"
         )
 
 

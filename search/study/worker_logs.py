@@ -1,15 +1,20 @@
 """The log files of a study's workers on this machine, in DATA_DIR/logs/STUDY: their lines, in order of time.
 
 Written by workers (search/worker/log.py) and by the launcher that starts them, a file a slot or worker, with
-lines like `2026-03-01 12:00:00 trial 12 completed: 93.20% ...`. Reads them alone. Called by `search logs`.
+lines like `2026-03-01 12:00:00 trial 12 completed: 93.20% ...`. Reads them for `search logs`. Studies of two
+stores that have one name have one folder: a mark, an empty file, says of each study that it logs there. Made
+by launches and workers, read by `search delete` and `search rename`.
 """
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from storage.row_types import State
+
+MARK = ".study-"  # and the identity of a study that logs in this folder
 
 TIMED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ")
 TRIAL = re.compile(r"\btrial (\d+)\b")
@@ -33,6 +38,26 @@ class LogLine:
 def folder(data_dir: Path, study: str) -> Path:
     """Where the logs of a study lie on this machine."""
     return data_dir / "logs" / study
+
+
+def mark(place: Path, identity: str) -> None:
+    """Says that the study of this identity logs in a folder, which is made. A disk without space is no
+    error."""
+    with suppress(OSError):
+        place.mkdir(parents=True, exist_ok=True)
+        (place / (MARK + identity)).touch()
+
+
+def unmark(place: Path, identity: str) -> None:
+    """Takes back what mark() says."""
+    with suppress(OSError):
+        (place / (MARK + identity)).unlink()
+
+
+def is_of_one(place: Path, identity: str) -> bool:
+    """Whether the logs in a folder are this study's and nobody else's; those without a mark, which an older
+    version left, may be anybody's."""
+    return [path.name for path in place.glob(f"{MARK}*")] == [MARK + identity]
 
 
 class LogFile:

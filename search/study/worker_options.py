@@ -28,11 +28,20 @@ class WorkerLimits:
     # That the database may be away.
     database_timeout_seconds: float = _flag("--database-timeout", settings.DATABASE_TIMEOUT_SECONDS)
     grace_seconds: float = _flag("--grace", settings.GRACE_SECONDS)  # that a trial has once told to end
-    keep_weights: int = _flag("--keep-weights", settings.KEEP_WEIGHTS)  # networks, the best of a study
+    # Networks, the best of a study; None is as it was last said on the machine (search/study/files.py).
+    keep_weights: int | None = _flag("--keep-weights")
 
     def limits(self) -> dict[str, Any]:
         """These fields alone, by name, also of a record that has more."""
         return {one.name: getattr(self, one.name) for one in fields(WorkerLimits)}
+
+    def changed(self) -> dict[str, Any]:
+        """Of these fields those that are not as by default: each value by its flag."""
+        return {
+            one.metadata["flag"]: value
+            for one in fields(WorkerLimits)
+            if (value := getattr(self, one.name)) != one.default
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

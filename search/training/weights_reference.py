@@ -5,6 +5,7 @@ it reads whose they are. Called by search/commands/training.py and search/format
 """
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,6 @@ def _of_trial(reference: str, storage: str, data_dir: Path) -> Path:
     if not path.is_file():
         raise UsageError(
             f"no weights of trial {name} in {folder}: not one of the best, or trained on another machine;"
-            f" search train {name} makes some"
+            f" `search train {shlex.quote(name)}` makes some"
         )
     return path

@@ -21,7 +21,7 @@ from search.machine.signals import ShutdownRequest
 from search.optuna_adapter import study as optuna_study
 from search.recording.outage import Outage
 from search.study.config import DataConfig, StudyConfig, open_images_from, split_images
-from search.study.files import StudyFiles, study_folders
+from search.study.files import StudyFiles, kept_best, mark_logs, note_best, study_folders
 from search.study.versions import installed_versions
 from search.study.worker_options import WorkerOptions
 from search.worker.training_function import TrainingFunction, make_training_function
@@ -60,18 +60,21 @@ def open_context(
     shutdown: ShutdownRequest,
     say: Callable[[Doing], None],
 ) -> Iterator[WorkerContext]:
-    """Opens what the study's configuration names, and closes Optuna's study at the end.
+    """Opens what the study's configuration names, and closes Optuna's study at the end. Notes on this machine
+    how many weights are kept, where that is said, and whose the logs are.
 
     Raises DataError for images that are not there or not the study's, DeviceError for a GPU that is not
     there or cannot train, StorageError for a database out of reach.
     """
     optuna_study.quiet()
+    folders = study_folders(options.data_dir, options.storage, record)
+    note_best(folders.kept, options.keep_weights)
+    mark_logs(options.data_dir, options.storage, record)
     config = StudyConfig.from_record(record.settings)
     images = open_images_from(config.data, options.data_dir, options.data, options.data_from)
     data = config.data
     final_data, _ = split_images(images.dataset, None, data.validation_share, data.split_seed)
     device, train_network = make_training_function(config, images, memory=options.trial_memory)
-    folders = study_folders(options.data_dir, options.storage, record)
     with optuna_study.open_study(options.storage, record.name, config, engine) as study:
         optuna_study.identify(study, record.id)
         yield WorkerContext(
@@ -83,7 +86,7 @@ def open_context(
             final_data=final_data.seen_as(data),
             train_network=train_network,
             spool=folders.spool,
-            files=StudyFiles(folders.kept, options.keep_weights),
+            files=StudyFiles(folders.kept, kept_best(folders.kept, options.keep_weights)),
             device_lock=DeviceLock(options.data_dir / "slots", gpu_choice.device_name()),
             outage=Outage(options.database_timeout_seconds, shutdown.cancelled),
             device=device,

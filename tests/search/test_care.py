@@ -43,10 +43,20 @@ class Store:
                 worker_trial.run(context, claim)
             engine.dispose()
         self.kept = files.study_folders(self.data, url, record).kept
-        self.logs = self.data / "logs" / "night"
+        self.logs, self.record = self.data / "logs" / "night", record
         for folder in (self.kept, self.logs):
             folder.mkdir(parents=True)
             (folder / "0.safetensors").write_bytes(b"x" * 1_000_000)
+        files.mark_logs(self.data, url, record)  # as its launch and its workers do
+
+    def another_store_logs(self) -> str:
+        """A study of the same name in another store, whose workers are at work on this machine."""
+        url = f"sqlite:///{self.data / 'other.db'}"
+        engine, record = make_study(url, make_config(), 1, "night")
+        engine.dispose()
+        files.mark_logs(self.data, url, record)
+        (self.logs / "cpu0.log").write_text("trial 1 begins\n")
+        return url
 
     def ask(self, *arguments: object) -> Result:
         return run(self.capsys, *arguments, "--storage", self.url)
@@ -131,6 +141,30 @@ def test_a_renamed_study_keeps_its_trials_and_its_files(store: Store) -> None:
     kept = files.study_folders(store.data, store.url, record).kept
     assert (kept / "0.safetensors").exists() and not store.kept.exists()
     assert (store.data / "logs" / "monday" / "0.safetensors").exists()
+
+
+@pytest.mark.parametrize("act", [("delete", "night", "--yes"), ("rename", "night", "monday")])
+def test_logs_that_are_of_a_study_of_another_store_too_stay(store: Store, act: tuple[str, ...]) -> None:
+    other = store.another_store_logs()
+    result = store.care(*act)
+    assert result.code == 0
+    assert result.err == f"{store.logs} stays: a study 'night' of another store may have its logs there\n"
+    assert (store.logs / "cpu0.log").is_file() and not store.kept.exists()
+    assert not (store.data / "logs" / "monday").exists()
+    last = run(store.capsys, "delete", "night", "--yes", "--storage", other, "--data-dir", store.data)
+    assert (last.code, last.err) == (0, "") and not store.logs.exists(), "nobody else logs there any more"
+
+
+def test_logs_without_a_mark_may_be_anybodys(store: Store) -> None:
+    files.forget_logs(store.data, store.url, store.record)
+    assert store.care("delete", "night", "--yes").out == "deleted night: 1 trial, 1.0 MB of files here\n"
+    assert (store.logs / "0.safetensors").exists() and not store.kept.exists()
+
+
+def test_renamed_logs_are_deleted_by_their_new_name(store: Store) -> None:
+    assert store.care("rename", "night", "monday").err == ""
+    assert store.care("delete", "monday", "--yes").out == "deleted monday: 1 trial, 2.0 MB of files here\n"
+    assert list((store.data / "logs").iterdir()) == []
 
 
 def test_what_a_study_has_here_is_found_by_each_spelling_of_its_url(

@@ -1,17 +1,24 @@
 """`search gc` removes what nobody needs any more, and says what."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from command import run
 from sqlalchemy import Engine
 from worker_samples import FakeTraining, make_config, make_context, make_study
 
+from search import settings
+from search.machine.signals import ShutdownRequest
 from search.optuna_adapter import study as optuna_study
 from search.study import cleanup, files
-from search.worker import trial as worker_trial
+from search.study.worker_options import WorkerOptions
+from search.worker import context, trial as worker_trial
 from search.worker.callbacks import Cancelled
+from search.worker.context import WorkerContext
 from storage import candidates, leases, rungs
 from storage.leases import Claim
 from storage.row_types import Candidate, RungEntry, Stage, State, TrainingMetrics
@@ -67,6 +74,58 @@ def test_the_best_weights_and_what_may_be_gone_on_with_stay(
     assert run(capsys, "gc", *given).out == "nothing to remove\n"
 
 
+@contextmanager
+def a_worker(
+    url: str, engine: Engine, record: Study, data_dir: Path, said: int | None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[WorkerContext]:
+    """A worker on this machine that is told so many weights; of its context images and training are none."""
+    monkeypatch.setattr(context, "open_images_from", lambda *_: SimpleNamespace(dataset=None))
+    monkeypatch.setattr(context, "split_images", lambda *_: (make_config().data, None))
+    monkeypatch.setattr(context, "make_training_function", lambda *_, **__: ("fake", FakeTraining()))
+    told = WorkerOptions(storage=url, data_dir=data_dir, name="one", keep_weights=said)
+    with context.open_context(told, engine, record, ShutdownRequest(60.0), lambda _: None) as opened:
+        yield opened
+
+
+def test_the_number_of_weights_that_was_said_last_holds_for_whoever_says_none(
+    sqlite_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, record, rows = ended(sqlite_url, tmp_path, 9, 12)
+    fill(sqlite_url, tmp_path, record, rows[:9])
+    with a_worker(sqlite_url, engine, record, tmp_path, 8, monkeypatch) as told:
+        assert told.files.best == 8
+    with a_worker(sqlite_url, engine, record, tmp_path, None, monkeypatch) as silent:
+        worker_trial.run(silent, take(engine, record))
+    best = {row.number for row in candidates.best(engine, record.id, 8)}
+    kept = {silent.files.weights(number) for number in best & set(range(9))}
+    assert set(silent.files.folder.glob("*.safetensors")) == kept and len(kept) >= 7
+    engine.dispose()
+    place = ("--storage", sqlite_url, "--data-dir", str(tmp_path))
+    assert run(capsys, "gc", *place).code == 0
+    assert set(silent.files.folder.glob("*.safetensors")) == kept
+    assert run(capsys, "gc", *place, "--keep-weights", "2").code == 0
+    assert len(list(silent.files.folder.glob("*.safetensors"))) <= 2
+    assert files.kept_best(silent.files.folder, None) == 8, "what gc is told is for once"
+
+
+def test_a_worker_marks_the_logs_as_those_of_its_study(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, record = make_study(sqlite_url, make_config(), 1)
+    with a_worker(sqlite_url, engine, record, tmp_path, None, monkeypatch):
+        assert tmp_path / "logs" / "bench" in files.own_folders(tmp_path, sqlite_url, record)
+    engine.dispose()
+
+
+def test_a_number_of_weights_that_cannot_be_read_is_the_default(tmp_path: Path) -> None:
+    files.note_best(tmp_path / "kept", None)
+    assert not (tmp_path / "kept").exists()
+    files.note_best(tmp_path / "kept", 0)
+    assert files.kept_best(tmp_path / "kept", None) == 0 and files.kept_best(tmp_path / "kept", 3) == 3
+    (tmp_path / "kept" / files.KEEP_WEIGHTS).write_text("many")
+    assert files.kept_best(tmp_path / "kept", None) == settings.KEEP_WEIGHTS
+
+
 def test_the_weights_of_a_trial_that_is_about_to_end_stay(
     sqlite_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,7 +152,7 @@ def test_what_a_worker_writes_at_the_moment_is_not_removed(sqlite_url: str, tmp_
         _, running, _ = worker_trial.propose_new(own, claim)
     folder = fill(sqlite_url, tmp_path, record, [])
     names = [f"{running.number}.safetensors", f"{running.fingerprint}.checkpoint"]
-    written = [folder / f".{name}.0a1b2c3d" for name in names]
+    written = [folder / f".{name}.0a1b2c3d" for name in (*names, files.KEEP_WEIGHTS)]
     left = [folder / f".{name}.4e5f6a7b" for name in names]  # by one that was killed
     gone = folder / f".{rows[0].fingerprint}.checkpoint.0a1b2c3d"
     for path in (*written, *left, gone):

@@ -716,7 +716,9 @@ def test_the_report_of_a_launch_shows_the_second_stage_that_was_trained(
     monkeypatch.setattr(launch_session.differing, "count", lambda *_: 0)
     config, snapshot = make_config(), Snapshots(engine, studies.find(engine, "s"), make_config()).take()
     console = SteadyConsole()
-    launch_session._leave(console, engine, asked, config, snapshot, None, tmp_path / "report.html")
+    report, written = tmp_path / "report.html", dict[str, Path]()
+    launch_session._leave(console, engine, asked, config, snapshot, None, report, written)
+    assert written == {"report": report}
     page_of_launch = (tmp_path / "report.html").read_text()
     assert "Finals of 20 epochs: 0 of 1 trained" in page_of_launch
     assert "trials were closed in time after 5 of 200" in page_of_launch

@@ -98,8 +98,26 @@ def test_a_budget_by_itself_has_the_limit_that_the_commands_have() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(45.0, "45s"), (90.0, "90s"), (60.0, "1m"), (600.0, "10m"), (7200.0, "2h")]
+    ("seconds", "words"),
+    [(45.0, "45s"), (90.0, "90s"), (60.0, "1m"), (600.0, "10m"), (7200.0, "2h"), (1e6 + 1, "1000001s")],
 )
 def test_a_default_time_is_shown_as_it_can_be_given(seconds: float, words: str) -> None:
     assert options.in_words(seconds) == words
     assert options.Duration().convert(words, None, None) == seconds
+
+
+def test_a_comma_parts_thousands_and_is_no_decimal_point() -> None:
+    count = options.Count()
+    for taken, number in (("5,000,000", 5_000_000), ("1,500K", 1_500_000), ("12,345.6k", 12_345_600)):
+        assert count.convert(taken, None, None) == number
+    for refused in ("1,5M", "5,00", "5000,000", ",500", "5,000,", "1,000,5"):
+        with pytest.raises(click.UsageError, match=f"'{refused}' is not a number like 5000000"):
+            count.convert(refused, None, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "threads"), [("3", 3), ("4,2", 4), (" 4 , 2", 4), ("", 1), ("0", 1), ("-2", 1), ("many", 1)]
+)
+def test_of_a_list_of_threads_the_first_number_holds(given: str, threads: int) -> None:
+    assert settings.threads({"OMP_NUM_THREADS": given}) == threads
+    assert settings.threads({}) == 1

@@ -1,9 +1,11 @@
 """A plan is a promise: --dry-run makes the checks of a launch, and says what a launch would do."""
 
 import json
+import shlex
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,13 @@ from rich.console import Console
 from sqlalchemy import update
 from worker_samples import make_study
 
+from search.cli import cli
 from search.commands import at_end, launch_session, plan
 from search.launcher import prepare
 from search.launcher.prepare import Flags
+from search.study import files
 from search.study.finish_plan import FinishPlan, make_plan
+from search.study.worker_options import WorkerLimits
 from storage import database, studies, tables
 from trainer.recipe.defaults import brief_recipe
 
@@ -138,6 +143,31 @@ def test_a_hint_has_the_limits_and_the_images_that_are_served(flags: Flags) -> N
     assert plan.again(there, "night", 9, "auto", "all").endswith(
         " --serve-data 0.0.0.0:8787 --timeout 8h --max-gpu-hours 2.5"
     )
+
+
+CHANGED = {
+    "lease_seconds": 1.25,
+    "stall_seconds": 600.0,
+    "trial_seconds": 90.5,
+    "trial_memory": 3 << 29,
+    "database_timeout_seconds": 1_234_567.0,
+    "grace_seconds": 7200.0,
+    "keep_weights": 0,
+}
+
+
+@pytest.mark.parametrize("limit", [one.name for one in fields(WorkerLimits)])
+@pytest.mark.parametrize("command", ["launch", "resume"])
+def test_a_hint_has_every_limit_of_the_workers_that_is_not_the_default(
+    flags: Flags, command: str, limit: str
+) -> None:
+    there = replace(flags, **{limit: CHANGED[limit]})
+    said = plan.resume if command == "resume" else partial(plan.again, trials=9, workers="2", gpus="0,1")
+    _, typed, *words = shlex.split(said(there, "night"))
+    with cli.commands[command].make_context(command, words) as context:
+        assert typed == command
+        given = {name: context.params[name] for name in CHANGED}
+    assert given == there.limits()
 
 
 def test_a_plan_says_what_a_limit_does_to_the_second_stage_that_there_is(flags: Flags) -> None:
@@ -297,3 +327,29 @@ def test_a_search_runs_the_command_at_its_end(flags: Flags, tmp_path: Path) -> N
     assert (tmp_path / "here" / "told").read_text() == "short 4\n"
     assert done.code == 4, "the command's own failure is a line"
     assert "exit 9: ended with code 9" in done.err
+
+
+def test_a_search_without_a_network_tells_of_no_file_that_another_one_left(
+    flags: Flags, tmp_path: Path, listener: Any
+) -> None:
+    for name in ("best.json", "report.html"):
+        (tmp_path / name).write_text("of yesterday")
+    place = ("--storage", flags.storage, "--data-dir", flags.data_dir, "--timeout", "1s", "--workers", 0)
+    left = ("--out", "best.json", "--report", "report.html", "--notify", listener.url)
+    command = "echo [$SEARCH_OUT] [$SEARCH_REPORT] > told"
+    ended = finish(start(*DRY, "night", "--trials", 9, *place, *left, "--on-end", command, cwd=tmp_path))
+    assert (tmp_path / "told").read_text() == "[] []\n", ended.err
+    _, told = listener.got[0]
+    assert (told["trained"], told["out"], told["report"]) == (0, None, None)
+    assert (tmp_path / "best.json").read_text() == "of yesterday"
+
+
+def test_a_launch_notes_on_this_machine_what_holds_once_it_is_over(flags: Flags, tmp_path: Path) -> None:
+    place = ("--storage", flags.storage, "--data-dir", flags.data_dir, "--timeout", "1s", "--workers", 0)
+    finish(start(*DRY, "noon", "--trials", 9, *place, "--keep-weights", 20, cwd=tmp_path))
+    engine = database.connect(flags.storage)
+    record = studies.find(engine, "noon")
+    engine.dispose()
+    folders = files.study_folders(flags.data_dir, flags.storage, record)
+    assert files.kept_best(folders.kept, None) == 20
+    assert folders.logs in files.own_folders(flags.data_dir, flags.storage, record)

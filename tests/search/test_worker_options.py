@@ -55,7 +55,8 @@ def test_no_password_is_on_the_command_line() -> None:
     assert not any("secret" in word for word in FULL.to_argv())
 
 
-def test_launch_takes_every_limit_of_its_workers() -> None:
-    launch = cli.commands["launch"]
-    assert isinstance(launch, click.Command)
-    assert {one.name for one in fields(WorkerLimits)} <= {option.name for option in launch.params}
+@pytest.mark.parametrize("name", ["launch", "resume"])
+def test_whoever_starts_workers_takes_every_limit_of_theirs(name: str) -> None:
+    command = cli.commands[name]
+    assert isinstance(command, click.Command)
+    assert {one.name for one in fields(WorkerLimits)} <= {option.name for option in command.params}

@@ -127,6 +127,13 @@ def test_a_slot_is_closed_though_its_log_is_gone(folder: Path) -> None:
     assert pool.settle() == {"a": "(exit code 5)"}
 
 
+def test_a_worker_is_started_again_though_the_folder_of_the_logs_is_gone(folder: Path) -> None:
+    pool = Scripted(folder, {"a": [f"rm -r {folder}; {DIES}", DONE]})
+    pool.start()
+    assert pool.settle() == {"a": None}
+    assert pool.slots[0].codes == [1, WORK_DONE] and pool.slots[0].log.is_file()
+
+
 def test_making_room_is_no_death(folder: Path) -> None:
     """However often the last one wants to."""
     pool = Scripted(folder, {"a": [LEAVES, LEAVES, LEAVES, LEAVES, LIVES]})
