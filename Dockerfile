@@ -18,8 +18,9 @@ RUN python -m venv /opt/parsimony \
 COPY . .
 RUN pip install --no-deps . && rm -rf /build
 
-# A new volume on /data takes over this folder's owner.
-RUN useradd --uid 1000 --create-home search && install --directory --owner search --group search /data
+# New volumes on these folders take over their owner.
+RUN useradd --uid 1000 --create-home search \
+ && install --directory --owner search --group search /data /data/artifacts
 USER search
 WORKDIR /data
 

@@ -13,9 +13,11 @@ from typing import Any
 import click
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from search.cli import cli
 from search.commands import options
+from search.optuna_adapter import dashboard
 
 ROOT = Path(__file__).parent.parent
 
@@ -33,6 +35,7 @@ def services(file: str) -> dict[str, Any]:
 
 
 COMPOSE = services("docker-compose.yml")
+VOLUMES = yaml.load((ROOT / "docker-compose.yml").read_text(), Loader)["volumes"]
 OURS = [name for name, service in COMPOSE.items() if service["image"] == "parsimony"]
 NGINX = (ROOT / "docker/nginx.conf").read_text()
 
@@ -155,6 +158,24 @@ def test_every_service_runs_a_command_that_there_is(name: str) -> None:
     assert program == "search"
     with cli.commands[command].make_context(command, [str(argument) for argument in arguments]):
         pass
+
+
+def test_what_people_upload_in_the_dashboard_is_kept_in_a_volume(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = list[object]()
+    monkeypatch.setattr(dashboard, "serve", lambda *arguments: given.extend(arguments))
+    service = COMPOSE["dashboard"]
+    words = words_of(service["command"])[1:]
+    CliRunner().invoke(cli, words, env=service["environment"], catch_exceptions=False)
+    (folder,) = (one for one in given if isinstance(one, Path))
+    mounts = {Path(name.partition(":")[0]): "" for name in service["tmpfs"]}
+    for volume in service["volumes"]:
+        source, target, *_ = volume.split(":")
+        mounts[Path(target)] = source if not volume.endswith(":ro") else ""
+    kept = next((mounts[place] for place in (folder, *folder.parents) if place in mounts), "")
+    assert kept in VOLUMES, f"{folder} is not kept: {mounts}"
+    # A new volume has the owner that the folder has in the image, else root.
+    made = re.search(r"--owner search --group search (.*)", (ROOT / "Dockerfile").read_text())
+    assert made and str(folder) in made[1].split()
 
 
 def test_every_variable_is_one_that_a_command_reads() -> None:
