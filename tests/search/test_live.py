@@ -109,7 +109,7 @@ def test_nothing_can_be_changed_by_a_request(live: LivePage, method: str) -> Non
 
 def test_a_page_of_elsewhere_that_leads_here_is_refused(live: LivePage) -> None:
     with served(live) as port:
-        assert ask(port, Host="evil.example")[0] == 403
+        assert ask(port, Host="evil.example")[0] == ask(port, Host="[")[0] == 403
         assert ask(port, Host=f"localhost:{port}")[0] == ask(port, Host=f"[::1]:{port}")[0] == 200
 
 
