@@ -5,8 +5,10 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +210,44 @@ def test_the_image_is_given_every_package_and_nothing_else_of_the_folder() -> No
     assert lines[0] == "*"
     kept = {line.removeprefix("!") for line in lines if line.startswith("!")}
     assert kept == packages | {"pyproject.toml", "constraints.txt", "README.md"}
+
+
+def required(names: list[str]) -> set[str]:
+    """These distributions, and those that they require here without an extra."""
+    found, left = set[str](), list(names)
+    while left:
+        name = canonical(left.pop())
+        if name not in found and (there := [*metadata.distributions(name=name)]):
+            found.add(name)
+            left += [one for one in there[0].requires or () if "extra ==" not in one]
+    return found
+
+
+def canonical(requirement: str) -> str:
+    name = re.match(r"[\w.-]+", requirement)
+    assert name, requirement
+    return re.sub(r"[-_.]+", "-", name[0]).lower()
+
+
+def test_the_image_has_the_programs_that_examples_run_in_it() -> None:
+    pytest.importorskip("distributed", reason="it is not installed")
+    program = re.search(r'python -c "(import tomllib.*?)" *>', (ROOT / "Dockerfile").read_text(), re.DOTALL)
+    assert program
+    done = subprocess.run(
+        [sys.executable, "-c", program[1].replace("\\\n", "")],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    given = required(done.stdout.split("\n")[:-1])
+    page = (ROOT / "docs/cluster.md").read_text()
+    programs = set(re.findall(r'worker_command=\["([\w-]+)"', page))
+    assert programs == {"dask"}
+    for entry in metadata.entry_points(group="console_scripts", name=programs.pop()):
+        assert entry.dist and canonical(entry.dist.name) in given
+
+
+@pytest.mark.parametrize("page", ["docs/cluster.md", "docs/kubernetes.yaml"])
+def test_a_page_that_names_an_image_says_how_it_is_built(page: str) -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    text = (ROOT / page).read_text()
+    assert set(re.findall(r"\bparsimony:[\w.]*\w", text)) == {f"parsimony:{version}"}
+    assert f"docker build --tag parsimony:{version} ." in text
