@@ -17,7 +17,9 @@ from typing import Any
 from parsimony import data as own_data, scoring
 from parsimony.study import Study, folder_of, open_study
 from search import settings
+from search.commands.exit_codes import ERROR_CLASS
 from search.commands.options import study_name
+from space import errors
 from space.errors import (
     EnvironmentProblem,
     NothingFitsError,
@@ -26,7 +28,8 @@ from space.errors import (
     UsageError,
 )
 
-# What search/cli.py ends with, as the error that it had; 4 is a study that ended short, which is returned.
+# What search/cli.py ends with, as an error where its line names none; 4 is a study that ended short, which is
+# returned.
 ERRORS: dict[int, type[ParsimonyError]] = {2: UsageError, 3: NothingFitsError, 5: EnvironmentProblem}
 SHORT = 4
 SAID = "search: "  # how the line begins that says what was wrong
@@ -63,10 +66,10 @@ def search(
     finish: halving and finals follow. storage, data_dir, workers, gpus: as the options of these names.
     options: further words for `search launch`. quiet: its lines are not shown.
 
-    Takes as long as the search. Raises UsageError (StudyError for a name) and DataError (an
-    EnvironmentProblem) for what is wrong before anything is trained, NothingFitsError where no network is
-    that small, EnvironmentProblem for a database, GPU or data that fail. A search that ends short of `trials`
-    returns its study all the same.
+    Takes as long as the search. Raises the error that its launch had: UsageError (StudyError for a name) and
+    DataError (an EnvironmentProblem) for what is wrong before anything is trained, NothingFitsError where no
+    network is that small, EnvironmentProblem for a database, GPU or data that fail. A search that ends short
+    of `trials` returns its study all the same.
     """
     url, folder = storage or settings.storage(), folder_of(data_dir)
     name = _named(study)
@@ -106,7 +109,7 @@ def _named(study: str | None) -> str:
 def _launch(words: Sequence[str], url: str, quiet: bool) -> None:
     """Runs a launch to its end. Raises the error that it ended with."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "search", "launch", *words],
+        [sys.executable, "-m", "search", ERROR_CLASS, "launch", *words],
         env=settings.child_environment(url, {}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,  # what it says there it says on stderr too
@@ -115,16 +118,28 @@ def _launch(words: Sequence[str], url: str, quiet: bool) -> None:
         errors="replace",
         process_group=0,  # so that an interruption reaches it once, by _lines
     )
-    last = ""
+    last, kind = "", None
     with _ended(process):
         for line in _lines(process):
-            last = line if line.startswith(SAID) else last
+            shown = line
+            if line.startswith(SAID):
+                kind, shown = _parted(line)
+                last = shown
             if not quiet:
-                sys.stderr.write(line)
+                sys.stderr.write(shown)
         code = process.wait()
     if code not in (0, SHORT):
         reason = last.removeprefix(SAID).strip() or f"search launch ended with code {code}"
-        raise ERRORS.get(code, ParsimonyError)(reason)
+        raise (kind or ERRORS.get(code, ParsimonyError))(reason)
+
+
+def _parted(line: str) -> tuple[type[ParsimonyError] | None, str]:
+    """The class of error that a line of the launch names, None for none, and the line without it."""
+    word, colon, rest = line.removeprefix(SAID).partition(": ")
+    kind = getattr(errors, word, None) if colon else None
+    if isinstance(kind, type) and issubclass(kind, ParsimonyError):
+        return kind, SAID + rest
+    return None, line
 
 
 def _lines(process: "subprocess.Popen[str]") -> Iterator[str]:
