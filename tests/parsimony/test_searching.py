@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from comparison_samples import add_study
 
 import parsimony
+from search import settings
 from space import errors
 
 Capture = pytest.CaptureFixture[str]
@@ -82,4 +84,51 @@ def test_a_search_raises_the_error_that_its_launch_had_and_shows_the_line_alone(
 def test_a_launch_that_names_no_class_ends_as_its_code_says(launches: Launches, tmp_path: Path) -> None:
     launches(5, "search: database: it is locked\n")
     with pytest.raises(parsimony.EnvironmentProblem, match=r"^database: it is locked$"):
+        search(tmp_path)
+
+
+@pytest.fixture
+def unnamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of the study that a search makes without one; it is in the store already, with two trials."""
+    monkeypatch.setattr(settings, "study_name", lambda _now: "search-now")
+    add_study(f"sqlite:///{tmp_path / 's.db'}", "search-now", [0.5, 0.625])
+    return "search-now"
+
+
+@pytest.mark.parametrize("code", [0, 4, 130, 143])
+def test_a_search_that_was_interrupted_or_ended_short_returns_its_study(
+    code: int, launches: Launches, unnamed: str, tmp_path: Path
+) -> None:
+    launches(code, "one line\n")
+    study = search(tmp_path, quiet=True)
+    assert (study.name, study.trained) == (unnamed, 2)
+
+
+@pytest.mark.parametrize("code", [130, 143, -2, -15])
+def test_a_search_that_was_interrupted_before_it_had_a_study_says_so(
+    code: int, launches: Launches, tmp_path: Path
+) -> None:
+    launches(code)
+    with pytest.raises(parsimony.ParsimonyError, match="told to end before it had a study"):
+        search(tmp_path)
+
+
+def test_a_search_that_failed_names_the_study_that_goes_on(
+    launches: Launches, unnamed: str, tmp_path: Path
+) -> None:
+    launches(5, "search: StorageError: the disk is full\n")
+    with pytest.raises(errors.StorageError, match=f"^the disk is full; .* study='{unnamed}' goes on"):
+        search(tmp_path, quiet=True)
+    launches(2, "search: UsageError: --seed x: give a number\n")
+    with pytest.raises(parsimony.UsageError, match=r"^--seed x: give a number$"):
+        search(tmp_path, quiet=True)
+
+
+def test_a_launch_that_ends_without_a_reason_is_told_with_its_last_line(
+    launches: Launches, tmp_path: Path
+) -> None:
+    launches(9, "first\n", "Killed by the kernel\n", "\n")
+    with pytest.raises(
+        parsimony.ParsimonyError, match=r"^search launch ended with code 9: Killed by the kernel$"
+    ):
         search(tmp_path)
