@@ -1,4 +1,4 @@
-# One image for the launcher, the workers and the dashboard. It holds no address and no password.
+# One image for the launcher, the workers, on a Dask cluster too, and the dashboard. It holds no address and no password.
 FROM python:3.13-slim
 
 ENV PATH=/opt/parsimony/bin:$PATH \
@@ -11,15 +11,16 @@ ENV PATH=/opt/parsimony/bin:$PATH \
 WORKDIR /build
 COPY pyproject.toml constraints.txt ./
 RUN python -m venv /opt/parsimony \
- && python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
-    > requirements.txt \
+ && python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+print(*project['dependencies'], *project['optional-dependencies']['cluster'], sep='\n')" > requirements.txt \
  && pip install --constraint constraints.txt --requirement requirements.txt
 
 COPY . .
 RUN pip install --no-deps . && rm -rf /build
 
-# A new volume on /data takes over this folder's owner.
-RUN useradd --uid 1000 --create-home search && install --directory --owner search --group search /data
+# New volumes on these folders take over their owner.
+RUN useradd --uid 1000 --create-home search \
+ && install --directory --owner search --group search /data /data/artifacts
 USER search
 WORKDIR /data
 

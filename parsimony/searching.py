@@ -14,10 +14,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from parsimony import data as own_data, scoring
 from parsimony.study import Study, folder_of, open_study
 from search import settings
+from search.commands.exit_codes import ERROR_CLASS
 from search.commands.options import study_name
+from space import errors
 from space.errors import (
     EnvironmentProblem,
     NothingFitsError,
@@ -26,9 +30,11 @@ from space.errors import (
     UsageError,
 )
 
-# What search/cli.py ends with, as the error that it had; 4 is a study that ended short, which is returned.
+# What search/cli.py ends with, as an error where its line names none; 4 is a study that ended short, which is
+# returned.
 ERRORS: dict[int, type[ParsimonyError]] = {2: UsageError, 3: NothingFitsError, 5: EnvironmentProblem}
 SHORT = 4
+STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)  # told to end: while it searched, or as it started
 SAID = "search: "  # how the line begins that says what was wrong
 
 
@@ -63,10 +69,10 @@ def search(
     finish: halving and finals follow. storage, data_dir, workers, gpus: as the options of these names.
     options: further words for `search launch`. quiet: its lines are not shown.
 
-    Takes as long as the search. Raises UsageError (StudyError for a name) and DataError (an
-    EnvironmentProblem) for what is wrong before anything is trained, NothingFitsError where no network is
-    that small, EnvironmentProblem for a database, GPU or data that fail. A search that ends short of `trials`
-    returns its study all the same.
+    Takes as long as the search. Raises the error that its launch had: UsageError (StudyError for a name) and
+    DataError (an EnvironmentProblem) for what is wrong before anything is trained, NothingFitsError where no
+    network is that small, EnvironmentProblem for a database, GPU or data that fail. A search that ends short
+    of `trials`, or is interrupted, returns its study all the same; of one that fails the error has the name.
     """
     url, folder = storage or settings.storage(), folder_of(data_dir)
     name = _named(study)
@@ -89,8 +95,29 @@ def search(
         "--gpus": gpus,
     }
     words = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
-    _launch([*words, *(["--finish"] if finish else []), *options], url, quiet)
+    try:
+        _launch([*words, *(["--finish"] if finish else []), *options], url, quiet)
+    except ParsimonyError as error:
+        return _left(error, url, name, folder)
     return open_study(url, name, folder)
+
+
+class _StoppedError(ParsimonyError):
+    """The launch was told to end."""
+
+
+def _left(error: ParsimonyError, url: str, name: str, folder: Path) -> Study:
+    """The study of a launch that was told to end. Raises the error of any other, with the name of the study
+    that it leaves, if it does."""
+    try:
+        study = open_study(url, name, folder)
+    except (ParsimonyError, SQLAlchemyError):
+        raise error from None
+    if isinstance(error, _StoppedError):
+        return study
+    if isinstance(error, UsageError) or name in str(error):
+        raise error
+    raise type(error)(f"{error}; what was trained is kept, and study={name!r} goes on with it") from None
 
 
 def _named(study: str | None) -> str:
@@ -106,7 +133,7 @@ def _named(study: str | None) -> str:
 def _launch(words: Sequence[str], url: str, quiet: bool) -> None:
     """Runs a launch to its end. Raises the error that it ended with."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "search", "launch", *words],
+        [sys.executable, "-m", "search", ERROR_CLASS, "launch", *words],
         env=settings.child_environment(url, {}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,  # what it says there it says on stderr too
@@ -115,16 +142,32 @@ def _launch(words: Sequence[str], url: str, quiet: bool) -> None:
         errors="replace",
         process_group=0,  # so that an interruption reaches it once, by _lines
     )
-    last = ""
+    reason, last = "", ""
+    kind: type[ParsimonyError] | None = None
     with _ended(process):
         for line in _lines(process):
-            last = line if line.startswith(SAID) else last
+            shown = line
+            if line.startswith(SAID):
+                kind, shown = _parted(line)
+                reason = shown.removeprefix(SAID).strip()
+            last = shown.strip() or last
             if not quiet:
-                sys.stderr.write(line)
+                sys.stderr.write(shown)
         code = process.wait()
+    if code in STOPPED:
+        raise _StoppedError("the search was told to end before it had a study")
     if code not in (0, SHORT):
-        reason = last.removeprefix(SAID).strip() or f"search launch ended with code {code}"
-        raise ERRORS.get(code, ParsimonyError)(reason)
+        because = f"search launch ended with code {code}" + (f": {last}" if last else "")
+        raise (kind or ERRORS.get(code, ParsimonyError))(reason or because)
+
+
+def _parted(line: str) -> tuple[type[ParsimonyError] | None, str]:
+    """The class of error that a line of the launch names, None for none, and the line without it."""
+    word, colon, rest = line.removeprefix(SAID).partition(": ")
+    kind = getattr(errors, word, None) if colon else None
+    if isinstance(kind, type) and issubclass(kind, ParsimonyError):
+        return kind, SAID + rest
+    return None, line
 
 
 def _lines(process: "subprocess.Popen[str]") -> Iterator[str]:

@@ -149,8 +149,9 @@ def open_study(
 ) -> Study:
     """A study of a store, to be read.
 
-    storage: a URL as --storage takes it (SQLite, PostgreSQL); SEARCH_STORAGE or sqlite:///parsimony.db
-    without one. name: of the study; the newest without one. data_dir: where this machine keeps weights.
+    storage: a URL as --storage takes it (SQLite, PostgreSQL); without one that of SEARCH_STORAGE, or of the
+    file that SEARCH_STORAGE_FILE names, or sqlite:///parsimony.db. name: of the study; the newest without
+    one. data_dir: where this machine keeps weights.
 
     Raises StorageError where there is no store, StudyError where there is no study of that name.
     """

@@ -60,7 +60,7 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except errors.ParsimonyError as error:
-        _fail(str(error), exit_codes.code_of(error))
+        _fail(_said(error), exit_codes.code_of(error))
     except (ReaderGone, BrokenPipeError):
         streams.forget(sys.stdout)
         sys.exit(0)
@@ -76,6 +76,11 @@ def main() -> NoReturn:
         if sys.argv[1:2] == ["worker"]:
             raise  # its log is the file
         _fail(_unexpected(error), 1)
+
+
+def _said(error: errors.ParsimonyError) -> str:
+    """What an error says, after its class for a caller that raises it anew (parsimony/searching.py)."""
+    return f"{type(error).__name__}: {error}" if sys.argv[1:2] == [exit_codes.ERROR_CLASS] else str(error)
 
 
 def _usage(error: click.ClickException) -> str:
@@ -132,6 +137,7 @@ class Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(package_name="parsimony", prog_name="search")
+@click.option(exit_codes.ERROR_CLASS, is_flag=True, hidden=True, expose_value=False)
 def cli() -> None:
     """Find the most accurate residual network that fits a hard budget of parameters."""
 

@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from space.errors import UsageError
+
 # What a search is, where neither a flag nor the stored study says it.
 DATA: Final = "cifar10"
 FIT: Final = "pad"  # of pictures that are not square; nothing of a picture is lost
@@ -50,8 +52,18 @@ def data_dir(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def storage(environment: Mapping[str, str] = os.environ) -> str:
-    """The database of whoever gives no --storage, for a shell that completes the names in it."""
-    return environment.get("SEARCH_STORAGE") or STORAGE
+    """The database of whoever gives no --storage, in Python as in a shell, and for one that completes names.
+
+    Raises UsageError for two variables that name one, and for a file that holds none.
+    """
+    given, file = environment.get("SEARCH_STORAGE"), environment.get("SEARCH_STORAGE_FILE")
+    if not file:
+        return given or STORAGE
+    if given:
+        raise UsageError("two stores: SEARCH_STORAGE and SEARCH_STORAGE_FILE are both set; unset one of them")
+    from storage import url
+
+    return url.from_file(Path(file))
 
 
 def data_folder(environment: Mapping[str, str] = os.environ) -> Path:

@@ -17,6 +17,8 @@ from faults import wait_until
 
 from search.cli import cli
 from search.commands import options
+from search.study.config import open_images_from, split_images
+from trainer.data import dataset as datasets
 
 ROOT = Path(__file__).parent.parent
 SLURM = ROOT / "docs/slurm.sh"
@@ -137,6 +139,19 @@ def test_the_pod_runs_a_command_that_there_is_and_gives_variables_that_it_reads(
         pass
     read = {one.envvar for one in cli.commands[command].params if isinstance(one, click.Option)}
     assert {one["name"] for one in WORKER["env"] if one["name"].startswith("SEARCH_")} <= read
+
+
+def test_the_pod_finds_images_in_its_cache_whose_folder_is_on_no_node(digits: Path, tmp_path: Path) -> None:
+    prepared = datasets.load("digits", digits)
+    config, _ = split_images(prepared, None, None, 0)
+    config = config.model_copy(update={"spec": "folder:/home/somebody/pictures"})
+    shutil.copytree(digits / "cache", tmp_path / "cache")  # as its init container does
+    here = {"/data": str(tmp_path)}
+    given = {one["name"]: here.get(one.get("value")) for one in WORKER["env"]}
+    images = open_images_from(
+        config, Path(str(given["SEARCH_DATA_DIR"])), None, given.get("SEARCH_DATA_FROM")
+    )
+    assert images.dataset.digest == prepared.digest
 
 
 def test_the_pod_waits_for_the_grace_of_its_worker() -> None:

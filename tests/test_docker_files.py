@@ -5,17 +5,21 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from search.cli import cli
 from search.commands import options
+from search.optuna_adapter import dashboard
 
 ROOT = Path(__file__).parent.parent
 
@@ -33,6 +37,7 @@ def services(file: str) -> dict[str, Any]:
 
 
 COMPOSE = services("docker-compose.yml")
+VOLUMES = yaml.load((ROOT / "docker-compose.yml").read_text(), Loader)["volumes"]
 OURS = [name for name, service in COMPOSE.items() if service["image"] == "parsimony"]
 NGINX = (ROOT / "docker/nginx.conf").read_text()
 
@@ -157,6 +162,24 @@ def test_every_service_runs_a_command_that_there_is(name: str) -> None:
         pass
 
 
+def test_what_people_upload_in_the_dashboard_is_kept_in_a_volume(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = list[object]()
+    monkeypatch.setattr(dashboard, "serve", lambda *arguments: given.extend(arguments))
+    service = COMPOSE["dashboard"]
+    words = words_of(service["command"])[1:]
+    CliRunner().invoke(cli, words, env=service["environment"], catch_exceptions=False)
+    (folder,) = (one for one in given if isinstance(one, Path))
+    mounts = {Path(name.partition(":")[0]): "" for name in service["tmpfs"]}
+    for volume in service["volumes"]:
+        source, target, *_ = volume.split(":")
+        mounts[Path(target)] = source if not volume.endswith(":ro") else ""
+    kept = next((mounts[place] for place in (folder, *folder.parents) if place in mounts), "")
+    assert kept in VOLUMES, f"{folder} is not kept: {mounts}"
+    # A new volume has the owner that the folder has in the image, else root.
+    made = re.search(r"--owner search --group search (.*)", (ROOT / "Dockerfile").read_text())
+    assert made and str(folder) in made[1].split()
+
+
 def test_every_variable_is_one_that_a_command_reads() -> None:
     parameters = [parameter for command in cli.commands.values() for parameter in command.params]
     read = {parameter.envvar for parameter in parameters if isinstance(parameter, click.Option)}
@@ -187,3 +210,44 @@ def test_the_image_is_given_every_package_and_nothing_else_of_the_folder() -> No
     assert lines[0] == "*"
     kept = {line.removeprefix("!") for line in lines if line.startswith("!")}
     assert kept == packages | {"pyproject.toml", "constraints.txt", "README.md"}
+
+
+def required(names: list[str]) -> set[str]:
+    """These distributions, and those that they require here without an extra."""
+    found, left = set[str](), list(names)
+    while left:
+        name = canonical(left.pop())
+        if name not in found and (there := [*metadata.distributions(name=name)]):
+            found.add(name)
+            left += [one for one in there[0].requires or () if "extra ==" not in one]
+    return found
+
+
+def canonical(requirement: str) -> str:
+    name = re.match(r"[\w.-]+", requirement)
+    assert name, requirement
+    return re.sub(r"[-_.]+", "-", name[0]).lower()
+
+
+def test_the_image_has_the_programs_that_examples_run_in_it() -> None:
+    pytest.importorskip("distributed", reason="it is not installed")
+    program = re.search(r'python -c "(import tomllib.*?)" *>', (ROOT / "Dockerfile").read_text(), re.DOTALL)
+    assert program
+    done = subprocess.run(
+        [sys.executable, "-c", program[1].replace("\\\n", "")],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    given = required(done.stdout.split("\n")[:-1])
+    page = (ROOT / "docs/cluster.md").read_text()
+    programs = set(re.findall(r'worker_command=\["([\w-]+)"', page))
+    assert programs == {"dask"}
+    for entry in metadata.entry_points(group="console_scripts", name=programs.pop()):
+        assert entry.dist and canonical(entry.dist.name) in given
+
+
+@pytest.mark.parametrize("page", ["docs/cluster.md", "docs/kubernetes.yaml"])
+def test_a_page_that_names_an_image_says_how_it_is_built(page: str) -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    text = (ROOT / page).read_text()
+    assert set(re.findall(r"\bparsimony:[\w.]*\w", text)) == {f"parsimony:{version}"}
+    assert f"docker build --tag parsimony:{version} ." in text

@@ -5,6 +5,8 @@
 
 from space import errors
 
+ERROR_CLASS = "--error-class"  # before a command: what was wrong is said after the class of the error
+
 CODES = {
     errors.UsageError: 2,
     errors.NothingFitsError: 3,

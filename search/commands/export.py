@@ -202,7 +202,8 @@ def _serve(study: str | None, storage: str, host: str, port: int) -> None:
     """Serves until Ctrl-C, without a name whichever study is the newest. The study is looked for first: a
     mistake is said here and not in a browser."""
     from search.optuna_adapter import differing, stored
-    from search.report.serve import LivePage, is_loopback, serve
+    from search.report.serve import LivePage, serve
+    from search.study import web_address
     from search.study.follower import StudyFollower
 
     follower = StudyFollower(storage, study, goes_on=True)
@@ -211,7 +212,7 @@ def _serve(study: str | None, storage: str, host: str, port: int) -> None:
 
     def ready(address: str) -> None:
         click.echo(f"{follower.name} at {address}, until Ctrl-C", err=True)
-        if not is_loopback(host):
+        if not web_address.is_loopback(host):
             click.echo("whoever reaches that address reads the page; there is no login", err=True)
 
     try:

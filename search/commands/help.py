@@ -98,12 +98,12 @@ def study_names(ctx: click.Context, _param: click.Parameter, incomplete: str) ->
     from search.study.reader import open_store
     from storage import studies
 
-    stores: Any = ctx.params.get("storages") or [ctx.params.get("storage") or settings.storage()]
+    stores: Any = ctx.params.get("storages") or [ctx.params.get("storage")]
     names = list[str]()
     for storage in stores:
         with (
             suppress(ParsimonyError),
-            open_store(str(storage)) as engine,
+            open_store(str(storage or settings.storage())) as engine,
         ):  # a shell has no place for complaints
             names += [record.name for record in reversed(studies.all_studies(engine))]
     return [CompletionItem(name) for name in dict.fromkeys(names) if name.startswith(incomplete)]

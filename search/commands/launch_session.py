@@ -49,7 +49,7 @@ from search.study.standing import describe
 from search.study.statistics import wilson
 from space import cost, sampling
 from space.architecture import Architecture
-from space.errors import ParsimonyError
+from space.errors import EnvironmentProblem, ParsimonyError
 from space.files import require_writable, write_whole
 from storage import candidates, connections, database, studies, trainings
 from storage.row_types import Candidate
@@ -164,6 +164,7 @@ def _launch(
         _say_end(console, flags, record, end, again)
         _leave(console, engine, record, config, end.snapshot, out, report, written)
         how, code = "done" if end.snapshot.is_done else "short", end.code
+        _require_worker(record, end)
         return code
     except ParsimonyError as error:
         code = exit_codes.code_of(error)
@@ -438,6 +439,15 @@ def _say_end(console: Console, flags: Flags, record: Study, end: End, again: Aga
         console.print(f"`{onward}` goes on to halving and finals")
     if not snapshot.is_done:
         console.print(f"go on with `{again(snapshot.target)}`")
+
+
+def _require_worker(record: Study, end: End) -> None:
+    """Raises EnvironmentProblem where the search ended as all slots were closed for good, with why."""
+    if end.none_left and end.code == exit_codes.CODES[EnvironmentProblem]:
+        reasons = "; ".join(dict.fromkeys(end.closed.values()))
+        raise EnvironmentProblem(
+            f"no worker is left: {reasons} (`search logs {shlex.quote(record.name)}` has all that they said)"
+        )
 
 
 def _result(console: SteadyConsole, line: str) -> None:

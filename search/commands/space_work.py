@@ -1,8 +1,8 @@
 """Which images, which trainings and which budget `search space check` and `sample` speak of.
 
 Flags, and what follows from them as it does for `search launch`: the classes and the size of the images, how
-many of them a trial sees in how many epochs, and the default of `--max-macs`. Reads the images of a folder;
-writes nothing. Called by search/commands/space.py.
+many of them a trial sees in how many epochs, and the default of `--max-macs`. Reads the images of a folder
+or of stored tensors, which are converted into the cache as for a launch. Called by search/commands/space.py.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from space.space import SearchSpace, Task
     from trainer.recipe.document import Recipe
 
+READ = ("folder:", "tensors:")  # of what is known by its images alone
+
 
 @dataclass(frozen=True)
 class SpaceWork:
@@ -33,7 +35,7 @@ class SpaceWork:
 
 def _known(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     """The value, where it names images."""
-    if value not in DATASETS and not value.startswith("folder:"):
+    if value not in DATASETS and not value.startswith(READ):
         raise click.BadParameter(f"unknown data set {value!r}; use {SPECS}{meant(value)}")
     return value
 
@@ -81,10 +83,10 @@ def work_of(facts: dict[str, Any], train_images: int | None = None, epochs: int 
 
 def _images(facts: dict[str, Any], limit: int | None) -> tuple[KnownDataset, int, int]:
     """The facts of the data set, and how many of its images a trial trains on and is scored by, as a launch
-    splits them; a folder is read for them, as a launch reads it."""
+    splits them; a folder or tensors are read for them, as a launch reads them."""
     spec = facts["data"]
     if spec not in DATASETS:
-        return _of_folder(facts, limit)
+        return _opened(facts, limit)
     known = DATASETS[spec]
     whole = known.train_images
     share = settings.SMALL_VALIDATION_SHARE if whole < settings.SMALL else settings.VALIDATION_SHARE
@@ -92,7 +94,7 @@ def _images(facts: dict[str, Any], limit: int | None) -> tuple[KnownDataset, int
     return known, limit or whole - validated, validated
 
 
-def _of_folder(facts: dict[str, Any], limit: int | None) -> tuple[KnownDataset, int, int]:
+def _opened(facts: dict[str, Any], limit: int | None) -> tuple[KnownDataset, int, int]:
     from search.study.config import split_images
     from trainer.data import dataset as datasets
 

@@ -7,31 +7,48 @@ every user could read a password.
 
 import logging
 import socketserver
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from optuna.artifacts import FileSystemArtifactStore
 from sqlalchemy import Engine
 
 from search.optuna_adapter import ledger_view, storage as optuna_storage, study as optuna_study
 from search.optuna_adapter.plain_storage import PlainStorage
-from space.errors import EnvironmentProblem, StorageError, StudyError, UsageError
+from search.study import web_address
+from space.errors import StorageError, StudyError, UsageError
 from storage import database, studies
 from storage.studies import Study
-
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
+    def __init__(self, host: str, port: int, app: WSGIApplication) -> None:
+        self.address_family = web_address.family(host)
+        super().__init__((host, port), _Silent)
+        self.set_app(app)
+
 
 class _Silent(WSGIRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         logging.getLogger(__name__).debug(format, *args)
+
+
+def _for_this_machine(app: WSGIApplication) -> WSGIApplication:
+    """The same for browsers that mean this machine; those that ask by another name are refused."""
+
+    def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        if web_address.is_asked_locally(environ.get("HTTP_HOST", "")):
+            return app(environ, start)
+        start("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
+        return [b"the dashboard is served to this machine alone; --allow-remote opens it to a proxy"]
+
+    return answer
 
 
 MakeFile = Callable[[Engine, Study, str], bytes]  # the file of this name, of a study
@@ -84,10 +101,13 @@ def serve(
     """Serves until interrupted; `ready` gets the address (port 0 takes a free one), that of the study where
     one is named. `make` makes the files of a study; what is uploaded goes into the folder `uploads`.
 
-    Raises UsageError for an address that others can reach unless that was allowed, EnvironmentProblem for a
-    port in use, StorageError for a store out of reach, StudyError for a study that is not there.
+    Unless remote readers are allowed, requests by another name than this machine's own are refused.
+
+    Raises UsageError for an address that others can reach unless that was allowed, and for one that this
+    machine does not have, EnvironmentProblem for a port in use, StorageError for a store out of reach,
+    StudyError for a study that is not there.
     """
-    if host not in LOOPBACK and not allow_remote:
+    if not web_address.is_loopback(host) and not allow_remote:
         raise UsageError(
             f"--host {host} lets anyone delete studies, since the dashboard has no login; put a proxy with"
             " a login before it and add --allow-remote"
@@ -99,14 +119,10 @@ def serve(
     with optuna_storage.open_storage(url, ledger_view.over) as storage:
         place = _place(storage, study)
         app = wsgi(storage, artifact_store=Files(storage.engine, make, uploads))
-        try:
-            server = make_server(host, port, app, server_class=_Server, handler_class=_Silent)
-        except OSError as error:
-            raise EnvironmentProblem(
-                f"port {port} on {host}: {error.strerror}; choose another --port"
-            ) from None
+        with web_address.listening(host, port):
+            server = _Server(host, port, app if allow_remote else _for_this_machine(app))
         with server:
-            ready(f"http://{host}:{server.server_port}/dashboard/{place}")
+            ready(f"{web_address.url(host, server.server_port)}/dashboard/{place}")
             server.serve_forever()
 
 

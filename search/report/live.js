@@ -45,6 +45,13 @@
     if (trials && fresh.querySelector("#trials-table")) window.trials = window.setUpTrials(trials);
   }
 
+  // A part that was not there before. Its own scripts do not run, as the page was parsed apart.
+  function insert(previous, fresh) {
+    previous.after(fresh);
+    window.plots.add([...fresh.querySelectorAll(".plot")]);
+    if (fresh.querySelector("#trials-table")) window.trials = window.setUpTrials();
+  }
+
   // What is in the middle of the screen, which stays where it is: a row of a trial, else a heading, figure or
   // table row by its place in its part, else the part. Returns a function that finds it again.
   function looked() {
@@ -66,7 +73,7 @@
     let previous = null;
     for (const part of fresh) {
       const old = document.getElementById(part.id);
-      if (!old && previous) previous.after(document.adoptNode(part));
+      if (!old && previous) insert(previous, document.adoptNode(part));
       else if (old && old.dataset.digest !== part.dataset.digest && !isTyping(old)) replace(old, document.adoptNode(part));
       previous = document.getElementById(part.id);
     }

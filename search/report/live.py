@@ -10,7 +10,7 @@ from html import escape
 
 from search.report import page as report_page
 from search.report.data import ReportData
-from search.report.parts import beside, boxes, contents, frame, paragraph, section, table
+from search.report.parts import boxes, contents, frame, own_script, paragraph, section, table
 from search.study.finish_plan import duration
 from search.study.run_state import RunState
 from search.study.state_text import one_line
@@ -33,15 +33,15 @@ def live_page(data: ReportData, state: RunState, stamp: str) -> str:
     body = "\n".join(_with_digest(name, part) for name, part in parts)
     best = data.completed[0] if data.completed else None
     line = _bar(one_line(state, best), KINDS.get(state.word, "rests"))
-    own = (f"<script>{beside(name)}</script>" for name in ("page.js", "live.js"))
-    scripts = f"<script src={PLOTLY}></script>{''.join(own)}"
+    own = [own_script(name) for name in ("trials.js", "page.js", "live.js")]
+    scripts = "".join([own[0], f"<script src={PLOTLY}></script>", *own[1:]])
     return frame(escape(data.record.name), f"{body}\n{line}", scripts, stamp)
 
 
 def problem_page(name: str, line: str) -> str:
     """A page of one line, which becomes the report once the database answers."""
     body = f"<h1>{escape(name)}</h1>{_bar(line, 'away')}"
-    return frame(escape(name), body, f"<script>{beside('live.js')}</script>")
+    return frame(escape(name), body, own_script("live.js"))
 
 
 def _bar(line: str, kind: str) -> str:

@@ -16,7 +16,7 @@ from search.report.curves import curves
 from search.report.data import ReportData
 from search.report.fates import fates
 from search.report.made import made
-from search.report.parts import contents, html, paragraph
+from search.report.parts import contents, html, own_script, paragraph
 from search.report.progress import progress
 from search.report.size import size
 from search.report.stages import stages
@@ -72,7 +72,8 @@ def page(
 
 def _page(data: ReportData) -> str:
     sections = sections_of(data)
-    return html(escape(data.record.name), [head(data), contents(sections), *sections])
+    parts = [head(data), contents(sections), *sections, own_script("trials.js")]
+    return html(escape(data.record.name), parts)
 
 
 def sections_of(data: ReportData) -> list[str]:

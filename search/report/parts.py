@@ -26,12 +26,17 @@ def beside(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
+def own_script(name: str) -> str:
+    """A script of this folder, as it stands in a page."""
+    return f"<script>{beside(name)}</script>"
+
+
 def html(title: str, parts: Sequence[str], figures: bool = True) -> str:
     """The whole page; `title` and `parts` are HTML already. Without `figures` it needs no Plotly."""
     # Last, so that what is to be read is there before four megabytes are; as text, which page.js runs when a
     # plot is to be drawn: that takes a second, in which nobody could scroll.
     plotly = f"<script type='text/plain' id=plotly>{get_plotlyjs()}</script>"
-    script = f"{plotly}<script>{beside('page.js')}</script>" if figures else ""
+    script = f"{plotly}{own_script('page.js')}" if figures else ""
     return frame(title, "\n".join(parts), script)
 
 

@@ -5,7 +5,6 @@ that no file of this machine can be asked for, and nothing is ever changed. Call
 """
 
 import gzip
-import ipaddress
 import logging
 import time
 from collections.abc import Callable
@@ -23,10 +22,10 @@ from sqlalchemy import Engine
 
 from search.report import page as report_page
 from search.report.live import PLOTLY, live_page, problem_page
-from search.study import run_state
+from search.study import run_state, web_address
 from search.study.follower import StudyFollower
 from search.study.run_state import RunState
-from space.errors import EnvironmentProblem, StorageError, StudyError, UsageError
+from space.errors import StorageError, StudyError
 from storage import candidates, trainings
 
 REFRESH_SECONDS = 10.0  # between two readings of the database
@@ -126,7 +125,8 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, host: str, port: int, live: LivePage) -> None:
         self.live = live
-        self.is_local = is_loopback(host)
+        self.is_local = web_address.is_loopback(host)
+        self.address_family = web_address.family(host)
         self.plotly = gzip.compress(get_plotlyjs().encode(), 6)
         super().__init__((host, port), Handler)
 
@@ -151,7 +151,7 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self) -> tuple[HTTPStatus, str, bytes]:
         """Status, type and compressed body."""
         asked, live = urlsplit(self.path), self.server.live
-        if self.server.is_local and not self._is_asked_locally():
+        if self.server.is_local and not web_address.is_asked_locally(self.headers.get("Host", "")):
             return _plain(HTTPStatus.FORBIDDEN, "this page is served to this machine alone; --host opens it")
         if asked.path == PLOTLY:
             return HTTPStatus.OK, "text/javascript; charset=utf-8", self.server.plotly
@@ -168,11 +168,6 @@ class Handler(BaseHTTPRequestHandler):
         if since == [live.page.stamp]:
             return HTTPStatus.NO_CONTENT, "", b""
         return HTTPStatus.OK, "text/html; charset=utf-8", live.page.packed
-
-    def _is_asked_locally(self) -> bool:
-        """Whether the browser means this machine. A page of elsewhere whose name was made to lead here (DNS
-        rebinding) does not."""
-        return is_loopback(urlsplit(f"//{self.headers.get('Host', '')}").hostname or "")
 
     def _send(self, status: HTTPStatus, kind: str, body: bytes, with_body: bool) -> None:
         packed = "gzip" in self.headers.get("Accept-Encoding", "")
@@ -201,29 +196,13 @@ def _plain(status: HTTPStatus, line: str) -> tuple[HTTPStatus, str, bytes]:
     return status, "text/plain; charset=utf-8", gzip.compress(line.encode())
 
 
-def is_loopback(host: str) -> bool:
-    """Whether an address or a name is this machine's own alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def serve(live: LivePage, host: str, port: int, ready: Callable[[str], None]) -> None:
     """Serves until interrupted; `ready` gets the address (port 0 takes a free one).
 
     Raises EnvironmentProblem for a port in use, UsageError for a host that is no address of this machine.
     """
-    try:
+    with web_address.listening(host, port):
         server = Server(host, port, live)
-    except OSError as error:
-        if isinstance(error, PermissionError) or "in use" in str(error):
-            raise EnvironmentProblem(
-                f"port {port} on {host}: {error.strerror}; choose another --port"
-            ) from None
-        raise UsageError(f"--host {host}: {error.strerror or error}") from None
     with server:
-        ready(f"http://{host}:{server.server_port}/")
+        ready(f"{web_address.url(host, server.server_port)}/")
         server.serve_forever()

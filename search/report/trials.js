@@ -1,6 +1,6 @@
 // The table of all trials: sorts, filters, and opens a row. Reads the JSON in #trials-data, which search/report/trials.py
 // writes: columns of equal length, `network` as indices into `words`. Whatever it shows is put in as text. Where
-// live.js brings newer trials, the table is set up anew as the reader had it: window.trials.
+// live.js brings the first trials, or newer ones, the table is set up anew as the reader had it: window.trials.
 "use strict";
 function setUpTrials(before = {}) {
   const data = JSON.parse(document.getElementById("trials-data").textContent);
@@ -147,5 +147,5 @@ function setUpTrials(before = {}) {
     }),
   };
 }
-window.trials = setUpTrials();
-document.addEventListener("trial", event => window.trials.find(event.detail));
+if (document.getElementById("trials-table")) window.trials = setUpTrials();
+document.addEventListener("trial", event => window.trials?.find(event.detail));

@@ -1,8 +1,9 @@
 """All trials of a study in a table that sorts and filters; a row opens its network, curve and commands.
 
-Reads the report's data; returns HTML with the trials as compact JSON, which trials.js beside it shows. A page
-stays small enough to be sent around: of very many trials curves, and at last rows, are left out, and it says
-so. Called by search/report/page.py.
+Reads the report's data; returns HTML with the trials as compact JSON, which trials.js beside it shows, a
+script of the page: a section that live.js puts in runs none of its own. A page stays small enough to be sent
+around: of very many trials curves, and at last rows, are left out, and it says so. Called by
+search/report/page.py.
 """
 
 import shlex
@@ -12,7 +13,7 @@ from typing import Any
 
 from search.report.curves import points
 from search.report.data import ReportData, score
-from search.report.parts import beside, paragraph, script_data, section
+from search.report.parts import paragraph, script_data, section
 from search.study.short_form import summary
 from search.study.text import counted
 from space.architecture import Architecture
@@ -45,7 +46,6 @@ def trials(data: ReportData) -> str:
     )
     said = [f"<p class=reading>{escape(reading)}</p>", *_left_out(data, shown), _table(data, shown)]
     said.append(script_data(document, "trials-data"))
-    said.append(f"<script>{beside('trials.js')}</script>")
     return section("trials", "All trials", said)
 
 

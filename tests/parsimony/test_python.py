@@ -177,6 +177,28 @@ def test_a_study_that_is_not_there_is_one_line(sample: Sample, tmp_path: Path) -
         parsimony.open_study(f"sqlite:///{tmp_path / 'none.db'}")
 
 
+def test_the_store_of_a_script_may_stand_in_a_file_as_that_of_a_command(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    store.write_text(sample.url)
+    store.chmod(0o600)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SEARCH_STORAGE", raising=False)
+    monkeypatch.setenv("SEARCH_STORAGE_FILE", str(store))
+    assert parsimony.open_study(data_dir=tmp_path).name == "bench"
+    launched = list[str]()
+    monkeypatch.setattr(searching, "_launch", lambda _words, url, _quiet: launched.append(url))
+    assert parsimony.search("digits", study="bench", data_dir=tmp_path).storage == sample.url
+    assert launched == [sample.url]
+    store.chmod(0o644)
+    with pytest.raises(parsimony.UsageError, match="chmod 600"):
+        parsimony.open_study()
+    monkeypatch.setenv("SEARCH_STORAGE", sample.url)
+    with pytest.raises(parsimony.UsageError, match="two stores: SEARCH_STORAGE and SEARCH_STORAGE_FILE"):
+        parsimony.open_study()
+
+
 def test_proposals_differ_fit_and_come_again() -> None:
     wanted = {"channels": 1, "image_size": 8, "classes": 10}
     found = parsimony.propose(budget=20_000, n=5, **wanted)

@@ -35,6 +35,7 @@ from search.study.console import SteadyConsole
 from search.study.finish_plan import SLACK, FinishPlan, describe_closing, duration, make_plan
 from search.study.worker_options import WorkerOptions
 from search.worker.worker import unique_name
+from space.errors import EnvironmentProblem
 from storage import candidates, database, leases, studies, tables, workers
 from storage.row_types import RungTraining, Stage, State
 
@@ -704,6 +705,18 @@ def test_the_end_of_a_launch_that_was_cut_off_in_a_second_stage_says_that_trials
         "trials were closed in time after 5 of 200",
         "go on with `again 5`",
     ]
+
+
+def test_a_launch_whose_slots_were_all_closed_ends_with_a_line_that_says_why(engine: Engine) -> None:
+    record = studies.find(engine, "s")
+    snapshot = Snapshots(engine, record, make_config()).take()
+    closed = {"cpu:0": "no such folder", "cpu:1": "no such folder", "cpu:2": "it has no disk"}
+    launch_session._require_worker(record, End(snapshot, record.order, 0, None, "", None, {}, False))
+    with pytest.raises(
+        EnvironmentProblem, match="no worker is left: no such folder; it has no disk"
+    ) as raised:
+        launch_session._require_worker(record, End(snapshot, record.order, 0, None, "", None, closed, True))
+    assert "search logs s" in str(raised.value)
 
 
 def test_the_report_of_a_launch_shows_the_second_stage_that_was_trained(

@@ -1,7 +1,9 @@
 """The study as people see it: optuna-dashboard, served by our command, in a real browser."""
 
+import http.client
 import json
 import re
+import socket
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -198,3 +200,55 @@ def test_open_shows_the_study_in_a_browser_or_says_where_it_is(
     assert result.err.splitlines() == [
         f"dashboard at {opened[0]}", "no browser was found here: open that address yourself",
     ]  # fmt: skip
+
+
+def answered(server: WSGIServer, host: str) -> int:
+    """The status of an answer to a browser that names this host."""
+    address, port = server.server_address[:2]
+    connection = http.client.HTTPConnection(str(address), int(port), timeout=60)
+    connection.request("GET", "/api/meta", headers={"Host": host.format(port=port)})
+    server.handle_request()
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+@pytest.mark.parametrize(
+    ("flags", "from_elsewhere"), [((), 403), (("--allow-remote",), 200)], ids=["alone", "behind a proxy"]
+)
+def test_a_page_of_elsewhere_that_leads_here_is_refused(
+    flags: tuple[str, ...], from_elsewhere: int, study: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = ("evil.example", "[", "localhost:{port}", "127.0.0.1:{port}", "[::1]:{port}")
+    seen = list[int]()
+
+    def ask(server: WSGIServer) -> None:
+        seen.extend(answered(server, host) for host in hosts)
+
+    monkeypatch.setattr(WSGIServer, "serve_forever", ask)
+    assert run(capsys, "dashboard", *flags, "--port", 0, "--storage", study).code == 0
+    assert seen == [from_elsewhere, from_elsewhere, 200, 200, 200]
+
+
+def test_the_dashboard_listens_on_ipv6_too(
+    study: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    seen = list[int]()
+    monkeypatch.setattr(WSGIServer, "serve_forever", lambda server: seen.append(answered(server, "[::1]")))
+    result = run(capsys, "dashboard", "--host", "::1", "--port", 0, "--storage", study)
+    assert result.code == 0 and seen == [200]
+    assert re.fullmatch(r"dashboard at http://\[::1\]:\d+/dashboard/", result.one_line)
+
+
+def test_an_address_of_the_dashboard_that_cannot_be_had_is_said_with_what_is_wrong(
+    study: str, capsys: Capture
+) -> None:
+    result = run(capsys, "dashboard", "--host", "203.0.113.9", "--allow-remote", "--storage", study)
+    assert result.code == 2 and result.one_line.startswith("search: --host 203.0.113.9: ")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = run(capsys, "dashboard", "--port", taken.getsockname()[1], "--storage", study)
+    assert result.code == 5 and "choose another --port" in result.one_line

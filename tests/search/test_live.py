@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from browser import open_page
 from command import run
-from comparison_samples import Trial, add_study
+from comparison_samples import Trial, add_study, add_trials
 from sqlalchemy import update
 
 from search.report import serve
@@ -109,7 +109,7 @@ def test_nothing_can_be_changed_by_a_request(live: LivePage, method: str) -> Non
 
 def test_a_page_of_elsewhere_that_leads_here_is_refused(live: LivePage) -> None:
     with served(live) as port:
-        assert ask(port, Host="evil.example")[0] == 403
+        assert ask(port, Host="evil.example")[0] == ask(port, Host="[")[0] == 403
         assert ask(port, Host=f"localhost:{port}")[0] == ask(port, Host=f"[::1]:{port}")[0] == 200
 
 
@@ -280,6 +280,27 @@ def test_the_live_page_renews_itself_on_a_phone_and_keeps_the_readers_place(
         page.evaluate("window.live()")
         page.locator("#live:not(.away)", has_text="best 95.00%").wait_for()
     assert all("503" in one for one in failed), failed
+
+
+@pytest.mark.browser
+def test_a_live_page_that_was_opened_before_the_first_trial_shows_those_that_come(
+    newest: LivePage, sqlite_url: str
+) -> None:
+    record = add_study(sqlite_url, "noon", [])
+    with served(newest) as port, open_page() as (page, failed):
+        page.goto(f"http://127.0.0.1:{port}/", wait_until="commit")
+        page.locator("html[data-drawn]").wait_for(state="attached")
+        assert page.title() == "noon" and page.locator("#trials").count() == 0
+        add_trials(sqlite_url, record, [Trial(0.5), Trial(0.625)])
+        page.evaluate("window.live()")
+        page.locator("#live", has_text="best 62.50% (trial 1)").wait_for()
+        assert page.locator("#trials-table tr.trial").count() == 2
+        plots = page.locator(".plot").count()
+        assert plots > 0
+        page.locator(".plot:has(.main-svg)").nth(plots - 1).wait_for(state="attached")
+        page.evaluate("document.dispatchEvent(new CustomEvent('trial', {detail: 0}))")
+        assert page.locator("tr.opened").count() == 1
+        assert failed == []
 
 
 @pytest.mark.browser

@@ -4,10 +4,12 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command import run
 from picture_samples import folder_of, noise
 
+from parsimony.data import Data
 from search.commands import forecast_text, space_work
 from search.launcher import prepare
 from search.launcher.prepare import Flags
@@ -264,6 +266,19 @@ def test_a_folder_brings_its_channels_size_and_classes_too(
     assert checked.code == 0, checked.err
 
 
+def test_stored_tensors_bring_their_channels_size_and_classes_too(
+    capsys: Capture, small: Path, tmp_path: Path
+) -> None:
+    drawn = np.random.default_rng(0).integers(0, 256, (60, 2, 12, 12), dtype=np.uint8)
+    spec = Data((drawn, np.arange(60) % 3)).store(tmp_path)
+    images = ("--data", spec, "--data-dir", tmp_path)
+    out = run(capsys, "space", "sample", small, *images, "-n", "1", "--format", "json").out
+    network = json.loads(out)[0]["architecture"]
+    assert (network["channels"], network["image_size"], network["classes"]) == (2, 12, 3)
+    checked = run(capsys, "space", "check", small, *images, "--no-minutes", "--max-params", "200k")
+    assert checked.code == 0, checked.err
+
+
 def test_a_folder_is_split_as_a_launch_splits_it(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,7 +299,8 @@ def test_a_folder_is_split_as_a_launch_splits_it(
 
 
 @pytest.mark.parametrize(
-    ("spec", "code", "words"), [("folder:nowhere", 5, "no folder"), ("cats", 2, "use cifar10")]
+    ("spec", "code", "words"),
+    [("folder:nowhere", 5, "no folder"), ("tensors:nowhere", 5, "no tensors"), ("cats", 2, "use cifar10")],
 )
 def test_what_is_no_data_set_is_one_line(
     capsys: Capture, small: Path, spec: str, code: int, words: str

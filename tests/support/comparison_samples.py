@@ -76,6 +76,14 @@ def add_study(
         engine, name, trials=max(1, asked), max_parameters=settings.budget.max_parameters,
         max_macs=settings.budget.max_macs, seed=settings.seed, settings=settings.document(), versions={},
     )  # fmt: skip
+    engine.dispose()
+    if made:
+        add_trials(url, record, made)
+    return record
+
+
+def add_trials(url: str, record: Study, made: Sequence[Trial]) -> None:
+    """The first trials of a study that has none."""
     spent = cost.total(architecture())
     at, rows = 0.0, []
     for number, one in enumerate(made):
@@ -84,7 +92,7 @@ def add_study(
             {
                 "study_id": record.id, "number": number, "state": one.state, "token": number,
                 "architecture": one.architecture or architecture().document(),
-                "fingerprint": one.network or f"{name}-{number}",
+                "fingerprint": one.network or f"{record.name}-{number}",
                 "parameters": one.parameters or spent.parameters, "macs": one.macs or spent.macs, "depth": 3,
                 "accuracy": one.accuracy, "score": one.score, "best_accuracy": one.accuracy, "loss": 1.0,
                 "epochs": one.epochs,
@@ -93,10 +101,10 @@ def add_study(
                 "finished_at": BEGIN + timedelta(seconds=at),
             }
         )  # fmt: skip
+    engine = _open(url)
     with database.writing(engine) as connection:
         connection.execute(insert(tables.candidates), rows)
     engine.dispose()
-    return record
 
 
 def _open(url: str) -> Engine:
