@@ -108,7 +108,8 @@ def in_time(flags: Flags, record: Study | None, trials: int) -> str:
     with reader.open_study(flags.storage, record.name, whole=True) as view:
         is_due, stage = view.trained >= trials, view.second_stage()
     if stage and Begun(stage.rows, stage.trainings).is_under_way(stage.plan):
-        return "it is under way and keeps its plan" + ("" if is_due else f"; {end}")
+        kept = "it is under way and keeps its plan, but for finals to come that would not end in time"
+        return kept if is_due else f"{kept}; {end}"
     if is_due:
         return "" if stage and stage.is_over else "what does not fit the time is shortened before it begins"
     return usual

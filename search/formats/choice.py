@@ -70,7 +70,7 @@ def given(path: Path, data: DataConfig) -> ChosenWeights:
     said = weights.load(file).about
     seed, epochs, accuracy = (said.get(name) for name in ("seed", "epochs", "validation_accuracy"))
     row, images = _result_beside(file, said)
-    test = row.get("test") or {}
+    test = _test_of(row)
     return ChosenWeights(
         file,
         Training(
@@ -80,12 +80,19 @@ def given(path: Path, data: DataConfig) -> ChosenWeights:
             seed=seed if isinstance(seed, int) else None,
             epochs=epochs if isinstance(epochs, int) else None,
             validation_accuracy=accuracy if isinstance(accuracy, float) else None,
-            test_accuracy=test.get("accuracy"),
-            test_images=test.get("images"),
-            is_test_known=bool(row),
+            test_accuracy=test[0] if test else None,
+            test_images=test[1] if test else None,
+            is_test_known=bool(row) and (test is not None or not row.get("test")),
             is_validated_alike=all(images.get(name) == getattr(data, name) for name in OF_VALIDATION),
         ),
     )
+
+
+def _test_of(row: Mapping[str, Any]) -> tuple[float, int] | None:
+    """Accuracy and number of the test images, as a result.json has them; None where it has none."""
+    test = row.get("test")
+    found = (test.get("accuracy"), test.get("images")) if isinstance(test, dict) else (None, None)
+    return (found[0], found[1]) if isinstance(found[0], float) and isinstance(found[1], int) else None
 
 
 def _result_beside(file: Path, said: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

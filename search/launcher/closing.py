@@ -14,7 +14,8 @@ and nobody goes on before the last trial has ended.
 Reads the trials that are done for their pace, and what is trained of the second stage; writes the shortened
 plan, beside the one that was asked for, and in the end the number of trials into the study's row
 (storage/studies.py). A second stage that is under way keeps its plan, but for finals that turn out to have
-time for more epochs (search/study/finals_length.py). Called by search/launcher/launcher.py.
+time for more epochs, or too little for these (search/study/finals_length.py). Called by
+search/launcher/launcher.py.
 """
 
 import math
@@ -142,7 +143,7 @@ class Closing:
         self._next = elapsed + between
         record, pace = studies.get(self.engine, self.study_id), self._pace()
         stored = FinishPlan.from_record(record.finish)
-        if stored and self.note:  # its finals may have been lengthened
+        if stored and (self.note or stored.wanted):  # its finals may have another length by now
             self.note = self._note(stored, record)
         if stored is None or pace is None or record.trials <= self._closed_to:
             return False

@@ -372,7 +372,8 @@ def plan_of(flags: Flags, record: Study | None, config: StudyConfig) -> FinishPl
     is_limited = stored.wanted or stored.limit
     is_kept = is_limited and wanted == whole and _goes_on_shortened(flags, record)
     closed_from = None if flags.trials > record.trials else stored.closed_from
-    return (stored if is_kept else wanted).with_wanted(wanted, closed_from, stored.limit if is_kept else None)
+    limit = stored.limit if is_kept and (stored.wanted or flags.is_limited) else None
+    return (stored if is_kept else wanted).with_wanted(wanted, closed_from, limit)
 
 
 def _goes_on_shortened(flags: Flags, record: Study) -> bool:

@@ -128,7 +128,8 @@ def reached(
             return found
         order = here.ranked or order
         baseline = next((row for row in here.ranked if row.baseline), baseline)
-        variant = _variant(plan.finals, _quick(here.ranked)) or variant
+        left_out = variant if variant not in here.entrants else None
+        variant = _variant(plan.finals, _quick(here.ranked)) or left_out
     if plan.finals.contenders:
         finalists = _contenders(plan.finals, _quick(order), [row for row in (variant, baseline) if row])
     else:

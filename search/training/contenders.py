@@ -137,7 +137,10 @@ def _chosen(flags: Flags, name: str, ranked: Sequence[Candidate], out: Path) -> 
         top.append(baseline)
     best = [_of_study(name, row, out, False, flags.seeds) for row in top]
     beside = _beside(flags, out, best)
-    rest = [row for row in spaced(ranked, flags.rank_sample) if row not in top]
+    named = {one.fingerprint for one in beside}
+    rest = [
+        row for row in spaced(ranked, flags.rank_sample) if row not in top and row.fingerprint not in named
+    ]
     return best + beside + [_of_study(name, row, out, True, 1) for row in rest]
 
 

@@ -5,6 +5,7 @@ Kept in memory by search/worker/worker.py, for as long as the worker lives; says
 """
 
 import logging
+from datetime import datetime
 from time import monotonic
 
 from storage.studies import Study
@@ -14,28 +15,36 @@ logger = logging.getLogger(__name__)
 LEFT_OUT_SECONDS = 300.0  # then it is tried again: its images may have come
 
 
+Made = tuple[int, datetime]
+
+
+def _made(record: Study) -> Made:
+    return record.id, record.created_at
+
+
 class StudiesLeftOut:
-    """Studies by their id, with when each is tried again, and why it is left out."""
+    """Studies by their id and when they were made, as SQLite gives the id of a deleted one again; with when
+    each is tried again, and why it is left out."""
 
     def __init__(self) -> None:
-        self._until = dict[int, float]()
-        self._reasons = dict[int, str]()
+        self._until = dict[Made, float]()
+        self._reasons = dict[Made, str]()
 
     def add(self, record: Study, error: Exception) -> None:
         """Leaves a study out, with a line where that is new."""
-        self._until[record.id] = monotonic() + LEFT_OUT_SECONDS
-        if self._reasons.get(record.id) != str(error):
-            self._reasons[record.id] = str(error)
+        self._until[_made(record)] = monotonic() + LEFT_OUT_SECONDS
+        if self._reasons.get(_made(record)) != str(error):
+            self._reasons[_made(record)] = str(error)
             logger.info("leaves %s out for now: %s", record.name, error)
 
     def has(self, record: Study) -> bool:
         """Whether a study is left out now."""
-        return monotonic() < self._until.get(record.id, float("-inf"))
+        return monotonic() < self._until.get(_made(record), float("-inf"))
 
     def knows(self, record: Study) -> bool:
         """Whether a study was left out before, and not done since."""
-        return record.id in self._reasons
+        return _made(record) in self._reasons
 
     def forget(self, record: Study) -> None:
         """Notes that a study can be done."""
-        self._reasons.pop(record.id, None)
+        self._reasons.pop(_made(record), None)

@@ -56,7 +56,7 @@ def run_next(context: WorkerContext) -> State | NoClaim | None:
 
 def ask_for_what_is_missing(context: WorkerContext, stored: dict[str, Any], plan: FinishPlan) -> bool:
     """Enters the trainings of the rung that is due, by a plan as it is stored; finals that have time for more
-    epochs than it says get them. Returns whether the second stage goes on."""
+    epochs than it says, or too little for these, get others. Returns whether the second stage goes on."""
     rows = candidates.candidates(context.engine, context.study_id)
     trained = rungs.of_study(context.engine, context.study_id)
     reached = halving.reached(plan, rows, trained)

@@ -212,9 +212,9 @@ def test_weights_of_finals_stay_and_of_the_second_stage_what_may_be_gone_on_with
     kept = files.StudyFiles(folder, 0)
     for one in trainings:
         kept.checkpoint(one.key).touch()
-        kept.final(one.number, one.seed).touch()
-    kept.final(99, 0).touch()
+        kept.final(one.number, one.epochs, one.seed).touch()
+    kept.final(99, 20, 0).touch()
     engine.dispose()
     assert run(capsys, "gc", "--storage", sqlite_url, "--data-dir", tmp_path).code == 0
-    finals = {kept.final(row.number, 0) for row in rows}
+    finals = {kept.final(row.number, 20, 0) for row in rows}
     assert set(folder.iterdir()) == finals | {kept.checkpoint(trainings[-1].key)}

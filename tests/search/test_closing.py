@@ -36,7 +36,7 @@ from search.study.finish_plan import SLACK, FinishPlan, describe_closing, durati
 from search.study.worker_options import WorkerOptions
 from search.worker.worker import unique_name
 from space.errors import EnvironmentProblem
-from storage import candidates, database, leases, studies, tables, workers
+from storage import candidates, database, leases, rungs, studies, tables, workers
 from storage.row_types import RungTraining, Stage, State
 
 CONFIG = make_config(epochs=8)  # 1,000 images, 900 of them for trials
@@ -614,6 +614,24 @@ def test_who_joins_after_trials_were_closed_leaves_the_plan_that_fits(
     flags = Flags(sqlite_url, Path(), 200, "s", finish=True, final_epochs=100, timeout=60.0)
     assert prepare.plan_of(flags, opened, make_config()) == closed.whole
     assert prepare._plan_by_now(engine, opened, flags, make_config()) == closed
+
+
+def test_a_limit_of_a_launch_that_is_gone_shortens_no_finals_of_one_without(
+    engine: Engine, sqlite_url: str
+) -> None:
+    """The whole plan fitted the first launch, which was interrupted in its halving."""
+    studies.set_trials(engine, studies.find(engine, "s").id, 5)
+    watch(engine).begin(1e6, 2)
+    whole = plan_of(engine)
+    assert whole.limit and not whole.wanted
+    enter(engine, None)
+    assert again(engine, sqlite_url, 5, finish=True)[1].limit is None
+    assert again(engine, sqlite_url, 5)[1].limit is None, "as search resume"
+    assert again(engine, sqlite_url, 5, timeout=60.0)[1] == whole, "until it begins"
+    record, unlimited = studies.find(engine, "s"), whole.model_copy(update={"limit": None})
+    waiting = rungs.of_study(engine, record.id)
+    prepare._planned(engine, record, unlimited)
+    assert plan_of(engine) == unlimited and rungs.of_study(engine, record.id) == waiting
 
 
 def test_a_launch_that_finds_a_second_stage_under_way_has_it_end_with_its_own_limit(engine: Engine) -> None:

@@ -109,6 +109,14 @@ def test_a_low_agreement_asks_for_longer_brief_trainings() -> None:
     assert len(confirm.describe_agreement(Correlation(0.8, Interval(0.5, 0.9), 12), 8)) == 1
 
 
+def test_a_network_that_is_named_is_not_in_the_rank_sample_too(tmp_path: Path) -> None:
+    ranked = [trial(i, accuracy=0.9 - i / 100, fingerprint=network(i).fingerprint) for i in range(4)]
+    file = written(tmp_path / "best.json", 3)
+    given = replace(flags(tmp_path, file), rank_sample=4)
+    chosen = contenders.choose(given, "s", ranked, tmp_path / "out")
+    assert [one.reference for one in chosen] == ["s:0", "s:1", str(file), "s:2"]
+
+
 def test_a_dozen_reaches_from_the_best_to_the_worst() -> None:
     rows = list(range(100))
     found = contenders.spaced(rows, 12)

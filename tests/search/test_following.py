@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +149,13 @@ def test_a_second_stage_that_cannot_be_read_keeps_a_worker_from_no_other(
     assert works() == {"older": 1, "newer": 1}
     (reason,) = said(caplog)
     assert reason.startswith("leaves newer out for now: the stored second stage is damaged")
+
+
+def test_a_study_that_has_the_id_of_one_that_was_deleted_is_not_left_out(sqlite_url: str) -> None:
+    """SQLite gives it again; the one that is launched anew may be the mend of the other."""
+    engine, record = make_study(sqlite_url, make_config(), 1, "pets")
+    again = replace(record, created_at=record.created_at + timedelta(seconds=60))
+    engine.dispose()
+    left_out = StudiesLeftOut()
+    left_out.add(record, UsageError("no images"))
+    assert (left_out.has(record), left_out.has(again), left_out.knows(again)) == (True, False, False)

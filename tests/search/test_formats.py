@@ -397,6 +397,11 @@ def test_the_card_of_a_full_training_that_was_named_has_its_test(
     (folder / "result.json").write_text(json.dumps(result))
     assert "test images, read once" not in card(), "the result is of other weights"
     assert "Whether these weights were tried on test images is not known." in card()
+    result["seeds"][0]["validation"]["accuracy"] = seed["validation"]["accuracy"]
+    for test in ([1], {"accuracy": "much", "images": 359}, {}):
+        result["seeds"][0]["test"] = test
+        (folder / "result.json").write_text(json.dumps(result))
+        assert "test images, read once" not in card(), "what is no test is none"
 
 
 @pytest.mark.parametrize(

@@ -246,6 +246,11 @@ def test_the_best_variant_of_baselines_is_a_contender_in_any_case() -> None:
     assert Play(varied, rows).all()[0] == [8, 7, 5, 3], "the baseline keeps its place too"
     rows[3] = replace(rows[3], state=State.PRUNED)
     assert Play(varied, rows).all()[0] == [8, 7, 5, 2]
+    diverged: Scores = {(Stage.HALVING, 5, 0): State.DIVERGED, (Stage.HALVING, 2, 0): State.DIVERGED}
+    wide = varied.model_copy(update={"rungs": (Rung(networks=7, epochs=9),)})
+    assert Play(wide, rows, diverged).all()[:2] == [[8, 7, 6, 5, 4, 2, 1], [8, 7, 6, 5]], (
+        "a baseline comes in any case, a variant that came to nothing in a rung does not"
+    )
     after = varied.model_copy(update={"rungs": (Rung(networks=5, epochs=9),)})
     assert Play(after, rows).all()[:2] == [[8, 7, 6, 5, 4], [8, 7, 5, 2]], "nor does a rung before the finals"
     rows[8] = replace(rows[8], fingerprint="varied")
