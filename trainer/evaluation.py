@@ -78,7 +78,7 @@ def evaluate(
 
 
 def _device(network: nn.Module, images: Tensor) -> torch.device:
-    """Where the network is; one without parameters is where the images are."""
+    """Where the network is; one without parameters is where the images (N, H, W, C) bytes are."""
     return next((one.device for one in network.parameters()), images.device)
 
 

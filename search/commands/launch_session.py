@@ -76,8 +76,8 @@ def launch(
 ) -> int:
     """Runs a search to its end, and then tells whom `at_end` names. Returns the exit code.
 
-    `cluster` is the address of a Dask scheduler that places the workers. Raises UsageError, ClusterError, and
-    as prepare.prepare() does.
+    `cluster` is the address of a Dask scheduler that places the workers. Raises UsageError, ClusterError,
+    EnvironmentProblem once all slots were closed for good, and as prepare.prepare() does.
     """
     with data_server.bound(flags.serve_data) if flags.serve_data else nullcontext() as server:
         if cluster is None:
