@@ -161,13 +161,7 @@ class Launch(Grouped):
     type=click.FloatRange(0, min_open=True),
     help="End when the workers here have used so many hours of their devices; a GPU that they share is one.",
 )
-@options.lease
-@options.stall
-@options.database_timeout
-@options.trial_timeout
-@options.trial_memory
-@options.grace
-@options.keep_weights
+@options.worker_limits
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE", help="Export the best network here at the end."
 )

@@ -116,17 +116,11 @@ def _launch(
         return 0
     interrupts = Interrupts()
     optuna_study.quiet()
-    if flags.start_from:  # before a study is made: a network that cannot be is a mistake of the flags
-        wanted = prepare.make_config(flags, prepare.model_config(flags, prepare.existing(flags)))
-        found = enqueue.starters(flags.start_from, wanted, flags.storage)
-    else:
-        found = []
+    found = _to_start_from(flags)
     before = plan.gave_up_before(flags)
     is_new = prepare.existing(flags) is None
     engine, record, config = prepare.prepare(flags)
-    kept = files.study_folders(flags.data_dir, flags.storage, record).kept
-    files.mark_logs(flags.data_dir, flags.storage, record)
-    files.note_best(kept, flags.keep_weights)  # workers note it too, but there may be none here
+    _note_here(flags, record)
     console.kept.path = worker_logs.folder(flags.data_dir, record.name) / LOG
     address = placed_by.cluster.address if placed_by else None
     again = partial(plan.again, flags, record.name, workers=workers, gpus=gpus, cluster=address)
@@ -229,6 +223,22 @@ def _connected(console: Console, engine: Engine, slots: list[Slot]) -> list[Slot
     if found is not None and fit < len(slots):
         console.print(f"workers  {fit}: the database server has connections for no more ({found.limit})")
     return slots[:fit]
+
+
+def _to_start_from(flags: Flags) -> list[Starter]:
+    """The networks of --start-from, before a study is made: one that cannot be is a mistake of the flags."""
+    if not flags.start_from:
+        return []
+    config = prepare.make_config(flags, prepare.model_config(flags, prepare.existing(flags)))
+    return enqueue.starters(flags.start_from, config, flags.storage)
+
+
+def _note_here(flags: Flags, record: Study) -> None:
+    """Notes on this machine whose the logs are, and how many weights are kept where that is said; workers do
+    too, but there may be none here."""
+    files.mark_logs(flags.data_dir, flags.storage, record)
+    kept = files.study_folders(flags.data_dir, flags.storage, record).kept
+    files.note_best(kept, flags.keep_weights)
 
 
 def first_trials(flags: Flags, config: StudyConfig, record: Study | None, found: list[Starter]) -> Starters:

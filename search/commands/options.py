@@ -390,6 +390,14 @@ keep_weights: Decorator = click.option(
 )
 
 
+def worker_limits(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The limits of workers, search/study/worker_options.py: of every command that starts some."""
+    every = (lease, stall, database_timeout, trial_timeout, trial_memory, grace, keep_weights)
+    for option in reversed(every):
+        command = option(command)
+    return command
+
+
 fit: Decorator = click.option(
     "--fit",
     type=click.Choice(["pad", "crop", "stretch"]),

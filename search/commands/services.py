@@ -23,13 +23,7 @@ from search.study import reader
 @options.data_dir
 @options.elsewhere
 @options.data_from
-@options.lease
-@options.stall
-@options.database_timeout
-@options.trial_timeout
-@options.trial_memory
-@options.grace
-@options.keep_weights
+@options.worker_limits
 @click.option("--name", metavar="NAME", help="Of this worker.  [default: host and process]")
 @click.option(
     "--follow", is_flag=True, help="Wait for studies and work on one after another, until told to end."
@@ -137,13 +131,7 @@ def pause(study: str | None, storage: str) -> None:
               help="As for launch.")  # fmt: skip
 @click.option("--gpus", default="all", show_default=True, envvar="SEARCH_GPUS", show_envvar=True,
               help="As for launch.")  # fmt: skip
-@options.lease
-@options.stall
-@options.database_timeout
-@options.trial_timeout
-@options.trial_memory
-@options.grace
-@options.keep_weights
+@options.worker_limits
 def resume(study: str | None, storage: str, data_dir: Path, workers: str, gpus: str, **limits: Any) -> int:
     """Go on with a study to the number of trials it was launched for.
 
