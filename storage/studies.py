@@ -4,13 +4,16 @@ Reads and writes the studies of a database. Called by the launcher, which makes 
 show or steer them, and by the rest of storage/, which locks them. Does not know what the settings mean.
 """
 
+import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import cache
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 from sqlalchemy import (
@@ -21,6 +24,7 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
+    create_engine,
     delete as delete_rows,
     func,
     insert,
@@ -28,11 +32,12 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.pool import NullPool
 
 from space.errors import StudyError
 from storage import tables
-from storage.database import moment, now, reading, writing
+from storage.database import moment, now, reading, reason, writing
 from storage.row_types import GIVE_UP_AFTER, MAX_ATTEMPTS, OF_FINALS, TRAINED, UNTRAINED, State
 
 # Of the plan of a second stage: how many trials were asked for before they were ended in time for it.
@@ -148,6 +153,24 @@ def all_studies(engine: Engine) -> list[Study]:
     """Return every study, the oldest first."""
     with reading(engine) as connection:
         return [_study(row) for row in connection.execute(select(*COLUMNS).order_by(tables.studies.c.id))]
+
+
+def is_in_file(path: Path, record: Study) -> bool:
+    """Whether a SQLite file, of whatever version, has this very study, or cannot be read; it is opened for
+    reading alone."""
+    if not path.is_file():
+        return False
+    query = select(tables.studies.c.created_at).where(tables.studies.c.name == record.name)
+    engine = create_engine(
+        "sqlite://",
+        creator=lambda: sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True),
+        poolclass=NullPool,
+    )
+    try:
+        with engine.connect() as connection:
+            return connection.execute(query).scalar() == record.created_at
+    except DBAPIError as error:
+        return "no such table" not in reason(error)
 
 
 TransactionStep = Callable[[Connection], object]

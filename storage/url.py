@@ -29,6 +29,7 @@ KINDS = {
 HOST_AND_PORT = re.compile(r"^([^:]*):(\d+)$")
 POSTGRES_PORT = 5432
 THIS_MACHINE = "localhost"
+SQLITE_PLACE = "sqlite "  # begins what location() says of a file, whose whole path follows
 LOOPBACK = ("127.0.0.1", "::1")
 POOLER = "pgbouncer"  # of a URL's query
 LONGEST = 4_096  # bytes of a file that holds a URL
@@ -138,7 +139,7 @@ def location(url: str) -> str:
     """
     parsed = parse(url)
     if is_sqlite(parsed):
-        return f"sqlite {path_of(str(parsed.database)).resolve()}"
+        return f"{SQLITE_PLACE}{path_of(str(parsed.database)).resolve()}"
     port = parsed.query.get("port") or parsed.port or POSTGRES_PORT
     places = []
     for host in _named_hosts(parsed) or [THIS_MACHINE]:

@@ -42,7 +42,7 @@ def delete(study: str, storage: str, data_dir: Path, yes: bool) -> None:
             require_idle(view)  # somebody may have launched it meanwhile
         studies.delete(view.engine, record.id, lambda at: optuna_care.delete(at, record.name))
         cleanup.remove_folders(files.own_folders(data_dir, storage, record))
-        files.forget_logs(data_dir, storage, record)
+        files.forget_here(data_dir, storage, record)
     click.echo(f"deleted {record.name}: {held}")
     _say_logs_that_stay(data_dir, record.name)
 

@@ -236,7 +236,7 @@ def _to_start_from(flags: Flags) -> list[Starter]:
 def _note_here(flags: Flags, record: Study) -> None:
     """Notes on this machine whose the logs are, and how many weights are kept where that is said; workers do
     too, but there may be none here."""
-    files.mark_logs(flags.data_dir, flags.storage, record)
+    files.note_here(flags.data_dir, flags.storage, record)
     kept = files.study_folders(flags.data_dir, flags.storage, record).kept
     files.note_best(kept, flags.keep_weights)
 

@@ -108,7 +108,7 @@ def replay(study: str | None, storage: str, data_dir: Path, data: str | None) ->
 @click.option("--orphans", is_flag=True, help="Also what belongs to no study of this store, for a day.")
 def gc(storage: str, data_dir: Path, keep_weights: int | None, dry_run: bool, orphans: bool) -> None:
     """Remove what nobody needs: checkpoints of trials that ended, weights that are not of the best."""
-    from search.study import cleanup, files
+    from search.study import cleanup, files, places
     from search.study.text import counted
     from storage import studies
 
@@ -125,7 +125,7 @@ def gc(storage: str, data_dir: Path, keep_weights: int | None, dry_run: bool, or
             if not dry_run:
                 cleanup.remove(stale)
         records = studies.all_studies(engine)
-        known = {name for record in records for name in files.study_identities(storage, record)}
+        known = {name for record in records for name in files.study_identities(data_dir, storage, record)}
     others = cleanup.others(files.kept_folder(data_dir), known)
     going = [folder for folder in others if cleanup.is_quiet(folder, time.time())] if orphans else []
     if going:
@@ -135,6 +135,7 @@ def gc(storage: str, data_dir: Path, keep_weights: int | None, dry_run: bool, or
         click.echo(f"orphans: {counted(len(going), 'folder')} {word}, {size / 1e6:.1f} MB")
         if not dry_run:
             cleanup.remove_folders(going)
+            places.forget(data_dir, [folder.name for folder in going])
     if not total:
         click.echo("nothing to remove")
     if left := [folder for folder in others if folder not in going]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from search import settings
-from search.study import worker_logs
+from search.study import places, worker_logs
 from space import files
 from space.errors import EnvironmentProblem
 from storage.studies import Study
@@ -182,10 +182,10 @@ class StudyFolders(NamedTuple):
 def study_folders(data_dir: Path, storage: str, record: Study) -> StudyFolders:
     """The folders of a study, however its store's URL is spelled.
 
-    Older versions named two of them by the URL as it was typed: such a one is used, where it is there and no
-    newer one. Raises UsageError for a URL that is none.
+    Older versions named two of them by the URL as it was typed, and a SQLite file may have been moved since:
+    such a one is used, where it is there and no newer one. Raises UsageError for a URL that is none.
     """
-    names = study_identities(storage, record)
+    names = study_identities(data_dir, storage, record)
     return StudyFolders(
         kept=_first_there(kept_folder(data_dir), names),
         spool=_first_there(data_dir / "spool", names),
@@ -193,12 +193,20 @@ def study_folders(data_dir: Path, storage: str, record: Study) -> StudyFolders:
     )
 
 
-def study_identities(storage: str, record: Study) -> tuple[str, str]:
-    """A folder's name for this study of this store (what is owed to one is never paid to another), and the
-    name that it has in older versions."""
-    places = location(storage), redacted(normalise(storage))
-    now, before = (f"{place} {record.name} {record.created_at.isoformat()}" for place in places)
-    return sha256(now.encode()).hexdigest()[:16], sha256(before.encode()).hexdigest()[:16]
+def study_identities(data_dir: Path, storage: str, record: Study) -> list[str]:
+    """A folder's name for this study of this store (what is owed to one is never paid to another), then the
+    name that it has in older versions, and those of files that it was moved from."""
+    before = f"{redacted(normalise(storage))} {record.name} {record.created_at.isoformat()}"
+    return [
+        _identity(storage, record),
+        sha256(before.encode()).hexdigest()[:16],
+        *places.moved(data_dir, record),
+    ]
+
+
+def _identity(storage: str, record: Study) -> str:
+    place = f"{location(storage)} {record.name} {record.created_at.isoformat()}"
+    return sha256(place.encode()).hexdigest()[:16]
 
 
 def _first_there(folder: Path, names: Sequence[str]) -> Path:
@@ -206,33 +214,38 @@ def _first_there(folder: Path, names: Sequence[str]) -> Path:
     return next((folder / name for name in names if (folder / name).is_dir()), folder / names[0])
 
 
-def mark_logs(data_dir: Path, storage: str, record: Study) -> None:
-    """Says that this study of this store logs in the folder of its name."""
-    worker_logs.mark(worker_logs.folder(data_dir, record.name), study_identities(storage, record)[0])
+def note_here(data_dir: Path, storage: str, record: Study) -> None:
+    """Says that the study of this store logs in the folder of its name, and where the store is now."""
+    identity = _identity(storage, record)
+    worker_logs.mark(worker_logs.folder(data_dir, record.name), identity)
+    places.note(data_dir, identity, location(storage), record)
 
 
-def forget_logs(data_dir: Path, storage: str, record: Study) -> None:
-    """Takes back what mark_logs() says; the logs stay."""
-    worker_logs.unmark(worker_logs.folder(data_dir, record.name), study_identities(storage, record)[0])
+def forget_here(data_dir: Path, storage: str, record: Study) -> None:
+    """Takes back what note_here() says, of files that it was moved from too; the logs stay."""
+    identities = study_identities(data_dir, storage, record)
+    worker_logs.unmark(worker_logs.folder(data_dir, record.name), identities)
+    places.forget(data_dir, identities)
 
 
 def own_folders(data_dir: Path, storage: str, record: Study) -> list[Path]:
     """The folders that hold nothing of a study of another store: that of the logs is left out where they may
     be another one's too."""
     folders = study_folders(data_dir, storage, record)
-    is_own = worker_logs.is_of_one(folders.logs, study_identities(storage, record)[0])
+    is_own = worker_logs.is_of_one(folders.logs, study_identities(data_dir, storage, record))
     return [folders.kept, folders.spool, *([folders.logs] if is_own else [])]
 
 
 def move(data_dir: Path, storage: str, old: Study, new: Study) -> None:
     """Moves the folders that are a study's own to its new name, unless another one is there already."""
     own, logs = own_folders(data_dir, storage, old), worker_logs.folder(data_dir, old.name)
-    forget_logs(data_dir, storage, old)
+    forget_here(data_dir, storage, old)
     for here, there in zip(own, study_folders(data_dir, storage, new), strict=False):
         if here.is_dir() and not there.exists():
             here.rename(there)
             if here == logs:
-                mark_logs(data_dir, storage, new)
+                note_here(data_dir, storage, new)
+    places.note(data_dir, _identity(storage, new), location(storage), new)
 
 
 def kept_folder(data_dir: Path) -> Path:

@@ -7,7 +7,7 @@ by launches and workers, read by `search delete` and `search rename`.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,16 +48,18 @@ def mark(place: Path, identity: str) -> None:
         (place / (MARK + identity)).touch()
 
 
-def unmark(place: Path, identity: str) -> None:
-    """Takes back what mark() says."""
-    with suppress(OSError):
-        (place / (MARK + identity)).unlink()
+def unmark(place: Path, identities: Iterable[str]) -> None:
+    """Takes back what mark() says of these, which are one study's."""
+    for identity in identities:
+        with suppress(OSError):
+            (place / (MARK + identity)).unlink()
 
 
-def is_of_one(place: Path, identity: str) -> bool:
-    """Whether the logs in a folder are this study's and nobody else's; those without a mark, which an older
-    version left, may be anybody's."""
-    return [path.name for path in place.glob(f"{MARK}*")] == [MARK + identity]
+def is_of_one(place: Path, identities: Iterable[str]) -> bool:
+    """Whether the logs in a folder are those of the study of these identities and nobody else's; those
+    without a mark, which an older version left, may be anybody's."""
+    marks = {path.name.removeprefix(MARK) for path in place.glob(f"{MARK}*")}
+    return bool(marks) and marks <= set(identities)
 
 
 class LogFile:

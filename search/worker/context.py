@@ -21,7 +21,7 @@ from search.machine.signals import ShutdownRequest
 from search.optuna_adapter import study as optuna_study
 from search.recording.outage import Outage
 from search.study.config import DataConfig, StudyConfig, open_images_from, split_images
-from search.study.files import StudyFiles, kept_best, mark_logs, note_best, study_folders
+from search.study.files import StudyFiles, kept_best, note_best, note_here, study_folders
 from search.study.versions import installed_versions
 from search.study.worker_options import WorkerOptions
 from search.worker.training_function import TrainingFunction, make_training_function
@@ -69,7 +69,7 @@ def open_context(
     optuna_study.quiet()
     folders = study_folders(options.data_dir, options.storage, record)
     note_best(folders.kept, options.keep_weights)
-    mark_logs(options.data_dir, options.storage, record)
+    note_here(options.data_dir, options.storage, record)
     config = StudyConfig.from_record(record.settings)
     images = open_images_from(config.data, options.data_dir, options.data, options.data_from)
     data = config.data

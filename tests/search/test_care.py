@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from contextlib import nullcontext
+import sqlite3
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -47,14 +48,14 @@ class Store:
         for folder in (self.kept, self.logs):
             folder.mkdir(parents=True)
             (folder / "0.safetensors").write_bytes(b"x" * 1_000_000)
-        files.mark_logs(self.data, url, record)  # as its launch and its workers do
+        files.note_here(self.data, url, record)  # as its launch and its workers do
 
     def another_store_logs(self) -> str:
         """A study of the same name in another store, whose workers are at work on this machine."""
         url = f"sqlite:///{self.data / 'other.db'}"
         engine, record = make_study(url, make_config(), 1, "night")
         engine.dispose()
-        files.mark_logs(self.data, url, record)
+        files.note_here(self.data, url, record)
         (self.logs / "cpu0.log").write_text("trial 1 begins\n")
         return url
 
@@ -156,7 +157,7 @@ def test_logs_that_are_of_a_study_of_another_store_too_stay(store: Store, act: t
 
 
 def test_logs_without_a_mark_may_be_anybodys(store: Store) -> None:
-    files.forget_logs(store.data, store.url, store.record)
+    files.forget_here(store.data, store.url, store.record)
     assert store.care("delete", "night", "--yes").out == "deleted night: 1 trial, 1.0 MB of files here\n"
     assert (store.logs / "0.safetensors").exists() and not store.kept.exists()
 
@@ -202,8 +203,48 @@ def test_files_that_an_older_version_named_by_the_url_as_it_was_typed_are_found_
     renamed = studies.find(engine, "monday")
     engine.dispose()
     kept = files.study_folders(store.data, store.url, renamed).kept
-    assert kept.name == files.study_identities(store.url, renamed)[0]
+    assert kept.name == files.study_identities(store.data, store.url, renamed)[0]
     assert (kept / "0.safetensors").exists() and not older.exists()
+
+
+def test_what_a_study_has_here_is_found_after_its_sqlite_file_was_moved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "project").mkdir()
+    store = Store(f"sqlite:///{tmp_path / 'project' / 'parsimony.db'}", tmp_path, capsys)
+    (tmp_path / "project").rename(tmp_path / "archive")
+    (tmp_path / "project").mkdir()
+    store.url = f"sqlite:///{tmp_path / 'archive' / 'parsimony.db'}"
+    assert files.study_folders(store.data, store.url, store.record).kept == store.kept
+    again = f"sqlite:///{tmp_path / 'project' / 'parsimony.db'}"
+    engine, _ = make_study(again, make_config(), 1, "night")  # the next search in the old place
+    engine.dispose()
+    os.utime(store.kept, (0, 0))
+    assert store.care("gc", "--orphans", "--keep-weights", 1).out == "nothing to remove\n"
+    written = store.care("export", "night:0", "--weights", "w.safetensors", "--out", "n.json")
+    assert (written.code, Path("w.safetensors").stat().st_size) == (0, 1_000_000), written.err
+    files.note_here(store.data, store.url, store.record)  # as its next launch does
+    assert store.care("delete", "night", "--yes").err == ""
+    assert not store.kept.exists() and not store.logs.exists()
+    assert list((store.data / "places").iterdir()) == []
+
+
+def test_a_copy_of_a_sqlite_file_has_none_of_the_files_of_the_store_that_is_still_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'parsimony.db'}", tmp_path, capsys)
+    copied = tmp_path / "copy.db"
+    with (
+        closing(sqlite3.connect(tmp_path / "parsimony.db")) as here,
+        closing(sqlite3.connect(copied)) as there,
+    ):
+        here.backup(there)
+    assert files.study_folders(store.data, f"sqlite:///{copied}", store.record).kept != store.kept
+    (tmp_path / "parsimony.db").unlink()
+    assert files.study_folders(store.data, f"sqlite:///{copied}", store.record).kept == store.kept
+    (tmp_path / "parsimony.db").write_text("of another program")
+    assert files.study_folders(store.data, f"sqlite:///{copied}", store.record).kept != store.kept
 
 
 def test_optuna_hears_of_a_trial_that_a_rename_takes_from_a_dead_worker(store: Store, tmp_path: Path) -> None:
