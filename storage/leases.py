@@ -66,6 +66,7 @@ class NoClaim(Enum):
     WAIT = "wait"  # others hold what is left; one of them may yet fail
     DONE = "done"
     STOPPED = "stopped"  # the study's control says anything but run
+    LEFT = "left"  # one waits, and was left to others
 
 
 @dataclass(frozen=True)

@@ -77,10 +77,16 @@ def enter(
 
 
 def claim(
-    engine: Engine, study_id: int, worker: str, lease_seconds: float, device: str | None = None
+    engine: Engine,
+    study_id: int,
+    worker: str,
+    lease_seconds: float,
+    device: str | None = None,
+    leaves: bool = False,
 ) -> tuple[Claim, RungTraining] | NoClaim:
     """Take the training that waits longest, or the one that this worker was given by an answer that it never
-    heard. DONE: none waits and none runs, be it that there is none at all.
+    heard. DONE: none waits and none runs, be it that there is none at all. LEFT: one waits, and the worker
+    `leaves` it to others.
 
     Raises StudyError where the study has gone.
     """
@@ -98,6 +104,8 @@ def claim(
         waiting = next((one for one in owed if one.state is None), None)
         if waiting is None:
             return NoClaim.WAIT if owed else NoClaim.DONE
+        if leaves:
+            return NoClaim.LEFT
         mine = leases.new_claim(connection, study_id, worker, lease_seconds, waiting.id)
         taken = {"state": State.RUNNING, "worker": worker, "device": device, "token": mine.token}
         connection.execute(update(TABLE).where(TABLE.c.id == waiting.id).values(taken))

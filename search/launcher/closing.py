@@ -105,9 +105,9 @@ class Closing:
         self._looks_on = 0.0  # elapsed seconds at which it looks for stragglers again
         self._given_up: list[int] = []  # trials that were too slow for it
 
-    def begin(self, seconds: float, workers: int) -> None:
+    def begin(self, seconds: float, workers: int, devices: int | None = None) -> None:
         """Before workers start: shortens the second stage of a search whose trials are done to the time that
-        this launch has. One that is under way or over is left alone.
+        this launch has. One that is under way or over is left alone. `devices`: as in finish_plan.Limit.
 
         Raises StudyError where the study has gone, and SQLAlchemy's errors for a database out of reach.
         """
@@ -115,7 +115,7 @@ class Closing:
         stage, pace = second_stage.load(self.engine, record), self._pace()
         if stage is None or pace is None or not stage.has_its_trials or stage.is_over:
             return
-        there, limit = begun(self.engine, self.study_id), self._limit(seconds, workers)
+        there, limit = begun(self.engine, self.study_id), self._limit(seconds, workers, devices)
         if there.is_under_way(stage.plan):
             self._renew(stage.plan, limit)
             return
@@ -131,11 +131,11 @@ class Closing:
         plan = plan.with_wanted(plan.whole, plan.closed_from, limit)
         studies.set_finish(self.engine, self.study_id, plan.document())
 
-    def look(self, elapsed: float, left: float, workers: int) -> bool:
+    def look(self, elapsed: float, left: float, workers: int, devices: int | None = None) -> bool:
         """Stores the plan that fits if trials end now, and ends them where it is time: then True.
 
-        `elapsed`, `left`: seconds of this launch, until the nearer of its limits. Raises StudyError where the
-        study has gone, and SQLAlchemy's errors for a database out of reach.
+        `elapsed`, `left`: seconds of this launch, until the nearer of its limits; `devices` as in begin().
+        Raises StudyError where the study has gone, and SQLAlchemy's errors for a database out of reach.
         """
         if elapsed < self._next:
             return False
@@ -162,10 +162,10 @@ class Closing:
             shortest = self._fitting(wanted, 0.0, pace, workers, there)
             needs = takes(self.config, shortest, pace, workers, there)
             close = by_then <= needs <= SLACK * after
-        if not (close or _is_another(plan, stored, workers)):
+        if not (close or _is_another(plan, stored, workers, devices)):
             return False
         closed_from = max(stored.closed_from or 0, record.trials) if close else stored.closed_from
-        plan = plan.with_wanted(stored.whole, closed_from, self._limit(left, workers))
+        plan = plan.with_wanted(stored.whole, closed_from, self._limit(left, workers, devices))
         if not studies.shorten(self.engine, self.study_id, plan.document(), close=close):
             return False  # the second stage has begun, or may have
         if close:
@@ -218,8 +218,8 @@ class Closing:
             plan = stored.whole.with_wanted(stored.whole, stored.closed_from)
             studies.shorten(self.engine, self.study_id, plan.document(), close=False)
 
-    def _limit(self, left: float, workers: int) -> Limit:
-        return Limit(until=studies.clock(self.engine) + left, workers=workers)
+    def _limit(self, left: float, workers: int, devices: int | None) -> Limit:
+        return Limit(until=studies.clock(self.engine) + left, workers=workers, devices=devices)
 
     def _share(self, plan: FinishPlan, wanted: FinishPlan) -> float:
         """Of the time, that trials have at least, by the plan that fits if they end now."""
@@ -259,10 +259,11 @@ def _shortened(plan: FinishPlan) -> str:
     return f"the second stage is shortened to the time: {finish_plan.describe(plan)}" if plan.wanted else ""
 
 
-def _is_another(plan: FinishPlan, stored: FinishPlan, workers: int) -> bool:
+def _is_another(plan: FinishPlan, stored: FinishPlan, workers: int, devices: int | None) -> bool:
     was, now = stored.finals.recipe.epochs, plan.finals.recipe.epochs
     one, other = ((of.rungs, of.finals.networks, of.finals.contenders) for of in (plan, stored))
-    has_limit = stored.limit is not None and stored.limit.workers == workers
+    limit = stored.limit
+    has_limit = limit is not None and (limit.workers, limit.devices) == (workers, devices)
     return one != other or abs(now - was) > CLOSER * was or not has_limit
 
 

@@ -230,9 +230,8 @@ class Launch:
         """Has a second stage that is next fit the limits, before anybody asks for its trainings."""
         if self.closing and not self._helps():
             workers = max(1, len(self.pool.slots))
-            self.closing.begin(
-                self._left(0.0, devices.how_many(slot.device for slot in self.pool.slots)), workers
-            )
+            in_use = devices.how_many(slot.device for slot in self.pool.slots)
+            self.closing.begin(self._left(0.0, in_use), workers, max(1, in_use))
 
     def _close_in_time(self) -> None:
         """Ends the trials where the second stage needs the rest of the time."""
@@ -240,8 +239,10 @@ class Launch:
             return
         workers = max(self.pool.at_work, len(self.last.running) if self.last else 0, 1)
         elapsed = time.monotonic() - self.started
-        left = self._left(elapsed, self.pool.devices_in_use)
-        self.closing.look(elapsed, left, workers)
+        in_use = self.pool.devices_in_use
+        left = self._left(elapsed, in_use)
+        elsewhere = workers - self.pool.at_work  # each with a device of its own, as far as is known
+        self.closing.look(elapsed, left, workers, max(1, in_use + elsewhere))
         reconciling.tell_lost(self.optuna, self.closing.stragglers(elapsed, left, workers))
 
     def _limit_in(self) -> float | None:

@@ -21,6 +21,8 @@ from search.machine.device_lock import try_lock
 from search.machine.devices import Gpu
 from space.errors import DeviceError
 
+ANY = "any"  # ends the name of a device that is no GPU
+
 # One for all containers of a machine. The folder may lie on a network, where other machines see it.
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -77,7 +79,12 @@ def device_name() -> str:
             there = []
     else:
         there = [Gpu(name, settings.orders_by_bus()) for name in visible]
-    return f"{_machine()}-{_one_name(there[0], nvidia.known()) if there else 'any'}"
+    return f"{_machine()}-{_one_name(there[0], nvidia.known()) if there else ANY}"
+
+
+def is_of_gpu(name: str) -> bool:
+    """Whether device_name() gave this one for a GPU."""
+    return not name.endswith(f"-{ANY}")
 
 
 def _one_name(gpu: Gpu, known: Sequence[nvidia.ListedGpu]) -> str:

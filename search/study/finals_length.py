@@ -4,7 +4,9 @@ The plan was made while nobody knew who would be in the finals: with a network m
 pace of brief trials, and with room for slower ones (search/launcher/closing.py). Once the finals are due,
 their networks are known, and how fast each of them trains; what was kept back goes into more epochs, no more
 than were asked for. They become shorter, those of a plan that fitted whole too, where these networks are so
-slow that finals would surely not end in time, and with them the search without a confirmed network.
+slow that finals would surely not end in time, and with them the search without a confirmed network. Where
+workers share a GPU, a pace that was measured with fewer trainings a GPU than the finals will have is taken to
+be slower by as much, as if a GPU did no more for many than for one.
 
 Computes it from the plan, the rung and the rows of the ledger; writes nothing. Called by
 search/worker/rung_training.py before the finals are entered.
@@ -12,11 +14,12 @@ search/worker/rung_training.py before the finals are entered.
 
 import heapq
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from search.study import finish_plan, halving
 from search.study.config import StudyConfig
-from search.study.finish_plan import FinishPlan
+from search.study.finish_plan import FinishPlan, Limit
 from search.study.halving import ReachedRung
 from storage.row_types import Candidate, RungTraining, Stage
 
@@ -40,7 +43,7 @@ def fitted(
         return None
     left -= min(MARGIN, MARGIN_SHARE * left)
     later = sum(plan.finals.turns[1:])
-    an_epoch = _seconds_an_epoch(config, plan.limit.workers, finals, trainings, later)
+    an_epoch = _seconds_an_epoch(config, plan.limit, finals, trainings, later)
     if an_epoch is None:
         return None
 
@@ -65,13 +68,15 @@ def fitted(
 
 
 def _seconds_an_epoch(
-    config: StudyConfig, workers: int, finals: ReachedRung, trainings: Iterable[RungTraining], later: int
+    config: StudyConfig, limit: Limit, finals: ReachedRung, trainings: Iterable[RungTraining], later: int
 ) -> float | None:
     """What an epoch more of all finals takes in batches of the trials' size: of the worker that has most to
     do, where each takes the next one in their order, and then of so many trainings of a second turn, of
     whatever network. None where no network says how fast it is."""
-    known = list(trainings)
-    paces = {one.id: _pace(config, one, known) for one in finals.entrants}
+    known, workers, devices = list(trainings), limit.workers, limit.devices or limit.workers
+    a_device = math.ceil(min(len(finals.missing), workers) / devices)
+    shared = _Sharing(workers / devices, a_device, devices)
+    paces = {one.id: _pace(config, one, known, shared) for one in finals.entrants}
     slowest = max((pace for pace in paces.values() if pace is not None), default=None)
     if slowest is None:
         return None
@@ -83,11 +88,38 @@ def _seconds_an_epoch(
     return longest * config.data.all_train_images / config.data.train_images
 
 
-def _pace(config: StudyConfig, candidate: Candidate, trainings: Iterable[RungTraining]) -> float | None:
+@dataclass(frozen=True)
+class _Sharing:
+    """How many trainings a device has: in the trials, and in the finals."""
+
+    in_trials: float
+    in_finals: int
+    devices: int
+
+    def slower(self, before: float) -> float:
+        """Than a training with so many on its device, itself among them, one of the finals may be."""
+        return max(1.0, self.in_finals / max(1.0, before))
+
+    def beside(self, training: RungTraining, others: Iterable[RungTraining]) -> float:
+        """How many trainings a device had, on the average, while this one ran."""
+        start, end = _span(training)
+        spans = [_span(one) for one in others if one is not training and one.seconds and one.finished_at]
+        together = sum(max(0.0, min(end, last) - max(start, first)) for first, last in spans)
+        return (1 + together / max(end - start, 1e-9)) / self.devices
+
+
+def _span(training: RungTraining) -> tuple[float, float]:
+    end = training.finished_at.timestamp() if training.finished_at else 0.0
+    return end - (training.seconds or 0.0), end
+
+
+def _pace(
+    config: StudyConfig, candidate: Candidate, trainings: Sequence[RungTraining], shared: _Sharing
+) -> float | None:
     """Seconds of an epoch in the finals if they had no more images, and batches of the trials' size: by its
     longest training in the rungs, else by its trial. Finals of another length had all images already."""
     mine = [
-        (one.epochs, one.seconds)
+        (one.epochs, one.seconds * shared.slower(shared.beside(one, trainings)))
         for one in trainings
         if one.candidate_id == candidate.id
         and one.stage == Stage.HALVING
@@ -98,4 +130,5 @@ def _pace(config: StudyConfig, candidate: Candidate, trainings: Iterable[RungTra
         epochs, seconds = max(mine)
         batch = finish_plan.recipe_of_rung(config, epochs).batch_size
         return seconds / epochs * finish_plan.slower(config.recipe.batch_size, than=batch)
-    return finish_plan.seconds_an_epoch([candidate])
+    pace = finish_plan.seconds_an_epoch([candidate])
+    return None if pace is None else pace * shared.slower(shared.in_trials)

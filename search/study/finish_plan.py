@@ -77,13 +77,15 @@ class Finals(BaseModel):
 
 
 class Limit(BaseModel):
-    """When the launch ends that a plan is to end in, in seconds since 1970 by the clock of the database, and
-    how many workers it had then."""
+    """When the launch ends that a plan is to end in, in seconds since 1970 by the clock of the database, how
+    many workers it had then, and on how many devices, where these are known: fewer than workers, if they
+    share GPUs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     until: float
     workers: int = Field(ge=1)
+    devices: int | None = Field(default=None, ge=1)
 
 
 class FinishPlan(BaseModel):
@@ -133,7 +135,7 @@ class FinishPlan(BaseModel):
         if self.closed_from is not None:
             found[CLOSED_FROM] = self.closed_from
         if self.limit:
-            found["limit"] = self.limit.model_dump(mode="json")
+            found["limit"] = self.limit.model_dump(mode="json", exclude_none=True)
         return found
 
     def halving_epochs(self) -> int:

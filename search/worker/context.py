@@ -49,6 +49,7 @@ class WorkerContext:
     cancelled: Callable[[], bool]  # whether the trial under way is to end at its next batch
     abandon: Callable[[], None]  # ends this process, whose training hangs
     say: Callable[[Doing], None] = lambda _: None  # tells the ledger what the worker does between trials
+    shares_gpu: bool = False  # whether the device is a GPU, which other workers may have too
     out_of_memory_beside_others: int = 0  # trials so far that had enough memory only once they were alone
 
 
@@ -72,7 +73,7 @@ def open_context(
     note_here(options.data_dir, options.storage, record)
     config = StudyConfig.from_record(record.settings)
     images = open_images_from(config.data, options.data_dir, options.data, options.data_from)
-    data = config.data
+    data, name = config.data, gpu_choice.device_name()
     final_data, _ = split_images(images.dataset, None, data.validation_share, data.split_seed)
     device, train_network = make_training_function(config, images, memory=options.trial_memory)
     with optuna_study.open_study(options.storage, record.name, config, engine) as study:
@@ -87,9 +88,10 @@ def open_context(
             train_network=train_network,
             spool=folders.spool,
             files=StudyFiles(folders.kept, kept_best(folders.kept, options.keep_weights)),
-            device_lock=DeviceLock(options.data_dir / "slots", gpu_choice.device_name()),
+            device_lock=DeviceLock(options.data_dir / "slots", name),
             outage=Outage(options.database_timeout_seconds, shutdown.cancelled),
             device=device,
+            shares_gpu=gpu_choice.is_of_gpu(name),
             versions=installed_versions(),
             cancelled=shutdown.cancelled,
             abandon=abandon,

@@ -7,6 +7,7 @@ reads the test images once, at its end.
 """
 
 import logging
+import time
 from typing import Any
 
 from search.recording.rung_rows import RungRows
@@ -31,6 +32,10 @@ from trainer.recipe.document import Recipe
 
 logger = logging.getLogger(__name__)
 
+# That a worker whose GPU has a training leaves the next one to GPUs that have none, whose workers ask twice
+# meanwhile (worker.py): of six finals on eight GPUs none shares one.
+LEFT_SECONDS = 1.0
+
 
 def run_next(context: WorkerContext) -> State | NoClaim | None:
     """One training: how it ended, why there was none, or None where it is worth asking again.
@@ -42,16 +47,22 @@ def run_next(context: WorkerContext) -> State | NoClaim | None:
     plan = FinishPlan.from_record(stored)
     if stored is None or plan is None:
         return NoClaim.DONE
-    options = context.options
-    claimed = rungs.claim(
-        context.engine, context.study_id, options.name or "", options.lease_seconds, context.device
-    )
+    claimed = _claim(context, leaves=context.shares_gpu and context.device_lock.is_occupied())
+    if claimed is NoClaim.LEFT:
+        time.sleep(LEFT_SECONDS)
+        claimed = _claim(context, leaves=False)
     if claimed is NoClaim.DONE:
         return None if ask_for_what_is_missing(context, stored, plan) else NoClaim.DONE
     if isinstance(claimed, NoClaim):
         return claimed
     stored = studies.get(context.engine, context.study_id).finish  # finals may have become other meanwhile
     return run(context, FinishPlan.from_record(stored) or plan, *claimed)
+
+
+def _claim(context: WorkerContext, leaves: bool) -> tuple[Claim, RungTraining] | NoClaim:
+    options = context.options
+    name, seconds = options.name or "", options.lease_seconds
+    return rungs.claim(context.engine, context.study_id, name, seconds, context.device, leaves)
 
 
 def ask_for_what_is_missing(context: WorkerContext, stored: dict[str, Any], plan: FinishPlan) -> bool:

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 from hypothesis import given, strategies as st
-from rung_samples import candidate, trained
+from rung_samples import MOMENT, candidate, trained
 from worker_samples import DATA, make_config
 
 from search.study import finals_length, halving
@@ -175,7 +176,41 @@ def test_they_end_before_the_limit(seconds: float, workers: int, took: list[floa
     assert max(free) <= seconds and 4 < epochs <= 100
 
 
+def on_one_gpu(plan: FinishPlan, workers: int) -> FinishPlan:
+    limit = Limit(until=NOW + 1_000, workers=workers, devices=1)
+    return plan.with_wanted(WANTED, 200, limit)
+
+
+def test_who_trained_alone_on_a_gpu_will_be_slower_beside_others() -> None:
+    """Six finals on four workers that share one GPU, 10 s an epoch each. Who was trained beside three others
+    will be as fast as that; who was alone there for a while, the slower the longer it was alone."""
+    plan = on_one_gpu(shortened(4, 1_000), workers=4)
+    best, second = finals(plan, ROWS).entrants
+    others = [halved(row, 12, 120.0) for row in ROWS[:3]]
+
+    def later(row: Candidate, seconds: float) -> RungTraining:
+        return replace(halved(row, 12, 120.0), finished_at=MOMENT + timedelta(seconds=seconds))
+
+    def epochs(slower: float) -> int:
+        """Of best and of the second, one after the other on each worker."""
+        return int(970 / ((10 + 10 * slower) * finals_length.SLACK * ALL))
+
+    beside = [*others, halved(best, 12, 120.0)]
+    assert epochs_of(plan, trainings=[*beside[:-1], later(best, 0), later(second, 0)]) == epochs(1.0)
+    assert epochs_of(plan, trainings=[*beside, later(second, 120)]) == epochs(4.0), "it was alone"
+    half = replace(later(second, 60), id=1)  # 60 s beside four others, then 60 s alone: three on the average
+    assert epochs_of(plan, trainings=[*beside, half]) == epochs(4 / 3)
+    apart = Limit(until=NOW + 1_000, workers=4, devices=4)
+    plan = plan.with_wanted(WANTED, 200, apart)
+    assert epochs_of(plan, trainings=[*beside, later(second, 120)]) == epochs(1.0), "each has its own"
+
+
+def test_trials_shared_a_gpu_with_all_workers() -> None:
+    assert epochs_of(on_one_gpu(shortened(4, 1_000), workers=4)) == epochs_of(shortened(4, 1_000, workers=4))
+
+
 def test_a_plan_is_read_back_with_its_limit() -> None:
-    plan = shortened(4, 1_000)
-    assert FinishPlan.from_record(plan.document()) == plan
+    for plan in (shortened(4, 1_000), on_one_gpu(shortened(4, 1_000), workers=4)):
+        assert FinishPlan.from_record(plan.document()) == plan
+    assert "devices" not in shortened(4, 1_000).document()["limit"], "older versions read it"
     assert "limit" not in WANTED.document()

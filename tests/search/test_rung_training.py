@@ -16,6 +16,7 @@ from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search.launcher import prepare
 from search.launcher.prepare import Flags
+from search.machine.device_lock import DeviceLock
 from search.optuna_adapter import study as optuna_study
 from search.recording import reconcile as reconciling
 from search.study import export as study_export, second_stage
@@ -411,6 +412,38 @@ def test_who_is_told_to_end_leaves_a_training_that_the_next_one_takes(
         assert work(context) == [State.COMPLETED] * 8
         assert not checkpoint.exists()
         assert {one.attempt for one in rungs.of_study(context.engine, context.study_id)} == {1}
+
+
+def test_who_shares_a_gpu_that_trains_leaves_the_next_training_to_a_gpu_that_does_not(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with context_of(sqlite_url, Longer(), tmp_path, plan(seeds=1)) as context:
+        for _ in range(TRIALS):
+            worker.work_on_one(context)
+        assert worker.work_on_one(context) is None, "the rung is entered"
+        elsewhere = replace(
+            context,
+            options=replace(context.options, name="two"),
+            device_lock=DeviceLock(tmp_path / "slots", "other"),
+        )
+        order = list[str]()
+
+        def meanwhile(seconds: float) -> None:
+            assert seconds >= 2 * worker.POLL_SECONDS, "they ask twice"
+            worker.work_on_one(elsewhere)
+            order.extend(str(one.worker) for one in trained(context, Stage.HALVING) if one.has_ended)
+
+        monkeypatch.setattr(rung_training.time, "sleep", meanwhile)
+        for context.shares_gpu in (False, True):
+            assert worker.work_on_one(context) == State.COMPLETED, "nobody is on its GPU, or it is none"
+        with context.device_lock.shared(lambda: None):
+            context.shares_gpu = False
+            assert worker.work_on_one(context) == State.COMPLETED, "a core is not shared"
+            context.shares_gpu = True
+            assert order == []
+            assert worker.work_on_one(context) == State.COMPLETED, "nobody took this one"
+        assert order == ["one"] * 3 + ["two"]
+        assert [one.worker for one in trained(context, Stage.HALVING)] == [*order, "one", None]
 
 
 def test_a_training_that_diverges_ends_its_network_and_not_the_stage(sqlite_url: str, tmp_path: Path) -> None:
