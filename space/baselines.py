@@ -23,12 +23,13 @@ NAMES = {1.0: "full budget", 0.5: "half the budget"}
 
 @dataclass(frozen=True)
 class Baseline:
-    """A first guess by name: "[3,3,3] at full budget". With a `reason` the space has none that fits, and the
-    architecture is the narrowest that can be."""
+    """A first guess by name: "[3,3,3] at full budget", and the share of the budget that it was to use. With a
+    `reason` the space has none that fits, and the architecture is the narrowest that can be."""
 
     name: str
     architecture: Architecture
     reason: str = ""
+    share: float = 1.0
 
 
 def baselines(space: SearchSpace, budget: Budget, task: Task) -> list[Baseline]:
@@ -55,6 +56,12 @@ def variants(space: SearchSpace, budget: Budget, task: Task) -> list[Baseline]:
         Guess(blocks, table.budget[0], variant) for variant in table.variants for blocks in table.blocks
     ]
     return _in_order(space, budget, task, wanted)
+
+
+def first_share(space: SearchSpace) -> float | None:
+    """Of the budget, that the first guesses of a space use which it names first, and all variants; None
+    without a table."""
+    return space.baselines.budget[0] if space.baselines else None
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,9 @@ def _in_order(space: SearchSpace, budget: Budget, task: Task, wanted: Iterable[G
         share = _share(space, guess.share)
         architecture = _solved(space, budget, task, share, guess)
         if architecture is not None:
-            found.setdefault(architecture.fingerprint, Baseline(guess.name(share), architecture))
+            found.setdefault(
+                architecture.fingerprint, Baseline(guess.name(share), architecture, share=guess.share)
+            )
         else:
             left_out.append(_narrowest(space, budget, task, guess, guess.name(share)))
     return [*found.values(), *left_out]

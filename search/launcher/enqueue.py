@@ -88,14 +88,15 @@ class Starters:
 
 
 def with_baselines(found: Sequence[Starter], config: StudyConfig, trials: int) -> Starters:
-    """The known networks, then the baselines of the space, a third of so many trials at most, then their
-    variants, a sixth at most.
+    """The known networks, then the baselines of the space, a third of so many trials at most, and their
+    variants, a sixth at most: before the baselines of a smaller share of the budget than the first, as a
+    search may end in time before it comes to those, and they have won none (docs/results.md).
 
     A baseline that is among the known ones is marked there. One that the space cannot make is kept with its
     reason, as with starters(); a variant that it cannot make is not.
     """
     known = {starter.fingerprint: starter for starter in found}
-    able, left_out = list[Starter](), list[Starter]()
+    able, smaller, left_out = list[Starter](), list[Starter](), list[Starter]()
     for baseline in first_guesses.baselines(config.space, config.budget, config.task):
         starter = _guessed(baseline, config)
         if starter.answers is None:
@@ -103,9 +104,10 @@ def with_baselines(found: Sequence[Starter], config: StudyConfig, trials: int) -
         elif same := known.get(starter.fingerprint):
             known[starter.fingerprint] = replace(same, baseline=baseline.name)
         else:
-            able.append(replace(starter, baseline=baseline.name))
+            of_share = able if baseline.share == first_guesses.first_share(config.space) else smaller
+            of_share.append(replace(starter, baseline=baseline.name))
     most = trials // SHARE
-    there = known.keys() | {starter.fingerprint for starter in able}
+    there = known.keys() | {starter.fingerprint for starter in (*able, *smaller)}
     others = first_guesses.variants(config.space, config.budget, config.task)
     varied = [
         replace(starter, variant=True)
@@ -113,7 +115,9 @@ def with_baselines(found: Sequence[Starter], config: StudyConfig, trials: int) -
         if starter.answers is not None and starter.fingerprint not in there
     ]
     varied = varied[: trials // VARIANTS_SHARE]
-    return Starters([*known.values(), *able[:most], *varied, *left_out], len(able[most:]))
+    taken, last = able[:most], smaller[: max(0, most - len(able))]
+    too_many = len(able) + len(smaller) - len(taken) - len(last)
+    return Starters([*known.values(), *taken, *varied, *last, *left_out], too_many)
 
 
 def _guessed(guess: first_guesses.Baseline, config: StudyConfig) -> Starter:
@@ -154,11 +158,15 @@ def summary_of(starters: Starters) -> list[str]:
     named = [
         (starter, f"{starter.name} ({starter.size})") for starter in plain if starter.answers is not None
     ]
-    guesses = [said for starter, said in named if not starter.variant]
-    if guesses or starters.spared:
-        lines.append(_baselines_line(guesses, starters.spared))
-    if varied := [said for starter, said in named if starter.variant]:
-        lines.append(f"then variants of them that are no baselines: {', '.join(varied)}")
+    varied = [place for place, (starter, _) in enumerate(named) if starter.variant]
+    first = varied[0] if varied else len(named)
+    if first or starters.spared:
+        lines.append(_baselines_line([said for _, said in named[:first]], starters.spared))
+    if varied:
+        listed = ", ".join(said for _, said in named[first : varied[-1] + 1])
+        last = ", ".join(said for _, said in named[varied[-1] + 1 :])
+        then = f"; then the other baselines: {last}" if last else ""
+        lines.append(f"then variants of them that are no baselines: {listed}{then}")
     reasons: dict[str, list[str]] = {}
     for starter in starters.found:
         if starter.answers is None:
