@@ -458,6 +458,13 @@ def test_the_bill_names_every_part() -> None:
     assert str(Bill(0.0, 0.0, 0.0)) == "brief 0%, halving 0%, finals 0% of 0 s of training"
 
 
+def test_an_attempt_that_was_told_to_end_is_billed_once() -> None:
+    """The next one goes on from its checkpoint, and its seconds hold those of the epochs before."""
+    cancelled = replace(candidate(0, 0.4, State.CANCELLED), epochs=7, seconds=28.0)
+    completed = replace(candidate(1, 0.5), epochs=8, seconds=32.0, fingerprint=cancelled.fingerprint)
+    assert bill([cancelled, completed], ()) == Bill(32.0, 0.0, 0.0)
+
+
 def test_how_far_the_lead_of_the_picked_shrinks_is_the_leads_of_the_same_networks_twice() -> None:
     """Four of sixteen are 12.5 points above the mean, and 2 when all are trained again."""
     rows = [candidate(i, 0.9 if i < 4 else 0.7 + 0.4 / 12) for i in range(16)]
