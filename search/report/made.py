@@ -86,8 +86,7 @@ def _second_stage(plan: FinishPlan) -> str:
 
 
 def _images(data: DataConfig) -> dict[str, str]:
-    share = 100 * data.validation_share
-    split = "the folder's own" if data.own_validation else f"{share:.0f}% split off by seed {data.split_seed}"
+    split = f"{100 * data.validation_share:.0f}% split off by seed {data.split_seed}"
     is_folder = data.spec.startswith("folder:")
     return {
         "data": f"{data.name} (--data {data.spec})",
@@ -95,7 +94,7 @@ def _images(data: DataConfig) -> dict[str, str]:
         + (f"; pictures that are not square {FITTED[data.fit]} (--fit {data.fit})" if is_folder else ""),
         "damaged pictures": "left out (--skip-damaged)" if data.skip_damaged else "",
         "training images": f"{data.train_images:,}" + (f" (at most {data.limit:,})" if data.limit else ""),
-        "validation images": f"{data.validation_images:,}, {split}",
+        "validation images": f"{data.validation_images:,}, {data.own_part or split}",
         "test images": "sealed; read by full trainings and finals alone, once each",
         "digest of the images": data.digest[:16],
         "digest of the split": data.split_digest[:16],

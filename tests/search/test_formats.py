@@ -858,6 +858,17 @@ def test_the_card_says_of_full_trainings_what_is_known_over_seeds(
     assert f"{among} its brief score on the validation images" in brief
 
 
+def test_a_card_says_which_validation_images_were_not_split_off(written: Path) -> None:
+    path = written / "safetensors" / "best.safetensors"
+    found = carried.parse(safetensors_file.document_of(path), path)
+    split = "`, seed 0 |"
+    assert split in model_card.text("onnx", path, found, 1e-6, 256)
+    data = found.export.data.model_copy(update={"spec": "folder:pets", "own_validation": True})
+    export = found.export.model_copy(update={"data": data})
+    card = model_card.text("onnx", path, found.model_copy(update={"export": export}), 1e-6, 256)
+    assert split not in card and "`, validation images: the folder's own (val/) |" in card
+
+
 def test_a_card_of_a_study_with_a_score_of_its_own_says_by_what_it_chose(written: Path) -> None:
     path = written / "safetensors" / "best.safetensors"
     found = carried.parse(safetensors_file.document_of(path), path)

@@ -307,6 +307,14 @@ def full(row: Candidate, seed: int, accuracy: float, **more: Any) -> Finished:
     return Finished(**given | more)
 
 
+def test_a_report_says_where_the_validation_images_are_from() -> None:
+    data = report_data([trial(0)])
+    own = config().data.model_copy(update={"spec": "folder:pets", "own_validation": True})
+    of_folder = replace(data, config=config().model_copy(update={"data": own}))
+    for found, said in ((data, "10% split off by seed 0"), (of_folder, "the folder&#x27;s own (val/)")):
+        assert f"<td>100, {said}<" in made.made(found)
+
+
 def test_the_time_of_a_report_has_the_second_stage() -> None:
     """An hour of trials, then two hours of finals on another machine."""
     hour = timedelta(hours=1)
