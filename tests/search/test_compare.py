@@ -19,6 +19,7 @@ from search.commands import fields
 from search.comparison import studies as comparison, text as comparison_text
 from search.comparison.comparability import of_brief_scores, settings_of
 from search.comparison.studies import Axis, ComparedStudy, Comparison, labels
+from search.report import compare as compare_page
 from search.study import reader
 from search.study.config import StudyConfig
 from search.study.finish_plan import make_plan
@@ -130,6 +131,18 @@ def test_scores_of_other_images_or_trainings_are_not_compared_and_the_reason_is_
     against = rows(capsys, sqlite_url, "a", "b")[0]["against"][0]
     assert (against["comparable"], against["reasons"]) == (False, [reason])
     assert against["at_equal_trials"] is None
+
+
+def test_validation_images_that_a_folder_brings_are_the_same_whatever_the_seed(sqlite_url: str) -> None:
+    """A seed splits none off; where a limit cuts training images by it, the digest of the split says so."""
+    own = {"own_validation": True, "split_seed": 1}
+    add_study(sqlite_url, "a", [0.5], config(data=own | {"split_seed": 0}))
+    add_study(sqlite_url, "b", [0.9], config(data=own))
+    add_study(sqlite_url, "c", [0.9], config(data=own | {"split_digest": "2" * 64}))
+    (alike,) = compared(sqlite_url, "a", "b").pairs
+    assert (alike.reasons, alike.validated_alike) == ((), True)
+    (cut,) = compared(sqlite_url, "a", "c").pairs
+    assert (cut.reasons, cut.validated_alike) == (("another split of the images",), True)
 
 
 def test_other_classes_and_a_setting_that_nobody_knows_yet_are_reasons_too() -> None:

@@ -372,6 +372,24 @@ def test_weights_that_were_named_are_taken(
     assert "brief training, made to rank" not in card
 
 
+def test_weights_of_a_folder_with_validation_images_were_validated_on_them_whatever_the_seed(
+    sample: Sample, tmp_path: Path
+) -> None:
+    path = tmp_path / "seed-4.safetensors"
+    about = {"subject": "pets:0", "seed": 4, "epochs": 9, "validation_accuracy": 0.93}
+    exported_samples.save_weights(path, sample.document.architecture, sample.images, **about)
+    theirs = sample.document.data
+    row = {"seed": 4, "validation": {"epochs": 9, "accuracy": 0.93}}
+    result = {"seeds": [row], "data": theirs.model_dump(mode="json")}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    ours = theirs.model_copy(update={"split_seed": 3})
+    assert not choice.given(path, ours).training.is_validated_alike
+    own = ours.model_copy(update={"own_validation": True})
+    assert choice.given(path, own).training.is_validated_alike
+    fewer = own.model_copy(update={"validation_images": own.validation_images - 1})
+    assert not choice.given(path, fewer).training.is_validated_alike
+
+
 def test_the_card_of_a_full_training_that_was_named_has_its_test(
     capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path
 ) -> None:
