@@ -413,6 +413,22 @@ def test_ten_thousand_trials_make_a_page_of_less_than_6_mb(
     assert "3,000 of 5,000 are drawn" in out.read_text()
 
 
+@pytest.mark.parametrize(("studies", "shared"), [("ab", 31), ("ab", 30), ("ab", 29), ("abc", 21)])
+def test_as_many_shared_networks_are_drawn_as_are_said_to_be(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, studies: str, shared: int
+) -> None:
+    """Of one more than there is room for half were left out, and one was said to be."""
+    monkeypatch.setattr(compare_page, "POINTS", 30)
+    for name in studies:
+        add_study(sqlite_url, name, [Trial(0.5 + i / 100, network=f"n{i}") for i in range(shared)])
+    found = compared(sqlite_url, *studies)
+    _, *drawn = compare_page._scatter(found.pairs).data
+    points, every = sum(len(trace.x) for trace in drawn), len(found.pairs) * shared
+    assert points == min(every, 30) and len(drawn) == len(found.pairs)
+    said = re.findall(r"(\S+ of \S+ are drawn)", "".join(compare_page._shared(found)))
+    assert said == ([f"30 of {every} are drawn"] if every > 30 else [])
+
+
 def test_a_page_without_a_curve_or_a_shared_network_is_a_page_too(
     sqlite_url: str, capsys: Capture, tmp_path: Path
 ) -> None:
