@@ -39,6 +39,9 @@ DEDUPLICATED = TRAINED | {
     State.FAILED,
 }
 
+# Another attempt goes on from the last checkpoint of one in these states, and its seconds hold theirs.
+INTERRUPTED = frozenset({State.LOST, State.CANCELLED})
+
 MAX_ATTEMPTS = 3  # at one network, where its worker is lost
 
 # Trainings that were begun and came to nothing, for good; a lost one is such after its last attempt.

@@ -91,7 +91,8 @@ def _images(facts: dict[str, Any], limit: int | None) -> tuple[KnownDataset, int
     whole = known.train_images
     share = settings.SMALL_VALIDATION_SHARE if whole < settings.SMALL else settings.VALIDATION_SHARE
     validated = round(share * whole)
-    return known, limit or whole - validated, validated
+    there = whole - validated
+    return known, min(limit or there, there), validated
 
 
 def _opened(facts: dict[str, Any], limit: int | None) -> tuple[KnownDataset, int, int]:

@@ -163,7 +163,10 @@ def validated_alike(one: Settings, other: Settings) -> bool:
 
 
 def _changed(one: Settings, other: Settings) -> list[str]:
-    return [row.name for row in differing((one, other))]
+    """All that differs; without the seed of a split where both data sets have validation images of their own,
+    of which it draws none."""
+    is_drawn = not (one.get("data.own_validation") and other.get("data.own_validation"))
+    return [row.name for row in differing((one, other)) if is_drawn or row.name != "data.split_seed"]
 
 
 def _changed_validation(changed: Sequence[str]) -> bool:

@@ -26,10 +26,10 @@ from search.study.config import StudyConfig
 from search.study.second_stage import Finalist, SecondStage
 from search.study.statistics import Correlation, Difference, Spread
 from space.errors import NothingTrainedError
-from storage.row_types import TRAINED, Candidate, State
+from storage.row_types import INTERRUPTED, TRAINED, Candidate, State
 from storage.studies import Study
 
-UNFINISHED = {State.RUNNING, State.LOST, State.CANCELLED}  # the same network is trained on by another attempt
+UNFINISHED = INTERRUPTED | {State.RUNNING}
 DRAWS = 500  # of the bootstrap of a correlation: there may be one for each of 28 pairs
 
 

@@ -24,6 +24,7 @@ from storage.trainings import Finished, by_length
 from trainer import weights
 
 OF_VALIDATION = ("digest", "split_seed", "validation_images")  # equal: the same validation images
+OF_OWN_VALIDATION = ("digest", "validation_images")  # the same of a data set that has some of its own
 SHOWN, LONGEST = 3, 60  # classes that a message names, and its characters for them
 
 
@@ -70,6 +71,7 @@ def given(path: Path, data: DataConfig) -> ChosenWeights:
     said = weights.load(file).about
     seed, epochs, accuracy = (said.get(name) for name in ("seed", "epochs", "validation_accuracy"))
     row, images = _result_beside(file, said)
+    decide = OF_OWN_VALIDATION if data.own_validation else OF_VALIDATION
     test = _test_of(row)
     return ChosenWeights(
         file,
@@ -83,7 +85,7 @@ def given(path: Path, data: DataConfig) -> ChosenWeights:
             test_accuracy=test[0] if test else None,
             test_images=test[1] if test else None,
             is_test_known=bool(row) and (test is not None or not row.get("test")),
-            is_validated_alike=all(images.get(name) == getattr(data, name) for name in OF_VALIDATION),
+            is_validated_alike=all(images.get(name) == getattr(data, name) for name in decide),
         ),
     )
 

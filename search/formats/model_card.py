@@ -163,7 +163,11 @@ def _data(document: Carried) -> str:
         ("Images", f"{_plain(data.name)} (`{_code(data.spec)}`)"),
         ("For the search", f"{data.train_images:,} to train on, {data.validation_images:,} to validate on"),
         ("sha256 of the images", f"`{data.digest}`"),
-        ("sha256 of the split", f"`{data.split_digest}`, seed {data.split_seed}"),
+        (
+            "sha256 of the split",
+            f"`{data.split_digest}`, "
+            + (f"validation images: {data.own_part}" if data.own_part else f"seed {data.split_seed}"),
+        ),
     ]
     return _table(("", ""), rows)
 

@@ -71,16 +71,22 @@ class Display(Protocol):
 
 
 class Pace:
-    """How long it will still take, from what was trained since the start."""
+    """How long it will still take, from what was trained since the start, without pauses in which nothing
+    ran."""
 
     def __init__(self) -> None:
         self.started, self.first = time.monotonic(), -1
+        self.looked, self.paused = self.started, 0.0
 
     def eta(self, snapshot: Snapshot) -> str:
         """When the trials will be done, or the limit that comes first; of a second stage the limit alone."""
         if self.first < 0:
             self.first = snapshot.trained
-        done, elapsed = snapshot.trained - self.first, time.monotonic() - self.started
+        now = time.monotonic()
+        if snapshot.order == Control.PAUSE and not snapshot.running:
+            self.paused += now - self.looked
+        self.looked = now
+        done, elapsed = snapshot.trained - self.first, now - self.started - self.paused
         left = max(0, snapshot.target - snapshot.trained)
         if snapshot.second and not left:
             limit = snapshot.left

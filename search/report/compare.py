@@ -352,8 +352,8 @@ def _shared(found: Comparison) -> list[str]:
     parts = [_table(head, rows())]
     if pairs:
         parts.append(draw(_scatter(pairs), HEIGHT))
-        points = sum(len(pair.shared.scores) for pair in pairs)
-        drawn = f" {POINTS:,} of {points:,} are drawn." if points > POINTS else ""
+        points, shown = sum(len(pair.shared.scores) for pair in pairs), sum(map(len, _drawn(pairs)))
+        drawn = f" {shown:,} of {points:,} are drawn." if shown < points else ""
         parts.append(
             "<p class=note>Each point is a network that was trained to the end in both, by its two brief"
             f" scores. On the dotted line they are equal.{drawn}</p>"
@@ -361,16 +361,28 @@ def _shared(found: Comparison) -> list[str]:
     return parts
 
 
+def _drawn(pairs: Sequence[Pair]) -> list[list[tuple[Candidate, Candidate]]]:
+    """The scores of each pair that are drawn: POINTS of all pairs at most, evenly."""
+    total = sum(len(pair.shared.scores) for pair in pairs)
+    drawn = min(total, POINTS)
+    kept, before = {i * total // drawn for i in range(drawn)}, 0
+    found = list[list[tuple[Candidate, Candidate]]]()
+    for pair in pairs:
+        scores = pair.shared.scores
+        found.append([both for i, both in enumerate(scores, before) if i in kept])
+        before += len(scores)
+    return found
+
+
 def _scatter(pairs: Sequence[Pair]) -> go.Figure:
-    every = max(1, -(-sum(len(pair.shared.scores) for pair in pairs) // POINTS))
     figure = go.Figure()
     ends = [_point(row.accuracy or 0.0) for pair in pairs for both in pair.shared.scores for row in both]
     figure.add_scatter(
         x=[min(ends), max(ends)], y=[min(ends), max(ends)], mode="lines", hoverinfo="skip",
         line={"color": GREY, "dash": "dot"}, showlegend=False,
     )  # fmt: skip
-    for i, pair in enumerate(pairs):
-        one, other, scores = pair.one.label, pair.other.label, pair.shared.scores[::every]
+    for i, (pair, scores) in enumerate(zip(pairs, _drawn(pairs), strict=True)):
+        one, other = pair.one.label, pair.other.label
         figure.add_scatter(
             x=[_point(first.accuracy or 0.0) for first, _ in scores],
             y=[_point(second.accuracy or 0.0) for _, second in scores],

@@ -14,7 +14,7 @@ from search.study.score import WORDS
 from search.study.second_stage import SecondStage
 from search.study.standing import Baselines, standing
 from space.architecture import Architecture
-from storage.row_types import TRAINED, Candidate, Epoch, State
+from storage.row_types import INTERRUPTED, TRAINED, Candidate, Epoch, RungTraining, State
 from storage.studies import Study
 from storage.trainings import Finished
 
@@ -80,6 +80,34 @@ class ReportData:
         """When the first network was proposed."""
         return min((row.proposed_at for row in self.rows), default=self.record.created_at)
 
+    @property
+    def trainings(self) -> Sequence[RungTraining]:
+        """Those of the second stage."""
+        return self.second.trainings if self.second else ()
+
+    @cached_property
+    def seconds(self) -> dict[int, float]:
+        """Seconds that devices had each candidate, by its id: those of its training, or without a result
+        those until its end. None of an interrupted attempt where a later one has gone on from its checkpoint,
+        and has them too."""
+        known = {row.id: self._trained_for(row) for row in self.rows}
+        last = {row.fingerprint: row.number for row in self.rows if known[row.id]}
+
+        def spent(row: Candidate) -> float:
+            if row.state in INTERRUPTED and row.number < last.get(row.fingerprint, -1):
+                return 0.0
+            seconds = known[row.id]
+            return (ended(row) - row.proposed_at).total_seconds() if seconds is None else seconds
+
+        return {row.id: spent(row) for row in self.rows}
+
+    def _trained_for(self, row: Candidate) -> float | None:
+        """Seconds, with those of the epochs that it went on from; None where nothing says so. Of a lost
+        attempt those of its epochs: its stored end is when the loss was noticed."""
+        if row.state != State.LOST:
+            return row.seconds
+        return sum(epoch.seconds for epoch in self.epochs.get(row.id, ()))
+
     def hours(self, moment: datetime) -> float:
         """Hours since the first proposal."""
         return (moment - self.began).total_seconds() / 3600
@@ -93,11 +121,6 @@ def score(row: Candidate) -> float:
 def ended(row: Candidate) -> datetime:
     """When it ended, or for want of that was proposed."""
     return row.finished_at or row.proposed_at
-
-
-def seconds_of(row: Candidate) -> float:
-    """Seconds that a device had it: those of its training, or without a result those until its end."""
-    return row.seconds if row.seconds is not None else (ended(row) - row.proposed_at).total_seconds()
 
 
 def thinned(rows: Sequence[Candidate], most: int) -> list[Candidate]:

@@ -159,12 +159,13 @@ def _colour(row: Candidate) -> str:
     return COLOURS.get(row.state, AMBER)
 
 
-def outages(found: Sequence[Span]) -> list[tuple[datetime, datetime]]:
-    """When nothing ran although something had before and did again: long ones, as shorter are waiting."""
+def outages(found: Sequence[Span], times_median: float = TIMES_MEDIAN) -> list[tuple[datetime, datetime]]:
+    """When nothing ran although something had before and did again: long ones, as shorter are waiting. Those
+    of more than a minute, and of so many times the median training."""
     if not found:
         return []
     usual = median((span.end - span.start).total_seconds() for span in found)
-    least = timedelta(seconds=max(FEWEST_OUTAGE, TIMES_MEDIAN * usual))
+    least = timedelta(seconds=max(FEWEST_OUTAGE, times_median * usual))
     last, gaps = found[0].end, list[tuple[datetime, datetime]]()
     for span in found:
         if span.start - last > least:

@@ -5,10 +5,11 @@ those that have changed. Called by search/report/serve.py.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from html import escape
 
-from search.report import page as report_page
+from search.report import fates, page as report_page
 from search.report.data import ReportData
 from search.report.parts import boxes, contents, frame, own_script, paragraph, section, table
 from search.study.finish_plan import duration
@@ -16,6 +17,7 @@ from search.study.run_state import RunState
 from search.study.state_text import one_line
 from search.study.text import counted, percent
 from search.study.worker_rows import WorkerRow
+from storage.row_types import State
 
 PLOTLY = "/plotly.js"  # where a served page finds it
 SHOWN = 40  # workers in the table
@@ -70,9 +72,16 @@ def now(data: ReportData, state: RunState) -> str:
 
 
 def _seconds_a_trial(data: ReportData, last: int = 20) -> float | None:
-    """Seconds from the end of one trained network to that of the next, over the last few."""
+    """Seconds from the end of one trained network to that of the next, over the last few, without the time in
+    which no trial ran: a night between two launches, the second stage of the one before."""
     ends = [row.finished_at for row in data.trained if row.finished_at][-last - 1 :]
-    return (ends[-1] - ends[0]).total_seconds() / (len(ends) - 1) if len(ends) > 1 else None
+    if len(ends) < 2:
+        return None
+    rows = [row for row in data.rows if row.state != State.LOST]  # its end is when that was noticed
+    gaps = fates.outages(fates.spans(replace(data, rows=rows, second=None)), times_median=0.0)
+    pauses = [(max(start, ends[0]), min(end, ends[-1])) for start, end in gaps]
+    away = sum((end - start).total_seconds() for start, end in pauses if start < end)
+    return ((ends[-1] - ends[0]).total_seconds() - away) / (len(ends) - 1)
 
 
 def _table(workers: Sequence[WorkerRow], epochs: int) -> str:

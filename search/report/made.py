@@ -8,7 +8,7 @@ import shlex
 from html import escape
 from typing import Any
 
-from search.report.data import ReportData, ended, seconds_of
+from search.report.data import ReportData, ended
 from search.report.parts import facts, section
 from search.study import finish_plan
 from search.study.config import DataConfig
@@ -16,6 +16,7 @@ from search.study.finish_plan import FinishPlan, duration
 from search.study.score import WORDS
 from search.study.text import counted
 from search.study.versions import HOST
+from storage.row_types import Candidate, RungTraining
 from trainer.data.images import FITTED
 from trainer.recipe import augmentations
 from trainer.recipe.document import Recipe
@@ -40,11 +41,9 @@ def made(data: ReportData) -> str:
 
 def _search(data: ReportData) -> dict[str, str]:
     record, config = data.record, data.config
-    spent = sum(map(seconds_of, data.rows))
-    last = max(map(ended, data.rows), default=record.created_at)
-    wall = (last - data.began).total_seconds()
-    devices = sorted({row.device for row in data.rows if row.device})
-    workers = {row.worker for row in data.rows if row.worker}
+    every: list[Candidate | RungTraining] = [*data.rows, *data.trainings]
+    devices = sorted({one.device for one in every if one.device})
+    workers = {one.worker for one in every if one.worker}
     plan = FinishPlan.from_record(record.finish)
     return {
         "study": record.name,
@@ -57,11 +56,21 @@ def _search(data: ReportData) -> dict[str, str]:
         "pruner": config.pruner,
         "maximised": f"{config.own_score or WORDS[config.score]} of validation images",
         "second stage": _second_stage(plan) if plan else "none",
-        "time": f"{duration(wall)} from the first proposal to the last end, {duration(spent)} of device time",
+        "time": _time(data),
         "devices": ", ".join(devices[:8]) + (", ..." if len(devices) > 8 else ""),
         "workers": f"{len(workers):,}" if workers else "",
         "go on with": f"search launch {shlex.quote(record.name)} --trials {record.trials + 100}",
     }
+
+
+def _time(data: ReportData) -> str:
+    """From the first proposal to the last end, and what devices were busy for; with the second stage."""
+    ends = [*map(ended, data.rows), *(one.finished_at for one in data.trainings if one.finished_at)]
+    wall = (max(ends, default=data.began) - data.began).total_seconds()
+    later = sum(one.seconds or 0.0 for one in data.trainings)
+    spent = sum(data.seconds.values()) + later
+    said = f"{duration(wall)} from the first proposal to the last end, {duration(spent)} of device time"
+    return f"{said}, {duration(later)} of it in the second stage" if later else said
 
 
 def _asked_for(trials: int, plan: FinishPlan | None) -> str:
@@ -77,8 +86,7 @@ def _second_stage(plan: FinishPlan) -> str:
 
 
 def _images(data: DataConfig) -> dict[str, str]:
-    share = 100 * data.validation_share
-    split = "the folder's own" if data.own_validation else f"{share:.0f}% split off by seed {data.split_seed}"
+    split = f"{100 * data.validation_share:.0f}% split off by seed {data.split_seed}"
     is_folder = data.spec.startswith("folder:")
     return {
         "data": f"{data.name} (--data {data.spec})",
@@ -86,7 +94,7 @@ def _images(data: DataConfig) -> dict[str, str]:
         + (f"; pictures that are not square {FITTED[data.fit]} (--fit {data.fit})" if is_folder else ""),
         "damaged pictures": "left out (--skip-damaged)" if data.skip_damaged else "",
         "training images": f"{data.train_images:,}" + (f" (at most {data.limit:,})" if data.limit else ""),
-        "validation images": f"{data.validation_images:,}, {split}",
+        "validation images": f"{data.validation_images:,}, {data.own_part or split}",
         "test images": "sealed; read by full trainings and finals alone, once each",
         "digest of the images": data.digest[:16],
         "digest of the split": data.split_digest[:16],

@@ -8,7 +8,7 @@ from itertools import accumulate
 
 import plotly.graph_objects as go
 
-from search.report.data import ReportData, axis_range, ended, score, seconds_of, thinned
+from search.report.data import ReportData, axis_range, ended, score, thinned
 from search.report.parts import BLUE, GREEN, GREY, RED, panel, paragraph, range_switch, section, switch
 from search.study.finish_plan import duration
 from search.study.score import both
@@ -46,7 +46,7 @@ def _summary(data: ReportData) -> str:
     best = data.completed[0]
     order = [row.number for row in data.trained]
     place, spent = order.index(best.number) + 1, _spent(data)
-    total = sum(map(seconds_of, data.rows))
+    total = sum(data.seconds.values())
     line = f"the best brief score, {both(data.config.score, best)} of trial {best.number}, was the"
     line += f" {_ordinal(place)}"
     line += f" of {len(order):,} trained"
@@ -63,7 +63,8 @@ def _ordinal(number: int) -> str:
 def _spent(data: ReportData) -> dict[int, float]:
     """Device-seconds of all that had ended, by the trial that ended then."""
     rows = sorted(data.rows, key=lambda row: (ended(row), row.number))
-    return dict(zip((row.number for row in rows), accumulate(map(seconds_of, rows)), strict=True))
+    spent = accumulate(data.seconds[row.id] for row in rows)
+    return dict(zip((row.number for row in rows), spent, strict=True))
 
 
 def _figure(data: ReportData) -> tuple[go.Figure, list[str]]:

@@ -11,14 +11,15 @@ from statistics import fmean
 from search.study.finish_plan import duration
 from search.study.halving import ReachedRung, score
 from search.study.text import counted
-from storage.row_types import Candidate, RungTraining, Stage
+from storage.row_types import INTERRUPTED, Candidate, RungTraining, Stage
 
 FEWEST = 4  # networks in a rung: of fewer nothing is said
 
 
 @dataclass(frozen=True)
 class Bill:
-    """Seconds of training, by part of the search; attempts that were lost with their workers are in none."""
+    """Seconds of training, by part of the search; attempts that were lost with their workers, or told to end,
+    are in none: the next one goes on from their checkpoint, and its seconds hold theirs."""
 
     brief: float
     halving: float
@@ -38,7 +39,8 @@ class Bill:
 def bill(rows: Sequence[Candidate], trainings: Sequence[RungTraining]) -> Bill:
     """Of all that was trained, whatever came of it."""
     spent = {stage: sum(one.seconds or 0.0 for one in trainings if one.stage == stage) for stage in Stage}
-    return Bill(sum(row.seconds or 0.0 for row in rows), spent[Stage.HALVING], spent[Stage.FINALS])
+    brief = sum(row.seconds or 0.0 for row in rows if row.state not in INTERRUPTED)
+    return Bill(brief, spent[Stage.HALVING], spent[Stage.FINALS])
 
 
 @dataclass(frozen=True)

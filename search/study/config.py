@@ -62,6 +62,14 @@ class DataConfig(BaseModel):
             return self.train_images
         return round(self.validation_images / self.validation_share) - self.validation_images
 
+    @property
+    def own_part(self) -> str | None:
+        """What validation images are called that the data set brings; None where they were split from the
+        training images."""
+        if not self.own_validation:
+            return None
+        return "the folder's own (val/)" if self.spec.startswith("folder:") else "its own"
+
     def seen_as(self, was: "DataConfig | None") -> "DataConfig":
         """With what was said of the pictures before, where they are the same: another version may see
         otherwise whether they fill their frame in one way, and recipes follow from it."""

@@ -233,7 +233,8 @@ def export(
             best_epoch_accuracy=candidate.best_accuracy,
             validation_loss=candidate.loss,
             own_score=str(config.own_score) if config.own_score else None,
-            measured_on=f"{images:,} validation images of {config.data.name}, split from its training images;"
+            measured_on=f"{images:,} validation images of {config.data.name},"
+            f" {config.data.own_part or 'split from its training images'};"
             + (
                 f" one of {trained} networks that were trained briefly"
                 if confirmed

@@ -31,12 +31,15 @@ def fitted(
     config: StudyConfig, plan: FinishPlan, finals: ReachedRung, trainings: Iterable[RungTraining], now: float
 ) -> FinishPlan | None:
     """The plan with the longest finals that end before its limit, None where they stay as they are: no longer
-    ones fit with room for slower trainings, and these fit without. `now` is in seconds since 1970, by the
+    ones fit with room for slower trainings, and these fit without. Where a network has all seeds of finals of
+    this length they keep it, as it would not be ranked beside others. `now` is in seconds since 1970, by the
     clock of the database, as the limit; one that has passed limits nothing.
 
     Raises UsageError and RecipeError as finish_plan.make_plan() does.
     """
-    if plan.limit is None or finals.entered:
+    trainings, length = list(trainings), plan.finals.recipe.epochs
+    is_kept = finals.entered or halving.with_all_seeds(trainings, length, range(plan.finals.seeds))
+    if plan.limit is None or is_kept:
         return None
     left = plan.limit.until - now
     if left <= 0:
@@ -68,15 +71,15 @@ def fitted(
 
 
 def _seconds_an_epoch(
-    config: StudyConfig, limit: Limit, finals: ReachedRung, trainings: Iterable[RungTraining], later: int
+    config: StudyConfig, limit: Limit, finals: ReachedRung, trainings: Sequence[RungTraining], later: int
 ) -> float | None:
     """What an epoch more of all finals takes in batches of the trials' size: of the worker that has most to
     do, where each takes the next one in their order, and then of so many trainings of a second turn, of
     whatever network. None where no network says how fast it is."""
-    known, workers, devices = list(trainings), limit.workers, limit.devices or limit.workers
+    workers, devices = limit.workers, limit.devices or limit.workers
     a_device = math.ceil(min(len(finals.missing), workers) / devices)
     shared = _Sharing(workers / devices, a_device, devices)
-    paces = {one.id: _pace(config, one, known, shared) for one in finals.entrants}
+    paces = {one.id: _pace(config, one, trainings, shared) for one in finals.entrants}
     slowest = max((pace for pace in paces.values() if pace is not None), default=None)
     if slowest is None:
         return None

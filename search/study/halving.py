@@ -10,7 +10,7 @@ successive halving is stands in search/study/finish_plan.py.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean, median
@@ -37,7 +37,12 @@ def has_score(trained: Candidate | RungTraining) -> bool:
 
 @dataclass(frozen=True)
 class ReachedRung:
-    """A rung whose entrants are known. `entrants`: as they were chosen, the best first."""
+    """A rung whose entrants are known. `entrants`: as they were chosen, the best first.
+
+    `from_before`: of finals, networks that were not chosen now and whose seeds of this length have all ended,
+    by another plan or before trials were added; `theirs` are these trainings. They are ranked beside the
+    entrants, and are no part of what is missing, under way or in total.
+    """
 
     stage: Stage
     epochs: int
@@ -45,6 +50,8 @@ class ReachedRung:
     entrants: tuple[Candidate, ...]
     entered: tuple[RungTraining, ...]  # its trainings that have been asked for already
     is_first_turn: bool = False  # of finals, with the first seed, that chooses whose other seeds are trained
+    from_before: tuple[Candidate, ...] = ()
+    theirs: tuple[RungTraining, ...] = ()
 
     @property
     def missing(self) -> list[RungEntry]:
@@ -74,25 +81,30 @@ class ReachedRung:
 
     def completed(self, candidate: Candidate) -> list[RungTraining]:
         """The trainings of a network that came to their end, in the order of the seeds."""
-        mine = [one for one in self.entered if one.candidate_id == candidate.id and has_score(one)]
+        known = (*self.entered, *self.theirs)
+        mine = [one for one in known if one.candidate_id == candidate.id and has_score(one)]
         return sorted(mine, key=lambda one: one.seed)
+
+    @property
+    def _measured(self) -> tuple[Candidate, ...]:
+        return (*self.entrants, *self.from_before)
 
     @cached_property
     def scores(self) -> dict[int, float]:
         """The mean over the seeds that came to their end, by trial; without those of which none did."""
-        found = {entrant.number: self.completed(entrant) for entrant in self.entrants}
+        found = {one.number: self.completed(one) for one in self._measured}
         return {number: fmean(map(score, trained)) for number, trained in found.items() if trained}
 
     @property
     def accuracies(self) -> dict[int, float]:
         """The same of validation accuracy, for people, whatever chooses."""
-        found = {entrant.number: self.completed(entrant) for entrant in self.entrants}
+        found = {one.number: self.completed(one) for one in self._measured}
         return {n: fmean(one.accuracy or 0.0 for one in trained) for n, trained in found.items() if trained}
 
     @property
     def ranked(self) -> list[Candidate]:
         """Those with a score, the best first; of equals the smaller."""
-        through = [entrant for entrant in self.entrants if entrant.number in self.scores]
+        through = [one for one in self._measured if one.number in self.scores]
         return sorted(through, key=lambda one: (-self.scores[one.number], one.parameters, one.number))
 
     @property
@@ -110,9 +122,9 @@ def reached(
     A rung that would drop nobody is left out. One that nobody came through chooses nobody: the order of
     before it holds. The best baseline is in the finals in any case. Finals of two turns are two rungs of one
     length: in the first the best baseline and the best variant of baselines take the last places, if none is
-    among the best, and nobody who is slow; the second has the trainings of its networks from the first, and
-    whoever has all seeds of this length from before is in it too. With one seed there is nothing left for a
-    second.
+    among the best, and nobody who is slow; the second has the trainings of its networks from the first. With
+    one seed there is nothing left for a second. Whoever has all seeds of this length from before is ranked in
+    the last rung too, chosen or not: trials that were added may not make a better network one of no rung.
     """
     order = sorted(filter(has_score, rows), key=lambda row: (-score(row), row.parameters, row.number))
     baseline = next((row for row in order if row.baseline), None)
@@ -144,10 +156,9 @@ def reached(
         found.append(first)
         if not first.is_over:
             return found
-        order = first.ranked or finalists
-        through = order[: plan.finals.networks]
-        finalists = [one for one in order if one in through or _has_all(one, seeds, epochs, trainings)]
-    found.append(_rung(Stage.FINALS, epochs, seeds, finalists, trainings))
+        finalists = (first.ranked or finalists)[: plan.finals.networks]
+    last = _rung(Stage.FINALS, epochs, seeds, finalists, trainings)
+    found.append(_with_those_from_before(last, filter(has_score, rows), trainings))
     return found
 
 
@@ -181,12 +192,27 @@ def _quick(order: Sequence[Candidate]) -> list[Candidate]:
     ]
 
 
-def _has_all(
-    candidate: Candidate, seeds: Sequence[int], epochs: int, trainings: Sequence[RungTraining]
-) -> bool:
-    """Whether all seeds of a network in finals of this length have ended, by whatever plan."""
-    ended = {one.entry for one in trainings if one.has_ended}
-    return all(RungEntry(candidate.id, Stage.FINALS, epochs, seed) in ended for seed in seeds)
+def with_all_seeds(
+    trainings: Iterable[RungTraining], epochs: int, seeds: Sequence[int]
+) -> dict[int, list[RungTraining]]:
+    """Of the networks whose seeds have all ended in finals of this length, these trainings by the candidate's
+    id."""
+    found = dict[int, list[RungTraining]]()
+    for one in trainings:
+        if one.stage == Stage.FINALS and one.epochs == epochs and one.seed in seeds and one.has_ended:
+            found.setdefault(one.candidate_id, []).append(one)
+    return {key: mine for key, mine in found.items() if len(mine) == len(seeds)}
+
+
+def _with_those_from_before(
+    finals: ReachedRung, rows: Iterable[Candidate], trainings: Sequence[RungTraining]
+) -> ReachedRung:
+    """The finals, and beside their entrants every other network that has all seeds."""
+    known = with_all_seeds(trainings, finals.epochs, finals.seeds)
+    chosen = {entrant.id for entrant in finals.entrants}
+    others = tuple(row for row in rows if row.id in known and row.id not in chosen)
+    theirs = tuple(one for row in others for one in known[row.id])
+    return replace(finals, from_before=others, theirs=theirs)
 
 
 def _rung(

@@ -188,7 +188,8 @@ def lines(stage: SecondStage) -> list[str]:
         if not finalists:
             found = [f"finals of {epochs}: no training came to its end"]
         elif any(one.test for one in finalists):
-            chose = "the first seed, on validation images," if _has_two_turns(stage) else "validation images"
+            by_first = _chose_by_first_seed(stage)
+            chose = "the first seed, on validation images," if by_first else "validation images"
             found.append(f"{chose} chose the winner; test images were read once, and chose nothing")
         else:
             found.append(WITHOUT_TEST)
@@ -204,8 +205,11 @@ def lines(stage: SecondStage) -> list[str]:
     return found
 
 
-def _has_two_turns(stage: SecondStage) -> bool:
-    return any(rung.is_first_turn for rung in stage.rungs)
+def _chose_by_first_seed(stage: SecondStage) -> bool:
+    """Whether the first seed chose the winner of finals that are over: of two turns, where no other network
+    had all seeds, beside which the winner is the better one by all of its own."""
+    *_, last = stage.rungs
+    return any(rung.is_first_turn for rung in stage.rungs) and len(last.ranked) <= 1
 
 
 def _against_baseline(finalists: Sequence[Finalist]) -> str:

@@ -70,6 +70,18 @@ def test_a_limit_that_comes_before_the_trials_are_done_is_said_in_the_place_of_t
     assert said(pace, 1_000, 60.0) == "ETA 0:00", "a limit of trials that are done is the second stage's"
 
 
+def test_a_pause_is_no_time_that_trials_took() -> None:
+    """A hundred in 100 s, `search pause` for a night, and 896 more at one a second."""
+    pace, tally = Pace(), {**SNAPSHOT.tally, State.COMPLETED: 104}
+    pace.eta(replace(SNAPSHOT, target=1_000))
+    pace.started, pace.looked = pace.started - 100.0, pace.looked - 100.0
+    trained = replace(SNAPSHOT, tally=tally, target=1_000)
+    pace.eta(trained)
+    pace.started, pace.looked = pace.started - 43_200.0, pace.looked - 43_200.0
+    pace.eta(replace(trained, order=Control.PAUSE, running=()))
+    assert pace.eta(trained).startswith("ETA 14:5")
+
+
 def test_while_the_second_stage_runs_there_is_no_time_left_of_trials() -> None:
     """Finals of hours were under way beside `ETA 0:00`."""
     plan = FinishPlan(rungs=(), finals=Finals(networks=1, seeds=1, recipe=Recipe(epochs=30)))

@@ -139,6 +139,27 @@ def test_what_has_ended_of_two_turns_counts_once() -> None:
     assert takes(CONFIG, plan, PACE, 1, Begun(rows, trainings)) / whole == pytest.approx(1 / 6)
 
 
+@pytest.mark.parametrize(("networks", "contenders", "left"), [(2, None, 9 / 9), (1, 4, 6 / 6)])
+def test_finals_of_before_take_no_time_off_those_of_trials_that_were_added(
+    networks: int, contenders: int | None, left: float
+) -> None:
+    """The networks that had all seeds are ranked beside others, which have none yet."""
+    rows = [rung_candidate(number, 0.5 + number / 100) for number in range(9)]
+    plan = make_plan(CONFIG, None, networks, 20, 3, first=0, contenders=contenders)
+    trainings = list[RungTraining]()
+    while missing := halving.reached(plan, rows, trainings)[-1].missing:
+        trainings += [trained(entry, 0.7) for entry in missing]
+    rows += [rung_candidate(number, 0.5 + number / 100) for number in range(9, 13)]
+    whole, found = (takes(CONFIG, plan, PACE, 1, Begun(rows, of)) for of in ((), trainings))
+    assert found / whole == pytest.approx(left)
+    first = halving.reached(plan, rows, trainings)[-1]
+    trainings += [trained(entry, 0.7) for entry in first.missing]
+    after = takes(CONFIG, plan, PACE, 1, Begun(rows, trainings)) / whole
+    assert after == pytest.approx(2 / 6 if contenders else 3 / 9), (
+        "a baseline that there is not, else two seeds"
+    )
+
+
 @pytest.mark.parametrize("networks", [4, 6, 11, 40])
 def test_rungs_are_reckoned_by_the_networks_that_there_are(networks: int) -> None:
     rows = [rung_candidate(number, 0.5 + number / 100) for number in range(networks)]

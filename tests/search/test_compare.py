@@ -19,6 +19,7 @@ from search.commands import fields
 from search.comparison import studies as comparison, text as comparison_text
 from search.comparison.comparability import of_brief_scores, settings_of
 from search.comparison.studies import Axis, ComparedStudy, Comparison, labels
+from search.report import compare as compare_page
 from search.study import reader
 from search.study.config import StudyConfig
 from search.study.finish_plan import make_plan
@@ -130,6 +131,18 @@ def test_scores_of_other_images_or_trainings_are_not_compared_and_the_reason_is_
     against = rows(capsys, sqlite_url, "a", "b")[0]["against"][0]
     assert (against["comparable"], against["reasons"]) == (False, [reason])
     assert against["at_equal_trials"] is None
+
+
+def test_validation_images_that_a_folder_brings_are_the_same_whatever_the_seed(sqlite_url: str) -> None:
+    """A seed splits none off; where a limit cuts training images by it, the digest of the split says so."""
+    own = {"own_validation": True, "split_seed": 1}
+    add_study(sqlite_url, "a", [0.5], config(data=own | {"split_seed": 0}))
+    add_study(sqlite_url, "b", [0.9], config(data=own))
+    add_study(sqlite_url, "c", [0.9], config(data=own | {"split_digest": "2" * 64}))
+    (alike,) = compared(sqlite_url, "a", "b").pairs
+    assert (alike.reasons, alike.validated_alike) == ((), True)
+    (cut,) = compared(sqlite_url, "a", "c").pairs
+    assert (cut.reasons, cut.validated_alike) == (("another split of the images",), True)
 
 
 def test_other_classes_and_a_setting_that_nobody_knows_yet_are_reasons_too() -> None:
@@ -398,6 +411,22 @@ def test_ten_thousand_trials_make_a_page_of_less_than_6_mb(
     assert result.code == 0 and "5,000 networks trained in both A and B" in result.out
     assert out.stat().st_size < 6_000_000
     assert "3,000 of 5,000 are drawn" in out.read_text()
+
+
+@pytest.mark.parametrize(("studies", "shared"), [("ab", 31), ("ab", 30), ("ab", 29), ("abc", 21)])
+def test_as_many_shared_networks_are_drawn_as_are_said_to_be(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, studies: str, shared: int
+) -> None:
+    """Of one more than there is room for half were left out, and one was said to be."""
+    monkeypatch.setattr(compare_page, "POINTS", 30)
+    for name in studies:
+        add_study(sqlite_url, name, [Trial(0.5 + i / 100, network=f"n{i}") for i in range(shared)])
+    found = compared(sqlite_url, *studies)
+    _, *drawn = compare_page._scatter(found.pairs).data
+    points, every = sum(len(trace.x) for trace in drawn), len(found.pairs) * shared
+    assert points == min(every, 30) and len(drawn) == len(found.pairs)
+    said = re.findall(r"(\S+ of \S+ are drawn)", "".join(compare_page._shared(found)))
+    assert said == ([f"30 of {every} are drawn"] if every > 30 else [])
 
 
 def test_a_page_without_a_curve_or_a_shared_network_is_a_page_too(

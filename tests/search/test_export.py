@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from command import run
+from report_samples import config, study, trial
 from sqlalchemy import text
 from worker_samples import FakeTraining, make_config, make_context, make_study
 
@@ -22,6 +23,12 @@ from storage import candidates, database, leases
 from storage.leases import Claim
 
 Document = dict[str, Any]
+
+
+def test_a_file_says_of_a_folders_own_validation_images_that_they_were_not_split_off() -> None:
+    own = config().data.model_copy(update={"spec": "folder:pets", "name": "pets", "own_validation": True})
+    document = study_export.export(study(), config().model_copy(update={"data": own}), trial(0), 2)
+    assert document.metrics.measured_on.startswith("100 validation images of pets, the folder's own (val/); ")
 
 
 @pytest.fixture
@@ -53,7 +60,9 @@ def test_a_file_says_all_that_it_takes_to_judge_it(exported: Path) -> None:
     assert document["macs"] == sum(row["macs"] for row in document["layers"])
     accuracy = document["metrics"]["validation_accuracy"]
     assert document["metrics"]["interval_95"] == pytest.approx(wilson(accuracy, 100)), "of 100 images"
-    assert "test images not read" in document["metrics"]["measured_on"]
+    said = document["metrics"]["measured_on"]
+    assert said.startswith("100 validation images of digits, split from its training images; chosen among 2")
+    assert said.endswith("test images not read")
     assert document["metrics"]["standing"] == "brief score only"
     assert {"study", "trial", "seed", "versions"} <= document["origin"].keys()
     assert document["data"]["split_digest"] and document["recipe"]["epochs"]

@@ -153,6 +153,14 @@ def test_finals_of_another_length_are_no_measure_of_how_fast_a_network_is() -> N
     assert epochs_of(plan, trainings=of_before) == epochs_of(plan) == 19
 
 
+def test_finals_that_a_network_has_all_seeds_of_keep_their_length() -> None:
+    """Of another length they would not be ranked beside it, and a better one would be lost."""
+    plan = shortened(4, 1_000)
+    before = [trained(RungEntry(ROWS[0].id, Stage.FINALS, 4, seed), 0.9) for seed in range(3)]
+    assert epochs_of(plan, trainings=before[:2]) == 19
+    assert finals(plan, ROWS, before).entered == () and epochs_of(plan, trainings=before) is None
+
+
 def test_only_a_plan_of_a_launch_with_a_limit_that_has_not_begun_changes() -> None:
     unlimited = shortened(4, 1_000).with_wanted(WANTED, 200)
     for plan in (WANTED, unlimited):

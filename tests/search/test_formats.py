@@ -372,6 +372,24 @@ def test_weights_that_were_named_are_taken(
     assert "brief training, made to rank" not in card
 
 
+def test_weights_of_a_folder_with_validation_images_were_validated_on_them_whatever_the_seed(
+    sample: Sample, tmp_path: Path
+) -> None:
+    path = tmp_path / "seed-4.safetensors"
+    about = {"subject": "pets:0", "seed": 4, "epochs": 9, "validation_accuracy": 0.93}
+    exported_samples.save_weights(path, sample.document.architecture, sample.images, **about)
+    theirs = sample.document.data
+    row = {"seed": 4, "validation": {"epochs": 9, "accuracy": 0.93}}
+    result = {"seeds": [row], "data": theirs.model_dump(mode="json")}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    ours = theirs.model_copy(update={"split_seed": 3})
+    assert not choice.given(path, ours).training.is_validated_alike
+    own = ours.model_copy(update={"own_validation": True})
+    assert choice.given(path, own).training.is_validated_alike
+    fewer = own.model_copy(update={"validation_images": own.validation_images - 1})
+    assert not choice.given(path, fewer).training.is_validated_alike
+
+
 def test_the_card_of_a_full_training_that_was_named_has_its_test(
     capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path
 ) -> None:
@@ -856,6 +874,17 @@ def test_the_card_says_of_full_trainings_what_is_known_over_seeds(
     assert f"{among} brief scores and full trainings on the validation images" in card
     brief = model_card.text("onnx", path, found, 1e-6, 256)
     assert f"{among} its brief score on the validation images" in brief
+
+
+def test_a_card_says_which_validation_images_were_not_split_off(written: Path) -> None:
+    path = written / "safetensors" / "best.safetensors"
+    found = carried.parse(safetensors_file.document_of(path), path)
+    split = "`, seed 0 |"
+    assert split in model_card.text("onnx", path, found, 1e-6, 256)
+    data = found.export.data.model_copy(update={"spec": "folder:pets", "own_validation": True})
+    export = found.export.model_copy(update={"data": data})
+    card = model_card.text("onnx", path, found.model_copy(update={"export": export}), 1e-6, 256)
+    assert split not in card and "`, validation images: the folder's own (val/) |" in card
 
 
 def test_a_card_of_a_study_with_a_score_of_its_own_says_by_what_it_chose(written: Path) -> None:

@@ -295,6 +295,61 @@ def test_who_has_all_seeds_from_before_is_measured_by_them_beside_whom_a_later_t
     assert [(one.candidate.number, one.seeds) for one in stage.finalists] == [(3, 3), (4, 3), (2, 1)]
 
 
+def test_trials_that_are_added_later_throw_no_finalist_away() -> None:
+    """Better rungs put two others into the finals, whose means are lower than that of who has been there."""
+    scores: Scores = {(Stage.FINALS, 19, seed): 0.95 for seed in range(3)}
+    play = Play(plan(seeds=3), rising(20), scores)
+    play.all()
+    play.rows = [*play.rows, *(candidate(20 + i, 0.92 - i / 100) for i in range(3))]
+    assert play.all() == [[20, 21, 22], [20, 21, 22], [20, 21] * 3], "of the others nothing is trained again"
+    winner = halving.winner(play.rungs)
+    assert winner and winner.number == 19
+    last = play.rungs[-1]
+    assert ([one.number for one in last.entrants], last.total) == ([20, 21], 6)
+    assert last.scores[19] == last.accuracies[19] == pytest.approx(0.95)
+    stage = SecondStage(play.plan, play.rows, play.trainings, (), 23)
+    assert stage.is_over and stage.winner == winner
+    assert [(one.candidate.number, one.seeds, one.of) for one in stage.finalists] == [
+        (19, 3, 3), (20, 3, 3), (21, 3, 3), (18, 3, 3),
+    ]  # fmt: skip
+    assert second_stage.progress(stage) == "finals of 200 epochs: 6 of 6 trained"
+
+
+def test_trials_that_are_added_later_throw_no_winner_of_two_turns_away() -> None:
+    scores: Scores = {(Stage.FINALS, 3, seed): 0.9 for seed in range(3)}
+    play = Play(plan(1, 11, 3, contenders=3), rising(4), scores)
+    play.all()
+    full = [of_finals(play.rows[3], seed, 0.9) for seed in range(3)]
+    of_one = SecondStage(play.plan, play.rows, play.trainings, full, 4)
+    assert any(
+        line.startswith("the first seed, on validation images, chose") for line in second_stage.lines(of_one)
+    )
+    play.rows = rising(7)
+    assert play.all() == [[6, 5, 4], [6, 6]]
+    winner = halving.winner(play.rungs)
+    assert winner and winner.number == 3
+    stage = SecondStage(play.plan, play.rows, play.trainings, full, 7)
+    assert [(one.candidate.number, one.seeds) for one in stage.finalists] == [(3, 3), (6, 3), (5, 1), (4, 1)]
+    assert "validation images chose the winner; test images were read once, and chose nothing" in (
+        second_stage.lines(stage)
+    ), "it has the best mean of all its seeds"
+
+
+def test_finals_of_another_length_or_with_seeds_to_come_are_no_part_of_these() -> None:
+    play = Play(plan(seeds=2), rising(4))
+    play.all()
+    play.rows = [*play.rows, *(candidate(4 + i, 0.9) for i in range(2))]
+    assert [row.number for row in play.rungs[-1].from_before] == []
+    play.all()
+    assert [row.number for row in play.rungs[-1].from_before] == [2, 3]
+    play.plan = plan(seeds=3)
+    play.all()
+    assert [row.number for row in play.rungs[-1].from_before] == []
+    play.plan = plan(epochs=300, seeds=2)
+    play.all()
+    assert [row.number for row in play.rungs[-1].from_before] == []
+
+
 def test_finals_of_one_seed_have_no_second_turn() -> None:
     play = Play(plan(1, epochs=11, seeds=1, contenders=3), rising(9))
     assert play.all() == [[8, 7, 6]]
@@ -401,6 +456,13 @@ def test_the_bill_names_every_part() -> None:
     assert str(found) == "brief 13%, halving 42%, finals 44% of 2 h 31 min of training"
     assert str(Bill(3.0, 1.0, 0.0)) == "brief 75%, halving 25%, finals 0% of 4 s of training"
     assert str(Bill(0.0, 0.0, 0.0)) == "brief 0%, halving 0%, finals 0% of 0 s of training"
+
+
+def test_an_attempt_that_was_told_to_end_is_billed_once() -> None:
+    """The next one goes on from its checkpoint, and its seconds hold those of the epochs before."""
+    cancelled = replace(candidate(0, 0.4, State.CANCELLED), epochs=7, seconds=28.0)
+    completed = replace(candidate(1, 0.5), epochs=8, seconds=32.0, fingerprint=cancelled.fingerprint)
+    assert bill([cancelled, completed], ()) == Bill(32.0, 0.0, 0.0)
 
 
 def test_how_far_the_lead_of_the_picked_shrinks_is_the_leads_of_the_same_networks_twice() -> None:

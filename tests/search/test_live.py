@@ -4,19 +4,29 @@ import http.client
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from browser import open_page
 from command import run
 from comparison_samples import Trial, add_study, add_trials
+from report_samples import BEGAN, config, report_data, trial
+from rung_samples import trained
 from sqlalchemy import update
 
-from search.report import serve
+from search.report import live as live_report, serve
 from search.report.serve import LivePage, Server
+from search.study import finish_plan
 from search.study.follower import StudyFollower
+from search.study.run_state import RunState
+from search.study.second_stage import SecondStage
+from search.study.worker_rows import WorkerRow
 from storage import database, tables
-from storage.row_types import State
+from storage.leases import Running
+from storage.row_types import Candidate, RungEntry, Stage, State
 
 Capture = pytest.CaptureFixture[str]
 EVIL = "<script>alert('x')</script>"
@@ -213,6 +223,34 @@ def test_a_page_opened_while_the_database_is_away_is_one_line(live: LivePage, sq
     with served(live) as port:
         status, text = ask(port)
     assert status == 200 and "class='live away' role=status>no database" in text and "<section" not in text
+
+
+def of_a_minute(number: int, start: float, state: State = State.COMPLETED, **more: Any) -> Candidate:
+    """A trial that began so many minutes after the study."""
+    begun = BEGAN + timedelta(minutes=start)
+    return trial(number, state, **{"proposed_at": begun, "finished_at": begun + timedelta(minutes=1)} | more)
+
+
+@pytest.mark.parametrize("fate", ["stopped", "power cut", "second stage", "short"])
+def test_what_is_left_is_reckoned_without_the_time_in_which_no_trial_ran(fate: str) -> None:
+    """A minute a trial, 20 in the evening and 5 after a break; 75 more take an hour and a quarter."""
+    away = 4 if fate == "short" else 12 * 60
+    rows = [of_a_minute(i, i + (away if i >= 20 else 0)) for i in range(25)]
+    found = report_data(rows)
+    if fate == "power cut":  # noticed by who goes on
+        end = BEGAN + timedelta(minutes=20 + away)
+        found = replace(found, rows=[*rows, of_a_minute(25, 20, State.LOST, finished_at=end)])
+    if fate == "second stage":
+        entry = RungEntry(rows[0].id, Stage.FINALS, 64, 0)
+        final = replace(
+            trained(entry, 0.9), seconds=43_000.0, finished_at=BEGAN + timedelta(minutes=19 + away)
+        )
+        plan = finish_plan.make_plan(config(), None, epochs=64)
+        found = replace(found, second=SecondStage(plan, rows, [final], [], 100))
+    busy = WorkerRow("one", None, Running("one", "cpu", 26, 1_000, 1_000, 1, 0.5, 10.0))
+    tally = dict.fromkeys(State, 0) | {State.COMPLETED: 25}
+    state = RunState(replace(found.record, trials=100), tally, [busy], None, True, "")
+    assert ">about 1 h 15 min</b>" in live_report.now(found, state)
 
 
 def test_serving_a_study_that_is_not_there_is_refused_before_anything_is_served(

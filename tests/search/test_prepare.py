@@ -149,8 +149,13 @@ def test_a_folders_own_validation_images_make_the_split(tmp_path: Path, pictures
         (pictures / "val" / name).mkdir(parents=True)
         for i in range(5):
             shutil.move(pictures / "train" / name / f"{i}.png", pictures / "val" / name)
-    data = make_config(flags(tmp_path, data=f"folder:{pictures}"), None).data
+    config = make_config(flags(tmp_path, data=f"folder:{pictures}"), None)
+    data = config.data
     assert (data.train_images, data.validation_images, data.validation_share) == (30, 10, 0.25)
+    assert data.own_part == "the folder's own (val/)"
+    tensors = data.model_copy(update={"spec": "tensors:digits"})
+    assert tensors.own_part == "its own"
+    assert data.model_copy(update={"own_validation": False}).own_part is None
 
 
 def alpha(tmp_path: Path, **given: object) -> StudyConfig:

@@ -16,14 +16,24 @@ from command import run
 from report_samples import BEGAN, EPOCHS, config, mixture, network, report_data, trial
 from worker_samples import make_study
 
-from search.report import choice_plots, choices, fates, page as report_page, size, stages, trials
+from search.report import (
+    choice_plots,
+    choices,
+    fates,
+    made,
+    page as report_page,
+    progress,
+    size,
+    stages,
+    trials,
+)
 from search.report.curves import curves
 from search.report.network_parts import part_costs, parts
 from search.report.parts import script_data
 from search.study import finish_plan, halving
 from search.study.second_stage import SecondStage
 from space import cost
-from storage.row_types import Candidate, RungTraining, State
+from storage.row_types import Candidate, Epoch, RungTraining, State
 from storage.trainings import Finished
 
 EVIL = "<script>alert('x')</script> \"night\" & day"
@@ -295,6 +305,58 @@ def full(row: Candidate, seed: int, accuracy: float, **more: Any) -> Finished:
         "finished_at": BEGAN + timedelta(hours=1),
     }  # fmt: skip
     return Finished(**given | more)
+
+
+def test_a_report_says_where_the_validation_images_are_from() -> None:
+    data = report_data([trial(0)])
+    own = config().data.model_copy(update={"spec": "folder:pets", "own_validation": True})
+    of_folder = replace(data, config=config().model_copy(update={"data": own}))
+    for found, said in ((data, "10% split off by seed 0"), (of_folder, "the folder&#x27;s own (val/)")):
+        assert f"<td>100, {said}<" in made.made(found)
+
+
+def test_the_time_of_a_report_has_the_second_stage() -> None:
+    """An hour of trials, then two hours of finals on another machine."""
+    hour = timedelta(hours=1)
+    rows = [
+        trial(i, seconds=1_800.0, proposed_at=BEGAN + i * hour / 2, finished_at=BEGAN + (i + 1) * hour / 2)
+        for i in range(2)
+    ]
+    said = "1 h 0 min from the first proposal to the last end, 1 h 0 min of device time"
+    assert f"{said}<" in made.made(report_data(rows))
+    second = second_stage(rows)
+    trainings = [
+        replace(one, seconds=7_200.0 / len(second.trainings), finished_at=BEGAN + 3 * hour, device="H200",
+                worker="other")
+        for one in second.trainings
+    ]  # fmt: skip
+    page = made.made(replace(report_data(rows), second=replace(second, trainings=trainings)))
+    assert (
+        "3 h 0 min from the first proposal to the last end, 3 h 0 min of device time, 2 h 0 min of it in the"
+        " second stage" in page
+    )
+    facts = dict(re.findall(r"<t[hd][^>]*>([^<]+)<td[^>]*>([^<]*)", page))
+    assert (facts["devices"], facts["workers"]) == ("H200, cpu", "3")
+
+
+def test_the_time_of_an_attempt_that_another_goes_on_from_counts_once() -> None:
+    """Seven epochs of 4 s until Ctrl-C, and the eighth by the attempt that has all of them in its seconds."""
+    told = trial(0, State.CANCELLED, epochs=7, seconds=28.0, fingerprint="same")
+    night = BEGAN + timedelta(hours=12)
+    lost = trial(1, State.LOST, fingerprint="other", finished_at=night)
+    found = report_data([told, lost, trial(2, State.RUNNING, fingerprint="same")])
+    assert list(found.seconds.values()) == [28.0, 0.0, 0.0], "as long as the next one has no seconds"
+    rows = [told, lost, trial(2, epochs=8, seconds=32.0, fingerprint="same")]
+    data = report_data(rows)
+    assert list(data.seconds.values()) == [0.0, 0.0, 32.0]
+    assert "32 s of device time" in made.made(data) and "100% of 32 s of device time" in progress.progress(
+        data
+    )
+    epochs = {**data.epochs, lost.id: [Epoch(i, 1.0, 1.0, 0.5, 0.1, 4.0) for i in (1, 2)]}
+    assert list(replace(data, epochs=epochs).seconds.values()) == [0.0, 8.0, 32.0], "lost for good after two"
+    again = trial(3, State.PRUNED, 0.3, 3, seconds=12.0, fingerprint="other")
+    both = replace(data, rows=[*rows, again], epochs=epochs)
+    assert list(both.seconds.values()) == [0.0, 0.0, 32.0, 12.0]
 
 
 def test_a_seed_that_was_trained_twice_is_one_seed_and_other_trainings_are_others() -> None:

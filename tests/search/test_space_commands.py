@@ -108,6 +108,15 @@ def test_a_forecast_has_the_limit_that_a_launch_would_take_unless_it_is_lifted(
     assert lifted["largest"] == told["largest"]
 
 
+@pytest.mark.parametrize(("limit", "trained"), [(None, 45_000), (60_000, 45_000), (44_000, 44_000)])
+def test_a_trial_trains_on_no_more_images_than_there_are(limit: int | None, trained: int) -> None:
+    """A launch has 45,000 of CIFAR-10 beside those it validates on, whatever --train-images says."""
+    facts = dict.fromkeys(("channels", "image_size", "classes")) | {"data": "cifar10"}
+    work = space_work.work_of(facts, limit)
+    assert (work.images, work.validated) == (trained, 5_000)
+    assert limit == 44_000 or work.recipe == space_work.work_of(facts).recipe
+
+
 def test_samples_are_those_of_a_launch_too(
     capsys: Capture, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
