@@ -38,6 +38,7 @@ from search.worker.worker import unique_name
 from space.errors import EnvironmentProblem
 from storage import candidates, database, leases, rungs, studies, tables, workers
 from storage.row_types import RungTraining, Stage, State
+from trainer.recipe.document import Recipe
 
 CONFIG = make_config(epochs=8)  # 1,000 images, 900 of them for trials
 WANTED = make_plan(CONFIG, None)
@@ -73,6 +74,29 @@ def test_a_little_too_little_time_shortens_finals_a_little_with_one_seed_too() -
 
 def test_where_hardly_anything_fits_finals_are_the_shortest_there_are() -> None:
     assert shape(fitting(CONFIG, WANTED, 1.0, PACE, 2)) == ([], 9)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "schedule"),
+    [
+        (7, {"name": "cosine", "length": 7}),
+        (10, {"name": "cosine", "warm_up": 1, "length": 9}),
+        (12, {"name": "linear", "warm_up": 2, "length": 10}),
+        (20, {"name": "one_cycle", "warm_up": 1, "length": 19}),
+    ],
+)
+def test_finals_whose_schedule_has_a_length_of_its_own_are_shortened_too(
+    epochs: int, schedule: dict[str, Any]
+) -> None:
+    """One of the lengths that are tried was refused for a last bit, and the whole plan was kept."""
+    recipe = Recipe.model_validate({"epochs": epochs, "schedule": schedule})
+    config = make_config().model_copy(update={"recipe": recipe, "recipe_written": ("schedule",)})
+    wanted = make_plan(config, None)
+    whole = takes(config, wanted, PACE, 2)
+    for share in range(2, 20):
+        plan = fitting(config, wanted, share / 20 * whole, PACE, 2)
+        assert takes(config, plan, PACE, 2) <= share / 20 * whole
+        assert plan.finals.recipe.planned.end == pytest.approx(plan.finals.recipe.epochs)
 
 
 @given(st.floats(1, 1e6), st.floats(0.01, 100), st.integers(1, 64), st.integers(1, 30), st.integers(31, 300))
