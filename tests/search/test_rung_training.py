@@ -393,6 +393,27 @@ def test_finals_that_have_time_for_more_epochs_than_their_plan_says_get_them(
         assert stage.is_over and stage.winner
 
 
+@pytest.mark.parametrize("seconds", [1e6, 1e-3])
+def test_finals_that_were_trained_already_in_the_length_that_was_asked_for_are_not_trained_again(
+    database_url: str, tmp_path: Path, seconds: float
+) -> None:
+    """More trials were asked for, with a limit of time, and none of them came into the finals: workers asked
+    for nothing, again and again, until so little time was left that all were trained in another length."""
+    train = Longer()
+    with context_of(database_url, train, tmp_path, plan(epochs=40, seeds=2)) as context:
+        work(context)
+        wanted, calls = stage_of(context).plan, len(train.calls)
+        limit = Limit(until=studies.clock(context.engine) + seconds, workers=1)
+        short = plan(seeds=2).with_wanted(wanted, 50, limit)
+        studies.set_finish(context.engine, context.study_id, short.document())
+        assert worker.work_on_one(context) is None, "the plan says by now what is trained"
+        assert worker.work_on_one(context) is NoClaim.DONE
+        assert len(train.calls) == calls
+        stage = stage_of(context)
+        assert stage.is_over and stage.winner
+        assert (stage.plan.finals, stage.plan.closed_from, stage.plan.limit) == (wanted.finals, 50, limit)
+
+
 def test_who_is_told_to_end_leaves_a_training_that_the_next_one_takes(
     sqlite_url: str, tmp_path: Path
 ) -> None:
