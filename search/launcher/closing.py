@@ -107,16 +107,17 @@ class Closing:
 
     def begin(self, seconds: float, workers: int) -> None:
         """Before workers start: shortens the second stage of a search whose trials are done to the time that
-        this launch has. One that is under way or over is left alone.
+        this launch has. One that is over is left alone; one that is under way, or whose trials are owed, gets
+        the limit alone: the last of these may end before there is a look at them.
 
         Raises StudyError where the study has gone, and SQLAlchemy's errors for a database out of reach.
         """
         record = studies.get(self.engine, self.study_id)
         stage, pace = second_stage.load(self.engine, record), self._pace()
-        if stage is None or pace is None or not stage.has_its_trials or stage.is_over:
+        if stage is None or stage.is_over:
             return
         there, limit = begun(self.engine, self.study_id), self._limit(seconds, workers)
-        if there.is_under_way(stage.plan):
+        if pace is None or not stage.has_its_trials or there.is_under_way(stage.plan):
             self._renew(stage.plan, limit)
             return
         seconds -= min(STARTING, STARTING_SHARE * seconds)
@@ -140,8 +141,9 @@ class Closing:
         if elapsed < self._next:
             return False
         between = between_looks(elapsed + left)
-        self._next = elapsed + between
         record, pace = studies.get(self.engine, self.study_id), self._pace()
+        if pace is not None:  # else the first trial to end is looked at when it does: all may end before long
+            self._next = elapsed + between
         stored = FinishPlan.from_record(record.finish)
         if stored and (self.note or stored.wanted):  # its finals may have another length by now
             self.note = self._note(stored, record)

@@ -48,7 +48,9 @@ def moved(data_dir: Path, record: Study) -> list[str]:
     return [
         path.name
         for path in paths
-        if (found := _read(path)) and wanted.items() <= found.items() and _has_left(found.get("place", ""), record)
+        if (found := _read(path))
+        and wanted.items() <= found.items()
+        and _has_left(found.get("place", ""), record)
     ]
 
 

@@ -77,9 +77,7 @@ def ask_for_what_is_missing(context: WorkerContext, stored: dict[str, Any], plan
     return True
 
 
-def _trained_whole(
-    plan: FinishPlan, rows: list[Candidate], trained: list[RungTraining]
-) -> FinishPlan | None:
+def _trained_whole(plan: FinishPlan, rows: list[Candidate], trained: list[RungTraining]) -> FinishPlan | None:
     """A shortened plan with the finals that were asked for, where these have been trained, for whatever plan,
     of those who would be in them now; None where they have not."""
     if plan.wanted is None:

@@ -30,7 +30,7 @@ from search.machine.devices import Slot
 from search.machine.signals import Interrupts
 from search.recording.outage import OutageTooLongError
 from search.report import made, page
-from search.study import finish_plan, halving, run_state, state_text
+from search.study import finals_length, finish_plan, halving, run_state, state_text
 from search.study.console import SteadyConsole
 from search.study.finish_plan import SLACK, FinishPlan, describe_closing, duration, make_plan
 from search.study.worker_options import WorkerOptions
@@ -38,6 +38,7 @@ from search.worker.worker import unique_name
 from space.errors import EnvironmentProblem
 from storage import candidates, database, leases, rungs, studies, tables, workers
 from storage.row_types import RungTraining, Stage, State
+from storage.studies import Study
 from trainer.recipe.document import Recipe
 
 CONFIG = make_config(epochs=8)  # 1,000 images, 900 of them for trials
@@ -510,6 +511,57 @@ def test_a_search_that_is_done_gets_a_second_stage_that_fits_before_its_workers_
     studies.set_finish(engine, studies.find(engine, "s").id, longer.document())
     watching.look(elapsed=100, left=400, workers=2)
     assert "for 77 epochs" in watching.note
+
+
+def new_study(engine: Engine, trials: int, plan: FinishPlan) -> Study:
+    """One that has trained nothing."""
+    settings = make_config().document()
+    record = studies.create(
+        engine, "new", trials=trials, max_parameters=9, max_macs=9, seed=0, settings=settings, versions={}
+    )
+    studies.set_finish(engine, record.id, plan.document())
+    return record
+
+
+@pytest.mark.parametrize(("seconds", "epochs"), [(100.0, 19), (9_000.0, 100)])
+def test_finals_have_the_limit_though_all_trials_end_between_two_looks(
+    engine: Engine, seconds: float, epochs: int
+) -> None:
+    """Finals of a new search of two trials were as long as was asked for, and were cut off."""
+    config, whole = make_config(), make_plan(make_config(), None, epochs=100)
+    record = new_study(engine, 2, whole)
+    watching = Closing(engine, record.id, config)
+    watching.begin(seconds, 2)
+    assert not watching.look(elapsed=0.5, left=seconds - 0.5, workers=2), "no trial has ended"
+    for number in range(2):
+        train(engine, record, number, 0.5 + number / 10)
+    assert not watching.look(elapsed=8, left=seconds - 8, workers=2)
+    plan = FinishPlan.from_record(studies.get(engine, record.id).finish)
+    assert plan and plan.limit and plan.limit.workers == 2 and plan.whole == whole
+    assert seconds - 60 < plan.limit.until - studies.clock(engine) <= seconds
+    rows = candidates.candidates(engine, record.id)
+    (finals,) = [rung for rung in halving.reached(plan, rows, ()) if rung.stage == Stage.FINALS]
+    fitted = finals_length.fitted(config, plan, finals, (), plan.limit.until - seconds + 10)
+    assert (fitted or plan).finals.recipe.epochs == epochs
+
+
+def test_a_launch_that_leaves_trials_owed_takes_its_limit_with_it(engine: Engine) -> None:
+    watching, whole = watch(engine), plan_of(engine)
+    watching.begin(1_000, 2)
+    assert plan_of(engine).limit and plan_of(engine).whole == whole
+    watching.end()
+    assert plan_of(engine) == whole
+
+
+def test_the_first_look_at_a_trial_is_as_soon_as_one_has_ended(engine: Engine) -> None:
+    record = new_study(engine, 9, make_plan(make_config(), None, epochs=100))
+    watching = Closing(engine, record.id, make_config())
+    watching.begin(300, 2)
+    assert not watching.look(elapsed=0, left=300, workers=2)
+    train(engine, record, 0, 0.5)
+    assert not watching.look(elapsed=0.5, left=299.5, workers=2)
+    plan = FinishPlan.from_record(studies.get(engine, record.id).finish)
+    assert plan and plan.wanted, "what would fit now"
 
 
 def test_a_second_stage_that_is_under_way_keeps_its_plan(engine: Engine) -> None:
