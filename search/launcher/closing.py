@@ -122,14 +122,15 @@ class Closing:
             return
         seconds -= min(STARTING, STARTING_SHARE * seconds)
         plan = self._fitting(stage.plan.whole, seconds, pace, workers, there)
-        plan = plan.with_wanted(stage.plan.whole, stage.plan.closed_from, limit)
+        was = stage.plan
+        plan = plan.with_wanted(was.whole, was.closed_from, limit, exhausted=was.exhausted)
         if plan != stage.plan:
             studies.set_finish(self.engine, self.study_id, plan.document())
         self.note = _shortened(plan)
 
     def _renew(self, plan: FinishPlan, limit: Limit) -> None:
         """Has the finals end with this launch, where they were to end with an earlier one, or at any time."""
-        plan = plan.with_wanted(plan.whole, plan.closed_from, limit)
+        plan = plan.with_wanted(plan.whole, plan.closed_from, limit, exhausted=plan.exhausted)
         studies.set_finish(self.engine, self.study_id, plan.document())
 
     def look(self, elapsed: float, left: float, workers: int) -> bool:
@@ -167,7 +168,8 @@ class Closing:
         if not (close or _is_another(plan, stored, workers)):
             return False
         closed_from = max(stored.closed_from or 0, record.trials) if close else stored.closed_from
-        plan = plan.with_wanted(stored.whole, closed_from, self._limit(left, workers))
+        exhausted = stored.exhausted and not close
+        plan = plan.with_wanted(stored.whole, closed_from, self._limit(left, workers), exhausted=exhausted)
         if not studies.shorten(self.engine, self.study_id, plan.document(), close=close):
             return False  # the second stage has begun, or may have
         if close:
@@ -217,7 +219,7 @@ class Closing:
             and (stored.wanted or stored.limit)
             and not begun(self.engine, self.study_id).is_under_way(stored)
         ):
-            plan = stored.whole.with_wanted(stored.whole, stored.closed_from)
+            plan = stored.whole.with_wanted(stored.whole, stored.closed_from, exhausted=stored.exhausted)
             studies.shorten(self.engine, self.study_id, plan.document(), close=False)
 
     def _limit(self, left: float, workers: int) -> Limit:

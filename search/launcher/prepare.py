@@ -159,7 +159,7 @@ def require_room(flags: Flags, workers: int) -> None:
 
 def with_trials(flags: Flags) -> Flags:
     """The flags with a number of trials: where none (0) was said, that of --like; that of the study where its
-    trials were closed in time, by a launch to as many as now or more, and its second stage is not over.
+    trials were closed, by a launch to as many as now or more, and its second stage is not over.
 
     Raises UsageError, StudyError and StorageError as model_of() does.
     """
@@ -174,7 +174,8 @@ def with_trials(flags: Flags) -> Flags:
 
 
 def _asked_for(record: Study) -> int:
-    """Trials of a study, those included that were given up so that its second stage fits the time."""
+    """Trials of a study, those included that were given up so that its second stage fits the time, or that
+    there were no networks for."""
     plan = FinishPlan.from_record(record.finish)
     return (plan.closed_from if plan else None) or record.trials
 
@@ -422,7 +423,8 @@ def plan_of(flags: Flags, record: Study | None, config: StudyConfig) -> FinishPl
     is_kept = is_limited and wanted == whole and _goes_on_shortened(flags, record)
     closed_from = None if flags.trials > record.trials else stored.closed_from
     limit = stored.limit if is_kept and (stored.wanted or flags.is_limited) else None
-    return (stored if is_kept else wanted).with_wanted(wanted, closed_from, limit)
+    plan = stored if is_kept else wanted
+    return plan.with_wanted(wanted, closed_from, limit, exhausted=stored.exhausted)
 
 
 def _plan_like(

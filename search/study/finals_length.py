@@ -63,7 +63,7 @@ def fitted(
         config, plan.whole, plan.finals.networks, epochs, contenders=plan.finals.contenders
     )
     return plan.model_copy(update={"finals": other.finals}).with_wanted(
-        plan.whole, plan.closed_from, plan.limit
+        plan.whole, plan.closed_from, plan.limit, exhausted=plan.exhausted
     )
 
 

@@ -83,7 +83,7 @@ def _trained_whole(plan: FinishPlan, rows: list[Candidate], trained: list[RungTr
     if plan.wanted is None:
         return None
     whole = plan.model_copy(update={"finals": plan.whole.finals})
-    whole = whole.with_wanted(plan.whole, plan.closed_from, plan.limit)
+    whole = whole.with_wanted(plan.whole, plan.closed_from, plan.limit, exhausted=plan.exhausted)
     return whole if halving.finals(halving.reached(whole, rows, trained)) else None
 
 

@@ -4,6 +4,7 @@ import io
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from rung_samples import candidate as rung_candidate, trained
 from sqlalchemy import Engine, delete, insert, select, update
 from worker_samples import make_config
 
-from search.commands import launch_session
+from search.commands import launch_session, plan as commands_plan
 from search.launcher import closing, prepare
 from search.launcher.closing import Begun, Closing, fitting, takes
 from search.launcher.display import Display, LogDisplay
@@ -720,6 +721,64 @@ def test_a_launch_that_finds_a_second_stage_under_way_has_it_end_with_its_own_li
     assert was.limit and now.limit and now.limit.workers == 3
     assert 4_900 < now.limit.until - studies.clock(engine) <= 5_000
     assert now == was.with_wanted(was.whole, was.closed_from, now.limit)
+
+
+def test_that_the_space_is_exhausted_is_said_whatever_becomes_of_the_plan(
+    engine: Engine, sqlite_url: str
+) -> None:
+    watching, record = watch(engine), studies.find(engine, "s")
+    assert leases.close_exhausted(engine, record.id) is leases.NoClaim.DONE
+    said = "the space is exhausted: trials ended after 5 of 200"
+    same: dict[str, Any] = {"finish": True, "final_epochs": 100, "timeout": 1_000.0}
+    for begins in (1e6, 500.0):
+        watching.begin(begins, 2)
+        plan = plan_of(engine)
+        assert plan.limit and bool(plan.wanted) == (begins == 500.0)
+        assert describe_closing(plan, 5) == said
+        flags, kept_plan = again(engine, sqlite_url, 200, **same)
+        assert flags == 5 and describe_closing(kept_plan, 5) == said, "the same command goes on"
+    assert not watching.look(elapsed=10, left=490, workers=2)
+    enter(engine, None)
+    watching.begin(1_000, 3)
+    watching.end()
+    assert describe_closing(plan_of(engine), 5) == said
+    trials, plan = again(engine, sqlite_url, 201, **same)
+    assert (trials, plan.closed_from, plan.exhausted) == (201, None, False)
+    assert FinishPlan.from_record(plan_of(engine).document()) == plan_of(engine)
+
+
+def test_trials_that_were_closed_in_time_stay_so_where_the_last_one_finds_no_network(engine: Engine) -> None:
+    watching, record = watch(engine), studies.find(engine, "s")
+    claim = leases.claim(engine, record.id, "one", 60)
+    assert isinstance(claim, leases.Claim)
+    assert watching.look(elapsed=500, left=500, workers=2)
+    leases.release(engine, claim)
+    assert leases.close_exhausted(engine, record.id) is leases.NoClaim.DONE
+    assert describe_closing(plan_of(engine), 5) == "trials were closed in time after 5 of 200"
+    assert studies.find(engine, "s").trials == 5
+
+
+def test_the_end_of_a_launch_of_an_exhausted_space_names_the_command_that_goes_on_with_all_its_flags(
+    engine: Engine, sqlite_url: str, tmp_path: Path
+) -> None:
+    """Its time was up before its second stage was over."""
+    watch(engine)
+    record = studies.find(engine, "s")
+    assert leases.close_exhausted(engine, record.id) is leases.NoClaim.DONE
+    snapshot = Snapshots(engine, record, make_config()).take()
+    end = End(snapshot, record.order, 0, None, "", "time was up", {}, False)
+    console = Console(file=io.StringIO(), width=300)
+    flags = Flags(sqlite_url, tmp_path, 200, "s", timeout=28_800.0)
+    onward = partial(commands_plan.again, flags, "s", workers="3", gpus="all")
+    launch_session._say_end(console, flags, record, end, onward)
+    assert isinstance(console.file, io.StringIO)
+    said = console.file.getvalue()
+    assert "\nthe space is exhausted: trials ended after 5 of 200\n" in said
+    command = (
+        f"search launch s --trials 5 --storage {sqlite_url} --data-dir {tmp_path} --timeout 8h --workers 3"
+    )
+    assert said.endswith(f"go on with `{command}`\n")
+    assert said.count("search launch") == 1
 
 
 def test_trials_that_were_opened_again_are_ended_in_time_again(engine: Engine) -> None:
