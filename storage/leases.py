@@ -121,6 +121,36 @@ def claim(engine: Engine, study_id: int, worker: str, lease_seconds: float) -> C
         return new_claim(connection, study_id, worker, lease_seconds)
 
 
+def close_exhausted(engine: Engine, study_id: int) -> NoClaim | None:
+    """Have a study with a second stage ask for no more trials than are trained, as no network is left to
+    propose; its plan notes how many were asked for, unless they were ended in time before.
+
+    DONE once all that are asked for are trained; WAIT while somebody holds one, which may yet be; None where
+    there is nothing to go on with: no second stage, or no trained network. Raises StudyError where the study
+    has gone.
+    """
+    seen = _look(engine, study_id, "")
+    if refusal := _refusal(seen.trials, seen.standing_order, seen.trained, seen.held):
+        return refusal
+    if seen.held:
+        return NoClaim.WAIT
+    with writing(engine) as connection:
+        study = studies.lock(connection, study_id)
+        trained = studies.trained(connection, study_id)
+        held = studies.engaged(connection, study_id) - trained
+        if refusal := _refusal(study.trials, study.order, trained, held):
+            return refusal
+        if held:
+            return NoClaim.WAIT
+        if not (study.finish and trained):
+            return None
+        if study.finish.get(studies.CLOSED_FROM) is None:
+            noted = {studies.CLOSED_FROM: study.trials, studies.EXHAUSTED: True}
+            studies.set_finish_in(connection, study_id, {**study.finish, **noted})
+        studies.ask_for_no_more(connection, study_id)
+        return NoClaim.DONE
+
+
 # What there is to claim, and whether this worker has a claim that it never used.
 SEEN = """
 SELECT s.trials, s.standing_order,

@@ -40,8 +40,9 @@ from storage import tables
 from storage.database import moment, now, reading, reason, writing
 from storage.row_types import GIVE_UP_AFTER, MAX_ATTEMPTS, OF_FINALS, TRAINED, UNTRAINED, State
 
-# Of the plan of a second stage: how many trials were asked for before they were ended in time for it.
-CLOSED_FROM = "closed_from"
+# Of the plan of a second stage: how many trials were asked for before they were ended, in time for it or,
+# where EXHAUSTED is true, as no network was left to propose.
+CLOSED_FROM, EXHAUSTED = "closed_from", "exhausted"
 
 
 class Control(StrEnum):
@@ -280,7 +281,7 @@ def ask_for_no_more(connection: Connection, study_id: int) -> None:
 
 
 def is_open() -> ColumnElement[bool]:
-    """Of the study :study, whether its trials were not ended in time for its second stage."""
+    """Of the study :study, whether its trials were not ended for its second stage."""
     table = tables.studies
     closed_from = select(table.c.finish[CLOSED_FROM].as_integer()).where(table.c.id == bindparam("study"))
     return closed_from.scalar_subquery().is_(None)

@@ -273,7 +273,8 @@ def _say_finish(
     if finish is None:
         return
     closed = finish_plan.describe_closing(finish, trials)
-    more = f"; --trials {finish.closed_from} trains more once it is over" if closed else ""
+    goes_on = closed and not finish.exhausted
+    more = f"; --trials {finish.closed_from} trains more once it is over" if goes_on else ""
     lines = (
         finish_plan.describe(finish),
         finish_plan.describe_cost(finish, config, trials, _rows(flags, record)),
@@ -441,12 +442,10 @@ def _say_end(console: Console, flags: Flags, record: Study, end: End, again: Aga
     console.print(text.counts(snapshot.tally))
     if end.snapshot.second and not end.snapshot.second.is_over:
         console.print(second_stage.progress(end.snapshot.second))
-        closed = finish_plan.describe_closing(end.snapshot.second.plan, snapshot.target)
-        if closed and not end.closing:
+        stage_plan = end.snapshot.second.plan
+        closed = finish_plan.describe_closing(stage_plan, snapshot.target)
+        if closed and (stage_plan.exhausted or not end.closing):
             console.print(closed, highlight=False)
-    if end.exhausted and record.finish and snapshot.trained:
-        onward = plan.hint(f"search launch {shlex.quote(record.name)} --trials 1", flags)
-        console.print(f"`{onward}` goes on to halving and finals")
     if not snapshot.is_done:
         console.print(f"go on with `{again(snapshot.target)}`")
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search.study.config import StudyConfig
+from search.study.config import WRITTEN, StudyConfig
 from search.study.finish_plan import FinishPlan
 from search.study.text import counted
 from search.study.versions import HOST
@@ -69,8 +69,8 @@ def settings_of(record: Study, config: StudyConfig, rows: Iterable[Candidate]) -
     Versions and devices are those of the trained `rows` and of whoever made the study, each once.
     """
     plan = FinishPlan.from_record(record.finish)
-    found = _flat(config.document()) | {"trials": record.trials}
-    del found["recipe_written"]  # how the recipe came about
+    document = {name: value for name, value in config.document().items() if name not in WRITTEN}
+    found = _flat(document) | {"trials": record.trials}
     if plan:
         finals = plan.finals
         rungs = [f"{rung.networks} for {counted(rung.epochs, 'epoch')}" for rung in plan.rungs]

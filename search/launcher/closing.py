@@ -107,28 +107,31 @@ class Closing:
 
     def begin(self, seconds: float, workers: int, devices: int | None = None) -> None:
         """Before workers start: shortens the second stage of a search whose trials are done to the time that
-        this launch has. One that is under way or over is left alone. `devices`: as in finish_plan.Limit.
+        this launch has. One that is over is left alone; one that is under way, or whose trials are owed, gets
+        the limit alone: the last of these may end before there is a look at them. `devices`: as in
+        finish_plan.Limit.
 
         Raises StudyError where the study has gone, and SQLAlchemy's errors for a database out of reach.
         """
         record = studies.get(self.engine, self.study_id)
         stage, pace = second_stage.load(self.engine, record), self._pace()
-        if stage is None or pace is None or not stage.has_its_trials or stage.is_over:
+        if stage is None or stage.is_over:
             return
         there, limit = begun(self.engine, self.study_id), self._limit(seconds, workers, devices)
-        if there.is_under_way(stage.plan):
+        if pace is None or not stage.has_its_trials or there.is_under_way(stage.plan):
             self._renew(stage.plan, limit)
             return
         seconds -= min(STARTING, STARTING_SHARE * seconds)
         plan = self._fitting(stage.plan.whole, seconds, pace, workers, there)
-        plan = plan.with_wanted(stage.plan.whole, stage.plan.closed_from, limit)
+        was = stage.plan
+        plan = plan.with_wanted(was.whole, was.closed_from, limit, exhausted=was.exhausted)
         if plan != stage.plan:
             studies.set_finish(self.engine, self.study_id, plan.document())
         self.note = _shortened(plan)
 
     def _renew(self, plan: FinishPlan, limit: Limit) -> None:
         """Has the finals end with this launch, where they were to end with an earlier one, or at any time."""
-        plan = plan.with_wanted(plan.whole, plan.closed_from, limit)
+        plan = plan.with_wanted(plan.whole, plan.closed_from, limit, exhausted=plan.exhausted)
         studies.set_finish(self.engine, self.study_id, plan.document())
 
     def look(self, elapsed: float, left: float, workers: int, devices: int | None = None) -> bool:
@@ -140,8 +143,9 @@ class Closing:
         if elapsed < self._next:
             return False
         between = between_looks(elapsed + left)
-        self._next = elapsed + between
         record, pace = studies.get(self.engine, self.study_id), self._pace()
+        if pace is not None:  # else the first trial to end is looked at when it does: all may end before long
+            self._next = elapsed + between
         stored = FinishPlan.from_record(record.finish)
         if stored and (self.note or stored.wanted):  # its finals may have another length by now
             self.note = self._note(stored, record)
@@ -165,7 +169,8 @@ class Closing:
         if not (close or _is_another(plan, stored, workers, devices)):
             return False
         closed_from = max(stored.closed_from or 0, record.trials) if close else stored.closed_from
-        plan = plan.with_wanted(stored.whole, closed_from, self._limit(left, workers, devices))
+        exhausted, limit = stored.exhausted and not close, self._limit(left, workers, devices)
+        plan = plan.with_wanted(stored.whole, closed_from, limit, exhausted=exhausted)
         if not studies.shorten(self.engine, self.study_id, plan.document(), close=close):
             return False  # the second stage has begun, or may have
         if close:
@@ -215,7 +220,7 @@ class Closing:
             and (stored.wanted or stored.limit)
             and not begun(self.engine, self.study_id).is_under_way(stored)
         ):
-            plan = stored.whole.with_wanted(stored.whole, stored.closed_from)
+            plan = stored.whole.with_wanted(stored.whole, stored.closed_from, exhausted=stored.exhausted)
             studies.shorten(self.engine, self.study_id, plan.document(), close=False)
 
     def _limit(self, left: float, workers: int, devices: int | None) -> Limit:

@@ -31,7 +31,7 @@ from search.machine.devices import Slot
 from search.machine.signals import Interrupts
 from search.recording import reconcile as reconciling, rescue, spool
 from search.recording.outage import OUT_OF_REACH, Outage, OutageTooLongError
-from search.study import files, gave_up, second_stage, worker_logs, worker_rows
+from search.study import files, finish_plan, gave_up, second_stage, worker_logs, worker_rows
 from search.study.config import StudyConfig
 from search.study.halted import halted
 from search.study.run_state import code_of_end
@@ -366,6 +366,9 @@ class Launch:
             notes.append(
                 "workers of another launch were here first: the limit of this one ends no trials of theirs"
             )
+        second = self.last.second if self.last else None
+        if second and second.plan.exhausted:
+            notes.append(finish_plan.describe_closing(second.plan, second.trials))
         if self.closing and self.closing.note:
             notes.append(self.closing.note)
         if self.signalled:
@@ -379,4 +382,4 @@ class Launch:
             notes.append(f"nobody works: `search worker --study {name}` does, here or elsewhere")
         if self.outage.notice:
             notes.append(self.outage.notice)
-        return "; ".join(notes)
+        return "; ".join(filter(None, notes))

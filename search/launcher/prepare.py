@@ -159,7 +159,7 @@ def require_room(flags: Flags, workers: int) -> None:
 
 def with_trials(flags: Flags) -> Flags:
     """The flags with a number of trials: where none (0) was said, that of --like; that of the study where its
-    trials were closed in time, by a launch to as many as now or more, and its second stage is not over.
+    trials were closed, by a launch to as many as now or more, and its second stage is not over.
 
     Raises UsageError, StudyError and StorageError as model_of() does.
     """
@@ -174,7 +174,8 @@ def with_trials(flags: Flags) -> Flags:
 
 
 def _asked_for(record: Study) -> int:
-    """Trials of a study, those included that were given up so that its second stage fits the time."""
+    """Trials of a study, those included that were given up so that its second stage fits the time, or that
+    there were no networks for."""
     plan = FinishPlan.from_record(record.finish)
     return (plan.closed_from if plan else None) or record.trials
 
@@ -220,19 +221,21 @@ def model_config(flags: Flags, record: Study | None) -> StudyConfig | None:
 
 def make_config(flags: Flags, stored: StudyConfig | None) -> StudyConfig:
     """The configuration that the flags mean; what they leave open comes from the `stored` one, of the study
-    itself or of --like, else from the defaults of search/settings.py.
+    itself or of --like, else from the defaults of search/settings.py. What followed there from the images,
+    and was not said, follows from these.
 
     Raises UsageError for a file or a budget that is wrong, NothingFitsError for one that no network fits,
     DataError for images.
     """
-    space = spaces.load(flags.space) if flags.space else stored.space if stored else spaces.default()
+    given = spaces.load(flags.space) if flags.space else None
     data, images = _data(flags, stored)
     task = Task(
         channels=images.dataset.channels,
         image_size=images.dataset.image_size,
         classes=len(images.dataset.classes),
     )
-    space = space.for_images(task.image_size)
+    written = given or _written_space(stored, task.image_size)
+    space = written.for_images(task.image_size)
     space.require_geometry(task.image_size)
     recipe = _recipe(flags, stored, data)
     budget = Budget(
@@ -248,7 +251,9 @@ def make_config(flags: Flags, stored: StudyConfig | None) -> StudyConfig:
         forecast.require_luck(forecast.forecast(space, budget, task))
     return StudyConfig(
         space=space,
+        space_written=written if written != space else None,
         budget=budget,
+        max_macs_written=_max_macs_written(flags, stored, task),
         task=task,
         recipe=recipe,
         recipe_written=_recipe_written(flags, stored),
@@ -276,16 +281,55 @@ def _score(flags: Flags, stored: StudyConfig | None) -> tuple[ScoreName, own_sco
     return (named, None) if named else ("own", own_score.find(wanted))
 
 
+def _written_space(stored: StudyConfig | None, image_size: int) -> spaces.SearchSpace:
+    """The space of the stored configuration, without one the default, as it was written: with what it says of
+    images of other sizes, if that is known. Of a study of before it is where it had the default space."""
+    default = spaces.default()
+    if stored is None:
+        return default
+    was = stored.task.image_size
+    if stored.space_written is None and image_size != was and stored.space == default.for_images(was):
+        return default
+    return stored.space_written or stored.space
+
+
 def _max_macs(
     flags: Flags, stored: StudyConfig | None, task: Task, images: int, space: spaces.SearchSpace
 ) -> int | None:
-    """What was said; else the study's own limit, none included; else the default for these images."""
+    """What was said; else the study's own limit, none included, but for a default for images of another size;
+    else the default for these images."""
     if flags.max_macs is not None:
         return None if flags.max_macs == compute_limit.UNLIMITED else flags.max_macs
-    if stored:
+    if stored and _keeps_max_macs(stored, task):
         return stored.budget.max_macs
     least = cost.total(sampling.smallest(space, task)).macs
     return compute_limit.default(task.image_size, images, flags.on_cpu, least).macs
+
+
+def _keeps_max_macs(stored: StudyConfig, task: Task) -> bool:
+    """Whether the limit of a stored configuration holds for these images, where nothing is said: somebody
+    said it, or they are of the size that it is the default for."""
+    size, limit = stored.task.image_size, stored.budget.max_macs
+    if size == task.image_size or limit is None or stored.max_macs_written:
+        return True
+    if stored.max_macs_written is not None:
+        return False
+    least = cost.total(sampling.smallest(stored.space, stored.task)).macs  # a study that does not say it
+    lengths = {stored.recipe.epochs, brief_epochs(stored.data.spec)}  # of trials, shortened or not
+    defaults = {
+        compute_limit.default(size, stored.data.train_images * epochs, on_cpu, least).macs
+        for epochs in lengths
+        for on_cpu in (False, True)
+    }
+    return limit not in defaults
+
+
+def _max_macs_written(flags: Flags, stored: StudyConfig | None, task: Task) -> bool | None:
+    """Whether somebody said the limit, here or where the stored configuration was made; None: that is not
+    known."""
+    if flags.max_macs is not None:
+        return True
+    return stored.max_macs_written if stored and _keeps_max_macs(stored, task) else False
 
 
 def shorter_trials(flags: Flags, data: study_config.DataConfig, budget: Budget) -> TrialLength | None:
@@ -331,10 +375,12 @@ def _recipe_written(flags: Flags, stored: StudyConfig | None) -> tuple[str, ...]
 
 def _data(flags: Flags, stored: StudyConfig | None) -> tuple[study_config.DataConfig, Images]:
     """The images, and the configuration's words for them: those of the stored study where they are the
-    same images, wherever they lie."""
+    same images, wherever they lie, and no other seed was said."""
     was = stored.data if stored else None
+    seed = flags.seed if flags.seed is not None else stored.seed if stored else settings.SEED
+    is_split_anew = stored is not None and seed != stored.seed
     said = (flags.data, flags.image_size, flags.train_images, flags.fit, flags.skip_damaged or None)
-    if was and said == (None,) * 5:
+    if was and said == (None,) * 5 and not is_split_anew:
         return was, study_config.open_images(was, flags.data_dir)
     spec = flags.data or (was.spec if was else settings.DATA)
     limit = flags.train_images or (was.limit if was else None)
@@ -345,7 +391,9 @@ def _data(flags: Flags, stored: StudyConfig | None) -> tuple[study_config.DataCo
         flags.fit or (was.fit if was else settings.FIT),
         flags.skip_damaged or bool(was and was.skip_damaged),
     )
-    share, seed = (was.validation_share, was.split_seed) if was else (None, flags.seed or settings.SEED)
+    share = None
+    if was and was.digest == dataset.digest:
+        share, seed = was.validation_share, seed if is_split_anew else was.split_seed
     found, images = study_config.split_images(dataset, limit, share, seed)
     if was and (found.digest, found.split_digest) == (was.digest, was.split_digest):
         return was, images
@@ -363,7 +411,9 @@ def plan_of(flags: Flags, record: Study | None, config: StudyConfig) -> FinishPl
     whole = stored.whole if stored else None
     said = (flags.finalists, flags.final_epochs, flags.final_seeds)
     wanted = whole
-    if flags.finish or (flags.like and stored):
+    if whole and record is None:
+        wanted = _plan_like(whole, config, *said)
+    elif flags.finish:
         wanted = finish_plan.make_plan(config, whole, *said)
     elif any(said):
         raise UsageError("--finalists, --final-epochs and --final-seeds go with --finish")
@@ -373,7 +423,22 @@ def plan_of(flags: Flags, record: Study | None, config: StudyConfig) -> FinishPl
     is_kept = is_limited and wanted == whole and _goes_on_shortened(flags, record)
     closed_from = None if flags.trials > record.trials else stored.closed_from
     limit = stored.limit if is_kept and (stored.wanted or flags.is_limited) else None
-    return (stored if is_kept else wanted).with_wanted(wanted, closed_from, limit)
+    plan = stored if is_kept else wanted
+    return plan.with_wanted(wanted, closed_from, limit, exhausted=stored.exhausted)
+
+
+def _plan_like(
+    model: FinishPlan, config: StudyConfig, finalists: int | None, epochs: int | None, seeds: int | None
+) -> FinishPlan:
+    """That of another study for a new one of this configuration: so many networks, epochs and seeds where
+    nothing was said. Their recipe is the new study's own: it may have other images, or another recipe.
+
+    Raises as finish_plan.make_plan() does.
+    """
+    was = model.finals
+    return finish_plan.make_plan(
+        config, None, finalists or was.networks, epochs or was.recipe.epochs, seeds or was.seeds
+    )
 
 
 def _goes_on_shortened(flags: Flags, record: Study) -> bool:

@@ -78,13 +78,18 @@ class DataConfig(BaseModel):
         return self.model_copy(update={"aligned": was.aligned})
 
 
+WRITTEN = ("recipe_written", "space_written", "max_macs_written")  # how others came about: no settings
+
+
 class StudyConfig(BaseModel):
     """What to search, how to train, on what, and who decides."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     space: SearchSpace
+    space_written: SearchSpace | None = None  # where it says something else of images of another size
     budget: Budget
+    max_macs_written: bool | None = None  # whether somebody chose that limit; a study of before does not say
     task: Task
     recipe: Recipe
     recipe_written: tuple[str, ...] = ()  # its fields that somebody chose; none of a study of before
@@ -238,15 +243,15 @@ def _required(data: DataConfig, dataset: Dataset) -> Images:
     return Images(dataset, parts)
 
 
-FLAGS = {
+FLAGS = {  # what others follow from comes first
+    "seed": "--seed",
+    "data": "--data, --image-size or --fit",
     "space": "--space",
     "budget": "--max-params or --max-macs",
     "recipe": "--recipe, --epochs or --class-weights",
-    "data": "--data, --image-size or --fit",
     "sampler": "--sampler",
     "sampling": "--sampling",
     "pruner": "--pruner",
-    "seed": "--seed",
     "score": "--score",
     "own_score": "--score",
 }

@@ -31,9 +31,10 @@ def fitted(
     config: StudyConfig, plan: FinishPlan, finals: ReachedRung, trainings: Iterable[RungTraining], now: float
 ) -> FinishPlan | None:
     """The plan with the longest finals that end before its limit, None where they stay as they are: no longer
-    ones fit with room for slower trainings, and these fit without. Where a network has all seeds of finals of
-    this length they keep it, as it would not be ranked beside others. `now` is in seconds since 1970, by the
-    clock of the database, as the limit; one that has passed limits nothing.
+    ones fit with room for slower trainings, and these fit without. They are longer than the trials, and than
+    the rungs that were trained: few networks have not all of the plan's. Where a network has all seeds of
+    finals of this length they keep it, as it would not be ranked beside others. `now` is in seconds since
+    1970, by the clock of the database, as the limit; one that has passed limits nothing.
 
     Raises UsageError and RecipeError as finish_plan.make_plan() does.
     """
@@ -46,6 +47,7 @@ def fitted(
         return None
     left -= min(MARGIN, MARGIN_SHARE * left)
     later = sum(plan.finals.turns[1:])
+    halved = {one.epochs for one in trainings if one.stage == Stage.HALVING}
     an_epoch = _seconds_an_epoch(config, plan.limit, finals, trainings, later)
     if an_epoch is None:
         return None
@@ -54,7 +56,8 @@ def fitted(
         def takes(epochs: int, batch: int) -> float:
             return epochs * an_epoch * finish_plan.slower(batch, than=config.recipe.batch_size)
 
-        shortest = max([config.recipe.epochs, *(rung.epochs for rung in plan.rungs)]) + 1
+        reached = [rung.epochs for rung in plan.rungs if rung.epochs in halved]
+        shortest = max([config.recipe.epochs, *reached]) + 1
         return max(shortest, finish_plan.longest(config, plan.whole, takes, left) or 0)
 
     was, epochs = plan.finals.recipe.epochs, longest(SLACK * an_epoch)
@@ -66,7 +69,7 @@ def fitted(
         config, plan.whole, plan.finals.networks, epochs, contenders=plan.finals.contenders
     )
     return plan.model_copy(update={"finals": other.finals}).with_wanted(
-        plan.whole, plan.closed_from, plan.limit
+        plan.whole, plan.closed_from, plan.limit, exhausted=plan.exhausted
     )
 
 

@@ -27,7 +27,7 @@ from space import baselines as first_guesses
 from space.document import first_problem
 from space.errors import StudyError, UsageError
 from storage.row_types import Candidate, State
-from storage.studies import CLOSED_FROM
+from storage.studies import CLOSED_FROM, EXHAUSTED
 from trainer.recipe.document import Recipe
 
 FIRST = 16  # networks that go on from the brief trials
@@ -96,22 +96,29 @@ class FinishPlan(BaseModel):
     rungs: tuple[Rung, ...]
     finals: Finals
     wanted: "FinishPlan | None" = None  # what was asked for, where this is shortened to a limit of time
-    closed_from: int | None = None  # trials that were asked for, where they were ended in time
+    closed_from: int | None = None  # trials that were asked for, where they were ended before that
+    exhausted: bool = False  # they were, as no network was left to propose; else in time
     limit: Limit | None = None  # of the launch that it is to end in
 
     @property
     def whole(self) -> "FinishPlan":
         """The plan that was asked for."""
-        return self.wanted or self.model_copy(update={"closed_from": None, "limit": None})
+        unended = {"closed_from": None, "exhausted": False, "limit": None}
+        return self.wanted or self.model_copy(update=unended)
 
     def with_wanted(
-        self, wanted: "FinishPlan", closed_from: int | None, limit: Limit | None = None
+        self,
+        wanted: "FinishPlan",
+        closed_from: int | None,
+        limit: Limit | None = None,
+        *,
+        exhausted: bool = False,
     ) -> "FinishPlan":
         """This plan in place of the one that was asked for. `limit`: that it is to end in, be it as long as
         was asked for: its finals may turn out to take longer than was reckoned."""
         shortened = (self.rungs, self.finals) != (wanted.rungs, wanted.finals)
         kept = {"wanted": wanted.whole if shortened else None, "closed_from": closed_from, "limit": limit}
-        return self.model_copy(update=kept)
+        return self.model_copy(update=kept | {"exhausted": exhausted and closed_from is not None})
 
     @classmethod
     def from_record(cls, finish: dict[str, Any] | None) -> Self | None:
@@ -134,6 +141,8 @@ class FinishPlan(BaseModel):
             found["wanted"] = self.wanted.document()
         if self.closed_from is not None:
             found[CLOSED_FROM] = self.closed_from
+        if self.exhausted:
+            found[EXHAUSTED] = True
         if self.limit:
             found["limit"] = self.limit.model_dump(mode="json", exclude_none=True)
         return found
@@ -259,10 +268,12 @@ def describe(plan: FinishPlan) -> str:
 
 
 def describe_closing(plan: FinishPlan, trials: int) -> str:
-    """That trials were ended in time for the second stage; empty where they were not. `trials`: the study's
-    number."""
+    """That trials were ended before as many were trained as were asked for, in time for the second stage or
+    as no network was left; empty where they were not. `trials`: the study's number."""
     if plan.closed_from is None or plan.closed_from <= trials:
         return ""
+    if plan.exhausted:
+        return f"the space is exhausted: trials ended after {trials:,} of {plan.closed_from:,}"
     return f"trials were closed in time after {trials:,} of {plan.closed_from:,}"
 
 

@@ -25,13 +25,14 @@ from search.study.files import StudyFiles, kept_best, note_best, note_here, stud
 from search.study.versions import installed_versions
 from search.study.worker_options import WorkerOptions
 from search.worker.training_function import TrainingFunction, make_training_function
+from space.errors import ExhaustedError
 from storage.studies import Study
 from storage.workers import Doing
 
 
 @dataclass
 class WorkerContext:
-    """One worker at one study. All but `out_of_memory_beside_others` stays as it was opened."""
+    """One worker at one study. All but the last two stays as it was opened."""
 
     options: WorkerOptions  # what the worker was told: its limits are read here
     study: optuna.Study  # the study in Optuna's tables; its sampler is replaced for each proposal
@@ -51,6 +52,7 @@ class WorkerContext:
     say: Callable[[Doing], None] = lambda _: None  # tells the ledger what the worker does between trials
     shares_gpu: bool = False  # whether the device is a GPU, which other workers may have too
     out_of_memory_beside_others: int = 0  # trials so far that had enough memory only once they were alone
+    exhausted: ExhaustedError | None = None  # that no network was left to propose, while trials are owed
 
 
 @contextmanager

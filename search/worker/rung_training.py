@@ -67,22 +67,35 @@ def _claim(context: WorkerContext, leaves: bool) -> tuple[Claim, RungTraining] |
 
 def ask_for_what_is_missing(context: WorkerContext, stored: dict[str, Any], plan: FinishPlan) -> bool:
     """Enters the trainings of the rung that is due, by a plan as it is stored; finals that have time for more
-    epochs than it says, or too little for these, get others. Returns whether the second stage goes on."""
+    epochs than it says, or too little for these, get others, with a plan that says so even where all of them
+    are trained already. Returns whether the second stage goes on."""
     rows = candidates.candidates(context.engine, context.study_id)
     trained = rungs.of_study(context.engine, context.study_id)
     reached = halving.reached(plan, rows, trained)
     if not reached or halving.finals(reached):
         return False
     other = None
-    if reached[-1].stage == Stage.FINALS:
-        other = _fitted(context, plan, reached[-1], trained)
+    if reached[-1].stage == Stage.FINALS and not reached[-1].entered:
+        other = _trained_whole(plan, rows, trained) or _fitted(context, plan, reached[-1], trained)
     if other:
         reached = halving.reached(other, rows, trained)
-    if missing := reached[-1].missing:
+    missing = reached[-1].missing
+    if missing:
         logger.info("%s: %d trainings", reached[-1].name, len(missing))
+    if missing or other:
         instead = other.document() if other else stored
         rungs.enter(context.engine, context.study_id, missing, by=stored, instead=instead)
     return True
+
+
+def _trained_whole(plan: FinishPlan, rows: list[Candidate], trained: list[RungTraining]) -> FinishPlan | None:
+    """A shortened plan with the finals that were asked for, where these have been trained, for whatever plan,
+    of those who would be in them now; None where they have not."""
+    if plan.wanted is None:
+        return None
+    whole = plan.model_copy(update={"finals": plan.whole.finals})
+    whole = whole.with_wanted(plan.whole, plan.closed_from, plan.limit, exhausted=plan.exhausted)
+    return whole if halving.finals(halving.reached(whole, rows, trained)) else None
 
 
 def _fitted(

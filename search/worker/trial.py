@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import Trial
+from optuna.trial import Trial, TrialState
 
 from search.optuna_adapter import ask as optuna_ask, sampler as samplers, study as optuna_study
 from search.optuna_adapter.differing import DIFFERS
@@ -115,6 +115,14 @@ def propose(context: WorkerContext) -> tuple[Trial, Architecture]:
     reconciling.queue_again(context.study, context.engine, context.study_id, context.options.name or "")
     trial, drawn = optuna_ask.ask(context.study, context.config, describe)
     return trial, drawn.architecture
+
+
+def has_waiting(context: WorkerContext) -> bool:
+    """Whether a network is to be trained whatever the sampler proposes: that of a trial that another worker
+    could not end, or one that is queued."""
+    if candidates.next_retry(context.engine, context.study_id):
+        return True
+    return bool(context.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
 
 def describe(drawn: Drawn, differs: tuple[str, ...]) -> dict[str, Any]:

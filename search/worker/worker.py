@@ -195,20 +195,46 @@ def work_on_one(context: WorkerContext) -> State | NoClaim | None:
 def run_next(context: WorkerContext) -> State | NoClaim | None:
     """A trial, as long as some are left, then a training of the second stage. Returns as work_on_one().
 
-    Raises ExhaustedError, LeaseLostError, and Cancelled, once that is recorded.
+    Where no network is left for a trial, a study with a second stage goes on to that, once nobody holds a
+    trial any more. Raises ExhaustedError where there is none to go on to, LeaseLostError, and Cancelled, once
+    that is recorded.
     """
+    refusal = _end_trials(context) if context.exhausted else None
     name, seconds = context.options.name or "", context.options.lease_seconds
-    claim = leases.claim(context.engine, context.study_id, name, seconds)
+    claim = refusal or leases.claim(context.engine, context.study_id, name, seconds)
     if claim is NoClaim.DONE:
+        context.exhausted = None
         return rung_training.run_next(context)
     if isinstance(claim, NoClaim):
         return claim
     context.say(Doing.WORKING)
     try:
         return worker_trial.run(context, claim)
-    except (ExhaustedError, *GONE):
+    except ExhaustedError as error:
+        leases.release(context.engine, claim)
+        if studies.get(context.engine, context.study_id).finish is None:
+            raise
+        logger.info("no network is left: %s", error)
+        context.exhausted = error
+        return None
+    except GONE:
         leases.release(context.engine, claim)
         raise
+
+
+def _end_trials(context: WorkerContext) -> NoClaim | None:
+    """Why there is no trial for a worker that had no network to propose any more: trials end once nobody
+    holds one. None where there is one by now: a network was queued, or another worker could not end its own.
+
+    Raises the ExhaustedError of then where the study has nothing to go on to.
+    """
+    if worker_trial.has_waiting(context):
+        context.exhausted = None
+        return None
+    refusal = leases.close_exhausted(context.engine, context.study_id)
+    if refusal is None and context.exhausted:
+        raise context.exhausted
+    return refusal
 
 
 def order_of(context: WorkerContext) -> Control:

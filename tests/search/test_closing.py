@@ -4,6 +4,7 @@ import io
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from rung_samples import candidate as rung_candidate, trained
 from sqlalchemy import Engine, delete, insert, select, update
 from worker_samples import make_config
 
-from search.commands import launch_session
+from search.commands import launch_session, plan as commands_plan
 from search.launcher import closing, prepare
 from search.launcher.closing import Begun, Closing, fitting, takes
 from search.launcher.display import Display, LogDisplay
@@ -30,7 +31,7 @@ from search.machine.devices import Slot
 from search.machine.signals import Interrupts
 from search.recording.outage import OutageTooLongError
 from search.report import made, page
-from search.study import finish_plan, halving, run_state, state_text
+from search.study import finals_length, finish_plan, halving, run_state, state_text
 from search.study.console import SteadyConsole
 from search.study.finish_plan import SLACK, FinishPlan, describe_closing, duration, make_plan
 from search.study.worker_options import WorkerOptions
@@ -38,6 +39,8 @@ from search.worker.worker import unique_name
 from space.errors import EnvironmentProblem
 from storage import candidates, database, leases, rungs, studies, tables, workers
 from storage.row_types import RungTraining, Stage, State
+from storage.studies import Study
+from trainer.recipe.document import Recipe
 
 CONFIG = make_config(epochs=8)  # 1,000 images, 900 of them for trials
 WANTED = make_plan(CONFIG, None)
@@ -73,6 +76,29 @@ def test_a_little_too_little_time_shortens_finals_a_little_with_one_seed_too() -
 
 def test_where_hardly_anything_fits_finals_are_the_shortest_there_are() -> None:
     assert shape(fitting(CONFIG, WANTED, 1.0, PACE, 2)) == ([], 9)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "schedule"),
+    [
+        (7, {"name": "cosine", "length": 7}),
+        (10, {"name": "cosine", "warm_up": 1, "length": 9}),
+        (12, {"name": "linear", "warm_up": 2, "length": 10}),
+        (20, {"name": "one_cycle", "warm_up": 1, "length": 19}),
+    ],
+)
+def test_finals_whose_schedule_has_a_length_of_its_own_are_shortened_too(
+    epochs: int, schedule: dict[str, Any]
+) -> None:
+    """One of the lengths that are tried was refused for a last bit, and the whole plan was kept."""
+    recipe = Recipe.model_validate({"epochs": epochs, "schedule": schedule})
+    config = make_config().model_copy(update={"recipe": recipe, "recipe_written": ("schedule",)})
+    wanted = make_plan(config, None)
+    whole = takes(config, wanted, PACE, 2)
+    for share in range(2, 20):
+        plan = fitting(config, wanted, share / 20 * whole, PACE, 2)
+        assert takes(config, plan, PACE, 2) <= share / 20 * whole
+        assert plan.finals.recipe.planned.end == pytest.approx(plan.finals.recipe.epochs)
 
 
 @given(st.floats(1, 1e6), st.floats(0.01, 100), st.integers(1, 64), st.integers(1, 30), st.integers(31, 300))
@@ -509,6 +535,57 @@ def test_a_search_that_is_done_gets_a_second_stage_that_fits_before_its_workers_
     assert "for 77 epochs" in watching.note
 
 
+def new_study(engine: Engine, trials: int, plan: FinishPlan) -> Study:
+    """One that has trained nothing."""
+    settings = make_config().document()
+    record = studies.create(
+        engine, "new", trials=trials, max_parameters=9, max_macs=9, seed=0, settings=settings, versions={}
+    )
+    studies.set_finish(engine, record.id, plan.document())
+    return record
+
+
+@pytest.mark.parametrize(("seconds", "epochs"), [(100.0, 19), (9_000.0, 100)])
+def test_finals_have_the_limit_though_all_trials_end_between_two_looks(
+    engine: Engine, seconds: float, epochs: int
+) -> None:
+    """Finals of a new search of two trials were as long as was asked for, and were cut off."""
+    config, whole = make_config(), make_plan(make_config(), None, epochs=100)
+    record = new_study(engine, 2, whole)
+    watching = Closing(engine, record.id, config)
+    watching.begin(seconds, 2)
+    assert not watching.look(elapsed=0.5, left=seconds - 0.5, workers=2), "no trial has ended"
+    for number in range(2):
+        train(engine, record, number, 0.5 + number / 10)
+    assert not watching.look(elapsed=8, left=seconds - 8, workers=2)
+    plan = FinishPlan.from_record(studies.get(engine, record.id).finish)
+    assert plan and plan.limit and plan.limit.workers == 2 and plan.whole == whole
+    assert seconds - 60 < plan.limit.until - studies.clock(engine) <= seconds
+    rows = candidates.candidates(engine, record.id)
+    (finals,) = [rung for rung in halving.reached(plan, rows, ()) if rung.stage == Stage.FINALS]
+    fitted = finals_length.fitted(config, plan, finals, (), plan.limit.until - seconds + 10)
+    assert (fitted or plan).finals.recipe.epochs == epochs
+
+
+def test_a_launch_that_leaves_trials_owed_takes_its_limit_with_it(engine: Engine) -> None:
+    watching, whole = watch(engine), plan_of(engine)
+    watching.begin(1_000, 2)
+    assert plan_of(engine).limit and plan_of(engine).whole == whole
+    watching.end()
+    assert plan_of(engine) == whole
+
+
+def test_the_first_look_at_a_trial_is_as_soon_as_one_has_ended(engine: Engine) -> None:
+    record = new_study(engine, 9, make_plan(make_config(), None, epochs=100))
+    watching = Closing(engine, record.id, make_config())
+    watching.begin(300, 2)
+    assert not watching.look(elapsed=0, left=300, workers=2)
+    train(engine, record, 0, 0.5)
+    assert not watching.look(elapsed=0.5, left=299.5, workers=2)
+    plan = FinishPlan.from_record(studies.get(engine, record.id).finish)
+    assert plan and plan.wanted, "what would fit now"
+
+
 def test_a_second_stage_that_is_under_way_keeps_its_plan(engine: Engine) -> None:
     studies.set_trials(engine, studies.find(engine, "s").id, 5)
     watching = watch(engine)
@@ -665,6 +742,64 @@ def test_a_launch_that_finds_a_second_stage_under_way_has_it_end_with_its_own_li
     assert was.limit and now.limit and now.limit.workers == 3
     assert 4_900 < now.limit.until - studies.clock(engine) <= 5_000
     assert now == was.with_wanted(was.whole, was.closed_from, now.limit)
+
+
+def test_that_the_space_is_exhausted_is_said_whatever_becomes_of_the_plan(
+    engine: Engine, sqlite_url: str
+) -> None:
+    watching, record = watch(engine), studies.find(engine, "s")
+    assert leases.close_exhausted(engine, record.id) is leases.NoClaim.DONE
+    said = "the space is exhausted: trials ended after 5 of 200"
+    same: dict[str, Any] = {"finish": True, "final_epochs": 100, "timeout": 1_000.0}
+    for begins in (1e6, 500.0):
+        watching.begin(begins, 2)
+        plan = plan_of(engine)
+        assert plan.limit and bool(plan.wanted) == (begins == 500.0)
+        assert describe_closing(plan, 5) == said
+        flags, kept_plan = again(engine, sqlite_url, 200, **same)
+        assert flags == 5 and describe_closing(kept_plan, 5) == said, "the same command goes on"
+    assert not watching.look(elapsed=10, left=490, workers=2)
+    enter(engine, None)
+    watching.begin(1_000, 3)
+    watching.end()
+    assert describe_closing(plan_of(engine), 5) == said
+    trials, plan = again(engine, sqlite_url, 201, **same)
+    assert (trials, plan.closed_from, plan.exhausted) == (201, None, False)
+    assert FinishPlan.from_record(plan_of(engine).document()) == plan_of(engine)
+
+
+def test_trials_that_were_closed_in_time_stay_so_where_the_last_one_finds_no_network(engine: Engine) -> None:
+    watching, record = watch(engine), studies.find(engine, "s")
+    claim = leases.claim(engine, record.id, "one", 60)
+    assert isinstance(claim, leases.Claim)
+    assert watching.look(elapsed=500, left=500, workers=2)
+    leases.release(engine, claim)
+    assert leases.close_exhausted(engine, record.id) is leases.NoClaim.DONE
+    assert describe_closing(plan_of(engine), 5) == "trials were closed in time after 5 of 200"
+    assert studies.find(engine, "s").trials == 5
+
+
+def test_the_end_of_a_launch_of_an_exhausted_space_names_the_command_that_goes_on_with_all_its_flags(
+    engine: Engine, sqlite_url: str, tmp_path: Path
+) -> None:
+    """Its time was up before its second stage was over."""
+    watch(engine)
+    record = studies.find(engine, "s")
+    assert leases.close_exhausted(engine, record.id) is leases.NoClaim.DONE
+    snapshot = Snapshots(engine, record, make_config()).take()
+    end = End(snapshot, record.order, 0, None, "", "time was up", {}, False)
+    console = Console(file=io.StringIO(), width=300)
+    flags = Flags(sqlite_url, tmp_path, 200, "s", timeout=28_800.0)
+    onward = partial(commands_plan.again, flags, "s", workers="3", gpus="all")
+    launch_session._say_end(console, flags, record, end, onward)
+    assert isinstance(console.file, io.StringIO)
+    said = console.file.getvalue()
+    assert "\nthe space is exhausted: trials ended after 5 of 200\n" in said
+    command = (
+        f"search launch s --trials 5 --storage {sqlite_url} --data-dir {tmp_path} --timeout 8h --workers 3"
+    )
+    assert said.endswith(f"go on with `{command}`\n")
+    assert said.count("search launch") == 1
 
 
 def test_trials_that_were_opened_again_are_ended_in_time_again(engine: Engine) -> None:

@@ -142,6 +142,19 @@ def test_a_plan_that_fitted_whole_is_shortened_where_its_networks_are_slower_tha
         assert (whole.wanted, epochs_of(whole)) == (None, epochs)
 
 
+def test_rungs_that_there_were_too_few_networks_for_make_finals_no_longer() -> None:
+    whole = make_plan(CONFIG, None, epochs=100)
+    plan = whole.with_wanted(whole, None, Limit(until=NOW + 1_000, workers=2))
+    assert [rung.epochs for rung in plan.rungs] == [12, 48]
+    for rows, lasts in ((ROWS[:2], 21), (ROWS, 49)):
+        trainings = list[RungTraining]()
+        while (due := finals(plan, rows, trainings)).stage == Stage.HALVING:
+            trainings += [replace(trained(entry, 0.7), seconds=entry.epochs * 10.0) for entry in due.missing]
+        assert bool(trainings) == (len(rows) > 2)
+        found = finals_length.fitted(CONFIG, plan, due, trainings, NOW)
+        assert found and found.finals.recipe.epochs == lasts
+
+
 def test_finals_of_another_length_are_no_measure_of_how_fast_a_network_is() -> None:
     """They were trained on all images already, in batches of their own."""
     plan = shortened(4, 1_000)

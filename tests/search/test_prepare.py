@@ -13,9 +13,9 @@ from PIL import Image
 
 from search.launcher import prepare
 from search.launcher.prepare import Flags, make_config
-from search.study import full_training
+from search.study import compute_limit, config as study_config, full_training
 from search.study.config import StudyConfig
-from search.study.finish_plan import make_plan, recipe_of_rung
+from search.study.finish_plan import FinishPlan, make_plan, recipe_of_rung
 from space.errors import SpaceError, StudyError, UsageError
 from storage import studies
 from storage.database import normalise
@@ -277,3 +277,140 @@ def test_a_study_like_another_on_other_images_takes_the_default_recipe_of_these(
     assert like.data.image_size == known.data.image_size, "of which a part is the shift"
     same = flags(tmp_path, data="digits", image_size=known.data.image_size, epochs=known.recipe.epochs)
     assert like.recipe == make_config(same, None).recipe
+
+
+def like(tmp_path: Path, **given: object) -> tuple[StudyConfig, FinishPlan]:
+    """Configuration and plan of a launch of "beta" like "alpha", with these flags."""
+    asked = prepare.with_trials(replace(flags(tmp_path, study="beta", like="alpha", **given), trials=0))
+    engine, record, config = prepare.prepare(asked)
+    engine.dispose()
+    plan = FinishPlan.from_record(record.finish)
+    assert plan
+    return config, plan
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("said", ["nothing", "data", "class weights", "recipe", "image size", "epochs"])
+def test_the_finals_of_a_study_like_another_have_its_length_and_the_recipe_of_their_own(
+    tmp_path: Path, pictures: Path, said: str
+) -> None:
+    """Those of the other one: digits were mixed and shifted as pictures are, whatever was said."""
+    (tmp_path / "slower.toml").write_text("learning_rate = 0.05\nflip = false\n")
+    given: dict[str, object] = {
+        "nothing": {},
+        "data": {"data": "digits"},
+        "class weights": {"class_weights": "balanced"},
+        "recipe": {"recipe": tmp_path / "slower.toml"},
+        "image size": {"image_size": 32},
+        "epochs": {"epochs": 3, "final_epochs": 150},
+    }[said]
+    asked = {
+        "study": "alpha",
+        "data": f"folder:{pictures}",
+        "image_size": 16,
+        "max_macs": 300_000,
+        "finish": True,
+    }
+    engine, record, _ = prepare.prepare(
+        flags(tmp_path, **asked, final_epochs=120, finalists=3, final_seeds=2)
+    )
+    engine.dispose()
+    whole = FinishPlan.from_record(record.finish)
+    config, plan = like(tmp_path, **given)
+    epochs = 150 if said == "epochs" else 120
+    assert plan == make_plan(config, None, finalists=3, epochs=epochs, seeds=2)
+    assert (plan == whole) == (said == "nothing")
+    final = plan.finals.recipe
+    assert (final.mixup == 0) == (said == "data")
+    assert final.class_weights == config.recipe.class_weights
+    assert (final.learning_rate == 0.05) == (said == "recipe")
+
+
+@pytest.mark.parametrize("is_of_before", [False, True])
+@pytest.mark.parametrize(("was", "now"), [(32, 128), (128, 32)])
+def test_a_study_like_another_of_smaller_or_larger_images_has_the_space_and_limit_for_its_own(
+    tmp_path: Path, pictures: Path, was: int, now: int, is_of_before: bool
+) -> None:
+    spec = f"folder:{pictures}"
+    stored = make_config(flags(tmp_path, data=spec, image_size=was), None)
+    if is_of_before:
+        stored = of_before(stored)
+    found = make_config(flags(tmp_path, image_size=now), stored)
+    own = make_config(flags(tmp_path, data=spec, image_size=now), None)
+    assert found == own
+    assert (own.space != stored.space) and (own.budget != stored.budget)
+    assert make_config(flags(tmp_path), found) == found, "and goes on with them"
+    assert make_config(flags(tmp_path, train_images=20), stored).budget == stored.budget
+
+
+def of_before(config: StudyConfig) -> StudyConfig:
+    """As a version stored it that did not say how space and limit came about."""
+    document = config.document()
+    del document["space_written"], document["max_macs_written"]
+    return StudyConfig.from_record(document)
+
+
+def test_what_a_space_of_ones_own_says_of_large_images_holds_in_a_study_like_it(
+    tmp_path: Path, pictures: Path
+) -> None:
+    file = tmp_path / "space.toml"
+    file.write_text("depth = [3]\n[large_images]\nabove = 20\n[large_images.stem]\nstride = [2]\n")
+    small = make_config(flags(tmp_path, data=f"folder:{pictures}", image_size=16, space=file), None)
+    large = make_config(flags(tmp_path, image_size=32), small)
+    again = make_config(flags(tmp_path, image_size=16), large)
+    assert [config.space.stem.stride for config in (small, large, again)] == [(1,), (2,), (1,)]
+    assert again == small
+    assert make_config(flags(tmp_path, image_size=32), of_before(small)).space == small.space, "not known"
+
+
+@pytest.mark.parametrize("is_of_before", [False, True])
+@pytest.mark.parametrize("limit", [123_000_000, compute_limit.UNLIMITED])
+def test_a_limit_of_compute_that_was_said_is_that_of_a_study_like_it_too(
+    tmp_path: Path, pictures: Path, limit: int, is_of_before: bool
+) -> None:
+    stored = make_config(flags(tmp_path, data=f"folder:{pictures}", image_size=32, max_macs=limit), None)
+    if is_of_before:
+        stored = of_before(stored)
+    assert make_config(flags(tmp_path, image_size=128), stored).budget == stored.budget
+
+
+def test_a_limit_of_compute_that_was_said_may_be_the_default_of_other_images(
+    tmp_path: Path, pictures: Path
+) -> None:
+    asked = {"data": f"folder:{pictures}", "image_size": 32}
+    default = make_config(flags(tmp_path, **asked), None)
+    said = make_config(flags(tmp_path, **asked, max_macs=default.budget.max_macs), None)
+    assert said.budget == default.budget and said.max_macs_written
+    assert make_config(flags(tmp_path, image_size=128), said).budget == said.budget
+    study_config.require_same("night", default, said)
+
+
+def test_other_images_than_those_of_the_study_it_is_like_are_split_as_their_own(
+    tmp_path: Path, pictures: Path
+) -> None:
+    shutil.copytree(pictures, tmp_path / "other")
+    (tmp_path / "other" / "train" / "cats" / "7.png").unlink()
+    for name in ("cats", "dogs"):
+        (pictures / "val" / name).mkdir(parents=True)
+        for i in range(10):
+            shutil.move(pictures / "train" / name / f"{i}.png", pictures / "val" / name)
+    stored = make_config(flags(tmp_path, data=f"folder:{pictures}", seed=3), None)
+    assert stored.data.validation_share == 0.5
+    found = make_config(flags(tmp_path, data=f"folder:{tmp_path / 'other'}"), stored)
+    assert (found.data.validation_share, found.data.split_seed, found.data.validation_images) == (0.2, 3, 8)
+    assert found.data == make_config(flags(tmp_path, data=f"folder:{tmp_path / 'other'}", seed=3), None).data
+
+
+def test_another_seed_splits_the_images_of_a_study_like_another_anew(tmp_path: Path, pictures: Path) -> None:
+    spec = f"folder:{pictures}"
+    stored = make_config(flags(tmp_path, data=spec, seed=3), None)
+    for more in ({}, {"data": spec}):
+        found = make_config(flags(tmp_path, seed=5, **more), stored)
+        assert found == make_config(flags(tmp_path, data=spec, seed=5), None)
+        assert found.data.split_digest != stored.data.split_digest
+        for same in ({}, {"seed": 3}):
+            assert make_config(flags(tmp_path, **same, **more), stored) == stored
+    with pytest.raises(StudyError, match="another --seed "):
+        study_config.require_same("night", stored, found)
+    of_another = stored.model_copy(update={"seed": 5})  # as --seed was taken before
+    assert make_config(flags(tmp_path, seed=5), of_another) == of_another, "which goes on with its split"

@@ -19,7 +19,7 @@ from search.launcher.prepare import Flags
 from search.machine.device_lock import DeviceLock
 from search.optuna_adapter import study as optuna_study
 from search.recording import reconcile as reconciling
-from search.study import export as study_export, second_stage
+from search.study import export as study_export, run_state, second_stage
 from search.study.config import Images, StudyConfig
 from search.study.finish_plan import FinishPlan, Limit, make_plan
 from search.study.reader import StudyView
@@ -27,9 +27,11 @@ from search.training import weights_reference
 from search.worker import rung_training, trial as worker_trial, worker
 from search.worker.context import WorkerContext
 from search.worker.training_function import FinalScore, make_training_function
+from space import space as spaces
 from space.architecture import Architecture
-from space.errors import DivergedError
-from storage import candidates, invariants, rungs, studies, trainings
+from space.errors import DivergedError, ExhaustedError
+from space.space import SearchSpace
+from storage import candidates, invariants, leases, rungs, studies, trainings
 from storage.leases import NoClaim
 from storage.row_types import RungTraining, Stage, State
 from storage.trainings import Finished
@@ -76,10 +78,14 @@ class Longer(FakeTraining):
 
 @contextmanager
 def context_of(
-    url: str, train: FakeTraining, folder: Path, plan: FinishPlan | None = None
+    url: str,
+    train: FakeTraining,
+    folder: Path,
+    plan: FinishPlan | None = None,
+    space: SearchSpace | None = None,
 ) -> Iterator[WorkerContext]:
     """A study that has its plan, unless it is to have none."""
-    config = make_config()
+    config = make_config(space)
     engine, record = make_study(url, config, TRIALS)
     if plan:
         studies.set_finish(engine, record.id, plan.document())
@@ -287,6 +293,105 @@ def test_a_search_that_is_cut_off_in_its_finals_confirms_nothing(sqlite_url: str
         assert confirmed(other) is None, "trained on other images"
 
 
+def two_networks() -> SearchSpace:
+    """A space of no more."""
+    return spaces.parse(
+        {
+            "depth": [3],
+            "width": {"low": 16, "high": 16},
+            "budget_share": {"low": 1, "high": 1},
+            "stage": {"blocks": [1], "kernel": [3, 5], "shortcut_kernel": [1]},
+            "same": {"kernel": [True]},
+        }
+    )
+
+
+def test_a_search_of_an_exhausted_space_goes_on_to_its_second_stage_and_says_so(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker_trial, "GIVE_UP_AFTER", 30)
+    train = Longer()
+    with context_of(database_url, train, tmp_path, plan(seeds=2), two_networks()) as context:
+        with caplog.at_level("INFO", "search.worker"):
+            assert work(context) == [State.COMPLETED] * (2 + 2 * 2)
+        said = "no network is left: 30 proposals in a row were networks that the study already has"
+        assert said in caplog.text
+        record, stage = studies.find(context.engine, context.study.study_name), stage_of(context)
+        assert stage.is_over and stage.winner and len(stage.finalists) == 2
+        assert (record.trials, stage.plan.closed_from) == (2, TRIALS)
+        assert stage.plan.whole == plan(seeds=2)
+        assert f"the space is exhausted: trials ended after 2 of {TRIALS}" in second_stage.lines(stage)
+        assert run_state.load(context.engine, record, has_optuna=True).code == 0
+        assert candidates.tally(context.engine, context.study_id)[State.REPEATED] >= 30
+        flags = Flags(database_url, tmp_path, TRIALS, record.name, finish=True)
+        assert prepare.with_trials(flags) == flags, "it is over: the same command looks for more once more"
+        prepare._go_on(context.engine, record, flags)
+        again = prepare.plan_of(flags, record, context.config)
+        assert again == plan(seeds=2)
+        prepare._planned(context.engine, record, again)
+        assert work(context) == [], "and trains nothing twice"
+        assert stage_of(context).plan.exhausted and len(train.calls) == 6
+
+
+def test_who_has_no_network_left_waits_for_those_that_hold_a_trial(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_trial, "GIVE_UP_AFTER", 30)
+    with context_of(database_url, Longer(), tmp_path, plan(seeds=2), two_networks()) as context:
+        monkeypatch.setattr(worker, "POLL_SECONDS", 0.0)
+        engine, study_id = context.engine, context.study_id
+        other = leases.claim(engine, study_id, "two", 600)
+        assert isinstance(other, leases.Claim)
+        while context.exhausted is None:
+            worker.work_on_one(context)
+        repeats = candidates.tally(engine, study_id)[State.REPEATED]
+        for _ in range(3):
+            assert worker.run_next(context) is NoClaim.WAIT
+        studies.set_control(engine, study_id, studies.Control.STOP)
+        assert worker.run_next(context) is NoClaim.STOPPED
+        studies.set_control(engine, study_id, studies.Control.RUN)
+        assert candidates.tally(engine, study_id)[State.REPEATED] == repeats, "nothing is proposed meanwhile"
+        assert studies.get(engine, study_id).trials == TRIALS
+        leases.release(engine, other)
+        assert work(context) == [State.COMPLETED] * 4
+        assert stage_of(context).plan.closed_from == TRIALS
+
+
+def test_a_network_that_is_to_be_tried_again_is_left_in_an_exhausted_space(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By who waits for the worker that had it, and lost it."""
+    monkeypatch.setattr(worker_trial, "GIVE_UP_AFTER", 30)
+    with context_of(sqlite_url, Longer(), tmp_path, plan(seeds=2), two_networks()) as context:
+        other = replace(context, options=replace(context.options, name="two"))
+        claim = leases.claim(context.engine, context.study_id, "two", 600)
+        assert isinstance(claim, leases.Claim)
+        worker_trial.propose_new(other, claim)
+        while context.exhausted is None:
+            worker.work_on_one(context)
+        assert worker.run_next(context) is NoClaim.WAIT
+        reconciling.tell_lost(context.study, leases.evict(context.engine, context.study_id, "two"))
+        assert work(context) == [State.COMPLETED] * (1 + 4)
+        tally = candidates.tally(context.engine, context.study_id)
+        assert (tally[State.COMPLETED], tally[State.LOST]) == (2, 1)
+
+
+def test_an_exhausted_space_of_which_nothing_is_trained_ends_the_search(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_trial, "GIVE_UP_AFTER", 30)
+    train = Longer()
+
+    def diverge(_: Architecture) -> None:
+        raise DivergedError("training loss is nan in epoch 1")
+
+    train.before = diverge
+    with context_of(sqlite_url, train, tmp_path, plan(seeds=2), two_networks()) as context:
+        with pytest.raises(ExhaustedError, match="30 proposals in a row"):
+            work(context)
+        assert studies.get(context.engine, context.study_id).trials == TRIALS
+
+
 def test_finals_of_two_turns_confirm_their_winner_once_all_its_seeds_have_ended(
     database_url: str, tmp_path: Path
 ) -> None:
@@ -392,6 +497,27 @@ def test_finals_that_have_time_for_more_epochs_than_their_plan_says_get_them(
         stage = stage_of(context)
         assert stage.plan.whole == wanted and stage.plan.closed_from == 50
         assert stage.is_over and stage.winner
+
+
+@pytest.mark.parametrize("seconds", [1e6, 1e-3])
+def test_finals_that_were_trained_already_in_the_length_that_was_asked_for_are_not_trained_again(
+    database_url: str, tmp_path: Path, seconds: float
+) -> None:
+    """More trials were asked for, with a limit of time, and none of them came into the finals: workers asked
+    for nothing, again and again, until so little time was left that all were trained in another length."""
+    train = Longer()
+    with context_of(database_url, train, tmp_path, plan(epochs=40, seeds=2)) as context:
+        work(context)
+        wanted, calls = stage_of(context).plan, len(train.calls)
+        limit = Limit(until=studies.clock(context.engine) + seconds, workers=1)
+        short = plan(seeds=2).with_wanted(wanted, 50, limit)
+        studies.set_finish(context.engine, context.study_id, short.document())
+        assert worker.work_on_one(context) is None, "the plan says by now what is trained"
+        assert worker.work_on_one(context) is NoClaim.DONE
+        assert len(train.calls) == calls
+        stage = stage_of(context)
+        assert stage.is_over and stage.winner
+        assert (stage.plan.finals, stage.plan.closed_from, stage.plan.limit) == (wanted.finals, 50, limit)
 
 
 def test_who_is_told_to_end_leaves_a_training_that_the_next_one_takes(

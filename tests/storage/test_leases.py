@@ -1,4 +1,5 @@
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -282,6 +283,32 @@ def test_where_trials_were_closed_one_that_comes_to_nothing_lowers_the_target(en
     candidates.finish(engine, ends, good.id, State.COMPLETED, outcome=outcome(0.5))
     assert ask(engine, study) is NoClaim.DONE
     assert candidates.next_retry(engine, study.id) is None
+
+
+def test_trials_of_an_exhausted_space_end_once_nobody_holds_one(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study(engine, trials=9)
+    assert leases.close_exhausted(engine, study.id) is None, "nothing is trained"
+    train(engine, study, 0, 0.5)
+    assert leases.close_exhausted(engine, study.id) is None, "it has no second stage"
+    studies.set_finish(engine, study.id, {"finals": 1})
+    seen = leases._look(engine, study.id, "asking")
+    claim, running = start(engine, study, 1)
+    assert leases.close_exhausted(engine, study.id) is NoClaim.WAIT
+    with monkeypatch.context() as patch:
+        patch.setattr(leases, "_look", lambda *_: seen)
+        assert leases.close_exhausted(engine, study.id) is NoClaim.WAIT, "who looked before that claim"
+    candidates.finish(engine, claim, running.id, State.DIVERGED, reason="nan")
+    studies.set_control(engine, study.id, Control.STOP)
+    assert leases.close_exhausted(engine, study.id) is NoClaim.STOPPED
+    studies.set_control(engine, study.id, Control.RUN)
+    assert studies.get(engine, study.id) == replace(study, finish={"finals": 1})
+    closed = {"finals": 1, studies.CLOSED_FROM: 9, studies.EXHAUSTED: True}
+    for _ in range(2):  # two workers
+        assert leases.close_exhausted(engine, study.id) is NoClaim.DONE
+        assert studies.get(engine, study.id) == replace(study, trials=1, finish=closed)
+    assert ask(engine, study) is NoClaim.DONE
 
 
 def test_a_late_result_is_refused_and_changes_nothing(engine: Engine) -> None:

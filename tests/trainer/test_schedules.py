@@ -9,7 +9,9 @@ from examples import examples
 from hypothesis import given, settings, strategies as st
 from torch.optim import lr_scheduler
 
+from space.errors import RecipeError
 from trainer.learning_rate import momentum, rate
+from trainer.recipe import checks
 from trainer.recipe.document import Recipe
 
 EPOCHS, PER_EPOCH, PEAK = 12, 5, 0.3
@@ -157,6 +159,50 @@ def test_another_number_of_epochs_stretches_what_was_counted_in_epochs() -> None
     assert Recipe(schedule="cosine").for_epochs(3).schedule == "cosine"
     steps = Recipe.model_validate({"epochs": 90, "schedule": {"name": "step", "milestones": [30, 60]}})
     assert steps.for_epochs(9).planned.model_dump()["milestones"] == (3, 6)
+
+
+@pytest.mark.parametrize("name", ["one_cycle", "cosine", "linear", "polynomial"])
+@pytest.mark.parametrize(("epochs", "warm_up"), [(7, 0), (10, 1), (12, 2), (13, 0.1), (20, 1), (200, 0.3)])
+def test_a_schedule_as_long_as_its_run_is_so_at_any_number_of_epochs(
+    name: str, epochs: int, warm_up: float
+) -> None:
+    """Stretched, the sum of warm-up and length is off by a last bit: it was refused as a short schedule."""
+    schedule = {"name": name, "warm_up": warm_up, "length": epochs - warm_up}
+    recipe = Recipe.model_validate({"epochs": epochs, "schedule": schedule})
+    for other in range(1, 301):
+        stretched = recipe.for_epochs(other).model_dump()
+        assert checks.of_recipe(Recipe.parse(stretched, "stretched")) == [], other
+
+
+def test_what_is_shorter_than_the_run_is_refused_at_any_number_of_epochs() -> None:
+    short = {"name": "cosine", "warm_up": 1, "length": 8.99}
+    given = Recipe.model_validate({"epochs": 10, "schedule": short, "accept": ["short_schedule"]})
+    for other in (1, 29, 57, 113, 300):
+        stretched = given.for_epochs(other).model_dump() | {"accept": ()}
+        with pytest.raises(RecipeError, match="a cosine climbs again"):
+            Recipe.parse(stretched, "stretched")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "epochs"),
+    [
+        ({"name": "cosine_restarts", "first": 10}, 30),
+        ({"name": "cosine_restarts", "first": 10 / 7, "growth": 2}, 10),  # 10/7, 20/7 and 40/7 epochs
+        ({"name": "step", "milestones": [10, 20]}, 30),
+        ({"name": "step", "every": 10}, 30),
+    ],
+)
+def test_what_happens_at_an_epoch_does_so_however_often_a_schedule_is_stretched(
+    schedule: dict[str, Any], epochs: int
+) -> None:
+    """A length that is a last bit too long made it a step late: the lowest rate where cycles start again."""
+    recipe = Recipe.model_validate({"epochs": epochs, "schedule": schedule, "learning_rate": PEAK})
+    usual = [rate(recipe, step, epochs * 7) for step in range(epochs * 7)]
+    for other in (*range(1, 31), 57, 101, 113):
+        stretched = recipe.for_epochs(3 * other).for_epochs(other * 7).for_epochs(other * epochs)
+        assert checks.of_recipe(stretched) == checks.of_recipe(recipe) == [], other
+        rates = [rate(stretched, step * other, other * epochs * 7) for step in range(epochs * 7)]
+        assert rates == pytest.approx(usual), other
 
 
 KINDS: list[dict[str, Any]] = [

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from space.architecture import Architecture
 from trainer.recipe.optimizer_defaults import COUPLED, OPTIMIZER_DEFAULTS
-from trainer.recipe.schedules import Base, Cosine, CosineRestarts, Limited, OneCycle
+from trainer.recipe.schedules import ROUNDING, Base, Cosine, CosineRestarts, Limited, OneCycle
 
 Name = Literal["one_cycle_per_epoch", "short_schedule", "coupled_decay", "softmax", "training_mode"]
 
@@ -127,7 +127,7 @@ def _of_warm_up(recipe: Training, schedule: Base) -> list[RecipeWarning]:
 
 def _of_length(recipe: Training, schedule: Base) -> list[RecipeWarning]:
     end = schedule.end
-    if end is None or end == recipe.epochs:
+    if end is None or math.isclose(end, recipe.epochs, rel_tol=ROUNDING):  # it may have been stretched
         return []
     name = getattr(schedule, "name", "")
     if end > recipe.epochs:

@@ -17,6 +17,7 @@ from trainer.recipe.part import RecipePart, tag
 Share = Annotated[float, Field(ge=0, lt=1)]
 Length = Annotated[float, Field(gt=0, le=1_000_000)]
 Kind = Literal["one_cycle", "cosine", "cosine_restarts", "linear", "polynomial", "step", "constant"]
+ROUNDING = 1e-9  # of a time: a length that was stretched may miss the step it means by its last bits
 
 
 class Base(RecipePart, ABC):
@@ -112,8 +113,8 @@ class CosineRestarts(Base):
     def share(self, t: float, epoch: float) -> float:
         """How much of its cycle is over."""
         cycle = self.first * epoch
-        while t >= cycle:
-            t, cycle = t - cycle, cycle * self.growth
+        while t >= cycle * (1 - ROUNDING):
+            t, cycle = max(0.0, t - cycle), cycle * self.growth
         return t / cycle
 
 
@@ -154,8 +155,8 @@ class Step(Base):
         return self
 
     def at(self, peak: float, t: float, total: float, epoch: float) -> float:  # noqa: ARG002
-        passed = sum(t >= milestone * epoch for milestone in self.milestones)
-        falls = int(t // (self.every * epoch)) if self.every else passed
+        passed = sum(t >= milestone * epoch * (1 - ROUNDING) for milestone in self.milestones)
+        falls = int(t / (self.every * epoch) * (1 + ROUNDING)) if self.every else passed
         return float(peak * self.factor**falls)
 
 
