@@ -36,6 +36,7 @@ SECONDS = 4.0  # that probes train side by side
 GIVE_UP_SECONDS = 120.0  # then probes hang
 DRAWS = 60  # networks of the space, of which three are trained
 QUANTILES = (1 / 6, 1 / 2, 5 / 6)  # of the multiply-accumulates of those drawn: the middles of three thirds
+INDEX_BYTES = 16  # of an image: its label, and its place among those to train or to validate on
 WORTH_TRIALS = 10  # a GPU: with fewer, measuring would take longer than it saves
 
 
@@ -68,10 +69,12 @@ class ProbeError(Exception):
 Measure = Callable[[int], Sequence[Probe]]  # so many at a time; raises ProbeError where one of them could not
 
 
-def decide(measure: Measure, memory: int | None, most: int = MOST, bound: str = "") -> WorkersPerGpu:
+def decide(
+    measure: Measure, memory: int | None, most: int = MOST, bound: str = "", kept: int = 0
+) -> WorkersPerGpu:
     """How many workers a device should have. memory is what is free of it in bytes, None if nobody knows.
 
-    bound: why no more than `most` are tried.
+    bound: why no more than `most` are tried. kept: bytes that a worker has there beside what a probe takes.
     """
     best, together, count = 1, dict[int, float](), 1
     while count <= most:
@@ -84,7 +87,7 @@ def decide(measure: Measure, memory: int | None, most: int = MOST, bound: str = 
         if count > 1 and together[count] < GAIN * together[best]:
             return WorkersPerGpu(best, together, f"{count} train no more in all")
         best = count
-        need = 2 * count * max(probe.memory for probe in probes)
+        need = 2 * count * (kept + max(probe.memory for probe in probes))
         if memory is not None and need > SHARE * memory and 2 * count <= most:
             short = f"{2 * count} would need {need / 2**30:.0f} of {memory / 2**30:.0f} GiB"
             return WorkersPerGpu(best, together, short)
@@ -124,7 +127,15 @@ def measured(
         "recipe": config.recipe.model_dump(mode="json"),
         "seconds": seconds,
     }
-    return decide(lambda count: side_by_side(task, device, count), free, most, bound)
+    return decide(lambda count: side_by_side(task, device, count), free, most, bound, images_bytes(config))
+
+
+def images_bytes(config: StudyConfig) -> int:
+    """Bytes of the images that a worker keeps on its GPU, where a probe has a batch of noise: all of the data
+    set, however few are trained on (trainer/data/batches.py, on_device)."""
+    data, task = config.data, config.task
+    images = data.all_train_images + data.validation_images
+    return images * (task.image_size**2 * task.channels + INDEX_BYTES)
 
 
 def side_by_side(task: dict[str, Any], device: Mapping[str, str], count: int) -> list[Probe]:
