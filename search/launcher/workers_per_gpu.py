@@ -141,29 +141,36 @@ def images_bytes(config: StudyConfig) -> int:
 def side_by_side(task: dict[str, Any], device: Mapping[str, str], count: int) -> list[Probe]:
     """So many probes at a time, which start together once all are warm.
 
-    Raises ProbeError where one of them failed or hung, with what it said last.
+    Raises ProbeError where one of them failed, with what it said last, or hung.
     """
+    hung = threading.Event()
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
-        probes = _probed(task, device, count, said)
+        probes = _probed(task, device, count, said, hung)
         if probes:
             return probes
+        if hung.is_set():
+            raise ProbeError(f"no answer within {GIVE_UP_SECONDS:.0f} s")
         said.seek(0)
         lines = [line.strip() for line in said if line.strip()]
     raise ProbeError(lines[-1] if lines else "")
 
 
-def _probed(task: dict[str, Any], device: Mapping[str, str], count: int, said: IO[str]) -> list[Probe] | None:
-    """As side_by_side(); None where one of them failed. Their errors are written to `said`."""
+def _probed(
+    task: dict[str, Any], device: Mapping[str, str], count: int, said: IO[str], hung: threading.Event
+) -> list[Probe] | None:
+    """As side_by_side(); None where one of them failed. Their errors are written to `said`; `hung` is set
+    where they were ended for taking too long."""
     environment = settings.child_environment("", device)
     command = python_module("search.launcher.workers_per_gpu")
     probes: list[subprocess.Popen[str]] = []
 
     def give_up() -> None:
+        hung.set()
         for probe in probes:
             probe.kill()
 
-    hung = threading.Timer(GIVE_UP_SECONDS, give_up)
-    hung.start()
+    timer = threading.Timer(GIVE_UP_SECONDS, give_up)
+    timer.start()
     try:
         for _ in range(count):
             probe = subprocess.Popen(
@@ -175,6 +182,8 @@ def _probed(task: dict[str, Any], device: Mapping[str, str], count: int, said: I
                 env=environment,
             )
             probes.append(probe)
+            if hung.is_set():  # it may have begun after the others were ended
+                return None
             _tell(probe, json.dumps(task | {"parent": os.getpid()}))
         if not all(_heard(probe) == "ready" for probe in probes):
             return None
@@ -185,7 +194,7 @@ def _probed(task: dict[str, Any], device: Mapping[str, str], count: int, said: I
     except (OSError, ValueError):
         return None
     finally:
-        hung.cancel()
+        timer.cancel()
         for probe in probes:
             probe.kill()
             with suppress(subprocess.TimeoutExpired):  # one that the kernel holds

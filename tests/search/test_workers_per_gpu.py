@@ -193,7 +193,7 @@ def test_a_probe_that_fails_is_no_measurement() -> None:
 def test_a_probe_that_hangs_is_no_measurement_either(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers_per_gpu, "GIVE_UP_SECONDS", 1.0)
     began = time.monotonic()
-    with pytest.raises(workers_per_gpu.ProbeError):
+    with pytest.raises(workers_per_gpu.ProbeError, match=r"^no answer within 1 s$"):
         workers_per_gpu.side_by_side(task() | {"seconds": 3_600.0}, {"CUDA_VISIBLE_DEVICES": ""}, 2)
     assert time.monotonic() - began < 60
 
