@@ -18,8 +18,10 @@ from search.study.duration import Point
 from space import architecture, cost, space as spaces, traits
 from space.budget import Budget
 from space.space import Task
+from trainer import step_graph, throughput
 from trainer.data.catalogue import DATASETS, KnownDataset
 from trainer.recipe.defaults import brief_recipe
+from trainer.throughput import Pace
 
 Capture = pytest.CaptureFixture[str]
 QUICK = ("--no-minutes", "--data", "digits", "--max-params", "200k")
@@ -133,6 +135,21 @@ def test_minutes_grow_with_trials_and_shrink_with_workers() -> None:
     assert found.minutes == pytest.approx(found.trial_seconds * 60 / 4 / 60)
     assert len(found.points) == 3 and all(point.seconds > 0 for point in found.points)
     assert found.points[0].macs < found.points[2].macs
+
+
+def test_minutes_are_of_plain_steps_where_trials_make_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+
+    def measure(*_: object, make_recorder: object) -> Pace:
+        made.append(make_recorder)
+        return Pace(1.0, 128, "cuda")
+
+    monkeypatch.setattr(throughput, "measure", measure)
+    work = duration.Workload(brief_recipe("digits"), images=100, validated=30)
+    for value in ("0", "1"):
+        monkeypatch.setenv("SEARCH_PLAIN_STEPS", value)
+        duration.estimate(spaces.default(), Budget(100_000), Task(channels=1, image_size=8), work, 1, 1)
+    assert made == [step_graph.cuda_recorder] * 3 + [step_graph.plain_steps] * 3
 
 
 def test_the_pace_of_a_network_lies_between_those_of_its_neighbours() -> None:
