@@ -161,15 +161,17 @@ def measure(
     recipe: Recipe,
     seconds: float,
     seed: int = 0,
+    device: torch.device | None = None,
     make_recorder: MakeRecorder = cuda_recorder,
 ) -> Pace:
-    """Steps as a worker makes them, for about `seconds` once they are warm.
+    """Steps as a worker makes them, for about `seconds` once they are warm; on the first GPU if there is one,
+    unless a device is given.
 
-    The first GPU, without TF32: the recipe's batches. Else one thread of a CPU: batches that double, to the
-    recipe's or until the time has gone; the last one counts. Leaves torch's generator as it was. Raises
-    MemoryError where two images are too many for a GPU.
+    A GPU, without TF32: the recipe's batches. One thread of a CPU: batches that double, to the recipe's or
+    until the time has gone; the last one counts. Leaves torch's generator as it was. Raises MemoryError where
+    two images are too many for a GPU.
     """
-    device, threads = select_device(), torch.get_num_threads()
+    device, threads = device or select_device(), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         forked = torch.random.fork_rng([device] if device.type == "cuda" else [])

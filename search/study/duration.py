@@ -60,20 +60,31 @@ class Estimate:
 
 
 def estimate(
-    space: SearchSpace, budget: Budget, task: Task, work: Workload, trials: int, workers: int, seed: int = 0
+    space: SearchSpace,
+    budget: Budget,
+    task: Task,
+    work: Workload,
+    trials: int,
+    workers: int,
+    seed: int = 0,
+    *,
+    on_cpu: bool = False,
 ) -> Estimate:
     """Times three proposals for a second each, and reckons the mean of 100 from them.
 
-    Raises NothingFitsError where the space has no network in the budget.
+    On the first GPU if there is one, unless on_cpu. Raises NothingFitsError where the space has no network in
+    the budget.
     """
     from trainer import throughput
+    from trainer.device import select_device
     from trainer.step_graph import cuda_recorder, plain_steps
 
     recorder = plain_steps if settings.plain_steps() else cuda_recorder
+    chosen = select_device("cpu" if on_cpu else None)
     networks, points, device = proposals(space, budget, task, seed), list[Point](), ""
     for share in TIMED:
         network = networks[round(share * (len(networks) - 1))]
-        pace = throughput.measure(network, work.recipe, SECONDS, make_recorder=recorder)
+        pace = throughput.measure(network, work.recipe, SECONDS, device=chosen, make_recorder=recorder)
         points.append(Point(cost.total(network).macs, pace.seconds, pace.batch))
         device = pace.device
     each = [seconds(points, cost.total(network).macs) for network in networks]

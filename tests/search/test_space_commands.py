@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from command import run
 from picture_samples import folder_of, noise
+from worker_samples import make_config
 
 from parsimony.data import Data
-from search.commands import forecast_text, space_work
+from search.commands import forecast_text, plan, space_work
 from search.launcher import prepare
 from search.launcher.prepare import Flags
 from search.study import duration
@@ -140,7 +142,7 @@ def test_minutes_grow_with_trials_and_shrink_with_workers() -> None:
 def test_minutes_are_of_plain_steps_where_trials_make_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[object] = []
 
-    def measure(*_: object, make_recorder: object) -> Pace:
+    def measure(*_: object, device: object, make_recorder: object) -> Pace:
         made.append(make_recorder)
         return Pace(1.0, 128, "cuda")
 
@@ -150,6 +152,21 @@ def test_minutes_are_of_plain_steps_where_trials_make_no_others(monkeypatch: pyt
         monkeypatch.setenv("SEARCH_PLAIN_STEPS", value)
         duration.estimate(spaces.default(), Budget(100_000), Task(channels=1, image_size=8), work, 1, 1)
     assert made == [step_graph.cuda_recorder] * 3 + [step_graph.plain_steps] * 3
+
+
+def test_minutes_of_workers_on_cores_are_timed_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--gpus none` on a machine with a GPU."""
+    timed: list[torch.device] = []
+
+    def measure(*_: object, device: torch.device, **__: object) -> Pace:
+        timed.append(device)
+        return Pace(1.0, 128, device.type)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(throughput, "measure", measure)
+    assert " on cuda, none pruned" in plan.minutes(make_config(), 10, 2)
+    assert " with 2 workers on cpu, none pruned" in plan.minutes(make_config(), 10, 2, on_cpu=True)
+    assert timed == [torch.device("cuda", 0)] * 3 + [torch.device("cpu")] * 3
 
 
 def test_the_pace_of_a_network_lies_between_those_of_its_neighbours() -> None:
