@@ -22,6 +22,7 @@ from trainer.recipe.document import Recipe
 def select_device(name: str | None = None) -> torch.device:
     """The named device ("cpu", "cuda", "cuda:1"); without a name the first GPU, or the CPU if there is none.
 
+    A GPU comes with its index, which torch insists on where one is made the present one; "cuda" is the first.
     Raises DeviceError for a device that is not there, unknown, or of another kind.
     """
     if name is None:
@@ -30,13 +31,16 @@ def select_device(name: str | None = None) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise DeviceError(f"unknown device {name!r}; use cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceError(f"device {name!r} is not supported; use cpu, cuda or cuda:N")
+    if device.type == "cpu":
+        return device
+    index = device.index or 0
+    if index >= torch.cuda.device_count():
         raise DeviceError(
             f"no device {name}: {torch.cuda.device_count()} GPUs are visible; use cpu or another GPU"
         )
-    if device.type not in ("cpu", "cuda"):
-        raise DeviceError(f"device {name!r} is not supported; use cpu, cuda or cuda:N")
-    return device
+    return torch.device("cuda", index)
 
 
 def training_type(recipe: Recipe, device: torch.device) -> torch.dtype:

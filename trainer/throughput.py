@@ -1,9 +1,9 @@
 """Measures how fast training steps go, on noise: it trains as slowly as pictures do, and needs no data.
 
-Takes networks and a recipe, returns seconds and bytes. Called by search/study/duration.py for a forecast,
-where augmentation is not timed, and by search/launcher/workers_per_gpu.py for workers that share a GPU, which
-train as a trial does: augmented, recorded where trials are, with the memory of an evaluation. Nothing is
-learned or kept.
+Takes networks and a recipe, returns seconds and bytes. Called by search/study/duration.py for a forecast, and
+by search/launcher/workers_per_gpu.py for workers that share a GPU, with the memory of an evaluation. On a GPU
+both train as a trial does, augmented and recorded where trials are; the forecast for a CPU times no
+augmentation. Nothing is learned or kept.
 """
 
 import gc
@@ -19,7 +19,7 @@ from space.architecture import Architecture
 from trainer import initialisation
 from trainer.augmentation.mixup import Targets, mixed
 from trainer.data.batches import CHUNK_BYTES, DeviceDataset, Normalisation
-from trainer.device import cudnn_choices, select_device
+from trainer.device import cudnn_choices, memory_errors, released_afterwards, select_device
 from trainer.evaluation import EVALUATED, evaluate
 from trainer.recipe.document import Recipe
 from trainer.step_graph import WARM_UP_STEPS, GraphedStep, MakeRecorder, cuda_recorder
@@ -156,21 +156,65 @@ def _noise(architecture: Architecture, recipe: Recipe, device: torch.device) -> 
     )
 
 
-def measure(architecture: Architecture, recipe: Recipe, seconds: float, seed: int = 0) -> Pace:
-    """Steps of batches that double, to the recipe's or until about `seconds` have gone; the last one counts.
+def measure(
+    architecture: Architecture,
+    recipe: Recipe,
+    seconds: float,
+    seed: int = 0,
+    device: torch.device | None = None,
+    make_recorder: MakeRecorder = cuda_recorder,
+) -> Pace:
+    """Steps as a worker makes them, for about `seconds` once they are warm; on the first GPU if there is one,
+    unless a device is given.
 
-    One thread on a CPU, as a worker has; else the first GPU, without TF32, as in a trial. Leaves torch's
-    generator as it was.
+    A GPU, without TF32: the recipe's batches. One thread of a CPU: batches that double, to the recipe's or
+    until the time has gone; the last one counts. Leaves torch's generator as it was. Raises MemoryError where
+    two images are too many for a GPU.
     """
-    device, threads = select_device(), torch.get_num_threads()
+    device, threads = device or select_device(), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         forked = torch.random.fork_rng([device] if device.type == "cuda" else [])
         with forked, cudnn_choices(device, timed=False):
             torch.manual_seed(seed)
+            if device.type == "cuda":
+                return _within_memory(architecture, recipe, device, seconds, make_recorder)
             return _paced(_stepper(architecture, recipe, device), recipe.batch_size, seconds, device.type)
     finally:
         torch.set_num_threads(threads)
+
+
+def _within_memory(
+    architecture: Architecture,
+    recipe: Recipe,
+    device: torch.device,
+    seconds: float,
+    make_recorder: MakeRecorder,
+) -> Pace:
+    """By full batches; without enough memory for one by half of it, as a trial is trained then, and so on."""
+    while True:
+        try:
+            with released_afterwards(device), memory_errors():
+                return _by_full_batches(_Rehearsal(architecture, recipe, device, make_recorder), seconds)
+        except MemoryError:
+            if recipe.halved() == recipe:
+                raise
+        recipe = recipe.halved()
+
+
+def _by_full_batches(training: "_Rehearsal", seconds: float) -> Pace:
+    """Steps that are recorded already, and waited for once, as in a training; fewer than IN_A_ROW where these
+    would take longer than so many seconds."""
+
+    def timed(steps: int) -> float:
+        started = time.perf_counter()
+        training.train(steps)
+        return (time.perf_counter() - started) / steps
+
+    training.train(WARM_UP_STEPS + 1)
+    each = timed(max(1, min(IN_A_ROW, int(seconds / timed(1)))))
+    batch = training.recipe.batch_size
+    return Pace(each / batch, batch, training.step.device.type)
 
 
 def _paced(step: Callable[[int], float], most: int, seconds: float, device: str) -> Pace:
@@ -187,7 +231,7 @@ def _paced(step: Callable[[int], float], most: int, seconds: float, device: str)
 
 
 def _stepper(architecture: Architecture, recipe: Recipe, device: torch.device) -> Callable[[int], float]:
-    """One step of a training with a batch of so many images; its seconds."""
+    """One step of a training on a CPU with a batch of so many images; its seconds."""
     network = initialisation.network(architecture, recipe).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
     train_on = TrainingStep(network, recipe, device)
@@ -200,7 +244,6 @@ def _stepper(architecture: Architecture, recipe: Recipe, device: torch.device) -
         labels = torch.randint(architecture.classes, (batch,), device=device)
         started = time.perf_counter()
         train_on(x, Targets(labels))
-        train_on.total.item()  # waits for a GPU
         return time.perf_counter() - started
 
     return step

@@ -8,7 +8,8 @@ The seven parts of gpu_parts.py take some four minutes, and are what is measured
 `optimizers` (SGD and Muon), `profile` (which kernels a step is), `norms` (by torch and by cuDNN), and
 `search`. Each is a process of its own. The JSON is written after each part, and while a search runs, so that
 whoever is cut off loses one part at most: the same command goes on with what is missing, and a search goes on
-too. A part that fails is noted, and the others are measured; --only measures a part anew. Images are made up
+too. A part that fails is noted, and the others are measured; --only measures a part anew. All is of one GPU,
+the first that this process may use; the JSON says how many there are. Images are made up
 (`noise`: 50,000 that can be learned, of which a tenth are to validate), or for `training` and `search` a file
 of `images` (N, H, W, C) uint8 and `labels` (N,) (FILE.npz), or what `--data` of `search launch` takes.
 Nothing is measured without a GPU, but by --quick, which proves the path and says so.
@@ -38,6 +39,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed import made_up_pictures
+from search import settings
+from search.machine import devices, nvidia
+from space.errors import DeviceError
 
 FASTEST, SHARE, BUSY, FLOPS = 40_000, 0.35, 80.0, 150e12  # the bars
 TIMES = {"slim": 8.0}  # the reference loop, by network
@@ -48,6 +52,7 @@ PARTS = (*SHORT, "limits", "training", "batches", "optimizers", "profile", "norm
 ALIKE = 0.01  # of a loss, relative: a GPU adds up in another order each time
 STUDY = "gpu-benchmark"
 MOST_LINES = 60  # of a part that failed, on a machine that may be gone when they are read
+READ_SECONDS = 1.0  # between two readings of the GPU
 LOOK_SECONDS = 5.0  # between two notes of how far a search is
 ROOT = Path(__file__).parents[2]
 
@@ -56,15 +61,16 @@ Reading = list[float | None]  # percent of the last second in which the GPU had 
 
 
 class Utilisation:
-    """What the GPU is at, asked of nvidia-smi each second; nothing without one."""
+    """What this process's GPU is at, asked of nvidia-smi each second; nothing where it does not tell."""
 
     def __init__(self) -> None:
+        self.gpu = uuid()
         self.readings: list[Reading] = []
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._read, daemon=True)
 
     def __enter__(self) -> "Utilisation":
-        if shutil.which("nvidia-smi"):
+        if self.gpu:
             self.thread.start()
         return self
 
@@ -72,12 +78,34 @@ class Utilisation:
         self.stopped.set()
 
     def _read(self) -> None:
-        asked = "--query-gpu=utilization.gpu,power.draw"
-        command = ["nvidia-smi", asked, "--format=csv,noheader,nounits"]
-        while not self.stopped.wait(1.0):
+        asked = ["--query-gpu=utilization.gpu,power.draw", "--format=csv,noheader,nounits"]
+        command = ["nvidia-smi", f"--id={self.gpu}", *asked]
+        while not self.stopped.wait(READ_SECONDS):
             said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
             if found := reading(said):
                 self.readings.append(found)
+
+
+def uuid() -> str | None:
+    """Of the first GPU that this process may use. None where it may be any, as CUDA counts the fastest first,
+    or is a part of one, of which nvidia-smi does not tell."""
+    names = settings.visible_gpus()
+    found = nvidia.uuid_of(names[0], settings.orders_by_bus(), nvidia.known()) if names else None
+    return None if found is None or found.startswith("MIG-") else found
+
+
+def take_one_gpu() -> int | None:
+    """Limits this process, and all that it starts, to the first GPU that it may use: the bars are of one.
+
+    Before torch is loaded. Returns how many there were; None where nvidia-smi does not list them.
+    """
+    try:
+        found = devices.gpus()
+    except DeviceError:
+        return None
+    if found:
+        settings.pin_to_gpu(found[0].environment)
+    return len(found)
 
 
 def reading(said: str) -> Reading | None:
@@ -312,12 +340,14 @@ def data_words(given: argparse.Namespace) -> list[str]:
 
 def main() -> None:
     given = arguments()
+    gpus = take_one_gpu()
     import torch
 
     if not torch.cuda.is_available() and not given.quick:
         sys.exit("torch finds no GPU, and on a CPU this would take hours; --quick shows that it runs")
     about = {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "gpus": gpus,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "setting": {

@@ -200,7 +200,7 @@ def _say_plan(console: Console, flags: Flags, slots: list[Slot]) -> None:
     finish = prepare.plan_of(flags, record, config)
     _say_finish(console, flags, finish, config, trials, record)
     _say_starters(console, first_trials(flags, config, record, found))
-    console.print(plan.minutes(config, plan.left(flags, record), len(slots)))
+    console.print(plan.minutes(config, plan.left(flags, record), len(slots), flags.on_cpu))
 
 
 def _shared(console: Console, config: StudyConfig, trials: int, gpus: str, slots: list[Slot]) -> list[Slot]:

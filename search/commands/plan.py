@@ -115,14 +115,18 @@ def in_time(flags: Flags, record: Study | None, trials: int) -> str:
     return usual
 
 
-def minutes(config: StudyConfig, left: int, workers: int) -> str:
-    """About how long, from steps on noise of a few proposals; takes some seconds. Raises NothingFitsError."""
+def minutes(config: StudyConfig, left: int, workers: int, on_cpu: bool = False) -> str:
+    """About how long, from steps on noise of a few proposals; takes some seconds. Raises NothingFitsError.
+
+    on_cpu: the workers are cores, whether there is a GPU or not.
+    """
     from search.study import duration
 
     if not (left and workers):
         return "time     " + ("nothing is left to train" if not left else "by the workers elsewhere")
     work = duration.Workload(config.recipe, config.data.train_images, config.data.validation_images)
-    found = duration.estimate(config.space, config.budget, config.task, work, left, workers, config.seed)
+    parts = (config.space, config.budget, config.task, work)
+    found = duration.estimate(*parts, left, workers, config.seed, on_cpu=on_cpu)
     return (
         f"time     about {in_minutes(found.minutes)} for {counted(left, 'trial')} with"
         f" {counted(workers, 'worker')} on {found.device}, none pruned"

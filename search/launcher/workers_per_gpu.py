@@ -36,6 +36,7 @@ SECONDS = 4.0  # that probes train side by side
 GIVE_UP_SECONDS = 120.0  # then probes hang
 DRAWS = 60  # networks of the space, of which three are trained
 QUANTILES = (1 / 6, 1 / 2, 5 / 6)  # of the multiply-accumulates of those drawn: the middles of three thirds
+INDEX_BYTES = 16  # of an image: its label, and its place among those to train or to validate on
 WORTH_TRIALS = 10  # a GPU: with fewer, measuring would take longer than it saves
 
 
@@ -68,10 +69,12 @@ class ProbeError(Exception):
 Measure = Callable[[int], Sequence[Probe]]  # so many at a time; raises ProbeError where one of them could not
 
 
-def decide(measure: Measure, memory: int | None, most: int = MOST, bound: str = "") -> WorkersPerGpu:
+def decide(
+    measure: Measure, memory: int | None, most: int = MOST, bound: str = "", kept: int = 0
+) -> WorkersPerGpu:
     """How many workers a device should have. memory is what is free of it in bytes, None if nobody knows.
 
-    bound: why no more than `most` are tried.
+    bound: why no more than `most` are tried. kept: bytes that a worker has there beside what a probe takes.
     """
     best, together, count = 1, dict[int, float](), 1
     while count <= most:
@@ -84,7 +87,7 @@ def decide(measure: Measure, memory: int | None, most: int = MOST, bound: str = 
         if count > 1 and together[count] < GAIN * together[best]:
             return WorkersPerGpu(best, together, f"{count} train no more in all")
         best = count
-        need = 2 * count * max(probe.memory for probe in probes)
+        need = 2 * count * (kept + max(probe.memory for probe in probes))
         if memory is not None and need > SHARE * memory and 2 * count <= most:
             short = f"{2 * count} would need {need / 2**30:.0f} of {memory / 2**30:.0f} GiB"
             return WorkersPerGpu(best, together, short)
@@ -124,35 +127,50 @@ def measured(
         "recipe": config.recipe.model_dump(mode="json"),
         "seconds": seconds,
     }
-    return decide(lambda count: side_by_side(task, device, count), free, most, bound)
+    return decide(lambda count: side_by_side(task, device, count), free, most, bound, images_bytes(config))
+
+
+def images_bytes(config: StudyConfig) -> int:
+    """Bytes of the images that a worker keeps on its GPU, where a probe has a batch of noise: all of the data
+    set, however few are trained on (trainer/data/batches.py, on_device)."""
+    data, task = config.data, config.task
+    images = data.all_train_images + data.validation_images
+    return images * (task.image_size**2 * task.channels + INDEX_BYTES)
 
 
 def side_by_side(task: dict[str, Any], device: Mapping[str, str], count: int) -> list[Probe]:
     """So many probes at a time, which start together once all are warm.
 
-    Raises ProbeError where one of them failed or hung, with what it said last.
+    Raises ProbeError where one of them failed, with what it said last, or hung.
     """
+    hung = threading.Event()
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
-        probes = _probed(task, device, count, said)
+        probes = _probed(task, device, count, said, hung)
         if probes:
             return probes
+        if hung.is_set():
+            raise ProbeError(f"no answer within {GIVE_UP_SECONDS:.0f} s")
         said.seek(0)
         lines = [line.strip() for line in said if line.strip()]
     raise ProbeError(lines[-1] if lines else "")
 
 
-def _probed(task: dict[str, Any], device: Mapping[str, str], count: int, said: IO[str]) -> list[Probe] | None:
-    """As side_by_side(); None where one of them failed. Their errors are written to `said`."""
+def _probed(
+    task: dict[str, Any], device: Mapping[str, str], count: int, said: IO[str], hung: threading.Event
+) -> list[Probe] | None:
+    """As side_by_side(); None where one of them failed. Their errors are written to `said`; `hung` is set
+    where they were ended for taking too long."""
     environment = settings.child_environment("", device)
     command = python_module("search.launcher.workers_per_gpu")
     probes: list[subprocess.Popen[str]] = []
 
     def give_up() -> None:
+        hung.set()
         for probe in probes:
             probe.kill()
 
-    hung = threading.Timer(GIVE_UP_SECONDS, give_up)
-    hung.start()
+    timer = threading.Timer(GIVE_UP_SECONDS, give_up)
+    timer.start()
     try:
         for _ in range(count):
             probe = subprocess.Popen(
@@ -164,6 +182,8 @@ def _probed(task: dict[str, Any], device: Mapping[str, str], count: int, said: I
                 env=environment,
             )
             probes.append(probe)
+            if hung.is_set():  # it may have begun after the others were ended
+                return None
             _tell(probe, json.dumps(task | {"parent": os.getpid()}))
         if not all(_heard(probe) == "ready" for probe in probes):
             return None
@@ -174,7 +194,7 @@ def _probed(task: dict[str, Any], device: Mapping[str, str], count: int, said: I
     except (OSError, ValueError):
         return None
     finally:
-        hung.cancel()
+        timer.cancel()
         for probe in probes:
             probe.kill()
             with suppress(subprocess.TimeoutExpired):  # one that the kernel holds

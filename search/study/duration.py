@@ -2,7 +2,7 @@
 
 Loads torch and times training steps on noise; stores nothing. Called by search/commands/space.py (`space
 check`) and search/commands/plan.py (the plan of a launch). Taken for granted: no trial is pruned or repeated,
-all workers are as fast as this process, and images arrive in no time.
+all workers are as fast as this process, and on a CPU images are augmented in no time.
 """
 
 import math
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from search import settings
 from space import cost
 from space.architecture import Architecture
 from space.budget import Budget
@@ -59,18 +60,31 @@ class Estimate:
 
 
 def estimate(
-    space: SearchSpace, budget: Budget, task: Task, work: Workload, trials: int, workers: int, seed: int = 0
+    space: SearchSpace,
+    budget: Budget,
+    task: Task,
+    work: Workload,
+    trials: int,
+    workers: int,
+    seed: int = 0,
+    *,
+    on_cpu: bool = False,
 ) -> Estimate:
     """Times three proposals for a second each, and reckons the mean of 100 from them.
 
-    Raises NothingFitsError where the space has no network in the budget.
+    On the first GPU if there is one, unless on_cpu. Raises NothingFitsError where the space has no network in
+    the budget.
     """
     from trainer import throughput
+    from trainer.device import select_device
+    from trainer.step_graph import cuda_recorder, plain_steps
 
+    recorder = plain_steps if settings.plain_steps() else cuda_recorder
+    chosen = select_device("cpu" if on_cpu else None)
     networks, points, device = proposals(space, budget, task, seed), list[Point](), ""
     for share in TIMED:
         network = networks[round(share * (len(networks) - 1))]
-        pace = throughput.measure(network, work.recipe, SECONDS)
+        pace = throughput.measure(network, work.recipe, SECONDS, device=chosen, make_recorder=recorder)
         points.append(Point(cost.total(network).macs, pace.seconds, pace.batch))
         device = pace.device
     each = [seconds(points, cost.total(network).macs) for network in networks]

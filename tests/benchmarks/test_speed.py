@@ -163,6 +163,7 @@ def measured_by(monkeypatch: pytest.MonkeyPatch, failing: str, *words: object) -
         }
         return {"failed": "RuntimeError: CUDA error"} if given[0] == failing else told
 
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # else it would be another one when this test has ended
     monkeypatch.setattr(gpu, "benchmark", benchmark)
     monkeypatch.setattr(gpu.sys, "argv", ["gpu", "--quick", *map(str, words)])
     try:
@@ -178,6 +179,7 @@ def test_a_part_that_fails_is_noted_and_the_same_command_goes_on_with_it(
     words = ("--json", tmp_path / "gpu.json", "--folder", tmp_path)
     assert measured_by(monkeypatch, "waits", *words) == (list(gpu.SHORT), 1)
     assert "waits failed: RuntimeError: CUDA error" in capsys.readouterr().out
+    assert json.loads((tmp_path / "gpu.json").read_text())["gpus"] == 0
     assert measured_by(monkeypatch, "", *words) == (["waits"], 0)
     assert measured_by(monkeypatch, "", *words) == ([], 0)
     assert measured_by(monkeypatch, "", *words, "--only", "step") == (["step"], 0)
@@ -311,6 +313,61 @@ def launcher(folder: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> argpar
     return argparse.Namespace(folder=folder, trials=3, epochs=1, max_macs=None, quick=False, images=1)
 
 
+TWO_GPUS = """#!/bin/sh
+if [ $1 = -L ]; then
+    echo "GPU 0: NVIDIA H100 (UUID: GPU-a)"
+    echo "GPU 1: NVIDIA H100 (UUID: GPU-b)"
+    exit
+fi
+[ $1 = --id=GPU-b ] || echo "5, 80.0"
+[ $1 = --id=GPU-a ] || echo "93, 700.0"
+[ -e $0.once ] && touch $0.twice
+touch $0.once
+"""
+UNTIL_ASKED_TWICE = """#!/bin/sh
+echo $CUDA_VISIBLE_DEVICES $CUDA_DEVICE_ORDER > $0.pinned
+until [ -e {}.twice ]; do sleep 0.02; done
+"""
+
+
+@pytest.fixture
+def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose nvidia-smi knows two, and tells of both unless it is asked for one.
+
+    It notes that it was asked so once, and twice.
+    """
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "nvidia-smi").write_text(TWO_GPUS)
+    (folder / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
+        monkeypatch.setenv(name, "")  # so that they are afterwards what they were before
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize(
+    ("visible", "taken", "there", "busy"),
+    [(None, "0", 2, 5.0), ("1", "1", 1, 93.0), ("1,0", "1", 2, 93.0), ("GPU-b", "GPU-b", 1, 93.0)],
+)
+def test_a_search_is_measured_on_one_gpu_of_several(
+    visible: str | None, taken: str, there: int, busy: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bars are those of one card, and so are the trials and what it was busy for."""
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    given = launcher(tmp_path, monkeypatch, 0)
+    program = tmp_path / "python"
+    program.write_text(UNTIL_ASKED_TWICE.format(tmp_path / "bin" / "nvidia-smi"))
+    monkeypatch.setattr(gpu, "flops_per_second", lambda url, minutes: None)
+    monkeypatch.setattr(gpu, "READ_SECONDS", 0.01)
+    assert gpu.take_one_gpu() == there
+    assert gpu.search(given, [], None, lambda _: None)["busy"] == busy
+    pinned = (tmp_path / "python.pinned").read_text().split()
+    assert pinned == [taken] + ["PCI_BUS_ID"] * (visible is None)
+
+
 def test_a_search_that_was_cut_off_goes_on_and_counts_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -337,6 +394,7 @@ def test_a_search_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_nothing_is_measured_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(gpu.sys, "argv", ["gpu"])
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(SystemExit, match="torch finds no GPU, and on a CPU this would take hours; --quick"):

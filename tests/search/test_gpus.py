@@ -8,12 +8,14 @@ from typing import Any, NoReturn
 
 import pytest
 import torch
+from torch.cuda import _utils
 from worker_samples import make_config
 
 from search import settings
 from search.commands import plan
 from search.machine import gpu_choice, nvidia
 from search.machine.devices import Slot, slots
+from search.machine.usable_device import usable_device
 from search.study.config import Images
 from search.training.train import Flags, make
 from search.worker.training_function import make_training_function
@@ -231,6 +233,33 @@ def test_a_gpu_that_is_full_is_left_to_the_trials_and_one_that_errs_is_not(
         devices_of_torch.require_usable(torch.device("cpu"), Recipe())
 
 
+def pretend_that_gpus_train(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Two GPUs that are none; returns those that will have been made the present one, by torch's own
+    reading of what names them."""
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(
+        torch.cuda, "set_device", lambda device: chosen.append(_utils._get_device_index(device))
+    )
+    monkeypatch.setattr(devices_of_torch, "_gradient", lambda *_: 247_808.0)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "H100")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    return chosen
+
+
+@pytest.mark.parametrize(("name", "index"), [("cuda", 0), ("cuda:0", 0), ("cuda:1", 1)])
+def test_a_gpu_that_is_named_becomes_the_present_one(
+    name: str, index: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`cuda` too, which has no index until it is given one: torch makes none without an index the present."""
+    chosen = pretend_that_gpus_train(monkeypatch)
+    assert usable_device(Recipe(), name) == torch.device("cuda", index)
+    assert devices_of_torch.select_device(name) == torch.device("cuda", index)
+    assert chosen == [index]
+    with pytest.raises(DeviceError, match="no device cuda:2: 2 GPUs are visible"):
+        usable_device(Recipe(), "cuda:2")
+
+
 class Left(BaseException):
     pass
 
@@ -239,11 +268,8 @@ class Left(BaseException):
 def train(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
     """Makes a worker's training function on a GPU that is none, and calls it; `leave` raises Left."""
     machine(LISTED, 2)
-    monkeypatch.setattr(devices_of_torch, "select_device", lambda _: torch.device("cuda"))
-    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
-    monkeypatch.setattr(devices_of_torch, "_gradient", lambda *_: 247_808.0)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "H100")
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr(devices_of_torch, "select_device", lambda _: torch.device("cuda", 0))
+    pretend_that_gpus_train(monkeypatch)
 
     def leave(reason: str) -> None:
         raise Left(reason)

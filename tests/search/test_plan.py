@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from command import Result, finish, run, start
 from comparison_samples import add_finals, add_study, config
 from no_web_server import no_web_server
@@ -64,6 +65,15 @@ def test_a_plan_of_a_new_study_says_all_and_makes_nothing(ask: Ask, flags: Flags
     assert "limits   the search ends after 10s; a trial takes 90s at most" in lines
     assert lines[-1].startswith("time     about ") and " for 4 trials with 1 worker on " in lines[-1]
     assert not (tmp_path / "plan.db").exists()
+
+
+def test_a_plan_for_cores_is_timed_on_one_though_there_is_a_gpu(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    result = ask("night", "--trials", 4)
+    assert result.code == 0, result.err
+    assert result.err.splitlines()[-1].endswith(" with 1 worker on cpu, none pruned")
 
 
 def test_a_plan_says_that_trials_are_shorter_in_little_time(

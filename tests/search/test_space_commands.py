@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from command import run
 from picture_samples import folder_of, noise
+from worker_samples import make_config
 
 from parsimony.data import Data
-from search.commands import forecast_text, space_work
+from search.commands import forecast_text, plan, space_work
 from search.launcher import prepare
 from search.launcher.prepare import Flags
 from search.study import duration
@@ -18,8 +20,10 @@ from search.study.duration import Point
 from space import architecture, cost, space as spaces, traits
 from space.budget import Budget
 from space.space import Task
+from trainer import step_graph, throughput
 from trainer.data.catalogue import DATASETS, KnownDataset
 from trainer.recipe.defaults import brief_recipe
+from trainer.throughput import Pace
 
 Capture = pytest.CaptureFixture[str]
 QUICK = ("--no-minutes", "--data", "digits", "--max-params", "200k")
@@ -142,6 +146,36 @@ def test_minutes_grow_with_trials_and_shrink_with_workers() -> None:
     assert found.minutes == pytest.approx(found.trial_seconds * 60 / 4 / 60)
     assert len(found.points) == 3 and all(point.seconds > 0 for point in found.points)
     assert found.points[0].macs < found.points[2].macs
+
+
+def test_minutes_are_of_plain_steps_where_trials_make_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+
+    def measure(*_: object, device: object, make_recorder: object) -> Pace:
+        made.append(make_recorder)
+        return Pace(1.0, 128, "cuda")
+
+    monkeypatch.setattr(throughput, "measure", measure)
+    work = duration.Workload(brief_recipe("digits"), images=100, validated=30)
+    for value in ("0", "1"):
+        monkeypatch.setenv("SEARCH_PLAIN_STEPS", value)
+        duration.estimate(spaces.default(), Budget(100_000), Task(channels=1, image_size=8), work, 1, 1)
+    assert made == [step_graph.cuda_recorder] * 3 + [step_graph.plain_steps] * 3
+
+
+def test_minutes_of_workers_on_cores_are_timed_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--gpus none` on a machine with a GPU."""
+    timed: list[torch.device] = []
+
+    def measure(*_: object, device: torch.device, **__: object) -> Pace:
+        timed.append(device)
+        return Pace(1.0, 128, device.type)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(throughput, "measure", measure)
+    assert " on cuda, none pruned" in plan.minutes(make_config(), 10, 2)
+    assert " with 2 workers on cpu, none pruned" in plan.minutes(make_config(), 10, 2, on_cpu=True)
+    assert timed == [torch.device("cuda", 0)] * 3 + [torch.device("cpu")] * 3
 
 
 def test_the_pace_of_a_network_lies_between_those_of_its_neighbours() -> None:

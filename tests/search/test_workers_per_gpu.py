@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
 from rich.console import Console
 from worker_samples import make_config
 
@@ -15,8 +16,12 @@ from search.launcher import workers_per_gpu
 from search.launcher.workers_per_gpu import Probe, WorkersPerGpu
 from search.machine import devices
 from search.machine.devices import Slot
+from search.study.config import StudyConfig, split_images
 from space import cost, sampling
 from space.random_suggest import RandomSuggest
+from space.space import Task
+from trainer.data.batches import feed
+from trainer.data.dataset import load
 
 ROOT = Path(__file__).parents[2]
 GIB = 1 << 30
@@ -61,6 +66,43 @@ def test_no_more_workers_are_taken_than_there_is_memory_for() -> None:
     found = workers_per_gpu.decide(measure, 30 * GIB)
     assert (found.workers, tried) == (2, [1, 2])
     assert str(found) == "2 a GPU, 2.0 times the throughput of one; 4 would need 40 of 30 GiB"
+
+
+def of_images(config: StudyConfig, train: int, validation: int, side: int, limit: int | None) -> StudyConfig:
+    data = {"train_images": train, "validation_images": validation, "image_size": side, "limit": limit}
+    data |= {"validation_share": 0.1}
+    task = config.task.model_copy(update={"image_size": side})
+    return config.model_copy(update={"data": config.data.model_copy(update=data), "task": task})
+
+
+@pytest.mark.parametrize(("train", "limit"), [(157_000, None), (5_000, 5_000)])
+def test_images_that_each_worker_keeps_on_the_gpu_count_too(
+    train: int, limit: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of the data set, however few are trained on; a probe has a batch of noise."""
+    tried: list[int] = []
+
+    def measure(_task: object, _device: object, count: int) -> list[Probe]:
+        tried.append(count)
+        return [Probe(100.0, 3 * GIB // 2)] * count
+
+    monkeypatch.setattr(workers_per_gpu, "side_by_side", measure)
+    few = workers_per_gpu.measured(make_config(), GPU, 20 * GIB)
+    assert (few.workers, tried) == (8, [1, 2, 4, 8])
+    tried.clear()
+    config = of_images(make_config(), train, 17_444, 64, limit)  # 174,440 images of 64 x 64: 2 GiB
+    found = workers_per_gpu.measured(config, GPU, 20 * GIB)
+    assert (found.workers, tried) == (4, [1, 2, 4])
+    assert found.reason == "8 would need 28 of 20 GiB"
+
+
+def test_what_a_worker_keeps_of_images_is_what_a_training_puts_on_its_device(tmp_path: Path) -> None:
+    data, images = split_images(load("digits", tmp_path), None, None, 0)
+    task = Task(channels=1, image_size=8)
+    config = make_config().model_copy(update={"data": data, "task": task})
+    ready = feed(images.dataset, images.split, torch.device("cpu"))
+    there = (ready.images, ready.labels, ready.train, ready.validation)
+    assert workers_per_gpu.images_bytes(config) == sum(one.nbytes for one in there)
 
 
 def test_more_workers_than_cores_are_not_tried() -> None:
@@ -151,7 +193,7 @@ def test_a_probe_that_fails_is_no_measurement() -> None:
 def test_a_probe_that_hangs_is_no_measurement_either(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers_per_gpu, "GIVE_UP_SECONDS", 1.0)
     began = time.monotonic()
-    with pytest.raises(workers_per_gpu.ProbeError):
+    with pytest.raises(workers_per_gpu.ProbeError, match=r"^no answer within 1 s$"):
         workers_per_gpu.side_by_side(task() | {"seconds": 3_600.0}, {"CUDA_VISIBLE_DEVICES": ""}, 2)
     assert time.monotonic() - began < 60
 

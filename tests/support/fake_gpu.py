@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from trainer import loop
 from trainer.augmentation import policy
 from trainer.constants import constant
+from trainer.data import batches
 
 GPU = torch.device("cuda", 0)
 # Their result has as many numbers as were found, or is a number of the host.
@@ -98,7 +99,7 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _=None: (9, 0))
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
-    caches = (constant, policy._pairs)
+    caches = (constant, policy._pairs, batches.on_device)
     with ExitStack() as stack:
         for cache in caches:
             cache.cache_clear()

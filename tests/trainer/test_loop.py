@@ -3,11 +3,14 @@
 import dataclasses
 import subprocess
 import sys
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from space.architecture import Architecture, Stage, Stem
 from space.errors import ArchitectureError, DeviceError, DivergedError, RecipeError
@@ -198,8 +201,29 @@ def test_data_is_put_on_the_device_once(
     cpu = torch.device("cpu")
     ready = image_batches.feed(digits, split, cpu)
     assert image_batches.feed(dataclasses.replace(digits), datasets.split(digits, seed=0), cpu) is ready
-    assert image_batches.feed(digits, few, cpu) is not ready
+    other = image_batches.feed(digits, few, cpu)
+    assert other is not ready
+    assert other.images is ready.images and other.labels is ready.labels, "one copy, whatever the split"
+    assert torch.equal(other.train, torch.from_numpy(few.train))
     assert ready.images.data_ptr() == digits.images.ctypes.data, "and on a CPU it is not copied at all"
+
+
+def test_one_data_set_is_freed_before_another_is_put_on_the_device(
+    digits: datasets.Dataset, split: datasets.Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that follows goes on with the next study: two data sets at a time may be more than fit."""
+    cpu, move, held = torch.device("cpu"), torch.from_numpy, list[bool]()
+    before = weakref.ref(image_batches.feed(digits, split, cpu).images)
+    assert before() is not None
+
+    def moved(array: NDArray[Any]) -> torch.Tensor:
+        held.append(before() is not None)
+        return move(array)
+
+    monkeypatch.setattr(torch, "from_numpy", moved)
+    other = dataclasses.replace(digits, digest="another")
+    assert image_batches.feed(other, split, cpu).images.shape == digits.images.shape
+    assert held and not any(held)
 
 
 def test_biases_and_norms_do_not_decay() -> None:

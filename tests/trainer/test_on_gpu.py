@@ -10,9 +10,13 @@ from recipe_samples import noise
 
 from benchmarks.speed.gpu_parts import waits_told
 from search.launcher import workers_per_gpu
+from search.machine.usable_device import usable_device
 from space.architecture import Architecture, Stage, Stem
-from trainer import loop, step_graph
+from trainer import loop, step_graph, throughput
 from trainer.callbacks import TrainingCallbacks
+from trainer.data import batches
+from trainer.data.dataset import Split
+from trainer.device import select_device
 from trainer.recipe.document import Recipe
 
 pytestmark = [
@@ -66,6 +70,29 @@ def test_a_probe_begins_with_a_gpu_that_its_process_has_not_touched() -> None:
     }
     (probe,) = workers_per_gpu.side_by_side(task, {}, 1)
     assert probe.images_per_second > 0 and probe.memory > 0
+
+
+@pytest.mark.parametrize("fields", RECIPES)
+def test_a_forecast_times_steps_that_were_recorded(
+    fields: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = Recipe.model_validate({"batch_size": 16, "crop_padding": 1} | fields)
+    with caplog.at_level(logging.WARNING, "trainer"):
+        found = throughput.measure(NETWORK, recipe, 0.1)
+    assert caplog.records == [], "the recording did not fail"
+    assert (found.batch, found.device) == (16, "cuda") and found.seconds > 0
+
+
+def test_splits_of_a_data_set_share_its_images_on_the_gpu(tmp_path: Path) -> None:
+    dataset, split = noise(NETWORK, 100, tmp_path)
+    fewer = Split("fewer", split.train[:50], split.validation)
+    one, other = (batches.feed(dataset, part, select_device("cuda")) for part in (split, fewer))
+    assert one.images.is_cuda and one.images.data_ptr() == other.images.data_ptr()
+    assert len(other.train) == 50
+
+
+def test_cuda_without_an_index_is_made_the_present_gpu() -> None:
+    assert usable_device(Recipe(), "cuda").index == torch.cuda.current_device() == 0
 
 
 def test_an_epoch_of_plain_steps_waits_for_the_gpu_once(

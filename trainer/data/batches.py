@@ -130,14 +130,30 @@ def augmented(pixels: Tensor, recipe: Recipe, generator: Generator) -> Tensor:
 
 @lru_cache(maxsize=1)
 def feed(dataset: Dataset, split: Split, device: torch.device) -> DeviceDataset:
-    """The data set on the device: moved and measured once in a process, however many trainings it runs."""
+    """The data set on the device: moved and measured once in a process, however many trainings it runs.
+
+    Splits of one data set share its images there.
+    """
+    feed.cache_clear()  # whatever is kept of another data set is freed before this one is moved
+    images, labels = on_device(dataset, device)
     return DeviceDataset(
-        images=torch.from_numpy(dataset.images).to(device),
-        labels=torch.from_numpy(dataset.labels).to(device),
+        images=images,
+        labels=labels,
         train=torch.from_numpy(split.train).to(device),
         validation=torch.from_numpy(split.validation).to(device),
         normalisation=measure(dataset.images, split.train),
     )
+
+
+@lru_cache(maxsize=1)
+def on_device(dataset: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Images (N, H, W, C) uint8 and labels (N,) int64 of a data set on the device, moved once in a process.
+
+    All of them, whatever the split: that of a study's finals may be another than that of its trials, and
+    search/launcher/workers_per_gpu.py counts on one copy in each worker of a GPU.
+    """
+    on_device.cache_clear()
+    return torch.from_numpy(dataset.images).to(device), torch.from_numpy(dataset.labels).to(device)
 
 
 def measure(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> Normalisation:
