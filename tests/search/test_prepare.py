@@ -64,7 +64,7 @@ def test_other_images_are_another_study(tmp_path: Path, pictures: Path) -> None:
         prepare.study_config.require_same("night", stored, now)
 
 
-def tested_on(pictures: Path, count: int) -> None:
+def add_test_pictures(pictures: Path, count: int) -> None:
     """Test pictures of one class; those that there are already stay."""
     (pictures / "test" / "cats").mkdir(parents=True, exist_ok=True)
     for i in range(count):
@@ -77,7 +77,7 @@ def test_a_study_whose_test_images_have_changed_is_not_gone_on_with_and_one_like
     """The finals of two evenings would be tested on two sets."""
     spec, stored = f"folder:{pictures}", list[StudyConfig]()
     for count in (0, 5, 9):
-        tested_on(pictures, count)
+        add_test_pictures(pictures, count)
         stored.append(make_config(flags(tmp_path, data=spec), None))
     none, was, now = stored
     assert len({one.data.test_digest for one in stored}) == 3 and none.data.test_digest is None
