@@ -119,7 +119,9 @@ def _write_network(
     if source:
         chosen = choice.given(source, document.data)
     else:
-        chosen = choice.choose(document.origin.study, candidate, trainings, files.StudyFiles(kept, 0))
+        chosen = choice.choose(
+            document.origin.study, candidate, trainings, files.StudyFiles(kept, 0), document.data
+        )
     images = open_images(document.data, data_dir, data)
     if source:
         choice.require_classes(chosen.path, images.dataset.classes, document.data.name)

@@ -148,7 +148,7 @@ CONFIRM: Final[Fields] = {
     "baseline": "what baseline it is; null: none",
     "brief_score": "what the study maximises, of the search's own training; null: that is accuracy",
     "full_score": "the same, mean over the seeds; null: that is accuracy",
-    "brief_accuracy": "of the search's own training; null: it is not of the study",
+    "brief_accuracy": "of the search's own training; null: none of its trials trained it to the end",
     "full_accuracy": "validation accuracy, mean over the seeds",
     "full_interval": "95% interval of that mean, as text; null: fewer than three seeds, or equal ones",
     "full_by_seed": "validation accuracy of each seed",

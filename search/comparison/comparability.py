@@ -4,15 +4,17 @@ Computes from stored configurations and rows; reads and writes nothing. Called b
 search/comparison/studies.py.
 
 A brief score is comparable with another where both searches maximise the same score, and both networks were
-trained by the same recipe for as many epochs on the same images, and validated on the same images. Space,
-budget, sampler, pruner and seed may differ: they are what searches are compared by. Of settings that this
-module does not know a difference counts.
+trained by the same recipe for as many epochs on the same images, and validated on the same images: where the
+digests of images and split agree these are, however they were asked for. Space, budget, sampler, pruner and
+seed may differ: they are what searches are compared by. Of settings that this module does not know a
+difference counts.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from search.study import full_training
 from search.study.config import WRITTEN, StudyConfig
 from search.study.finish_plan import FinishPlan
 from search.study.text import counted
@@ -48,9 +50,17 @@ HARMLESS_OF_DATA = {
     "data.skip_damaged",
     "data.own_validation",
     "data.aligned",
+    "data.fit",
+    "data.test_digest",
 }  # where the digest is the same
+HARMLESS_OF_SPLIT = {
+    "data.limit",
+    "data.split_seed",
+    "data.validation_share",
+}  # where the images that it gives are the same
 OF_TRIALS_ALONE = {"data.limit", "data.train_images", "data.split_digest"}  # finals train on all images
-FINALS, FINALS_RECIPE = "finals.", "finals.recipe."
+DATA, FINALS, FINALS_RECIPE = "data.", "finals.", "finals.recipe."
+TEST_IMAGES = "data.test_images"  # how many a network was tested on; no setting of a study
 DIGITS = 12  # of a sha256 that is shown
 NAMED = 3  # fields of a recipe
 
@@ -138,7 +148,8 @@ def of_brief_scores(one: Settings, other: Settings) -> tuple[str, ...]:
 def of_finals(one: Settings, other: Settings) -> tuple[str, ...]:
     """The same of the full trainings in the finals of two studies."""
     changed = _changed(one, other)
-    images = [name for name in changed if name not in OF_TRIALS_ALONE]
+    split = HARMLESS_OF_SPLIT if validated_alike(one, other) else set[str]()
+    images = [name for name in changed if name not in OF_TRIALS_ALONE | split]
     return (
         *_of_score(one, other, changed),
         *_of_images(one, other, images),
@@ -147,19 +158,27 @@ def of_finals(one: Settings, other: Settings) -> tuple[str, ...]:
 
 
 def of_tests(one: Settings, other: Settings) -> tuple[str, ...]:
-    """The same of accuracies on test images, for which it does not matter how training images were split."""
+    """The same of accuracies on test images, for which it does not matter how training images were split.
+
+    What they were tested on, by full_training.are_same_tests(), is `data.test_digest` and TEST_IMAGES: of the
+    full trainings, not of the studies, since test images may have come later.
+    """
     changed = _changed(one, other)
-    images = [name for name in changed if name in ("data.digest", "task.classes")]
     return (
         *_of_score(one, other, changed),
-        *_of_images(one, other, images),
+        *(_of_data_set(one, other, changed) or _of_test_images(one, other)),
         *_of_recipe(one, other, changed, FINALS_RECIPE),
     )
 
 
 def validated_alike(one: Settings, other: Settings) -> bool:
     """Whether both were validated on the same images."""
-    return not _changed_validation(_changed(one, other))
+    return full_training.are_validated_alike(_data(one), _data(other))
+
+
+def _data(settings: Settings) -> dict[str, Any]:
+    """The DataConfig in them, as it is stored."""
+    return {name.removeprefix(DATA): value for name, value in settings.items() if name.startswith(DATA)}
 
 
 def _changed(one: Settings, other: Settings) -> list[str]:
@@ -167,12 +186,6 @@ def _changed(one: Settings, other: Settings) -> list[str]:
     of which it draws none."""
     is_drawn = not (one.get("data.own_validation") and other.get("data.own_validation"))
     return [row.name for row in differing((one, other)) if is_drawn or row.name != "data.split_seed"]
-
-
-def _changed_validation(changed: Sequence[str]) -> bool:
-    """The validation images follow from data set, seed and share, whatever number is trained on."""
-    decide = {"data.digest", "data.split_seed", "data.validation_share", "data.validation_images"}
-    return not decide.isdisjoint(changed)
 
 
 def _of_score(one: Settings, other: Settings, changed: Sequence[str]) -> list[str]:
@@ -183,22 +196,45 @@ def _of_score(one: Settings, other: Settings, changed: Sequence[str]) -> list[st
     return [f"they maximise other scores ({shown(one.get('score'))} and {shown(other.get('score'))})"]
 
 
+def _both(one: Settings, other: Settings, name: str) -> str:
+    return f"{shown(one.get(name))} and {shown(other.get(name))}"
+
+
+def _of_data_set(one: Settings, other: Settings, changed: Sequence[str]) -> list[str]:
+    classes = [f"{_both(one, other, 'task.classes')} classes"] if "task.classes" in changed else []
+    if "data.digest" not in changed:
+        return classes
+    name = one.get("data.name")
+    is_same_name = name == other.get("data.name")
+    what = f"other images under the name {name}" if is_same_name else _both(one, other, "data.name")
+    return [f"another data set ({what})", *classes]
+
+
 def _of_images(one: Settings, other: Settings, changed: Sequence[str]) -> list[str]:
-    both: Callable[[str], str] = lambda name: f"{shown(one.get(name))} and {shown(other.get(name))}"  # noqa: E731
-    found = [f"{both('task.classes')} classes"] if "task.classes" in changed else []
+    found = _of_data_set(one, other, changed)
     if "data.digest" in changed:
-        same_name = one.get("data.name") == other.get("data.name")
-        what = f"other images under the name {one.get('data.name')}" if same_name else both("data.name")
-        return [f"another data set ({what})", *found]
-    if _changed_validation(changed):
-        seeds = "data.split_seed" in changed
-        how = f"split seed {both('data.split_seed')}" if seeds else both("data.validation_images")
-        found.append(f"other validation images ({how})")
+        return found
+    split = one.get("data.split_digest")
+    is_same_split = split is not None and split == other.get("data.split_digest")
+    harmless = HARMLESS_OF_DATA | (HARMLESS_OF_SPLIT if is_same_split else set())
+    if not validated_alike(one, other):
+        name = "data.split_seed" if "data.split_seed" in changed else "data.validation_images"
+        seeds = "split seed " if name == "data.split_seed" else ""
+        found.append(f"other validation images ({seeds}{_both(one, other, name)})")
     elif "data.train_images" in changed:
-        found.append(f"other training images ({both('data.train_images')})")
-    elif any(name.startswith("data.") and name not in HARMLESS_OF_DATA for name in changed):
+        found.append(f"other training images ({_both(one, other, 'data.train_images')})")
+    elif any(name.startswith(DATA) and name not in harmless for name in changed):
         found.append("another split of the images")
     return found
+
+
+def _of_test_images(one: Settings, other: Settings) -> list[str]:
+    digests = one.get("data.test_digest"), other.get("data.test_digest")
+    images = one.get(TEST_IMAGES), other.get(TEST_IMAGES)
+    if full_training.are_same_tests(digests, images):
+        return []
+    how = f" ({_both(one, other, TEST_IMAGES)})" if images[0] != images[1] else ""
+    return [f"other test images{how}"]
 
 
 def _of_recipe(one: Settings, other: Settings, changed: Sequence[str], prefix: str) -> list[str]:

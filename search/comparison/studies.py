@@ -259,11 +259,18 @@ def _finals(one: ComparedStudy, other: ComparedStudy) -> tuple[FinalLead | None,
     first, second = one.winner, other.winner
     if first is None or second is None:
         return None, None
-    settings = one.settings, other.settings
-    validation = _final(comparability.of_finals(*settings), first.validation, second.validation)
+    reasons = comparability.of_finals(one.settings, other.settings)
+    validation = _final(reasons, first.validation, second.validation)
     if first.test is None or second.test is None:
         return validation, None
-    return validation, _final(comparability.of_tests(*settings), first.test, second.test)
+    reasons = comparability.of_tests(_tested(one, first), _tested(other, second))
+    return validation, _final(reasons, first.test, second.test)
+
+
+def _tested(study: ComparedStudy, winner: Finalist) -> Settings:
+    """The settings of a study with the test images that its winner was tested on."""
+    found = {"data.test_digest": winner.test_digest, comparability.TEST_IMAGES: winner.test_images}
+    return {**study.settings, **found}
 
 
 def _final(reasons: tuple[str, ...], one: Spread, other: Spread) -> FinalLead:

@@ -35,7 +35,8 @@ class Training(Document):
     """Which training the weights are of: validation and test accuracy 0..1 of these very weights.
 
     Of weights that somebody named it may not be known whether they were tried on test images
-    (is_test_known), nor whether the validation images were those of the study (is_validated_alike).
+    (is_test_known), nor whether the validation images were those of the study (is_validated_alike); of a
+    training by the split of another study they were not.
     """
 
     what: str

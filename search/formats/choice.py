@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from search.formats.carried import Training
+from search.study import full_training
 from search.study.config import DataConfig
 from search.study.files import StudyFiles
 from search.training import contenders, weights_reference
@@ -23,8 +24,6 @@ from storage.row_types import OF_FINALS, Candidate
 from storage.trainings import Finished, by_length
 from trainer import weights
 
-OF_VALIDATION = ("digest", "split_seed", "validation_images")  # equal: the same validation images
-OF_OWN_VALIDATION = ("digest", "validation_images")  # the same of a data set that has some of its own
 SHOWN, LONGEST = 3, 60  # classes that a message names, and its characters for them
 
 
@@ -37,20 +36,23 @@ class ChosenWeights:
 
 
 def choose(
-    study: str, candidate: Candidate, trainings: Sequence[Finished], files: StudyFiles
+    study: str, candidate: Candidate, trainings: Sequence[Finished], files: StudyFiles, data: DataConfig
 ) -> ChosenWeights:
     """Weights of the full training of the network that trained most, of equals the newest, of those whose
     files are here, of its first seed; else those of the brief training. `trainings` are those of
-    full_training.of_network(): on the images of the study.
+    full_training.of_network(): on the images of the study, `data`. Those that were validated on others of
+    them than the study, as in a study of another --seed, come after all that were not.
 
     Raises UsageError where there are none, with the command that makes some.
     """
     finals = {row.epochs for row in trainings if row.run.startswith(OF_FINALS)}
-    for run in by_length(trainings):
+    alike = [row for row in trainings if full_training.validated_alike(row.data, data)]
+    others = [row for row in trainings if row not in alike]
+    for run in by_length(alike) + by_length(others):
         for row in sorted(run, key=lambda row: row.seed):
             path = _of_row(row, candidate.number, files, are_known=len(finals) == 1)
             if path.is_file() and _is_of_its_run(row, path):
-                return ChosenWeights(path, _full(row))
+                return ChosenWeights(path, _full(row, is_validated_alike=row in alike))
     brief = files.weights(candidate.number)
     if brief.is_file():
         return ChosenWeights(brief, _brief(candidate))
@@ -71,7 +73,6 @@ def given(path: Path, data: DataConfig) -> ChosenWeights:
     said = weights.load(file).about
     seed, epochs, accuracy = (said.get(name) for name in ("seed", "epochs", "validation_accuracy"))
     row, images = _result_beside(file, said)
-    decide = OF_OWN_VALIDATION if data.own_validation else OF_VALIDATION
     test = _test_of(row)
     return ChosenWeights(
         file,
@@ -85,7 +86,7 @@ def given(path: Path, data: DataConfig) -> ChosenWeights:
             test_accuracy=test[0] if test else None,
             test_images=test[1] if test else None,
             is_test_known=bool(row) and (test is not None or not row.get("test")),
-            is_validated_alike=all(images.get(name) == getattr(data, name) for name in decide),
+            is_validated_alike=full_training.validated_alike(images, data),
         ),
     )
 
@@ -136,7 +137,7 @@ def _is_of_its_run(row: Finished, path: Path) -> bool:
     return not isinstance(said, dict) or said.get("run") == row.run
 
 
-def _full(row: Finished) -> Training:
+def _full(row: Finished, *, is_validated_alike: bool) -> Training:
     return Training(
         what="the finals of the search" if row.run.startswith(OF_FINALS) else "a full training",
         seed=row.seed,
@@ -144,6 +145,7 @@ def _full(row: Finished) -> Training:
         validation_accuracy=row.accuracy,
         test_accuracy=row.test_accuracy,
         test_images=row.test_images,
+        is_validated_alike=is_validated_alike,
     )
 
 

@@ -190,9 +190,12 @@ def _score_rows(document: Carried) -> Iterator[tuple[str, str, str, str]]:
         tested = f"{training.test_images:,} test images, read once"
         yield ("these weights", percent(accuracy), str(wilson(accuracy, training.test_images)), tested)
     if found := export.confirmation:
-        what = f"mean of {counted(found.seeds, 'full training')} of this network"
+        what = "mean of {} of this network"
         if found.test:
-            yield (what, percent(found.test.mean), _spread(found.test), f"{found.test_images:,} test images")
+            number = counted(found.tested_seeds, "full training")
+            on_test = f"{found.test_images:,} test images"
+            yield (what.format(number), percent(found.test.mean), _spread(found.test), on_test)
+        what = what.format(counted(found.seeds, "full training"))
         yield (what, percent(found.validation.mean), _spread(found.validation), on)
     metrics = export.metrics
     what = f"brief training, {counted(export.origin.epochs or 0, 'epoch')}"

@@ -375,13 +375,15 @@ def _recipe_written(flags: Flags, stored: StudyConfig | None) -> tuple[str, ...]
 
 def _data(flags: Flags, stored: StudyConfig | None) -> tuple[study_config.DataConfig, Images]:
     """The images, and the configuration's words for them: those of the stored study where they are the
-    same images, wherever they lie, and no other seed was said."""
+    same images, wherever they lie, and no other seed was said. Test images that have changed since are those
+    of a study like it."""
     was = stored.data if stored else None
     seed = flags.seed if flags.seed is not None else stored.seed if stored else settings.SEED
     is_split_anew = stored is not None and seed != stored.seed
     said = (flags.data, flags.image_size, flags.train_images, flags.fit, flags.skip_damaged or None)
     if was and said == (None,) * 5 and not is_split_anew:
-        return was, study_config.open_images(was, flags.data_dir)
+        images = study_config.open_images(was, flags.data_dir)
+        return _with_tests(flags, was, images.dataset), images
     spec = flags.data or (was.spec if was else settings.DATA)
     limit = flags.train_images or (was.limit if was else None)
     dataset = datasets.load(
@@ -396,8 +398,18 @@ def _data(flags: Flags, stored: StudyConfig | None) -> tuple[study_config.DataCo
         share, seed = was.validation_share, seed if is_split_anew else was.split_seed
     found, images = study_config.split_images(dataset, limit, share, seed)
     if was and (found.digest, found.split_digest) == (was.digest, was.split_digest):
-        return was, images
+        return _with_tests(flags, was, dataset), images
     return found.seen_as(was), images
+
+
+def _with_tests(
+    flags: Flags, was: study_config.DataConfig, dataset: datasets.Dataset
+) -> study_config.DataConfig:
+    """With the test images that there are, for a study of --like, and where they are others than they were. A
+    study of before, which does not know its own, goes on without."""
+    if flags.like or was.has_other_tests(dataset):
+        return was.model_copy(update={"test_digest": dataset.test_digest})
+    return was
 
 
 def plan_of(flags: Flags, record: Study | None, config: StudyConfig) -> FinishPlan | None:

@@ -1,8 +1,10 @@
 """A readers-writer lock for each device, between the processes of one machine (flock).
 
-Trainings take it shared; a trial retried after running out of memory takes it exclusively. Two files for a
-device, DATA_DIR/slots/DEVICE.door and .inside, which the kernel unlocks however a process ends: whoever wants
-the device exclusively locks the door, so that nobody comes in any more, and waits until the others have left.
+Trainings of workers take it shared; a trial retried after running out of memory takes it exclusively.
+`search train` takes none: it may last for hours, and a retry that waited for it would keep all workers out.
+Two files for a device, DATA_DIR/slots/DEVICE.door and .inside, which the kernel unlocks however a process
+ends: whoever wants the device exclusively locks the door, so that nobody comes in any more, and waits until
+the others have left.
 Made in search/worker/context.py, taken in search/worker/attempt.py; gpu_choice.py beside it uses try_lock.
 """
 

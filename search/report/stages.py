@@ -130,9 +130,16 @@ def _of_two(found: Sequence[Spread]) -> str:
 
 
 def _confirmed(data: ReportData) -> list[str]:
-    """Full trainings that were asked for by hand: `search train`, `search confirm`."""
+    """Full trainings that were asked for by hand, `search train` and `search confirm`, and validated on the
+    images that the brief ones were."""
     rows = {row.number: row for row in data.completed}
-    asked = [one for one in data.full if one.trial in rows and not one.run.startswith(OF_FINALS)]
+    asked = [
+        one
+        for one in data.full
+        if one.trial in rows
+        and not one.run.startswith(OF_FINALS)
+        and full_training.validated_alike(one.data, data.config.data)
+    ]
     runs = {n: full_training.of_network(asked, row, data.record, data.config) for n, row in rows.items()}
     epochs = max((one.epochs for run in runs.values() for one in run), default=0)
     known = {n: _by_seed([one for one in run if one.epochs == epochs]) for n, run in runs.items()}

@@ -58,11 +58,13 @@ def _figures(data: ReportData, best: Candidate, confirmed: Confirmation | None) 
 
 
 def _confirmed_figures(confirmed: Confirmation) -> list[tuple[str, str]]:
-    trained = f"{counted(confirmed.seeds, 'seed')} of {counted(confirmed.epochs, 'epoch')}"
+    epochs = counted(confirmed.epochs, "epoch")
+    trained = f"{counted(confirmed.seeds, 'seed')} of {epochs}"
     full = f"validation accuracy, {trained}{_known(confirmed.validation)}"
     found = [(percent(confirmed.validation_accuracy), full)]
     if confirmed.test:
         images = f"{confirmed.test_images:,} test images"
+        trained = f"{counted(confirmed.tested_seeds, 'seed')} of {epochs}"
         text = f"accuracy on {images}, {trained}{_known(confirmed.test)}"
         found.insert(0, (percent(confirmed.test.mean), text))
     return found

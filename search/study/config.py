@@ -54,6 +54,7 @@ class DataConfig(BaseModel):
     skip_damaged: bool = False
     own_validation: bool = False  # the folder's val/; a study of before does not say
     aligned: bool | None = None  # trainer/data/alignment.py; of a study of before what the name says
+    test_digest: str | None = None  # of the test images; None without any, and in a study of before
 
     @property
     def all_train_images(self) -> int:
@@ -76,6 +77,10 @@ class DataConfig(BaseModel):
         if was is None or was.digest != self.digest:
             return self
         return self.model_copy(update={"aligned": was.aligned})
+
+    def has_other_tests(self, dataset: Dataset) -> bool:
+        """Whether the data set has test images, and others than these; False where that is not known."""
+        return self.test_digest is not None and dataset.test_digest not in (None, self.test_digest)
 
 
 WRITTEN = ("recipe_written", "space_written", "max_macs_written")  # how others came about: no settings
@@ -204,12 +209,14 @@ def split_images(
         skip_damaged=bool(dataset.survey and dataset.survey.damaged),
         own_validation=bool(dataset.own_validation),
         aligned=alignment.is_aligned(dataset.images),
+        test_digest=dataset.test_digest,
     )
     return config, Images(dataset, parts)
 
 
 def open_images(data: DataConfig, data_dir: Path, spec: str | None = None) -> Images:
-    """Opens the images of a configuration, from `spec` where they lie elsewhere on this machine.
+    """Opens the images of a configuration, from `spec` where they lie elsewhere on this machine. The test
+    images may be others.
 
     Raises DataError where they are not there, or not those that the study was made with.
     """
@@ -220,19 +227,30 @@ def open_images_from(data: DataConfig, data_dir: Path, spec: str | None, source:
     """The same on a machine that may have no images: the prepared ones of `source` then, by their digest
     (trainer/data/prepared.py). Where they lie elsewhere, `spec`, or nobody has them, as open_images().
 
-    Raises DataError where they are nowhere, damaged, or not those that the study was made with.
+    Finals may be tested on them, beside those of other workers. Raises DataError where they are nowhere,
+    damaged, or not those that the study was made with, test images included; that there are none is no
+    reason.
     """
     found = None
     if source and not spec:
-        found = prepared.opened(data_dir, data.digest, source, data.spec, data.name)
+        found = prepared.opened(data_dir, data.digest, data.test_digest, source, data.spec, data.name)
     if found:
-        return _required(data, found)
+        return _with_the_same_tests(data, _required(data, found))
     try:
-        return open_images(data, data_dir, spec)
+        return _with_the_same_tests(data, open_images(data, data_dir, spec))
     except DataError as error:
         if source and not spec:
             raise DataError(f"{source} does not have the images of the study, and {error}") from error
         raise
+
+
+def _with_the_same_tests(data: DataConfig, images: Images) -> Images:
+    """The images. Raises DataError where there are other test images beside them than those of the study."""
+    if data.has_other_tests(images.dataset):
+        raise DataError(
+            f"{images.dataset.spec} holds other test images than {data.name}, with which the study was made"
+        )
+    return images
 
 
 def _required(data: DataConfig, dataset: Dataset) -> Images:
@@ -259,6 +277,13 @@ FLAGS = {  # what others follow from comes first
 
 def require_same(name: str, stored: StudyConfig, wanted: StudyConfig) -> None:
     """Raises StudyError that names the first flag by which `wanted` differs from the study."""
+    if stored.data != wanted.data and wanted.data == stored.data.model_copy(
+        update={"test_digest": wanted.data.test_digest}
+    ):
+        raise StudyError(
+            f"study {name!r} was made with other test images; put them back, or make a new study of its plan"
+            " by --like"
+        )
     for field, flag in FLAGS.items():
         was, now = getattr(stored, field), getattr(wanted, field)
         if was != now:

@@ -93,6 +93,11 @@ class Confirmation(Document):
     model_config = Document.model_config | {"strict": False}
 
     @property
+    def tested_seeds(self) -> int:
+        """How many the test accuracy is of: of a run that was tested on two sets those of one."""
+        return len(self.test_by_seed) or self.seeds
+
+    @property
     def validation(self) -> Spread:
         """Accuracy on validation images over the seeds."""
         return self._spread(self.validation_accuracy, self.validation_interval_95, self.validation_by_seed)
@@ -105,16 +110,16 @@ class Confirmation(Document):
         return self._spread(self.test_accuracy, self.test_interval_95, self.test_by_seed)
 
     def _spread(self, mean: float, interval: tuple[float, float] | None, values: tuple[float, ...]) -> Spread:
-        known = Interval(*interval) if interval and self.seeds >= LEAST_RUNS else None
+        known = Interval(*interval) if interval and (len(values) or self.seeds) >= LEAST_RUNS else None
         return Spread(mean, None, known, values)
 
     def __str__(self) -> str:
-        found, images = self.validation, "validation images"
+        found, images, seeds = self.validation, "validation images", self.seeds
         if self.test:
-            found, images = self.test, f"{self.test_images:,} test images"
+            found, images, seeds = self.test, f"{self.test_images:,} test images", self.tested_seeds
         known = over_seeds(found, "95% interval of the mean")
         return (
-            f"confirmed: {percent(found.mean)} on {images} ({counted(self.seeds, 'seed')} of"
+            f"confirmed: {percent(found.mean)} on {images} ({counted(seeds, 'seed')} of"
             f" {counted(self.epochs, 'epoch')}{known and f', {known}'})"
         )
 
@@ -169,11 +174,14 @@ def confirmation(
     """What full trainings of this network came to: of the run that trained most, of equals the newest, among
     those that were tested, or were of the finals of its search where there are no test images.
 
-    Of the trainings those of full_training.of_network() count, those of finals once all seeds of the network
-    have ended.
+    Of the trainings those of full_training.of_network() count that were validated on the study's validation
+    images, those of finals once all seeds of the network have ended. Of seeds that were tested on other test
+    images than most the test accuracy does not count.
     """
 
     def counts(one: Finished) -> bool:
+        if not full_training.validated_alike(one.data, config.data):
+            return False
         if one.run.startswith(OF_FINALS):
             return second is not None and second.has_all_seeds(candidate, one.epochs)
         return one.test_accuracy is not None
@@ -184,8 +192,8 @@ def confirmation(
         return None
     run = runs[0]
     full = spread([training.accuracy for training in run])
-    tests = [training.test_accuracy for training in run if training.test_accuracy is not None]
-    test = spread(tests) if tests else None
+    tested = full_training.tested_alike(run)
+    test = spread([training.test_accuracy or 0.0 for training in tested]) if tested else None
     return Confirmation(
         epochs=run[0].epochs,
         seeds=len(run),
@@ -193,7 +201,7 @@ def confirmation(
         validation_interval_95=full.interval,
         test_accuracy=test.mean if test else None,
         test_interval_95=test.interval if test else None,
-        test_images=run[0].test_images or 0,
+        test_images=(tested[0].test_images or 0) if tested else 0,
         folder=run[0].folder,
         validation_by_seed=full.values,
         test_by_seed=test.values if test else (),

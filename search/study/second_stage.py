@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from search.study import bill, finish_plan, halving
+from search.study import bill, finish_plan, full_training, halving
 from search.study.config import StudyConfig
 from search.study.finish_plan import FinishPlan
 from search.study.halving import ReachedRung
@@ -35,10 +35,16 @@ class Finalist:
     seeds: int
     of: int
     validation: Spread
-    test: Spread | None  # None where the data set has no test images
+    test: Spread | None  # of seeds tested on one set; None where the data set has no test images
     score: Spread | None  # what the search maximises, on validation images; None where that is accuracy
     score_name: ScoreName
     test_images: int | None
+    test_digest: str | None = None  # of these images; None where the rows are of before
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether each of its seeds was, on the same test images."""
+        return self.test is not None and len(self.test.values) == self.seeds
 
     def __str__(self) -> str:
         named = f" (baseline {self.candidate.baseline})" if self.candidate.baseline else ""
@@ -49,6 +55,7 @@ class Finalist:
         said += f"{_mean(self.validation)} on validation images"
         if self.test is not None:
             said += f", {_mean(self.test)} on {self.test_images:,} test images"
+            said += "" if self.is_tested else f" (of {counted(len(self.test.values), 'seed')})"
         return f"{said}, {seeds}"
 
 
@@ -128,17 +135,18 @@ class SecondStage:
         completed = finals.completed(candidate)
         seeds = {one.seed for one in completed}
         full = [one for one in self.full if one.trial == candidate.number and one.seed in seeds]
-        tests = [one.test_accuracy for one in sorted(full, key=_seed) if one.test_accuracy is not None]
+        tested = full_training.tested_alike(sorted(full, key=_seed))
         scored = all(one.score is not None for one in completed)
         return Finalist(
             candidate=candidate,
             seeds=len(completed),
             of=len(finals.seeds),
             validation=spread([one.accuracy or 0.0 for one in completed]),
-            test=spread(tests) if tests else None,
+            test=spread([one.test_accuracy or 0.0 for one in tested]) if tested else None,
             score=spread([one.score for one in completed if one.score is not None]) if scored else None,
             score_name=self.score,
-            test_images=next((one.test_images for one in full if one.test_images), None),
+            test_images=tested[0].test_images if tested else None,
+            test_digest=next((found for one in tested if (found := full_training.test_digest(one))), None),
         )
 
 
@@ -220,15 +228,14 @@ def _against_baseline(finalists: Sequence[Finalist]) -> str:
         return ""
     if winner is baseline:
         return "the winner is a baseline: the search is not ahead of a first guess"
-    if winner.test and baseline.test:
-        images, one, other = "test images", winner.test, baseline.test
+    is_of_first, tested = winner.of > baseline.of, None  # the baseline had the first turn alone
+    if winner.test and baseline.test and _are_tested_alike(winner, baseline, every_seed=is_of_first):
+        images, one, other, tested = "test images", winner.test, baseline.test, winner.test_images
     else:
         images, one, other = "validation images", winner.validation, baseline.validation
     apart: Difference | None
-    is_of_first = winner.of > baseline.of  # which had the first turn alone
     if is_of_first:
         one, other, images = spread(one.values[:1]), spread(other.values[:1]), f"{images}, first seed of both"
-        tested = winner.test_images if winner.test and baseline.test else None
         apart = difference(one.mean, other.mean, tested) if tested else None
     else:
         apart = difference_of_means(one, len(one.values), other, len(other.values))
@@ -240,6 +247,13 @@ def _against_baseline(finalists: Sequence[Finalist]) -> str:
         chosen = f", {_points(scores[0] - scores[1], f' of {by}', 'ahead', 'level')}"
     stands = _points(one.mean - other.mean, what, "ahead of", "level with")
     return f"the winner is {stands} the baseline of the finals on {images}{known}{chosen}"
+
+
+def _are_tested_alike(one: Finalist, other: Finalist, *, every_seed: bool) -> bool:
+    """Whether they were tested on the same test images, with `every_seed` after each of their seeds."""
+    digests, images = (one.test_digest, other.test_digest), (one.test_images, other.test_images)
+    is_whole = one.is_tested and other.is_tested
+    return full_training.are_same_tests(digests, images) and (is_whole or not every_seed)
 
 
 def _points(apart: float, what: str, ahead: str, level: str) -> str:

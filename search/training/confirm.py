@@ -81,9 +81,13 @@ def _rank(found: ConfirmedNetwork) -> float:
 def _trained_once(flags: Flags, chosen: Sequence[Contender]) -> list[str]:
     """A line for each reference of --also whose network is a contender by another name."""
     names = {one.reference for one in chosen}
+    trials = {one.asked_for: one.reference for one in chosen if one.asked_for}
     others = [reference for reference in dict.fromkeys(flags.also) if reference not in names]
     return [
-        f"--also {reference}: a network that is confirmed already, and trained once" for reference in others
+        f"--also {reference}: it is {trials[reference]}, and trained as that"
+        if reference in trials
+        else f"--also {reference}: a network that is confirmed already, and trained once"
+        for reference in others
     ]
 
 

@@ -58,6 +58,7 @@ class Contender:
     macs: int | None = None
     score: ScoreName = "accuracy"  # by which contenders are ranked
     brief_score: float | None = None  # in the study, where that is not accuracy
+    asked_for: str | None = None  # how --also named it
     fingerprint: str | None = None
 
     @property
@@ -136,7 +137,7 @@ def _chosen(flags: Flags, name: str, ranked: Sequence[Candidate], out: Path) -> 
     if flags.baseline and baseline and not any(row.baseline for row in top):
         top.append(baseline)
     best = [_of_study(name, row, out, False, flags.seeds) for row in top]
-    beside = _beside(flags, out, best)
+    beside = _beside(flags, name, ranked, out, best)
     named = {one.fingerprint for one in beside}
     rest = [
         row for row in spaced(ranked, flags.rank_sample) if row not in top and row.fingerprint not in named
@@ -144,19 +145,27 @@ def _chosen(flags: Flags, name: str, ranked: Sequence[Candidate], out: Path) -> 
     return best + beside + [_of_study(name, row, out, True, 1) for row in rest]
 
 
-def _beside(flags: Flags, out: Path, best: Sequence[Contender]) -> list[Contender]:
-    """The networks of --also; one that is among the best, or was named before, is trained once.
+def _beside(
+    flags: Flags, name: str, ranked: Sequence[Candidate], out: Path, best: Sequence[Contender]
+) -> list[Contender]:
+    """The networks of --also; one that is among the best, or was named before, is trained once. One that a
+    trial of the study has trained to the end is that trial, whatever it was named by.
 
     Raises ArchitectureError, StudyError and StorageError for what names none.
     """
     found = list[Contender]()
+    trials = {row.fingerprint: row for row in reversed(ranked)}
     for reference in flags.also:
         fingerprint = network_reference.resolve(reference, flags.storage).architecture.fingerprint
-        if all(one.fingerprint != fingerprint for one in (*best, *found)):
-            folder = out / _folder_name(reference, fingerprint, [one.folder.name for one in found])
-            found.append(
-                Contender(reference, reference, folder, None, False, flags.seeds, fingerprint=fingerprint)
-            )
+        if any(one.fingerprint == fingerprint for one in (*best, *found)):
+            continue
+        if row := trials.get(fingerprint):
+            found.append(replace(_of_study(name, row, out, False, flags.seeds), asked_for=reference))
+            continue
+        folder = out / _folder_name(reference, fingerprint, [one.folder.name for one in found])
+        found.append(
+            Contender(reference, reference, folder, None, False, flags.seeds, fingerprint=fingerprint)
+        )
     return found
 
 

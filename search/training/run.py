@@ -112,7 +112,8 @@ def as_begun(folder: Path, data: DataConfig) -> DataConfig:
 
 
 def open_folder(job: TrainingJob, resume: bool) -> TrainingJob:
-    """Makes the job's folder, or takes up the one that holds this very job; returns it with its run's id.
+    """Makes the job's folder, or takes up the one that holds this very job; returns it with its run's id. The
+    test images may have become others since: nothing is trained on them, and train.py tests again.
 
     Raises UsageError: another training is there, or this one and `resume` is not said.
     """
@@ -125,12 +126,20 @@ def open_folder(job: TrainingJob, resume: bool) -> TrainingJob:
     if not resume:
         raise UsageError(f"{job.folder} holds a training; go on with it by --resume, or name another --out")
     there = _with_defaults(_read(path))
-    was, now = ({key: table.get(key) for key in LISTED} for table in (there, job.document()))
+    was, now = (_trained(table) for table in (there, job.document()))
     for field, one, other in differences(was, now):
         raise UsageError(
             f"{path}: {field} is {shortened(one, 60)}, here {shortened(other, 60)}; name another --out"
         )
     return _with_run(job, str(there["run"]))
+
+
+def _trained(document: dict[str, Any]) -> dict[str, Any]:
+    """What LISTED names of a document, without the test images."""
+    found, data = {key: document.get(key) for key in LISTED}, document.get("data")
+    if isinstance(data, dict):
+        found["data"] = {key: value for key, value in data.items() if key != "test_digest"}
+    return found
 
 
 def _with_defaults(document: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ files are written before rows, so that a store out of reach loses nothing.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace as replace_fields
 from pathlib import Path
@@ -241,8 +241,13 @@ def _lack_of_memory_told(job: TrainingJob) -> Iterator[None]:
 def _finish(
     console: Console, job: TrainingJob, curves: list[LearningCurve], no_test: bool
 ) -> tuple[list[TestResult], dict[str, Spread]]:
-    """The tests of every seed, and what all came to; a seed that was tested is not tested again."""
-    before = _tested(job, curves)
+    """The tests of every seed, and what all came to; a seed that was tested on these test images is not
+    tested again, one that was tested on others is, from its weights."""
+    tested = _tested(job, curves)
+    before = tested if _are_of_these_images(job, tested) else {}
+    if len(before) < len(tested):
+        again = "these results are left out" if no_test else "the network is tested again"
+        console.print(f"the test images of {job.data.name} are others than those it was tested on: {again}")
     missing = [] if no_test else [seed for seed in job.seeds if seed not in before]
     opened = test_set.open_test_set(job) if missing else None
     if missing and opened is None:
@@ -278,6 +283,19 @@ def _tested(job: TrainingJob, curves: Sequence[LearningCurve]) -> dict[int, Test
         }
     except (UsageError, KeyError, TypeError):
         return {}
+
+
+def _are_of_these_images(job: TrainingJob, tested: Mapping[int, TestResult]) -> bool:
+    """Whether the tests that a result here holds were on the test images that there are now."""
+    if not tested:
+        return True
+    data = parser.read_own(job.folder / "result.json", UsageError).get("data")
+    try:
+        images = len(job.images.dataset.open_test()[1])
+    except DataError:  # there are none any more, and what was measured stays
+        return True
+    digests = data.get("test_digest") if isinstance(data, dict) else None, job.data.test_digest
+    return all(full_training.are_same_tests(digests, (test.images, images)) for test in tested.values())
 
 
 def _is_of(validation: dict[str, Any], outcome: Outcome | None) -> bool:

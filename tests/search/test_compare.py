@@ -207,6 +207,81 @@ def test_finals_of_trials_on_fewer_images_are_compared(sqlite_url: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("images", "digest", "reason"),
+    [
+        (200, "a" * 64, None),
+        (200, "b" * 64, "other test images"),
+        (260, "b" * 64, "other test images (200 and 260)"),
+        (200, None, None),  # of before: nothing more is known
+        (260, None, "other test images (200 and 260)"),
+    ],
+)
+def test_accuracies_on_other_test_images_are_not_compared(
+    sqlite_url: str, capsys: Capture, images: int, digest: str | None, reason: str | None
+) -> None:
+    """Pictures came to test/ between two searches, or were cleaned: the training images are the same."""
+    first, second = (add_study(sqlite_url, name, [0.5]) for name in ("a", "b"))
+    validation, tests = (0.90, 0.91, 0.92), (0.88, 0.89, 0.90)
+    add_finals(sqlite_url, first, 0, validation, tests, 200, "a" * 64)
+    add_finals(sqlite_url, second, 0, validation, [test + 0.05 for test in tests], images, digest)
+    said = " ".join(run(capsys, "compare", "a", "b", "--storage", sqlite_url).out.split())
+    against = rows(capsys, sqlite_url, "a", "b")[0]["against"][0]
+    assert against["final"]["reasons"] == []
+    assert against["final_test"]["reasons"] == ([reason] if reason else [])
+    assert ("on test images: over 3 seeds B is ahead by 5.0 points" in said) == (reason is None)
+
+
+VAL = {"own_validation": True, "validation_images": 100}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (VAL, VAL | {"split_seed": 1}),  # the folder's own val/, whatever the seed
+        ({}, {"limit": 45_000}),  # as many training images as there are, or more
+        ({"fit": "pad"}, {"fit": "crop"}),  # square pictures, which both leave alone
+    ],
+)
+def test_the_same_images_are_comparable_however_they_were_asked_for(
+    sqlite_url: str, capsys: Capture, one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    for name, data in (("a", one), ("b", other)):
+        add_finals(sqlite_url, add_study(sqlite_url, name, [0.5], config(data=data)), 0, (0.9, 0.91, 0.92))
+    found = compared(sqlite_url, "a", "b").pairs[0]
+    assert (found.reasons, found.finals and found.finals.reasons, found.validated_alike) == ((), (), True)
+    assert "not comparable" not in run(capsys, "compare", "a", "b", "--storage", sqlite_url).out
+
+
+def test_a_folders_own_validation_images_are_the_same_where_training_images_are_drawn_by_another_seed(
+    sqlite_url: str,
+) -> None:
+    """Of --train-images each seed draws others: brief scores are not comparable, those of finals are."""
+    limited = VAL | {"limit": 500, "train_images": 500}
+    other = limited | {"split_seed": 1, "split_digest": "2" * 64}
+    for name, data in (("a", limited), ("b", other)):
+        add_finals(sqlite_url, add_study(sqlite_url, name, [0.5], config(data=data)), 0, (0.9, 0.91, 0.92))
+    found = compared(sqlite_url, "a", "b").pairs[0]
+    assert found.reasons == ("another split of the images",)
+    assert (found.finals and found.finals.reasons, found.validated_alike) == ((), True)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"split_seed": 1, "split_digest": "2" * 64},
+        {"validation_images": 90, "split_digest": "2" * 64},
+        {"own_validation": True, "split_seed": 1, "split_digest": "2" * 64},
+        {"digest": "2" * 64},
+    ],
+)
+def test_other_validation_images_are_a_reason_in_finals_too(sqlite_url: str, changed: dict[str, Any]) -> None:
+    for name, data in (("a", {}), ("b", changed)):
+        add_finals(sqlite_url, add_study(sqlite_url, name, [0.5], config(data=data)), 0, (0.9, 0.91, 0.92))
+    found = compared(sqlite_url, "a", "b").pairs[0]
+    assert found.reasons and found.finals and found.finals.reasons and not found.validated_alike
+
+
 def test_finals_that_the_first_seed_chooses_are_said_to_be(sqlite_url: str) -> None:
     record = add_study(sqlite_url, "a", [0.5])
     made = StudyConfig.from_record(record.settings)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import finish, python, run, start
+from comparison_samples import Trial, add_study
 from faults import wait_until
 from lazily import Lazily
 from report_samples import network, trial
@@ -20,7 +21,7 @@ from search.study.config import StudyConfig
 from search.study.statistics import Correlation, Interval, correlation
 from search.training import confirm, contenders
 from space.errors import ArchitectureError
-from storage import studies, trainings
+from storage import candidates, database, studies, trainings
 from storage.studies import Study
 from storage.trainings import Training
 
@@ -114,7 +115,8 @@ def test_a_network_that_is_named_is_not_in_the_rank_sample_too(tmp_path: Path) -
     file = written(tmp_path / "best.json", 3)
     given = replace(flags(tmp_path, file), rank_sample=4)
     chosen = contenders.choose(given, "s", ranked, tmp_path / "out")
-    assert [one.reference for one in chosen] == ["s:0", "s:1", str(file), "s:2"]
+    assert [one.reference for one in chosen] == ["s:0", "s:1", "s:3", "s:2"], "the file is of trial 3"
+    assert confirm._trained_once(given, chosen) == [f"--also {file}: it is s:3, and trained as that"]
 
 
 def test_a_dozen_reaches_from_the_best_to_the_worst() -> None:
@@ -164,6 +166,23 @@ def test_a_network_that_is_named_twice_is_trained_once_and_the_other_name_is_tol
         f"--also {path}: a network that is confirmed already, and trained once"
         for path in (files[0], files[2])
     ]
+
+
+def test_a_trial_of_the_study_that_is_named_is_that_trial(sqlite_url: str, tmp_path: Path) -> None:
+    """With its brief score, its folder, in which an earlier confirmation may have trained, and its place in
+    the agreement of brief and full scores."""
+    record = add_study(
+        sqlite_url, "night", [Trial(0.9 - i / 100, network=network(i).fingerprint, parameters=100 + i,
+                                    architecture=network(i).document()) for i in range(9)],
+    )  # fmt: skip
+    engine = database.connect(sqlite_url)
+    ranked = candidates.candidates(engine, record.id)
+    engine.dispose()
+    given = replace(flags(tmp_path), study="night", storage=sqlite_url, also=("night:7",), seeds=3)
+    (one,) = contenders.choose(given, "night", ranked, tmp_path / "out")[2:]
+    assert (one.name, one.number, one.brief, one.seeds) == ("night:7", 7, pytest.approx(0.83), 3)
+    assert one.folder == tmp_path / "out" / "trial-7" and not one.sealed
+    assert confirm._trained_once(given, [one]) == []
 
 
 def test_a_file_that_is_not_there_is_told_before_anything_is_trained(tmp_path: Path) -> None:

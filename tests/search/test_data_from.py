@@ -122,6 +122,64 @@ def test_other_images_than_the_study_s_are_refused(launcher: Launcher, address: 
         open_images_from(own, launcher.data_dir, None, None)
 
 
+@pytest.fixture
+def with_tests(tmp_path: Path) -> Launcher:
+    """The launcher's machine with test images too, which the digits of the other tests are without."""
+    dataset = datasets.load("digits", tmp_path / "with tests")
+    config, _ = split_images(dataset, None, None, 0)
+    return Launcher(tmp_path / "with tests", dataset.cache, config.model_copy(update={"spec": FOLDER}))
+
+
+def other_tests(with_tests: Launcher, folder: Path) -> DataConfig:
+    """A cache like the launcher's in this folder, with other test images; what a study of it would say."""
+    shutil.copytree(with_tests.cache, folder)
+    for name in ("images", "labels"):
+        tests = np.load(folder / f"test-{name}.npy")
+        np.save(folder / f"test-{name}.npy", tests[1:])
+    facts = json.loads((folder / "facts.json").read_text())
+    told = datasets.test_digest_of(folder, as_told=False)
+    (folder / "facts.json").write_text(json.dumps(facts | {"test_digest": told}))
+    return with_tests.config.model_copy(update={"test_digest": told})
+
+
+def test_of_two_caches_a_worker_takes_that_with_the_test_images_of_the_study(
+    with_tests: Launcher, tmp_path: Path
+) -> None:
+    """Which differ in test/ alone."""
+    other = other_tests(with_tests, with_tests.data_dir / "cache" / "a-first")
+    for config, count in ((with_tests.config, 359), (other, 358), (with_tests.config, 359)):
+        for here in (tmp_path / "here", with_tests.data_dir):
+            found = open_images_from(config, here, None, str(with_tests.data_dir))
+            assert len(found.dataset.open_test()[1]) == count
+    assert len(list((tmp_path / "here/cache").glob("fetched-*/"))) == 2
+
+
+def test_a_worker_with_other_test_images_than_the_study_s_is_refused(
+    with_tests: Launcher, tmp_path: Path
+) -> None:
+    other = with_tests.config.model_copy(update={"spec": "digits", "test_digest": "0" * 64})
+    with pytest.raises(DataError, match="digits holds other test images than digits, with which the study"):
+        open_images_from(other, with_tests.data_dir, None, None)
+    with pytest.raises(DataError, match=r"does not have the images of the study, and .* other test images"):
+        open_images_from(other, with_tests.data_dir, None, str(with_tests.data_dir))
+    before = other.model_copy(update={"test_digest": None})
+    assert open_images_from(before, with_tests.data_dir, None, None).dataset.test_digest, "it goes on"
+    for path in with_tests.cache.glob("test-*"):
+        path.unlink()
+    facts = json.loads((with_tests.cache / "facts.json").read_text())
+    (with_tests.cache / "facts.json").write_text(json.dumps(facts | {"test_digest": None}))
+    found = open_images_from(other, with_tests.data_dir, None, None)
+    assert found.dataset.test_digest is None, "no test images are no others: its finals are not tested"
+
+
+def test_test_images_that_were_damaged_on_the_way_are_not_used(with_tests: Launcher, tmp_path: Path) -> None:
+    images = np.load(with_tests.cache / "test-images.npy")
+    images[0, 0, 0, 0] ^= 1  # the facts beside it still name the old digest
+    np.save(with_tests.cache / "test-images.npy", images)
+    with pytest.raises(DataError, match="damaged test images, or others than those of the study"):
+        open_images_from(with_tests.config, tmp_path / "here", None, str(with_tests.data_dir))
+
+
 @pytest.mark.parametrize(
     "said",
     [

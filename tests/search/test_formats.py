@@ -913,7 +913,7 @@ def finished(sample: Sample, run: str, seed: int, folder: Path) -> Finished:
     return Finished(
         run=run, seed=seed, subject="bench:0", study="bench", trial=0,
         fingerprint=sample.document.fingerprint, parameters=spent.parameters, macs=spent.macs,
-        architecture={}, recipe={}, data={}, epochs=9, accuracy=0.9,
+        architecture={}, recipe={}, data=sample.document.data.model_dump(mode="json"), epochs=9, accuracy=0.9,
         best_accuracy=0.9, best_epoch=9, loss=0.1,
         test_accuracy=0.88, test_loss=0.2, test_images=359, seconds=1.0, device="cpu", versions={},
         folder=str(folder), finished_at=datetime(2026, 1, 1, tzinfo=UTC),
@@ -950,7 +950,7 @@ def test_weights_of_the_longest_full_training_that_is_here_come_before_brief_one
     ]
 
     def chosen() -> choice.ChosenWeights:
-        return choice.choose("bench", sample.candidate, rows, files)
+        return choice.choose("bench", sample.candidate, rows, files, sample.document.data)
 
     assert chosen().path == sample.weights
     assert chosen().training.what.startswith(model_card.BRIEF)
@@ -967,6 +967,45 @@ def test_weights_of_the_longest_full_training_that_is_here_come_before_brief_one
         assert chosen().path == tmp_path / taken / "seed-0.safetensors", "a folder holds its last training"
 
 
+def test_a_training_by_the_split_of_another_study_is_no_confirmation_and_has_no_validation_row(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """As `search confirm monday --also night:5` leaves it: monday's seed is another, so its split too."""
+    own = exported_samples.make_sample(f"sqlite:///{tmp_path / 's.db'}", tmp_path / "data")
+    exported_samples.save_weights(tmp_path / "seed-0.safetensors", own.document.architecture, own.images)
+    stored = asdict(finished(own, "of monday", 0, tmp_path))
+    stored.pop("finished_at")
+    other, alike = stored["data"] | {"split_seed": 1, "split_digest": "2" * 64}, stored["data"]
+    engine, path = database.connect(own.url), tmp_path / "a.safetensors"
+    seen = list[tuple[bool, bool, bool]]()
+    for data in (other, alike):
+        trainings.save(engine, [Training(**stored | {"data": data})])
+        result = export(capsys, own, "--format", "safetensors", "--out", path)
+        assert result.code == 0, result.err
+        card = Path(f"{path}.md").read_text()
+        assert "| 88.00% |" in card and "359 test images, read once" in card
+        images = f"{own.document.data.validation_images} validation images |"
+        theirs = "| these weights | 90.00% | not known | validation images of theirs |"
+        row = re.search(rf"\| these weights \| 90.00% \| [^|]+% \| {images[:-2]} \|", card)
+        seen.append(("confirmed: " in result.err, theirs in card, row is not None))
+    engine.dispose()
+    assert seen == [(False, True, False), (True, False, True)]
+
+
+def test_weights_of_a_training_on_the_validation_images_of_the_study_come_before_longer_ones(
+    sample: Sample, tmp_path: Path
+) -> None:
+    short = replace(finished(sample, "short", 0, tmp_path / "short"), epochs=1)
+    long = finished(sample, "long", 0, tmp_path / "long")
+    long = replace(long, data=long.data | {"split_seed": 1, "split_digest": "2" * 64})
+    for row in (short, long):
+        (tmp_path / row.run).mkdir()
+        (tmp_path / row.run / "seed-0.safetensors").touch()
+    for rows, run_taken, alike in (([short, long], "short", True), ([long], "long", False)):
+        found = choice.choose("bench", sample.candidate, rows, StudyFiles(tmp_path, 0), sample.document.data)
+        assert (found.path.parent.name, found.training.is_validated_alike) == (run_taken, alike)
+
+
 def test_weights_of_finals_and_their_figures_are_of_one_length(sample: Sample, tmp_path: Path) -> None:
     """Finals that are trained again with other epochs leave those of before as they are."""
     files, number = StudyFiles(tmp_path, 0), sample.candidate.number
@@ -978,7 +1017,7 @@ def test_weights_of_finals_and_their_figures_are_of_one_length(sample: Sample, t
     )
 
     def chosen(*rows: Finished) -> tuple[str, int | None, float | None]:
-        found = choice.choose("bench", sample.candidate, rows, files)
+        found = choice.choose("bench", sample.candidate, rows, files, sample.document.data)
         return found.path.name, found.training.epochs, found.training.validation_accuracy
 
     older = files.older_final(number, 0)

@@ -592,6 +592,35 @@ def test_tests_of_fewer_seeds_than_were_trained_count_as_what_they_are() -> None
     assert "the winner is 5.0 points ahead of the baseline of the finals on test images" in said
 
 
+def test_tests_on_two_sets_of_test_images_are_in_no_mean_and_no_lead_together() -> None:
+    """Pictures came to test/ while the finals were trained: two seeds of each network have the old 200."""
+    rows = [candidate(0, 0.7, baseline="[1,1,1]"), candidate(1, 0.8)]
+    scores = {(Stage.FINALS, 1, seed): 0.9 + seed / 100 for seed in range(3)}
+    played = Play(plan(finalists=1, seeds=3), rows, scores)
+    played.all()
+    sets = {"old": {"test_images": 200, "data": {"test_digest": "a" * 64}},
+            "new": {"test_images": 260, "data": {"test_digest": "b" * 64}}}  # fmt: skip
+
+    def stage(*of_winner: str) -> SecondStage:
+        full = [
+            replace(of_finals(rows[1], seed, (0.90, 0.92, 0.10)[seed]), **sets[name])
+            for seed, name in enumerate(of_winner)
+        ]
+        full += [replace(of_finals(rows[0], seed, 0.85), **sets["old"]) for seed in range(3)]
+        return SecondStage(played.plan, rows, played.trainings, full, 2)
+
+    first = stage("old", "old", "new").finalists[0]
+    assert first.test and first.test.values == (0.90, 0.92) and first.test_images == 200
+    assert "91.00% (90.00% and 92.00%: two seeds give no useful interval) on 200 test images (of 2 seeds)" \
+        ", 3 seeds" in str(first)  # fmt: skip
+    lead = "the winner is {} points ahead of the baseline of the finals on {} images"
+    assert lead.format("6.0", "test") in " ".join(second_stage.lines(stage("old", "old", "new")))
+    assert lead.format("6.0", "test") not in " ".join(second_stage.lines(stage("new", "new", "old")))
+    assert "baseline of the finals on validation images" in " ".join(
+        second_stage.lines(stage("new", "new", "old"))
+    )
+
+
 def test_a_baseline_that_wins_is_said_to() -> None:
     rows = [candidate(0, 0.7, baseline="[1,1,1]"), candidate(1, 0.8)]
     scores = {(Stage.FINALS, 0, 0): 0.9, (Stage.FINALS, 1, 0): 0.8}

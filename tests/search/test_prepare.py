@@ -64,6 +64,35 @@ def test_other_images_are_another_study(tmp_path: Path, pictures: Path) -> None:
         prepare.study_config.require_same("night", stored, now)
 
 
+def add_test_pictures(pictures: Path, count: int) -> None:
+    """Test pictures of one class; those that there are already stay."""
+    (pictures / "test" / "cats").mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        shutil.copy(pictures / "train" / "cats" / f"{i}.png", pictures / "test" / "cats" / f"{i}.png")
+
+
+def test_a_study_whose_test_images_have_changed_is_not_gone_on_with_and_one_like_it_has_these(
+    tmp_path: Path, pictures: Path
+) -> None:
+    """The finals of two evenings would be tested on two sets."""
+    spec, stored = f"folder:{pictures}", list[StudyConfig]()
+    for count in (0, 5, 9):
+        add_test_pictures(pictures, count)
+        stored.append(make_config(flags(tmp_path, data=spec), None))
+    none, was, now = stored
+    assert len({one.data.test_digest for one in stored}) == 3 and none.data.test_digest is None
+    assert len({one.data.digest for one in stored}) == 1
+    for said in ({}, {"data": spec}):
+        other = make_config(flags(tmp_path, **said), was)
+        with pytest.raises(StudyError, match="'night' was made with other test images; put them back, or"):
+            prepare.study_config.require_same("night", was, other)
+        assert make_config(flags(tmp_path, like="night", **said), was) == now
+        for unknown in (none, was.model_copy(update={"data": none.data})):  # without, or of before
+            assert make_config(flags(tmp_path, **said), unknown) == unknown
+    shutil.rmtree(pictures / "test")
+    assert make_config(flags(tmp_path), was) == was, "no test images are no others"
+
+
 def test_an_unknown_data_set_is_a_matter_of_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = ("--storage", f"sqlite:///{tmp_path / 's.db'}", "--data-dir", str(tmp_path / "data"))
     result = run(capsys, "launch", "--trials", "3", "--data", "imagenet", *store)

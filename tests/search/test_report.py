@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from browser import open_page
 from command import run
-from report_samples import BEGAN, EPOCHS, config, mixture, network, report_data, trial
+from report_samples import BEGAN, EPOCHS, config, mixture, network, report_data, study, trial
 from worker_samples import make_study
 
 from search.report import (
@@ -30,7 +30,7 @@ from search.report import (
 from search.report.curves import curves
 from search.report.network_parts import part_costs, parts
 from search.report.parts import script_data
-from search.study import finish_plan, halving
+from search.study import export, finish_plan, halving
 from search.study.second_stage import SecondStage
 from space import cost
 from storage.row_types import Candidate, Epoch, RungTraining, State
@@ -364,15 +364,35 @@ def test_a_seed_that_was_trained_twice_is_one_seed_and_other_trainings_are_other
     row = trial(0)
     twice = [full(row, seed, 0.8 + seed / 100, run=run) for run in ("one", "two") for seed in (0, 1)]
     before = BEGAN - timedelta(days=1)
+    by_another_seed = {"split_seed": 1, "split_digest": "2" * 64}  # on what validated the brief trainings
     others = [
         full(row, 2, 0.1, finished_at=before),
         full(row, 3, 0.2, fingerprint="of a study of this name that was deleted"),
         full(row, 4, 0.3, data=config().data.model_dump(mode="json") | {"digest": "other images"}),
+        full(row, 6, 0.4, data=config().data.model_dump(mode="json") | by_another_seed),
         full(row, 5, 0.4, recipe={"epochs": 200, "batch_size": 7}),
     ]
     shown = "".join(stages._confirmed(replace(report_data([row]), full=[*others, *twice])))
     assert "<td>0<td>80.50%<td>80.00% and 81.00%<td>2<td>" in shown
-    assert stages._confirmed(replace(report_data([row]), full=others[:3])) == []
+    assert stages._confirmed(replace(report_data([row]), full=others[:4])) == []
+
+
+def test_a_network_is_confirmed_on_one_set_of_test_images_and_on_the_validation_images_of_the_study() -> None:
+    """Seeds 3 and 4 were added after pictures had come to test/; a longer run is by another study's split."""
+    row, data = trial(0), config().data.model_dump(mode="json")
+    old, new = (
+        {"test_images": images, "data": data | {"test_digest": digest * 64}}
+        for images, digest in ((200, "a"), (260, "b"))
+    )
+    run = [full(row, seed, 0.8, test_accuracy=0.7 + seed / 100, **old) for seed in range(3)]
+    run += [full(row, seed, 0.8, test_accuracy=0.1, **new) for seed in (3, 4)]
+    split = data | {"split_seed": 1, "split_digest": "2" * 64}
+    longer = full(row, 0, 0.99, run="two", epochs=2_000, test_accuracy=0.99, test_images=200, data=split)
+    found = export.confirmation([longer, *run], row, study(), config(), None)
+    assert found and found.test_by_seed == pytest.approx((0.70, 0.71, 0.72))
+    assert (found.seeds, found.test_images, found.validation_accuracy) == (5, 200, pytest.approx(0.8))
+    assert str(found).startswith("confirmed: 71.00% on 200 test images (3 seeds of 200 epochs, ")
+    assert export.confirmation([longer], row, study(), config(), None) is None
 
 
 def test_finals_that_another_score_has_ordered_show_it() -> None:

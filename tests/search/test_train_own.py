@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command import Result, run
-from picture_samples import folder_of
+from picture_samples import folder_of, noise
 from PIL import Image
 
 from search.launcher.prepare import Flags, make_config
@@ -17,6 +17,7 @@ from search.training import train
 from space import cost
 from space.architecture import Architecture
 from space.errors import RecipeError
+from storage import database, trainings
 from trainer.data import dataset as datasets
 from trainer.recipe.defaults import brief_recipe
 from trainer.recipe.document import Recipe
@@ -75,6 +76,40 @@ def test_a_training_goes_on_whatever_an_older_version_said_of_its_pictures(
         document["data"]["aligned"] = before
     (tmp_path / "out" / "training.json").write_text(json.dumps(document))
     assert trained(capsys, tmp_path, tmp_path / "net.json", *few, "--resume").code == 0
+
+
+def test_seeds_that_were_tested_on_other_test_images_are_tested_again_from_their_weights(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, folder: Path
+) -> None:
+    """Else a mean, an interval and a matrix would be of two sets."""
+    (tmp_path / "net.json").write_text(json.dumps(NETWORK))
+    few = (tmp_path / "net.json", "--data", f"folder:{folder}", "--epochs", 1, "--seeds", 2)
+    others = "the test images of pets are others than those it was tested on: "
+
+    def tested(count: int, *more: object) -> tuple[str, dict[str, Any]]:
+        shutil.rmtree(folder / "test")
+        for seed, name in enumerate(("cat", "dog")):
+            for i in range(count):
+                noise(folder / "test" / name / f"{i}.png", 1_000 + 100 * seed + i)
+        result = trained(capsys, tmp_path, *few, *more)
+        assert result.code == 0, result.err
+        return " ".join(result.err.split()), json.loads((tmp_path / "out" / "result.json").read_text())
+
+    said, first = tested(3)
+    assert others not in said
+    said, same = tested(3, "--resume")
+    assert others not in said and same["seeds"] == first["seeds"]
+    said, now = tested(5, "--seeds", 3, "--resume")
+    assert f"{others}the network is tested again" in said and "seed 0 epoch" not in said
+    assert now["run"] == first["run"] and now["data"]["test_digest"] != first["data"]["test_digest"]
+    assert [seed["test"]["images"] for seed in first["seeds"] + now["seeds"]] == [6, 6, 10, 10, 10]
+    assert {sum(map(sum, seed["test"]["confusion"])) for seed in now["seeds"]} == {10}
+    engine = database.connect(f"sqlite:///{tmp_path / 's.db'}")
+    assert [row.test_images for row in trainings.of_study(engine, None)] == [10, 10, 10]
+    engine.dispose()
+    said, left = tested(3, "--resume", "--no-test")
+    assert f"{others}these results are left out" in said
+    assert [seed["test"] for seed in left["seeds"]] == [None, None]
 
 
 def test_only_a_batch_that_somebody_wrote_is_refused(tmp_path: Path, folder: Path) -> None:

@@ -117,7 +117,13 @@ def _open(url: str) -> Engine:
 
 
 def add_finals(
-    url: str, record: Study, number: int, validation: Sequence[float], test: Sequence[float] = ()
+    url: str,
+    record: Study,
+    number: int,
+    validation: Sequence[float],
+    test: Sequence[float] = (),
+    test_images: int = 10_000,
+    test_digest: str | None = None,
 ) -> None:
     """Finals of one network, that of trial `number`, with these accuracies by seed; they are over."""
     engine = database.connect(url)
@@ -143,9 +149,9 @@ def add_finals(
             run=run_of_finals(record.id, number, FINAL_EPOCHS), seed=seed, subject=f"{record.name}:{number}",
             study=record.name, trial=number, fingerprint=row.fingerprint, parameters=row.parameters,
             macs=row.macs, architecture=row.architecture, recipe=recipe.model_dump(mode="json"),
-            data=record.settings["data"],
+            data=record.settings["data"] | {"test_digest": test_digest},
             epochs=FINAL_EPOCHS, accuracy=validation[seed], best_accuracy=validation[seed], best_epoch=1,
-            loss=0.5, test_accuracy=accuracy, test_loss=0.5, test_images=10_000, seconds=100.0,
+            loss=0.5, test_accuracy=accuracy, test_loss=0.5, test_images=test_images, seconds=100.0,
             device="x86_64 CPU", versions={}, folder="",
         )
         for seed, accuracy in enumerate(test)

@@ -1,7 +1,9 @@
 """Data sets: read once, split fairly, sealed; and one line for everything that can be wrong with a folder."""
 
 import hashlib
+import json
 import multiprocessing
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,30 @@ def test_digits_are_bytes_of_full_range_with_a_fifth_kept_for_the_test(digits: d
 def test_test_images_are_not_among_the_training_images(digits: datasets.Dataset) -> None:
     training = {image.tobytes() for image in digits.images}
     assert sum(image.tobytes() in training for image in digits.open_test()[0]) == 0
+
+
+def test_folders_that_differ_in_test_alone_have_one_digest_and_two_of_the_test(folder: Path) -> None:
+    known = {}
+    for count in (3, 5):
+        for i in range(count):
+            paint(folder / "test" / "cat" / f"{i}.png", (12, 9), (200, i, 90))
+        known[count] = open_folder(folder)
+    assert known[3].digest == known[5].digest
+    assert known[3].test_digest != known[5].test_digest and known[5].test_digest
+    shutil.rmtree(folder / "test")
+    assert open_folder(folder).test_digest is None
+
+
+def test_a_cache_of_before_has_its_test_images_hashed_and_stays_as_it_is(folder: Path) -> None:
+    dataset = open_folder(folder)
+    facts = dataset.cache / "facts.json"
+    stored = json.loads(facts.read_text())
+    assert stored.pop("test_digest") == dataset.test_digest
+    facts.write_text(json.dumps(stored))
+    assert open_folder(folder).test_digest == dataset.test_digest
+    assert json.loads(facts.read_text()) == stored
+    (dataset.cache / "test-labels.npy").unlink()
+    assert open_folder(folder).test_digest is None
 
 
 def test_a_split_is_stratified_and_disjoint_and_leaves_nothing_out(digits: datasets.Dataset) -> None:

@@ -11,7 +11,9 @@ augmentation or of how images are decoded.
 import hashlib
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,8 @@ UNFINISHED = ".new"  # ends the name of a folder of the cache that is still bein
 class Dataset:
     """Training images (N, H, W, C) uint8 and labels (N,) int64, mapped from files; equal by digest.
 
+    The digest says nothing of the test images, which have one of their own.
+
     The last `own_validation` of them are the validation images that a folder brings. groups, (N,) int64, is
     the same for images that are copies of each other; None where there are none.
     """
@@ -53,16 +57,21 @@ class Dataset:
     scaling: Scaling = field(default_factory=Scaling, compare=False)
     survey: Survey | None = field(default=None, compare=False, repr=False)
 
+    @cached_property
+    def test_digest(self) -> str | None:
+        """sha256 of the test images and labels: see test_digest_of()."""
+        return test_digest_of(self.cache)
+
     def open_test(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """The sealed test images (N, H, W, C) uint8 and labels (N,) int64, mapped from files.
 
         For the final confirmation only, never for choosing. Raises DataError where there are none.
         """
         try:
-            images, labels = (_mapped(self.cache / f"test-{name}.npy") for name in ("images", "labels"))
-            if not len(labels):  # of a folder whose test pictures were all damaged, and skipped
+            part = _part(self.cache, "test")
+            if not len(part.labels):  # of a folder whose test pictures were all damaged, and skipped
                 raise ValueError("it is empty")
-            return images, labels
+            return part.images, part.labels
         except (OSError, ValueError) as error:
             raise DataError(
                 f"{self.name} has no test images; add test/<class>/, or delete {self.cache} if damaged"
@@ -117,10 +126,26 @@ def digest_of(folder: Path) -> str:
     Raises DataError where they cannot be read.
     """
     try:
-        images, labels = _mapped(folder / "train-images.npy"), _mapped(folder / "train-labels.npy")
+        return _digest(_part(folder, "train"))
     except (OSError, ValueError) as error:
         raise DataError(f"the cache {folder} is damaged ({error}); delete it") from error
-    return _digest(Part(images, labels))
+
+
+def test_digest_of(folder: Path, *, as_told: bool = True) -> str | None:
+    """The digest of the test images and labels in a folder of the cache; None where there are none, or none
+    that can be read.
+
+    As its facts say. A cache of before, whose facts do not say, is hashed each time, and stays as it is; so
+    is every one without `as_told`.
+    """
+    with suppress(OSError, ValueError):
+        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8")) if as_told else {}
+        if "test_digest" in facts:
+            told: str | None = facts["test_digest"]
+            return told
+        part = _part(folder, "test")
+        return _digest(part) if len(part.labels) else None
+    return None
 
 
 def split(dataset: Dataset, seed: int, validation_share: float = 0.1, limit: int | None = None) -> Split:
@@ -160,6 +185,11 @@ def _held(dataset: Dataset, labels: NDArray[np.int64], share: float, seed: int) 
     return np.flatnonzero(np.isin(groups, groups[chosen])).astype(np.int64)
 
 
+def _part(folder: Path, name: str) -> Part:
+    """The train or test part of a folder of the cache. Raises OSError or ValueError."""
+    return Part(_mapped(folder / f"{name}-images.npy"), _mapped(folder / f"{name}-labels.npy"))
+
+
 def _mapped(path: Path) -> NDArray[Any]:
     """An .npy file, as it was saved. Raises OSError or ValueError."""
     # Copy-on-write: pages are shared by all processes, and torch takes the array without a copy.
@@ -173,7 +203,7 @@ def _mapped(path: Path) -> NDArray[Any]:
 def _opened(spec: str, name: str, cache: Path) -> Dataset:
     try:
         facts = json.loads((cache / "facts.json").read_text(encoding="utf-8"))
-        images, labels = _mapped(cache / "train-images.npy"), _mapped(cache / "train-labels.npy")
+        train = _part(cache, "train")
         groups = _mapped(cache / "groups.npy") if facts.get("copies") else None
         survey = Survey.from_document(facts["survey"]) if facts.get("survey") else None
         scaling = Scaling(**facts.get("scaling", {}))
@@ -183,11 +213,11 @@ def _opened(spec: str, name: str, cache: Path) -> Dataset:
         spec=spec,
         name=name,
         classes=tuple(facts["classes"]),
-        image_size=images.shape[1],
-        channels=images.shape[3],
+        image_size=train.images.shape[1],
+        channels=train.images.shape[3],
         digest=facts["digest"],
-        images=images,
-        labels=labels,
+        images=train.images,
+        labels=train.labels,
         cache=cache,
         own_validation=facts.get("own_validation", 0),
         groups=groups,
@@ -227,6 +257,7 @@ def _write(folder: Path, contents: Contents) -> None:
     facts = {
         "classes": contents.classes,
         "digest": _digest(train),
+        "test_digest": _digest(contents.test) if contents.test and len(contents.test.labels) else None,
         "own_validation": len(contents.validation.labels) if contents.validation else 0,
         "copies": contents.groups is not None,
         "scaling": asdict(contents.scaling),

@@ -4,7 +4,8 @@ A prepared data set is a folder of trainer/data/dataset.py's cache. It is found 
 digest that a study has stored, else copied from a shared folder (another machine's data folder, or its cache)
 or from the launcher's address (search/launcher/data_server.py), into DATA_DIR/cache/fetched-DIGEST. Images
 and labels are hashed again before the folder gets its name; of the other files the sha256 that the server
-names. Nothing is unpickled, and only files of FILES are taken. Called by search/study/config.py for workers.
+names. A study that knows its test images takes no folder that holds others. Nothing is unpickled, and only
+files of FILES are taken. Called by search/study/config.py for workers.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 from space.errors import DataError
-from trainer.data.dataset import UNFINISHED, Dataset, digest_of, open_prepared
+from trainer.data.dataset import UNFINISHED, Dataset, digest_of, open_prepared, test_digest_of
 from trainer.data.file_lock import locked
 from trainer.messages import one_line
 
@@ -37,18 +38,26 @@ CHUNK = 1 << 20
 UNREADABLE = (OSError, HTTPException, ValueError)
 
 
-def find(cache: Path, digest: str) -> Path | None:
+def find(cache: Path, digest: str, test_digest: str | None = None) -> Path | None:
     """The folder of a cache that holds the images of this digest, as its facts say; None for none.
 
-    A folder that is still being filled is none: its files are neither all there nor verified.
+    One with other test images than those of `test_digest` is none, where that is known; one without any is,
+    if there is no better. A folder that is still being filled is none: its files are neither all there nor
+    verified.
     """
+    untested = None
     for facts in sorted(cache.glob(f"*/{FACTS}")):
         if facts.parent.name.endswith(UNFINISHED):
             continue
         with suppress(OSError, ValueError, AttributeError):
-            if json.loads(facts.read_text(encoding="utf-8")).get("digest") == digest:
+            if json.loads(facts.read_text(encoding="utf-8")).get("digest") != digest:
+                continue
+            found = test_digest_of(facts.parent) if test_digest else None
+            if found == test_digest:
                 return facts.parent
-    return None
+            if found is None:
+                untested = untested or facts.parent
+    return untested
 
 
 def manifest(folder: Path) -> dict[str, dict[str, Any]]:
@@ -57,18 +66,20 @@ def manifest(folder: Path) -> dict[str, dict[str, Any]]:
     return {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in there}
 
 
-def opened(data_dir: Path, digest: str, source: str | None, spec: str, name: str) -> Dataset | None:
-    """The data set of this digest out of DATA_DIR's cache, or of `source`, a folder or http:// address.
+def opened(
+    data_dir: Path, digest: str, test_digest: str | None, source: str | None, spec: str, name: str
+) -> Dataset | None:
+    """The data set of these digests out of DATA_DIR's cache, or of `source`, a folder or http:// address.
 
     None where neither has it. Raises DataError for one that is damaged, or that there is no space for.
     """
-    folder = find(data_dir / "cache", digest)
+    folder = find(data_dir / "cache", digest, test_digest)
     if folder is None and source:
-        folder = fetch(source, digest, data_dir / "cache")
+        folder = fetch(source, digest, test_digest, data_dir / "cache")
     return open_prepared(folder, spec, name) if folder else None
 
 
-def fetch(source: str, digest: str, cache: Path) -> Path | None:
+def fetch(source: str, digest: str, test_digest: str | None, cache: Path) -> Path | None:
     """Copies the data set into the cache and returns its folder; None where the source does not have it.
 
     Raises DataError for a source that cannot be read, and for files that are not what they should be.
@@ -77,9 +88,11 @@ def fetch(source: str, digest: str, cache: Path) -> Path | None:
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with locked(cache / f"{target.name}.lock"):
-            if target.is_dir():  # another process was first
-                return target
-            return _fetch(source, digest, target)
+            if there := find(cache, digest, test_digest):  # another process was first
+                return there
+            if target.is_dir() and test_digest:  # with other test images
+                target = target.with_name(f"{target.name}-{test_digest[:16]}")
+            return target if target.is_dir() else _fetch(source, digest, test_digest, target)
     except UNREADABLE as error:
         raise DataError(f"cannot fetch the images of the study from {source}: {_reason(error)}") from error
 
@@ -90,27 +103,27 @@ def _reason(error: Exception) -> object:
     return getattr(error, "reason", None) or getattr(error, "strerror", None) or one_line(error)
 
 
-def _fetch(source: str, digest: str, target: Path) -> Path | None:
+def _fetch(source: str, digest: str, test_digest: str | None, target: Path) -> Path | None:
     new = target.with_name(target.name + UNFINISHED)
     shutil.rmtree(new, ignore_errors=True)  # a killed process may have left one
     new.mkdir()
     try:
         taken = _from_web if source.startswith(("http://", "https://")) else _from_folder
-        if not taken(source, digest, new):
+        if not taken(source, digest, test_digest, new):
             return None
-        _require(new, digest, source)
+        _require(new, digest, test_digest, source)
         new.rename(target)
         return target
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def _from_folder(source: str, digest: str, new: Path) -> bool:
+def _from_folder(source: str, digest: str, test_digest: str | None, new: Path) -> bool:
     """Copies the files, if the folder, or the cache in it, has them."""
     shared = Path(source).expanduser()
     if not shared.is_dir():
         raise DataError(f"--data-from {source}: there is no such folder")
-    found = find(shared, digest) or find(shared / "cache", digest)
+    found = find(shared, digest, test_digest) or find(shared / "cache", digest, test_digest)
     if found is None:
         return False
     for name in FILES:
@@ -119,7 +132,7 @@ def _from_folder(source: str, digest: str, new: Path) -> bool:
     return True
 
 
-def _from_web(source: str, digest: str, new: Path) -> bool:
+def _from_web(source: str, digest: str, _test_digest: str | None, new: Path) -> bool:
     """Loads the files that the manifest names, and holds them against it."""
     opener = build_opener(ProxyHandler({}))  # the launcher is near; whatever proxy is set is for elsewhere
     place = f"{source.rstrip('/')}/{digest}"
@@ -165,10 +178,12 @@ def _copy(answer: Any, file: Any, size: int) -> None:
         size -= len(chunk)
 
 
-def _require(folder: Path, digest: str, source: str) -> None:
-    """Raises DataError where images and labels of a folder are not those of the digest."""
+def _require(folder: Path, digest: str, test_digest: str | None, source: str) -> None:
+    """Raises DataError where images and labels of a folder are not those of the digests."""
     if digest_of(folder) != digest:
         raise DataError(f"{source} has damaged images, or others than those of the study")
+    if test_digest and test_digest_of(folder, as_told=False) not in (None, test_digest):
+        raise DataError(f"{source} has damaged test images, or others than those of the study")
 
 
 def _sha256(path: Path) -> str:
