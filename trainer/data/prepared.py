@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from http.client import BadStatusLine, HTTPException
 from pathlib import Path
@@ -27,6 +27,8 @@ from trainer.messages import one_line
 FACTS = "facts.json"
 FILES = (FACTS, "train-images.npy", "train-labels.npy", "test-images.npy", "test-labels.npy", "groups.npy")
 NEEDED = FILES[:3]
+# What a study may know of its images beside their digest, and how facts that say it are compared.
+AGREED: dict[str, Callable[[Any], object]] = {"test_digest": str, "fit": str, "own_validation": bool}
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MANIFEST = "manifest.json"
 MANIFEST_BYTES = 10_000  # at most, of a few names and hashes
@@ -37,18 +39,35 @@ CHUNK = 1 << 20
 UNREADABLE = (OSError, HTTPException, ValueError)
 
 
-def find(cache: Path, digest: str) -> Path | None:
+def find(cache: Path, digest: str, wanted: Mapping[str, object] | None = None) -> Path | None:
     """The folder of a cache that holds the images of this digest, as its facts say; None for none.
 
-    A folder that is still being filled is none: its files are neither all there nor verified.
+    The digest is of training and validation images, which other test images, class names or ways to scale
+    may go with. Of several folders the one is taken that agrees with `wanted` in most of AGREED, of these
+    the one that load() opened last. One that is still being filled is none: its files are neither all there
+    nor verified.
     """
+    found = list[tuple[int, float, Path]]()
     for facts in sorted(cache.glob(f"*/{FACTS}")):
         if facts.parent.name.endswith(UNFINISHED):
             continue
         with suppress(OSError, ValueError, AttributeError):
-            if json.loads(facts.read_text(encoding="utf-8")).get("digest") == digest:
-                return facts.parent
-    return None
+            said = json.loads(facts.read_text(encoding="utf-8"))
+            if said.get("digest") == digest:
+                differ = len(_differing(said, wanted or {}))
+                found.append((-differ, facts.stat().st_mtime, facts.parent))
+    return max(found)[2] if found else None
+
+
+def _differing(facts: Mapping[str, Any], wanted: Mapping[str, object]) -> list[str]:
+    """In which of AGREED the facts of a folder are others than wanted; what one of the two does not know is
+    not."""
+    known = {**facts, **(facts.get("scaling") or {})}
+    return [
+        name
+        for name in AGREED
+        if known.get(name) is not None and wanted.get(name) not in (None, AGREED[name](known[name]))
+    ]
 
 
 def manifest(folder: Path) -> dict[str, dict[str, Any]]:
@@ -57,29 +76,49 @@ def manifest(folder: Path) -> dict[str, dict[str, Any]]:
     return {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in there}
 
 
-def opened(data_dir: Path, digest: str, source: str | None, spec: str, name: str) -> Dataset | None:
-    """The data set of this digest out of DATA_DIR's cache, or of `source`, a folder or http:// address.
+def opened(
+    data_dir: Path,
+    digest: str,
+    source: str | None,
+    spec: str,
+    name: str,
+    wanted: Mapping[str, object] | None = None,
+) -> Dataset | None:
+    """The data set of this digest out of DATA_DIR's cache, or of `source`, a folder or http:// address; of
+    several the one that find() prefers.
 
     None where neither has it. Raises DataError for one that is damaged, or that there is no space for.
     """
-    folder = find(data_dir / "cache", digest)
-    if folder is None and source:
-        folder = fetch(source, digest, data_dir / "cache")
+    wanted = wanted or {}
+    folder = find(data_dir / "cache", digest, wanted)
+    if source and (folder is None or _has_other_test(folder, wanted)):
+        folder = fetch(source, digest, data_dir / "cache", wanted) or folder
     return open_prepared(folder, spec, name) if folder else None
 
 
-def fetch(source: str, digest: str, cache: Path) -> Path | None:
+def _has_other_test(folder: Path, wanted: Mapping[str, object]) -> bool:
+    """Whether a folder has other test images than wanted, as far as both are known."""
+    with suppress(OSError, ValueError, AttributeError):
+        said = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        return "test_digest" in _differing(said, wanted)
+    return False
+
+
+def fetch(source: str, digest: str, cache: Path, wanted: Mapping[str, object] | None = None) -> Path | None:
     """Copies the data set into the cache and returns its folder; None where the source does not have it.
 
     Raises DataError for a source that cannot be read, and for files that are not what they should be.
     """
+    wanted = wanted or {}
     target = cache / f"fetched-{digest[:32]}"
+    if target.is_dir() and _has_other_test(target, wanted):
+        target = target.with_name(f"{target.name}-{str(wanted['test_digest'])[:16]}")
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with locked(cache / f"{target.name}.lock"):
             if target.is_dir():  # another process was first
                 return target
-            return _fetch(source, digest, target)
+            return _fetch(source, digest, target, wanted)
     except UNREADABLE as error:
         raise DataError(f"cannot fetch the images of the study from {source}: {_reason(error)}") from error
 
@@ -90,13 +129,16 @@ def _reason(error: Exception) -> object:
     return getattr(error, "reason", None) or getattr(error, "strerror", None) or one_line(error)
 
 
-def _fetch(source: str, digest: str, target: Path) -> Path | None:
+def _fetch(source: str, digest: str, target: Path, wanted: Mapping[str, object]) -> Path | None:
     new = target.with_name(target.name + UNFINISHED)
     shutil.rmtree(new, ignore_errors=True)  # a killed process may have left one
     new.mkdir()
     try:
-        taken = _from_web if source.startswith(("http://", "https://")) else _from_folder
-        if not taken(source, digest, new):
+        if source.startswith(("http://", "https://")):
+            is_taken = _from_web(source, digest, new)
+        else:
+            is_taken = _from_folder(source, digest, new, wanted)
+        if not is_taken:
             return None
         _require(new, digest, source)
         new.rename(target)
@@ -105,12 +147,12 @@ def _fetch(source: str, digest: str, target: Path) -> Path | None:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def _from_folder(source: str, digest: str, new: Path) -> bool:
+def _from_folder(source: str, digest: str, new: Path, wanted: Mapping[str, object]) -> bool:
     """Copies the files, if the folder, or the cache in it, has them."""
     shared = Path(source).expanduser()
     if not shared.is_dir():
         raise DataError(f"--data-from {source}: there is no such folder")
-    found = find(shared, digest) or find(shared / "cache", digest)
+    found = find(shared, digest, wanted) or find(shared / "cache", digest, wanted)
     if found is None:
         return False
     for name in FILES:
