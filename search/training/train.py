@@ -6,6 +6,7 @@ files are written before rows, so that a store out of reach loses nothing.
 """
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace as replace_fields
@@ -218,7 +219,8 @@ def _train(console: Console, job: TrainingJob) -> list[LearningCurve]:
     except (KeyboardInterrupt, SystemExit):
         kept = job.path(progress.seed, "checkpoint").exists()
         where = "its last checkpoint" if kept else "its start"
-        console.print(f"stopped: with --resume --out {job.folder} seed {progress.seed} goes on from {where}")
+        folder = shlex.quote(str(job.folder))
+        console.print(f"stopped: with --resume --out {folder} seed {progress.seed} goes on from {where}")
         raise
     finally:
         progress_file.remove(job.folder)
