@@ -1,6 +1,7 @@
 """`search predict`: whatever holds weights or pictures; the good ones are never lost for a bad one."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -103,6 +104,17 @@ def test_percentages_have_two_digits(capsys: pytest.CaptureFixture[str], made: P
 
 def test_bad_pictures_among_good_ones_are_a_line_each(
     capsys: pytest.CaptureFixture[str], made: Path, tmp_path: Path
+@pytest.mark.parametrize("form", ["json", "csv", "table"])
+def test_pictures_whose_names_are_no_text_are_classified_like_others(
+    capsys: pytest.CaptureFixture[str], made: Path, tmp_path: Path, form: str
+) -> None:
+    for name in (b"a.png", b"caf\xe9.png"):
+        shade(tmp_path / os.fsdecode(name), 10)
+    found = run(capsys, "predict", made / "out", tmp_path, "--format", form)
+    assert found.code == 0, found.err
+    assert "a.png" in found.out and "caf\ufffd.png" in found.out
+
+
 ) -> None:
     good = [shade(tmp_path / name, level) for name, level in (("a.png", 10), ("c.png", 240))]
     (tmp_path / "b.png").write_text("no picture")
