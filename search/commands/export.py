@@ -121,6 +121,8 @@ def _write_network(
     else:
         chosen = choice.choose(document.origin.study, candidate, trainings, files.StudyFiles(kept, 0))
     images = open_images(document.data, data_dir, data)
+    if images.note:
+        click.echo(images.note, err=True)
     if source:
         choice.require_classes(chosen.path, images.dataset.classes, document.data.name)
     written = write.write(wanted, path, document, chosen, images)
