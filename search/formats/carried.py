@@ -39,6 +39,7 @@ class Training(Document):
     """
 
     what: str
+    train_images: how many it had; None where that is not known, and in documents of before.
     seed: int | None
     epochs: int | None
     validation_accuracy: float | None
@@ -49,6 +50,7 @@ class Training(Document):
 
     model_config = Document.model_config | {"strict": False}
 
+    train_images: int | None = None
 
 class Carried(Document):
     """The whole document, format parsimony.network/1.

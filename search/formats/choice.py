@@ -38,7 +38,7 @@ class ChosenWeights:
 def choose(
     study: str, candidate: Candidate, trainings: Sequence[Finished], files: StudyFiles
 ) -> ChosenWeights:
-    """Weights of the full training of the network that trained most, of equals the newest, of those whose
+    """Weights of the full training of the network that saw most images, of equals the newest, of those whose
     files are here, of its first seed; else those of the brief training. `trainings` are those of
     full_training.of_network(): on the images of the study.
 
@@ -85,6 +85,7 @@ def given(path: Path, data: DataConfig) -> ChosenWeights:
             is_test_known=bool(row) and (test is not None or not row.get("test")),
             is_validated_alike=all(images.get(name) == getattr(data, name) for name in OF_VALIDATION),
         ),
+            train_images=images.get("train_images"),
     )
 
 
@@ -143,6 +144,7 @@ def _full(row: Finished) -> Training:
         test_accuracy=row.test_accuracy,
         test_images=row.test_images,
     )
+        train_images=row.data.get("train_images"),
 
 
 def _brief(candidate: Candidate) -> Training:

@@ -222,7 +222,8 @@ def _notes(document: Carried) -> Iterator[str]:
 
 def _how(training: Training) -> str:
     seed = f", seed {training.seed}" if training.seed is not None else ""
-    return f" ({counted(training.epochs, 'epoch')}{seed})" if training.epochs else ""
+    images = f" of {training.train_images:,} images" if training.train_images else ""
+    return f" ({counted(training.epochs, 'epoch')}{images}{seed})" if training.epochs else ""
 
 
 def _limits(document: Carried) -> str:
