@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.formats import carried
 from search.formats.carried import Training
 from search.study.config import DataConfig
 from search.study.files import StudyFiles
@@ -84,8 +85,8 @@ def given(path: Path, data: DataConfig) -> ChosenWeights:
             test_images=test[1] if test else None,
             is_test_known=bool(row) and (test is not None or not row.get("test")),
             is_validated_alike=all(images.get(name) == getattr(data, name) for name in OF_VALIDATION),
-        ),
             train_images=images.get("train_images"),
+        ),
     )
 
 
@@ -137,19 +138,19 @@ def _is_of_its_run(row: Finished, path: Path) -> bool:
 
 def _full(row: Finished) -> Training:
     return Training(
-        what="the finals of the search" if row.run.startswith(OF_FINALS) else "a full training",
+        what=carried.FINALS if row.run.startswith(OF_FINALS) else "a full training",
         seed=row.seed,
         epochs=row.epochs,
         validation_accuracy=row.accuracy,
         test_accuracy=row.test_accuracy,
         test_images=row.test_images,
-    )
         train_images=row.data.get("train_images"),
+    )
 
 
 def _brief(candidate: Candidate) -> Training:
     return Training(
-        what="the brief training of the search",
+        what=carried.BRIEF,
         seed=candidate.seed,
         epochs=candidate.epochs,
         validation_accuracy=candidate.accuracy,
