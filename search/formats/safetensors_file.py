@@ -36,8 +36,11 @@ def contents(found: Weights, document: Carried) -> bytes:
 def _noted(document: Carried) -> dict[str, Any]:
     """What is known of the training, for weights of an older version, which do not say it."""
     training = document.training
-    known = {"seed": training.seed, "epochs": training.epochs,
-             "validation_accuracy": training.validation_accuracy}  # fmt: skip
+    known: dict[str, Any] = {
+        "seed": training.seed,
+        "epochs": training.epochs,
+        "validation_accuracy": training.validation_accuracy,
+    }
     if training.is_validated_alike:
         known["images_digest"] = document.export.data.digest
     return {name: value for name, value in known.items() if value is not None}
