@@ -5,12 +5,13 @@ and trained() alone.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.report.network_parts import Part, parts
-from search.study import network_reference
+from search.study import network_reference, weights_origin
 from search.study.short_form import summary
 from space import architecture as architectures, cost, parser
 from space.architecture import Architecture
@@ -63,6 +64,7 @@ class Network:
     architecture: Architecture = field(repr=False)
     weights: Path | None = None
     budget: Budget | None = field(default=None, repr=False)
+    stated: Mapping[str, Any] | None = field(default=None, repr=False)  # the exported document it is of
 
     def __eq__(self, other: object) -> bool:
         return self.fingerprint == other.fingerprint if isinstance(other, Network) else NotImplemented
@@ -160,8 +162,10 @@ class Network:
         from trainer import weights
 
         found = weights.load(path)
-        if found.architecture.fingerprint != self.fingerprint:
-            raise CheckpointError(f"{path} holds the weights of another network")
+        stated = {**(self.stated or {}), "fingerprint": self.fingerprint}
+        other = weights_origin.other_subject(stated, found) or weights_origin.other_training(stated, found)
+        if other:
+            raise CheckpointError(f"{path} holds the weights {other}; load that file to use them")
         return found
 
 
@@ -185,12 +189,13 @@ def load(source: str | Path) -> Network:
     document = parser.read(path, "JSON", ArchitectureError)
     beside = path.with_suffix(".safetensors")
     weights_file = beside if beside.is_file() else None
-    return Network(path.stem, architectures.load(path), weights_file, _budget(document))
+    stated = document if isinstance(document, dict) and "origin" in document else None
+    return Network(path.stem, architectures.load(path), weights_file, _budget(stated), stated)
 
 
-def _budget(document: object) -> Budget | None:
-    """The budget that an exported document names; None in any other."""
-    if not isinstance(document, dict) or "origin" not in document:
+def _budget(document: dict[str, Any] | None) -> Budget | None:
+    """The budget that an exported document names; None where it is none."""
+    if document is None:
         return None
     from pydantic import ValidationError
 

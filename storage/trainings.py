@@ -60,6 +60,11 @@ class Finished(Training):
 
     finished_at: datetime
 
+    @property
+    def seen_images(self) -> int:
+        """Epochs by training images; of a row that does not say how many there were, the epochs."""
+        return self.epochs * int(self.data.get("train_images") or 1)
+
 
 COLUMNS = [tables.trainings.c[field.name] for field in fields(Finished)]
 
@@ -80,13 +85,14 @@ def save_in(connection: Connection, trainings: Sequence[Training]) -> None:
 
 
 def by_length(trainings: Iterable[Finished]) -> list[list[Finished]]:
-    """Runs, each with the seeds that are given of it: the one that trained most epochs over its seeds first,
-    of equals the newest. A short try of a network that was trained at length does not come before that."""
+    """Runs, each with the seeds that are given of it: the one that saw most images over its seeds (epochs by
+    training images) first, of equals the newest. A short try of a network that was trained at length, or one
+    on a part of the images, does not come before that."""
     found: dict[str, list[Finished]] = {}
     for training in trainings:
         found.setdefault(training.run, []).append(training)
     newest = reversed(found.values())
-    return sorted(newest, key=lambda run: -sum(training.epochs for training in run))
+    return sorted(newest, key=lambda run: -sum(training.seen_images for training in run))
 
 
 def of_study(engine: Engine, study: str | None) -> list[Finished]:

@@ -115,8 +115,9 @@ def fit(
     run.network.zero_grad()  # else the gradients live as long as the network, and with them a graph's memory
     fitted = Fitted(run.judged, run.feed.normalisation, outcome)
     if callbacks.on_trained:
-        written = (fitted.model, architecture, dataset.classes, fitted.normalisation)
-        callbacks.on_trained(outcome, lambda path: weights.save(path, *written, scaling=dataset.scaling))
+        about = weights.trained_on(dataset.digest, seed, outcome.epochs, outcome.accuracy)
+        written = (fitted.model, architecture, dataset.classes, fitted.normalisation, about)
+        callbacks.on_trained(outcome, lambda path: weights.save(path, *written, dataset.scaling))
     return fitted
 
 

@@ -55,6 +55,16 @@ class Weights:
         return built.eval()
 
 
+def trained_on(images_digest: str, seed: int, epochs: int, validation_accuracy: float) -> dict[str, Any]:
+    """What `about` says of the training, so that weights beside a document of another can be told apart."""
+    return {
+        "images_digest": images_digest,
+        "seed": seed,
+        "epochs": epochs,
+        "validation_accuracy": validation_accuracy,
+    }
+
+
 def save(
     path: Path,
     network: nn.Module,

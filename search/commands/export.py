@@ -123,6 +123,8 @@ def _write_network(
             document.origin.study, candidate, trainings, files.StudyFiles(kept, 0), document.data
         )
     images = open_images(document.data, data_dir, data)
+    if images.note:
+        click.echo(images.note, err=True)
     if source:
         choice.require_classes(chosen.path, images.dataset.classes, document.data.name)
     written = write.write(wanted, path, document, chosen, images)

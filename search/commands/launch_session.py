@@ -348,6 +348,8 @@ def _say_config(console: Console, flags: Flags, config: StudyConfig, slots: list
         f" {config.task.classes} classes; test images stay sealed"
     )
     images = study_config.open_images(data, flags.data_dir, flags.data)
+    if images.note:
+        console.print(f"note     {images.note}", highlight=False, markup=False)
     for word, line in survey_text.lines(images.dataset, images.split, recipe):
         console.print(f"{word:8} {line}", highlight=False, markup=False)
     console.print(f"budget   {config.budget}; smallest network of the space {low.parameters:,}")

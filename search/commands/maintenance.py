@@ -81,6 +81,8 @@ def replay(study: str | None, storage: str, data_dir: Path, data: str | None) ->
         candidate, config = view.candidate(), view.config
         stored = view.epochs().get(candidate.id, [])
     images = study_config.open_images(config.data, data_dir, data)
+    if images.note:
+        click.echo(images.note, err=True)
     _, train = training_function.make_training_function(config, images)
     recipe = config.recipe
     if candidate.batch_size not in (None, recipe.batch_size):

@@ -7,6 +7,7 @@ their zone, and nothing is null. A table for people has some of the keys.
 import csv
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -19,6 +20,7 @@ from search.commands.fields import Fields
 from search.study.streams import forget
 from space.errors import UsageError
 
+NO_TEXT = re.compile("[\ud800-\udfff]")  # bytes of a file's name that are no UTF-8, as Python keeps them
 DIGITS = 10  # of a number that is written: 0.30000000000000004 is 0.3
 
 Row = Mapping[str, Any]
@@ -81,7 +83,10 @@ def _chosen(row: Row, names: Iterable[str] | None) -> Row:
 
 
 def plain(value: Any) -> Any:
-    """A value of which every part is one of JSON; what is no finite number is null."""
+    """A value of which every part is one of JSON; what is no finite number is null. Of a text, as the name of
+    a file can be, what is no UTF-8 becomes question marks, as in folder_listing.readable()."""
+    if isinstance(value, str) and not isinstance(value, Enum):
+        return NO_TEXT.sub("\ufffd", value)
     if isinstance(value, Mapping):
         return {str(plain(key)): plain(inside) for key, inside in value.items()}
     if isinstance(value, Enum):
@@ -94,7 +99,7 @@ def plain(value: Any) -> Any:
         )  # fmt: skip
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (str, int, bool)) else str(value)
+    return value if value is None or isinstance(value, (int, bool)) else plain(str(value))
 
 
 def _flat(row: Row) -> dict[str, Any]:

@@ -127,7 +127,8 @@ def predict(weights: str, images: tuple[Path, ...], top: int, storage: str, data
     from search.study.text import percent
     from search.training import predict as training_predict, weights_reference
 
-    found = training_predict.classify(weights_reference.find(weights, storage, data_dir), images, top)
+    held = weights_reference.find(weights, storage, data_dir)
+    found = training_predict.classify(held.path, images, top)
     rows = found.rows
     if form == "table":
         rows = [{**row, "probability": percent(row["probability"])} for row in rows]
@@ -137,6 +138,8 @@ def predict(weights: str, images: tuple[Path, ...], top: int, storage: str, data
         click.echo(f"search: {line}", err=True)
     if found.accuracy:
         click.echo(found.accuracy, err=True)
+    if held.path != Path(weights) and held.path.parent != Path(weights):  # what was named does not say which
+        click.echo(f"weights: {held.path}" + (f" ({held.note})" if held.note else ""), err=True)
     return 5 if found.failures else 0
 
 

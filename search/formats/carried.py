@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError, model_validator
 
 from search.study.export import Export
+from search.study.verification import is_same
 from space import parser
 from space.document import Document, first_problem
 from space.errors import VerificationError
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 FORMAT: Literal["parsimony.network/1"] = "parsimony.network/1"
 KEY = "parsimony"  # under which a form keeps the document
 CHECKED = 4  # images of noise
+BRIEF, FINALS = "the brief training of the search", "the finals of the search"  # Training.what
+UNCONFIRMED = "a final of the search that is not confirmed"  # the other
 TOLERANCE = 1e-4  # the largest difference of a score that is still the same
 
 
@@ -36,7 +39,8 @@ class Training(Document):
 
     Of weights that somebody named it may not be known whether they were tried on test images
     (is_test_known), nor whether the validation images were those of the study (is_validated_alike); of a
-    training by the split of another study they were not.
+    training by the split of another study they were not. train_images: how many it had; None where that is
+    not known, and in documents of before.
     """
 
     what: str
@@ -47,6 +51,7 @@ class Training(Document):
     test_images: int | None = None
     is_test_known: bool = True
     is_validated_alike: bool = True
+    train_images: int | None = None
 
     model_config = Document.model_config | {"strict": False}
 
@@ -86,8 +91,27 @@ class Carried(Document):
 
     @property
     def text(self) -> str:
-        """The document as one line of JSON, ASCII alone."""
-        return json.dumps(self.model_dump(mode="json"))
+        """The document as one line of JSON, ASCII alone; one of before as it was."""
+        found = self.model_dump(mode="json")
+        if self.training.train_images is None:
+            del found["training"]["train_images"]
+        return json.dumps(found)
+
+
+def is_confirmed(training: Training, export: Export) -> bool:
+    """Whether a training is one of those that the export states as confirmed; of documents of before, which
+    have no accuracy of each seed, one as long."""
+    full = export.confirmation
+    if full is None or training.epochs != full.epochs or training.validation_accuracy is None:
+        return False
+    if not full.validation_by_seed:
+        return True
+    tests = full.test_by_seed if len(full.test_by_seed) == full.seeds else [None] * full.seeds
+    return any(
+        is_same(training.validation_accuracy, validation)
+        and (test is None or is_same(training.test_accuracy, test))
+        for validation, test in zip(full.validation_by_seed, tests, strict=True)
+    )
 
 
 def parse(text: str | bytes, path: Path) -> Carried:

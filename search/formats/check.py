@@ -41,9 +41,30 @@ def verify(path: Path) -> list[str]:
     reader = READERS[path.suffix.lower()]
     found = carried.parse(reader.document(path), path)
     lines = [f"schema: {carried.FORMAT} in {path.name}", *verification.check_export(found.export)]
+    _require_training(found)
     if verification.excess_of(found.export):
         return [*lines, "weights: not read, for the size of the network"]
     return lines + reader.check(path, found)
+
+
+def _require_training(found: Carried) -> None:
+    """Raises VerificationError for a training of the search with other figures than the export has of it.
+
+    What is a full training of somebody is nowhere else in the file.
+    """
+    training, export = found.training, found.export
+    for name in ("validation_accuracy", "test_accuracy"):
+        verification.require_share(getattr(training, name), f"training: {name}")
+    if training.what == carried.BRIEF:
+        metrics = export.metrics.validation_accuracy
+        is_it = verification.is_same(training.validation_accuracy, metrics) and training.test_accuracy is None
+        is_it &= (training.seed, training.epochs) == (export.origin.seed, export.origin.epochs)
+    else:
+        is_it = training.what != carried.FINALS or carried.is_confirmed(training, export)
+    if not is_it:
+        raise VerificationError(
+            f"schema: training: its figures are not those that the export has of {training.what}"
+        )
 
 
 def _safetensors(path: Path, found: Carried) -> list[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.formats import carried
 from search.formats.carried import Training
 from search.study import full_training
 from search.study.config import DataConfig
@@ -38,7 +39,7 @@ class ChosenWeights:
 def choose(
     study: str, candidate: Candidate, trainings: Sequence[Finished], files: StudyFiles, data: DataConfig
 ) -> ChosenWeights:
-    """Weights of the full training of the network that trained most, of equals the newest, of those whose
+    """Weights of the full training of the network that saw most images, of equals the newest, of those whose
     files are here, of its first seed; else those of the brief training. `trainings` are those of
     full_training.of_network(): on the images of the study, `data`. Those that were validated on others of
     them than the study, as in a study of another --seed, come after all that were not.
@@ -87,6 +88,7 @@ def given(path: Path, data: DataConfig) -> ChosenWeights:
             test_images=test[1] if test else None,
             is_test_known=bool(row) and (test is not None or not row.get("test")),
             is_validated_alike=full_training.validated_alike(images, data),
+            train_images=images.get("train_images"),
         ),
     )
 
@@ -139,19 +141,20 @@ def _is_of_its_run(row: Finished, path: Path) -> bool:
 
 def _full(row: Finished, *, is_validated_alike: bool) -> Training:
     return Training(
-        what="the finals of the search" if row.run.startswith(OF_FINALS) else "a full training",
+        what=carried.FINALS if row.run.startswith(OF_FINALS) else "a full training",
         seed=row.seed,
         epochs=row.epochs,
         validation_accuracy=row.accuracy,
         test_accuracy=row.test_accuracy,
         test_images=row.test_images,
         is_validated_alike=is_validated_alike,
+        train_images=row.data.get("train_images"),
     )
 
 
 def _brief(candidate: Candidate) -> Training:
     return Training(
-        what="the brief training of the search",
+        what=carried.BRIEF,
         seed=candidate.seed,
         epochs=candidate.epochs,
         validation_accuracy=candidate.accuracy,

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from search.formats.carried import TOLERANCE, Carried, Training
+from search.formats.carried import BRIEF, TOLERANCE, Carried, Training
 from search.study.score import WORDS
 from search.study.short_form import summary
 from search.study.statistics import Interval, Spread, wilson
@@ -19,7 +19,6 @@ from trainer.data.images import Fit
 
 SHOWN = 20  # classes that are named
 PICTURES = (1, 3)  # channels that pictures have
-BRIEF = "the brief training"  # how the description of such a training begins (search/formats/choice.py)
 
 USE: Mapping[str, str] = {
     "python": """```python
@@ -229,7 +228,8 @@ def _notes(document: Carried) -> Iterator[str]:
 
 def _how(training: Training) -> str:
     seed = f", seed {training.seed}" if training.seed is not None else ""
-    return f" ({counted(training.epochs, 'epoch')}{seed})" if training.epochs else ""
+    images = f" of {training.train_images:,} images" if training.train_images else ""
+    return f" ({counted(training.epochs, 'epoch')}{images}{seed})" if training.epochs else ""
 
 
 def _limits(document: Carried) -> str:
@@ -244,7 +244,7 @@ def _limits(document: Carried) -> str:
         "Input that somebody made to deceive it: it was not tried on any.",
         "What the licence of its data does not allow.",
     ]
-    if document.training.what.startswith(BRIEF):
+    if document.training.what == BRIEF:
         name = f"{export.origin.study}:{export.origin.trial}"
         lines.insert(
             0,

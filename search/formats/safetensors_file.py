@@ -7,6 +7,7 @@ Reads and writes the format by the library of that name. Called by search/format
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -25,11 +26,24 @@ def contents(found: Weights, document: Carried) -> bytes:
         "architecture": json.dumps(found.architecture.document()),
         "classes": json.dumps(list(found.classes)),
         "normalisation": json.dumps(normalisation),
-        "about": json.dumps(dict(found.about)),
+        "about": json.dumps({**_noted(document), **found.about}),
         "scaling": json.dumps(asdict(found.scaling)),
         KEY: document.text,
     }
     return save({name: value.contiguous() for name, value in found.state.items()}, header)
+
+
+def _noted(document: Carried) -> dict[str, Any]:
+    """What is known of the training, for weights of an older version, which do not say it."""
+    training = document.training
+    known: dict[str, Any] = {
+        "seed": training.seed,
+        "epochs": training.epochs,
+        "validation_accuracy": training.validation_accuracy,
+    }
+    if training.is_validated_alike:
+        known["images_digest"] = document.export.data.digest
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def document_of(path: Path) -> str:

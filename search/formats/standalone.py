@@ -47,7 +47,8 @@ def read(path: str | Path) -> Tensor:
         image.draft(mode, (SIDE, SIDE))
         image.load()
         turned: Image.Image = image
-        with suppress(OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):  # damaged EXIF
+        damaged = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError)
+        with suppress(*damaged, struct.error):  # of its EXIF
             orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
             turned = image.transpose(TURNS[orientation]) if orientation in TURNS else image
         pixels = np.array(_squared(_on_white(_of_8_bits(turned)).convert(mode)))

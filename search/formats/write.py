@@ -70,7 +70,7 @@ def write(form: Form, out: Path, document: Export, chosen: ChosenWeights, images
     found = _weights(document, chosen)
     document = _as_trained(document, found)
     network = Deployed(found.network(), found.normalisation)
-    carrying = document_of(document, found, chosen.training, network)
+    carrying = document_of(document, found, _as_stated(chosen.training, document), network)
     given = contents(form, out, found, carrying, network)
     difference, count = _compare(form, out, given, network, images)
     card = model_card.text(form, out, carrying, difference, count)
@@ -108,6 +108,14 @@ def _as_trained(document: Export, found: Weights) -> Export:
     otherwise (two stages of a block, one stage of two blocks)."""
     rows = tuple(LayerRow(**row._asdict()) for row in cost.layers(found.architecture))
     return document.model_copy(update={"architecture": found.architecture, "layers": rows})
+
+
+def _as_stated(training: Training, document: Export) -> Training:
+    """The training as the file says it: a final of the search is not called confirmed where another run of
+    full trainings is, or not all seeds have ended."""
+    if training.what != carried.FINALS or carried.is_confirmed(training, document):
+        return training
+    return training.model_copy(update={"what": carried.UNCONFIRMED})
 
 
 def document_of(document: Export, found: Weights, training: Training, network: Deployed) -> Carried:

@@ -6,9 +6,11 @@ sampler.
 """
 
 import json
+import logging
+import shlex
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -29,6 +31,8 @@ from trainer.data import alignment, prepared
 from trainer.data.dataset import Dataset, Split, load, split
 from trainer.data.images import Fit
 from trainer.recipe.document import Recipe
+
+logger = logging.getLogger(__name__)
 
 SamplerName = Literal["tpe", "gp", "random"]
 SamplingName = Literal["fit", "reject"]
@@ -178,6 +182,7 @@ class Images:
 
     dataset: Dataset
     split: Split
+    note: str = ""  # what is to be said of them, in words
 
 
 def split_images(
@@ -215,17 +220,36 @@ def split_images(
 
 
 def open_images(data: DataConfig, data_dir: Path, spec: str | None = None) -> Images:
-    """Opens the images of a configuration, from `spec` where they lie elsewhere on this machine. The test
+    """Opens the images of a configuration, from `spec` where they lie elsewhere on this machine. Where they
+    are not there any more, or others are, as they were prepared before, with a note that says so. The test
     images may be others.
 
-    Raises DataError where they are not there, or not those that the study was made with.
+    Raises DataError where they are not prepared here either.
     """
-    return _required(data, load(spec or data.spec, data_dir, data.image_size, data.fit, data.skip_damaged))
+    where = spec or data.spec
+    try:
+        return _required(data, load(where, data_dir, data.image_size, data.fit, data.skip_damaged))
+    except DataError:
+        before = as_before(data, data_dir)
+        if before is None:
+            raise
+        return replace(_required(data, before), note=goes_on(where))
+
+
+def as_before(data: DataConfig, data_dir: Path) -> Dataset | None:
+    """The images of a configuration as they were prepared on this machine; None where they are not."""
+    return prepared.opened(data_dir, data.digest, None, data.spec, data.name, data.model_dump())
+
+
+def goes_on(spec: str) -> str:
+    """What is said where images are taken as_before()."""
+    return f"{spec} no longer holds the images of the study, which goes on with those of before"
 
 
 def open_images_from(data: DataConfig, data_dir: Path, spec: str | None, source: str | None) -> Images:
     """The same on a machine that may have no images: the prepared ones of `source` then, by their digest
-    (trainer/data/prepared.py). Where they lie elsewhere, `spec`, or nobody has them, as open_images().
+    (trainer/data/prepared.py). Where they lie elsewhere, `spec`, or nobody has them, as open_images(), whose
+    note goes into the log.
 
     Finals may be tested on them, beside those of other workers. Raises DataError where they are nowhere,
     damaged, or not those that the study was made with, test images included; that there are none is no
@@ -233,15 +257,18 @@ def open_images_from(data: DataConfig, data_dir: Path, spec: str | None, source:
     """
     found = None
     if source and not spec:
-        found = prepared.opened(data_dir, data.digest, data.test_digest, source, data.spec, data.name)
+        found = prepared.opened(data_dir, data.digest, source, data.spec, data.name, data.model_dump())
     if found:
         return _with_the_same_tests(data, _required(data, found))
     try:
-        return _with_the_same_tests(data, open_images(data, data_dir, spec))
+        images = _with_the_same_tests(data, open_images(data, data_dir, spec))
     except DataError as error:
         if source and not spec:
             raise DataError(f"{source} does not have the images of the study, and {error}") from error
         raise
+    if images.note:
+        logger.warning("%s", images.note)
+    return images
 
 
 def _with_the_same_tests(data: DataConfig, images: Images) -> Images:
@@ -257,8 +284,16 @@ def _required(data: DataConfig, dataset: Dataset) -> Images:
     """The images, split. Raises DataError where they are not those of the study."""
     parts = split(dataset, data.split_seed, data.validation_share, data.limit)
     if (dataset.digest, parts.digest) != (data.digest, data.split_digest):
-        raise DataError(f"{dataset.spec} holds other images than {data.name}, with which the study was made")
+        raise other_images(dataset, data)
     return Images(dataset, parts)
+
+
+def other_images(dataset: Dataset, data: DataConfig) -> DataError:
+    """What is wrong where a data set is not the one of a configuration, and what to do."""
+    return DataError(
+        f"{dataset.spec} holds other images than {data.name}, with which the study was made;"
+        " put them back as they were, or make a new study under another name"
+    )
 
 
 FLAGS = {  # what others follow from comes first
@@ -287,10 +322,19 @@ def require_same(name: str, stored: StudyConfig, wanted: StudyConfig) -> None:
     for field, flag in FLAGS.items():
         was, now = getattr(stored, field), getattr(wanted, field)
         if was != now:
-            raise StudyError(
-                f"study {name!r} was made with another {flag}{_difference(was, now)}; "
-                "leave the flag out to go on with it, or name a new study"
-            )
+            way = "leave the flag out to go on with it, or name a new study"
+            if isinstance(was, DataConfig) and isinstance(now, DataConfig) and _has_changed(was, now):
+                way = (
+                    f"{now.spec} has changed since: `search resume {shlex.quote(name)}` goes on with its"
+                    " images of before, another name makes a new study"
+                )
+            raise StudyError(f"study {name!r} was made with another {flag}{_difference(was, now)}; {way}")
+
+
+def _has_changed(was: DataConfig, now: DataConfig) -> bool:
+    """Whether the same folder, read in the same way, has other images."""
+    same = ("spec", "image_size", "fit")
+    return was.digest != now.digest and all(getattr(was, name) == getattr(now, name) for name in same)
 
 
 def _difference(was: object, now: object) -> str:

@@ -171,8 +171,8 @@ def confirmation(
     config: StudyConfig,
     second: SecondStage | None,
 ) -> Confirmation | None:
-    """What full trainings of this network came to: of the run that trained most, of equals the newest, among
-    those that were tested, or were of the finals of its search where there are no test images.
+    """What full trainings of this network came to: of the run that saw most images, of equals the newest,
+    among those that were tested, or were of the finals of its search where there are no test images.
 
     Of the trainings those of full_training.of_network() count that were validated on the study's validation
     images, those of finals once all seeds of the network have ended. Of seeds that were tested on other test

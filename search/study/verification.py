@@ -7,6 +7,7 @@ search/formats/check.py; the document is search/study/export.py's.
 
 import json
 import shlex
+from collections.abc import Sequence
 from math import isclose
 from pathlib import Path
 from statistics import fmean
@@ -14,8 +15,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from search.study.export import FORMAT, Export, LayerRow
-from search.study.statistics import wilson
+from search.study.export import FORMAT, Against, Confirmation, Export, LayerRow
+from search.study.statistics import LEAST_RUNS, difference, spread, wilson
+from search.study.text import counted
 from space import cost, parser
 from space.architecture import Architecture
 from space.budget import Budget, judge
@@ -56,7 +58,8 @@ def check_export(found: Export) -> list[str]:
 
 
 def _require_scores(found: Export) -> None:
-    """Raises VerificationError for an accuracy that is not the one of its interval, or no mean of its seeds.
+    """Raises VerificationError for accuracies that are not those of their intervals, their seeds and the
+    lead over the baseline, or can be none.
 
     Nobody can tell from a file whether an accuracy was reached; this tells one that was edited by itself.
     """
@@ -71,20 +74,79 @@ def _require_scores(found: Export) -> None:
             f"schema: metrics: {accuracy:g} is not the accuracy that has the interval {low:g} to {high:g} on"
             f" {images:,} images"
         )
-    full = found.confirmation
-    means = (
-        (
-            ("validation", full.validation_accuracy, full.validation_by_seed),
-            ("test", full.test_accuracy, full.test_by_seed),
-        )
-        if full
-        else ()
-    )
-    for name, mean, seeds in means:
-        if seeds and (mean is None or not isclose(mean, fmean(seeds), abs_tol=SAME)):
+    for name, value in (
+        ("validation_score", metrics.validation_score),
+        ("best_epoch_accuracy", metrics.best_epoch_accuracy),
+    ):
+        require_share(value, f"metrics: {name}")
+    if found.confirmation:
+        _require_confirmation(found.confirmation)
+    if found.against:
+        _require_against(found.against, accuracy, images)
+
+
+def require_share(value: float | None, what: str) -> None:
+    """Raises VerificationError for what can be no accuracy and no score; None states none."""
+    if value is not None and not 0 <= value <= 1:
+        raise VerificationError(f"schema: {what}: {value:g} is not between 0 and 1")
+
+
+def is_same(one: float | None, other: float | None) -> bool:
+    """Whether two accuracies are the same, as far as a file keeps them; None is the same as None."""
+    return one is other or (one is not None and other is not None and isclose(one, other, abs_tol=SAME))
+
+
+def _require_confirmation(full: Confirmation) -> None:
+    """Raises VerificationError for means and intervals that are not those of the seeds."""
+    for name, mean, interval, seeds in (
+        ("validation", full.validation_accuracy, full.validation_interval_95, full.validation_by_seed),
+        ("test", full.test_accuracy, full.test_interval_95, full.test_by_seed),
+    ):
+        for value in (mean, *seeds):
+            require_share(value, f"confirmation: {name} accuracy")
+        if seeds and (mean is None or not is_same(mean, fmean(seeds))):
             raise VerificationError(
                 f"schema: confirmation: {mean} is no mean of the {name} accuracies of its seeds"
             )
+        if mean is not None and full.validation_by_seed and not seeds:
+            raise VerificationError(f"schema: confirmation: the {name} accuracies of its seeds are left out")
+        _require_interval(name, mean, interval, seeds)
+    counts = len(full.validation_by_seed), len(full.test_by_seed)
+    if full.validation_by_seed and (counts[0] != full.seeds or counts[1] > full.seeds):
+        raise VerificationError(
+            f"schema: confirmation: it says {counted(full.seeds, 'seed')} and has the validation accuracies"
+            f" of {counts[0]} and the test accuracies of {counts[1]}"
+        )
+
+
+def _require_interval(
+    name: str, mean: float | None, stated: tuple[float, float] | None, seeds: Sequence[float]
+) -> None:
+    """Raises VerificationError for an interval of a mean that is not that of its seeds; where these are few,
+    or not written down, for one without the mean in it."""
+    if stated is None:
+        is_right = len(seeds) < LEAST_RUNS or spread(seeds).interval is None
+    elif len(seeds) >= LEAST_RUNS:  # equal ones have none, or a point
+        is_right = all(map(is_same, stated, spread(seeds).interval or (seeds[0],) * 2))
+    else:
+        is_right = mean is not None and 0 <= stated[0] <= mean + SAME and mean - SAME <= stated[1] <= 1
+    if not is_right:
+        said = "none" if stated is None else f"{stated[0]:g} to {stated[1]:g}"
+        raise VerificationError(
+            f"schema: confirmation: the {name} accuracies of its seeds do not have the interval {said}"
+        )
+
+
+def _require_against(against: Against, accuracy: float, images: int) -> None:
+    """Raises VerificationError for a lead over the baseline that is not the one of both accuracies."""
+    require_share(against.validation_accuracy, "against: validation_accuracy")
+    wanted = difference(accuracy, against.validation_accuracy, images)
+    if not all(map(is_same, (against.ahead, *against.ahead_interval_95), wanted)):
+        low, high = against.ahead_interval_95
+        raise VerificationError(
+            f"schema: against: {against.ahead:g}, {low:g} to {high:g}, is not by how much {accuracy:g} is"
+            f" ahead of {against.validation_accuracy:g} on {images:,} images"
+        )
 
 
 def _require_export(document: Any, path: Path) -> None:

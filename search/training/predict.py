@@ -17,7 +17,7 @@ from search.study.text import counted, percent
 from space.errors import ArchitectureError, DataError
 from trainer import weights
 from trainer.data import images as image_files
-from trainer.data.folder_listing import suffixes
+from trainer.data.folder_listing import readable, suffixes
 from trainer.data.process_pool import over_parts
 from trainer.evaluation import scores
 from trainer.weights import Weights
@@ -76,7 +76,7 @@ def classify(path: Path, images: Sequence[Path], top: int) -> Predictions:
             found_here = _likeliest(network, found, torch.from_numpy(decoded[good]), top)
             for row, likeliest in zip(good, found_here, strict=True):
                 image, true = wanted[begin + row]
-                rows += [{"image": str(image), **one} for one in likeliest]
+                rows += [{"image": readable(str(image)), **one} for one in likeliest]
                 classified += [(true, likeliest[0]["class"])] if true is not None else []
         begin += len(decoded)
     return Predictions(rows, failures, classified)

@@ -214,15 +214,14 @@ def train(job: TrainingJob, seed: int, callbacks: JobCallbacks) -> LearningCurve
 
 
 def _keep(job: TrainingJob, curve: LearningCurve, fitted: loop.Fitted) -> None:
+    dataset, path = job.images.dataset, job.path(curve.seed, "safetensors")
+    outcome = curve.outcome
     about = {
         "subject": job.subject.name,
-        "seed": curve.seed,
-        "epochs": curve.outcome.epochs,
         "data": job.data.name,
-        "validation_accuracy": curve.outcome.accuracy,
         "recipe": job.recipe.model_dump(mode="json"),
+        **weights.trained_on(dataset.digest, curve.seed, outcome.epochs, outcome.accuracy),
     }
-    dataset, path = job.images.dataset, job.path(curve.seed, "safetensors")
     written = (fitted.model, job.architecture, dataset.classes, fitted.normalisation)
     document = {
         "seed": curve.seed,

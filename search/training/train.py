@@ -6,6 +6,7 @@ files are written before rows, so that a store out of reach loses nothing.
 """
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace as replace_fields
@@ -148,20 +149,22 @@ def _data(flags: Flags, found: ResolvedNetwork) -> tuple[ResolvedNetwork, DataCo
 
     A file that is to be trained on other images than its own is a network alone.
     """
-    was, of_file = found.data, found.study is None and not flags.like
+    was, of_file, note = found.data, found.study is None and not flags.like, ""
     try:
         dataset = _open(flags, found)
+        if was and not of_file and dataset.digest != was.digest:
+            raise study_config.other_images(dataset, was)
     except DataError as error:
-        if not (was and of_file and flags.data is None):
-            raise
-        raise DataError(
-            f"{flags.network} was trained on {was.spec} ({error}); say by --data where its images lie"
-        ) from error
-    if was and dataset.digest != was.digest:
-        if not of_file:
+        before = _as_before(flags, found) if was and not of_file else None
+        if before:
+            dataset, note = before, study_config.goes_on(before.spec)
+        elif was and of_file and flags.data is None:
             raise DataError(
-                f"{dataset.spec} holds other images than {was.name}, with which the study was made"
-            )
+                f"{flags.network} was trained on {was.spec} ({error}); say by --data where its images lie"
+            ) from error
+        else:
+            raise
+    if was and dataset.digest != was.digest:
         if flags.data is None:
             raise DataError(
                 f"{was.spec} no longer holds the images that {flags.network} was trained on;"
@@ -170,7 +173,17 @@ def _data(flags: Flags, found: ResolvedNetwork) -> tuple[ResolvedNetwork, DataCo
         found, was = replace_fields(found, recipe=None, data=None), None
     share, seed = (was.validation_share, was.split_seed) if was else (None, 0)
     data, images = study_config.split_images(dataset, flags.train_images, share, seed)
-    return found, data.seen_as(was), images
+    return found, data.seen_as(was), replace_fields(images, note=note)
+
+
+def _as_before(flags: Flags, found: ResolvedNetwork) -> Dataset | None:
+    """The images of the study as they were prepared here, where the flags ask for no others."""
+    was = found.data
+    if not was or flags.data is not None or flags.fit not in (None, was.fit):
+        return None
+    if found.architecture.image_size != was.image_size:
+        return None
+    return study_config.as_before(was, flags.data_dir)
 
 
 def _open(flags: Flags, found: ResolvedNetwork) -> Dataset:
@@ -193,6 +206,8 @@ def _say_job(console: Console, job: TrainingJob) -> None:
         f"data     {job.data.name}: {job.data.train_images:,} training and"
         f" {job.data.validation_images:,} validation images"
     )
+    if job.images.note:
+        console.print(f"note     {job.images.note}", highlight=False, markup=False)
     for word, line in survey_text.lines(job.images.dataset, job.images.split, job.recipe):
         console.print(f"{word:8} {line}", highlight=False, markup=False)
     weighed = "" if recipe.class_weights == "none" else ", class weights balanced"
@@ -218,7 +233,8 @@ def _train(console: Console, job: TrainingJob) -> list[LearningCurve]:
     except (KeyboardInterrupt, SystemExit):
         kept = job.path(progress.seed, "checkpoint").exists()
         where = "its last checkpoint" if kept else "its start"
-        console.print(f"stopped: with --resume --out {job.folder} seed {progress.seed} goes on from {where}")
+        folder = shlex.quote(str(job.folder))
+        console.print(f"stopped: with --resume --out {folder} seed {progress.seed} goes on from {where}")
         raise
     finally:
         progress_file.remove(job.folder)

@@ -14,7 +14,7 @@ from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search.optuna_adapter import study as optuna_study
 from search.study import export as study_export, verification
-from search.study.statistics import wilson
+from search.study.statistics import difference, spread, wilson
 from search.worker import trial as worker_trial
 from space import cost
 from space.architecture import Architecture
@@ -89,6 +89,50 @@ def of_full_trainings(document: Document) -> None:
     }  # fmt: skip
 
 
+def confirmed(document: Document, **changes: Any) -> None:
+    """Full trainings of three seeds, whose figures are right but for the changes."""
+    seeds = {"validation": (0.87, 0.9, 0.91), "test": (0.84, 0.85, 0.86)}
+    found: Document = {"epochs": 9, "seeds": 3, "test_images": 100, "folder": ""}
+    for name, values in seeds.items():
+        whole = spread(values)
+        found |= {f"{name}_accuracy": whole.mean, f"{name}_interval_95": whole.interval,
+                  f"{name}_by_seed": values}  # fmt: skip
+    document["confirmation"] = found | changes
+
+
+def ahead(document: Document, **changes: Any) -> None:
+    """A baseline of 70%, by which the network is ahead as it is but for the changes."""
+    points, low, high = difference(
+        document["metrics"]["validation_accuracy"], 0.7, document["data"]["validation_images"]
+    )
+    document["against"] = {"baseline": "resnet", "trial": 0, "validation_accuracy": 0.7, "ahead": points,
+                           "ahead_interval_95": (low, high)} | changes  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        confirmed,
+        ahead,
+        lambda d: confirmed(d, validation_by_seed=[], test_by_seed=[]),
+        lambda d: confirmed(d, test_accuracy=None, test_interval_95=None, test_by_seed=[], test_images=0),
+        lambda d: confirmed(d, test_interval_95=None, test_accuracy=0.85, test_by_seed=[0.85] * 3),
+        lambda d: confirmed(d, seeds=2, test_interval_95=None, test_accuracy=0.85, test_by_seed=[0.84, 0.86],
+                            validation_accuracy=0.85, validation_by_seed=[0.84, 0.86],
+                            validation_interval_95=None),
+    ],
+)  # fmt: skip
+def test_figures_of_full_trainings_and_baselines_that_are_right_pass(
+    exported: Path, capsys: pytest.CaptureFixture[str], add: Callable[[Document], object]
+) -> None:
+    """Those of documents of before too, which do not have all of them."""
+    document = json.loads(exported.read_text())
+    add(document)
+    exported.write_text(json.dumps(document))
+    result = run(capsys, "verify", exported)
+    assert result.code == 0, result.err
+
+
 @pytest.mark.parametrize(
     ("spoil", "check"),
     [
@@ -96,6 +140,39 @@ def of_full_trainings(document: Document) -> None:
         (lambda d: d["metrics"].update(validation_accuracy=7.5), "schema: metrics: 7.5 is not"),
         (lambda d: d["data"].update(validation_images=0), "schema: metrics: "),
         (of_full_trainings, "schema: confirmation: 0.8 is no mean of the test accuracies of its seeds"),
+        (
+            lambda d: confirmed(d, test_interval_95=[0.849, 0.851]),
+            "schema: confirmation: the test accuracies of its seeds do not have the interval 0.849 to 0.851",
+        ),
+        (
+            lambda d: confirmed(d, validation_interval_95=None),
+            "schema: confirmation: the validation accuracies of its seeds do not have the interval none",
+        ),
+        (
+            lambda d: confirmed(d, test_accuracy=0.9, test_interval_95=[0.89, 0.91], test_by_seed=[0.9] * 3),
+            "schema: confirmation: the test accuracies of its seeds do not have the interval 0.89 to 0.91",
+        ),
+        (
+            lambda d: confirmed(d, test_accuracy=0.999, validation_by_seed=[], test_by_seed=[]),
+            "schema: confirmation: the test accuracies of its seeds do not have the interval",
+        ),
+        (
+            lambda d: confirmed(d, test_accuracy=0.999, test_by_seed=[]),
+            "schema: confirmation: the test accuracies of its seeds are left out",
+        ),
+        (
+            lambda d: confirmed(d, test_accuracy=7.5, test_by_seed=[]),
+            "schema: confirmation: test accuracy: 7.5 is not between 0 and 1",
+        ),
+        (
+            lambda d: confirmed(d, seeds=30),
+            "schema: confirmation: it says 30 seeds and has the validation accuracies of 3 and the test",
+        ),
+        (lambda d: ahead(d, ahead=0.9), "schema: against: 0.9, "),
+        (lambda d: ahead(d, ahead_interval_95=[0.89, 0.91]), "schema: against: "),
+        (lambda d: ahead(d, ahead=0.9, ahead_interval_95=[0.89, 0.91]), "schema: against: 0.9, 0.89 to 0.91"),
+        (lambda d: d["metrics"].update(validation_score=7.0), "schema: metrics: validation_score: 7 is not"),
+        (lambda d: d["metrics"].update(best_epoch_accuracy=-1.0), "schema: metrics: best_epoch_accuracy: -1"),
         (lambda d: d.pop("recipe"), "schema: recipe"),
         (lambda d: d.update(format="other/1"), "schema: format"),
         (lambda d: d.update(extra=1), "schema: extra: unknown field"),

@@ -45,6 +45,7 @@ from search.formats import (
     write,
 )
 from search.formats.write import FORMS
+from search.study import export as study_export, reader
 from search.study.export import Confirmation, LayerRow
 from search.study.files import StudyFiles
 from space import cost
@@ -953,7 +954,7 @@ def test_weights_of_the_longest_full_training_that_is_here_come_before_brief_one
         return choice.choose("bench", sample.candidate, rows, files, sample.document.data)
 
     assert chosen().path == sample.weights
-    assert chosen().training.what.startswith(model_card.BRIEF)
+    assert chosen().training.what == carried.BRIEF
     rows.insert(1, finished(sample, "as long", 0, tmp_path / "as long"))
     rows.append(replace(finished(sample, "a try", 0, tmp_path / "a try"), epochs=1))
     for name in ("a try/seed-0", "old/seed-0", "as long/seed-0", "new/seed-1", "new/seed-0"):
@@ -1033,3 +1034,89 @@ def test_weights_of_finals_and_their_figures_are_of_one_length(sample: Sample, t
     (tmp_path / f"final-1{number}-9-0.safetensors").touch()
     assert [path.name for path in files.finals(number)] == names[1:]
     assert files.stale((), (), {(number, 50, 0)}) == [tmp_path / f"final-1{number}-9-0.safetensors"]
+
+
+def test_a_training_on_a_part_of_the_images_does_not_take_the_place_of_a_whole_one(
+    sample: Sample, tmp_path: Path
+) -> None:
+    with reader.open_study(sample.url, "bench") as view:
+        record, config = view.record, view.config
+    data = config.data.model_dump(mode="json")
+    rows = [
+        replace(
+            finished(sample, name, seed, tmp_path / name),
+            data=data | {"train_images": images},
+            accuracy=accuracy,
+            finished_at=record.created_at,
+        )
+        for name, images, accuracy in (("whole", 45_000, 0.9), ("part", 1_000, 0.7))
+        for seed in range(3)
+    ]
+    for name in ("whole", "part"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "seed-0.safetensors").touch()
+    chosen = choice.choose("bench", sample.candidate, rows, StudyFiles(sample.weights.parent, 0))
+    assert chosen.path == tmp_path / "whole" / "seed-0.safetensors"
+    confirmed = study_export.confirmation(rows, sample.candidate, record, config, None)
+    assert confirmed is not None
+    assert (confirmed.folder, confirmed.validation_accuracy) == (str(tmp_path / "whole"), 0.9)
+
+
+def test_the_card_says_on_how_many_images_weights_were_trained(sample: Sample, written: Path) -> None:
+    path = written / "safetensors" / "best.safetensors"
+    found = carried.parse(safetensors_file.document_of(path), path)
+    limited = replace(finished(sample, "part", 0, path.parent), data={"train_images": 1_000})
+    for training, words in (
+        (choice._full(limited), "The weights are of a full training (9 epochs of 1,000 images, seed 0)."),
+        (choice._full(finished(sample, "r", 0, path.parent)), "of a full training (9 epochs, seed 0)."),
+    ):
+        changed = found.model_copy(update={"training": training})
+        assert words in model_card.text("safetensors", path, changed, 1e-6, 256)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_figures_of_a_training_that_the_export_does_not_have_are_noticed(
+    capsys: pytest.CaptureFixture[str], sample: Sample, written: Path, tmp_path: Path, form: write.Form
+) -> None:
+    source = written / "safetensors" / "best.safetensors"
+    found, held = carried.parse(safetensors_file.document_of(source), source), weights.load(sample.weights)
+    network, path = deployed.Deployed(held.network(), held.normalisation), tmp_path / f"best{ENDINGS[form]}"
+    best = {"validation_accuracy": 0.999, "test_accuracy": 0.999, "test_images": 10_000}
+    for what, figures, why in (
+        (carried.FINALS, best, "its figures are not those that the export has of the finals of the search"),
+        (carried.BRIEF, best, "its figures are not those that the export has of the brief training of the"),
+        ("a full training", best | {"test_accuracy": 7.5}, "test_accuracy: 7.5 is not between 0 and 1"),
+    ):
+        training = found.training.model_copy(update={"what": what, **figures})
+        edited = found.model_copy(update={"training": training})
+        for file, parts in write.contents(form, path, held, edited, network).items():
+            file.write_bytes(parts)
+        result = run(capsys, "verify", path)
+        assert result.code == 6
+        assert result.one_line.startswith(f"search: schema: training: {why}")
+
+
+def test_a_final_is_called_confirmed_where_the_export_has_it_so(sample: Sample, tmp_path: Path) -> None:
+    files, number = StudyFiles(tmp_path, 0), sample.candidate.number
+    row = finished(sample, run_of_finals(1, number, 9), 0, tmp_path)
+    exported_samples.save_weights(files.final(number, 9, 0), sample.document.architecture, sample.images)
+    chosen = choice.choose("bench", sample.candidate, [row], files)
+    stated = Confirmation(
+        epochs=9, seeds=2, validation_accuracy=0.91, validation_interval_95=None, test_accuracy=0.87,
+        test_interval_95=None, test_images=359, folder=row.folder, validation_by_seed=(0.92, 0.9),
+        test_by_seed=(0.86, 0.88),
+    )  # fmt: skip
+    before = stated.model_copy(update={"validation_by_seed": (), "test_by_seed": ()})
+    other = stated.model_copy(update={"validation_by_seed": (0.92, 0.91)})
+    path = tmp_path / "best.safetensors"
+    for confirmed, what in (
+        (stated, carried.FINALS),
+        (before, carried.FINALS),
+        (other, carried.UNCONFIRMED),
+        (None, carried.UNCONFIRMED),
+    ):
+        document = sample.document.model_copy(update={"confirmation": confirmed})
+        write.write("safetensors", path, document, chosen, sample.images)
+        assert carried.parse(safetensors_file.document_of(path), path).training.what == what
+        if confirmed != other:  # whose mean is another
+            assert check.verify(path)

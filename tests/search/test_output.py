@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -208,3 +210,16 @@ def test_a_reader_that_goes_early_as_head_does_is_no_error(store: tuple[str, str
     process.stdout = None
     done = finish(process)
     assert (done.code, done.err) == (0, "")
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "table"])
+def test_a_name_that_is_no_utf8_is_written_to_a_stream_that_takes_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="utf-8", errors="strict"))
+    name = os.fsdecode(b"Stra\xdfe/\xe4\xb8\xad.png")
+    output.emit([{"image": name, "folder": Path(name), "class": "\ud800", "parts": [name]}], form)
+    sys.stdout.flush()
+    text = written.getvalue().decode()
+    assert text.count("Stra\ufffde/\u4e2d.png") == 3 and "\udcdf" not in text

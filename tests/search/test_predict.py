@@ -1,15 +1,19 @@
 """`search predict`: whatever holds weights or pictures; the good ones are never lost for a bad one."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
+import exported_samples
 import numpy as np
 import pytest
 from command import Result, run
+from exported_samples import Sample
 from picture_samples import noise
 from PIL import ExifTags, Image
 
+import parsimony
 from search.training import weights_reference
 from search.training.predict import Predictions
 from space.errors import CheckpointError
@@ -57,6 +61,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    """A study of digits, the brief weights of whose trial 0 are kept."""
+    folder = tmp_path_factory.mktemp("sample")
+    return exported_samples.make_sample(f"sqlite:///{folder / 's.db'}", folder / "data")
+
+
 def rows(capsys: pytest.CaptureFixture[str], *given: object) -> list[dict[str, object]]:
     result = run(capsys, "predict", *given, "--format", "json")
     assert result.code == 0, result.err
@@ -91,6 +102,17 @@ def test_a_folder_of_pictures_without_classes_is_classified(
     found = run(capsys, "predict", made / "out", tmp_path, "--format", "json")
     assert [Path(row["image"]).name for row in json.loads(found.out)] == ["0.png", "1.png", "2.png"]
     assert "accuracy" not in found.err
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "table"])
+def test_pictures_whose_names_are_no_text_are_classified_like_others(
+    capsys: pytest.CaptureFixture[str], made: Path, tmp_path: Path, form: str
+) -> None:
+    for name in (b"a.png", b"caf\xe9.png"):
+        shade(tmp_path / os.fsdecode(name), 10)
+    found = run(capsys, "predict", made / "out", tmp_path, "--format", form)
+    assert found.code == 0, found.err
+    assert "a.png" in found.out and "caf\ufffd.png" in found.out
 
 
 def test_percentages_have_two_digits(capsys: pytest.CaptureFixture[str], made: Path, tmp_path: Path) -> None:
@@ -188,7 +210,7 @@ def test_an_exported_file_stands_for_the_weights_beside_it(made: Path, tmp_path:
     with pytest.raises(CheckpointError, match=r"those of trial night:7 kept here .*search export --weights"):
         weights_reference.find(str(tmp_path / "best.json"), store, tmp_path)
     beside = shutil.copy(made / "out/seed-0.safetensors", tmp_path / "best.safetensors")
-    assert weights_reference.find(str(tmp_path / "best.json"), store, tmp_path) == beside
+    assert weights_reference.find(str(tmp_path / "best.json"), store, tmp_path).path == beside
 
 
 def test_weights_of_another_network_beside_an_exported_file_are_not_taken(made: Path, tmp_path: Path) -> None:
@@ -197,12 +219,78 @@ def test_weights_of_another_network_beside_an_exported_file_are_not_taken(made: 
     own = weights.load(beside).architecture.fingerprint
     (tmp_path / "best.json").write_text(json.dumps({"origin": origin, "fingerprint": own}))
     store = f"sqlite:///{tmp_path / 'none.db'}"
-    assert weights_reference.find(str(tmp_path / "best.json"), store, tmp_path) == beside
+    assert weights_reference.find(str(tmp_path / "best.json"), store, tmp_path).path == beside
     (tmp_path / "best.json").write_text(json.dumps({"origin": origin, "fingerprint": "0123456789abcdef"}))
     with pytest.raises(
         CheckpointError, match=r"best\.safetensors is of another network and those of trial night:7"
     ):
         weights_reference.find(str(tmp_path / "best.json"), store, tmp_path)
+
+
+def test_of_a_confirmed_document_the_weights_are_taken_that_were_confirmed(
+    capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path
+) -> None:
+    store = ("--storage", sample.url, "--data-dir", sample.data_dir)
+    digest, picture = sample.images.dataset.digest, noise(tmp_path / "cat.png", 3)
+    written = ("--format", "python", "--out", tmp_path / "best.py")
+    assert run(capsys, "export", "bench", *store, *written).code == 0
+    brief = ("predict", tmp_path / "best.json", picture, *store)
+    document = sample.document.model_dump(mode="json")
+    confirmed = {"epochs": 20, "seeds": 2, "validation_accuracy": 0.85, "validation_by_seed": [0.8, 0.9],
+                 "validation_interval_95": None, "test_accuracy": None, "test_interval_95": None,
+                 "test_images": 0, "folder": str(sample.weights.parent)}  # fmt: skip
+    (tmp_path / "best.json").write_text(json.dumps(document))
+    assert run(capsys, *brief).err == f"weights: {tmp_path / 'best.safetensors'}\n"
+    (tmp_path / "best.json").write_text(json.dumps(document | {"confirmation": confirmed}))
+    final = sample.weights.with_name("final-0-20-1.safetensors")
+    network = (sample.document.architecture, sample.images)
+    about = weights.trained_on(digest, 1, 20, 0.9)
+    exported_samples.save_weights(final, *network, **about)
+    found = run(capsys, *brief)
+    epochs = weights.load(tmp_path / "best.safetensors").about["epochs"]
+    beside = f"of another training ({epochs} epoch{'s' * (epochs != 1)}) than the one it states"
+    assert found.err == f"weights: {final} ({tmp_path / 'best.safetensors'} is {beside})\n"
+    final.unlink()
+    elsewhere = ("--storage", sample.url, "--data-dir", tmp_path / "elsewhere")
+    assert run(capsys, *brief[:3], *elsewhere).err == (
+        f"weights: {tmp_path / 'best.safetensors'} ({beside}, whose weights are not here)\n"
+    )
+    with pytest.raises(CheckpointError, match=r"best\.safetensors holds the weights of another training"):
+        parsimony.load(tmp_path / "best.json").trained()
+
+
+def test_weights_of_other_images_beside_a_document_are_not_taken(
+    capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path
+) -> None:
+    (tmp_path / "best.json").write_text(sample.document.model_dump_json())
+    network = (sample.document.architecture, sample.images)
+    beside, picture = tmp_path / "best.safetensors", noise(tmp_path / "cat.png", 3)
+    exported_samples.save_weights(beside, *network, **weights.trained_on("0" * 64, 0, 3, 0.5))
+    store = ("--storage", sample.url, "--data-dir", sample.data_dir)
+    found = run(capsys, "predict", tmp_path / "best.json", picture, *store)
+    silent = "it does not say on which images it was trained"
+    assert found.err == f"weights: {sample.weights} ({silent}; {beside} is of other images)\n"
+    with pytest.raises(CheckpointError, match=r"best\.safetensors holds the weights of other images"):
+        parsimony.load(tmp_path / "best.json").classes()
+    store = ("--storage", sample.url, "--data-dir", tmp_path / "elsewhere")
+    found = run(capsys, "predict", tmp_path / "best.json", picture, *store)
+    assert found.code == 2
+    assert f"{beside} is of other images and those of trial bench:0 are not kept here" in found.one_line
+    own = weights.trained_on(sample.document.data.digest, 0, 3, 0.5)
+    exported_samples.save_weights(beside, *network, **own)
+    found = run(capsys, "predict", tmp_path / "best.json", picture, *store)
+    assert found.err == f"weights: {beside}\n"
+
+
+def test_kept_weights_of_a_network_of_the_same_name_that_is_another_are_not_taken(
+    capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path
+) -> None:
+    document = sample.document.model_dump(mode="json")
+    (tmp_path / "best.json").write_text(json.dumps(document | {"fingerprint": "0123456789abcdef"}))
+    store = ("--storage", sample.url, "--data-dir", sample.data_dir)
+    found = run(capsys, "predict", tmp_path / "best.json", noise(tmp_path / "cat.png", 3), *store)
+    assert found.code == 2
+    assert "those of trial bench:0 that are kept here are of another network" in found.one_line
 
 
 def test_an_exported_python_file_stands_for_its_weights_and_what_carries_its_own_is_refused(
@@ -213,7 +301,7 @@ def test_an_exported_python_file_stands_for_its_weights_and_what_carries_its_own
     with pytest.raises(CheckpointError, match=r"best\.py is run without this program"):
         weights_reference.find(str(tmp_path / "best.py"), "", tmp_path)
     beside = shutil.copy(made / "out/seed-0.safetensors", tmp_path / "best.safetensors")
-    assert weights_reference.find(str(tmp_path / "best.py"), "", tmp_path) == beside
+    assert weights_reference.find(str(tmp_path / "best.py"), "", tmp_path).path == beside
     for name in ("best.onnx", "best.pt2"):
         with pytest.raises(CheckpointError, match=f"{name} is run without .* --format safetensors writes"):
             weights_reference.find(str(tmp_path / name), "", tmp_path)

@@ -402,3 +402,21 @@ def test_a_disk_that_stays_full_ends_a_training_after_an_hour_and_its_checkpoint
     assert ended.code == 5
     assert sum(waits) == pytest.approx(3600, rel=0.01)
     assert (network.parent / "out" / "seed-0.checkpoint").exists()
+
+
+def test_a_training_that_is_stopped_names_its_folder_as_a_shell_takes_it(
+    network: Path,
+    data_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.setattr(training_run, "train", stopped)
+    folder = tmp_path / "training-my night-12"
+    result = run(capsys, *arguments(network, data_dir, "--epochs", 1, "--seeds", 1, "--out", folder))
+    assert result.code == 130
+    assert f"stopped: with --resume --out '{folder}' seed 0 goes on from its start" in result.err

@@ -51,6 +51,46 @@ def decoded(path: Path, size: int = 16, mode: str = "RGB") -> np.ndarray:
     return image_files.decoded([Picture(str(path), 0, 0, 0)], size, mode)[0].astype(int)
 
 
+def oddly_typed(path: Path, kind: int) -> Path:
+    """A TIFF that says of where its pixels begin that it is a text (2), a fraction (5, 10), bytes (7) or a
+    floating-point number (11, 12)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scene().save(path)
+    content = bytearray(path.read_bytes())
+    at = content.index(struct.pack("<HHI", 273, 4, 1))
+    if kind in (5, 10, 12):  # 8 bytes of a value lie elsewhere
+        content[at + 8 : at + 12] = struct.pack("<I", len(content))
+        content += struct.pack("<d", 8.0) if kind == 12 else struct.pack("<II", 8, 1)
+    content[at + 2 : at + 4] = struct.pack("<H", kind)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("kind", [2, 5, 7, 10, 11, 12])
+def test_a_tiff_whose_tags_have_other_types_is_damaged_and_named(kind: int, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        photograph(tmp_path / f"pictures/train/{name}/good.png", 1)
+        photograph(tmp_path / f"pictures/train/{name}/other.png", 1, scene(40, 30))
+    oddly_typed(tmp_path / "pictures/train/a/odd.tif", kind)
+    given = (f"folder:{tmp_path / 'pictures'}", tmp_path / "data", 8)
+    with pytest.raises(DataError, match=r"cannot read a picture of .*train/a/odd\.tif \(.+\); "):
+        datasets.load(*given)
+    assert len(datasets.load(*given, skip_damaged=True).labels) == 4
+
+
+def test_an_orientation_that_is_no_number_is_upright(tmp_path: Path) -> None:
+    for i, value in enumerate((float("inf"), float("nan"), -1e30)):
+        tag = struct.pack("<HHIf", ExifTags.Base.Orientation, 11, 1, value)
+        exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + tag + bytes(4)
+        path = tmp_path / f"{i}.jpg"
+        scene().save(path, exif=exif)
+        with Image.open(path) as image:
+            assert image.getexif()[ExifTags.Base.Orientation] == pytest.approx(value, nan_ok=True)
+        scene().save(tmp_path / "plain.jpg")
+        assert np.array_equal(decoded(path), decoded(tmp_path / "plain.jpg"))
+        assert standalone.read(path).equal(standalone.read(tmp_path / "plain.jpg"))
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_photograph_is_turned_as_its_exif_says(orientation: int, suffix: str, tmp_path: Path) -> None:

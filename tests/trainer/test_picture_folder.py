@@ -1,8 +1,10 @@
 """Folders of pictures: nothing counts twice, nothing is left out in silence, all that is damaged is named."""
 
 import json
+import multiprocessing
 import os
 import shutil
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,9 @@ import pytest
 from picture_samples import folder_of, noise
 
 from space.errors import DataError
-from trainer.data import dataset as datasets, process_pool
+from trainer.data import dataset as datasets, process_pool, sources
 from trainer.data.dataset import Dataset
+from trainer.data.picture_folder import Wanted
 from trainer.data.survey import Survey
 
 
@@ -248,6 +251,62 @@ def test_a_survey_comes_back_from_the_cache_as_it_was(folder: Path) -> None:
     shutil.copy(folder / "train/cat/06.png", folder / "train/dog/stray.png")
     first = survey_of(folder)
     assert survey_of(folder) == first
+
+
+def folders_of_cache(folder: Path) -> list[str]:
+    return [path.name for path in (folder.parent / "data" / "cache").iterdir() if path.is_dir()]
+
+
+@pytest.mark.parametrize("asked", list(permutations([(None, True), (None, False), (12, False)])))
+def test_a_folder_is_stored_once_however_it_is_asked_for(
+    folder: Path, asked: tuple[tuple[int | None, bool], ...]
+) -> None:
+    """As `search data`, `search launch` and a worker do."""
+    found = [load(folder, size, skip_damaged=skip) for size, skip in asked]
+    assert len({one.cache for one in found}) == 1 == len(folders_of_cache(folder))
+    assert load(folder, 8).cache != found[0].cache
+    noise(folder / "train/cat/new.png", 990)
+    assert load(folder).cache != found[0].cache
+
+
+def test_a_folder_without_its_damaged_pictures_is_stored_once_and_still_refused_with_them(
+    folder: Path,
+) -> None:
+    (folder / "train/cat/bad.png").write_text("no picture")
+    one, other = load(folder, skip_damaged=True), load(folder, 12, skip_damaged=True)
+    assert one.cache == other.cache and len(folders_of_cache(folder)) == 1
+    for size in (None, 12):
+        with pytest.raises(DataError, match="cannot read a picture"):
+            load(folder, size)
+
+
+def test_a_folder_of_the_cache_that_was_deleted_is_made_again(folder: Path) -> None:
+    cache = load(folder).cache
+    shutil.rmtree(cache)
+    cache.with_name(f"{cache.name}.new").mkdir()  # as a process leaves it that was killed
+    assert load(folder).cache == cache and cache.is_dir()
+    before = cache.rename(cache.with_name("folder-as-an-older-version-made-it"))
+    for name in cache.parent.glob("*.same"):
+        name.unlink()
+    key = sources.find(f"folder:{folder}", folder.parent / "data", Wanted()).key
+    older = before.rename(cache.with_name(f"{key}-v{datasets.LAYOUT}"))
+    assert load(folder).cache == older and folders_of_cache(folder) == [older.name]
+
+
+def race(folder: Path, size: int | None, answers: "multiprocessing.Queue[str]") -> None:
+    answers.put(load(folder, size).cache.name)
+
+
+def test_processes_that_ask_for_it_in_several_ways_make_one_folder(folder: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    answers: multiprocessing.Queue[str] = context.Queue()
+    racing = [context.Process(target=race, args=(folder, size, answers)) for size in (None, 12, None, 12)]
+    for process in racing:
+        process.start()
+    assert len({answers.get(timeout=120) for _ in racing}) == 1
+    for process in racing:
+        process.join(60)
+    assert len(folders_of_cache(folder)) == 1
 
 
 def test_a_picture_that_was_exchanged_is_noticed(folder: Path) -> None:

@@ -45,10 +45,12 @@ class Contents:
 class Source:
     """A data set that can be read: spec is canonical, key names its state, read() does the slow work.
 
-    read() is told what an earlier reading of the same spec knows.
+    read() is told what an earlier reading of the same spec knows. keys() has, of what was read, the keys of
+    all ways to ask that give the same; the first is that of the cache. None: there is one way.
     """
 
     spec: str
     name: str
     key: str
     read: Callable[[KnownPictures], Contents]
+    keys: Callable[[Contents], tuple[str, ...]] | None = None

@@ -1,17 +1,19 @@
 """A data set as memory-mapped arrays, its cache, and its split into training and validation images.
 
 Reads what trainer/data/sources.py finds and writes it, once, to DATA_DIR/cache/KEY: images and labels as .npy
-files, those of the test set apart, and facts.json. A folder's own validation images (val/) lie behind its
-training images; groups.npy says which images are copies of each other, pictures.npz which file is which, so
-that a folder that has changed is read where it changed. Called by launcher and workers
-(through search/study/config.py), by full training and by the benchmarks. Knows nothing of torch, of
-augmentation or of how images are decoded.
+files, those of the test set apart, and facts.json. Another key of the same contents, as of a folder that is
+asked for by the side it has by itself, is a small file that names that folder. A folder's own validation
+images (val/) lie behind its training images; groups.npy says which images are copies of each other,
+pictures.npz which file is which, so that a folder that has changed is read where it changed. Called by
+launcher and workers (through search/study/config.py), by full training and by the benchmarks. Knows nothing
+of torch, of augmentation or of how images are decoded.
 """
 
 import hashlib
 import json
+import os
 import shutil
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +32,7 @@ from trainer.data.survey import Survey
 
 LAYOUT = 1  # part of the cache key of every data set: raise it when the files of the cache change
 
+SAME = ".same"  # ends the name of a small file that names the folder of the cache which another key has
 UNFINISHED = ".new"  # ends the name of a folder of the cache that is still being filled
 
 
@@ -101,14 +104,17 @@ def load(
     out of range; DataError, in one line, for whatever is wrong with the data or with writing the cache.
     """
     source = sources.find(spec, data_dir, Wanted(image_size, fit, skip_damaged))
-    cache = data_dir / "cache" / f"{source.key}-v{LAYOUT}"
-    if not cache.is_dir():
+    own = _folder(data_dir / "cache", source.key)
+    cache = _filled(own)
+    if cache is None:
         try:
-            _fill(cache, source)
+            cache = _fill(own, source)
         except OSError as error:
             raise DataError(
-                f"cannot write {cache}: {error.strerror or error}; choose another --data-dir"
+                f"cannot write {own}: {error.strerror or error}; choose another --data-dir"
             ) from error
+    with suppress(OSError):  # of a cache that cannot be written
+        os.utime(cache / "facts.json")  # which state a folder had last: prepared.find()
     return _opened(source.spec, source.name, cache)
 
 
@@ -226,22 +232,56 @@ def _opened(spec: str, name: str, cache: Path) -> Dataset:
     )
 
 
-def _fill(cache: Path, source: Source) -> None:
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    with locked(cache.with_name(f"{cache.name}.lock")):
-        if cache.is_dir():  # another process was first
-            return
-        contents = source.read(known_pictures.of_folder(cache.parent, source.spec))
-        new = cache.with_name(cache.name + UNFINISHED)
-        shutil.rmtree(new, ignore_errors=True)  # a killed process may have left one
-        try:
-            new.mkdir()
-            _write(new, contents)
-            new.rename(cache)
-            if contents.known:
-                known_pictures.remember(cache.parent, source.spec, cache)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
+def _folder(caches: Path, key: str) -> Path:
+    return caches / f"{key}-v{LAYOUT}"
+
+
+def _filled(own: Path) -> Path | None:
+    """A key's folder of the cache: its own, or the one of another key that its file names; None for none."""
+    if own.is_dir():
+        return own
+    with suppress(OSError, ValueError):
+        other = own.with_name(own.with_name(own.name + SAME).read_text(encoding="utf-8"))
+        return other if other.is_dir() else None
+    return None
+
+
+def _fill(own: Path, source: Source) -> Path:
+    """Reads the source and returns its folder of the cache, which is `own` or that of the same contents by
+    another key. Locks are taken in this order, and no holder of the second waits for a first."""
+    own.parent.mkdir(parents=True, exist_ok=True)
+    with locked(own.with_name(f"{own.name}.lock")):
+        if found := _filled(own):  # another process was first
+            return found
+        contents = source.read(known_pictures.of_folder(own.parent, source.spec))
+        keys = source.keys(contents) if source.keys else (source.key,)
+        cache, *others = (_folder(own.parent, key) for key in keys)
+        with nullcontext() if cache == own else locked(cache.with_name(f"{cache.name}.lock")):
+            if not cache.is_dir():
+                _make(cache, contents)
+        if contents.known:
+            known_pictures.remember(own.parent, source.spec, cache)
+        for other in others:
+            _point(other, cache)
+        return cache
+
+
+def _make(cache: Path, contents: Contents) -> None:
+    new = cache.with_name(cache.name + UNFINISHED)
+    shutil.rmtree(new, ignore_errors=True)  # a killed process may have left one
+    try:
+        new.mkdir()
+        _write(new, contents)
+        new.rename(cache)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _point(other: Path, cache: Path) -> None:
+    """Names the folder in the file of another key, whole or not at all."""
+    new = other.with_name(f"{other.name}{SAME}.{os.getpid()}")
+    new.write_text(cache.name, encoding="utf-8")
+    new.replace(other.with_name(other.name + SAME))
 
 
 def _write(folder: Path, contents: Contents) -> None:

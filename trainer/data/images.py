@@ -145,8 +145,6 @@ def _orientation(image: "Image.Image") -> int:
 
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except (TypeError, KeyError):
-        return 1
     except broken():
         return 1
 
@@ -246,7 +244,9 @@ def grey(images: NDArray[np.uint8]) -> bool:
 
 
 def broken() -> tuple[type[Exception], ...]:
-    """What Pillow raises for files that are cut off, empty, mislabelled or absurdly large."""
+    """What Pillow raises for files that are cut off, empty, mislabelled, absurdly large, or whose tags hold
+    values of another type than theirs: to be caught around the reading of one file, and of nothing else."""
     from PIL import Image
 
-    return (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+    mislabelled = (SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
+    return (OSError, EOFError, Image.DecompressionBombError, *mislabelled)

@@ -7,7 +7,7 @@ folder_listing.py (names), survey.py (sizes, copies, damage) and images.py (one 
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -39,7 +39,17 @@ class Wanted:
 def source(root: Path, wanted: Wanted) -> Source:
     """The folder as something that can be read. Raises DataError for one that cannot be trained on."""
     listing = list_folder(root)
-    return Source(f"folder:{root}", root.name, _key(listing, wanted), partial(_read, listing, wanted))
+    read, keys = partial(_read, listing, wanted), partial(_keys, listing, wanted)
+    return Source(f"folder:{root}", root.name, _key(listing, wanted), read, keys)
+
+
+def _keys(listing: Listing, wanted: Wanted, contents: Contents) -> tuple[str, ...]:
+    """The keys of what was read: with the side that came out and, where nothing was damaged, without skipping
+    first, then those of the other ways to ask for the same."""
+    is_damaged = bool(contents.survey and contents.survey.damaged)
+    exact = replace(wanted, image_size=contents.train.images.shape[1])
+    asked = [replace(one, skip_damaged=skip) for one in (exact, wanted) for skip in (False, True)]
+    return tuple(dict.fromkeys(_key(listing, one) for one in asked if one.skip_damaged or not is_damaged))
 
 
 def _key(listing: Listing, wanted: Wanted) -> str:

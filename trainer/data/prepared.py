@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from http.client import BadStatusLine, HTTPException
 from pathlib import Path
@@ -28,6 +28,8 @@ from trainer.messages import one_line
 FACTS = "facts.json"
 FILES = (FACTS, "train-images.npy", "train-labels.npy", "test-images.npy", "test-labels.npy", "groups.npy")
 NEEDED = FILES[:3]
+# What a study may know of its images beside their digest, and how facts that say it are compared.
+AGREED: dict[str, Callable[[Any], object]] = {"fit": str, "own_validation": bool}
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MANIFEST = "manifest.json"
 MANIFEST_BYTES = 10_000  # at most, of a few names and hashes
@@ -38,26 +40,46 @@ CHUNK = 1 << 20
 UNREADABLE = (OSError, HTTPException, ValueError)
 
 
-def find(cache: Path, digest: str, test_digest: str | None = None) -> Path | None:
+def find(cache: Path, digest: str, wanted: Mapping[str, object] | None = None) -> Path | None:
     """The folder of a cache that holds the images of this digest, as its facts say; None for none.
 
-    One with other test images than those of `test_digest` is none, where that is known; one without any is,
-    if there is no better. A folder that is still being filled is none: its files are neither all there nor
-    verified.
+    The digest is of training and validation images, which other test images, class names or ways to scale
+    may go with. One with other test images than the `test_digest` that is `wanted` is none, where that is
+    known; one without any is, if there is no better. Of several folders the one is taken that agrees with
+    `wanted` in most of AGREED, of these the one that load() opened last. One that is still being filled is
+    none: its files are neither all there nor verified.
     """
-    untested = None
+    wanted, tests = wanted or {}, _tests(wanted)
+    found = list[tuple[int, float, Path]]()
     for facts in sorted(cache.glob(f"*/{FACTS}")):
         if facts.parent.name.endswith(UNFINISHED):
             continue
         with suppress(OSError, ValueError, AttributeError):
-            if json.loads(facts.read_text(encoding="utf-8")).get("digest") != digest:
+            said = json.loads(facts.read_text(encoding="utf-8"))
+            if said.get("digest") != digest:
                 continue
-            found = test_digest_of(facts.parent) if test_digest else None
-            if found == test_digest:
-                return facts.parent
-            if found is None:
-                untested = untested or facts.parent
-    return untested
+            there = test_digest_of(facts.parent) if tests else None
+            if there in (None, tests):
+                differ = len(_differing(said, wanted)) + (there != tests)
+                found.append((-differ, facts.stat().st_mtime, facts.parent))
+    return max(found)[2] if found else None
+
+
+def _tests(wanted: Mapping[str, object] | None) -> str | None:
+    """The digest of the test images, where it is wanted."""
+    found = (wanted or {}).get("test_digest")
+    return found if isinstance(found, str) else None
+
+
+def _differing(facts: Mapping[str, Any], wanted: Mapping[str, object]) -> list[str]:
+    """In which of AGREED the facts of a folder are others than wanted; what one of the two does not know is
+    not."""
+    known = {**facts, **(facts.get("scaling") or {})}
+    return [
+        name
+        for name in AGREED
+        if known.get(name) is not None and wanted.get(name) not in (None, AGREED[name](known[name]))
+    ]
 
 
 def manifest(folder: Path) -> dict[str, dict[str, Any]]:
@@ -67,32 +89,40 @@ def manifest(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def opened(
-    data_dir: Path, digest: str, test_digest: str | None, source: str | None, spec: str, name: str
+    data_dir: Path,
+    digest: str,
+    source: str | None,
+    spec: str,
+    name: str,
+    wanted: Mapping[str, object] | None = None,
 ) -> Dataset | None:
-    """The data set of these digests out of DATA_DIR's cache, or of `source`, a folder or http:// address.
+    """The data set of this digest out of DATA_DIR's cache, or of `source`, a folder or http:// address; of
+    several the one that find() prefers.
 
     None where neither has it. Raises DataError for one that is damaged, or that there is no space for.
     """
-    folder = find(data_dir / "cache", digest, test_digest)
+    wanted = wanted or {}
+    folder = find(data_dir / "cache", digest, wanted)
     if folder is None and source:
-        folder = fetch(source, digest, test_digest, data_dir / "cache")
+        folder = fetch(source, digest, data_dir / "cache", wanted)
     return open_prepared(folder, spec, name) if folder else None
 
 
-def fetch(source: str, digest: str, test_digest: str | None, cache: Path) -> Path | None:
+def fetch(source: str, digest: str, cache: Path, wanted: Mapping[str, object] | None = None) -> Path | None:
     """Copies the data set into the cache and returns its folder; None where the source does not have it.
 
     Raises DataError for a source that cannot be read, and for files that are not what they should be.
     """
+    wanted, tests = wanted or {}, _tests(wanted)
     target = cache / f"fetched-{digest[:32]}"
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with locked(cache / f"{target.name}.lock"):
-            if there := find(cache, digest, test_digest):  # another process was first
+            if there := find(cache, digest, wanted):  # another process was first
                 return there
-            if target.is_dir() and test_digest:  # with other test images
-                target = target.with_name(f"{target.name}-{test_digest[:16]}")
-            return target if target.is_dir() else _fetch(source, digest, test_digest, target)
+            if target.is_dir() and tests:  # with other test images
+                target = target.with_name(f"{target.name}-{tests[:16]}")
+            return target if target.is_dir() else _fetch(source, digest, target, wanted)
     except UNREADABLE as error:
         raise DataError(f"cannot fetch the images of the study from {source}: {_reason(error)}") from error
 
@@ -103,27 +133,30 @@ def _reason(error: Exception) -> object:
     return getattr(error, "reason", None) or getattr(error, "strerror", None) or one_line(error)
 
 
-def _fetch(source: str, digest: str, test_digest: str | None, target: Path) -> Path | None:
+def _fetch(source: str, digest: str, target: Path, wanted: Mapping[str, object]) -> Path | None:
     new = target.with_name(target.name + UNFINISHED)
     shutil.rmtree(new, ignore_errors=True)  # a killed process may have left one
     new.mkdir()
     try:
-        taken = _from_web if source.startswith(("http://", "https://")) else _from_folder
-        if not taken(source, digest, test_digest, new):
+        if source.startswith(("http://", "https://")):
+            is_taken = _from_web(source, digest, new)
+        else:
+            is_taken = _from_folder(source, digest, new, wanted)
+        if not is_taken:
             return None
-        _require(new, digest, test_digest, source)
+        _require(new, digest, _tests(wanted), source)
         new.rename(target)
         return target
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def _from_folder(source: str, digest: str, test_digest: str | None, new: Path) -> bool:
+def _from_folder(source: str, digest: str, new: Path, wanted: Mapping[str, object]) -> bool:
     """Copies the files, if the folder, or the cache in it, has them."""
     shared = Path(source).expanduser()
     if not shared.is_dir():
         raise DataError(f"--data-from {source}: there is no such folder")
-    found = find(shared, digest, test_digest) or find(shared / "cache", digest, test_digest)
+    found = find(shared, digest, wanted) or find(shared / "cache", digest, wanted)
     if found is None:
         return False
     for name in FILES:
@@ -132,7 +165,7 @@ def _from_folder(source: str, digest: str, test_digest: str | None, new: Path) -
     return True
 
 
-def _from_web(source: str, digest: str, _test_digest: str | None, new: Path) -> bool:
+def _from_web(source: str, digest: str, new: Path) -> bool:
     """Loads the files that the manifest names, and holds them against it."""
     opener = build_opener(ProxyHandler({}))  # the launcher is near; whatever proxy is set is for elsewhere
     place = f"{source.rstrip('/')}/{digest}"

@@ -1,0 +1,108 @@
+"""A folder whose pictures change after a study was made: the study goes on with its own, and says so."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from command import Result, run
+from picture_samples import folder_of, noise
+
+from search.study.config import open_images, open_images_from, split_images
+from space.errors import DataError
+from trainer.data import dataset as datasets, prepared
+
+GOES_ON = "pets no longer holds the images of the study, which goes on with those of before"
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    return folder_of(tmp_path / "pets")
+
+
+@pytest.mark.slow
+def test_a_study_whose_folder_has_a_picture_more_goes_on_with_its_images(
+    capsys: pytest.CaptureFixture[str], pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    store = ("--storage", f"sqlite:///{tmp_path / 's.db'}", "--data-dir", tmp_path / "data")
+    here = (*store, "--workers", 1, "--gpus", "none")
+
+    def done(*given: object) -> Result:
+        result = run(capsys, *given)
+        assert result.code == 0, result.err
+        return result
+
+    small = ("--epochs", 1, "--max-params", "20k", "--max-macs", "400k", "--no-baselines")
+    launch = ("launch", "--study", "my pets", "--data", f"folder:{pets}", *small, *here)
+    assert "no longer holds" not in done(*launch, "--trials", 1).err
+    noise(pets / "train/cat/new.png", 999)
+    refused = run(capsys, *launch, "--trials", 2)
+    assert refused.code == 2
+    assert "leave the flag out" not in refused.one_line
+    assert refused.one_line.endswith(
+        f"folder:{pets} has changed since: `search resume 'my pets'` goes on with its images of before,"
+        " another name makes a new study"
+    )
+    assert GOES_ON in done("resume", "my pets", *here).err
+    goes_on = done("launch", "--study", "my pets", "--trials", 2, *here).err
+    assert GOES_ON in goes_on and "my pets: 2 of 2 trained" in goes_on
+    written = ("--format", "safetensors", "--out", tmp_path / "best.safetensors")
+    assert GOES_ON in done("export", "my pets", *store, *written).err
+    one = ("--epochs", 1, "--seeds", 1, "--device", "cpu")
+    assert GOES_ON in done("train", "my pets:0", *store, *one, "--out", tmp_path / "full").err
+    shutil.rmtree(tmp_path / "data/cache")
+    train = ("train", "my pets:0", *store, *one, "--out", tmp_path / "other")
+    for command in (train, ("resume", "my pets", *here)):
+        lost = run(capsys, *command)
+        assert lost.code == 5
+        assert lost.err.splitlines()[-1].endswith(
+            "holds other images than pets, with which the study was made;"
+            " put them back as they were, or make a new study under another name"
+        )
+
+
+def test_a_worker_that_is_started_again_takes_the_images_of_before(
+    pets: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec, data_dir = f"folder:{pets}", tmp_path / "data"
+    data, images = split_images(datasets.load(spec, data_dir), None, None, 0)
+    assert open_images(data, data_dir).note == ""
+    (pets / "train/cat/new.png").write_text("no picture")
+    for change in (lambda: noise(pets / "train/cat/new.png", 999), lambda: shutil.rmtree(pets)):
+        for given in (None, spec):
+            found = open_images_from(data, data_dir, given, None)
+            assert (found.dataset, found.split) == (images.dataset, images.split)
+            assert found.note.endswith(GOES_ON)
+            assert caplog.messages[-1] == found.note
+        change()
+    assert open_images(data, data_dir).note.endswith(GOES_ON), "the folder is gone"
+    with pytest.raises(DataError):
+        open_images(data, tmp_path / "elsewhere")
+
+
+def test_of_the_states_of_a_folder_that_train_alike_the_one_it_had_last_is_opened(
+    pets: Path, tmp_path: Path
+) -> None:
+    """The digest is of training and validation images alone."""
+    spec, data_dir = f"folder:{pets}", tmp_path / "data"
+
+    def load(count: int, **how: str) -> datasets.Dataset:
+        shutil.rmtree(pets / "test", ignore_errors=True)
+        if count:
+            shutil.copytree(tmp_path / str(count) / "test", pets / "test")  # with the times of its files
+        return datasets.load(spec, data_dir, **how)
+
+    for count in (6, 8):
+        folder_of(tmp_path / str(count), 1, count // 2)
+    found = [load(0), load(8), load(6), load(6, fit="stretch")]
+    assert len({one.digest for one in found}) == 1 and len({one.cache for one in found}) == 4
+    data, _ = split_images(found[2], None, None, 0)
+    opened = prepared.opened(data_dir, data.digest, None, data.spec, data.name, data.model_dump())
+    assert opened is not None
+    assert (opened.cache, len(opened.open_test()[1]), opened.scaling.fit) == (found[2].cache, 6, "pad")
+    load(8)  # as it was before
+    assert prepared.find(data_dir / "cache", data.digest, data.model_dump()) == found[1].cache
+    for source in (data_dir, data_dir / "cache"):
+        there = tmp_path / f"there-{source.name}"
+        taken = open_images_from(data, there, None, str(source)).dataset
+        assert len(taken.open_test()[1]) == 8
