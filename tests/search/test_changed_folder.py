@@ -101,8 +101,10 @@ def test_of_the_states_of_a_folder_that_train_alike_the_one_it_had_last_is_opene
     assert opened is not None
     assert (opened.cache, len(opened.open_test()[1]), opened.scaling.fit) == (found[2].cache, 6, "pad")
     load(8)  # as it was before
-    assert prepared.find(data_dir / "cache", data.digest, data.model_dump()) == found[1].cache
-    for source in (data_dir, data_dir / "cache"):
-        there = tmp_path / f"there-{source.name}"
-        taken = open_images_from(data, there, None, str(source)).dataset
-        assert len(taken.open_test()[1]) == 8
+    older = data.model_copy(update={"test_digest": None})  # a study that does not know its test images
+    for of, tested, cache in ((data, 6, found[2].cache), (older, 8, found[1].cache)):
+        assert prepared.find(data_dir / "cache", of.digest, of.model_dump()) == cache
+        for source in (data_dir, data_dir / "cache"):
+            there = tmp_path / f"there-{source.name}-{tested}"
+            taken = open_images_from(of, there, None, str(source)).dataset
+            assert len(taken.open_test()[1]) == tested
