@@ -113,7 +113,7 @@ class CountOrNone(Count):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if str(value).strip().lower() == "none" or value == 0:
             return 0
-        if not any(character.isdigit() for character in str(value)):
+        if not any(character.isdecimal() for character in str(value)):
             self.fail(f"{value!r} is not a number like 25M, and not none", param, ctx)
         return super().convert(value, param, ctx)
 
@@ -192,7 +192,7 @@ def worker_count(value: str) -> int | None:
     """The number that --workers gives; None for auto. Raises UsageError for anything else."""
     if value == "auto":
         return None
-    if not value.isdigit():
+    if not re.fullmatch(r"[0-9]{1,9}", value):
         raise UsageError(f"--workers {value}: give a number, or auto")
     return int(value)
 
