@@ -4,6 +4,7 @@ They read the ledger and print rows; status first takes in what a dead worker le
 (search/recording/recovery.py). search/cli.py adds them. None loads Optuna or torch.
 """
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -128,7 +129,8 @@ def status(study: str | None, storage: str, data_dir: "Path", form: str, watch: 
         from search.commands import board
 
         if form != "table":
-            raise click.UsageError(f"--watch and --format {form}: programs call `search wait`, or ask again")
+            named = f"search wait {shlex.quote(study)}" if study else "search wait"
+            raise click.UsageError(f"--watch and --format {form}: programs call `{named}`, or ask again")
         board.watch(storage, study, every)
         return
     with open_study(storage, study, whole=True) as view:

@@ -326,7 +326,8 @@ class Launch:
         if order != Control.GAVE_UP:
             return ""
         with suppress(*OUT_OF_REACH):
-            return gave_up.reason(candidates.untrained_in_a_row(self.engine, self.record.id))
+            rows = candidates.untrained_in_a_row(self.engine, self.record.id)
+            return gave_up.reason(rows, self.record.name)
         return GAVE_UP
 
     def _is_owed(self) -> bool:

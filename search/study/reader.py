@@ -73,7 +73,8 @@ class StudyView:
 
         if self.record.order != "gave_up":
             return ""
-        return gave_up.reason(candidates.untrained_in_a_row(self.engine, self.record.id))
+        rows = candidates.untrained_in_a_row(self.engine, self.record.id)
+        return gave_up.reason(rows, self.record.name)
 
     def second_stage(self) -> "SecondStage | None":
         """Halving and finals as they stand, None where the search ends with its trials."""

@@ -121,7 +121,7 @@ def load(engine: Engine, record: Study, has_optuna: bool, *, whole: bool = False
     running = leases.running(engine, record.id)
     reason = ""
     if record.order == Control.GAVE_UP:
-        reason = gave_up.reason(candidates.untrained_in_a_row(engine, record.id))
+        reason = gave_up.reason(candidates.untrained_in_a_row(engine, record.id), record.name)
     return RunState(
         record=record,
         tally=tally,
