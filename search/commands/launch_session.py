@@ -49,7 +49,7 @@ from search.study.standing import describe
 from search.study.statistics import wilson
 from space import cost, sampling
 from space.architecture import Architecture
-from space.errors import EnvironmentProblem, ParsimonyError
+from space.errors import EnvironmentProblem, ParsimonyError, UsageError
 from space.files import require_writable, write_whole
 from storage import candidates, connections, database, studies, trainings
 from storage.row_types import Candidate
@@ -109,6 +109,7 @@ def _launch(
     flags = replace(flags, on_cpu=on_cpu, workers=len(slots))
     for path in filter(None, (out, report)):
         require_writable(path)
+    _require_limits_that_hold(flags)
     console = stderr_console()
     prepare.require_room(flags, min(1, len(slots)) if workers == "auto" else len(slots))
     if dry_run:
@@ -168,6 +169,14 @@ def _launch(
             for line in _tell(at_end, engine, flags.storage, record, how, code, written):
                 console.print(line, style="yellow", markup=False)
         engine.dispose()
+
+
+def _require_limits_that_hold(flags: Flags) -> None:
+    """Raises UsageError for a limit that nobody here can watch over: no worker's device is known then."""
+    if flags.max_gpu_hours is not None and not flags.workers:
+        raise UsageError(
+            "--max-gpu-hours counts the devices of workers here, and --workers 0 starts none: give --timeout"
+        )
 
 
 def _tell(
