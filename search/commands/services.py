@@ -49,7 +49,7 @@ def worker(workers: str | None, gpus: str | None, **given: Any) -> int:
         slots = devices.slots(gpus or "all", options.worker_count(workers or "auto"))
         if not slots:
             raise click.UsageError("--workers 0: there is nothing to start")
-        return worker_group.run(WorkerOptions(**given), slots, lambda line: click.echo(line, err=True))
+        return worker_group.run(WorkerOptions(**given), slots, lambda line: output.tell(line, err=True))
     from search.worker import worker as single
 
     return single.main(WorkerOptions(**given))
@@ -100,7 +100,7 @@ def _give(storage: str, study: str | None, order: str, meaning: str) -> None:
             click.echo(f"{name} is done, {trained} of {trials} trained: nobody works on it")
             return
         studies.set_control(view.engine, view.record.id, Control(order))
-    click.echo(f"{name}: workers {meaning}; `search resume {shlex.quote(name)}` goes on")
+    output.tell(f"{name}: workers {meaning}; `search resume {shlex.quote(name)}` goes on")
 
 
 @click.command()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from search.commands import fields, options
-from search.commands.output import emit
+from search.commands.output import emit, tell
 from search.study.reader import open_store, open_study
 from storage.row_types import State
 
@@ -162,7 +162,7 @@ def status(study: str | None, storage: str, data_dir: "Path", form: str, watch: 
         }
         emit([row | _against(baselines) | _finished(state.second)], form, fields.STATUS)
         return
-    click.echo("\n".join(lines))
+    tell("\n".join(lines))
     if state.busy:
         emit([state_text.at_work(one.running) for one in state.busy if one.running], form, cut=("worker",))
 
@@ -316,6 +316,6 @@ def best(study: str | None, storage: str, form: str, columns: tuple[str, ...] | 
         images = view.config.data.validation_images
         found = candidates.best(view.engine, view.record.id, top)
         if view.record.name not in stored.names(view.engine):
-            click.echo(f"warning: {run_state.broken_line(view.record.name)}", err=True)
+            tell(f"warning: {run_state.broken_line(view.record.name)}", err=True)
     rows = [leader(row, images) for row in found]
     emit_networks(rows, form, fields.BEST, tuple(fields.BEST), columns)

@@ -159,7 +159,8 @@ def test_status_says_why_a_search_ended_by_itself(
     engine.dispose()
     said = run(capsys, "status", "--storage", sqlite_url).out
     assert "20 networks in a row diverged" in said
-    assert "learning_rate (--recipe) in a new study; `search resume bench` goes on" in said
+    onward = f"`search resume bench --storage {sqlite_url}` goes on"
+    assert f"learning_rate (--recipe) in a new study; {onward}" in said
 
 
 @pytest.mark.thorough  # the tests above do it to the ledger

@@ -68,7 +68,8 @@ def test_wait_ends_with_code_0_and_one_line_once_the_last_trial_is_trained(
     assert re.fullmatch(r"night: done, 3 of 3 trained, best \d\d\.\d\d% \(trial \d\)\n", result.out), (
         result.out
     )
-    assert result.err == "nobody works on it: `search resume night` goes on here\n", "said once"
+    onward = f"`search resume night --storage {sqlite_url}`"
+    assert result.err == f"nobody works on it: {onward} goes on here\n", "said once"
 
 
 @pytest.mark.parametrize("order", ["stop", "stop_now", "gave_up"])
@@ -106,7 +107,8 @@ def test_wait_does_not_end_while_a_search_is_paused_and_says_so_once(
     )
     result = run(capsys, "wait", "--storage", sqlite_url, "--idle", "1")
     assert result.code == 0
-    assert result.err == "paused by `search pause`: `search resume night` goes on\n"
+    onward = f"`search resume night --storage {sqlite_url}`"
+    assert result.err == f"paused by `search pause`: {onward} goes on\n"
 
 
 def test_wait_gives_up_on_a_search_that_nobody_works_on(
@@ -222,10 +224,10 @@ def test_a_worker_that_holds_a_trial_of_a_study_that_is_done_is_not_passed_over(
     assert state.is_done and (state.word, bool(state.why)) == ("stopping", True)
 
 
-    optuna_study.quiet()
-    optuna_study.create(url, name, make_config())
 def add_optuna(url: str, name: str) -> None:
     """Optuna's part of a study that was written into the ledger alone."""
+    optuna_study.quiet()
+    optuna_study.create(url, name, make_config())
 
 
 def end_of(tally: dict[State, int], target: int, **others: Any) -> End:
