@@ -29,6 +29,7 @@ from space.errors import (
     StudyError,
     UsageError,
 )
+from storage.url import redacted
 
 # What search/cli.py ends with, as an error where its line names none; 4 is a study that ended short, which is
 # returned.
@@ -94,6 +95,8 @@ def search(
         "--workers": workers,
         "--gpus": gpus,
     }
+    if storage is not None and redacted(url) == url:  # so that commands which the launch prints name it
+        flags["--storage"] = url
     words = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
     try:
         _launch([*words, *(["--finish"] if finish else []), *options], url, quiet)

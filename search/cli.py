@@ -26,6 +26,7 @@ from search.commands import (
     launch,
     logs,
     maintenance,
+    printed,
     services,
     space as spaces,
     status,
@@ -124,11 +125,15 @@ class Commands(click.Group):
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> object:
-        """Runs the command. Raises ReaderGone in place of an error that click would hide."""
+        """Runs the command. Raises ReaderGone in place of an error that click would hide, and what is wrong
+        with the commands in it whole, which only the context knows of which store they speak."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
             raise ReaderGone from error
+        except errors.ParsimonyError as error:
+            error.args = (printed.completed(str(error)),)
+            raise
 
 
 @click.group(

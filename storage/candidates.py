@@ -8,6 +8,7 @@ broken connection: a proposal, an epoch or an outcome that is already there is n
 """
 
 import math
+import shlex
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
@@ -438,7 +439,8 @@ def find(engine: Engine, study_id: int, number: int) -> Candidate:
     with reading(engine) as connection:
         row = connection.execute(query).first()
     if row is None:
-        raise StudyError(f"the study has no trial {number}; `search trials` lists those there are")
+        name = shlex.quote(studies.get(engine, study_id).name)
+        raise StudyError(f"the study has no trial {number}; `search trials {name}` lists those there are")
     return candidate(row)
 
 

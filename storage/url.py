@@ -179,6 +179,13 @@ def redacted(text: str) -> str:
     return re.sub(r"(password=)[^&\s]*", r"\1***", masked)
 
 
+def without_password(url: str) -> str:
+    """Return a URL as it is, but for its password: the driver finds that in ~/.pgpass or PGPASSWORD. Cannot
+    fail, as redacted()."""
+    bare = re.sub(r"://([^:/@]*):.*@", r"://\1@", url, flags=re.DOTALL).replace("://@", "://")
+    return re.sub(r"(?<=[?&])\w*password=[^&]*&?", "", bare).rstrip("?&")
+
+
 def masked(line: str, url: URL) -> str:
     """Return a library's message without the URL's password, wherever it stands as a word of its own.
 

@@ -12,6 +12,8 @@ from rich.console import Console
 from sqlalchemy import Engine
 
 from search import settings
+from search.commands.output import tell
+from search.commands.printed import completed
 from search.commands.watch import held_up, until_the_end
 from search.launcher.display import Display, LiveDisplay, LogDisplay, Snapshot
 from search.launcher.snapshots import Snapshots
@@ -36,7 +38,7 @@ def watch(storage: str, study: str | None, every: float) -> None:
     finally:
         board.close()
         follower.close()
-    click.echo("\n".join(lines))
+    tell("\n".join(lines))
 
 
 class Board:
@@ -55,9 +57,9 @@ class Board:
             self.snapshots = Snapshots(engine, state.record, config)
             if isinstance(self.display, LogDisplay):
                 best = state_text.leader(engine, state)
-                click.echo(f"{state.record.name}: {state_text.one_line(state, best)}")
+                tell(f"{state.record.name}: {state_text.one_line(state, best)}")
         self.snapshots.engine, self.snapshots.record = engine, state.record
-        self.last = replace(self.snapshots.take(), note="" if state.has_ended else held_up(state))
+        self.last = replace(self.snapshots.take(), note="" if state.has_ended else completed(held_up(state)))
         self.display.show(self.last)
 
     def away(self, line: str) -> None:

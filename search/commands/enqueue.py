@@ -10,6 +10,7 @@ import click
 
 from search.commands import options
 from search.commands.help import study_names
+from search.commands.output import tell
 from search.study import reader
 from search.study.network_reference import METAVAR
 
@@ -29,7 +30,7 @@ def enqueue(study: str, network: str, storage: str) -> None:
         name, config = view.record.name, view.config
         for starter in queue.starters([network], config, storage, flag=""):
             if queue.enqueue(view.engine, storage, view.record, config, [starter]):
-                click.echo(f"{starter.name} is proposed next in {name}{_rest(view)}")
+                tell(f"{starter.name} is proposed next in {name}{_rest(view)}")
                 continue
             twins = [row for row in view.rows() if row.fingerprint == starter.fingerprint]
             row = next((row for row in twins if row.state in DEDUPLICATED), twins[0] if twins else None)

@@ -86,7 +86,7 @@ def export(
     brief = f"brief score only: `search confirm {shlex.quote(study_name)}` trains the best to the end"
     if second and not second.is_over:
         brief = f"brief score only: the second stage of {study_name} is not over"
-    click.echo(confirmed or brief, err=True)
+    output.tell(str(confirmed or brief), err=True)
 
 
 def _write_document(document: "Export", out: Path) -> None:

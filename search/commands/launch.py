@@ -154,12 +154,14 @@ class Launch(Grouped):
     "--timeout",
     type=options.Duration(),
     metavar="TIME",
-    help="End after 90s, 15m, 2h...; with --finish trials end in time for halving and finals.",
+    help="End after 90s, 15m, 2h...; with --finish trials end in time for halving and finals."
+    " With --workers 0 those elsewhere end too, as by search stop --now.",
 )
 @click.option(
     "--max-gpu-hours",
     type=click.FloatRange(0, min_open=True),
-    help="End when the workers here have used so many hours of their devices; a GPU that they share is one.",
+    help="End when the workers here have used so many hours of their devices; a GPU that they share is one."
+    " Not with --workers 0.",
 )
 @options.worker_limits
 @click.option(

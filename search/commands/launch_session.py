@@ -17,9 +17,10 @@ from search import settings
 from search.commands import at_end as telling, exit_codes, options, plan
 from search.commands.at_end import NOBODY, AtEnd
 from search.commands.output import say
+from search.commands.printed import complete, completed
 from search.launcher import data_server, display, enqueue, launcher, prepare, workers_per_gpu
 from search.launcher.data_server import DataServer
-from search.launcher.display import Snapshot
+from search.launcher.display import Display, Snapshot
 from search.launcher.enqueue import Starter, Starters
 from search.launcher.launcher import End, PlacedBy
 from search.launcher.prepare import Flags
@@ -49,7 +50,7 @@ from search.study.standing import describe
 from search.study.statistics import wilson
 from space import cost, sampling
 from space.architecture import Architecture
-from space.errors import EnvironmentProblem, ParsimonyError
+from space.errors import EnvironmentProblem, ParsimonyError, UsageError
 from space.files import require_writable, write_whole
 from storage import candidates, connections, database, studies, trainings
 from storage.row_types import Candidate
@@ -109,7 +110,8 @@ def _launch(
     flags = replace(flags, on_cpu=on_cpu, workers=len(slots))
     for path in filter(None, (out, report)):
         require_writable(path)
-    console = stderr_console()
+    _require_limits_that_hold(flags)
+    console = stderr_console(completed)
     prepare.require_room(flags, min(1, len(slots)) if workers == "auto" else len(slots))
     if dry_run:
         _say_plan(console, flags, slots)
@@ -123,7 +125,9 @@ def _launch(
     _note_here(flags, record)
     console.kept.path = worker_logs.folder(flags.data_dir, record.name) / LOG
     address = placed_by.cluster.address if placed_by else None
-    again = partial(plan.again, flags, record.name, workers=workers, gpus=gpus, cluster=address)
+    again = partial(
+        plan.again, flags, record.name, workers=workers, gpus=gpus, cluster=address, spec=config.data.spec
+    )
     how, code = "error", 1
     written = dict[str, Path]()
     try:
@@ -168,6 +172,14 @@ def _launch(
             for line in _tell(at_end, engine, flags.storage, record, how, code, written):
                 console.print(line, style="yellow", markup=False)
         engine.dispose()
+
+
+def _require_limits_that_hold(flags: Flags) -> None:
+    """Raises UsageError for a limit that nobody here can watch over: no worker's device is known then."""
+    if flags.max_gpu_hours is not None and not flags.workers:
+        raise UsageError(
+            "--max-gpu-hours counts the devices of workers here, and --workers 0 starts none: give --timeout"
+        )
 
 
 def _tell(
@@ -323,7 +335,7 @@ def _search(
             flags = replace(flags, data_from=stack.enter_context(_serving(server, flags, config)))
         run = launcher.Launch(flags, engine, record, config, opened, slots, make_room, placed_by, is_new)
         _say_start(console, flags, record, config, slots, run.logs, again)
-        shown = display.make_display(console)
+        shown = WholeCommands(display.make_display(console))
         try:
             return run.run(shown, interrupts)
         except KeyError:  # what Optuna raises where a study is not there
@@ -331,6 +343,21 @@ def _search(
             raise
         finally:
             shown.close()
+
+
+class WholeCommands:
+    """A display whose notes name commands that can be typed as they are shown."""
+
+    def __init__(self, display: Display) -> None:
+        self.display = display
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Shows it with its note made whole."""
+        self.display.show(replace(snapshot, note=completed(snapshot.note)))
+
+    def close(self) -> None:
+        """Closes the display."""
+        self.display.close()
 
 
 def _serving(server: DataServer, flags: Flags, config: StudyConfig) -> AbstractContextManager[str]:
@@ -414,12 +441,10 @@ def _say_start(
         console.print(f"images   for workers elsewhere: --data-from {flags.data_from}", markup=False)
     console.print(f"logs     {logs}")
     name = shlex.quote(record.name)
-    console.print(
-        f"follow   {plan.hint(f'search status {name}', flags)}, or {plan.hint('search dashboard', flags)}"
-    )
+    console.print(f"follow   {complete(f'search status {name}')}, or {complete('search dashboard')}")
     stop = "Ctrl-C lets running trials finish, twice ends at once"
     if not slots:
-        stop = f"{plan.hint(f'search stop {name}', flags)}; Ctrl-C ends this launcher alone"
+        stop = f"{complete(f'search stop {name}')}; Ctrl-C ends this launcher alone"
     console.print(f"stop     {stop}")
     console.print(f"resume   {again(record.trials)}\n")
 
@@ -436,10 +461,9 @@ def _say_end(console: Console, flags: Flags, record: Study, end: End, again: Aga
         console.print(end.closing, markup=False, highlight=False)
     if end.spent:
         console.print(end.spent, style="yellow")
-    if end.order not in (Control.RUN, Control.GAVE_UP):
-        console.print(
-            f"the order was {end.order}: `{plan.resume(flags, record.name)}` goes on", style="yellow"
-        )
+    if end.order not in (Control.RUN, Control.GAVE_UP) and not snapshot.is_done:
+        onward = plan.resume(flags, record.name, StudyConfig.from_record(record.settings).data.spec)
+        console.print(f"the order was {end.order}: `{onward}` goes on", style="yellow")
     console.print(f"\n{record.name}: {snapshot.trained} of {snapshot.target} trained")
     console.print(text.counts(snapshot.tally))
     if end.snapshot.second and not end.snapshot.second.is_over:
@@ -462,7 +486,7 @@ def _require_worker(record: Study, end: End) -> None:
 
 
 def _result(console: SteadyConsole, line: str) -> None:
-    console.kept.print(line)
+    console.kept.print(completed(line))
     say(line)
 
 

@@ -4,6 +4,7 @@ db check reads both sets of tables of a study; db repair writes those of Optuna 
 again and stores nothing; gc deletes files under DATA_DIR/kept. search/cli.py adds them.
 """
 
+import shlex
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import click
 
 from search.commands import options
 from search.commands.care import STUDY, require_idle
+from search.commands.output import tell
 from search.study import reader
 
 
@@ -56,7 +58,8 @@ def repair(study: str, storage: str) -> None:
         record = view.record
         if theirs := stored.names(view.engine).get(record.name):
             renamed = f", under the name {theirs!r}" if theirs != record.name else ""
-            click.echo(f"{record.name}: Optuna has its part{renamed}; `search db check` compares the two")
+            named = shlex.quote(record.name)
+            tell(f"{record.name}: Optuna has its part{renamed}; `search db check {named}` compares the two")
             return
         require_idle(view)
         optuna_study.quiet()

@@ -113,7 +113,7 @@ class CountOrNone(Count):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if str(value).strip().lower() == "none" or value == 0:
             return 0
-        if not any(character.isdigit() for character in str(value)):
+        if not any(character.isdecimal() for character in str(value)):
             self.fail(f"{value!r} is not a number like 25M, and not none", param, ctx)
         return super().convert(value, param, ctx)
 
@@ -192,7 +192,7 @@ def worker_count(value: str) -> int | None:
     """The number that --workers gives; None for auto. Raises UsageError for anything else."""
     if value == "auto":
         return None
-    if not value.isdigit():
+    if not re.fullmatch(r"[0-9]{1,9}", value):
         raise UsageError(f"--workers {value}: give a number, or auto")
     return int(value)
 
@@ -214,6 +214,7 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 FILE_KEY = "search.storage_file"  # of the context's meta: the file that names the store, if one does
+PLACES_KEY = "search.places"  # of the context's meta: what typed_places() returns
 STUDY_KEY = "search.study"  # of the context's meta: the study by --study or its variable
 
 
@@ -240,26 +241,46 @@ def _choose(context: click.Context, parameter: click.Parameter, given: Any) -> A
     else:
         is_file = file_source == ParameterSource.COMMANDLINE
     if not (is_file and file):
-        context.meta[FILE_KEY] = None
+        stores = given if isinstance(given, tuple) else (given,)
+        if source == ParameterSource.COMMANDLINE and len(stores) == 1:
+            _note_typed(context, "--storage", ["--storage", url.without_password(stores[0])])
         return given
+    if file_source == ParameterSource.COMMANDLINE:
+        _note_typed(context, "--storage", ["--storage-file", str(file)])
     found = url.from_file(file)
     return (found,) if isinstance(given, tuple) else found
 
 
-def storage_file() -> Path | None:
-    """The file that names the store of the command that runs; None where something else does."""
+def _note_typed(context: click.Context, option: str, words: list[str]) -> None:
+    context.meta.setdefault(PLACES_KEY, {})[option] = words
+
+
+def _keep_folder(context: click.Context, _parameter: click.Parameter, path: Path) -> Path:
+    """Notes the folder of data, where it was typed."""
+    if is_typed("data_dir", context):
+        _note_typed(context, "--data-dir", ["--data-dir", str(path)])
+    return path
+
+
+def typed_places() -> dict[str, list[str]]:
+    """Of the command that runs what was typed of --storage and --data-dir, by the option: its words. A store
+    is without its password, or by the file that names it; what came from the environment is not there."""
     context = click.get_current_context(silent=True)
-    found: Path | None = context.meta.get(FILE_KEY) if context else None
+    found: dict[str, list[str]] = context.meta.get(PLACES_KEY, {}) if context else {}
     return found
+
+
+def is_typed(name: str, context: click.Context | None = None) -> bool:
+    """Whether the command that runs was given this parameter as an argument, be it its default."""
+    context = context or click.get_current_context(silent=True)
+    return context is not None and context.get_parameter_source(name) == ParameterSource.COMMANDLINE
 
 
 def password_is_shown(store: str) -> bool:
     """Whether the command that runs was given a password where every user of this machine can read it."""
     from storage import database
 
-    context = click.get_current_context(silent=True)
-    typed = context is not None and context.get_parameter_source("storage") == ParameterSource.COMMANDLINE
-    return typed and database.redacted(store) != store
+    return is_typed("storage") and database.redacted(store) != store
 
 
 _storage_file: Decorator = click.option(
@@ -315,6 +336,7 @@ data_dir: Decorator = click.option(
     default=settings.data_dir,
     envvar="SEARCH_DATA_DIR",
     show_envvar=True,
+    callback=_keep_folder,
     help="Data sets, their caches, logs, checkpoints and weights.  [default: ~/.cache/parsimony]",
 )
 

@@ -1,4 +1,4 @@
-"""Rows to stdout, as a table, JSON or CSV. Called by every command that shows data.
+"""Rows to stdout, as a table, JSON or CSV, and lines for people. Called by every command that shows data.
 
 For programs a row has all its keys (search/commands/fields.py), numbers are numbers, times are ISO 8601 with
 their zone, and nothing is null. A table for people has some of the keys.
@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from search.commands.fields import Fields
+from search.commands.printed import completed
 from search.study.streams import forget
 from space.errors import UsageError
 
@@ -59,10 +60,15 @@ def emit(
         tables.show(plain(shown), title, drop=() if columns else drop, cut=cut)
 
 
+def tell(line: str, *, err: bool = False) -> None:
+    """A line for people, in which a command may stand that is to be typed (printed.py)."""
+    click.echo(completed(line), err=err)
+
+
 def say(line: str) -> None:
-    """A line to stdout at the end of long work, which whoever read it may not have waited for."""
+    """As tell() to stdout, at the end of long work, which whoever read it may not have waited for."""
     try:
-        click.echo(line)
+        tell(line)
     except OSError:
         forget(sys.stdout)
 

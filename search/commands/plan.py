@@ -10,7 +10,8 @@ from dataclasses import fields
 
 from search import settings
 from search.commands.forecast_text import in_minutes
-from search.commands.options import in_words, size_in_words, storage_file
+from search.commands.options import in_words, is_typed, size_in_words
+from search.commands.printed import complete
 from search.launcher import prepare
 from search.launcher.closing import Begun
 from search.launcher.prepare import Flags
@@ -89,7 +90,8 @@ def precision(recipe: Recipe, slots: Sequence[Slot]) -> Iterator[str]:
 def limits(flags: Flags) -> str:
     """Every time with its unit: 10 is ten seconds, which who gave it may not have meant."""
     usual = {one.name: one.default for one in fields(WorkerLimits)}
-    said = [f"the search ends after {in_words(flags.timeout)}"] if flags.timeout else []
+    elsewhere = "" if flags.workers else ", and so do the workers elsewhere"
+    said = [f"the search ends after {in_words(flags.timeout)}{elsewhere}"] if flags.timeout else []
     if flags.max_gpu_hours:
         said.append(f"after {flags.max_gpu_hours:g} hours of its devices")
     said.append(f"a trial takes {in_words(flags.trial_seconds)} at most" if flags.trial_seconds else "")
@@ -133,43 +135,48 @@ def minutes(config: StudyConfig, left: int, workers: int, on_cpu: bool = False) 
     )
 
 
-def hint(command: str, flags: Flags) -> str:
-    """A command with the flags that it takes to mean the same store; the password is not among them."""
-    if file := storage_file():
-        command += f" --storage-file {shlex.quote(str(file))}"
-    elif flags.storage != settings.STORAGE:
-        shown = database.redacted(flags.storage)
-        command += f" --storage {shlex.quote(shown)}"
-    return command
+def resume(flags: Flags, name: str, spec: str | None = None) -> str:
+    """The command that gives a study that was told to end the order to go on, and goes on with it here.
+    `spec`: where the study's images lie, by the study."""
+    return complete(f"search resume {shlex.quote(name)}") + _workers_here(flags, spec)
 
 
-def resume(flags: Flags, name: str) -> str:
-    """The command that gives a study that was told to end the order to go on, and goes on with it here."""
-    return hint(f"search resume {shlex.quote(name)}", flags) + _workers_here(flags)
+def _workers_here(flags: Flags, spec: str | None) -> str:
+    """The flags of the images, where this machine has them elsewhere, and of the workers' limits that were
+    typed, or are not the default."""
+    said = [f" --data {shlex.quote(flags.data)}"] if flags.data and _is_elsewhere(flags.data, spec) else []
+    typed = {flag: value for name, flag, value in flags.flagged() if is_typed(name)}
+    limits = flags.changed() | typed
+    return "".join([*said, *(f" {flag} {_as_typed(flag, value)}" for flag, value in limits.items())])
 
 
-def _workers_here(flags: Flags) -> str:
-    """The flags of the workers' folder, and of their limits where they are not the default."""
-    folder = (
-        [f" --data-dir {shlex.quote(str(flags.data_dir))}"] if flags.data_dir != settings.data_dir() else []
-    )
-    return "".join([*folder, *(f" {flag} {_typed(flag, value)}" for flag, value in flags.changed().items())])
+def _is_elsewhere(data: str, spec: str | None) -> bool:
+    """Whether --data was typed, and leaving it out would mean other images than these."""
+    return is_typed("data") and data != (settings.data_here() or spec)
 
 
-def _typed(flag: str, limit: float | int) -> str:
+def _as_typed(flag: str, limit: float | int) -> str:
     """A limit as its option reads it."""
     if flag == "--trial-memory":
         return size_in_words(int(limit))
     return in_words(limit) if isinstance(limit, float) else str(limit)
 
 
-def again(flags: Flags, name: str, trials: int, workers: str, gpus: str, cluster: str | None = None) -> str:
-    """The whole command that goes on with a study here."""
-    command = hint(f"search launch {shlex.quote(name)} --trials {trials}", flags)
-    command += _workers_here(flags)
+def again(
+    flags: Flags,
+    name: str,
+    trials: int,
+    workers: str,
+    gpus: str,
+    cluster: str | None = None,
+    spec: str | None = None,
+) -> str:
+    """The whole command that goes on with a study here; `spec` as in resume()."""
+    command = complete(f"search launch {shlex.quote(name)} --trials {trials}")
+    command += _workers_here(flags, spec)
     command += f" --cluster {shlex.quote(cluster)}" if cluster else ""
     command += f" --serve-data {shlex.quote(flags.serve_data)}" if flags.serve_data else ""
     command += f" --timeout {in_words(flags.timeout)}" if flags.timeout is not None else ""
     command += f" --max-gpu-hours {flags.max_gpu_hours:g}" if flags.max_gpu_hours is not None else ""
-    command += f" --workers {shlex.quote(workers)}" if workers != "auto" else ""
-    return command + (f" --gpus {shlex.quote(gpus)}" if gpus != "all" else "")
+    command += f" --workers {shlex.quote(workers)}" if workers != "auto" or is_typed("workers") else ""
+    return command + (f" --gpus {shlex.quote(gpus)}" if gpus != "all" or is_typed("gpus") else "")

@@ -49,7 +49,7 @@ def worker(workers: str | None, gpus: str | None, **given: Any) -> int:
         slots = devices.slots(gpus or "all", options.worker_count(workers or "auto"))
         if not slots:
             raise click.UsageError("--workers 0: there is nothing to start")
-        return worker_group.run(WorkerOptions(**given), slots, lambda line: click.echo(line, err=True))
+        return worker_group.run(WorkerOptions(**given), slots, lambda line: output.tell(line, err=True))
     from search.worker import worker as single
 
     return single.main(WorkerOptions(**given))
@@ -100,7 +100,7 @@ def _give(storage: str, study: str | None, order: str, meaning: str) -> None:
             click.echo(f"{name} is done, {trained} of {trials} trained: nobody works on it")
             return
         studies.set_control(view.engine, view.record.id, Control(order))
-    click.echo(f"{name}: workers {meaning}; `search resume {shlex.quote(name)}` goes on")
+    output.tell(f"{name}: workers {meaning}; `search resume {shlex.quote(name)}` goes on")
 
 
 @click.command()
@@ -127,12 +127,15 @@ def pause(study: str | None, storage: str) -> None:
 @options.study
 @options.storage
 @options.data_dir
+@options.elsewhere
 @click.option("--workers", default="auto", show_default=True, envvar="SEARCH_WORKERS", show_envvar=True,
               help="As for launch.")  # fmt: skip
 @click.option("--gpus", default="all", show_default=True, envvar="SEARCH_GPUS", show_envvar=True,
               help="As for launch.")  # fmt: skip
 @options.worker_limits
-def resume(study: str | None, storage: str, data_dir: Path, workers: str, gpus: str, **limits: Any) -> int:
+def resume(
+    study: str | None, storage: str, data_dir: Path, data: str | None, workers: str, gpus: str, **limits: Any
+) -> int:
     """Go on with a study to the number of trials it was launched for.
 
     Where workers still wait, paused, they just go on; otherwise workers are started here, within the limits
@@ -140,19 +143,36 @@ def resume(study: str | None, storage: str, data_dir: Path, workers: str, gpus: 
     """
     from search.commands import launch_session
     from search.launcher.prepare import Flags
-    from storage import studies
-    from storage.studies import Control
+    from search.machine import devices
 
+    count = options.worker_count(workers)
+    if gpus != "all":
+        devices.slots(gpus, count)  # as the number above: what is mistyped gives no order
     with reader.open_study(storage, study, whole=True) as view:
         record = view.record
-        if reason := view.gave_up():
-            click.echo(f"{record.name} ended by itself: {reason}; goes on", err=True)
-        studies.set_control(view.engine, record.id, Control.RUN)
-        if record.order == Control.PAUSE and someone_works(view):
+        if wakes_someone(view):
             click.echo(f"{record.name}: the workers that waited go on")
             return 0
-    flags = Flags(storage=storage, data_dir=data_dir, trials=record.trials, study=record.name, **limits)
-    return launch_session.launch(flags, workers, gpus, None, None, False)
+    flags = Flags(storage, data_dir, record.trials, record.name, data=data, **limits)
+    return launch_session.launch(flags, workers, gpus, None, None, False)  # gives the order once all is there
+
+
+def wakes_someone(view: reader.StudyView) -> bool:
+    """Whether workers that wait, paused, take a trial once they are told to go on. Where none does, the order
+    is what it was."""
+    from search.study import worker_rows
+    from storage import leases, studies, workers
+    from storage.studies import Control
+
+    engine, record = view.engine, view.record
+    rows = worker_rows.joined(workers.of_study(engine, record.id), leases.running(engine, record.id))
+    if record.order != Control.PAUSE or all(row.state == "silent" for row in rows):
+        return False
+    studies.set_control(engine, record.id, Control.RUN)
+    if someone_works(view):
+        return True
+    studies.set_control(engine, record.id, Control.PAUSE)
+    return False
 
 
 def someone_works(view: reader.StudyView) -> bool:

@@ -4,12 +4,13 @@ They read the ledger and print rows; status first takes in what a dead worker le
 (search/recording/recovery.py). search/cli.py adds them. None loads Optuna or torch.
 """
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from search.commands import fields, options
-from search.commands.output import emit
+from search.commands.output import emit, tell
 from search.study.reader import open_store, open_study
 from storage.row_types import State
 
@@ -128,7 +129,8 @@ def status(study: str | None, storage: str, data_dir: "Path", form: str, watch: 
         from search.commands import board
 
         if form != "table":
-            raise click.UsageError(f"--watch and --format {form}: programs call `search wait`, or ask again")
+            named = f"search wait {shlex.quote(study)}" if study else "search wait"
+            raise click.UsageError(f"--watch and --format {form}: programs call `{named}`, or ask again")
         board.watch(storage, study, every)
         return
     with open_study(storage, study, whole=True) as view:
@@ -160,7 +162,7 @@ def status(study: str | None, storage: str, data_dir: "Path", form: str, watch: 
         }
         emit([row | _against(baselines) | _finished(state.second)], form, fields.STATUS)
         return
-    click.echo("\n".join(lines))
+    tell("\n".join(lines))
     if state.busy:
         emit([state_text.at_work(one.running) for one in state.busy if one.running], form, cut=("worker",))
 
@@ -314,6 +316,6 @@ def best(study: str | None, storage: str, form: str, columns: tuple[str, ...] | 
         images = view.config.data.validation_images
         found = candidates.best(view.engine, view.record.id, top)
         if view.record.name not in stored.names(view.engine):
-            click.echo(f"warning: {run_state.broken_line(view.record.name)}", err=True)
+            tell(f"warning: {run_state.broken_line(view.record.name)}", err=True)
     rows = [leader(row, images) for row in found]
     emit_networks(rows, form, fields.BEST, tuple(fields.BEST), columns)

@@ -13,7 +13,7 @@ import click
 
 from search import settings
 from search.commands import options
-from search.commands.output import say
+from search.commands.output import say, tell
 from space.errors import StorageError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def wait(study: str | None, storage: str, idle: float) -> int:
     from search.study import state_text
     from search.study.follower import StudyFollower
 
-    notes = Notes(lambda line: click.echo(line, err=True))
+    notes = Notes(lambda line: tell(line, err=True))
     follower = StudyFollower(storage, study)
     try:
         state = until_the_end(follower, WAIT_SECONDS, idle, lambda _, state: notes.of_state(state), notes.say)

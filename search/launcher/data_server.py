@@ -6,6 +6,7 @@ asked for by name. Called by search/commands/launch_session.py; its reader is tr
 """
 
 import json
+import re
 import shutil
 import socket
 import threading
@@ -20,6 +21,7 @@ from typing import Any
 from space.errors import EnvironmentProblem, UsageError
 from trainer.data import prepared
 
+PORT = re.compile(r"[0-9]{1,5}")
 IDLE_SECONDS = 60.0  # after which a connection without a request is closed
 
 
@@ -91,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
 def parse(given: str) -> tuple[str, int]:
     """HOST:PORT. Raises UsageError for anything else."""
     host, colon, port = given.rpartition(":")
-    if not (colon and host and port.isdigit() and int(port) < 1 << 16):
+    if not (colon and host and PORT.fullmatch(port) and int(port) < 1 << 16):
         raise UsageError(f"--serve-data {given}: give an address of this machine and a port: 10.0.0.5:8765")
     return host.strip("[]"), int(port)
 

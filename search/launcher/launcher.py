@@ -121,6 +121,8 @@ class Launch:
         self.last: Snapshot | None = None
         self.started = time.monotonic()
         self.spent: str | None = None
+        # At a limit, without workers here: whether those elsewhere were told to end, None before.
+        self.ends_elsewhere: bool | None = None
         self.device_seconds = 0.0
         self.signalled = 0  # signals sent to the workers: 1 drains them, 2 cancels their trials
         self.worked = time.monotonic()  # when somebody was last seen at work
@@ -205,6 +207,8 @@ class Launch:
             moment = now
             self._check_limits(now - self.started)
             self._pass_on(2 if self.spent else interrupts.count)
+            if self.spent and not self.pool.slots:
+                self._end_elsewhere()
             self._look(display)
             time.sleep(POLL_SECONDS)
 
@@ -225,6 +229,20 @@ class Launch:
         hours = self.flags.max_gpu_hours
         if hours is not None and self.device_seconds > hours * 3600:
             self.spent = f"{hours:g} hours of devices were used, --max-gpu-hours"
+
+    def _end_elsewhere(self) -> None:
+        """At the limit of a launch without workers of its own: tells those elsewhere to end now, as it would
+        tell its own. The workers of another launch are told nothing, as the limit is not theirs."""
+        if self.ends_elsewhere is not None:
+            return
+        try:
+            if not self._is_of_another_launch():
+                studies.set_control(self.engine, self.record.id, Control.STOP_NOW)
+                self.ends_elsewhere = True
+            else:
+                self.ends_elsewhere = False
+        except OUT_OF_REACH as error:
+            self.outage.wait(error)
 
     def _fit_in_time(self) -> None:
         """Has a second stage that is next fit the limits, before anybody asks for its trainings."""
@@ -264,12 +282,15 @@ class Launch:
     def _helps(self) -> bool:
         """Whether the study is another launch's, so that the limits of this one are not the search's. Workers
         that were started by hand are whoever's launch it is."""
-        if self.helps:
-            present = worker_presence.of_study(self.engine, self.record.id)
-            rows = worker_rows.joined(present, leases.running(self.engine, self.record.id))
-            others = (row for row in rows if row.is_of_launch and not self.pool.is_mine(row.name))
-            self.helps = any(row.state != "silent" for row in others)
+        self.helps = self.helps and self._is_of_another_launch()
         return self.helps
+
+    def _is_of_another_launch(self) -> bool:
+        """Whether workers of another launch are there."""
+        present = worker_presence.of_study(self.engine, self.record.id)
+        rows = worker_rows.joined(present, leases.running(self.engine, self.record.id))
+        others = (row for row in rows if row.is_of_launch and not self.pool.is_mine(row.name))
+        return any(row.state != "silent" for row in others)
 
     def _pass_on(self, wanted: int) -> None:
         """The first word drains the workers, the second ends them at the next batch, or for good."""
@@ -327,7 +348,8 @@ class Launch:
         if order != Control.GAVE_UP:
             return ""
         with suppress(*OUT_OF_REACH):
-            return gave_up.reason(candidates.untrained_in_a_row(self.engine, self.record.id))
+            rows = candidates.untrained_in_a_row(self.engine, self.record.id)
+            return gave_up.reason(rows, self.record.name)
         return GAVE_UP
 
     def _is_owed(self) -> bool:
@@ -342,8 +364,9 @@ class Launch:
         return bool(self.pool.waiting) and not (interrupts.count or self.spent) and self._is_owed()
 
     def _others_work(self, interrupts: Interrupts) -> bool:
-        """A launcher without workers of its own waits for those of other machines."""
-        if self.pool.slots or interrupts.count or self.spent:
+        """A launcher without workers of its own waits for those of other machines, at its limit until they
+        have ended."""
+        if self.pool.slots or interrupts.count or self.ends_elsewhere is False:
             return False
         try:
             if self.outage.calm(self.flags.lease_seconds):
@@ -360,7 +383,9 @@ class Launch:
 
     def _note(self) -> str:
         notes = self.pool.troubles
-        if self.last and (why := halted(self.record.name, self.last.order)):
+        if self.ends_elsewhere:
+            notes.append(f"{self.spent}: the workers elsewhere are told to end")
+        elif self.last and not self.last.is_done and (why := halted(self.record.name, self.last.order)):
             notes.append(why)
         if self.closing and self.helps and self.last and not self.last.second:
             notes.append(
@@ -371,7 +396,7 @@ class Launch:
             notes.append(finish_plan.describe_closing(second.plan, second.trials))
         if self.closing and self.closing.note:
             notes.append(self.closing.note)
-        if self.signalled:
+        if self.signalled and self.pool.slots:
             alive = len(self.pool.alive)
             finish = "1 worker finishes its trial" if alive == 1 else f"{alive} workers finish their trials"
             notes.append(f"stopping: {finish}; Ctrl-C ends at once")

@@ -121,7 +121,7 @@ def _gave_up(engine: Engine, study: str | None) -> str:
     record = studies.find(engine, study)
     if record.order != Control.GAVE_UP:
         return ""
-    return gave_up.reason(candidates.untrained_in_a_row(engine, record.id))
+    return gave_up.reason(candidates.untrained_in_a_row(engine, record.id), record.name)
 
 
 def run(options: WorkerOptions, slots: list[Slot], say: Callable[[str], None]) -> int:

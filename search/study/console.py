@@ -8,6 +8,7 @@ kept in a file of its study's logs too.
 import re
 import sys
 import textwrap
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -38,14 +39,16 @@ class LineLog:
 
 
 class SteadyConsole(Console):
-    """A console that goes on in silence once nobody reads it; its lines go to `kept` too."""
+    """A console that goes on in silence once nobody reads it; its lines go to `kept` too. `reworded` is done
+    to each line first."""
 
-    def __init__(self) -> None:
+    def __init__(self, reworded: Callable[[str], str] = str) -> None:
         super().__init__(stderr=True, highlight=False, soft_wrap=True, markup=False)
-        self.kept = LineLog()
+        self.kept, self.reworded = LineLog(), reworded
 
     def print(self, *said: Any, **how: Any) -> None:
         """Prints as rich does."""
+        said = tuple(self.reworded(one) if isinstance(one, str) else one for one in said)
         self.kept.print(*said)
         if self.is_terminal:
             said = tuple(broken(one, self.width) if isinstance(one, str) else one for one in said)
@@ -77,6 +80,6 @@ def broken(line: str, width: int) -> str:
     )  # fmt: skip
 
 
-def stderr_console() -> SteadyConsole:
+def stderr_console(reworded: Callable[[str], str] = str) -> SteadyConsole:
     """Prints lines as they are: without colours of numbers, without markup, never broken at the width."""
-    return SteadyConsole()
+    return SteadyConsole(reworded)

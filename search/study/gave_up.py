@@ -4,6 +4,7 @@ A pure function of ledger rows; that the search ends is decided in the transacti
 (storage/studies.py, give_up_where_due). Called by the launcher, workers, `search status` and the next launch.
 """
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 
@@ -22,15 +23,15 @@ ADVICE = {
     State.TIMED_OUT: "raise --trial-timeout",
     State.OUT_OF_MEMORY: "a smaller --max-macs, or batch_size (--recipe), in a new study; or a larger"
     " --trial-memory",
-    State.FAILED: "`search trials --state failed` has all reasons",
-    State.LOST: "`search logs` ends with what killed them",
+    State.FAILED: "`search trials {study} --state failed` has all reasons",
+    State.LOST: "`search logs {study}` ends with what killed them",
 }
 
 STALLED = "raise --stall-timeout"  # of a training without a batch, whose reason names that flag
 
 
-def reason(rows: Sequence[Candidate]) -> str:
-    """The line for these networks, of which the first ended last; empty for none."""
+def reason(rows: Sequence[Candidate], study: str) -> str:
+    """The line for these networks of a study, of which the first ended last; empty for none."""
     counted = Counter(row.state for row in rows)
     if not counted:
         return ""
@@ -38,7 +39,7 @@ def reason(rows: Sequence[Candidate]) -> str:
     last = next(row for row in rows if row.state == most)
     said = (last.reason or "").strip().splitlines()
     why = f" (the last: {said[-1]})" if said else ""
-    return f"{_counted(counted)}{why}: {_advice(most, last)}"
+    return f"{_counted(counted)}{why}: {_advice(most, last, study)}"
 
 
 def _counted(counted: Counter[State]) -> str:
@@ -50,7 +51,7 @@ def _counted(counted: Counter[State]) -> str:
     return f"{networks} came to nothing, {parts}"
 
 
-def _advice(most: State, last: Candidate) -> str:
+def _advice(most: State, last: Candidate, study: str) -> str:
     if most == State.TIMED_OUT and "--stall-timeout" in (last.reason or ""):
         return STALLED
-    return ADVICE[most]
+    return ADVICE[most].format(study=shlex.quote(study))

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.study.reader import split_reference
+
 if TYPE_CHECKING:
     from search.study.config import DataConfig
     from space.architecture import Architecture
@@ -97,7 +99,7 @@ def said_epochs(document: object) -> int | None:
 
 def is_published(reference: str) -> bool:
     """Whether it begins as a published name does; `published:7` is a trial of a study of that name."""
-    return reference.startswith(PUBLISHED) and not reference.removeprefix(PUBLISHED).isdigit()
+    return reference.startswith(PUBLISHED) and split_reference(reference)[1] is None
 
 
 def is_file(reference: str) -> bool:

@@ -3,6 +3,7 @@
 Called by every command that looks at a study, and by search/training/.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from search.study.standing import Baselines
     from storage.row_types import Candidate, Epoch
     from storage.studies import Study
+
+NUMBER = re.compile(r"[0-9]{1,18}")  # of a trial; a longer one is none that a database could hold
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ class StudyView:
 
         if self.record.order != "gave_up":
             return ""
-        return gave_up.reason(candidates.untrained_in_a_row(self.engine, self.record.id))
+        rows = candidates.untrained_in_a_row(self.engine, self.record.id)
+        return gave_up.reason(rows, self.record.name)
 
     def second_stage(self) -> "SecondStage | None":
         """Halving and finals as they stand, None where the search ends with its trials."""
@@ -135,6 +139,6 @@ def split_reference(reference: str | None) -> tuple[str | None, int | None]:
     if reference is None:
         return None, None
     name, colon, number = reference.rpartition(":")
-    if colon and number.isdigit():
+    if colon and NUMBER.fullmatch(number):
         return name or None, int(number)
     return reference, None

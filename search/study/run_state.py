@@ -80,22 +80,24 @@ class RunState:
 
     @property
     def word(self) -> str:
-        """What it is at, in a word of fields.STATUS."""
+        """What it is at, in a word of fields.STATUS. An order holds nothing up where nothing is left."""
         if not self.has_optuna:
             return "broken"
+        if self.is_done and not self.busy:
+            return "done"
         if self.record.order == Control.PAUSE:
             return "paused"
         if self.record.order != Control.RUN:
             return "stopping" if self.busy else "stopped"
-        if self.busy:
-            return "running"
-        return "done" if self.is_done else "waiting"
+        return "running" if self.busy else "waiting"
 
     @property
     def why(self) -> str:
         """What holds it up, in one line; empty where nothing does."""
         if not self.has_optuna:
             return broken_line(self.record.name)
+        if self.is_done and not self.busy:
+            return ""
         return halted(self.record.name, self.record.order, self.gave_up)
 
     @property
@@ -121,7 +123,7 @@ def load(engine: Engine, record: Study, has_optuna: bool, *, whole: bool = False
     running = leases.running(engine, record.id)
     reason = ""
     if record.order == Control.GAVE_UP:
-        reason = gave_up.reason(candidates.untrained_in_a_row(engine, record.id))
+        reason = gave_up.reason(candidates.untrained_in_a_row(engine, record.id), record.name)
     return RunState(
         record=record,
         tally=tally,

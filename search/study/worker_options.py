@@ -37,11 +37,12 @@ class WorkerLimits:
 
     def changed(self) -> dict[str, Any]:
         """Of these fields those that are not as by default: each value by its flag."""
-        return {
-            one.metadata["flag"]: value
-            for one in fields(WorkerLimits)
-            if (value := getattr(self, one.name)) != one.default
-        }
+        default = {one.name: one.default for one in fields(WorkerLimits)}
+        return {flag: value for name, flag, value in self.flagged() if value != default[name]}
+
+    def flagged(self) -> list[tuple[str, str, Any]]:
+        """Of these fields the name, the flag and the value."""
+        return [(one.name, one.metadata["flag"], getattr(self, one.name)) for one in fields(WorkerLimits)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ period. A second one ends it at once. Both leave nothing running.
 import gc
 import logging
 import os
+import shlex
 import socket
 import time
 from collections import deque
@@ -157,7 +158,9 @@ def _work_in(context: WorkerContext, shutdown: ShutdownRequest) -> None:
             return
         failures = failures + 1 if ended == State.FAILED else 0
         if failures >= FAILURES_IN_A_ROW:
-            raise ParsimonyError(f"{failures} trials in a row failed here; see `search trials`")
+            name = context.outage.insist(lambda: studies.get(context.engine, context.study_id)).name
+            shown = f"`search trials {shlex.quote(name)}`"
+            raise ParsimonyError(f"{failures} trials in a row failed here; see {shown}")
         if ended is not None:
             retries.append(context.out_of_memory_beside_others)
         if context.options.make_room and retries[-1] - retries[0] >= RETRIES:
@@ -245,9 +248,9 @@ def order_of(context: WorkerContext) -> Control:
 def _say_why_stopped(context: WorkerContext) -> None:
     """Raises GaveUpError where nobody but the search itself ended it."""
     rows = context.outage.insist(lambda: candidates.untrained_in_a_row(context.engine, context.study_id))
-    order = context.outage.insist(lambda: order_of(context))
-    if order == Control.GAVE_UP:
-        raise GaveUpError(gave_up.reason(rows))
+    study = context.outage.insist(lambda: studies.get(context.engine, context.study_id))
+    if study.order == Control.GAVE_UP:
+        raise GaveUpError(gave_up.reason(rows, study.name))
 
 
 def _work_once(options: WorkerOptions, shutdown: ShutdownRequest) -> None:

@@ -132,3 +132,21 @@ def test_a_launch_that_ends_without_a_reason_is_told_with_its_last_line(
         parsimony.ParsimonyError, match=r"^search launch ended with code 9: Killed by the kernel$"
     ):
         search(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "is_typed"),
+    [("sqlite:///{}/s.db", True), ("postgresql://me@127.0.0.1:9/x", True),
+     ("postgresql://me:secret@127.0.0.1:9/x", False), (None, False)],
+)  # fmt: skip
+def test_a_launch_is_told_its_store_so_that_the_commands_which_it_prints_name_it_but_no_password(
+    given: str | None, is_typed: bool, launches: Launches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEARCH_STORAGE", f"sqlite:///{tmp_path}/environment.db")
+    store, asked = given and given.format(tmp_path), launches(2, "search: UsageError: no\n")
+    with pytest.raises(errors.UsageError):
+        parsimony.search("digits", 1, storage=store, data_dir=tmp_path, quiet=True)
+    (words,) = asked
+    assert ("--storage" in words) == is_typed and "secret" not in " ".join(words)
+    if is_typed:
+        assert words[words.index("--storage") + 1] == store

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import sqlite3
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -24,6 +25,7 @@ from space.errors import DivergedError, StudyError
 from storage import database, invariants, leases, studies, workers
 from storage.database import normalise, redacted
 from storage.leases import Claim
+from storage.url import without_password
 from storage.workers import Doing
 from trainer.callbacks import TrainingCallbacks
 from trainer.outcome import EpochReport
@@ -64,6 +66,10 @@ class Store:
 
     def care(self, *arguments: object) -> Result:
         return self.ask(*arguments, "--data-dir", self.data)
+
+    def named(self, command: str) -> str:
+        """As it is printed to be copied."""
+        return f"`{command} --storage {shlex.quote(without_password(self.url))}`"
 
     def engine(self) -> Engine:
         return database.connect(self.url)
@@ -273,7 +279,8 @@ def test_a_study_at_which_somebody_works_is_left_alone(store: Store, command: tu
     engine.dispose()
     result = store.care(*command)
     assert result.code == 2
-    assert "1 worker of study 'night' at work (1 choosing); `search stop night` ends them" in result.one_line
+    ends = f"{store.named('search stop night')} ends them"
+    assert f"1 worker of study 'night' at work (1 choosing); {ends}" in result.one_line
     assert store.optuna_names() == ["night", "noon"]
 
 
@@ -333,7 +340,7 @@ def trials_of(store: Store, name: str) -> list[tuple[Any, ...]]:
 def test_a_study_that_was_deleted_in_the_dashboard_is_made_again_from_the_ledger(store: Store) -> None:
     before = trials_of(store, "night")
     delete_in_the_dashboard(store, "night")
-    assert "`search db repair night` makes it again" in store.ask("status", "night").out
+    assert f"{store.named('search db repair night')} makes it again" in store.ask("status", "night").out
     assert store.ask("db", "repair", "night").out == "night: Optuna has 1 trial again\n"
     ((*found, params),), ((*wanted, were),) = trials_of(store, "night"), before
     assert found == wanted
@@ -412,7 +419,7 @@ def test_a_repair_that_is_broken_off_leaves_nothing_and_the_next_one_makes_the_w
         with monkeypatch.context() as patched:
             patched.setattr(optuna.Study, "add_trials", killed)
             store.ask("db", "repair", "night")
-        assert "`search db repair night` makes it again" in store.ask("status", "night").out
+        assert f"{store.named('search db repair night')} makes it again" in store.ask("status", "night").out
     assert store.ask("db", "repair", "night").out == "night: Optuna has 1 trial again\n"
     assert store.optuna_names() == ["night", "noon"]
     assert [one[:5] for one in trials_of(store, "night")] == [one[:5] for one in before]

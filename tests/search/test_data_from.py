@@ -20,7 +20,7 @@ from no_web_server import no_web_server
 
 from search.launcher import data_server
 from search.study.config import DataConfig, open_images_from, split_images
-from space.errors import DataError, EnvironmentProblem
+from space.errors import DataError, EnvironmentProblem, UsageError
 from trainer.data import dataset as datasets, prepared
 
 FOLDER = "folder:/nowhere/pictures"  # on the launcher's machine alone
@@ -254,6 +254,9 @@ def test_an_address_that_cannot_be_served_is_one_line(
         serving("203.0.113.1:1", launcher.cache, launcher.config.digest),
     ):
         pass
+    for wrong in ("a:²", "a:٣", "a:65536", "a:" + "9" * 5_000, ":80", "a"):
+        with pytest.raises(UsageError, match="give an address of this machine and a port"):
+            data_server.parse(wrong)
     refused = run(capsys, "launch", "--trials", 1, "--serve-data", "nonsense", "--data-dir", tmp_path,
                   "--storage", f"sqlite:///{tmp_path}/s.db")  # fmt: skip
     assert refused.code == 2 and "--serve-data nonsense: give an address" in refused.one_line

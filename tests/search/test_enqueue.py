@@ -343,10 +343,8 @@ def test_a_trial_of_another_study_is_enqueued_and_a_study_that_is_done_says_what
             worker_trial.run(context, take(engine, record))
         engine.dispose()
     said = run(capsys, "enqueue", "beta", "alpha:0", "--storage", sqlite_url).out
-    assert (
-        said
-        == "alpha:0 is proposed next in beta, which has its 1: `search launch beta --trials 2` trains it\n"
-    )
+    more = f"`search launch beta --trials 2 --storage {sqlite_url}` trains it"
+    assert said == f"alpha:0 is proposed next in beta, which has its 1: {more}\n"
 
 
 def record_config(record: Study) -> StudyConfig:

@@ -100,7 +100,7 @@ def test_proposals_over_the_budget_have_a_bound_of_their_own(engine: Engine) -> 
 
 
 def line(engine: Engine, study: Study) -> str:
-    return gave_up.reason(candidates.untrained_in_a_row(engine, study.id))
+    return gave_up.reason(candidates.untrained_in_a_row(engine, study.id), study.name)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +115,7 @@ def line(engine: Engine, study: Study) -> str:
         (State.TIMED_OUT, "no batch for 300 s, --stall-timeout", ": raise --stall-timeout"),
         (State.OUT_OF_MEMORY, "out of memory at batch 128", "20 networks in a row ran out of memory"),
         (State.FAILED, "Traceback\n  of much\nValueError: x", "failed (the last: ValueError: x)"),
+        (State.FAILED, "x", ": `search trials bench --state failed` has all reasons"),
     ],
 )
 def test_the_line_names_the_reason_and_the_flag_to_change(
@@ -158,7 +159,8 @@ def test_status_says_why_a_search_ended_by_itself(
     engine.dispose()
     said = run(capsys, "status", "--storage", sqlite_url).out
     assert "20 networks in a row diverged" in said
-    assert "learning_rate (--recipe) in a new study; `search resume bench` goes on" in said
+    onward = f"`search resume bench --storage {sqlite_url}` goes on"
+    assert f"learning_rate (--recipe) in a new study; {onward}" in said
 
 
 @pytest.mark.thorough  # the tests above do it to the ledger

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from command import ROOT, run
+from comparison_samples import add_study
 
-from search.study import network_reference
+from search.study import network_reference, reader
 from space import published
 from space.errors import ArchitectureError, StorageError
 from trainer.recipe import checks
@@ -56,8 +57,24 @@ def test_a_network_comes_with_its_recipe(tmp_path: Path) -> None:
 
 def test_a_study_may_be_called_published(sqlite_url: str) -> None:
     assert not network_reference.is_published("published:7")
+    assert network_reference.is_published("published:²")
     with pytest.raises(StorageError):
         network_reference.resolve("published:7", sqlite_url)
+
+
+@pytest.mark.parametrize("number", ["²", "٣", "-1", "1.0", "9" * 30])
+def test_a_trial_has_a_number_of_digits_that_a_database_holds(
+    sqlite_url: str, capsys: pytest.CaptureFixture[str], number: str
+) -> None:
+    """Anything else is a name, and there is no such study."""
+    add_study(sqlite_url, "night", [0.5])
+    refused = run(capsys, "show", f"night:{number}", "--storage", sqlite_url)
+    assert refused.code == 2 and refused.one_line.startswith("search: no study 'night:")
+    assert run(capsys, "show", f"night:{'9' * 18}", "--storage", sqlite_url).one_line.startswith(
+        f"search: the study has no trial {'9' * 18}; "
+    )
+    endless = f"night:{'9' * 5_000}"  # more digits than Python reads
+    assert reader.split_reference(endless) == (endless, None)
 
 
 def test_the_schema_that_is_printed_is_the_one_in_the_documents(capsys: pytest.CaptureFixture[str]) -> None:

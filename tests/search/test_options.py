@@ -88,7 +88,7 @@ def test_each_variable_of_the_environment_is_in_help_and_among_what_to_type() ->
 def test_workers_are_a_number_or_auto() -> None:
     assert options.worker_count("auto") is None
     assert options.worker_count("0") == 0 and options.worker_count("12") == 12
-    for wrong in ("many", "-1", "1.5", ""):
+    for wrong in ("many", "-1", "1.5", "", "²", "٣", "9" * 5_000):
         with pytest.raises(UsageError, match="give a number, or auto"):
             options.worker_count(wrong)
 

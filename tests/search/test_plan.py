@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 import torch
-from command import Result, finish, run, start
+from command import Result, finish, run, start, typed
 from comparison_samples import add_finals, add_study, config
 from no_web_server import no_web_server
 from rich.console import Console
 from sqlalchemy import update
 from worker_samples import make_study
 
+from search import settings
 from search.cli import cli
 from search.commands import at_end, launch_session, plan
 from search.launcher import prepare
@@ -140,12 +141,89 @@ def test_two_names_are_refused(ask: Ask) -> None:
     assert "two studies: 'night' and 'noon'" in result.one_line
 
 
-def test_a_hint_is_the_whole_command_without_the_password(flags: Flags) -> None:
-    there = replace(flags, storage="postgresql://me:secret@db/x")
-    assert plan.again(there, "my night", 9, "2", "0,1") == (
-        "search launch 'my night' --trials 9 --storage 'postgresql://me:***@db/x'"
-        f" --data-dir {flags.data_dir} --workers 2 --gpus 0,1"
-    )
+LAUNCH = ("launch", "my night", "--trials", 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("postgresql://me:secret@db/x", "postgresql://me@db/x"),
+        (
+            "postgresql://db/x?user=me&password=secret&sslmode=require",
+            "postgresql://db/x?user=me&sslmode=require",
+        ),
+        ("postgresql://me@db/x?password=secret", "postgresql://me@db/x"),
+        ("postgresql://:secret@db/x", "postgresql://db/x"),
+        ("postgresql://me@db:5433/x?application_name=y", "postgresql://me@db:5433/x?application_name=y"),
+    ],
+)
+def test_a_hint_is_the_whole_command_without_the_password(flags: Flags, given: str, shown: str) -> None:
+    """A password of ~/.pgpass or PGPASSWORD lets it in; `***` in its place would be one, and refused."""
+    with typed(*LAUNCH, "--storage", given, "--data-dir", flags.data_dir):
+        said = plan.again(replace(flags, storage=given), "my night", 9, "2", "0,1")
+    expected = f"--trials 9 --storage {shown} --data-dir {flags.data_dir} --workers 2 --gpus 0,1"
+    assert shlex.split(said) == ["search", "launch", "my night", *expected.split()]
+
+
+def test_a_hint_names_no_store_and_no_folder_that_are_in_the_environment(
+    flags: Flags, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SEARCH_STORAGE", "postgresql://me:secret@db/x")
+    monkeypatch.setenv("SEARCH_DATA_DIR", str(tmp_path))
+    with typed(*LAUNCH):
+        assert plan.resume(flags, "my night") == "search resume 'my night'"
+
+
+def test_a_hint_has_what_was_typed_where_the_environment_says_otherwise(
+    flags: Flags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it is the default, which the environment would hide."""
+    for name, value in (("STORAGE", "sqlite:///o.db"), ("WORKERS", "0"), ("GPUS", "none"), ("GRACE", "5m"),
+                        ("DATA_DIR", "/elsewhere"), ("DATA", "mnist")):  # fmt: skip
+        monkeypatch.setenv(f"SEARCH_{name}", value)
+    default = settings.data_dir()
+    words = {"--storage": settings.STORAGE, "--data-dir": str(default), "--data": "digits", "--grace": "1h",
+             "--workers": "auto", "--gpus": "all"}  # fmt: skip
+    with typed(*LAUNCH, *(word for pair in words.items() for word in pair)):
+        there = replace(flags, storage=settings.STORAGE, data_dir=default)
+        said = shlex.split(plan.again(there, "n", 9, "auto", "all", spec="digits"))
+    assert dict(zip(said[5::2], said[6::2], strict=True)) == words
+
+
+def test_a_hint_names_the_images_where_they_lie_elsewhere_than_the_study_says(flags: Flags) -> None:
+    there = replace(flags, data="folder:my pictures")
+    with typed(*LAUNCH, "--data", there.data):
+        for said in (plan.resume(there, "n", "folder:/old"), plan.again(there, "n", 9, "auto", "all")):
+            assert "--data 'folder:my pictures'" in said
+        assert "--data" not in plan.resume(there, "n", there.data), "the study says that itself"
+
+
+def test_a_hint_asks_for_no_home_folder(flags: Flags, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    with typed(*LAUNCH, "--data-dir", flags.data_dir):
+        assert f"--data-dir {flags.data_dir}" in plan.again(flags, "n", 9, "auto", "all")
+
+
+def test_a_limit_is_that_of_workers_elsewhere_where_none_is_here(ask: Ask) -> None:
+    here, there = (ask("night", "--trials", 4, "--timeout", "8h", "--workers", n).err for n in (1, 0))
+    assert "limits   the search ends after 8h\n" in here
+    assert "limits   the search ends after 8h, and so do the workers elsewhere\n" in there
+
+
+def test_hours_of_devices_are_refused_where_nobody_here_counts_them(
+    ask: Ask, flags: Flags, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    limit = ("night", "--trials", 4, "--max-gpu-hours", 5, "--workers")
+    place = ("--storage", flags.storage, "--data-dir", flags.data_dir)
+    for refused in (ask(*limit, 0), run(capsys, *DRY, *place, *limit, 0)):
+        assert refused.code == 2
+        assert "--workers 0 starts none: give --timeout" in refused.one_line
+    assert not (tmp_path / "plan.db").exists()
+    assert "after 5 hours of its devices" in ask(*limit, 1).err
 
 
 def test_a_hint_has_the_limits_and_the_images_that_are_served(flags: Flags) -> None:

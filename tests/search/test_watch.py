@@ -1,5 +1,6 @@
 """Looking at a search until it has ended: `search wait`, `search status --watch`, and what `list` says."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,8 @@ from search.commands import watch
 from search.launcher.display import Snapshot
 from search.launcher.launcher import End
 from search.optuna_adapter import study as optuna_study
-from search.study.run_state import code_of_end
+from search.study import run_state
+from search.study.run_state import RunState, code_of_end
 from search.worker import trial as worker_trial
 from storage import database, leases, studies, workers
 from storage.leases import Claim
@@ -66,7 +68,8 @@ def test_wait_ends_with_code_0_and_one_line_once_the_last_trial_is_trained(
     assert re.fullmatch(r"night: done, 3 of 3 trained, best \d\d\.\d\d% \(trial \d\)\n", result.out), (
         result.out
     )
-    assert result.err == "nobody works on it: `search resume night` goes on here\n", "said once"
+    onward = f"`search resume night --storage {sqlite_url}`"
+    assert result.err == f"nobody works on it: {onward} goes on here\n", "said once"
 
 
 @pytest.mark.parametrize("order", ["stop", "stop_now", "gave_up"])
@@ -104,7 +107,8 @@ def test_wait_does_not_end_while_a_search_is_paused_and_says_so_once(
     )
     result = run(capsys, "wait", "--storage", sqlite_url, "--idle", "1")
     assert result.code == 0
-    assert result.err == "paused by `search pause`: `search resume night` goes on\n"
+    onward = f"`search resume night --storage {sqlite_url}`"
+    assert result.err == f"paused by `search pause`: {onward} goes on\n"
 
 
 def test_wait_gives_up_on_a_search_that_nobody_works_on(
@@ -174,6 +178,50 @@ def test_wait_waits_for_the_finals_too_and_ends_4_where_none_came_through(
         connection.exec_driver_sql("UPDATE search_rung_trainings SET state = 'failed', accuracy = NULL")
     engine.dispose()
     assert run(capsys, "wait", "a", "--storage", sqlite_url).code == 4
+
+
+@pytest.mark.parametrize("order", list(Control))
+def test_a_study_of_which_nothing_is_left_is_done_whatever_its_order(
+    sqlite_url: str, capsys: Capture, order: Control
+) -> None:
+    """The order came while the last trial was trained."""
+    record = add_study(sqlite_url, "a", [0.5, 0.6])
+    add_optuna(sqlite_url, "a")
+    engine = database.connect(sqlite_url)
+    studies.set_control(engine, record.id, order)
+    store = ("--storage", sqlite_url)
+
+    def state() -> RunState:
+        return run_state.load(engine, studies.find(engine), has_optuna=True)
+
+    assert (state().word, state().why, state().has_ended) == ("done", "", True)
+    for form in (("list",), ("status", "a")):
+        (row,) = json.loads(run(capsys, *form, *store, "--format", "json").out)
+        assert row["state"] == "done"
+    ended = run(capsys, "wait", "a", *store)
+    assert ended.code == 0 and ended.out.startswith("a: done, 2 of 2 trained, best ")
+    assert "goes on" not in ended.out + ended.err + run(capsys, "status", "a", *store).out
+    add_finals(sqlite_url, record, 1, (0.9, 0.91))
+    assert state().word == "done" and not state().why
+    with database.writing(engine) as connection:
+        connection.exec_driver_sql("UPDATE search_rung_trainings SET state = NULL WHERE seed = 1")
+    halted = {Control.RUN: "waiting", Control.PAUSE: "paused"}.get(order, "stopped")
+    assert state().word == halted, "a final is owed"
+    assert bool(state().why) == (order not in (Control.RUN, Control.GAVE_UP))
+    engine.dispose()
+
+
+def test_a_worker_that_holds_a_trial_of_a_study_that_is_done_is_not_passed_over(
+    sqlite_url: str, study: tuple[Engine, Study]
+) -> None:
+    """Somebody has asked for fewer trials meanwhile."""
+    engine, record = study
+    assert isinstance(leases.claim(engine, record.id, "one", 60.0), Claim)
+    studies.set_control(engine, record.id, Control.STOP)
+    with database.writing(engine) as connection:
+        connection.exec_driver_sql("UPDATE search_studies SET trials = 0")
+    state = run_state.load(engine, studies.find(engine), has_optuna=True)
+    assert state.is_done and (state.word, bool(state.why)) == ("stopping", True)
 
 
 def add_optuna(url: str, name: str) -> None:

@@ -74,7 +74,7 @@ def test_it_says_why_the_search_ended_by_itself(
     engine = database.connect(sqlite_url)
     studies.set_control(engine, studies.find(engine).id, Control.GAVE_UP)
     engine.dispose()
-    monkeypatch.setattr("search.study.gave_up.reason", lambda _: "20 networks in a row diverged")
+    monkeypatch.setattr("search.study.gave_up.reason", lambda *_: "20 networks in a row diverged")
     workers_end(monkeypatch, f"exit {WORK_DONE}")
     with pytest.raises(GaveUpError, match="diverged"):
         group.run(Interrupts())

@@ -107,7 +107,7 @@ def test_a_worker_gives_up_after_three_failures_in_a_row_and_not_after_more_that
 
     with works(sqlite_url, FakeTraining(before=fail), tmp_path, monkeypatch) as context:
         studies.set_trials(context.engine, context.study_id, 9)
-        with pytest.raises(ParsimonyError, match="3 trials in a row failed here; see `search trials`"):
+        with pytest.raises(ParsimonyError, match="3 trials in a row failed here; see `search trials bench`"):
             work(context)
         tally = candidates.tally(context.engine, context.study_id)
         assert (tally[State.COMPLETED], tally[State.FAILED]) == (2, 7)

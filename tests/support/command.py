@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,17 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> Result:
         sys.argv = old
     out, err = capsys.readouterr()
     return Result(int(ended.value.code or 0), out, err)
+
+
+@contextmanager
+def typed(*arguments: object) -> Iterator[click.Context]:
+    """As within the command that was typed so, of which nothing but its options is read."""
+    words = [str(one) for one in arguments]
+    with cli.cli.make_context("search", words) as group:
+        name, command, rest = cli.cli.resolve_command(group, words)
+        assert command
+        with command.make_context(name, rest, parent=group) as context:
+            yield context
 
 
 def python(*arguments: object, cwd: Path, **environment: str) -> subprocess.Popen[str]:
