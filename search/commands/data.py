@@ -51,6 +51,7 @@ def data(
     as a full training augments them, and the mean image of each class. Damaged pictures are named, and left
     out here.
     """
+    from search.formats import endings
     from search.report import data_page
     from search.study import config as study_config, full_training
     from space.files import require_writable, write_whole
@@ -59,6 +60,7 @@ def data(
     from trainer.recipe.defaults import brief_recipe
     from trainer.recipe.document import Recipe
 
+    endings.require_page("--out", out)
     require_writable(out)
     chosen = next((one for one in FITS if one == (fit or settings.FIT)), FITS[0])
     dataset = datasets.load(spec, data_dir, image_size, chosen, skip_damaged=True)

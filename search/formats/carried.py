@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError, model_validator
 
 from search.study.export import Export
+from search.study.text import counted
 from space import parser
 from space.document import Document, first_problem
 from space.errors import VerificationError
@@ -48,6 +49,12 @@ class Training(Document):
     is_validated_alike: bool = True
 
     model_config = Document.model_config | {"strict": False}
+
+    @property
+    def how(self) -> str:
+        """Epochs and seed in brackets, after a space; nothing where the epochs are not known."""
+        seed = f", seed {self.seed}" if self.seed is not None else ""
+        return f" ({counted(self.epochs, 'epoch')}{seed})" if self.epochs else ""
 
 
 class Carried(Document):
