@@ -17,8 +17,8 @@ KEPT = "kept-store.db"  # in the spool's folder of the study
 
 
 def keep(gone: StoreGoneError, engine: Engine, spool: Path, study: str) -> StoreGoneError:
-    """Copies the store and returns the error to raise, which says where the copy is, how it comes back, and by
-    which name the search goes on: a launch that was given none would begin another."""
+    """Copies the store and returns the error to raise, which says where the copy is, how it comes back, and
+    by which name the search goes on: a launch that is given none begins another."""
     place, kept = sqlite_file.path_of(str(engine.url.database)).absolute(), spool / KEPT
     try:
         sqlite_file.copy_open_file(engine, kept)
