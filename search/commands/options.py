@@ -466,8 +466,8 @@ data_from: Decorator = click.option(
 
 
 def _study(command: Callable[..., Any], default: str) -> Callable[..., Any]:
-    """The study by its first argument, by --study or by SEARCH_STUDY, in this order; `default` says what it is
-    without a name."""
+    """The study by its first argument, by --study or by SEARCH_STUDY, in this order; `default` is what help
+    says of none of them."""
 
     def either(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
         """Raises click.UsageError where two names were typed."""

@@ -71,15 +71,15 @@ def train(form: str, **given: Any) -> int:
 @options.format_
 @options.columns
 def trainings(study: str | None, storage: str, form: str, columns: tuple[str, ...] | None) -> None:
-    """The full trainings of the store, of one study, or of the trial STUDY:137: a row a seed."""
+    """The full trainings of the store, a study or the trial STUDY:137: a row a seed."""
     with reader.open_store(storage) as engine:
         rows = _of_reference(engine, study)
     _emit_trainings(rows, form, columns)
 
 
 def _of_reference(engine: "Engine", reference: str | None) -> "Sequence[Finished]":
-    """Those of a deleted study are found too. Raises StudyError where there is none, and no such study or trial
-    either."""
+    """Those of a deleted study are found too. Raises StudyError where there is none, and no such study or
+    trial either."""
     from storage import candidates, studies, trainings as stored
 
     name, number = reader.split_reference(reference)
