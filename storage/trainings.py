@@ -95,10 +95,13 @@ def by_length(trainings: Iterable[Finished]) -> list[list[Finished]]:
     return sorted(newest, key=lambda run: -sum(training.seen_images for training in run))
 
 
-def of_study(engine: Engine, study: str | None) -> list[Finished]:
-    """Those of the trials of a study, or all there are; in the order in which they were stored."""
+def of_study(engine: Engine, study: str | None, trial: int | None = None) -> list[Finished]:
+    """Those of the trials of a study, of one `trial` of it, or all there are; in the order in which they were
+    stored."""
     wanted = select(*COLUMNS).order_by(tables.trainings.c.id)
     if study is not None:
         wanted = wanted.where(tables.trainings.c.study == study)
+    if trial is not None:
+        wanted = wanted.where(tables.trainings.c.trial == trial)
     with reading(engine) as connection:
         return [Finished(*row) for row in connection.execute(wanted)]

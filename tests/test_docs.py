@@ -68,6 +68,29 @@ def test_a_command_of_the_guide_parses(line: str) -> None:
     command.make_context(name, arguments)
 
 
+def said_to_go_on() -> list[tuple[str, str]]:
+    """Where a page says that the same command goes on: the words, and the command that stands before them."""
+    pages = [README, *(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))]
+    found = list[tuple[str, str]]()
+    for page in pages:
+        text = " ".join(page.split())
+        for words in re.finditer(r"the same (?:command|launch|`search launch)\b.{0,60}?goes on", text, re.I):
+            commands = re.findall(r"(?:search launch|python -m) [^`#…]+", text[: words.start()])
+            found.append((words[0], commands[-1] if commands else ""))
+    return found
+
+
+@pytest.mark.parametrize(("words", "command"), said_to_go_on())
+def test_a_command_that_is_said_to_go_on_names_its_study(words: str, command: str) -> None:
+    """An unnamed launch begins a new search each time."""
+    if "--study" in words or command.startswith("python"):  # a benchmark, which knows its own file
+        return
+    assert command, f"{words}: no command stands before it"
+    name, *arguments = command.split()[1:]
+    given = cli.commands[name].make_context(name, arguments).params
+    assert given["name"] or given["study"], f"{command!r}: {words}"
+
+
 def commands_of_benchmarks() -> list[str]:
     """`python -m benchmarks...` with its arguments, wherever a document says it."""
     pages = [README, *(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))]

@@ -39,9 +39,12 @@ SETTINGS_SHOWN = 15  # in a table; a page and JSON have all
 def compare(names: tuple[str, ...], storages: tuple[str, ...], form: str, out: Path | None) -> None:
     """Compare two studies or more: the best at equal cost, with intervals, and what differs."""
     from search.comparison import studies as comparison
+    from search.formats import endings
     from space.files import write_whole
 
     _require_names(names)
+    if out:
+        endings.require_page("--out", out)
     found = comparison.compare(_studies(names, _stores(names, storages)))
     if out:
         from search.report import compare as compare_page

@@ -4,6 +4,7 @@ Options in, a row for each class and a page out; the page is made in search/repo
 torch to augment as a training does. search/cli.py adds it.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,21 +52,23 @@ def data(
     as a full training augments them, and the mean image of each class. Damaged pictures are named, and left
     out here.
     """
+    from search.formats import endings
     from search.report import data_page
-    from search.study import config as study_config, full_training
+    from search.study import config as study_config, full_training, recipe_file
     from space.files import require_writable, write_whole
     from trainer.data import dataset as datasets
     from trainer.data.images import FITS
-    from trainer.recipe.defaults import brief_recipe
-    from trainer.recipe.document import Recipe
+    from trainer.recipe.defaults import brief_epochs
 
+    endings.require_page("--out", out)
     require_writable(out)
     chosen = next((one for one in FITS if one == (fit or settings.FIT)), FITS[0])
     dataset = datasets.load(spec, data_dir, image_size, chosen, skip_damaged=True)
     config, images = study_config.split_images(dataset, train_images, None, seed)
-    brief = brief_recipe(dataset.spec, config.train_images, side=dataset.image_size, aligned=config.aligned)
-    brief = Recipe.load(recipe, brief) if recipe else brief
-    full = brief if recipe else full_training.default_recipe(config)
+    default = partial(full_training.default_recipe, config)
+    length = brief_epochs(dataset.spec)
+    brief = recipe_file.recipe_of(str(recipe), default, length) if recipe else default(length)
+    full = brief if recipe else default(settings.FULL_EPOCHS)
     for how in (brief, full):
         how.require_fit(dataset.image_size)
     told = _lines(dataset, images.split, config, brief, full, skip_damaged)

@@ -6,7 +6,8 @@ search/cli.py adds them; the documents are made in search/study/, the page in se
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from search.commands import fields, options, output
 from search.study import reader
 
 if TYPE_CHECKING:
+    from search.formats.choice import ChosenWeights
+    from search.study.config import Images
     from search.study.export import Export
     from storage.row_types import Candidate
     from storage.trainings import Finished
@@ -39,7 +42,7 @@ FORMS = ("json", "onnx", "pt2", "python", "safetensors")
     "--weights",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write its weights too, as safetensors, if they were kept on this machine.",
+    help="Write its weights too, as safetensors, if some are on this machine.",
 )
 @click.option("--from", "source", metavar="FILE|DIR", type=click.Path(path_type=Path),
               help="Weights to take: a file, or the folder of search train.  [default: of its longest full"
@@ -57,9 +60,10 @@ def export(
 ) -> None:
     """Write the best network of a study, or the trial STUDY:137: as JSON that anyone can rebuild, or with its
     weights as a file that is used elsewhere."""
-    from search.study import export as study_export, files, full_training, standing
+    from search.study import config as study_config, export as study_export, files, full_training, standing
     from storage import trainings
 
+    path = _checked(form, out, weights, source)
     with reader.open_study(storage, study) as view:
         candidate = view.candidate()
         rows = trainings.of_study(view.engine, view.record.name)
@@ -71,13 +75,15 @@ def export(
         )
         mine = full_training.of_network(rows, candidate, view.record, view.config)
         kept = files.study_folders(data_dir, storage, view.record).kept
-    if weights:
-        what = study_export.copy_weights(kept, candidate.number, weights)
-        click.echo(f"wrote {weights}: {what}", err=True)
+    images = cache(partial(study_config.open_images, document.data, data_dir, data))
+    if weights or form != "json":
+        chosen = _choose(document, candidate, mine, kept, source, images)
+        if weights:
+            _copy_weights(weights, chosen)
+        if form != "json":
+            _write_network(form, path, document, chosen, images())
     if form == "json":
-        _write_document(document, out or Path("best.json"))
-    else:
-        _write_network(form, out, document, candidate, mine, kept, source, data_dir, data)
+        _write_document(document, path)
     if line := standing.describe(
         baselines, confirmed=bool(second and second.winner), score=view.config.score
     ):
@@ -87,6 +93,69 @@ def export(
     if second and not second.is_over:
         brief = f"brief score only: the second stage of {study_name} is not over"
     output.tell(str(confirmed or brief), err=True)
+
+
+def _checked(form: str, out: Path | None, weights: Path | None, source: Path | None) -> Path:
+    """The file to write, once the flags are known to fit together. Raises UsageError where they do not,
+    EnvironmentProblem for a place that cannot be written."""
+    from search.formats import endings
+    from space.errors import UsageError
+    from space.files import require_writable
+
+    path = out or Path(f"best{endings.EVERY_ENDING[form]}")
+    if form == "json":
+        endings.require_json("--out", path, "add --format {form}")
+        require_writable(path)
+    else:
+        from search.formats import write
+
+        write.require_name(write.form_of(form), path)
+    if weights:
+        endings.require_weights("--weights", weights)
+        endings.require_two(("--out", path), ("--weights", weights))
+        require_writable(weights)
+    elif source and form == "json":
+        raise UsageError("--from: a file of format json holds no weights; add --weights FILE or --format")
+    return path
+
+
+def _choose(
+    document: "Export",
+    candidate: "Candidate",
+    trainings: "Sequence[Finished]",
+    kept: Path,
+    source: Path | None,
+    images: "Callable[[], Images]",
+) -> "ChosenWeights":
+    """The weights of the network: those of `source`, if somebody named some, else what choice.choose() says.
+
+    Raises UsageError for named ones of another network or of other classes than those of `images`, and where
+    there are none; CheckpointError for what is no file of weights, DataError for images that are not here.
+    """
+    from search.formats import choice, write
+    from search.study import files
+
+    if source is None:
+        return choice.choose(
+            document.origin.study, candidate, trainings, files.StudyFiles(kept, 0), document.data
+        )
+    chosen = choice.given(source, document.data)
+    write.load_weights(document, chosen)
+    choice.require_classes(chosen.path, images().dataset.classes, document.data.name)
+    return chosen
+
+
+def _copy_weights(out: Path, chosen: "ChosenWeights") -> None:
+    """Raises EnvironmentProblem for a file that cannot be read or written."""
+    from space.errors import EnvironmentProblem
+    from space.files import replace
+
+    try:
+        contents = chosen.path.read_bytes()
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot read {chosen.path}: {error.strerror or error}") from error
+    replace(out, contents)
+    click.echo(f"wrote {out}: weights of {chosen.training.what}{chosen.training.how}", err=True)
 
 
 def _write_document(document: "Export", out: Path) -> None:
@@ -99,35 +168,13 @@ def _write_document(document: "Export", out: Path) -> None:
 
 
 def _write_network(
-    form: str,
-    out: Path | None,
-    document: "Export",
-    candidate: "Candidate",
-    trainings: "Sequence[Finished]",
-    kept: Path,
-    source: Path | None,
-    data_dir: Path,
-    data: str | None,
+    form: str, path: Path, document: "Export", chosen: "ChosenWeights", images: "Images"
 ) -> None:
-    from search.formats import choice, write
-    from search.study import files
-    from search.study.config import open_images
+    from search.formats import write
 
-    wanted = write.form_of(form)
-    path = out or Path(f"best{write.ENDING[wanted]}")
-    write.require_name(wanted, path)
-    if source:
-        chosen = choice.given(source, document.data)
-    else:
-        chosen = choice.choose(
-            document.origin.study, candidate, trainings, files.StudyFiles(kept, 0), document.data
-        )
-    images = open_images(document.data, data_dir, data)
     if images.note:
         click.echo(images.note, err=True)
-    if source:
-        choice.require_classes(chosen.path, images.dataset.classes, document.data.name)
-    written = write.write(wanted, path, document, chosen, images)
+    written = write.write(write.form_of(form), path, document, chosen, images)
     names = ", ".join(map(str, written.files))
     click.echo(
         f"wrote {names}: {document.parameters:,} parameters, of {chosen.training.what};"
@@ -191,11 +238,13 @@ def report(
         return
     if port is not None or host is not None:
         raise click.UsageError("--port and --host are of --serve")
+    from search.formats import endings
     from search.optuna_adapter import differing
     from search.report import page as report_page
     from space.files import write_whole
 
     target = out or Path("report.html")
+    endings.require_page("--out", target)
     with reader.open_study(storage, study, whole=True) as view:
         page = report_page.of_study(view.engine, view.record, differing.count(view.engine, view.record.name))
     write_whole(page, target)

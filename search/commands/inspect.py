@@ -4,17 +4,22 @@ They read files, the store and the packaged published systems, and print. search
 """
 
 import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from search import settings
 from search.commands import fields, options, output
 from search.study import network_reference
-from search.study.network_reference import load_recipe
 
 if TYPE_CHECKING:
+    from search.study.config import DataConfig
     from space.architecture import Architecture
     from space.published import Published
+    from trainer.recipe.document import Recipe
 
 
 @click.command()
@@ -101,11 +106,97 @@ def schema() -> None:
 
 @recipe.command()
 @click.argument("source", metavar="FILE|published:NAME")
-def check(source: str) -> None:
-    """Read a recipe, say what is wrong with it, and print it in full."""
-    from trainer.recipe import checks
+@click.option("--epochs", type=click.IntRange(1, 10_000),
+              help="As for search launch and search train.  [default: the recipe's, else those of a trial and"
+              " of a full training]")  # fmt: skip
+@click.option("--data", envvar="SEARCH_DATA", show_envvar=True, metavar="SPEC",
+              help="Fill in what it leaves out as for these images, which are opened."
+              f"  [default: as for {settings.DATA}, which is not]")  # fmt: skip
+@options.data_dir
+@click.option("--image-size", type=click.IntRange(4, 512), metavar="PIXELS",
+              help="Side that images of --data are scaled to.  [default: as launch has it]")  # fmt: skip
+@click.option("--train-images", type=options.Count(), metavar="N",
+              help="Train on so many images of --data only.")  # fmt: skip
+def check(
+    source: str,
+    epochs: int | None,
+    data: str | None,
+    data_dir: Path,
+    image_size: int | None,
+    train_images: int | None,
+) -> None:
+    """Read a recipe, say what is wrong with it, and print it in full.
 
-    found = load_recipe(source)
-    for mistake in checks.of_recipe(found):
-        click.echo(f"warning: {mistake.reason}", err=True)
-    click.echo(found.model_dump_json(indent=1))
+    What a file leaves out is filled in as search launch and search train do, by the images and by how long a
+    training is. Where it says no epochs, that of trials is printed, and what is otherwise in a full training
+    is said.
+    """
+    from search.study import recipe_file
+    from space.errors import RecipeError
+    from trainer.recipe import checks, defaults
+
+    if not data and (image_size or train_images):
+        raise click.UsageError("--image-size and --train-images go with --data")
+    images = _images(data, data_dir, image_size, train_images) if data else None
+    spec = images.spec if images else settings.DATA
+    default = _default(images)
+    brief = recipe_file.recipe_of(source, default, defaults.brief_epochs(spec), epochs)
+    try:
+        full = recipe_file.recipe_of(source, default, settings.FULL_EPOCHS, epochs)
+    except RecipeError as error:
+        raise RecipeError(
+            f"{error}; it says no epochs, and search train takes it for one of {settings.FULL_EPOCHS}:"
+            " add epochs"
+        ) from None
+    if images:
+        _require_images(source, brief, images)
+    told = [mistake.reason for mistake in checks.of_recipe(brief)]
+    for reason in told:
+        click.echo(f"warning: {reason}", err=True)
+    for mistake in checks.of_recipe(full):
+        if mistake.reason not in told:
+            click.echo(f"warning: in a full training: {mistake.reason}", err=True)
+    for line in _notes(source, images.name if images else spec, brief, full):
+        click.echo(f"note: {line}", err=True)
+    click.echo(brief.model_dump_json(indent=1))
+
+
+def _images(spec: str, data_dir: Path, image_size: int | None, train_images: int | None) -> "DataConfig":
+    """What a launch would train on. Raises DataError for images that are not there."""
+    from search.study import config as study_config
+    from trainer.data import dataset as datasets
+
+    found = datasets.load(spec, data_dir, image_size, settings.FIT, skip_damaged=True)
+    return study_config.split_images(found, train_images, None, settings.SEED)[0]
+
+
+def _default(images: "DataConfig | None") -> "Callable[[int], Recipe]":
+    """The default recipe for so many epochs on these images, else on those that a launch takes by itself."""
+    from search.study import full_training
+    from trainer.recipe import defaults
+
+    if images:
+        return partial(full_training.default_recipe, images)
+    return partial(defaults.default_recipe, settings.DATA)
+
+
+def _require_images(source: str, recipe: "Recipe", images: "DataConfig") -> None:
+    """Raises RecipeError for a recipe that does not fit the images."""
+    recipe.require_fit(images.image_size)
+    if "batch_size" in network_reference.written_fields(source):  # else it is cut to them
+        recipe.require_batch(images.train_images)
+
+
+def _notes(source: str, images: str, brief: "Recipe", full: "Recipe") -> "Iterator[str]":
+    """With what the recipe was filled in, and what is otherwise in a full training. `images` names them."""
+    from search.study import recipe_file
+
+    if network_reference.is_published(source):
+        return
+    length = f", for {brief.epochs} epochs"
+    if otherwise := recipe_file.differences(brief, full):
+        length = f", for trials of {brief.epochs} epochs"
+    yield f"what it leaves out is the default for {images}{length}"
+    if otherwise:
+        values = ", ".join(f"{name} {json.dumps(value)}" for name, value in otherwise.items())
+        yield f"a full training has {values}"

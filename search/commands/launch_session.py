@@ -18,6 +18,7 @@ from search.commands import at_end as telling, exit_codes, options, plan
 from search.commands.at_end import NOBODY, AtEnd
 from search.commands.output import say
 from search.commands.printed import complete, completed
+from search.formats import endings
 from search.launcher import data_server, display, enqueue, launcher, prepare, workers_per_gpu
 from search.launcher.data_server import DataServer
 from search.launcher.display import Display, Snapshot
@@ -80,6 +81,7 @@ def launch(
     `cluster` is the address of a Dask scheduler that places the workers. Raises UsageError, ClusterError,
     EnvironmentProblem once all slots were closed for good, and as prepare.prepare() does.
     """
+    _require_names(out, report)
     with data_server.bound(flags.serve_data) if flags.serve_data else nullcontext() as server:
         if cluster is None:
             slots = devices.slots(gpus, options.worker_count(workers))
@@ -89,6 +91,15 @@ def launch(
         on_cluster.require_possible(cluster, flags.storage, workers, gpus)
         with on_cluster.places(cluster, workers, gpus, dry_run) as (slots, placed):
             return _launch(flags, workers, gpus, slots, placed, server, out, report, dry_run, at_end)
+
+
+def _require_names(out: Path | None, report: Path | None) -> None:
+    """Raises UsageError for a file that is named like one of another form, before there is a study."""
+    if out:
+        endings.require_json("--out", out, "`search export STUDY --format {form}` writes one afterwards")
+    if report:
+        endings.require_page("--report", report)
+    endings.require_two(("--out", out), ("--report", report))
 
 
 def _launch(

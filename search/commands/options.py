@@ -487,9 +487,9 @@ data_from: Decorator = click.option(
 )
 
 
-def study(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The study by its first argument, by --study or by SEARCH_STUDY, in this order; nothing means the newest
-    of the store."""
+def _study(command: Callable[..., Any], default: str) -> Callable[..., Any]:
+    """The study by its first argument, by --study or by SEARCH_STUDY, in this order; `default` is what help
+    says of none of them."""
 
     def either(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
         """Raises click.UsageError where two names were typed."""
@@ -513,9 +513,24 @@ def study(command: Callable[..., Any]) -> Callable[..., Any]:
         is_eager=True,
         expose_value=False,
         shell_complete=study_names,
-        help="The study.  [default: the newest]",
+        help=f"The study.  [default: {default}]",
     )
     argument = click.argument(
         "study", required=False, metavar="[STUDY]", callback=either, shell_complete=study_names
     )
     return option(argument(command))
+
+
+def study(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The study; without a name the newest of the store."""
+    return _study(command, "the newest")
+
+
+def study_or_all(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The study; without a name all of the store."""
+    return _study(command, "all of the store")
+
+
+def study_or_unfinished(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The study; without a name the newest, and of a worker that follows whatever is to be done."""
+    return _study(command, "the newest; with --follow the newest that is not done")

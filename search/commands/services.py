@@ -18,7 +18,7 @@ from search.study import reader
 
 
 @click.command()
-@options.study
+@options.study_or_unfinished
 @options.storage
 @options.data_dir
 @options.elsewhere
@@ -56,7 +56,7 @@ def worker(workers: str | None, gpus: str | None, **given: Any) -> int:
 
 
 @click.command()
-@options.study
+@options.study_or_all
 @options.storage
 @options.data_dir
 @click.option(

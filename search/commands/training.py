@@ -18,6 +18,8 @@ from trainer.data.catalogue import FOLDER_NOTE, SPECS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import Engine
+
     from storage.trainings import Finished
 
 
@@ -64,17 +66,31 @@ def train(form: str, **given: Any) -> int:
 
 
 @click.command()
-@options.study
+@options.study_or_all
 @options.storage
 @options.format_
 @options.columns
 def trainings(study: str | None, storage: str, form: str, columns: tuple[str, ...] | None) -> None:
-    """The full trainings of the store, or of one study: a row a seed."""
-    from storage import trainings as stored
-
+    """The full trainings of the store, a study or the trial STUDY:137: a row a seed."""
     with reader.open_store(storage) as engine:
-        rows = stored.of_study(engine, study)
+        rows = _of_reference(engine, study)
     _emit_trainings(rows, form, columns)
+
+
+def _of_reference(engine: "Engine", reference: str | None) -> "Sequence[Finished]":
+    """Those of a deleted study are found too. Raises StudyError where there is none, and no such study or
+    trial either."""
+    from storage import candidates, studies, trainings as stored
+
+    name, number = reader.split_reference(reference)
+    if name is None and number is not None:
+        name = studies.find(engine).name
+    rows = stored.of_study(engine, name, number)
+    if name is not None and not rows:
+        record = studies.find(engine, name)
+        if number is not None:
+            candidates.find(engine, record.id, number)
+    return rows
 
 
 TABLE = ("network", "seed", "data", "epochs", "validation_accuracy", "test_accuracy", "parameters", "seconds",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError, model_validator
 
 from search.study.export import Export
+from search.study.text import counted
 from search.study.verification import is_same
 from space import parser
 from space.document import Document, first_problem
@@ -54,6 +55,13 @@ class Training(Document):
     train_images: int | None = None
 
     model_config = Document.model_config | {"strict": False}
+
+    @property
+    def how(self) -> str:
+        """Epochs, images and seed in brackets, after a space; nothing where the epochs are not known."""
+        seed = f", seed {self.seed}" if self.seed is not None else ""
+        images = f" of {self.train_images:,} images" if self.train_images else ""
+        return f" ({counted(self.epochs, 'epoch')}{images}{seed})" if self.epochs else ""
 
 
 class Carried(Document):

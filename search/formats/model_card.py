@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from search.formats.carried import BRIEF, TOLERANCE, Carried, Training
+from search.formats.carried import BRIEF, TOLERANCE, Carried
 from search.study.score import WORDS
 from search.study.short_form import summary
 from search.study.statistics import Interval, Spread, wilson
@@ -213,7 +213,7 @@ def _spread(found: Spread) -> str:
 
 def _notes(document: Carried) -> Iterator[str]:
     export, training = document.export, document.training
-    yield f"The weights are of {_plain(training.what)}{_how(training)}."
+    yield f"The weights are of {_plain(training.what)}{training.how}."
     by = "brief scores and full trainings" if export.confirmation else "its brief score"
     yield (
         f"The network was chosen among {export.origin.trained} by {by} on the validation images:"
@@ -224,12 +224,6 @@ def _notes(document: Carried) -> Iterator[str]:
         yield "Whether these weights were tried on test images is not known."
     elif training.test_accuracy is None:
         yield "These weights were not tried on test images."
-
-
-def _how(training: Training) -> str:
-    seed = f", seed {training.seed}" if training.seed is not None else ""
-    images = f" of {training.train_images:,} images" if training.train_images else ""
-    return f" ({counted(training.epochs, 'epoch')}{images}{seed})" if training.epochs else ""
 
 
 def _limits(document: Carried) -> str:

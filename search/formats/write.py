@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from keyword import iskeyword
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +27,7 @@ from search.formats import (
 from search.formats.carried import TOLERANCE, Carried, Training
 from search.formats.choice import ChosenWeights
 from search.formats.deployed import Deployed
+from search.formats.endings import ENDING, FORMS, Form
 from search.study.config import Images
 from search.study.export import Export, LayerRow
 from space import cost
@@ -36,9 +36,6 @@ from space.files import replace, require_writable
 from trainer import weights
 from trainer.weights import Weights
 
-Form = Literal["onnx", "pt2", "python", "safetensors"]
-FORMS: tuple[Form, ...] = get_args(Form)
-ENDING: dict[Form, str] = {"onnx": ".onnx", "pt2": ".pt2", "python": ".py", "safetensors": ".safetensors"}
 TAKEN = sys.stdlib_module_names | {"torch", "numpy", "PIL"}  # what a Python file imports, itself or by these
 REAL = 256  # validation images that a file is checked with, at most
 
@@ -67,7 +64,7 @@ def write(form: Form, out: Path, document: Export, chosen: ChosenWeights, images
     CheckpointError for weights that cannot be read, EnvironmentProblem for a package that is not installed.
     """
     require_name(form, out)
-    found = _weights(document, chosen)
+    found = load_weights(document, chosen)
     document = _as_trained(document, found)
     network = Deployed(found.network(), found.normalisation)
     carrying = document_of(document, found, _as_stated(chosen.training, document), network)
@@ -93,7 +90,9 @@ def require_name(form: Form, out: Path) -> None:
     require_writable(out)
 
 
-def _weights(document: Export, chosen: ChosenWeights) -> Weights:
+def load_weights(document: Export, chosen: ChosenWeights) -> Weights:
+    """The chosen weights. Raises UsageError for those of another network than the document's, CheckpointError
+    for a file that cannot be read."""
     found = weights.load(chosen.path)
     if found.architecture.fingerprint != document.fingerprint:
         raise UsageError(

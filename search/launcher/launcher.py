@@ -181,7 +181,7 @@ class Launch:
         try:
             return self._run(display, interrupts)
         except StoreGoneError as error:
-            raise rescue.keep(error, self.engine, self.spool) from None
+            raise rescue.keep(error, self.engine, self.spool, self.record.name) from None
 
     def _run(self, display: Display, interrupts: Interrupts) -> End:
         """Raises as run() does."""

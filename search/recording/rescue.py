@@ -16,8 +16,9 @@ from storage import sqlite_file
 KEPT = "kept-store.db"  # in the spool's folder of the study
 
 
-def keep(gone: StoreGoneError, engine: Engine, spool: Path) -> StoreGoneError:
-    """Copies the store and returns the error to raise, which says where the copy is and how it comes back."""
+def keep(gone: StoreGoneError, engine: Engine, spool: Path, study: str) -> StoreGoneError:
+    """Copies the store and returns the error to raise, which says where the copy is, how it comes back, and
+    by which name the search goes on: a launch that is given none begins another."""
     place, kept = sqlite_file.path_of(str(engine.url.database)).absolute(), spool / KEPT
     try:
         sqlite_file.copy_open_file(engine, kept)
@@ -27,5 +28,6 @@ def keep(gone: StoreGoneError, engine: Engine, spool: Path) -> StoreGoneError:
     # SQLite takes a log that lies beside a file for the file's own.
     other = "move the other file away, with its -wal and -shm, then " if place.exists() else ""
     return StoreGoneError(
-        f"{gone}: what it held and what was trained is kept; {other}{back}, and the same launch goes on"
+        f"{gone}: what it held and what was trained is kept; {other}{back}, and the same launch with"
+        f" `--study {shlex.quote(study)}` goes on"
     )

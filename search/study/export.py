@@ -1,27 +1,25 @@
 """The exported JSON document of one network.
 
-Reads a study's row and a candidate, and copies kept weights; whoever asks writes the document. Called by the
-command export and at the end of a launch; search/study/verification.py checks what came of it.
+Reads a study's row and a candidate; whoever asks writes the document. Called by the command export and at the
+end of a launch; search/study/verification.py checks what came of it.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
 from search.study import full_training
 from search.study.config import DataConfig, StudyConfig
-from search.study.files import StudyFiles
 from search.study.score import WORDS, ScoreName
 from search.study.second_stage import SecondStage
 from search.study.standing import Baselines
 from search.study.statistics import LEAST_RUNS, Interval, Spread, difference, spread, wilson
 from search.study.text import counted, over_seeds, percent
-from space import cost, files
+from space import cost
 from space.architecture import Architecture, Document
 from space.budget import Budget
-from space.errors import StudyError, UsageError
+from space.errors import StudyError
 from storage.row_types import OF_FINALS, Candidate, State
 from storage.studies import Study
 from storage.trainings import Finished, by_length
@@ -281,23 +279,3 @@ def against(candidate: Candidate, baselines: Baselines | None, images: int) -> A
         ahead=ahead.points,
         ahead_interval_95=(ahead.low, ahead.high),
     )
-
-
-def copy_weights(folder: Path, number: int, out: Path) -> str:
-    """Copies what a study's folder keeps of a trial: weights of the finals, of the longest and their first
-    seed that is here, else those of the brief training. Returns which of them, in words.
-
-    Raises UsageError where it keeps nothing.
-    """
-    shelf = StudyFiles(folder, 0)
-    brief = shelf.weights(number)
-    kept = next(iter(shelf.finals(number)), brief)
-    try:
-        contents = kept.read_bytes()
-    except OSError:
-        raise UsageError(
-            f"no weights of trial {number} in {folder}: not one of the best, or trained on another machine"
-        ) from None
-    files.require_writable(out)
-    files.replace(out, contents)
-    return "weights of the brief training, as the search had it" if kept == brief else "weights of the finals"

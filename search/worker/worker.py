@@ -99,7 +99,7 @@ def work(options: WorkerOptions, engine: Engine, record: Study, shutdown: Shutdo
         _work_at(options, engine, record, shutdown)
     except StoreGoneError as error:
         spool_folder = files.study_folders(options.data_dir, options.storage, record).spool
-        raise rescue.keep(error, engine, spool_folder) from None
+        raise rescue.keep(error, engine, spool_folder, record.name) from None
 
 
 def _work_at(options: WorkerOptions, engine: Engine, record: Study, shutdown: ShutdownRequest) -> None:

@@ -53,7 +53,7 @@ def test_a_store_that_goes_ends_the_search_with_5_and_comes_back_from_the_spool(
     launcher.require(5)
     line = last_line(launcher.said())
     assert f"{store} was {how} while it was in use" in line
-    assert "the same launch goes on" in line
+    assert line.endswith(f"the same launch with `--study {search.name}` goes on")
     kept, back = shlex.split(line.split("`cp ")[1].split("`")[0])
     assert Path(back) == store
     assert not search.processes()

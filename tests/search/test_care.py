@@ -22,9 +22,10 @@ from search.study import files
 from search.worker import trial as worker_trial, worker
 from space.architecture import Architecture
 from space.errors import DivergedError, StudyError
-from storage import database, invariants, leases, studies, workers
+from storage import database, invariants, leases, studies, trainings, workers
 from storage.database import normalise, redacted
 from storage.leases import Claim
+from storage.trainings import Training
 from storage.url import without_password
 from storage.workers import Doing
 from trainer.callbacks import TrainingCallbacks
@@ -108,6 +109,69 @@ def test_a_deleted_study_is_gone_from_both_sets_of_tables_and_from_this_machine(
     assert counts == {"search_candidates": 1, "trials": 1, "studies": 1}
     assert left == 0
     assert "the books agree" in store.ask("db", "check", "noon").out
+
+
+def training(run: str, study: str, trial: int) -> Training:
+    """A full training of this trial's network, as `search train` stores it."""
+    return Training(
+        run=run,
+        seed=0,
+        subject=f"{study}:{trial}",
+        study=study,
+        trial=trial,
+        fingerprint="f",
+        parameters=10,
+        macs=50,
+        architecture={},
+        recipe={},
+        data={"name": "digits"},
+        epochs=2,
+        accuracy=0.5,
+        best_accuracy=0.6,
+        best_epoch=1,
+        loss=1.5,
+        test_accuracy=None,
+        test_loss=None,
+        test_images=None,
+        seconds=3.0,
+        device="cpu",
+        versions={},
+        folder="there",
+    )
+
+
+def test_full_trainings_are_asked_for_by_study_or_trial_and_no_name_is_guessed(store: Store) -> None:
+    engine = store.engine()
+    trainings.save(engine, [training("a", "night", 0), training("b", "night", 1), training("c", "old", 5)])
+    engine.dispose()
+
+    def subjects(*named: str) -> list[str]:
+        found = store.ask("trainings", *named, "--format", "json")
+        assert found.code == 0, found.err
+        return [row["network"] for row in json.loads(found.out)]
+
+    assert subjects() == ["night:0", "night:1", "old:5"]
+    assert subjects("night") == ["night:0", "night:1"]
+    assert subjects("night:1") == ["night:1"]
+    assert subjects(":0") == subjects("--study", "night:0") == ["night:0"], "of the newest study"
+    assert subjects("noon") == subjects("noon:0") == [], "which is there, and has none"
+    assert subjects("old") == subjects("old:5") == ["old:5"], "a study that was deleted"
+    for typed, words in (
+        ("nigt", "no study 'nigt'; did you mean 'night'?"),
+        ("noon:7", "the study has no trial 7; `search trials` lists those there are"),
+        ("old:6", "no study 'old'"),
+    ):
+        refused = store.ask("trainings", typed)
+        assert (refused.code, refused.out) == (2, "")
+        assert refused.one_line.startswith(f"search: {words}")
+
+
+@pytest.mark.parametrize("command", ["trainings", "dashboard"])
+def test_the_help_of_what_shows_a_whole_store_says_so(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    said = " ".join(run(capsys, command, "--help").out.split())
+    assert "--study NAME The study. [default: all of the store]" in said
 
 
 def test_who_begins_while_the_question_stands_keeps_the_study(

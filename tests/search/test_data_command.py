@@ -85,6 +85,16 @@ def test_the_page_has_the_images_plain_augmented_and_their_mean(
     assert "augmented, in a full training" in text
 
 
+def test_a_recipe_of_other_epochs_is_filled_in_as_for_these(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    """A launch shifts a few pictures from 12 epochs on."""
+    Path("longer.toml").write_text("epochs = 30")
+    result = run(capsys, "data", f"folder:{folder}", "--recipe", "longer.toml")
+    assert result.code == 0, result.err
+    assert "augment  shifted by up to 2 pixels (off: crop_padding = 0); " in result.err
+
+
 def test_the_mean_is_of_the_class(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3000, 4, 4, 1), np.uint8)
     rows = np.arange(0, 3000, 2)

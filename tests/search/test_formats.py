@@ -442,6 +442,106 @@ def test_a_name_that_does_not_fit_the_form_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("command", ["export", "launch"])
+def test_json_replaces_no_file_that_is_named_like_another_form(
+    capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path, command: str, form: str
+) -> None:
+    path = tmp_path / f"best{ENDINGS[form]}"
+    path.write_bytes(b"a network of before")
+    if command == "export":
+        result, way = export(capsys, sample, "--out", path), f"add --format {form}"
+    else:
+        given = ("--trials", 1, "--data", "digits", "--data-dir", sample.data_dir, "--out", path)
+        result = run(capsys, "launch", "own", *given, "--storage", f"sqlite:///{tmp_path / 'own.db'}")
+        way = f"`search export STUDY --format {form}` writes one afterwards"
+    assert result.code == 2
+    assert result.one_line == (
+        f"search: --out {path}: a file of format json does not end in {ENDINGS[form]}; {way}"
+    )
+    assert [one.name for one in tmp_path.iterdir()] == [path.name], "no store and no study were made"
+    assert path.read_bytes() == b"a network of before"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("export", "bench", "--out", "BEST.ONNX"), "does not end in .onnx; add --format onnx"),
+        (("export", "bench", "--weights", "best.onnx"), "does not end in .onnx; name it .safetensors"),
+        (("export", "bench", "--weights", "w.json"), "does not end in .json; name it .safetensors"),
+        (("export", "bench", "--out", "x", "--weights", "x"), "--out and --weights name one file, x"),
+        (("report", "bench", "--out", "best.json"), "a page does not end in .json; name it .html"),
+        (("compare", "bench", "bench", "--out", "best.pt2"), "a page does not end in .pt2; name it .html"),
+        (("data", "digits", "--out", "best.py"), "a page does not end in .py; name it .html"),
+        (("launch", "--trials", 1, "--report", "best.json"), "a page does not end in .json"),
+        (("launch", "--trials", 1, "--out", "x", "--report", "x"), "--out and --report name one file, x"),
+    ],
+)
+def test_no_file_takes_the_name_of_another_kind(
+    capsys: pytest.CaptureFixture[str],
+    sample: Sample,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: tuple[object, ...],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEARCH_STORAGE", sample.url)
+    monkeypatch.setenv("SEARCH_DATA_DIR", str(sample.data_dir))
+    result = run(capsys, *given)
+    assert result.code == 2
+    assert words in result.one_line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_beside_json_are_those_that_were_named(
+    capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path
+) -> None:
+    about = {"subject": "bench:0", "seed": 4, "epochs": 9, "validation_accuracy": 0.93}
+    named, copied = tmp_path / "training" / "seed-4.safetensors", tmp_path / "w.st"
+    exported_samples.save_weights(named, sample.document.architecture, sample.images, **about)
+    to = ("--out", tmp_path / "best.json", "--weights", copied)
+    result = export(capsys, sample, *to, "--from", named.parent)
+    assert result.code == 0, result.err
+    assert f"wrote {copied}: weights of a full training of bench:0 (9 epochs, seed 4)\n" in result.err
+    assert copied.read_bytes() == named.read_bytes() != sample.weights.read_bytes()
+    assert export(capsys, sample, *to).code == 0
+    assert copied.read_bytes() == sample.weights.read_bytes()
+    network = sample.document.architecture.model_copy(update={"activation": "tanh"})
+    exported_samples.save_weights(tmp_path / "other.safetensors", network, sample.images)
+    for source, words in (("other.safetensors", "is of the network"), ("nowhere", "nowhere: No such file")):
+        refused = export(capsys, sample, *to, "--from", tmp_path / source)
+        assert (refused.code, words in refused.one_line) == (2, True), refused.err
+        assert copied.read_bytes() == sample.weights.read_bytes()
+
+
+def test_weights_are_named_where_something_takes_them(
+    capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path
+) -> None:
+    result = export(capsys, sample, "--from", sample.weights, "--out", tmp_path / "best.json")
+    assert result.code == 2
+    assert result.one_line == (
+        "search: --from: a file of format json holds no weights; add --weights FILE or --format"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_beside_json_are_those_of_a_full_training_where_there_is_one(
+    capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path
+) -> None:
+    folder, copied = tmp_path / "full", tmp_path / "w.safetensors"
+    store = ("--storage", sample.url, "--data-dir", sample.data_dir)
+    shorter = ("--epochs", 1, "--seeds", 1, "--seed", 3, "--device", "cpu", "--no-test", "--out", folder)
+    assert run(capsys, "train", "bench:0", *store, *shorter).code == 0
+    try:
+        result = export(capsys, sample, "--out", tmp_path / "best.json", "--weights", copied)
+        assert result.code == 0, result.err
+        assert f"wrote {copied}: weights of a full training (1 epoch, seed 3)\n" in result.err
+        assert copied.read_bytes() == (folder / "seed-3.safetensors").read_bytes()
+    finally:  # other tests know of no full training
+        shutil.rmtree(folder)
+
+
 def test_a_python_file_that_was_changed_is_not_run(
     capsys: pytest.CaptureFixture[str], written: Path, tmp_path: Path
 ) -> None:

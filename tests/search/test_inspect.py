@@ -2,17 +2,27 @@
 
 import json
 import re
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from command import ROOT, run
 from comparison_samples import add_study
+from picture_samples import folder_of
 
-from search.study import network_reference, reader
+from search import settings
+from search.launcher import prepare
+from search.launcher.prepare import Flags as LaunchFlags
+from search.study import full_training, network_reference, reader, recipe_file
+from search.training import train as training_train
+from search.training.train import Flags as TrainFlags
 from space import published
+from space.architecture import Architecture, Stage, Stem
 from space.errors import ArchitectureError, StorageError
 from trainer.recipe import checks
-from trainer.recipe.document import Recipe
+from trainer.recipe.defaults import default_recipe
+from trainer.recipe.document import Recipe, schema
 
 
 def test_the_list_has_every_row_and_marks_the_four_wrong_prints(capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,6 +104,120 @@ def test_a_recipe_is_checked_and_told_in_full(capsys: pytest.CaptureFixture[str]
         "learning_rate: Input should be greater than 0 (found -1)"
         in run(capsys, "recipe", "check", path).one_line
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ((), default_recipe("cifar10", 8)),
+        (("--epochs", 200), default_recipe("cifar10", 200)),
+        (("--data", "digits"), default_recipe("digits", 6)),
+    ],
+)
+def test_a_recipe_that_says_nothing_is_the_default_recipe(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, given: tuple[object, ...], expected: Recipe
+) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text("")
+    result = run(capsys, "recipe", "check", path, *given, "--data-dir", tmp_path)
+    assert result.code == 0, result.err
+    assert Recipe.model_validate_json(result.out) == expected
+    path = tmp_path / "printed.json"
+    path.write_text(result.out)
+    assert Recipe.load(path) == expected, "what is printed is a recipe file"
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["epochs = 30", 'optimizer = "sgd"\nepochs = 8', 'schedule = {name = "linear", warm_up = 2}', ""],
+)
+def test_what_is_printed_is_what_a_launch_and_a_training_of_these_images_go_by(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, written: str
+) -> None:
+    """Few pictures of a folder: small batches, of trials no shift, no mirroring."""
+    path, spec, data_dir = tmp_path / "a.toml", f"folder:{folder_of(tmp_path / 'pets')}", tmp_path / "data"
+    path.write_text(written)
+    store = f"sqlite:///{tmp_path / 'none.db'}"
+    network = Architecture(
+        channels=3, image_size=12, classes=2, stem=Stem(width=4), stages=(Stage(blocks=1, width=4),)
+    )
+    (tmp_path / "net.json").write_text(json.dumps(network.document()))
+
+    def printed(*more: object) -> Recipe:
+        result = run(capsys, "recipe", "check", path, "--data", spec, "--data-dir", data_dir, *more)
+        assert result.code == 0, result.err
+        return Recipe.model_validate_json(result.out)
+
+    flags = LaunchFlags(storage=store, data_dir=data_dir, trials=1, data=spec, recipe=path)
+    assert printed() == prepare.make_config(flags, None).recipe
+    assert printed("--epochs", 16) == prepare.make_config(replace(flags, epochs=16), None).recipe
+    given = {"storage": store, "data_dir": data_dir, "data": spec, "recipe": str(path), "device": "cpu"}
+    job = training_train.make(TrainFlags(str(tmp_path / "net.json"), **given))
+    default = partial(full_training.default_recipe, job.data)
+    assert recipe_file.recipe_of(str(path), default, settings.FULL_EPOCHS) == job.recipe, "which is judged"
+    if "schedule" not in written:  # of which a launch takes the epochs that it has for its own
+        assert printed("--epochs", job.recipe.epochs) == job.recipe
+    assert printed().batch_size == 16
+
+
+def test_a_recipe_without_epochs_is_judged_for_trials_and_for_a_full_training(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text('schedule = {name = "cosine", length = 100}')
+    refused = run(capsys, "recipe", "check", path)
+    assert (refused.code, refused.out) == (2, "")
+    assert "schedule.length 100 is shorter than the 200 epochs" in refused.one_line
+    assert refused.one_line.endswith(
+        "; it says no epochs, and search train takes it for one of 200: add epochs"
+    )
+    for epochs in (8, 100):
+        path.write_text(f'epochs = {epochs}\nschedule = {{name = "cosine", length = 100}}')
+        taken = run(capsys, "recipe", "check", path)
+        assert taken.code == 0 and Recipe.model_validate_json(taken.out).epochs == epochs
+        assert ("lasts 100 epochs, the training 8" in taken.err) == (epochs == 8)
+    path.write_text('schedule = {name = "cosine", warm_up = 20}')
+    warned = run(capsys, "recipe", "check", path)
+    assert warned.err.splitlines() == [
+        "warning: schedule.warm_up 20 is not over in 8 epochs",
+        "note: what it leaves out is the default for cifar10, for trials of 8 epochs",
+        "note: a full training has epochs 200, mixup 0.2, cutmix 1.0",
+    ]
+
+
+def test_a_recipe_that_does_not_fit_the_images_is_refused_where_these_are_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.toml"
+    data = ("--data", f"folder:{folder_of(tmp_path / 'pets')}", "--data-dir", tmp_path / "data")
+    for written, words in (
+        ("cutout = 16", "cutout 16 is more than the 12 pixels of an image"),
+        ("batch_size = 64", "batch_size 64 is more than the 16 training images"),
+    ):
+        path.write_text(written)
+        assert run(capsys, "recipe", "check", path).code == 0
+        refused = run(capsys, "recipe", "check", path, *data)
+        assert (refused.code, words in refused.one_line) == (2, True), refused.err
+    path.write_text("batch_size = 16")
+    assert run(capsys, "recipe", "check", path, *data, "--train-images", 15).code == 2
+    alone = run(capsys, "recipe", "check", path, "--train-images", 15)
+    assert (alone.code, "go with --data" in alone.one_line) == (2, True)
+
+
+def test_what_the_schema_has_as_default_is_default_for_all_images_and_lengths() -> None:
+    """The others depend on them, and on the optimizer; what is left out of a file is not what Recipe has."""
+    stated = {name: one["default"] for name, one in schema()["properties"].items() if "default" in one}
+    found = [
+        default_recipe(spec, epochs, images, side, aligned).model_dump(mode="json")
+        for spec in ("cifar10", "digits", "svhn", "mnist", "fashion-mnist", "folder:pets")
+        for epochs in (3, 8, 30, 200)
+        for images, side, aligned in ((None, None, None), (500, 12, False), (50_000, 64, True))
+    ]
+    assert all(recipe[name] == value for recipe in found for name, value in stated.items())
+    differ = {name for name in Recipe.model_fields if any(one[name] != found[0][name] for one in found)}
+    assert differ == {"epochs", "batch_size", "learning_rate", "crop_padding", "flip", "mixup", "cutmix"}
+    assert set(Recipe.model_fields) - set(stated) == differ | {
+        "optimizer", "momentum", "nesterov", "weight_decay"}  # fmt: skip
 
 
 def test_a_published_recipe_is_named_like_a_network() -> None:

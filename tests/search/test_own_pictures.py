@@ -87,9 +87,9 @@ def test_a_folder_with_all_of_it_at_once(capsys: pytest.CaptureFixture[str], her
     confirm = ("confirm", "a", "--top", 1, "--seeds", 1, "--epochs", 1, "--rank-sample", 0, "--no-baseline")
     done(search(*confirm, "--workers", 1, "--gpus", "none"))
     exported = done(search("export", "a", "--out", "best.json", "--weights", "best.safetensors"))
-    assert exported.err.startswith(
-        "wrote best.safetensors: weights of the brief training, as the search had it\n"
-    )
+    assert exported.err.startswith("wrote best.safetensors: weights of a full training (1 epoch, seed 0)\n")
+    (trained,) = Path("confirm-a").glob("*/seed-0.safetensors")
+    assert Path("best.safetensors").read_bytes() == trained.read_bytes()
     by = [
         search("predict", weights, "signs/test", "--format", "json")
         for weights in ("full", "best.json", "a:0")

@@ -14,6 +14,7 @@ from sqlalchemy import event
 from training_samples import NETWORK
 from worker_samples import FakeTraining, make_config, make_context, make_study
 
+from search.formats import choice
 from search.launcher import prepare
 from search.launcher.prepare import Flags
 from search.machine.device_lock import DeviceLock
@@ -200,8 +201,9 @@ def test_the_finals_are_full_trainings_by_which_an_export_is_confirmed(
             f"final-{winner.number}-13-{seed}.safetensors" for seed in range(3)
         ]
         assert weights_reference.of_kept(context.files, winner.number) == weights[0]
-        study_export.copy_weights(context.files.folder, winner.number, tmp_path / "w.safetensors")
-        assert (tmp_path / "w.safetensors").read_bytes() == b"weights"
+        chosen = choice.choose("night", winner, stored, context.files)
+        assert (chosen.path, chosen.training.what) == (weights[0], "the finals of the search")
+        assert chosen.path.read_bytes() == b"weights"
         assert second_stage.lines(stage_of(context))[0].startswith(
             f"winner of the finals of 13 epochs, trial {winner.number}: "
         )

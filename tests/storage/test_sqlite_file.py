@@ -89,10 +89,12 @@ def test_the_way_back_takes_the_log_of_another_file_out_of_the_way(
 ) -> None:
     """SQLite would take it for that of the file that is brought back."""
     engine = database.connect(sqlite_url)
+    database.prepare(engine)
     place = Path(str(engine.url.database))
     place.unlink()
     if is_replaced:
         place.write_text("another")
-    said = str(rescue.keep(StoreGoneError("gone"), engine, tmp_path / "spool"))
+    said = str(rescue.keep(StoreGoneError("gone"), engine, tmp_path / "spool", "my night"))
+    assert said.endswith(", and the same launch with `--study 'my night'` goes on")
     assert ("move the other file away, with its -wal and -shm, then `cp" in said) == is_replaced
     engine.dispose()

@@ -58,6 +58,12 @@ def test_trainings_of_other_studies_and_of_none_are_told_apart(engine: Engine) -
     assert len(trainings.of_study(engine, None)) == 2
 
 
+def test_trainings_of_one_trial_are_those_of_its_study_alone(engine: Engine) -> None:
+    more = [replace(ONE, run="r2", trial=8), replace(ONE, run="r3", study="day")]
+    trainings.save(engine, [ONE, *more])
+    assert [row.run for row in trainings.of_study(engine, "night", 7)] == ["r1"]
+
+
 def test_full_trainings_are_known_by_the_name_that_their_study_is_given(engine: Engine) -> None:
     study = make_study(engine, name="night")
     trainings.save(engine, [ONE, replace(ONE, run="r2", study="day")])

@@ -61,7 +61,8 @@ class Dropout(RecipePart):
 
 
 class Recipe(RecipePart):
-    """How to train a network, whatever the network. What is left out is SGD under one cycle."""
+    """How to train a network, whatever the network. What is left out is SGD under one cycle, as in the
+    recipes of published systems; of a file that somebody wrote it is the default recipe, as load() has it."""
 
     epochs: int = Field(8, ge=1, le=MOST_EPOCHS)
     batch_size: int = Field(128, ge=2, le=65_536)
@@ -70,8 +71,8 @@ class Recipe(RecipePart):
         0.1,
         gt=0,
         le=100,
-        description="the highest of the schedule, of muon that of what SGD moves; left out: the optimizer's"
-        " usual one",
+        description="the highest of the schedule, of muon that of what SGD moves; left out: of muon and sgd"
+        " that of the default recipe, else the optimizer's usual one",
     )
     momentum: Share = Field(
         0.9, description="of sgd, muon and rmsprop; left out: 0.9 for sgd and muon, else 0"
@@ -269,9 +270,23 @@ class Recipe(RecipePart):
 OF_OPTIMIZER = (*BY_OPTIMIZER, "betas", "epsilon")
 
 
+BY_IMAGES = ("epochs", "batch_size", "optimizer", *BY_OPTIMIZER, "crop_padding", "flip", *MIXING)
+
+
 def schema() -> dict[str, Any]:
-    """The JSON Schema of a recipe document."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Recipe.model_json_schema()
+    """The JSON Schema of a recipe file.
+
+    Fields of which the default recipe has another value than Recipe, by images, epochs or optimizer, are
+    without a default: `search recipe check` fills them in.
+    """
+    found = Recipe.model_json_schema()
+    for name in BY_IMAGES:
+        found["properties"][name].pop("default")
+    told = (
+        "How to train a network, whatever the network. What is left out and has no default here follows from"
+        " the images, how long a training is and the optimizer: `search recipe check` prints it."
+    )
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | found | {"description": told}
 
 
 def read_document(path: Path) -> Any:
