@@ -276,10 +276,29 @@ def lost(claim: Claim) -> LeaseLostError:
     )
 
 
-def release(engine: Engine, claim: Claim) -> None:
-    """Give the claim back without a result; its candidate stays as it is. No error where it had gone."""
+def release(engine: Engine, claim: Claim) -> list[Candidate]:
+    """Give the claim back without a result. Returns the candidate that ran under it, which is lost, if there
+    was one. No error where the claim had gone; raises StudyError where the study has.
+    """
+    mine = tables.claims.c.token == claim.token
+    return _take(engine, claim.study_id, mine, "worker {worker} gave it back")
+
+
+def take_unclaimed(engine: Engine, study_id: int) -> list[Candidate]:
+    """Mark as lost what runs under no claim, as damaged books may have it. Returns these candidates.
+
+    Raises StudyError where the study has gone.
+    """
+    table, claims = tables.candidates, tables.claims
+    held = select(claims.c.token).where(claims.c.candidate_id == table.c.id)
+    unclaimed = select(table.c.worker, table.c.id).where(
+        table.c.study_id == study_id, table.c.state == State.RUNNING, ~held.exists()
+    )
     with writing(engine) as connection:
-        connection.execute(delete(tables.claims).where(tables.claims.c.token == claim.token))
+        studies.lock(connection, study_id)
+        moment = now(connection)
+        found = [(row.worker, row.id, moment, None) for row in connection.execute(unclaimed)]
+        return _mark_lost(connection, found, "worker {worker} had no claim", moment)
 
 
 def reap(engine: Engine, study_id: int) -> list[Candidate]:

@@ -1,7 +1,7 @@
 """Takes back what dead workers held, and first takes in what they had trained and this machine still owes.
 
-Called by the commands status and rename, and where a worker of `search worker --workers N` died. Reads
-DATA_DIR/spool, writes the ledger and Optuna's tables. Loads Optuna only where it has something to hear.
+Called by the commands status, rename and db repair, and where a worker of `search worker --workers N` died.
+Reads DATA_DIR/spool, writes the ledger and Optuna's tables. Loads Optuna only where it has something to hear.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ def recover(engine: Engine, url: str, record: Study, data_dir: Path) -> int:
     except AccessError:
         return 0
     if lost:
-        _tell_lost(engine, url, record, lost)
+        tell_lost(engine, url, record, lost)
     return len(lost)
 
 
@@ -50,7 +50,9 @@ def take_in(engine: Engine, url: str, record: Study, data_dir: Path) -> None:
         spool.take_in(folder, opened, engine, record.id)
 
 
-def _tell_lost(engine: Engine, url: str, record: Study, lost: list[Candidate]) -> None:
+def tell_lost(engine: Engine, url: str, record: Study, lost: list[Candidate]) -> None:
+    """Tells Optuna that these trials ended with their workers. Raises StudyError where its part of the study
+    is gone, and OUT_OF_REACH's errors."""
     from search.optuna_adapter import study as optuna_study
     from search.recording import reconcile as reconciling
     from search.study.config import StudyConfig

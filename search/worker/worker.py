@@ -207,7 +207,7 @@ def run_next(context: WorkerContext) -> State | NoClaim | None:
     try:
         return worker_trial.run(context, claim)
     except (ExhaustedError, *GONE):
-        leases.release(context.engine, claim)
+        reconciling.tell_lost(context.study, leases.release(context.engine, claim))
         raise
 
 

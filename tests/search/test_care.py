@@ -8,6 +8,7 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
+import in_the_dashboard
 import optuna
 import pytest
 from command import Result, run
@@ -305,19 +306,11 @@ def test_a_study_whose_part_in_optuna_was_deleted_is_marked_and_can_be_deleted(s
 
 
 def delete_in_the_dashboard(store: Store, name: str) -> None:
-    with optuna_study.open_storage(store.url) as storage:
-        optuna.delete_study(study_name=name, storage=storage)
+    in_the_dashboard.delete(store.url, name)
 
 
 def rename_in_the_dashboard(store: Store, old: str, new: str) -> None:
-    """As optuna-dashboard does: by a copy under the new name, after which the old one is deleted."""
-    with optuna_study.open_storage(store.url) as storage:
-        source = optuna.load_study(study_name=old, storage=storage)
-        copy = optuna.create_study(study_name=new, storage=storage, directions=source.directions)
-        copy.add_trials(source.get_trials(deepcopy=False))
-        for key, value in source.user_attrs.items():
-            copy.set_user_attr(key, value)
-        optuna.delete_study(study_name=old, storage=storage)
+    in_the_dashboard.rename(store.url, old, new)
 
 
 def trials_of(store: Store, name: str) -> list[tuple[Any, ...]]:
