@@ -23,8 +23,8 @@ def _made(record: Study) -> Made:
 
 
 class StudiesLeftOut:
-    """Studies by their id and when they were made, as SQLite gives the id of a deleted one again; with when
-    each is tried again, and why it is left out."""
+    """Studies by their id and when they were made, as older versions give the id of a deleted one again in
+    SQLite; with when each is tried again, and why it is left out."""
 
     def __init__(self) -> None:
         self._until = dict[Made, float]()

@@ -16,7 +16,7 @@ from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search.launcher.launcher import Launch
 from search.launcher.prepare import Flags
-from search.optuna_adapter import study as optuna_study
+from search.optuna_adapter import care, study as optuna_study
 from search.recording import reconcile as reconciling, recorder
 from search.study.config import PrunerName
 from search.worker import worker
@@ -175,3 +175,19 @@ def test_a_launch_whose_worker_dies_then_ends_with_the_line_of_what_happened(
             launch._reconciled()
         with pytest.raises(StudyError, match=r"was deleted: `search db repair|was renamed in the dashboard"):
             optuna_study.require_there(context.study, context.engine, "bench")
+
+
+def test_a_worker_whose_study_was_deleted_does_not_take_the_next_one_for_it(
+    database_url: str, tmp_path: Path
+) -> None:
+    """A worker by hand that was stopped (Ctrl-Z) trained by its old settings into the study that was launched
+    meanwhile: networks of 40 times its budget."""
+    train = FakeTraining(epochs=6)
+    with context_on(database_url, tmp_path, train, "none") as context:
+        assert worker.work_on_one(context) == State.COMPLETED
+        studies.delete(context.engine, context.study_id, lambda at: care.delete(at, "bench"))
+        engine, record = make_study(database_url, make_config(max_parameters=100_000), 3, "new")
+        with pytest.raises(StudyError, match=f"id {context.study_id} was deleted"):
+            worker.work_on_one(context)
+        assert candidates.candidates(engine, record.id) == [] and len(train.asked) == 1
+        engine.dispose()
