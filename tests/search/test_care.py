@@ -279,6 +279,29 @@ def test_a_study_at_which_somebody_works_is_left_alone(store: Store, command: tu
 
 
 @pytest.mark.parametrize("command", [("delete", "night", "--yes"), ("rename", "night", "monday")])
+def test_a_worker_that_is_silent_is_waited_for_before_it_is_taken_for_dead(
+    store: Store, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "START_OF_POSTGRES", "0.0")  # it ran through all of that
+    engine = store.engine()
+    record = studies.find(engine, "night")
+    studies.set_trials(engine, record.id, 2)
+    assert isinstance(leases.claim(engine, record.id, "busy", 60.0), Claim)
+    for seconds in (180, 30):  # it was silent for so long, and then for the notice that it was given
+        with engine.begin() as connection:
+            ago = f"expires_at = expires_at - {seconds}, renewed_at = renewed_at - {seconds}"
+            connection.execute(text(f"UPDATE search_claims SET {ago}"))
+        if seconds == 180:
+            result = store.care(*command)
+            assert (result.code, store.optuna_names()) == (2, ["night", "noon"])
+            assert (
+                "1 worker of study 'night' silent, dead or out of reach: ask again in 30 s" in result.one_line
+            )
+    engine.dispose()
+    assert store.care(*command).code == 0
+
+
+@pytest.mark.parametrize("command", [("delete", "night", "--yes"), ("rename", "night", "monday")])
 def test_workers_that_are_paused_or_wait_are_at_work_too(store: Store, command: tuple[str, ...]) -> None:
     engine = store.engine()
     record = studies.find(engine, "night")
