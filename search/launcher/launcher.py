@@ -31,7 +31,7 @@ from search.machine.devices import Slot
 from search.machine.signals import Interrupts
 from search.recording import reconcile as reconciling, rescue, spool
 from search.recording.outage import OUT_OF_REACH, Outage, OutageTooLongError
-from search.study import files, gave_up, second_stage, worker_logs, worker_rows
+from search.study import files, gave_up, worker_logs, worker_rows
 from search.study.config import StudyConfig
 from search.study.halted import halted
 from search.study.run_state import code_of_end
@@ -348,8 +348,8 @@ class Launch:
             if self.outage.calm(self.flags.lease_seconds):
                 reconciling.tell_lost(self.optuna, leases.reap(self.engine, self.record.id))
             record = studies.find(self.engine, self.record.name)
-            second = second_stage.load(self.engine, record)
             tally = candidates.tally(self.engine, self.record.id)
+            second = self.snapshots.load_second_stage(record, tally)
             at_work = bool(leases.running(self.engine, self.record.id))
         except OUT_OF_REACH as error:
             self.outage.wait(error)

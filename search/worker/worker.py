@@ -341,11 +341,15 @@ def _unfinished(engine: Engine, name: str | None, left_out: StudiesLeftOut) -> S
     for record in reversed(studies.all_studies(engine)):
         if name not in (None, record.name) or record.order != Control.RUN or left_out.has(record):
             continue
+        if left_out.is_over(record):  # this is asked twice a second
+            continue
         try:
             if _is_owed(engine, record):
                 return record
         except UsageError as error:  # a plan that cannot be read
             left_out.add(record, error)
+        else:
+            left_out.note_over(record)
     return None
 
 
