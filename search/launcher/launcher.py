@@ -36,7 +36,7 @@ from search.study.config import StudyConfig
 from search.study.halted import halted
 from search.study.run_state import code_of_end
 from space.errors import StoreGoneError
-from storage import candidates, leases, rungs, studies, workers as worker_presence
+from storage import candidates, leases, studies, workers as worker_presence
 from storage.row_types import TRAINED, State
 from storage.studies import Control, Study
 
@@ -164,10 +164,7 @@ class Launch:
         trained and could not write counts; what it held goes to another one at once."""
         spool.take_in(self.spool, self.optuna, self.engine, self.record.id)
         reconciling.tell_lost(self.optuna, leases.evict(self.engine, self.record.id, worker))
-        rows = candidates.candidates(self.engine, self.record.id, states=TRAINED)
-        second = rungs.of_study(self.engine, self.record.id)
-        done = [one.worker for one in second if one.state == State.COMPLETED]
-        return worker in done or any(row.worker == worker for row in rows)
+        return worker_presence.has_finished(self.engine, worker)
 
     def run(self, display: Display, interrupts: Interrupts) -> End:
         """Until the number is reached, nobody works any more, or someone or a limit says stop.

@@ -4,12 +4,13 @@ Called by the commands status, rename and db repair, and where a worker of `sear
 Reads DATA_DIR/spool, writes the ledger and Optuna's tables. Loads Optuna only where it has something to hear.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import Engine
 
 from search.study import files
-from space.errors import AccessError
+from space.errors import AccessError, StudyError
 from storage import database, leases
 from storage.row_types import Candidate
 from storage.studies import Study
@@ -29,6 +30,20 @@ def recover(engine: Engine, url: str, record: Study, data_dir: Path) -> int:
     if lost:
         tell_lost(engine, url, record, lost)
     return len(lost)
+
+
+def evict(engine: Engine, url: str, record: Study, data_dir: Path, worker: str) -> None:
+    """Takes back what a worker held that is known to be dead, once what it had trained is written down.
+
+    Where Optuna's part of the study is gone nobody is told. Raises StudyError where the study is, and
+    OUT_OF_REACH's errors.
+    """
+    with suppress(StudyError):
+        take_in(engine, url, record, data_dir)
+    lost = leases.evict(engine, record.id, worker)
+    if lost:
+        with suppress(StudyError):
+            tell_lost(engine, url, record, lost)
 
 
 def take_in(engine: Engine, url: str, record: Study, data_dir: Path) -> None:
