@@ -307,25 +307,57 @@ def lost(claim: Claim) -> LeaseLostError:
     )
 
 
-def release(engine: Engine, claim: Claim) -> None:
-    """Give the claim back without a result; its candidate stays as it is. No error where it had gone."""
+def release(engine: Engine, claim: Claim) -> list[Candidate]:
+    """Give the claim back without a result. Returns the candidate that ran under it, which is lost, if there
+    was one. No error where the claim had gone; raises StudyError where the study has.
+    """
+    mine = tables.claims.c.token == claim.token
+    return _take(engine, claim.study_id, mine, "worker {worker} gave it back")
+
+
+def take_unclaimed(engine: Engine, study_id: int) -> list[Candidate]:
+    """Mark as lost what runs under no claim, as damaged books may have it. Returns these candidates.
+
+    Raises StudyError where the study has gone.
+    """
+    table, claims = tables.candidates, tables.claims
+    held = select(claims.c.token).where(claims.c.candidate_id == table.c.id)
+    unclaimed = select(table.c.worker, table.c.id).where(
+        table.c.study_id == study_id, table.c.state == State.RUNNING, ~held.exists()
+    )
     with writing(engine) as connection:
-        connection.execute(delete(tables.claims).where(tables.claims.c.token == claim.token))
+        studies.lock(connection, study_id)
+        moment = now(connection)
+        found = [(row.worker, row.id, moment, None) for row in connection.execute(unclaimed)]
+        return _mark_lost(connection, found, "worker {worker} had no claim", moment)
+
+
+# Of a lease: so much longer a worker whose time is over has to be heard, from when somebody notices that. It
+# renews four times in a lease (search/worker/heartbeat.py), so that one that lives is heard twice.
+NOTICE = 0.5
 
 
 def reap(engine: Engine, study_id: int) -> list[Candidate]:
-    """Take back every claim that has expired. Returns the candidates lost by it, each to one caller only.
+    """Take back every claim whose time is over, and was so half a lease ago when that was first noticed.
+    Returns the candidates lost by it, each to one caller only.
 
-    A server that was down heard nobody: after its start every worker has the whole of its lease to be heard.
+    Whoever has just come, or woken, cannot know whether the others were silent or could not be heard: the
+    database may have been out of everybody's reach until now, or the machine of a file asleep. A server that
+    was down heard nobody: after its start every worker has the whole of its lease to be heard.
     Raises StudyError where the study has gone.
     """
-    expired = and_(
-        tables.claims.c.study_id == study_id, _heard_until(engine.dialect.name) < clock(engine.dialect.name)
-    )
+    dialect, table = engine.name, tables.claims
+    over = and_(table.c.study_id == study_id, _heard_until(dialect) <= clock(dialect))
     with reading(engine) as connection:  # mostly there is none: then nobody waits for the lock
-        if connection.execute(select(tables.claims.c.token).where(expired).limit(1)).first() is None:
+        if connection.execute(select(table.c.token).where(over).limit(1)).first() is None:
             return []
-    return _take(engine, study_id, expired, "worker {worker} was silent for {silence:.0f} s")
+    # Until then the two are a lease apart, but for the microseconds between two looks at a clock.
+    noticed = table.c.expires_at - table.c.renewed_at >= (1 + NOTICE / 2) * table.c.lease_seconds
+    notice = update(table).where(over, ~noticed)
+    with writing(engine) as connection:
+        studies.lock(connection, study_id)
+        connection.execute(notice.values(expires_at=clock(dialect) + NOTICE * table.c.lease_seconds))
+    return _take(engine, study_id, and_(over, noticed), "worker {worker} was silent for {silence:.0f} s")
 
 
 def _heard_until(dialect: str) -> ColumnElement[float]:

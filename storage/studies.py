@@ -30,6 +30,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    text,
     update,
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -107,10 +108,38 @@ def create(
     }
     try:
         with writing(engine) as connection:
-            row["created_at"] = moment(connection)
+            row |= {"created_at": moment(connection), **_next_id(connection)}
             return _study(connection.execute(insert(tables.studies).values(row).returning(*COLUMNS)).one())
     except IntegrityError:
         raise StudyError(f"there is a study {name!r} already; choose another name with --study") from None
+
+
+# In a file: the id after all that its studies have had. PostgreSQL gives none twice by itself.
+NEXT_ID = text(
+    "SELECT max(coalesce((SELECT max(id) FROM search_studies), 0),"
+    " coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'search_studies'), 0)) + 1"
+)
+# In the table of SQLite's own where AUTOINCREMENT, which this table was made without, counts.
+FORGET_LOWER = text("DELETE FROM sqlite_sequence WHERE name = 'search_studies' AND seq < :id")
+KEEP_ID = text(
+    "INSERT INTO sqlite_sequence (name, seq) SELECT 'search_studies', :id"
+    " WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'search_studies')"
+)
+
+
+def _next_id(connection: Connection) -> dict[str, int]:
+    """The column `id` of a new study where the database does not see to it. Whoever was at a study that was
+    deleted knows it by its id, and must not take another one for it."""
+    if connection.dialect.name != "sqlite":
+        return {}
+    return {"id": int(connection.execute(NEXT_ID).scalar_one())}
+
+
+def _keep_id(connection: Connection, study_id: int) -> None:
+    """Notes the id of a study that is deleted, so that no other gets it."""
+    if connection.dialect.name == "sqlite":
+        for note in (FORGET_LOWER, KEEP_ID):
+            connection.execute(note, {"id": study_id})
 
 
 def find(engine: Engine, name: str | None = None) -> Study:
@@ -186,11 +215,13 @@ def delete(engine: Engine, study_id: int, in_transaction: TransactionStep) -> No
         lock(connection, study_id)
         in_transaction(connection)
         _set_finals_apart(connection, study_id)
+        _keep_id(connection, study_id)
         connection.execute(delete_rows(tables.studies).where(tables.studies.c.id == study_id))
 
 
 def _set_finals_apart(connection: Connection, study_id: int) -> None:
-    """Renames the runs of a study's finals: another study may get its number, and must not replace them."""
+    """Renames the runs of a study's finals: an older version may give its number to another study, which must
+    not replace them."""
     run, end = tables.trainings.c.run, uuid4().hex[:12]
     runs = connection.execute(select(run).where(run.like(f"{OF_FINALS}{study_id}-%")).distinct()).scalars()
     for one in runs.all():

@@ -2,7 +2,8 @@
 
 Reads and writes search_workers. Written by search/worker/presence.py between trials; while one is trained its
 claim is renewed in place of it, and storage/leases.py removes the row of a worker that was taken for dead.
-Read by `search ps`. Nothing that counts depends on it: a row that is missing costs a line of a table.
+Read by `search ps`, and where a worker died. Nothing that counts depends on it: a row that is missing costs a
+line of a table.
 """
 
 from dataclasses import dataclass, fields
@@ -10,11 +11,13 @@ from enum import StrEnum
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Engine, bindparam, delete, select
+from sqlalchemy import Engine, bindparam, delete, or_, select, union
 from sqlalchemy.dialects import postgresql, sqlite
 
-from storage import tables
+from storage import studies, tables
 from storage.database import clock, now, reading, writing
+from storage.row_types import TRAINED, State
+from storage.studies import Study
 
 TABLE = tables.workers
 
@@ -55,12 +58,13 @@ def announce(
     lease_seconds: float,
     device: str | None = None,
 ) -> None:
-    """Enter a worker, or what it does now. Forgets those that were silent for an hour."""
+    """Enter a worker, or what it does now. Forgets those that were silent for an hour and hold no claim."""
     row = {"study_id": study_id, "name": name, "host": host, "pid": pid, "device": device, "state": state}
     with writing(engine, durable=False) as connection:
         moment = now(connection)
         silent = (TABLE.c.study_id == study_id, TABLE.c.heard_at < moment - FORGOTTEN_SECONDS)
-        connection.execute(delete(TABLE).where(*silent))
+        holds = select(tables.claims.c.worker).where(tables.claims.c.study_id == study_id)
+        connection.execute(delete(TABLE).where(*silent, TABLE.c.name.not_in(holds)))
         times = {"lease_seconds": lease_seconds, "started_at": moment, "heard_at": moment}
         connection.execute(_upsert(connection.dialect.name), row | times)
 
@@ -88,3 +92,22 @@ def of_study(engine: Engine, study_id: int) -> list[Presence]:
     with reading(engine) as connection:
         rows = connection.execute(query.where(TABLE.c.study_id == study_id).order_by(TABLE.c.id)).all()
     return [Presence(**{**row._mapping, "state": Doing(row.state)}) for row in rows]
+
+
+def studies_of(engine: Engine, name: str) -> list[Study]:
+    """Return the studies at which a worker is, by its row or by a claim of its."""
+    claims = tables.claims
+    here = select(TABLE.c.study_id).where(TABLE.c.name == name)
+    held = select(claims.c.study_id).where(claims.c.worker == name)
+    with reading(engine) as connection:
+        found = set(connection.execute(union(here, held)).scalars())
+    return [record for record in studies.all_studies(engine) if record.id in found]
+
+
+def has_finished(engine: Engine, name: str) -> bool:
+    """Return whether a worker has done a trial, or a training of the second stage, in whatever study."""
+    trials, rungs = tables.candidates, tables.rung_trainings
+    trial = select(trials.c.id).where(trials.c.worker == name, trials.c.state.in_(TRAINED))
+    training = select(rungs.c.id).where(rungs.c.worker == name, rungs.c.state == State.COMPLETED)
+    with reading(engine) as connection:
+        return bool(connection.execute(select(or_(trial.exists(), training.exists()))).scalar_one())

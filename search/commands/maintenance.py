@@ -49,14 +49,23 @@ def check(study: str | None, storage: str) -> int:
 @STUDY
 @options.storage
 def repair(study: str, storage: str) -> None:
-    """Make Optuna's part of a study again from the ledger, where it was deleted in the dashboard."""
+    """Make Optuna's part of a study again from the ledger, where it was deleted in the dashboard; give trials
+    back that no worker holds."""
     from search.optuna_adapter import stored, study as optuna_study
-    from search.recording import rebuild
+    from search.recording import rebuild, recovery
     from search.study.text import counted
+    from storage import leases
 
     with reader.open_study(storage, study, whole=True) as view:
         record = view.record
+        lost = leases.take_unclaimed(view.engine, record.id)
+        if lost:
+            click.echo(
+                f"{record.name}: {counted(len(lost), 'trial')} ran under no claim: lost, to be tried again"
+            )
         if theirs := stored.names(view.engine).get(record.name):
+            if lost:
+                recovery.tell_lost(view.engine, storage, record, lost)
             renamed = f", under the name {theirs!r}" if theirs != record.name else ""
             named = shlex.quote(record.name)
             tell(f"{record.name}: Optuna has its part{renamed}; `search db check {named}` compares the two")

@@ -31,12 +31,12 @@ from search.machine.devices import Slot
 from search.machine.signals import Interrupts
 from search.recording import reconcile as reconciling, rescue, spool
 from search.recording.outage import OUT_OF_REACH, Outage, OutageTooLongError
-from search.study import files, finish_plan, gave_up, second_stage, worker_logs, worker_rows
+from search.study import files, finish_plan, gave_up, worker_logs, worker_rows
 from search.study.config import StudyConfig
 from search.study.halted import halted
 from search.study.run_state import code_of_end
 from space.errors import StoreGoneError
-from storage import candidates, leases, rungs, studies, workers as worker_presence
+from storage import candidates, leases, studies, workers as worker_presence
 from storage.row_types import TRAINED, State
 from storage.studies import Control, Study
 
@@ -166,10 +166,7 @@ class Launch:
         trained and could not write counts; what it held goes to another one at once."""
         spool.take_in(self.spool, self.optuna, self.engine, self.record.id)
         reconciling.tell_lost(self.optuna, leases.evict(self.engine, self.record.id, worker))
-        rows = candidates.candidates(self.engine, self.record.id, states=TRAINED)
-        second = rungs.of_study(self.engine, self.record.id)
-        done = [one.worker for one in second if one.state == State.COMPLETED]
-        return worker in done or any(row.worker == worker for row in rows)
+        return worker_presence.has_finished(self.engine, worker)
 
     def run(self, display: Display, interrupts: Interrupts) -> End:
         """Until the number is reached, nobody works any more, or someone or a limit says stop.
@@ -372,8 +369,8 @@ class Launch:
             if self.outage.calm(self.flags.lease_seconds):
                 reconciling.tell_lost(self.optuna, leases.reap(self.engine, self.record.id))
             record = studies.find(self.engine, self.record.name)
-            second = second_stage.load(self.engine, record)
             tally = candidates.tally(self.engine, self.record.id)
+            second = self.snapshots.load_second_stage(record, tally)
             at_work = bool(leases.running(self.engine, self.record.id))
         except OUT_OF_REACH as error:
             self.outage.wait(error)

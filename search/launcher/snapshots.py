@@ -3,6 +3,8 @@
 Reads the ledger; writes nothing. Called by the launcher twice a second and by `search status --watch`.
 """
 
+from collections.abc import Mapping
+
 from sqlalchemy import Engine
 
 from search.launcher.display import Snapshot
@@ -26,17 +28,18 @@ class Snapshots:
         self.engine, self.record, self.config, self.has_slots = engine, record, config, has_slots
         self.ended: int | None = None  # candidates that had ended at the last look
         self.known: set[int] | None = None  # trainings of the second stage that had
-        self.rows: list[Candidate] | None = None  # all candidates, once the trials are done
+        self.rows: list[Candidate] = []  # all candidates, once the trials are done
+        self.rows_ended: int | None = None  # how many had ended when they were read
 
     def take(self) -> Snapshot:
         """The study as it is now. Raises SQLAlchemy's errors for a database out of reach, StudyError where
         the study has gone."""
         self.record = studies.find(self.engine, self.record.name)
         tally = candidates.tally(self.engine, self.record.id)
-        ended = sum(tally.values()) - tally[State.RUNNING]
+        ended = _ended(tally)
         fresh = 0 if self.ended is None else ended - self.ended
         best = candidates.best(self.engine, self.record.id)
-        second = self._second(sum(tally[state] for state in TRAINED), fresh)
+        second = self.load_second_stage(self.record, tally)
         snapshot = Snapshot(
             name=self.record.name,
             target=self.record.trials,
@@ -56,15 +59,16 @@ class Snapshots:
         self.ended = ended
         return snapshot
 
-    def _second(self, trained: int, fresh: int) -> SecondStage | None:
-        """The second stage, once the trials are done; they are read again only where one has ended, or more
-        were asked for in between."""
-        if trained < self.record.trials:
-            self.rows = None
+    def load_second_stage(self, record: Study, tally: Mapping[State, int]) -> SecondStage | None:
+        """The second stage of the study as it is now, once its trials are done, None before; these are read
+        again only where one has ended, or more were asked for in between. Raises as take()."""
+        if sum(tally[state] for state in TRAINED) < record.trials:
+            self.rows_ended = None
             return None
-        if self.rows is None or fresh:
-            self.rows = candidates.candidates(self.engine, self.record.id)
-        return second_stage.load(self.engine, self.record, self.rows)
+        if self.rows_ended != _ended(tally):
+            self.rows = candidates.candidates(self.engine, record.id)
+            self.rows_ended = _ended(tally)
+        return second_stage.load(self.engine, record, self.rows)
 
     def _ended_since(self, second: SecondStage | None) -> list[RungTraining]:
         """Trainings of the second stage that have ended since the last look."""
@@ -84,3 +88,8 @@ class Snapshots:
             self.engine, self.record.id, states=ended, sort="finished_at", descending=True, limit=count
         )
         return rows[::-1]
+
+
+def _ended(tally: Mapping[State, int]) -> int:
+    """How many candidates have ended."""
+    return sum(tally.values()) - tally[State.RUNNING]

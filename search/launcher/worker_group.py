@@ -23,8 +23,7 @@ from search.recording.outage import OUT_OF_REACH
 from search.study import gave_up, worker_logs
 from search.study.worker_options import WorkerOptions
 from space.errors import ExhaustedError, GaveUpError, ParsimonyError
-from storage import candidates, connections, database, leases, studies
-from storage.row_types import TRAINED
+from storage import candidates, connections, database, studies, workers
 from storage.studies import Control
 
 POLL_SECONDS = 0.5  # between two looks at the workers
@@ -55,16 +54,14 @@ class WorkerGroup:
         return replace(self.options, name=worker, parent=os.getpid()).to_argv()
 
     def _on_death(self, worker: str) -> bool:
-        """Whether a worker that died had finished a trial. What it had trained and could not write counts;
-        what it held goes to another one at once."""
+        """Whether a worker that died had finished a trial, or a training of the second stage, in whatever
+        study. What it had trained and could not write counts; what it held goes to another one at once."""
         with suppress(ParsimonyError, *OUT_OF_REACH):
             engine = database.connect(self.options.storage, create=False)
             try:
-                record = studies.find(engine, self.options.study)
-                recovery.take_in(engine, self.options.storage, record, self.options.data_dir)
-                leases.evict(engine, record.id, worker)
-                rows = candidates.candidates(engine, record.id, states=TRAINED)
-                return any(row.worker == worker for row in rows)
+                for record in workers.studies_of(engine, worker):
+                    recovery.evict(engine, self.options.storage, record, self.options.data_dir, worker)
+                return workers.has_finished(engine, worker)
             finally:
                 engine.dispose()
         return False

@@ -1,8 +1,8 @@
 """How a process of this program hears SIGINT, SIGTERM and SIGUSR1: the only module that sets signal handlers.
 
-Three ways: a launcher counts (Interrupts), a worker drains and then cancels (ShutdownRequest), a full
-training leaves by an exception (sigterm_raises). Handlers are set in the main thread, by listen() or the
-context alone.
+Three ways: a launcher counts (Interrupts), a worker drains and then cancels, or leaves by an exception while
+it holds nothing yet (ShutdownRequest), a full training leaves by an exception (sigterm_raises). Handlers are
+set in the main thread, by listen() or the context alone.
 """
 
 import os
@@ -42,9 +42,13 @@ class Interrupts:
         return 128 + self.first if self.first else 0
 
 
+class ToldToEnd(BaseException):
+    """A signal, while this process holds nothing that it would have to finish."""
+
+
 class ShutdownRequest(Interrupts):
     """How a worker is told to end: the first signal drains, the second, or the end of the grace period,
-    cancels.
+    cancels. Within ends_at_once() the first one raises.
 
     Under a launcher that lives its word counts alone: a batch system tells every process, and the launcher
     passes that on, so that a worker hears one and the same request twice. Its second word is SIGUSR1.
@@ -54,6 +58,7 @@ class ShutdownRequest(Interrupts):
         super().__init__()
         self.grace_seconds, self.parent = grace_seconds, parent
         self.deadline = float("inf")  # of the trial under way, by time.monotonic()
+        self._raises = False
 
     def listen(self) -> None:
         """A launcher's children never hear Ctrl-C themselves; a worker started by hand does."""
@@ -63,12 +68,30 @@ class ShutdownRequest(Interrupts):
     def _at_once(self, _number: int, _frame: FrameType | None) -> None:
         self.count = max(2, self.count)
         self.first = self.first or signal.SIGTERM
+        self._raise_where_wanted()
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         if self.count and self.parent is not None and os.getppid() == self.parent:
             return
         super()._heard(number, frame)
         self.deadline = min(self.deadline, time.monotonic() + self.grace_seconds)
+        self._raise_where_wanted()
+
+    def _raise_where_wanted(self) -> None:
+        if self._raises:
+            raise ToldToEnd
+
+    @contextmanager
+    def ends_at_once(self) -> Iterator[None]:
+        """Within, a signal raises ToldToEnd in the main thread, one that was heard before too: what waits for
+        a lock, or reads for minutes, asks nobody whether it is to end."""
+        self._raises = True
+        try:
+            if self.draining:
+                raise ToldToEnd
+            yield
+        finally:
+            self._raises = False
 
     @property
     def draining(self) -> bool:

@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 
 from search.optuna_adapter import stored
 from search.optuna_adapter.stored import TrialEnd
+from search.recording.outage import one_line
 from storage import candidates, leases
 from storage.row_types import TRAINED, Candidate, Ended, State, TrainingMetrics
 
@@ -82,9 +83,15 @@ def _state_of(row: Candidate) -> TrialState:
 
 
 def _tell(study: optuna.Study, number: int, state: TrialState, value: float | None = None) -> None:
-    """Whoever is first is heard."""
-    with suppress(optuna.exceptions.UpdateFinishedTrialError):  # by another, after `tell` had looked
+    """Whoever is first is heard. Where Optuna's part of the trial is gone the ledger counts."""
+    try:
+        # study.tell() makes a ValueError of a number that is not there.
+        study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
         study.tell(number, value, state=state, skip_if_finished=True)
+    except optuna.exceptions.UpdateFinishedTrialError:
+        pass  # by another, after `tell` had looked
+    except KeyError as error:
+        logger.info("trial %d: Optuna's part of it is gone, the ledger counts: %s", number, one_line(error))
 
 
 def disagreements(study: optuna.Study, rows: Sequence[Candidate]) -> list[str]:

@@ -145,24 +145,31 @@ def write_messages(rows: Rows, inbox: Inbox) -> None:
             owed.append(message)
         try:
             while owed:
-                pruned = _write_and_ask_pruner(rows, pruning, owed[0], written, anew)
-                owed.popleft()
+                _write(rows, owed[0], written, anew)
+                done = owed.popleft()  # whatever the pruner says: it is written
+                if pruning and isinstance(done, Epoch):
+                    pruned = _ask(rows, pruning, done)
         except BaseException as error:
             posted.answer.set_exception(error)
         else:
             posted.answer.set_result(pruned)
 
 
-def _write_and_ask_pruner(
-    rows: Rows, pruning: Pruning | None, message: Epoch | TrialEnd, written: dict[int, Epoch], anew: bool
-) -> bool:
-    """Writes one message, and asks the pruner after an epoch. Returns whether it stops the trial."""
+def _write(rows: Rows, message: Epoch | TrialEnd, written: dict[int, Epoch], anew: bool) -> None:
+    """Writes one message."""
     if isinstance(message, TrialEnd):
         rows.finish(message, written, anew)
-        return False
+        return
     rows.save(message)
     written[message.epoch] = message
-    if pruning is None:
+
+
+def _ask(rows: Rows, pruning: Pruning, epoch: Epoch) -> bool:
+    """Whether the pruner stops the trial after this epoch. It does not where Optuna's part of the trial is
+    gone, as while somebody deletes or renames the study in its dashboard: the ledger counts."""
+    pruning.steps[epoch.epoch] = epoch.value
+    try:
+        return pruning.stops()
+    except KeyError as error:
+        logger.info("%s: the pruner cannot say, so it goes on: %s", rows.name, one_line(error))
         return False
-    pruning.steps[message.epoch] = message.value
-    return pruning.stops()

@@ -1,5 +1,5 @@
-"""The studies that a worker which follows leaves out for a while, because it cannot do them: their images are
-not here, they were deleted meanwhile, or a newer version has made them.
+"""The studies that a worker which follows leaves out: those that are over, and for a while those that it
+cannot do, because their images are not here, they were deleted meanwhile, or a newer version has made them.
 
 Kept in memory by search/worker/worker.py, for as long as the worker lives; says in the log why, once.
 """
@@ -23,12 +23,13 @@ def _made(record: Study) -> Made:
 
 
 class StudiesLeftOut:
-    """Studies by their id and when they were made, as SQLite gives the id of a deleted one again; with when
-    each is tried again, and why it is left out."""
+    """Studies by their id and when they were made, as older versions give the id of a deleted one again in
+    SQLite; with when each is tried again, and why it is left out."""
 
     def __init__(self) -> None:
         self._until = dict[Made, float]()
         self._reasons = dict[Made, str]()
+        self._over = dict[int, Study]()  # as they were when nothing was left of them to train
 
     def add(self, record: Study, error: Exception) -> None:
         """Leaves a study out, with a line where that is new."""
@@ -48,3 +49,11 @@ class StudiesLeftOut:
     def forget(self, record: Study) -> None:
         """Notes that a study can be done."""
         self._reasons.pop(_made(record), None)
+
+    def note_over(self, record: Study) -> None:
+        """Notes that nothing is left of a study to train, for as long as its row stays as it is."""
+        self._over[record.id] = record
+
+    def is_over(self, record: Study) -> bool:
+        """Whether that was noted of the study as it is: nobody has asked for more of it since."""
+        return self._over.get(record.id) == record

@@ -22,7 +22,7 @@ from sqlalchemy import Engine
 
 from search.machine import gpu_choice
 from search.machine.processes import MADE_ROOM, WORK_DONE, die_with_parent
-from search.machine.signals import ShutdownRequest
+from search.machine.signals import ShutdownRequest, ToldToEnd
 from search.optuna_adapter import privileges as optuna_privileges, study as optuna_study
 from search.recording import reconcile as reconciling, rescue, spool
 from search.recording.outage import OUT_OF_REACH, Outage, one_line
@@ -58,6 +58,7 @@ FAILURES_IN_A_ROW = 3  # of trials: then the fault is the worker's
 # worker of that GPU.
 RETRIES, OF_TRIALS = 2, 10
 GONE = (KeyError, StopIteration)  # what Optuna, and ask.py, raise where a study or a trial is not there
+TOLD = "ends: it was told to"
 ENDS = {NoClaim.DONE: "the study has its number", NoClaim.STOPPED: "`search stop` said so"}
 
 
@@ -80,7 +81,7 @@ def main(options: WorkerOptions) -> int:
         die_with_parent(options.parent)
     else:  # a launcher knows its workers by the names it gave them
         options = replace(options, name="-".join(filter(None, (options.name, unique_name()))))
-    with gpu_choice.take_least_held_gpu(options.data_dir / "slots"):
+    with gpu_choice.take_least_held_gpu(options.data_dir / "slots"), _told_to_end():
         if options.follow:
             _follow(replace(options, database_timeout_seconds=float("inf")), shutdown)
         else:
@@ -88,12 +89,22 @@ def main(options: WorkerOptions) -> int:
     return WORK_DONE if options.parent is not None else shutdown.code
 
 
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """Ends in order what a signal ended before it had begun to work."""
+    try:
+        yield
+    except ToldToEnd:
+        logger.info(TOLD)
+
+
 def work(options: WorkerOptions, engine: Engine, record: Study, shutdown: ShutdownRequest) -> None:
     """Trains until the study has its number, a stop is asked for, or `shutdown` says so.
 
-    Raises ExhaustedError, GaveUpError, DataError, StudyError where Optuna's part of the study was deleted,
-    OutageTooLongError when the database stays away, StoreGoneError where its file was deleted or replaced,
-    and ParsimonyError after three failed trials in a row.
+    Raises ToldToEnd where that comes before the study is open, ExhaustedError, GaveUpError, DataError,
+    StudyError where Optuna's part of the study was deleted, OutageTooLongError when the database stays away,
+    StoreGoneError where its file was deleted or replaced, and ParsimonyError after three failed trials in a
+    row.
     """
     try:
         _work_at(options, engine, record, shutdown)
@@ -109,9 +120,10 @@ def _work_at(options: WorkerOptions, engine: Engine, record: Study, shutdown: Sh
         presence = stack.enter_context(
             WorkerPresence(engine, record.id, options.name or "", options.lease_seconds)
         )
-        context = outage.insist(
-            lambda: stack.enter_context(open_context(options, engine, record, shutdown, presence.say))
-        )
+        with shutdown.ends_at_once():  # it may prepare images, or wait for who does, and holds nothing yet
+            context = outage.insist(
+                lambda: stack.enter_context(open_context(options, engine, record, shutdown, presence.say))
+            )
         presence.device = context.device
         logger.info("ready on %s", context.device)
         try:
@@ -166,7 +178,7 @@ def _work_in(context: WorkerContext, shutdown: ShutdownRequest) -> None:
         if context.options.make_room and retries[-1] - retries[0] >= RETRIES:
             logger.info("leaves the device to the others: its memory was short beside them")
             raise SystemExit(MADE_ROOM)
-    logger.info("ends: it was told to")
+    logger.info(TOLD)
 
 
 def work_on_one(context: WorkerContext) -> State | NoClaim | None:
@@ -214,14 +226,14 @@ def run_next(context: WorkerContext) -> State | NoClaim | None:
     try:
         return worker_trial.run(context, claim)
     except ExhaustedError as error:
-        leases.release(context.engine, claim)
+        reconciling.tell_lost(context.study, leases.release(context.engine, claim))
         if studies.get(context.engine, context.study_id).finish is None:
             raise
         logger.info("no network is left: %s", error)
         context.exhausted = error
         return None
     except GONE:
-        leases.release(context.engine, claim)
+        reconciling.tell_lost(context.study, leases.release(context.engine, claim))
         raise
 
 
@@ -370,11 +382,15 @@ def _unfinished(engine: Engine, name: str | None, left_out: StudiesLeftOut) -> S
     for record in reversed(studies.all_studies(engine)):
         if name not in (None, record.name) or record.order != Control.RUN or left_out.has(record):
             continue
+        if left_out.is_over(record):  # this is asked twice a second
+            continue
         try:
             if _is_owed(engine, record):
                 return record
         except UsageError as error:  # a plan that cannot be read
             left_out.add(record, error)
+        else:
+            left_out.note_over(record)
     return None
 
 

@@ -9,6 +9,7 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
+import in_the_dashboard
 import optuna
 import pytest
 from command import Result, run
@@ -349,6 +350,29 @@ def test_a_study_at_which_somebody_works_is_left_alone(store: Store, command: tu
 
 
 @pytest.mark.parametrize("command", [("delete", "night", "--yes"), ("rename", "night", "monday")])
+def test_a_worker_that_is_silent_is_waited_for_before_it_is_taken_for_dead(
+    store: Store, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "START_OF_POSTGRES", "0.0")  # it ran through all of that
+    engine = store.engine()
+    record = studies.find(engine, "night")
+    studies.set_trials(engine, record.id, 2)
+    assert isinstance(leases.claim(engine, record.id, "busy", 60.0), Claim)
+    for seconds in (180, 30):  # it was silent for so long, and then for the notice that it was given
+        with engine.begin() as connection:
+            ago = f"expires_at = expires_at - {seconds}, renewed_at = renewed_at - {seconds}"
+            connection.execute(text(f"UPDATE search_claims SET {ago}"))
+        if seconds == 180:
+            result = store.care(*command)
+            assert (result.code, store.optuna_names()) == (2, ["night", "noon"])
+            assert (
+                "1 worker of study 'night' silent, dead or out of reach: ask again in 30 s" in result.one_line
+            )
+    engine.dispose()
+    assert store.care(*command).code == 0
+
+
+@pytest.mark.parametrize("command", [("delete", "night", "--yes"), ("rename", "night", "monday")])
 def test_workers_that_are_paused_or_wait_are_at_work_too(store: Store, command: tuple[str, ...]) -> None:
     engine = store.engine()
     record = studies.find(engine, "night")
@@ -376,19 +400,11 @@ def test_a_study_whose_part_in_optuna_was_deleted_is_marked_and_can_be_deleted(s
 
 
 def delete_in_the_dashboard(store: Store, name: str) -> None:
-    with optuna_study.open_storage(store.url) as storage:
-        optuna.delete_study(study_name=name, storage=storage)
+    in_the_dashboard.delete(store.url, name)
 
 
 def rename_in_the_dashboard(store: Store, old: str, new: str) -> None:
-    """As optuna-dashboard does: by a copy under the new name, after which the old one is deleted."""
-    with optuna_study.open_storage(store.url) as storage:
-        source = optuna.load_study(study_name=old, storage=storage)
-        copy = optuna.create_study(study_name=new, storage=storage, directions=source.directions)
-        copy.add_trials(source.get_trials(deepcopy=False))
-        for key, value in source.user_attrs.items():
-            copy.set_user_attr(key, value)
-        optuna.delete_study(study_name=old, storage=storage)
+    in_the_dashboard.rename(store.url, old, new)
 
 
 def trials_of(store: Store, name: str) -> list[tuple[Any, ...]]:

@@ -2,9 +2,13 @@
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from ledger_samples import proposal
+from sqlalchemy import Engine, text
 from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search.machine.signals import ShutdownRequest
@@ -12,10 +16,13 @@ from search.optuna_adapter import study as optuna_study
 from search.recording import outage as outages, recorder
 from search.recording.outage import Outage, OutageTooLongError
 from search.recording.writer import TrialRows
-from search.worker import trial as worker_trial
-from space.errors import StorageError
-from storage import leases
+from search.study.worker_options import WorkerOptions
+from search.worker import trial as worker_trial, worker
+from search.worker.context import WorkerContext
+from space.errors import StorageError, UnreachableError
+from storage import candidates, database, leases
 from storage.leases import Claim
+from storage.row_types import State, TrainingMetrics
 
 AWAY = StorageError("cannot use postgresql://me:secret@db/x: connection refused\nand more")
 
@@ -56,6 +63,49 @@ def test_nobody_is_reaped_before_a_database_that_was_away_could_hear_everyone() 
     outage.back()
     assert not outage.calm(60.0)
     assert outage.calm(0.0)
+
+
+def test_a_worker_that_comes_after_an_outage_takes_no_trial_from_one_that_lives(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first look is after it: it took the trials of all who were not heard yet, and ended them so."""
+    config = make_config()
+    engine, record = make_study(sqlite_url, config, 2)
+    with optuna_study.open_study(sqlite_url, record.name, config) as opened:
+        opened.ask()
+        alive = leases.claim(engine, record.id, "alive", 60.0)
+        assert isinstance(alive, Claim)
+        running = candidates.propose(engine, alive, proposal(0))
+        with database.writing(engine) as connection:
+            connection.execute(text("UPDATE search_claims SET expires_at = 100, renewed_at = 40"))
+
+        @contextmanager
+        def open_context(options: WorkerOptions, *_: object) -> Iterator[WorkerContext]:
+            context = make_context(opened, engine, record, FakeTraining(), config, tmp_path)
+            context.outage = Outage(options.database_timeout_seconds)
+            yield context
+
+        shutdown = ShutdownRequest(1.0)
+        monkeypatch.setattr(worker, "open_context", open_context)
+        monkeypatch.setattr(worker.time, "sleep", lambda _: setattr(shutdown, "count", 1))
+        away = iter([UnreachableError("connection refused"), UnreachableError("connection refused")])
+        connect = worker._connect
+
+        def connect_at_last(url: str) -> Engine:
+            for error in away:
+                raise error
+            return connect(url)
+
+        monkeypatch.setattr(worker, "_connect", connect_at_last)
+        options = WorkerOptions(
+            storage=sqlite_url, data_dir=tmp_path, study="bench", name="new", parent=os.getpid()
+        )
+        worker._work_once(options, shutdown)
+    states = [(row.worker, row.state) for row in candidates.candidates(engine, record.id)]
+    assert states == [("alive", State.RUNNING), ("one", State.COMPLETED)]
+    metrics = TrainingMetrics(0.5, 0.5, 1.0, 3, 1.0, 100.0)
+    candidates.finish(engine, alive, running.id, State.COMPLETED, outcome=metrics)
+    engine.dispose()
 
 
 def test_a_disk_that_cannot_take_the_spool_costs_no_trial(

@@ -355,7 +355,7 @@ def test_a_result_that_comes_late_is_kept_as_late_and_changes_nothing(
 ) -> None:
     def taken_over() -> None:
         with context.engine.execution_options(writes=True).begin() as connection:
-            connection.execute(text("UPDATE search_claims SET expires_at = 0"))
+            connection.execute(text("UPDATE search_claims SET expires_at = 0, lease_seconds = 0"))
         reconciling.tell_lost(context.study, leases.reap(context.engine, context.study_id))
 
     # After the last batch nobody asks for the lease any more: the result itself finds out.

@@ -1,12 +1,22 @@
-"""A signal that is to end a training ends it, at whatever moment it is heard."""
+"""A signal that is to end a training or a worker ends it, at whatever moment it is heard."""
 
 import os
+import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
+from command import fake_training, finish, start
+from faults import wait_until
+from worker_samples import make_config, make_study
 
 from search.machine import signals
+from search.machine.processes import WORK_DONE
+from search.machine.signals import ShutdownRequest, ToldToEnd
+from storage import workers
+from trainer.data import dataset as datasets
+from trainer.data.file_lock import locked
 
 
 class HearsWhileItGoes:
@@ -43,3 +53,42 @@ def test_sigterm_means_afterwards_what_it_meant_before() -> None:
     with pytest.raises(SystemExit), signals.sigterm_raises():
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("number", "by_hand", "code"),
+    [
+        (signal.SIGINT, True, 130),
+        (signal.SIGTERM, True, 143),
+        (signal.SIGTERM, False, WORK_DONE),
+        (signal.SIGUSR1, False, WORK_DONE),
+    ],
+)
+def test_a_worker_that_waits_for_images_ends_where_it_is_told_to(
+    number: signal.Signals, by_hand: bool, code: int, sqlite_url: str, tmp_path: Path
+) -> None:
+    """Another process prepares them and has the lock; neither a Ctrl-C nor a second one was heard before."""
+    engine, record = make_study(sqlite_url, make_config(), 3)
+    cache = datasets.load("digits", tmp_path).cache
+    shutil.rmtree(cache)
+    told = ["worker", "--storage", sqlite_url, "--data-dir", tmp_path, "--name", "waits"]
+    told += [] if by_hand else ["--parent", os.getpid()]
+    with locked(cache.with_name(f"{cache.name}.lock")):
+        process = start(*told, cwd=tmp_path, **fake_training(tmp_path / "training", seconds=0.0))
+        wait_until(lambda: bool(workers.of_study(engine, record.id)), "a worker")
+        process.send_signal(number)
+        ended = finish(process, timeout=60)
+    assert (ended.code, workers.of_study(engine, record.id)) == (code, [])
+    assert ended.err.strip().splitlines()[-1].endswith("ends: it was told to")
+    assert not cache.exists()
+    engine.dispose()
+
+
+def test_a_worker_is_told_by_exception_until_it_holds_something_alone() -> None:
+    shutdown = ShutdownRequest(60.0)
+    with shutdown.ends_at_once(), pytest.raises(ToldToEnd):
+        shutdown._heard(signal.SIGINT, None)
+    shutdown._heard(signal.SIGINT, None)
+    assert (shutdown.count, shutdown.code) == (2, 130)
+    with pytest.raises(ToldToEnd), shutdown.ends_at_once():
+        raise AssertionError("it was heard before")

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from command import fake_training, finish, run, start
 from faults import wait_until
+from ledger_samples import outcome, proposal, train
+from optuna.trial import TrialState
 from worker_samples import make_config, make_study
 
 from search.launcher.worker_group import WorkerGroup
@@ -13,9 +15,12 @@ from search.launcher.worker_pool import EXHAUSTED
 from search.machine.devices import Slot
 from search.machine.processes import WORK_DONE
 from search.machine.signals import Interrupts
+from search.optuna_adapter import study as optuna_study
 from search.study.worker_options import WorkerOptions
 from space.errors import ExhaustedError, GaveUpError
-from storage import database, studies
+from storage import candidates, database, leases, rungs, studies, workers
+from storage.leases import Claim
+from storage.row_types import RungEntry, Stage, State
 from storage.studies import Control
 
 SLOTS = [Slot("cpu0", {}), Slot("cpu1", {})]
@@ -40,6 +45,57 @@ def workers_end(monkeypatch: pytest.MonkeyPatch, script: str) -> list[list[str]]
 
     monkeypatch.setattr("search.launcher.worker_pool.python_module", shell)
     return asked
+
+
+@pytest.mark.parametrize("claims", [True, False])
+@pytest.mark.parametrize("named", [True, False])
+def test_what_a_dead_worker_held_is_given_back_wherever_it_was(
+    named: bool, claims: bool, sqlite_url: str, tmp_path: Path
+) -> None:
+    """One that follows may be at another study than the newest."""
+    config = make_config()
+    engine, older = make_study(sqlite_url, config, 3, "older")
+    make_study(sqlite_url, config, 3, "newer")[0].dispose()
+    workers.announce(
+        engine, older.id, "dead", host="here", pid=1, state=workers.Doing.WORKING, lease_seconds=60.0
+    )
+    options = WorkerOptions(
+        storage=sqlite_url, data_dir=tmp_path, study="older" if named else None, follow=True
+    )
+    group = WorkerGroup(options, [], lambda _: None)
+    with optuna_study.open_study(sqlite_url, "older", config) as opened:
+        if claims:
+            claim = leases.claim(engine, older.id, "dead", 60.0)
+            assert isinstance(claim, Claim)
+            candidates.propose(engine, claim, proposal(opened.ask().number))
+        assert not group._on_death("dead"), "it had finished nothing"
+        assert leases.running(engine, older.id) == [] and workers.of_study(engine, older.id) == []
+        if claims:
+            (row,) = candidates.candidates(engine, older.id)
+            assert (row.state, row.reason) == (State.LOST, "worker dead died")
+            assert [trial.state for trial in opened.trials] == [TrialState.FAIL], "Optuna is told"
+    engine.dispose()
+
+
+def test_a_worker_that_has_done_a_training_of_the_second_stage_did_not_die_in_vain(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    """The third death in a row without one closes a slot."""
+    engine, record = make_study(sqlite_url, make_config(), 1, "night")
+    make_study(sqlite_url, make_config(), 3, "newer")[0].dispose()
+    row = train(engine, record, 0, 0.5)
+    entries = [RungEntry(row.id, Stage.FINALS, 9, seed) for seed in range(2)]
+    assert rungs.enter(engine, record.id, entries) == 2
+    group = WorkerGroup(WorkerOptions(storage=sqlite_url, data_dir=tmp_path, follow=True), [], lambda _: None)
+    for name, finished in (("fails", False), ("works", True), ("one", True), ("other", False)):
+        if name != "one":  # who has done the trial
+            claimed = rungs.claim(engine, record.id, name, 60.0)
+            assert name == "other" or isinstance(claimed, tuple)
+            if isinstance(claimed, tuple) and finished:
+                metrics = outcome(0.5, epochs=9)
+                rungs.finish(engine, claimed[0], claimed[1].id, State.COMPLETED, outcome=metrics)
+        assert group._on_death(name) is finished, name
+    engine.dispose()
 
 
 def test_each_is_told_its_study_and_a_name_of_its_own(

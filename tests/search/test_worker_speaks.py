@@ -368,6 +368,25 @@ def test_ps_says_how_long_a_worker_was_silent_and_forgets_the_dead(engine: Engin
     assert [one.name for one in worker_table.of_study(engine, study.id)] == ["b"]
 
 
+def test_ps_knows_where_a_worker_is_that_trains_for_more_than_an_hour(engine: Engine) -> None:
+    """Its claim is renewed then, and not the row that has its host and process."""
+    study = make_study(engine, trials=4)
+
+    def announce(name: str) -> None:
+        worker_table.announce(
+            engine, study.id, name, host="box", pid=7, state=Doing.WORKING, lease_seconds=60.0
+        )
+
+    for name in ("killed", "trains"):
+        announce(name)
+    start(engine, study, 5, worker="trains")
+    with database.writing(engine) as connection:
+        connection.execute(text("UPDATE search_workers SET heard_at = heard_at - 3700"))
+    announce("another")
+    rows = worker_rows.joined(worker_table.of_study(engine, study.id), leases.running(engine, study.id))
+    assert [(row.name, row.presence and row.presence.pid) for row in rows] == [("trains", 7), ("another", 7)]
+
+
 def test_ps_gives_programs_the_state_of_each_worker(
     sqlite_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

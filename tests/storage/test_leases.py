@@ -156,6 +156,35 @@ def test_an_expired_claim_is_reaped_once_with_its_reason(engine: Engine) -> None
     assert again.state == State.RUNNING
 
 
+def silence(engine: Engine, seconds: float) -> None:
+    """Nobody was heard of for so long, as after an outage; the next look is the first."""
+    with database.writing(engine) as connection:
+        moved = {name: tables.claims.c[name] - seconds for name in ("renewed_at", "expires_at")}
+        connection.execute(update(tables.claims).values(moved))
+
+
+def test_who_comes_after_an_outage_takes_nothing_from_workers_that_were_not_heard(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that was cut for an hour, a laptop that slept: whoever has just come cannot know it."""
+    monkeypatch.setattr(leases, "START_OF_POSTGRES", "0.0")  # it ran through all of that
+    study = make_study(engine, trials=2)
+    (alive, _), (_, dead) = start(engine, study, 0, worker="alive"), start(engine, study, 1, worker="dead")
+    silence(engine, 3600.0)
+    for _ in range(3):  # a worker, `search status`, a launcher
+        assert leases.reap(engine, study.id) == []
+    leases.renew(engine, alive, LEASE_SECONDS)  # at its next beat
+    silence(engine, leases.NOTICE * LEASE_SECONDS - 5.0)
+    assert leases.reap(engine, study.id) == []
+    silence(engine, 10.0)
+    assert [one.id for one in leases.reap(engine, study.id)] == [dead.id]
+    leases.renew(engine, alive, LEASE_SECONDS)
+    silence(engine, LEASE_SECONDS + 1.0)
+    assert leases.reap(engine, study.id) == [], "who was heard since has a notice of its own"
+    silence(engine, leases.NOTICE * LEASE_SECONDS)
+    assert [one.number for one in leases.reap(engine, study.id)] == [0]
+
+
 def test_a_claim_without_a_candidate_is_reaped_silently(engine: Engine) -> None:
     study = make_study(engine, trials=1)
     expire(engine, take(engine, study))

@@ -58,3 +58,17 @@ def test_a_study_that_was_deleted_is_named(engine: Engine) -> None:
         studies.set_trials(engine, 77, 9)
     with pytest.raises(StudyError, match="id 77"):
         studies.set_control(engine, 77, Control.STOP)
+
+
+def test_the_id_of_a_study_that_was_deleted_is_given_to_no_other(engine: Engine) -> None:
+    """Its workers know it by that number alone: they would train by its settings into the other."""
+    had = [make_study(engine, name="first").id]
+    for name in ("second", "third", "fourth"):
+        studies.delete(engine, had[-1], lambda _: None)
+        had.append(make_study(engine, name=name).id)
+    assert had == sorted(set(had))
+    studies.delete(engine, had[-1], lambda _: None)
+    kept = make_study(engine, name="kept")
+    studies.delete(engine, make_study(engine, name="newest").id, lambda _: None)
+    studies.delete(engine, kept.id, lambda _: None)
+    assert make_study(engine, name="last").id > kept.id + 1, "the newest had gone before it"
