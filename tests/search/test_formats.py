@@ -304,7 +304,8 @@ def test_without_weights_one_line_says_what_trains_them(
     result = run(capsys, "export", "bench", *store, "--format", "onnx", "--out", tmp_path / "a.onnx")
     assert result.code == 2
     assert result.one_line.startswith("search: no weights of trial bench:0 here")
-    assert result.one_line.endswith("`search train bench:0` trains some")
+    where = " ".join(map(str, store))
+    assert result.one_line.endswith(f"`search train bench:0 {where}` trains some")
 
 
 def test_weights_of_another_network_are_refused(
