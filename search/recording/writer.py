@@ -148,7 +148,7 @@ def write_messages(rows: Rows, inbox: Inbox) -> None:
                 _write(rows, owed[0], written, anew)
                 done = owed.popleft()  # whatever the pruner says: it is written
                 if pruning and isinstance(done, Epoch):
-                    pruned = _ask(rows, pruning, done)
+                    pruned = _ask_pruner(rows, pruning, done)
         except BaseException as error:
             posted.answer.set_exception(error)
         else:
@@ -164,7 +164,7 @@ def _write(rows: Rows, message: Epoch | TrialEnd, written: dict[int, Epoch], ane
     written[message.epoch] = message
 
 
-def _ask(rows: Rows, pruning: Pruning, epoch: Epoch) -> bool:
+def _ask_pruner(rows: Rows, pruning: Pruning, epoch: Epoch) -> bool:
     """Whether the pruner stops the trial after this epoch. It does not where Optuna's part of the trial is
     gone, as while somebody deletes or renames the study in its dashboard: the ledger counts."""
     pruning.steps[epoch.epoch] = epoch.value
