@@ -12,7 +12,7 @@ from space.errors import UsageError
 Form = Literal["onnx", "pt2", "python", "safetensors"]
 FORMS: tuple[Form, ...] = get_args(Form)
 ENDING: dict[Form, str] = {"onnx": ".onnx", "pt2": ".pt2", "python": ".py", "safetensors": ".safetensors"}
-EVERY_ENDING: dict[str, str] = {"json": ".json", **ENDING}
+EVERY_ENDING = {"json": ".json", **{str(form): ending for form, ending in ENDING.items()}}
 
 
 def require_json(option: str, path: Path, instead: str) -> None:
