@@ -455,7 +455,8 @@ def test_json_replaces_no_file_that_is_named_like_another_form(
     else:
         given = ("--trials", 1, "--data", "digits", "--data-dir", sample.data_dir, "--out", path)
         result = run(capsys, "launch", "own", *given, "--storage", f"sqlite:///{tmp_path / 'own.db'}")
-        way = f"`search export STUDY --format {form}` writes one afterwards"
+        typed = f"--data-dir {sample.data_dir} --storage sqlite:///{tmp_path / 'own.db'}"
+        way = f"`search export STUDY --format {form} {typed}` writes one afterwards"
     assert result.code == 2
     assert result.one_line == (
         f"search: --out {path}: a file of format json does not end in {ENDINGS[form]}; {way}"
@@ -537,7 +538,9 @@ def test_weights_beside_json_are_those_of_a_full_training_where_there_is_one(
     try:
         result = export(capsys, sample, "--out", tmp_path / "best.json", "--weights", copied)
         assert result.code == 0, result.err
-        assert f"wrote {copied}: weights of a full training (1 epoch, seed 3)\n" in result.err
+        images = json.loads((folder / "result.json").read_text())["data"]["train_images"]
+        how = f"(1 epoch of {images} images, seed 3)"
+        assert f"wrote {copied}: weights of a full training {how}\n" in result.err
         assert copied.read_bytes() == (folder / "seed-3.safetensors").read_bytes()
     finally:  # other tests know of no full training
         shutil.rmtree(folder)
@@ -1156,7 +1159,7 @@ def test_a_training_on_a_part_of_the_images_does_not_take_the_place_of_a_whole_o
     for name in ("whole", "part"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "seed-0.safetensors").touch()
-    chosen = choice.choose("bench", sample.candidate, rows, StudyFiles(sample.weights.parent, 0))
+    chosen = choice.choose("bench", sample.candidate, rows, StudyFiles(sample.weights.parent, 0), config.data)
     assert chosen.path == tmp_path / "whole" / "seed-0.safetensors"
     confirmed = study_export.confirmation(rows, sample.candidate, record, config, None)
     assert confirmed is not None
@@ -1168,8 +1171,14 @@ def test_the_card_says_on_how_many_images_weights_were_trained(sample: Sample, w
     found = carried.parse(safetensors_file.document_of(path), path)
     limited = replace(finished(sample, "part", 0, path.parent), data={"train_images": 1_000})
     for training, words in (
-        (choice._full(limited), "The weights are of a full training (9 epochs of 1,000 images, seed 0)."),
-        (choice._full(finished(sample, "r", 0, path.parent)), "of a full training (9 epochs, seed 0)."),
+        (
+            choice._full(limited, is_validated_alike=True),
+            "The weights are of a full training (9 epochs of 1,000 images, seed 0).",
+        ),
+        (
+            choice._full(finished(sample, "r", 0, path.parent), is_validated_alike=True),
+            "of a full training (9 epochs, seed 0).",
+        ),
     ):
         changed = found.model_copy(update={"training": training})
         assert words in model_card.text("safetensors", path, changed, 1e-6, 256)
@@ -1201,7 +1210,7 @@ def test_a_final_is_called_confirmed_where_the_export_has_it_so(sample: Sample, 
     files, number = StudyFiles(tmp_path, 0), sample.candidate.number
     row = finished(sample, run_of_finals(1, number, 9), 0, tmp_path)
     exported_samples.save_weights(files.final(number, 9, 0), sample.document.architecture, sample.images)
-    chosen = choice.choose("bench", sample.candidate, [row], files)
+    chosen = choice.choose("bench", sample.candidate, [row], files, sample.document.data)
     stated = Confirmation(
         epochs=9, seeds=2, validation_accuracy=0.91, validation_interval_95=None, test_accuracy=0.87,
         test_interval_95=None, test_images=359, folder=row.folder, validation_by_seed=(0.92, 0.9),

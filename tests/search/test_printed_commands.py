@@ -311,5 +311,5 @@ def test_an_export_names_the_study_and_the_trial_as_they_are_typed(
     (best,) = candidates.best(engine, 1, 1)
     engine.dispose()
     with pytest.raises(UsageError) as refused:
-        choice.choose("my night", best, [], StudyFiles(tmp_path, 0))
+        choice.choose("my night", best, [], StudyFiles(tmp_path, 0), config().data)
     assert commands(str(refused.value)) == [["search", "train", "my night:1"]]

@@ -201,7 +201,7 @@ def test_the_finals_are_full_trainings_by_which_an_export_is_confirmed(
             f"final-{winner.number}-13-{seed}.safetensors" for seed in range(3)
         ]
         assert weights_reference.of_kept(context.files, winner.number) == weights[0]
-        chosen = choice.choose("night", winner, stored, context.files)
+        chosen = choice.choose("night", winner, stored, context.files, context.config.data)
         assert (chosen.path, chosen.training.what) == (weights[0], "the finals of the search")
         assert chosen.path.read_bytes() == b"weights"
         assert second_stage.lines(stage_of(context))[0].startswith(

@@ -195,10 +195,17 @@ def test_a_channel_of_one_value_is_not_divided_by_zero() -> None:
     assert normalisation.deviation == (1.0, 1.0, 1.0)
 
 
+def nothing_is_on_a_device() -> None:
+    """Other tests may have put another copy of the same data set there."""
+    image_batches.feed.cache_clear()
+    image_batches.on_device.cache_clear()
+
+
 def test_data_is_put_on_the_device_once(
     digits: datasets.Dataset, split: datasets.Split, few: datasets.Split
 ) -> None:
     cpu = torch.device("cpu")
+    nothing_is_on_a_device()
     ready = image_batches.feed(digits, split, cpu)
     assert image_batches.feed(dataclasses.replace(digits), datasets.split(digits, seed=0), cpu) is ready
     other = image_batches.feed(digits, few, cpu)
@@ -213,6 +220,7 @@ def test_one_data_set_is_freed_before_another_is_put_on_the_device(
 ) -> None:
     """A worker that follows goes on with the next study: two data sets at a time may be more than fit."""
     cpu, move, held = torch.device("cpu"), torch.from_numpy, list[bool]()
+    nothing_is_on_a_device()
     before = weakref.ref(image_batches.feed(digits, split, cpu).images)
     assert before() is not None
 
