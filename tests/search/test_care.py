@@ -159,7 +159,7 @@ def test_full_trainings_are_asked_for_by_study_or_trial_and_no_name_is_guessed(s
     assert subjects("old") == subjects("old:5") == ["old:5"], "a study that was deleted"
     for typed, words in (
         ("nigt", "no study 'nigt'; did you mean 'night'?"),
-        ("noon:7", "the study has no trial 7; `search trials` lists those there are"),
+        ("noon:7", "the study has no trial 7; `search trials noon --storage "),
         ("old:6", "no study 'old'"),
     ):
         refused = store.ask("trainings", typed)

@@ -382,13 +382,14 @@ def test_weights_of_a_folder_with_validation_images_were_validated_on_them_whate
     exported_samples.save_weights(path, sample.document.architecture, sample.images, **about)
     theirs = sample.document.data
     row = {"seed": 4, "validation": {"epochs": 9, "accuracy": 0.93}}
-    result = {"seeds": [row], "data": theirs.model_dump(mode="json")}
-    (tmp_path / "result.json").write_text(json.dumps(result))
-    ours = theirs.model_copy(update={"split_seed": 3})
-    assert not choice.given(path, ours).training.is_validated_alike
-    own = ours.model_copy(update={"own_validation": True})
-    assert choice.given(path, own).training.is_validated_alike
-    fewer = own.model_copy(update={"validation_images": own.validation_images - 1})
+    for own in (False, True):
+        of_folder = theirs.model_copy(update={"own_validation": own})
+        result = {"seeds": [row], "data": of_folder.model_dump(mode="json")}
+        (tmp_path / "result.json").write_text(json.dumps(result))
+        another = {"split_seed": 3, "split_digest": theirs.split_digest if own else "of another seed"}
+        ours = of_folder.model_copy(update=another)
+        assert choice.given(path, ours).training.is_validated_alike == own
+    fewer = ours.model_copy(update={"validation_images": ours.validation_images - 1})
     assert not choice.given(path, fewer).training.is_validated_alike
 
 
@@ -539,7 +540,7 @@ def test_weights_beside_json_are_those_of_a_full_training_where_there_is_one(
         result = export(capsys, sample, "--out", tmp_path / "best.json", "--weights", copied)
         assert result.code == 0, result.err
         images = json.loads((folder / "result.json").read_text())["data"]["train_images"]
-        how = f"(1 epoch of {images} images, seed 3)"
+        how = f"(1 epoch of {images:,} images, seed 3)"
         assert f"wrote {copied}: weights of a full training {how}\n" in result.err
         assert copied.read_bytes() == (folder / "seed-3.safetensors").read_bytes()
     finally:  # other tests know of no full training
@@ -1176,7 +1177,7 @@ def test_the_card_says_on_how_many_images_weights_were_trained(sample: Sample, w
             "The weights are of a full training (9 epochs of 1,000 images, seed 0).",
         ),
         (
-            choice._full(finished(sample, "r", 0, path.parent), is_validated_alike=True),
+            choice._full(replace(limited, data={}), is_validated_alike=True),
             "of a full training (9 epochs, seed 0).",
         ),
     ):

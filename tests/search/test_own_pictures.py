@@ -87,7 +87,7 @@ def test_a_folder_with_all_of_it_at_once(capsys: pytest.CaptureFixture[str], her
     confirm = ("confirm", "a", "--top", 1, "--seeds", 1, "--epochs", 1, "--rank-sample", 0, "--no-baseline")
     done(search(*confirm, "--workers", 1, "--gpus", "none"))
     exported = done(search("export", "a", "--out", "best.json", "--weights", "best.safetensors"))
-    how = f"(1 epoch of {result['data']['train_images']} images, seed 0)"
+    how = f"(1 epoch of {result['data']['train_images']:,} images, seed 0)"
     assert exported.err.startswith(f"wrote best.safetensors: weights of a full training {how}\n")
     (trained,) = Path("confirm-a").glob("*/seed-0.safetensors")
     assert Path("best.safetensors").read_bytes() == trained.read_bytes()
