@@ -22,12 +22,12 @@ def require_json(option: str, path: Path, instead: str) -> None:
 
 
 def require_weights(option: str, path: Path) -> None:
-    """The same for weights, which are safetensors, whatever else their name ends in."""
+    """The same for weights, which are safetensors, whatever else their name ends in. Raises UsageError."""
     _require(option, path, "safetensors", "a file of weights", "name it .safetensors")
 
 
 def require_page(option: str, path: Path) -> None:
-    """The same for an HTML page."""
+    """The same for an HTML page. Raises UsageError."""
     _require(option, path, "html", "a page", "name it .html")
 
 

@@ -1,5 +1,6 @@
 """A folder whose pictures change after a study was made: the study goes on with its own, and says so."""
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -39,9 +40,10 @@ def test_a_study_whose_folder_has_a_picture_more_goes_on_with_its_images(
     refused = run(capsys, *launch, "--trials", 2)
     assert refused.code == 2
     assert "leave the flag out" not in refused.one_line
+    typed = shlex.join(map(str, store))
     assert refused.one_line.endswith(
-        f"folder:{pets} has changed since: `search resume 'my pets'` goes on with its images of before,"
-        " another name makes a new study"
+        f"folder:{pets} has changed since: `search resume 'my pets' {typed}` goes on with its images of"
+        " before, another name makes a new study"
     )
     assert GOES_ON in done("resume", "my pets", *here).err
     goes_on = done("launch", "--study", "my pets", "--trials", 2, *here).err

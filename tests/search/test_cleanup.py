@@ -192,7 +192,7 @@ def test_kept_weights_are_exported_and_missing_ones_are_named(
     assert weights.stat().st_size == 1_000_000
     missing = run(capsys, "export", "bench:1", *given, "--weights", str(weights))
     assert missing.code == 2
-    assert missing.err.startswith("search: no weights of trial 1 in ")
+    assert missing.err.startswith("search: no weights of trial bench:1 here, in ")
 
 
 def test_weights_of_finals_stay_and_of_the_second_stage_what_may_be_gone_on_with(

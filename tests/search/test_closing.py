@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import optuna
 import pytest
+from command import typed
 from comparison_samples import BEGIN, add_finals, add_study
 from hypothesis import given, strategies as st
 from ledger_samples import proposal, train
@@ -791,7 +792,8 @@ def test_the_end_of_a_launch_of_an_exhausted_space_names_the_command_that_goes_o
     console = Console(file=io.StringIO(), width=300)
     flags = Flags(sqlite_url, tmp_path, 200, "s", timeout=28_800.0)
     onward = partial(commands_plan.again, flags, "s", workers="3", gpus="all")
-    launch_session._say_end(console, flags, record, end, onward)
+    with typed("launch", "s", "--storage", sqlite_url, "--data-dir", tmp_path):
+        launch_session._say_end(console, flags, record, end, onward)
     assert isinstance(console.file, io.StringIO)
     said = console.file.getvalue()
     assert "\nthe space is exhausted: trials ended after 5 of 200\n" in said

@@ -403,6 +403,7 @@ def test_what_cannot_be_compared_is_one_line_and_its_exit_code(
     add_study(sqlite_url, "a", [0.5])
     add_study(sqlite_url, "untrained", [Trial(None, State.FAILED, seconds=None)])
     result = run(capsys, "compare", *names, "--storage", sqlite_url)
+    complaint = complaint.replace("`search list`", f"`search list --storage {sqlite_url}`")
     assert (result.code, result.one_line, result.out) == (code, f"search: {complaint}", "")
 
 

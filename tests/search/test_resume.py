@@ -1,5 +1,6 @@
 """`search resume` goes on where all that it takes is there, and gives no order where it is not."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,7 @@ def test_images_that_were_moved_are_named_as_for_a_launch(
     studies.set_control(engine, record.id, Control.STOP)
     engine.dispose()
     folder.rename(tmp_path / "pb")
+    shutil.rmtree(tmp_path / "data" / "cache")  # else it goes on with the images of before
     here = ("--workers", "1", "--gpus", "none")
     missing = resume(*here)
     assert missing.code == 5 and "give --data folder:PATH" in missing.one_line
