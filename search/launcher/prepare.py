@@ -58,6 +58,7 @@ class Flags(WorkerLimits):
     study: str | None = None
     like: str | None = None  # a study whose plan is copied into a new one
     data: str | None = None
+    is_resumed: bool = False  # a study that is there goes on: `data` says no more than where its images lie
     serve_data: str | None = None  # HOST:PORT on which workers elsewhere find the images
     data_from: str | None = None  # the same as an address, while they are served
     image_size: int | None = None
@@ -375,14 +376,15 @@ def _recipe_written(flags: Flags, stored: StudyConfig | None) -> tuple[str, ...]
 
 def _data(flags: Flags, stored: StudyConfig | None) -> tuple[study_config.DataConfig, Images]:
     """The images, and the configuration's words for them: those of the stored study where they are the
-    same images, wherever they lie, and no other seed was said. Test images that have changed since are those
-    of a study like it."""
+    same images, wherever they lie, and no other seed was said. What has changed since is of a study like it
+    alone: a study goes on with its images of before."""
     was = stored.data if stored else None
     seed = flags.seed if flags.seed is not None else stored.seed if stored else settings.SEED
     is_split_anew = stored is not None and seed != stored.seed
-    said = (flags.data, flags.image_size, flags.train_images, flags.fit, flags.skip_damaged or None)
-    if was and said == (None,) * 5 and not is_split_anew:
-        images = study_config.open_images(was, flags.data_dir)
+    place = None if flags.is_resumed else flags.data
+    said = (place, flags.image_size, flags.train_images, flags.fit, flags.skip_damaged or None)
+    if was and not flags.like and said == (None,) * 5 and not is_split_anew:
+        images = study_config.open_images(was, flags.data_dir, flags.data)
         return _with_tests(flags, was, images.dataset), images
     spec = flags.data or (was.spec if was else settings.DATA)
     limit = flags.train_images or (was.limit if was else None)
@@ -398,7 +400,10 @@ def _data(flags: Flags, stored: StudyConfig | None) -> tuple[study_config.DataCo
         share, seed = was.validation_share, seed if is_split_anew else was.split_seed
     found, images = study_config.split_images(dataset, limit, share, seed)
     if was and (found.digest, found.split_digest) == (was.digest, was.split_digest):
-        return _with_tests(flags, was, dataset), images
+        before = None if flags.like else study_config.tests_of_before(was, dataset, flags.data_dir)
+        if before:
+            images = replace(images, dataset=before, note=study_config.goes_on(spec, study_config.TESTS))
+        return _with_tests(flags, was, images.dataset), images
     return found.seen_as(was), images
 
 

@@ -221,19 +221,30 @@ def split_images(
 
 def open_images(data: DataConfig, data_dir: Path, spec: str | None = None) -> Images:
     """Opens the images of a configuration, from `spec` where they lie elsewhere on this machine. Where they
-    are not there any more, or others are, as they were prepared before, with a note that says so. The test
-    images may be others.
+    are not there any more, or others are, be it test images alone, as they were prepared before, with a note
+    that says so. Other test images stay where those of before are not prepared here.
 
-    Raises DataError where they are not prepared here either.
+    Raises DataError where the images are not prepared here either.
     """
     where = spec or data.spec
     try:
-        return _required(data, load(where, data_dir, data.image_size, data.fit, data.skip_damaged))
+        found = _required(data, load(where, data_dir, data.image_size, data.fit, data.skip_damaged))
     except DataError:
         before = as_before(data, data_dir)
         if before is None:
             raise
         return replace(_required(data, before), note=goes_on(where))
+    before = tests_of_before(data, found.dataset, data_dir)
+    return replace(_required(data, before), note=goes_on(where, TESTS)) if before else found
+
+
+def tests_of_before(data: DataConfig, dataset: Dataset, data_dir: Path) -> Dataset | None:
+    """The same images with the test images of a configuration, as they were prepared on this machine, where
+    the data set has others, or none any more; None where they are these, or not prepared here."""
+    if data.test_digest in (None, dataset.test_digest):
+        return None
+    before = as_before(data, data_dir)
+    return before if before and before.test_digest == data.test_digest else None
 
 
 def as_before(data: DataConfig, data_dir: Path) -> Dataset | None:
@@ -241,9 +252,9 @@ def as_before(data: DataConfig, data_dir: Path) -> Dataset | None:
     return prepared.opened(data_dir, data.digest, None, data.spec, data.name, data.model_dump())
 
 
-def goes_on(spec: str) -> str:
+def goes_on(spec: str, what: str = "images") -> str:
     """What is said where images are taken as_before()."""
-    return f"{spec} no longer holds the images of the study, which goes on with those of before"
+    return f"{spec} no longer holds the {what} of the study, which goes on with those of before"
 
 
 def open_images_from(data: DataConfig, data_dir: Path, spec: str | None, source: str | None) -> Images:
@@ -296,6 +307,7 @@ def other_images(dataset: Dataset, data: DataConfig) -> DataError:
     )
 
 
+TESTS = "test images"
 FLAGS = {  # what others follow from comes first
     "seed": "--seed",
     "data": "--data, --image-size or --fit",

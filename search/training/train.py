@@ -37,7 +37,7 @@ from space.errors import DataError, DeviceError, EnvironmentProblem, RecipeError
 from space.files import replace
 from storage import database, trainings
 from storage.trainings import Finished, Training
-from trainer.data import dataset as datasets, survey_text
+from trainer.data import dataset as datasets, sources, survey_text
 from trainer.data.dataset import Dataset
 from trainer.data.images import Fit
 from trainer.device import memory_errors
@@ -154,10 +154,12 @@ def _data(flags: Flags, found: ResolvedNetwork) -> tuple[ResolvedNetwork, DataCo
         dataset = _open(flags, found)
         if was and not of_file and dataset.digest != was.digest:
             raise study_config.other_images(dataset, was)
+        if was and not of_file and (tested := study_config.tests_of_before(was, dataset, flags.data_dir)):
+            dataset, note = tested, study_config.goes_on(flags.data or was.spec, study_config.TESTS)
     except DataError as error:
         before = _as_before(flags, found) if was and not of_file else None
         if before:
-            dataset, note = before, study_config.goes_on(before.spec)
+            dataset, note = before, study_config.goes_on(flags.data or before.spec)
         elif was and of_file and flags.data is None:
             raise DataError(
                 f"{flags.network} was trained on {was.spec} ({error}); say by --data where its images lie"
@@ -177,9 +179,11 @@ def _data(flags: Flags, found: ResolvedNetwork) -> tuple[ResolvedNetwork, DataCo
 
 
 def _as_before(flags: Flags, found: ResolvedNetwork) -> Dataset | None:
-    """The images of the study as they were prepared here, where the flags ask for no others."""
+    """The images of the study as they were prepared here, unless others are asked for."""
     was = found.data
-    if not was or flags.data is not None or flags.fit not in (None, was.fit):
+    if not was or flags.fit not in (None, was.fit):
+        return None
+    if flags.data is not None and not sources.is_at(flags.data, was.spec):
         return None
     if found.architecture.image_size != was.image_size:
         return None

@@ -2,15 +2,17 @@
 
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from command import Result, run
 from picture_samples import folder_of, noise
 
-from search.study.config import open_images, open_images_from, split_images
-from space.errors import DataError
-from trainer.data import dataset as datasets, prepared
+from search.launcher import prepare
+from search.study.config import open_images, open_images_from, require_same, split_images
+from space.errors import DataError, StudyError
+from trainer.data import dataset as datasets, prepared, sources
 
 GOES_ON = "pets no longer holds the images of the study, which goes on with those of before"
 
@@ -52,6 +54,16 @@ def test_a_study_whose_folder_has_a_picture_more_goes_on_with_its_images(
     assert GOES_ON in done("export", "my pets", *store, *written).err
     one = ("--epochs", 1, "--seeds", 1, "--device", "cpu")
     assert GOES_ON in done("train", "my pets:0", *store, *one, "--out", tmp_path / "full").err
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("SEARCH_DATA", f"folder:{pets}")  # says where images lie, as for a worker
+        typed_again = run(capsys, "launch", "--study", "my pets", *small, *here, "--trials", 3)
+        assert (typed_again.code, typed_again.one_line) == (2, refused.one_line)
+        assert GOES_ON in done("resume", "my pets", *here).err
+        assert GOES_ON in done("train", "my pets:0", *store, *one, "--out", tmp_path / "there").err
+        few = ("--top", 1, "--epochs", 1, "--seeds", 1, "--rank-sample", 0, "--no-baseline")
+        done("confirm", "my pets", *here, *few, "--out", tmp_path / "confirmed")
+    digits = run(capsys, "train", "my pets:0", *store, *one, "--data", "digits", "--out", tmp_path / "digits")
+    assert digits.code == 5 and "digits holds other images than pets" in digits.one_line
     shutil.rmtree(tmp_path / "data/cache")
     train = ("train", "my pets:0", *store, *one, "--out", tmp_path / "other")
     for command in (train, ("resume", "my pets", *here)):
@@ -61,6 +73,16 @@ def test_a_study_whose_folder_has_a_picture_more_goes_on_with_its_images(
             "holds other images than pets, with which the study was made;"
             " put them back as they were, or make a new study under another name"
         )
+
+
+def test_a_spec_names_the_place_of_a_data_set_however_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = f"folder:{tmp_path.resolve() / 'pets'}"
+    assert all(sources.is_at(spec, place) for spec in (place, "folder:pets", "folder:./pets/"))
+    assert not any(sources.is_at(spec, place) for spec in ("folder:cats", "digits", "tensors:pets"))
+    assert sources.is_at("digits", "digits") and not sources.is_at("digits", "mnist")
 
 
 def test_a_worker_that_is_started_again_takes_the_images_of_before(
@@ -80,6 +102,54 @@ def test_a_worker_that_is_started_again_takes_the_images_of_before(
     assert open_images(data, data_dir).note.endswith(GOES_ON), "the folder is gone"
     with pytest.raises(DataError):
         open_images(data, tmp_path / "elsewhere")
+
+
+def test_a_study_whose_test_images_alone_have_changed_goes_on_with_those_of_before(
+    pets: Path, tmp_path: Path
+) -> None:
+    """As where training images have changed too: its finals are tested on one set."""
+    spec, data_dir = f"folder:{pets}", tmp_path / "data"
+    flags = prepare.Flags("sqlite://", data_dir, 1, "night", data=spec)
+    was = prepare.make_config(flags, None)
+    tests = len(datasets.load(spec, data_dir).open_test()[1])
+    here = (replace(flags, data=None), flags, replace(flags, is_resumed=True))
+    goes_on = GOES_ON.replace("the images", "the test images")
+    for change in (lambda: noise(pets / "test/cat/new.png", 999), lambda: shutil.rmtree(pets / "test")):
+        change()
+        found = [open_images_from(was.data, data_dir, given, None) for given in (None, spec)]
+        for given in here:
+            data, images = prepare._data(given, was)
+            assert data == was.data
+            found.append(images)
+        for images in found:
+            assert images.note.endswith(goes_on)
+            assert images.dataset.test_digest == was.data.test_digest
+            assert len(images.dataset.open_test()[1]) == tests
+        like = prepare.make_config(replace(flags, data=None, like="night"), was)
+        assert like.data.test_digest not in (None, was.data.test_digest) or not (pets / "test").exists()
+    folder_of(pets)
+    noise(pets / "test/cat/new.png", 999)
+    shutil.rmtree(data_dir / "cache")
+    for given in here:
+        with pytest.raises(StudyError, match="was made with other test images; put them back, or"):
+            require_same("night", was, prepare.make_config(given, was))
+    with pytest.raises(DataError, match="holds other test images than pets"):
+        open_images_from(was.data, data_dir, None, None)
+
+
+def test_a_study_like_another_is_made_on_the_images_that_the_folder_has_now(
+    pets: Path, tmp_path: Path
+) -> None:
+    flags = prepare.Flags("sqlite://", tmp_path / "data", 1, "night", data=f"folder:{pets}")
+    was = prepare.make_config(flags, None)
+    noise(pets / "train/cat/new.png", 999)
+    like = replace(flags, data=None, study="next", like="night")
+    now = prepare.make_config(like, was)
+    assert now == prepare.make_config(flags, None) and now.data.digest != was.data.digest
+    assert prepare.make_config(replace(flags, data=None), was) == was
+    shutil.rmtree(pets)
+    with pytest.raises(DataError, match="no folder"):
+        prepare.make_config(like, was)
 
 
 def test_of_the_states_of_a_folder_that_train_alike_the_one_it_had_last_is_opened(

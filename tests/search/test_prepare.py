@@ -19,6 +19,7 @@ from search.study.finish_plan import FinishPlan, make_plan, recipe_of_rung
 from space.errors import SpaceError, StudyError, UsageError
 from storage import studies
 from storage.database import normalise
+from trainer.data import dataset as datasets
 from trainer.data.catalogue import SPECS
 from trainer.recipe.document import Recipe
 
@@ -80,6 +81,9 @@ def test_a_study_whose_test_images_have_changed_is_not_gone_on_with_and_one_like
         add_test_pictures(pictures, count)
         stored.append(make_config(flags(tmp_path, data=spec), None))
     none, was, now = stored
+    for cache in (tmp_path / "data/cache").iterdir():  # the test images of before are nowhere
+        if datasets.test_digest_of(cache) == was.data.test_digest:
+            shutil.rmtree(cache)
     assert len({one.data.test_digest for one in stored}) == 3 and none.data.test_digest is None
     assert len({one.data.digest for one in stored}) == 1
     for said in ({}, {"data": spec}):

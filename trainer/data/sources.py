@@ -32,8 +32,7 @@ def find(spec: str, data_dir: Path, wanted: Wanted) -> Source:
         raise UsageError(f"image size {image_size} is outside 4..512; choose another")
     kind, _, rest = spec.partition(":")
     if kind == "folder" and rest:
-        # realpath, as resolve() fails by a RuntimeError for a link that leads to itself
-        return picture_folder.source(Path(os.path.realpath(Path(rest).expanduser())), wanted)
+        return picture_folder.source(_folder(rest), wanted)
     if kind == tensor_files.KIND and rest:
         return tensor_files.source(rest, data_dir, image_size)
     known = DATASETS.get(spec)
@@ -46,6 +45,17 @@ def find(spec: str, data_dir: Path, wanted: Wanted) -> Source:
         f"{spec}-{size}",
         lambda _known: _digits(size) if spec == "digits" else _published(spec, data_dir, size),
     )
+
+
+def is_at(spec: str, place: str) -> bool:
+    """Whether a spec names the place that the spec of a data set is, which may be there no more."""
+    kind, _, rest = spec.partition(":")
+    return place in (spec, f"{kind}:{_folder(rest)}" if kind == "folder" else spec)
+
+
+def _folder(path: str) -> Path:
+    # realpath, as resolve() fails by a RuntimeError for a link that leads to itself
+    return Path(os.path.realpath(Path(path).expanduser()))
 
 
 def stratified(labels: NDArray[np.int64], total: int, seed: int) -> NDArray[np.int64]:
