@@ -4,12 +4,12 @@ Reads rows; writes nothing. Called by the launcher, status, the end of a launch,
 Who goes on is search/study/halving.py's to say.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from sqlalchemy import Engine
 
-from search.study import bill, finish_plan, full_training, halving
+from search.study import bill, device_time, finish_plan, full_training, halving
 from search.study.config import StudyConfig
 from search.study.finish_plan import FinishPlan
 from search.study.halving import ReachedRung
@@ -17,7 +17,7 @@ from search.study.score import WORDS, ScoreName
 from search.study.statistics import Difference, Spread, difference, difference_of_means, spread
 from search.study.text import counted, over_seeds, percent
 from storage import candidates, rungs, trainings
-from storage.row_types import TRAINED, Candidate, RungTraining, Stage, State
+from storage.row_types import TRAINED, Candidate, Epoch, RungTraining, Stage, State
 from storage.studies import Study
 from storage.trainings import Finished
 
@@ -78,6 +78,7 @@ class SecondStage:
     full: Sequence[Finished]  # what the finals left among the full trainings
     trials: int  # that were asked for
     score: ScoreName = "accuracy"  # that the search maximises
+    epochs: Mapping[int, Sequence[Epoch]] = field(default_factory=dict)  # those of device_time.needed()
 
     @property
     def rungs(self) -> list[ReachedRung]:
@@ -150,20 +151,30 @@ class SecondStage:
         )
 
 
-def load(engine: Engine, record: Study, rows: Sequence[Candidate] | None = None) -> SecondStage | None:
-    """The second stage of a study, None where it has none; `rows` are its candidates where they are known."""
+def load(
+    engine: Engine,
+    record: Study,
+    rows: Sequence[Candidate] | None = None,
+    epochs: Mapping[int, Sequence[Epoch]] | None = None,
+) -> SecondStage | None:
+    """The second stage of a study, None where it has none; `rows` are its candidates and `epochs` theirs,
+    where they are known."""
     plan = FinishPlan.from_record(record.finish)
     if plan is None:
         return None
-    epochs = plan.finals.recipe.epochs
+    length = plan.finals.recipe.epochs
     full = [
         one
         for one in trainings.of_study(engine, record.name)
-        if one.trial is not None and one.run == trainings.run_of_finals(record.id, one.trial, epochs)
+        if one.trial is not None and one.run == trainings.run_of_finals(record.id, one.trial, length)
     ]
     rows = candidates.candidates(engine, record.id) if rows is None else rows
     score = StudyConfig.from_record(record.settings).score
-    return SecondStage(plan, rows, rungs.of_study(engine, record.id), full, record.trials, score)
+    trained = rungs.of_study(engine, record.id)
+    if epochs is None:  # they are for the bill, which there is none of before
+        asked = device_time.needed(rows) if trained else ()
+        epochs = candidates.epochs(engine, record.id, asked) if asked else {}
+    return SecondStage(plan, rows, trained, full, record.trials, score, epochs)
 
 
 def progress(stage: SecondStage) -> str:
@@ -209,7 +220,7 @@ def lines(stage: SecondStage) -> list[str]:
         found.append("picking: how much of a lead by brief scores is luck was not measured (too few were"
                      " trained again)")  # fmt: skip
     if stage.trainings:
-        found.append(f"bill: {bill.bill(stage.rows, stage.trainings)}")
+        found.append(f"bill: {bill.bill(stage.rows, stage.trainings, stage.epochs)}")
     return found
 
 
