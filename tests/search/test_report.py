@@ -433,6 +433,47 @@ def test_a_seed_that_was_trained_twice_is_one_seed_and_other_trainings_are_other
     assert stages._confirmed(replace(report_data([row]), full=others[:4])) == []
 
 
+@pytest.mark.parametrize("epochs", [200, 400])
+@pytest.mark.parametrize("recipe", [{"epochs": 200}, {"epochs": 200, "batch_size": 7}])
+def test_a_full_training_on_a_part_of_the_images_takes_the_place_of_none_on_all(
+    epochs: int, recipe: dict[str, Any]
+) -> None:
+    """Three networks are confirmed, then the best is tried on a fifth of the images, as long or longer."""
+    rows = [trial(i, accuracy=0.5 + i / 100) for i in range(3)]
+    whole = [full(row, seed, 0.8 + row.number / 100 + seed / 1_000) for row in rows for seed in range(3)]
+    fewer = config().data.model_dump(mode="json")
+    fewer["train_images"] //= 5
+    part = full(rows[2], 0, 0.1, run="two", epochs=epochs, data=fewer, recipe=recipe)
+    data = report_data(rows)
+    confirmed = stages._confirmed(replace(data, full=whole))
+    assert "<td>2<td>82.10%<td>" in "".join(confirmed) and "200 epochs" in "".join(confirmed)
+    shown = stages._confirmed(replace(data, full=[*whole, part]))
+    assert shown[1:] == confirmed[1:] and "10.00%" not in "".join(shown)
+    of_another = full(trial(3), 0, 0.1, run="two", epochs=20 * epochs, data=fewer, recipe=recipe)
+    beside = stages._confirmed(replace(report_data([*rows, trial(3)]), full=[*whole, of_another]))
+    assert beside[1:] == confirmed[1:]
+    best = export.confirmation(
+        [replace(one, test_accuracy=0.7) for one in (*whole, part)], rows[2], study(), config(), None
+    )
+    assert best and (best.validation_accuracy, best.seeds) == (pytest.approx(0.821), 3)
+    assert "<td>2<td>10.00%<td>-<td>1<td>" in "".join(stages._confirmed(replace(data, full=[part])))
+
+
+def test_one_seed_by_another_recipe_does_not_take_the_place_of_three() -> None:
+    """The winner's figures and best.json are of the three."""
+    row = trial(0)
+    three = [full(row, seed, 0.8 + seed / 100) for seed in range(3)]
+    other = full(row, 0, 0.1, run="two", recipe={"epochs": 200, "batch_size": 7})
+    again = [replace(other, seed=seed, accuracy=0.6 + seed / 100, run="three") for seed in range(3)]
+    for found, said in (([*three, other], "81.00%"), ([*three, other, *again], "61.00%")):
+        shown = "".join(stages._confirmed(replace(report_data([row]), full=found)))
+        assert f"<td>0<td>{said}<td>" in shown
+        best = export.confirmation(
+            [replace(one, test_accuracy=0.7) for one in found], row, study(), config(), None
+        )
+        assert best and f"{100 * best.validation_accuracy:.2f}%" == said
+
+
 def test_a_network_is_confirmed_on_one_set_of_test_images_and_on_the_validation_images_of_the_study() -> None:
     """Seeds 3 and 4 were added after pictures had come to test/; a longer run is by another study's split."""
     row, data = trial(0), config().data.model_dump(mode="json")
