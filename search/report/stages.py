@@ -3,7 +3,7 @@
 Reads the report's data; returns HTML. Called by search/report/page.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -114,19 +114,19 @@ def _finals(second: SecondStage) -> str:
             interval_cell(one.validation),
             percent(one.test.mean) if one.test else "-",
             interval_cell(one.test),
-            f"{one.seeds} of {one.of}",
+            one.seeds_cell,
             percent(one.candidate.accuracy),
             f"{one.candidate.parameters:,}",
             named(one.candidate),
         )
         for one in second.finalists
     ]
-    return table(head, lines, text=("network",)) + _of_two([one.validation for one in second.finalists])
+    return table(head, lines, text=("network",)) + _of_two(one.has_two_values for one in second.finalists)
 
 
-def _of_two(found: Sequence[Spread]) -> str:
+def _of_two(have: Iterable[bool]) -> str:
     """Why some have both values where others have an interval; nothing where none has."""
-    return paragraph(IN_ITS_PLACE, note=True) if any(len(one.values) == 2 for one in found) else ""
+    return paragraph(IN_ITS_PLACE, note=True) if any(have) else ""
 
 
 def _confirmed(data: ReportData) -> list[str]:
@@ -203,4 +203,4 @@ def _full_table(full: Mapping[int, Spread], rows: Mapping[int, Candidate]) -> st
         for n in order
     ]
     head = ("trial", "validation", "95% of the mean", "seeds", "brief accuracy", "network")
-    return table(head, lines, text=("network",)) + _of_two(list(full.values()))
+    return table(head, lines, text=("network",)) + _of_two(len(found.values) == 2 for found in full.values())

@@ -42,9 +42,29 @@ class Finalist:
     test_digest: str | None = None  # of these images; None where the rows are of before
 
     @property
+    def tested_seeds(self) -> int:
+        """How many the test accuracy is of: of seeds that were tested on two sets those of one; 0 without."""
+        return len(self.test.values) if self.test else 0
+
+    @property
     def is_tested(self) -> bool:
         """Whether each of its seeds was, on the same test images."""
-        return self.test is not None and len(self.test.values) == self.seeds
+        return self.test is not None and self.tested_seeds == self.seeds
+
+    @property
+    def seeds_cell(self) -> str:
+        """Its seeds in a table: 3 of 3; where the test accuracy is of fewer, 3 of 3, 2 tested."""
+        return f"{self.seeds} of {self.of}{self.tested_of_them}"
+
+    @property
+    def tested_of_them(self) -> str:
+        """What to add to the number of its seeds where its test accuracy is of fewer; empty where not."""
+        return f", {self.tested_seeds} tested" if self.test and not self.is_tested else ""
+
+    @property
+    def has_two_values(self) -> bool:
+        """Whether a mean of it is of two seeds, whose values then stand in place of its interval."""
+        return any(found is not None and len(found.values) == 2 for found in (self.validation, self.test))
 
     def __str__(self) -> str:
         named = f" (baseline {self.candidate.baseline})" if self.candidate.baseline else ""
@@ -55,7 +75,7 @@ class Finalist:
         said += f"{_mean(self.validation)} on validation images"
         if self.test is not None:
             said += f", {_mean(self.test)} on {self.test_images:,} test images"
-            said += "" if self.is_tested else f" (of {counted(len(self.test.values), 'seed')})"
+            said += "" if self.is_tested else f" (of {counted(self.tested_seeds, 'seed')})"
         return f"{said}, {seeds}"
 
 
