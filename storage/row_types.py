@@ -39,7 +39,8 @@ DEDUPLICATED = TRAINED | {
     State.FAILED,
 }
 
-# Another attempt goes on from the last checkpoint of one in these states, and its seconds hold theirs.
+# Another attempt goes on from the last checkpoint of one in these states where it finds it: its seconds hold
+# theirs then.
 INTERRUPTED = frozenset({State.LOST, State.CANCELLED})
 
 MAX_ATTEMPTS = 3  # at one network, where its worker is lost

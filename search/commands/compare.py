@@ -156,6 +156,7 @@ def _winner(study: "ComparedStudy") -> dict[str, Any] | None:
     return {
         "trial": winner.candidate.number,
         "seeds": winner.seeds,
+        "tested_seeds": winner.tested_seeds,
         "epochs": study.settings["finals.recipe.epochs"],
         "accuracy": winner.validation.mean,
         **_ends(winner.validation.interval),
@@ -270,7 +271,7 @@ def _final_row(study: "ComparedStudy") -> dict[str, Any]:
     return {
         "study": study.label,
         "trial": winner.candidate.number,
-        "seeds": winner.seeds,
+        "seeds": f"{winner.seeds}{winner.tested_of_them}" if winner.tested_of_them else winner.seeds,
         "accuracy": validation.mean,
         "95%": interval_cell(validation),
         "test_accuracy": test.mean if test else None,

@@ -266,7 +266,8 @@ COMPARE: Final[Fields] = {
     "at_equal_seconds": "the same at the smallest number of device-seconds",
     "curve": "each time that the best became better: `trials`, `images`, `device_seconds` by then, `trial`"
     " and `accuracy` of the new best (`score` as in `best`)",
-    "winner": "of the finals: `trial`, `seeds`, `epochs`, `accuracy` (validation, the mean over seeds),"
+    "winner": "of the finals: `trial`, `seeds`, `tested_seeds` (those that were tested on the same images, of"
+    " which `test_accuracy` is; 0: none), `epochs`, `accuracy` (validation, the mean over seeds),"
     " `low`, `high` (95% over seeds; null with fewer than three, or equal ones), `test_accuracy`, `test_low`,"
     " `test_high`, `parameters`, `macs`; null: they are not over",
     "against": "an object for each study named later: `label`, `study`, `comparable` (brief scores),"

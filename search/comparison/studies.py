@@ -6,7 +6,8 @@ search/commands/compare.py; search/report/compare.py draws it.
 A search is taken in the order in which its trials ended. What it has cost by then is the number of networks
 trained (to the end, or pruned), the images trained on (epochs times training images) and the seconds that
 devices were busy, of all trials that ended for good. Attempts that were lost or told to end are in none of
-them: another attempt goes on from where they were. Its best is the network with the highest score among those
+them: another attempt goes on from where they were, or begins anew where their checkpoint lies on another
+machine, and only its own cost counts. Its best is the network with the highest score among those
 trained to the end, as in `search best`.
 """
 

@@ -121,22 +121,29 @@ def _not_comparable(pairs: Sequence[Pair], reasons: Sequence[str]) -> str:
 
 def finals(pair: Pair) -> list[str]:
     """How the winners of the finals stand, on validation and on test images; nothing where one has none."""
-    found = ((pair.finals, "winners of the finals"), (pair.tests, "the same on test images"))
-    return [f"{what}: {_final(one, pair)}" for one, what in found if one]
+    winners = [study.winner for study in (pair.one, pair.other) if study.winner]
+    said = list[str]()
+    if pair.finals:
+        said.append(f"winners of the finals: {_final(pair.finals, pair, [one.seeds for one in winners])}")
+    if pair.tests:
+        tested = [one.tested_seeds for one in winners]
+        said.append(f"the same on test images: {_final(pair.tests, pair, tested)}")
+    return said
 
 
-def _final(found: FinalLead, pair: Pair) -> str:
+def _final(found: FinalLead, pair: Pair, numbers: Sequence[int]) -> str:
+    """A lead in words; `numbers`: of the seeds that each mean is of."""
     one, other = pair.one, pair.other
     if found.points is None:
         return f"not comparable: {'; '.join(found.reasons)}"
-    seeds = [counted(study.winner.seeds, "seed") for study in (one, other) if study.winner]
+    seeds = [counted(number, "seed") for number in numbers]
     over = f"over {seeds[0]}" if seeds[0] == seeds[1] else f"over {' and '.join(seeds)}"
     if found.interval:
         return f"{over} {lead(found.interval, one.label, other.label)}"
     if not found.points:
         return f"{over} {one.label} and {other.label} are level: not clear"
     ahead = one.label if found.points > 0 else other.label
-    few = min(study.winner.seeds for study in (one, other) if study.winner) < LEAST_RUNS
+    few = min(numbers) < LEAST_RUNS
     why = f"{'fewer than three' if few else 'equal'} seeds give no useful interval"
     return f"{over} {ahead} is ahead by {points(found.points)}: not clear, {why}"
 

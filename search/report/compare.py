@@ -103,9 +103,10 @@ def _final_figure(_: Comparison, study: ComparedStudy) -> tuple[str, str]:
     winner = study.winner
     if winner is None:
         return "-", "trained to the end: no network yet" if study.has_finals else "no finals"
-    spread, images = (winner.test, "test") if winner.test else (winner.validation, "validation")
-    seeds = counted(winner.seeds, "seed")
-    said = f"trained to the end: {seeds}, {images} images"
+    spread, images, seeds = winner.validation, "validation", winner.seeds
+    if winner.test:
+        spread, images, seeds = winner.test, "test", winner.tested_seeds
+    said = f"trained to the end: {counted(seeds, 'seed')}, {images} images"
     if (around := interval_cell(spread)) != "-":
         said += f", 95% {around}" if spread.interval else f", {around}"
     return percent(spread.mean), f"{said}, {winner.candidate.parameters:,} parameters"
@@ -319,7 +320,7 @@ def _finals(found: Comparison) -> list[str]:
                 continue
             epochs = comparability.shown(study.settings.get("finals.recipe.epochs"))
             yield (
-                f"{begin}<td>{winner.candidate.number}<td>{epochs}<td>{winner.seeds} of {winner.of}"
+                f"{begin}<td>{winner.candidate.number}<td>{epochs}<td>{winner.seeds_cell}"
                 f"<td>{percent(winner.validation.mean)}<td>{interval_cell(winner.validation)}"
                 f"<td>{percent(winner.test.mean) if winner.test else '-'}<td>{interval_cell(winner.test)}"
                 f"<td>{winner.candidate.parameters:,}<td>{winner.candidate.macs:,}"
@@ -327,7 +328,7 @@ def _finals(found: Comparison) -> list[str]:
 
     head = ("<th>", "<th>trial", "<th>epochs", "<th>seeds", "<th>validation", "<th>95% of the mean",
             "<th>test", "<th>95% of the mean", "<th>parameters", "<th>MACs")  # fmt: skip
-    two = any(study.winner and study.winner.seeds == 2 for study in having)
+    two = any(study.winner and study.winner.has_two_values for study in having)
     note = [f"<p class=note>{IN_ITS_PLACE[:1].upper()}{IN_ITS_PLACE[1:]}.</p>"] if two else []
     return ["<h2>Winners of the finals</h2>", _table(head, rows()), *note]
 

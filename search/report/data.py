@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
+from search.study import device_time
 from search.study.config import StudyConfig
 from search.study.score import WORDS
 from search.study.second_stage import SecondStage
 from search.study.standing import Baselines, standing
 from space.architecture import Architecture
-from storage.row_types import INTERRUPTED, TRAINED, Candidate, Epoch, RungTraining, State
+from storage.row_types import TRAINED, Candidate, Epoch, RungTraining, State
 from storage.studies import Study
 from storage.trainings import Finished
 
@@ -87,26 +88,8 @@ class ReportData:
 
     @cached_property
     def seconds(self) -> dict[int, float]:
-        """Seconds that devices had each candidate, by its id: those of its training, or without a result
-        those until its end. None of an interrupted attempt where a later one has gone on from its checkpoint,
-        and has them too."""
-        known = {row.id: self._trained_for(row) for row in self.rows}
-        last = {row.fingerprint: row.number for row in self.rows if known[row.id]}
-
-        def spent(row: Candidate) -> float:
-            if row.state in INTERRUPTED and row.number < last.get(row.fingerprint, -1):
-                return 0.0
-            seconds = known[row.id]
-            return (ended(row) - row.proposed_at).total_seconds() if seconds is None else seconds
-
-        return {row.id: spent(row) for row in self.rows}
-
-    def _trained_for(self, row: Candidate) -> float | None:
-        """Seconds, with those of the epochs that it went on from; None where nothing says so. Of a lost
-        attempt those of its epochs: its stored end is when the loss was noticed."""
-        if row.state != State.LOST:
-            return row.seconds
-        return sum(epoch.seconds for epoch in self.epochs.get(row.id, ()))
+        """Seconds that devices had each candidate, by its id; an attempt that another went on from once."""
+        return device_time.spent(self.rows, self.epochs)
 
     def hours(self, moment: datetime) -> float:
         """Hours since the first proposal."""

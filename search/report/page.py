@@ -44,14 +44,14 @@ def of_study(engine: Engine, record: Study, differing: int = 0) -> str:
 def read(engine: Engine, record: Study, differing: int = 0) -> ReportData:
     """What the page of a study is made from. `differing` as for page(). Raises SQLAlchemy's errors for a
     database out of reach."""
-    rows = candidates.candidates(engine, record.id)
+    rows, epochs = candidates.candidates(engine, record.id), candidates.epochs(engine, record.id)
     return ReportData(
         record,
         StudyConfig.from_record(record.settings),
         rows,
-        candidates.epochs(engine, record.id),
+        epochs,
         differing,
-        second_stage.load(engine, record, rows),
+        second_stage.load(engine, record, rows, epochs),
         trainings.of_study(engine, record.name),
     )
 

@@ -3,7 +3,7 @@
 Reads the report's data; returns HTML. Called by search/report/page.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -18,7 +18,7 @@ from search.study.second_stage import SecondStage
 from search.study.statistics import Spread, correlation, spread
 from search.study.text import IN_ITS_PLACE, counted, interval_cell, percent
 from storage.row_types import OF_FINALS, Candidate, Stage
-from storage.trainings import Finished
+from storage.trainings import Finished, by_length
 
 COLOURS = (RED, GREEN, AMBER, VIOLET, BLUE)
 HEIGHT = 440
@@ -114,19 +114,19 @@ def _finals(second: SecondStage) -> str:
             interval_cell(one.validation),
             percent(one.test.mean) if one.test else "-",
             interval_cell(one.test),
-            f"{one.seeds} of {one.of}",
+            one.seeds_cell,
             percent(one.candidate.accuracy),
             f"{one.candidate.parameters:,}",
             named(one.candidate),
         )
         for one in second.finalists
     ]
-    return table(head, lines, text=("network",)) + _of_two([one.validation for one in second.finalists])
+    return table(head, lines, text=("network",)) + _of_two(one.has_two_values for one in second.finalists)
 
 
-def _of_two(found: Sequence[Spread]) -> str:
+def _of_two(have: Iterable[bool]) -> str:
     """Why some have both values where others have an interval; nothing where none has."""
-    return paragraph(IN_ITS_PLACE, note=True) if any(len(one.values) == 2 for one in found) else ""
+    return paragraph(IN_ITS_PLACE, note=True) if any(have) else ""
 
 
 def _confirmed(data: ReportData) -> list[str]:
@@ -141,14 +141,14 @@ def _confirmed(data: ReportData) -> list[str]:
         and full_training.validated_alike(one.data, data.config.data)
     ]
     runs = {n: full_training.of_network(asked, row, data.record, data.config) for n, row in rows.items()}
-    epochs = max((one.epochs for run in runs.values() for one in run), default=0)
-    known = {n: _by_seed([one for one in run if one.epochs == epochs]) for n, run in runs.items()}
-    full = {n: spread(found) for n, found in known.items() if found}
-    if not full:
+    most = max((_most(run) for run in runs.values() if run), key=_extent, default=None)
+    if most is None:
         return []
+    alike = {n: [one for one in run if _extent(one) == _extent(most)] for n, run in runs.items()}
+    full = {n: spread(_by_seed(run)) for n, run in alike.items() if run}
     columns = [
         Column(_epochs(data.config.recipe.epochs), _brief(data, set(full))),
-        Column(_epochs(epochs), {number: found.mean for number, found in full.items()}),
+        Column(_epochs(most.epochs), {number: found.mean for number, found in full.items()}),
     ]
     reading = (
         "Each line is a network that was trained to the end, from its brief score to the mean of its seeds;"
@@ -168,10 +168,24 @@ def _confirmed(data: ReportData) -> list[str]:
     return said
 
 
+def _most(trainings: Sequence[Finished]) -> Finished:
+    """The newest of the run that saw most images, as export.confirmation() chooses it: not one on a part of
+    them, nor one of a single seed after several."""
+    return by_length(trainings)[0][-1]
+
+
+def _extent(one: Finished) -> tuple[int, int]:
+    """Images of an epoch, and epochs: trainings that differ in either share no mean and no column. Of two
+    networks one that was trained for very long on a part of the images does not hide the other."""
+    return one.seen_images // one.epochs, one.epochs
+
+
 def _by_seed(trainings: Sequence[Finished]) -> list[float]:
-    """The accuracy of each seed, the newest where it was trained again, by the recipe of the newest training:
-    the same seed twice says nothing of how much seeds matter."""
-    alike = [one for one in trainings if one.recipe == trainings[-1].recipe]
+    """The accuracy of each seed, the newest where it was trained again, by the recipe of the run of most
+    seeds, of equals the newest; all of one extent. The same seed twice says nothing of how much seeds
+    matter."""
+    recipe = _most(trainings).recipe
+    alike = [one for one in trainings if one.recipe == recipe]
     return list({one.seed: one.accuracy for one in alike}.values())
 
 
@@ -189,4 +203,4 @@ def _full_table(full: Mapping[int, Spread], rows: Mapping[int, Candidate]) -> st
         for n in order
     ]
     head = ("trial", "validation", "95% of the mean", "seeds", "brief accuracy", "network")
-    return table(head, lines, text=("network",)) + _of_two(list(full.values()))
+    return table(head, lines, text=("network",)) + _of_two(len(found.values) == 2 for found in full.values())

@@ -8,18 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from search.study import device_time
 from search.study.finish_plan import duration
 from search.study.halving import ReachedRung, score
 from search.study.text import counted
-from storage.row_types import INTERRUPTED, Candidate, RungTraining, Stage
+from storage.row_types import Candidate, Epoch, RungTraining, Stage
 
 FEWEST = 4  # networks in a rung: of fewer nothing is said
 
 
 @dataclass(frozen=True)
 class Bill:
-    """Seconds of training, by part of the search; attempts that were lost with their workers, or told to end,
-    are in none: the next one goes on from their checkpoint, and its seconds hold theirs."""
+    """Seconds of training, by part of the search; those of an attempt that was lost with its worker, or told
+    to end, once, where the next one has gone on from its checkpoint: its seconds hold them."""
 
     brief: float
     halving: float
@@ -36,10 +37,12 @@ class Bill:
         return f"{shares} of {duration(self.total)} of training"
 
 
-def bill(rows: Sequence[Candidate], trainings: Sequence[RungTraining]) -> Bill:
-    """Of all that was trained, whatever came of it."""
+def bill(
+    rows: Sequence[Candidate], trainings: Sequence[RungTraining], epochs: Mapping[int, Sequence[Epoch]]
+) -> Bill:
+    """Of all that was trained, whatever came of it; `epochs` as of device_time.spent()."""
     spent = {stage: sum(one.seconds or 0.0 for one in trainings if one.stage == stage) for stage in Stage}
-    brief = sum(row.seconds or 0.0 for row in rows if row.state not in INTERRUPTED)
+    brief = sum(device_time.spent(rows, epochs).values())
     return Bill(brief, spent[Stage.HALVING], spent[Stage.FINALS])
 
 

@@ -4,12 +4,12 @@ Reads rows; writes nothing. Called by the launcher, status, the end of a launch,
 Who goes on is search/study/halving.py's to say.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from sqlalchemy import Engine
 
-from search.study import bill, finish_plan, full_training, halving
+from search.study import bill, device_time, finish_plan, full_training, halving
 from search.study.config import StudyConfig
 from search.study.finish_plan import FinishPlan
 from search.study.halving import ReachedRung
@@ -17,7 +17,7 @@ from search.study.score import WORDS, ScoreName
 from search.study.statistics import Difference, Spread, difference, difference_of_means, spread
 from search.study.text import counted, over_seeds, percent
 from storage import candidates, rungs, trainings
-from storage.row_types import TRAINED, Candidate, RungTraining, Stage, State
+from storage.row_types import TRAINED, Candidate, Epoch, RungTraining, Stage, State
 from storage.studies import Study
 from storage.trainings import Finished
 
@@ -42,9 +42,29 @@ class Finalist:
     test_digest: str | None = None  # of these images; None where the rows are of before
 
     @property
+    def tested_seeds(self) -> int:
+        """How many the test accuracy is of: of seeds that were tested on two sets those of one; 0 without."""
+        return len(self.test.values) if self.test else 0
+
+    @property
     def is_tested(self) -> bool:
         """Whether each of its seeds was, on the same test images."""
-        return self.test is not None and len(self.test.values) == self.seeds
+        return self.test is not None and self.tested_seeds == self.seeds
+
+    @property
+    def seeds_cell(self) -> str:
+        """Its seeds in a table: 3 of 3; where the test accuracy is of fewer, 3 of 3, 2 tested."""
+        return f"{self.seeds} of {self.of}{self.tested_of_them}"
+
+    @property
+    def tested_of_them(self) -> str:
+        """What to add to the number of its seeds where its test accuracy is of fewer; empty where not."""
+        return f", {self.tested_seeds} tested" if self.test and not self.is_tested else ""
+
+    @property
+    def has_two_values(self) -> bool:
+        """Whether a mean of it is of two seeds, whose values then stand in place of its interval."""
+        return any(found is not None and len(found.values) == 2 for found in (self.validation, self.test))
 
     def __str__(self) -> str:
         named = f" (baseline {self.candidate.baseline})" if self.candidate.baseline else ""
@@ -55,7 +75,7 @@ class Finalist:
         said += f"{_mean(self.validation)} on validation images"
         if self.test is not None:
             said += f", {_mean(self.test)} on {self.test_images:,} test images"
-            said += "" if self.is_tested else f" (of {counted(len(self.test.values), 'seed')})"
+            said += "" if self.is_tested else f" (of {counted(self.tested_seeds, 'seed')})"
         return f"{said}, {seeds}"
 
 
@@ -78,6 +98,7 @@ class SecondStage:
     full: Sequence[Finished]  # what the finals left among the full trainings
     trials: int  # that were asked for
     score: ScoreName = "accuracy"  # that the search maximises
+    epochs: Mapping[int, Sequence[Epoch]] = field(default_factory=dict)  # those of device_time.needed()
 
     @property
     def rungs(self) -> list[ReachedRung]:
@@ -150,20 +171,30 @@ class SecondStage:
         )
 
 
-def load(engine: Engine, record: Study, rows: Sequence[Candidate] | None = None) -> SecondStage | None:
-    """The second stage of a study, None where it has none; `rows` are its candidates where they are known."""
+def load(
+    engine: Engine,
+    record: Study,
+    rows: Sequence[Candidate] | None = None,
+    epochs: Mapping[int, Sequence[Epoch]] | None = None,
+) -> SecondStage | None:
+    """The second stage of a study, None where it has none; `rows` are its candidates and `epochs` theirs,
+    where they are known."""
     plan = FinishPlan.from_record(record.finish)
     if plan is None:
         return None
-    epochs = plan.finals.recipe.epochs
+    length = plan.finals.recipe.epochs
     full = [
         one
         for one in trainings.of_study(engine, record.name)
-        if one.trial is not None and one.run == trainings.run_of_finals(record.id, one.trial, epochs)
+        if one.trial is not None and one.run == trainings.run_of_finals(record.id, one.trial, length)
     ]
     rows = candidates.candidates(engine, record.id) if rows is None else rows
     score = StudyConfig.from_record(record.settings).score
-    return SecondStage(plan, rows, rungs.of_study(engine, record.id), full, record.trials, score)
+    trained = rungs.of_study(engine, record.id)
+    if epochs is None:  # they are for the bill, which there is none of before
+        asked = device_time.needed(rows) if trained else ()
+        epochs = candidates.epochs(engine, record.id, asked) if asked else {}
+    return SecondStage(plan, rows, trained, full, record.trials, score, epochs)
 
 
 def progress(stage: SecondStage) -> str:
@@ -209,7 +240,7 @@ def lines(stage: SecondStage) -> list[str]:
         found.append("picking: how much of a lead by brief scores is luck was not measured (too few were"
                      " trained again)")  # fmt: skip
     if stage.trainings:
-        found.append(f"bill: {bill.bill(stage.rows, stage.trainings)}")
+        found.append(f"bill: {bill.bill(stage.rows, stage.trainings, stage.epochs)}")
     return found
 
 

@@ -344,6 +344,38 @@ def test_finals_of_two_seeds_show_both_values_in_place_of_an_interval(
     assert (document["test_interval_95"], document["test_by_seed"]) == (None, [0.71, 0.74])
 
 
+def test_tests_of_fewer_seeds_than_were_trained_are_counted_as_what_they_are(
+    sqlite_url: str, capsys: Capture, tmp_path: Path
+) -> None:
+    """Pictures came to test/ before the third seed of A was tested."""
+    first, second = (add_study(sqlite_url, name, [0.5]) for name in ("a", "b"))
+    scores, tests = (0.80, 0.81, 0.82), (0.71, 0.74, 0.10)
+    add_finals(sqlite_url, first, 0, scores, tests, 200, ("a", "a", "b"))
+    add_finals(sqlite_url, second, 0, scores, (0.60, 0.61, 0.62), 200, "a")
+    winner = compared(sqlite_url, "a", "b").studies[0].winner
+    assert winner and (winner.seeds, winner.tested_seeds, winner.is_tested) == (3, 2, False)
+    one, other = (row["winner"] for row in rows(capsys, sqlite_url, "a", "b"))
+    assert (one["seeds"], one["tested_seeds"], one["test_accuracy"]) == (3, 2, pytest.approx(0.725))
+    assert (other["seeds"], other["tested_seeds"]) == (3, 3)
+    done = run(capsys, "compare", "a", "b", "--storage", sqlite_url, "--out", tmp_path / "compare.html")
+    lines = [line.split("│") for line in done.out.splitlines()]
+    seeds = [cells[3].strip() for cells in lines if len(cells) > 5 and cells[4].strip() == "81.00%"]
+    assert seeds == ["3, 2 tested", "3"], done.out
+    said = " ".join(done.out.split())
+    assert "winners of the finals: over 3 seeds A and B are level, 95% -2.3 to 2.3: not clear" in said
+    lead = "over 2 seeds and 3 seeds A is ahead by 11.5 points: not clear, fewer than three seeds"
+    assert f"the same on test images: {lead}" in said
+    page = (tmp_path / "compare.html").read_text()
+    assert "72.50%</b><span class=note>trained to the end: 2 seeds, test images, 71.00% and 74.00%" in page
+    assert "61.00%</b><span class=note>trained to the end: 3 seeds, test images" in page
+    assert "<td>3 of 3, 2 tested<td>81.00%" in page and "<td>3 of 3<td>81.00%" in page
+    assert "Two seeds give no useful interval: both values stand" in page
+    run(capsys, "report", "a", "--storage", sqlite_url, "--out", tmp_path / "report.html")
+    report = (tmp_path / "report.html").read_text()
+    assert "<td>71.00% and 74.00%<td>3 of 3, 2 tested<td>" in report
+    assert "Two seeds give no useful interval: both values stand" in report
+
+
 def test_a_search_that_pruned_everything_is_shown_without_a_best(sqlite_url: str, capsys: Capture) -> None:
     add_study(sqlite_url, "a", [Trial(0.3, PRUNED), Trial(0.2, PRUNED)])
     add_study(sqlite_url, "b", [0.5])

@@ -12,6 +12,7 @@ from worker_samples import make_config, make_context, make_study
 
 from search.optuna_adapter import study as optuna_study
 from search.recording import reconcile as reconciling
+from search.study import device_time
 from search.study.config import Images, StudyConfig, split_images
 from search.study.files import StudyFiles
 from search.worker import trial as worker_trial
@@ -134,6 +135,25 @@ def test_a_trial_whose_worker_was_taken_for_dead_is_gone_on_with_by_another(
         assert (curve(context, whole), whole.accuracy) == undisturbed
         assert context.study.get_trials(deepcopy=False)[0].state == optuna.trial.TrialState.FAIL
         assert invariants.check(context.engine, context.study_id) == []
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_the_time_of_a_trial_that_was_cancelled_counts_once_and_where_it_is_trained_anew_too(
+    sqlite_url: str, images: Images, tmp_path: Path, elsewhere: bool
+) -> None:
+    """On the machine that has its checkpoint, and on one that has not."""
+    with context_of(sqlite_url, images, plan_of(images), 1, tmp_path / "own") as context:
+        steps = len(images.split.train) // 64
+        with pytest.raises(Cancelled):
+            one(replace(context, cancelled=after(2 * steps + 1)))
+        files = StudyFiles(tmp_path / "other", 2) if elsewhere else context.files
+        assert one(replace(context, files=files), "another") == State.COMPLETED
+        rows = candidates.candidates(context.engine, context.study_id)
+        epochs = candidates.epochs(context.engine, context.study_id, device_time.needed(rows))
+        broken, whole = rows
+        assert broken.seconds and whole.seconds
+        counted = broken.seconds if elsewhere else 0.0
+        assert device_time.spent(rows, epochs) == {broken.id: counted, whole.id: whole.seconds}
 
 
 def test_the_weights_of_the_best_are_kept_and_no_others(

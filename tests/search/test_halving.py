@@ -15,7 +15,7 @@ from search.study.halving import ReachedRung
 from search.study.second_stage import SecondStage
 from space.baselines import variants
 from space.errors import UsageError
-from storage.row_types import Candidate, RungEntry, RungTraining, Stage, State
+from storage.row_types import Candidate, Epoch, RungEntry, RungTraining, Stage, State
 from storage.trainings import Finished
 
 Scores = Mapping[tuple[Stage, int, int], float | State]  # by stage, trial and seed; a state: how it failed
@@ -451,7 +451,7 @@ def test_the_plan_says_what_it_costs() -> None:
 def test_the_bill_names_every_part() -> None:
     play = Play(plan(), rising(40))
     play.all()
-    found = bill(play.rows, play.trainings)
+    found = bill(play.rows, play.trainings, {})
     assert (found.brief, found.halving, found.finals) == (1200.0, 3840.0, 4000.0)
     assert str(found) == "brief 13%, halving 42%, finals 44% of 2 h 31 min of training"
     assert str(Bill(3.0, 1.0, 0.0)) == "brief 75%, halving 25%, finals 0% of 4 s of training"
@@ -462,7 +462,13 @@ def test_an_attempt_that_was_told_to_end_is_billed_once() -> None:
     """The next one goes on from its checkpoint, and its seconds hold those of the epochs before."""
     cancelled = replace(candidate(0, 0.4, State.CANCELLED), epochs=7, seconds=28.0)
     completed = replace(candidate(1, 0.5), epochs=8, seconds=32.0, fingerprint=cancelled.fingerprint)
-    assert bill([cancelled, completed], ()) == Bill(32.0, 0.0, 0.0)
+    epochs = {
+        row.id: [Epoch(i, 1.0, 1.0, 0.5, 0.1, 4.0) for i in range(1, 8)] for row in (cancelled, completed)
+    }
+    assert bill([cancelled, completed], (), epochs) == Bill(32.0, 0.0, 0.0)
+    anew = {**epochs, completed.id: [Epoch(i, 1.0, 1.0, 0.5, 0.1, 4.1) for i in range(1, 8)]}
+    assert bill([cancelled, completed], (), anew) == Bill(60.0, 0.0, 0.0)
+    assert bill([cancelled], (), epochs) == Bill(28.0, 0.0, 0.0), "nobody has gone on from it"
 
 
 def test_how_far_the_lead_of_the_picked_shrinks_is_the_leads_of_the_same_networks_twice() -> None:

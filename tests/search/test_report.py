@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from browser import open_page
 from command import run
+from comparison_samples import Trial, add_finals, add_study
 from report_samples import BEGAN, EPOCHS, config, mixture, network, report_data, study, trial
+from sqlalchemy import insert
 from worker_samples import make_study
 
 from search.report import (
@@ -31,8 +33,10 @@ from search.report.curves import curves
 from search.report.network_parts import part_costs, parts
 from search.report.parts import script_data
 from search.study import export, finish_plan, halving
+from search.study.bill import bill
 from search.study.second_stage import SecondStage
 from space import cost
+from storage import candidates, database, tables
 from storage.row_types import Candidate, Epoch, RungTraining, State
 from storage.trainings import Finished
 
@@ -341,7 +345,7 @@ def test_the_time_of_a_report_has_the_second_stage() -> None:
 
 def test_the_time_of_an_attempt_that_another_goes_on_from_counts_once() -> None:
     """Seven epochs of 4 s until Ctrl-C, and the eighth by the attempt that has all of them in its seconds."""
-    told = trial(0, State.CANCELLED, epochs=7, seconds=28.0, fingerprint="same")
+    told = replace(trial(0, State.CANCELLED, seconds=28.0, fingerprint="same"), epochs=7)
     night = BEGAN + timedelta(hours=12)
     lost = trial(1, State.LOST, fingerprint="other", finished_at=night)
     found = report_data([told, lost, trial(2, State.RUNNING, fingerprint="same")])
@@ -355,8 +359,60 @@ def test_the_time_of_an_attempt_that_another_goes_on_from_counts_once() -> None:
     epochs = {**data.epochs, lost.id: [Epoch(i, 1.0, 1.0, 0.5, 0.1, 4.0) for i in (1, 2)]}
     assert list(replace(data, epochs=epochs).seconds.values()) == [0.0, 8.0, 32.0], "lost for good after two"
     again = trial(3, State.PRUNED, 0.3, 3, seconds=12.0, fingerprint="other")
-    both = replace(data, rows=[*rows, again], epochs=epochs)
+    of_again = {again.id: [Epoch(i, 1.0, 1.0, 0.5, 0.1, 4.0) for i in (1, 2, 3)]}
+    both = replace(data, rows=[*rows, again], epochs={**epochs, **of_again})
     assert list(both.seconds.values()) == [0.0, 0.0, 32.0, 12.0]
+
+
+@pytest.mark.parametrize(("first", "counted"), [(4.0, 0.0), (4.000001, 8.0)])
+def test_an_attempt_that_was_trained_anew_on_another_machine_costs_beside_it(
+    first: float, counted: float
+) -> None:
+    """A worker died after two epochs. Who finds its checkpoint stores the same epochs again, as long as they
+    took to the last digit; on a machine that has none the first epoch is another."""
+    lost = trial(0, State.LOST, fingerprint="same", finished_at=BEGAN + timedelta(hours=12))
+    completed = trial(1, epochs=3, seconds=12.0, fingerprint="same")
+    spans = {lost.id: (4.0, 4.0), completed.id: (first, 4.0, 4.0)}
+    epochs = {
+        key: [Epoch(i, 1.0, 1.0, 0.5, 0.1, one) for i, one in enumerate(each, 1)]
+        for key, each in spans.items()
+    }
+    data = replace(report_data([lost, completed]), epochs=epochs)
+    assert data.seconds == {lost.id: counted, completed.id: 12.0}
+    assert f"{12 + counted:.0f} s of device time" in made.made(data)
+    assert bill([lost, completed], (), epochs).brief == 12.0 + counted
+
+
+@pytest.mark.parametrize(("first", "minutes"), [(600.0, 60), (601.0, 110)])
+def test_status_and_report_agree_on_what_trials_have_cost(
+    sqlite_url: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, first: float, minutes: int
+) -> None:
+    """A worker was lost after five epochs of ten minutes; finals of one seed took 100 s."""
+    attempts = [Trial(None, State.LOST, "same", seconds=None), Trial(0.5, network="same", seconds=3_600.0)]
+    record = add_study(sqlite_url, "night", attempts)
+    add_finals(sqlite_url, record, 1, (0.9,))
+    engine = database.connect(sqlite_url)
+    spans = zip(candidates.candidates(engine, record.id), ((600.0,) * 5, (first, *[600.0] * 5)), strict=True)
+    stored = [
+        {"candidate_id": row.id, "epoch": i, "learning_rate": 0.1, "seconds": one}
+        for row, each in spans
+        for i, one in enumerate(each, 1)
+    ]
+    with database.writing(engine) as connection:
+        connection.execute(insert(tables.epochs), stored)
+    engine.dispose()
+    said = run(capsys, "status", "night", "--storage", sqlite_url).out
+    run(capsys, "report", "night", "--storage", sqlite_url, "--out", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    spent = finish_plan.duration(60.0 * minutes + 100.0)
+    assert f"of {spent} of training" in said and f"of {spent} of training" in page
+    assert f"{spent} of device time" in page
+
+
+def test_an_attempt_that_ended_in_its_first_epoch_left_nothing_to_go_on_from() -> None:
+    """Half a minute of an epoch, then Ctrl-C."""
+    told, completed = trial(0, State.CANCELLED, fingerprint="same"), trial(1, fingerprint="same")
+    assert report_data([told, completed]).seconds == {told.id: 30.0, completed.id: 30.0}
 
 
 def test_a_seed_that_was_trained_twice_is_one_seed_and_other_trainings_are_others() -> None:
@@ -375,6 +431,47 @@ def test_a_seed_that_was_trained_twice_is_one_seed_and_other_trainings_are_other
     shown = "".join(stages._confirmed(replace(report_data([row]), full=[*others, *twice])))
     assert "<td>0<td>80.50%<td>80.00% and 81.00%<td>2<td>" in shown
     assert stages._confirmed(replace(report_data([row]), full=others[:4])) == []
+
+
+@pytest.mark.parametrize("epochs", [200, 400])
+@pytest.mark.parametrize("recipe", [{"epochs": 200}, {"epochs": 200, "batch_size": 7}])
+def test_a_full_training_on_a_part_of_the_images_takes_the_place_of_none_on_all(
+    epochs: int, recipe: dict[str, Any]
+) -> None:
+    """Three networks are confirmed, then the best is tried on a fifth of the images, as long or longer."""
+    rows = [trial(i, accuracy=0.5 + i / 100) for i in range(3)]
+    whole = [full(row, seed, 0.8 + row.number / 100 + seed / 1_000) for row in rows for seed in range(3)]
+    fewer = config().data.model_dump(mode="json")
+    fewer["train_images"] //= 5
+    part = full(rows[2], 0, 0.1, run="two", epochs=epochs, data=fewer, recipe=recipe)
+    data = report_data(rows)
+    confirmed = stages._confirmed(replace(data, full=whole))
+    assert "<td>2<td>82.10%<td>" in "".join(confirmed) and "200 epochs" in "".join(confirmed)
+    shown = stages._confirmed(replace(data, full=[*whole, part]))
+    assert shown[1:] == confirmed[1:] and "10.00%" not in "".join(shown)
+    of_another = full(trial(3), 0, 0.1, run="two", epochs=20 * epochs, data=fewer, recipe=recipe)
+    beside = stages._confirmed(replace(report_data([*rows, trial(3)]), full=[*whole, of_another]))
+    assert beside[1:] == confirmed[1:]
+    best = export.confirmation(
+        [replace(one, test_accuracy=0.7) for one in (*whole, part)], rows[2], study(), config(), None
+    )
+    assert best and (best.validation_accuracy, best.seeds) == (pytest.approx(0.821), 3)
+    assert "<td>2<td>10.00%<td>-<td>1<td>" in "".join(stages._confirmed(replace(data, full=[part])))
+
+
+def test_one_seed_by_another_recipe_does_not_take_the_place_of_three() -> None:
+    """The winner's figures and best.json are of the three."""
+    row = trial(0)
+    three = [full(row, seed, 0.8 + seed / 100) for seed in range(3)]
+    other = full(row, 0, 0.1, run="two", recipe={"epochs": 200, "batch_size": 7})
+    again = [replace(other, seed=seed, accuracy=0.6 + seed / 100, run="three") for seed in range(3)]
+    for found, said in (([*three, other], "81.00%"), ([*three, other, *again], "61.00%")):
+        shown = "".join(stages._confirmed(replace(report_data([row]), full=found)))
+        assert f"<td>0<td>{said}<td>" in shown
+        best = export.confirmation(
+            [replace(one, test_accuracy=0.7) for one in found], row, study(), config(), None
+        )
+        assert best and f"{100 * best.validation_accuracy:.2f}%" == said
 
 
 def test_a_network_is_confirmed_on_one_set_of_test_images_and_on_the_validation_images_of_the_study() -> None:

@@ -123,9 +123,10 @@ def add_finals(
     validation: Sequence[float],
     test: Sequence[float] = (),
     test_images: int = 10_000,
-    test_digest: str | None = None,
+    test_digest: str | tuple[str, ...] | None = None,
 ) -> None:
-    """Finals of one network, that of trial `number`, with these accuracies by seed; they are over."""
+    """Finals of one network, that of trial `number`, with these accuracies by seed; they are over.
+    `test_digest`: of all test images, or of those of each seed."""
     engine = database.connect(url)
     recipe = Recipe(epochs=FINAL_EPOCHS)
     plan = FinishPlan(rungs=(), finals=Finals(networks=1, seeds=len(validation), recipe=recipe))
@@ -144,12 +145,13 @@ def add_finals(
                 for seed, accuracy in enumerate(validation)
             ],
         )  # fmt: skip
+    digests = test_digest if isinstance(test_digest, tuple) else (test_digest,) * len(test)
     tested = [
         Training(
             run=run_of_finals(record.id, number, FINAL_EPOCHS), seed=seed, subject=f"{record.name}:{number}",
             study=record.name, trial=number, fingerprint=row.fingerprint, parameters=row.parameters,
             macs=row.macs, architecture=row.architecture, recipe=recipe.model_dump(mode="json"),
-            data=record.settings["data"] | {"test_digest": test_digest},
+            data=record.settings["data"] | {"test_digest": digests[seed]},
             epochs=FINAL_EPOCHS, accuracy=validation[seed], best_accuracy=validation[seed], best_epoch=1,
             loss=0.5, test_accuracy=accuracy, test_loss=0.5, test_images=test_images, seconds=100.0,
             device="x86_64 CPU", versions={}, folder="",
