@@ -26,6 +26,7 @@ from search.commands import (
     launch,
     logs,
     maintenance,
+    options,
     printed,
     services,
     space as spaces,
@@ -143,6 +144,7 @@ class Commands(click.Group):
 )
 @click.version_option(package_name="parsimony", prog_name="search")
 @click.option(exit_codes.ERROR_CLASS, is_flag=True, hidden=True, expose_value=False)
+@options.printed_storage
 def cli() -> None:
     """Find the most accurate residual network that fits a hard budget of parameters."""
 

@@ -213,6 +213,9 @@ class Url(click.ParamType[str]):
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+PRINTED_STORAGE = "--printed-storage"  # before a command: the store that printed commands name
+
+
 FILE_KEY = "search.storage_file"  # of the context's meta: the file that names the store, if one does
 PLACES_KEY = "search.places"  # of the context's meta: what typed_places() returns
 STUDY_KEY = "search.study"  # of the context's meta: the study by --study or its variable
@@ -255,6 +258,18 @@ def _note_typed(context: click.Context, option: str, words: list[str]) -> None:
     context.meta.setdefault(PLACES_KEY, {})[option] = words
 
 
+def _note_printed(context: click.Context, _parameter: click.Parameter, url: str | None) -> None:
+    if url is not None:
+        _note_typed(context, "--storage", ["--storage", url])
+
+
+# For whoever runs a command for somebody who has typed a store elsewhere (parsimony/searching.py): the
+# environment of the command has the URL with its password, and this is without.
+printed_storage: Decorator = click.option(
+    PRINTED_STORAGE, hidden=True, expose_value=False, callback=_note_printed
+)
+
+
 def _keep_folder(context: click.Context, _parameter: click.Parameter, path: Path) -> Path:
     """Notes the folder of data, where it was typed."""
     if is_typed("data_dir", context):
@@ -264,7 +279,8 @@ def _keep_folder(context: click.Context, _parameter: click.Parameter, path: Path
 
 def typed_places() -> dict[str, list[str]]:
     """Of the command that runs what was typed of --storage and --data-dir, by the option: its words. A store
-    is without its password, or by the file that names it; what came from the environment is not there."""
+    is without its password, or by the file that names it; what came from the environment is not there, unless
+    the caller has said it for this (PRINTED_STORAGE)."""
     context = click.get_current_context(silent=True)
     found: dict[str, list[str]] = context.meta.get(PLACES_KEY, {}) if context else {}
     return found
