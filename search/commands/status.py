@@ -305,7 +305,12 @@ def trials(
 @options.format_
 @options.columns
 @click.option(
-    "--top", type=click.IntRange(1), default=1, show_default=True, metavar="K", help="Show so many."
+    "--top",
+    type=click.IntRange(1, options.MOST_TRIALS),
+    default=1,
+    show_default=True,
+    metavar="K",
+    help="Show so many.",
 )
 def best(study: str | None, storage: str, form: str, columns: tuple[str, ...] | None, top: int) -> None:
     """The best networks that were trained to the end, with 95% intervals of their accuracy."""
