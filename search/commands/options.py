@@ -184,7 +184,7 @@ class Hours(click.FloatRange):
     def __init__(self) -> None:
         super().__init__(0, MOST_HOURS, min_open=True)
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         found: float = super().convert(value, param, ctx)
         if found != found:
             self.fail(f"{value!r} is no number of hours", param, ctx)
