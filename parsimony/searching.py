@@ -20,7 +20,7 @@ from parsimony import data as own_data, scoring
 from parsimony.study import Study, folder_of, open_study
 from search import settings
 from search.commands.exit_codes import ERROR_CLASS
-from search.commands.options import study_name
+from search.commands.options import PRINTED_STORAGE, study_name
 from space import errors
 from space.errors import (
     EnvironmentProblem,
@@ -29,7 +29,7 @@ from space.errors import (
     StudyError,
     UsageError,
 )
-from storage.url import redacted
+from storage.url import redacted, without_password
 
 # What search/cli.py ends with, as an error where its line names none; 4 is a study that ended short, which is
 # returned.
@@ -95,11 +95,14 @@ def search(
         "--workers": workers,
         "--gpus": gpus,
     }
+    shown = list[str]()
     if storage is not None and redacted(url) == url:  # so that commands which the launch prints name it
         flags["--storage"] = url
+    elif storage is not None:  # so that they name it without its password, which stands in no argument
+        shown = [PRINTED_STORAGE, without_password(url)]
     words = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
     try:
-        _launch([*words, *(["--finish"] if finish else []), *options], url, quiet)
+        _launch([*shown, "launch", *words, *(["--finish"] if finish else []), *options], url, quiet)
     except ParsimonyError as error:
         return _left(error, url, name, folder)
     return open_study(url, name, folder)
@@ -134,9 +137,9 @@ def _named(study: str | None) -> str:
 
 
 def _launch(words: Sequence[str], url: str, quiet: bool) -> None:
-    """Runs a launch to its end. Raises the error that it ended with."""
+    """Runs a launch, of the words after `search`, to its end. Raises the error that it ended with."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "search", ERROR_CLASS, "launch", *words],
+        [sys.executable, "-m", "search", ERROR_CLASS, *words],
         env=settings.child_environment(url, {}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,  # what it says there it says on stderr too

@@ -5,6 +5,7 @@ script. Heavy imports stay inside functions: `search --help` must answer at once
 """
 
 import logging
+import re
 import shlex
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from search.commands import (
     launch,
     logs,
     maintenance,
+    options,
     printed,
     services,
     space as spaces,
@@ -44,6 +46,7 @@ none is trained yet; 4 ended short of the trials asked for; 5 environment: datab
 
 
 LONGEST = 300  # characters of what a library has to say
+LONG_WORD = re.compile(r"\S{1000,}")  # an argument that nobody has typed: no name, number or usual path
 
 
 def main() -> NoReturn:
@@ -106,8 +109,9 @@ def _unexpected(error: Exception) -> str:
 
 
 def _fail(message: str, code: int) -> NoReturn:
+    shown = LONG_WORD.sub(lambda word: f"{word[0][:40]}...{word[0][-40:]}", message)
     try:
-        click.echo(f"search: {message}", err=True)
+        click.echo(f"search: {shown}", err=True)
     except OSError:  # nobody reads it; the code says it still
         streams.forget(sys.stderr)
     sys.exit(code)
@@ -143,6 +147,7 @@ class Commands(click.Group):
 )
 @click.version_option(package_name="parsimony", prog_name="search")
 @click.option(exit_codes.ERROR_CLASS, is_flag=True, hidden=True, expose_value=False)
+@options.printed_storage
 def cli() -> None:
     """Find the most accurate residual network that fits a hard budget of parameters."""
 

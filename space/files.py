@@ -33,7 +33,11 @@ def replace(path: Path, *contents: bytes | memoryview) -> None:
 
 def require_writable(path: Path) -> None:
     """Raises UsageError or EnvironmentProblem where `write_whole` would fail, before hours of work."""
-    if not path.name or path.is_dir():
+    try:
+        is_folder = not path.name or path.is_dir()
+    except OSError as error:  # the name is too long, or a folder closed
+        raise UsageError(f"{path}: {error.strerror or error}") from None
+    if is_folder:
         raise UsageError(f"{path}: give the name of a file, not of a folder")
     if not path.parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.parent}")

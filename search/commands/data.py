@@ -68,7 +68,7 @@ def data(
     default = partial(full_training.default_recipe, config)
     length = brief_epochs(dataset.spec)
     brief = recipe_file.recipe_of(str(recipe), default, length) if recipe else default(length)
-    full = brief if recipe else default(settings.FULL_EPOCHS)
+    full = recipe_file.of_full_training(str(recipe), default) if recipe else default(settings.FULL_EPOCHS)
     for how in (brief, full):
         how.require_fit(dataset.image_size)
     told = _lines(dataset, images.split, config, brief, full, skip_damaged)

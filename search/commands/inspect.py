@@ -132,7 +132,6 @@ def check(
     is said.
     """
     from search.study import recipe_file
-    from space.errors import RecipeError
     from trainer.recipe import checks, defaults
 
     if not data and (image_size or train_images):
@@ -141,13 +140,7 @@ def check(
     spec = images.spec if images else settings.DATA
     default = _default(images)
     brief = recipe_file.recipe_of(source, default, defaults.brief_epochs(spec), epochs)
-    try:
-        full = recipe_file.recipe_of(source, default, settings.FULL_EPOCHS, epochs)
-    except RecipeError as error:
-        raise RecipeError(
-            f"{error}; it says no epochs, and search train takes it for one of {settings.FULL_EPOCHS}:"
-            " add epochs"
-        ) from None
+    full = recipe_file.of_full_training(source, default, epochs)
     if images:
         _require_images(source, brief, images)
     told = [mistake.reason for mistake in checks.of_recipe(brief)]

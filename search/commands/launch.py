@@ -32,7 +32,8 @@ class Launch(Grouped):
 @click.command(cls=Launch)
 @click.argument("name", required=False, type=options.StudyName(), metavar="[STUDY]",
                 shell_complete=study_names)  # fmt: skip
-@click.option("--trials", type=click.IntRange(1), envvar="SEARCH_TRIALS", show_envvar=True,
+@click.option("--trials", type=click.IntRange(1, options.MOST_TRIALS), envvar="SEARCH_TRIALS",
+              show_envvar=True,
               help="Networks to train, to the end or until pruned; nothing else counts, and 20 in a row that"
               " diverge, time out or fail end the search.")  # fmt: skip
 @click.option(
@@ -76,7 +77,7 @@ class Launch(Grouped):
 )
 @click.option(
     "--epochs",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 10_000),
     help="Epochs of the brief training.  [default: by data set; on CPUs fewer where time is short]",
 )
 @click.option("--recipe", type=click.Path(path_type=Path), metavar="FILE", help="How to train, TOML or JSON.")
@@ -159,7 +160,7 @@ class Launch(Grouped):
 )
 @click.option(
     "--max-gpu-hours",
-    type=click.FloatRange(0, min_open=True),
+    type=options.Hours(),
     help="End when the workers here have used so many hours of their devices; a GPU that they share is one."
     " Not with --workers 0.",
 )

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -16,7 +16,15 @@ from search import settings
 from search.commands.help import study_names
 from space.errors import UsageError
 
+Value = TypeVar("Value", int, float)
+
 LONGEST_NAME = 200  # bytes, so that a file of that name may have an ending
+LONGEST_NUMBER = 40  # characters; Python reads some thousand digits slowly, and more not at all
+LARGEST_COUNT = 10**18 - 1  # a database has 64 bits
+MOST_TRIALS = 10**9  # 32 bits
+MOST_HOURS = 10**6  # of devices
+MOST_MEMORY = 1 << 50  # bytes, a thousand times what a device has
+LONGEST_SECONDS = 100 * 365.25 * 86_400  # a hundred years; Python waits for three times that at most
 
 
 def study_name(text: str) -> str:
@@ -75,13 +83,24 @@ class WebAddress(click.ParamType[str]):
         return str(value)
 
 
-class Count(click.ParamType[int]):
+class Number(click.ParamType[Value]):
+    """A number with a unit, of bounded length."""
+
+    def text_of(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """What was given, without blanks around it. Raises click.BadParameter for a text that is too long."""
+        text = str(value).strip()
+        if len(text) > LONGEST_NUMBER:
+            self.fail(f"'{text[:20]}...' is too long, with {len(text):,} characters", param, ctx)
+        return text
+
+
+class Count(Number[int]):
     """A whole number: 5000000, 5_000_000, 5,000,000, 5M or 2.5M. A comma parts thousands, never decimals."""
 
     name = "number"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        text = str(value).replace("_", "").strip()
+        text = self.text_of(value, param, ctx).replace("_", "")
         match = re.fullmatch(r"((?:\d+|\d{1,3}(?:,\d{3})+)(?:\.\d+)?)([kKmMgGbB]?)", text)
         if not match:
             self.fail(f"{value!r} is not a number like 5000000, 5_000_000 or 5M", param, ctx)
@@ -90,6 +109,8 @@ class Count(click.ParamType[int]):
         number = int(digits) * scale if "." not in digits else round(float(digits) * scale)
         if number < 1:
             self.fail(f"{value!r} is not a positive number", param, ctx)
+        if number > LARGEST_COUNT:
+            self.fail(f"{value!r} is more than a database can hold, {LARGEST_COUNT:,}", param, ctx)
         return number
 
 
@@ -111,29 +132,33 @@ class CountOrNone(Count):
     """A count, or none: 0, which no count is."""
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if str(value).strip().lower() == "none" or value == 0:
+        text = self.text_of(value, param, ctx)
+        if text.lower() == "none" or value == 0:
             return 0
-        if not any(character.isdecimal() for character in str(value)):
+        if not any(character.isdecimal() for character in text):
             self.fail(f"{value!r} is not a number like 25M, and not none", param, ctx)
         return super().convert(value, param, ctx)
 
 
-class Memory(click.ParamType[int]):
+class Memory(Number[int]):
     """An amount of memory in bytes: 800M, 4G or 4GiB, 1.5G; multiples of 1,024."""
 
     name = "size"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", str(value).strip().lower())
+        text = self.text_of(value, param, ctx).lower()
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text)
         found = round(float(match[1]) * 1024 ** " kmgt".index(match[2] or " ")) if match else 0
         if found < 1 << 20:
             self.fail(f"{value!r} is not an amount of memory like 800M or 4G", param, ctx)
         if found < 64 << 20:
             self.fail(f"{value!r} is less than any training takes; give 64M or more", param, ctx)
+        if found > MOST_MEMORY:
+            self.fail(f"{value!r} is more than any device has; give 1024T or less", param, ctx)
         return found
 
 
-class Duration(click.ParamType[float]):
+class Duration(Number[float]):
     """A time span in seconds: 90, 90s, 15m, 2h, 1h30m, 1d."""
 
     name = "duration"
@@ -141,14 +166,29 @@ class Duration(click.ParamType[float]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
-        text = str(value).strip().lower()
+        text = self.text_of(value, param, ctx).lower()
         parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
         if not parts or "".join(n + u for n, u in parts) != text:
             self.fail(f"{value!r} is not a time like 90s, 15m, 2h or 1h30m", param, ctx)
         seconds = sum(float(n) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[u] for n, u in parts)
         if seconds <= 0:
             self.fail(f"{value!r} is no time at all", param, ctx)
+        if seconds > LONGEST_SECONDS:
+            self.fail(f"{value!r} is longer than a hundred years", param, ctx)
         return seconds
+
+
+class Hours(click.FloatRange):
+    """Hours, more than none and fewer than MOST_HOURS."""
+
+    def __init__(self) -> None:
+        super().__init__(0, MOST_HOURS, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found: float = super().convert(value, param, ctx)
+        if found != found:
+            self.fail(f"{value!r} is no number of hours", param, ctx)
+        return found
 
 
 def in_words(seconds: float) -> str:
@@ -213,6 +253,9 @@ class Url(click.ParamType[str]):
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+PRINTED_STORAGE = "--printed-storage"  # before a command: the store that printed commands name
+
+
 FILE_KEY = "search.storage_file"  # of the context's meta: the file that names the store, if one does
 PLACES_KEY = "search.places"  # of the context's meta: what typed_places() returns
 STUDY_KEY = "search.study"  # of the context's meta: the study by --study or its variable
@@ -255,6 +298,18 @@ def _note_typed(context: click.Context, option: str, words: list[str]) -> None:
     context.meta.setdefault(PLACES_KEY, {})[option] = words
 
 
+def _note_printed(context: click.Context, _parameter: click.Parameter, url: str | None) -> None:
+    if url is not None:
+        _note_typed(context, "--storage", ["--storage", url])
+
+
+# For whoever runs a command for somebody who has typed a store elsewhere (parsimony/searching.py): the
+# environment of the command has the URL with its password, and this is without.
+printed_storage: Decorator = click.option(
+    PRINTED_STORAGE, hidden=True, expose_value=False, callback=_note_printed
+)
+
+
 def _keep_folder(context: click.Context, _parameter: click.Parameter, path: Path) -> Path:
     """Notes the folder of data, where it was typed."""
     if is_typed("data_dir", context):
@@ -264,7 +319,8 @@ def _keep_folder(context: click.Context, _parameter: click.Parameter, path: Path
 
 def typed_places() -> dict[str, list[str]]:
     """Of the command that runs what was typed of --storage and --data-dir, by the option: its words. A store
-    is without its password, or by the file that names it; what came from the environment is not there."""
+    is without its password, or by the file that names it; what came from the environment is not there, unless
+    the caller has said it for this (PRINTED_STORAGE)."""
     context = click.get_current_context(silent=True)
     found: dict[str, list[str]] = context.meta.get(PLACES_KEY, {}) if context else {}
     return found

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from search.commands import fields, options, output
+from search.commands import fields, options, output, printed
 from search.study import reader
 
 
@@ -52,7 +52,7 @@ def worker(workers: str | None, gpus: str | None, **given: Any) -> int:
         return worker_group.run(WorkerOptions(**given), slots, lambda line: output.tell(line, err=True))
     from search.worker import worker as single
 
-    return single.main(WorkerOptions(**given))
+    return single.main(WorkerOptions(**given), printed.completed)
 
 
 @click.command()

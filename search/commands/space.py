@@ -52,7 +52,7 @@ def schema() -> None:
 @space.command()
 @FILE
 @space_work.task_options
-@click.option("--trials", type=click.IntRange(1), default=200, show_default=True,
+@click.option("--trials", type=click.IntRange(1, options.MOST_TRIALS), default=200, show_default=True,
               help="Networks that the search would train.")  # fmt: skip
 @click.option("--sampling", type=click.Choice(["fit", "reject"]), default=settings.SAMPLING,
               show_default=True, help="reject: refuse a space where hardly a draw fits.")  # fmt: skip

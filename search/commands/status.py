@@ -11,6 +11,7 @@ import click
 
 from search.commands import fields, options
 from search.commands.output import emit, tell
+from search.commands.printed import complete
 from search.study.reader import open_store, open_study
 from storage.row_types import State
 
@@ -129,7 +130,7 @@ def status(study: str | None, storage: str, data_dir: "Path", form: str, watch: 
         from search.commands import board
 
         if form != "table":
-            named = f"search wait {shlex.quote(study)}" if study else "search wait"
+            named = complete(f"search wait {shlex.quote(study)}" if study else "search wait")
             raise click.UsageError(f"--watch and --format {form}: programs call `{named}`, or ask again")
         board.watch(storage, study, every)
         return
@@ -304,7 +305,12 @@ def trials(
 @options.format_
 @options.columns
 @click.option(
-    "--top", type=click.IntRange(1), default=1, show_default=True, metavar="K", help="Show so many."
+    "--top",
+    type=click.IntRange(1, options.MOST_TRIALS),
+    default=1,
+    show_default=True,
+    metavar="K",
+    help="Show so many.",
 )
 def best(study: str | None, storage: str, form: str, columns: tuple[str, ...] | None, top: int) -> None:
     """The best networks that were trained to the end, with 95% intervals of their accuracy."""

@@ -4,6 +4,7 @@ Reads the file, the store or the packaged systems; returns the network with reci
 known. Called by every command that takes a network.
 """
 
+import errno
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,8 +104,22 @@ def is_published(reference: str) -> bool:
 
 
 def is_file(reference: str) -> bool:
-    """Whether it is to be read as a file."""
-    return reference.endswith(".json") or Path(reference).is_file()
+    """Whether it is to be read as a file; whoever reads one that cannot be looked at says why."""
+    if reference.endswith(".json"):
+        return True
+    try:
+        return Path(reference).is_file()
+    except OSError:
+        return can_be_file(reference)
+
+
+def can_be_file(reference: str) -> bool:
+    """Whether it is no longer than the name of a file may be."""
+    try:
+        Path(reference).is_file()
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG
+    return True
 
 
 def _published(name: str) -> ResolvedNetwork:

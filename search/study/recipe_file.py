@@ -6,7 +6,9 @@ Reads the file, or a published recipe. Called by the commands recipe check and d
 
 from collections.abc import Callable
 
+from search import settings
 from search.study import network_reference
+from space.errors import RecipeError
 from trainer.recipe.document import Recipe
 
 
@@ -24,6 +26,18 @@ def recipe_of(
     if epochs is None:
         return found
     return Recipe.parse(found.for_epochs(epochs).model_dump(), source)  # another length may be a mistake
+
+
+def of_full_training(source: str, default: Callable[[int], Recipe], epochs: int | None = None) -> Recipe:
+    """The same for a full training. Raises RecipeError with what to add to one that is refused, and
+    ArchitectureError."""
+    try:
+        return recipe_of(source, default, settings.FULL_EPOCHS, epochs)
+    except RecipeError as error:
+        raise RecipeError(
+            f"{error}; it says no epochs, and search train takes it for one of {settings.FULL_EPOCHS}:"
+            " add epochs"
+        ) from None
 
 
 def differences(recipe: Recipe, other: Recipe) -> dict[str, object]:

@@ -80,8 +80,8 @@ def _rank(found: ConfirmedNetwork) -> float:
 
 def _trained_once(flags: Flags, chosen: Sequence[Contender]) -> list[str]:
     """A line for each reference of --also whose network is a contender by another name."""
-    names = {one.reference for one in chosen}
-    trials = {one.asked_for: one.reference for one in chosen if one.asked_for}
+    names = {one.name for one in chosen}
+    trials = {one.asked_for: one.name for one in chosen if one.asked_for}
     others = [reference for reference in dict.fromkeys(flags.also) if reference not in names]
     return [
         f"--also {reference}: it is {trials[reference]}, and trained as that"

@@ -1,11 +1,12 @@
 """The networks that `search confirm` trains to the end: which they are, and what each came to.
 
-Chooses among the rows of a study, reads the networks of --also and the result.json that a training leaves.
-Called by search/training/confirm.py, its board and its page. Trains nothing.
+Chooses among the rows of a study, reads the networks of --also, and the training.json and result.json of a
+training. Called by search/training/confirm.py, its board and its page. Trains nothing.
 """
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,7 +49,7 @@ class Contender:
     multiply-accumulates; of one from outside none of these is known."""
 
     name: str
-    reference: str
+    reference: str  # what `search train` is given
     folder: Path
     brief: float | None
     sealed: bool
@@ -159,21 +160,59 @@ def _beside(
         fingerprint = network_reference.resolve(reference, flags.storage).architecture.fingerprint
         if any(one.fingerprint == fingerprint for one in (*best, *found)):
             continue
+        begun = _begun(out, reference, fingerprint)
         if row := trials.get(fingerprint):
-            found.append(replace(_of_study(name, row, out, False, flags.seeds), asked_for=reference))
+            trial = replace(_of_study(name, row, out, False, flags.seeds), asked_for=reference)
+            found.append(_as_begun(trial, begun, reference) if begun else trial)
             continue
-        folder = out / _folder_name(reference, fingerprint, [one.folder.name for one in found])
+        folder = begun or out / _folder_name(reference, fingerprint, [one.folder.name for one in found])
         found.append(
             Contender(reference, reference, folder, None, False, flags.seeds, fingerprint=fingerprint)
         )
     return found
 
 
-def _folder_name(reference: str, fingerprint: str, taken: Sequence[str]) -> str:
-    """By the name of the file; with eight digits of the fingerprint where others have that, and where a trial
-    of the study might."""
+def _folder_names(reference: str, fingerprint: str) -> tuple[str, str]:
+    """By the name of the file, and with eight digits of the fingerprint."""
     name = Path(reference).stem.replace(":", "-")
-    return f"{name}-{fingerprint[:8]}" if name in taken or OF_TRIAL.fullmatch(name) else name
+    return name, f"{name}-{fingerprint[:8]}"
+
+
+def _folder_name(reference: str, fingerprint: str, taken: Sequence[str]) -> str:
+    """The name of the file; the one with digits where others have that, and where a trial of the study
+    might."""
+    name, with_digits = _folder_names(reference, fingerprint)
+    return with_digits if name in taken or OF_TRIAL.fullmatch(name) else name
+
+
+def _begun(out: Path, reference: str, fingerprint: str) -> Path | None:
+    """The folder by the name of a reference that holds a training of its network, None where none does."""
+    for name in _folder_names(reference, fingerprint):
+        if not OF_TRIAL.fullmatch(name) and _fingerprint_in(out / name) == fingerprint:
+            return out / name
+    return None
+
+
+def _fingerprint_in(folder: Path) -> str | None:
+    """Of the network that a folder holds a training of; None for none that can be read."""
+    with suppress(UsageError):
+        found = parser.read_own(folder / "training.json", UsageError)
+        if isinstance(found, dict):
+            return Architecture.parse(found.get("architecture")).fingerprint
+    return None
+
+
+def _as_begun(trial: Contender, folder: Path, reference: str) -> Contender:
+    """A trial that --also names, in the folder by the reference, where older versions trained it: unless the
+    trial's own folder holds as many seeds. What is there is gone on with by the name that it was given."""
+    own = trial.folder
+    if (own / "training.json").exists() and _seeds_done(own) >= _seeds_done(folder):
+        return trial
+    return replace(trial, reference=reference, folder=folder)
+
+
+def _seeds_done(folder: Path) -> int:
+    return sum(1 for _ in folder.glob("seed-*.json"))
 
 
 def spaced(rows: Sequence[Row], count: int) -> list[Row]:

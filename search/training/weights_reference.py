@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.study import files, reader, weights_origin
+from search.study import files, network_reference, reader, weights_origin
 from space import parser
 from space.errors import CheckpointError, ParsimonyError, UsageError
 
@@ -36,6 +36,8 @@ def find(reference: str, storage: str, data_dir: Path) -> FoundWeights:
     there, and StudyError and StorageError for a trial.
     """
     path = Path(reference)
+    if not network_reference.can_be_file(reference):
+        return FoundWeights(_of_trial(reference, storage, data_dir)[0])
     if path.is_dir():
         return FoundWeights(of_folder(path))
     if path.suffix in ELSEWHERE and path.is_file():

@@ -7,6 +7,7 @@ Called by the worker's main. Modules log by logging.getLogger(__name__) and know
 import logging
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,10 +15,15 @@ OURS = ("search", "storage", "trainer", "space")  # others, as Alembic, say too 
 
 
 class UnbufferedHandler(logging.Handler):
-    """Each line to stderr at once. A disk without space for it is no reason to stop training."""
+    """Each line to stderr at once, `reworded` first. A disk without space for it is no reason to stop
+    training."""
+
+    def __init__(self, reworded: Callable[[str], str] = str) -> None:
+        super().__init__()
+        self.reworded = reworded
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = self.format(record) + "\n"
+        line = self.reworded(self.format(record)) + "\n"
         with suppress(OSError):  # unbuffered: nothing is owed to the disk, and nothing is tried again
             os.write(sys.stderr.fileno(), line.encode(errors="replace"))
 
@@ -43,10 +49,10 @@ def level(verbose: bool, quiet: bool) -> int:
     return logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
 
 
-def configure(least: int = logging.INFO) -> None:
+def configure(least: int = logging.INFO, reworded: Callable[[str], str] = str) -> None:
     """From now on what this program logs at this level and above goes to stderr, as
-    `2026-03-01 12:00:00 line`."""
-    handler = UnbufferedHandler()
+    `2026-03-01 12:00:00 line`, each line `reworded` first."""
+    handler = UnbufferedHandler(reworded)
     handler.setFormatter(FORM)
     for name in OURS:
         ours = logging.getLogger(name)

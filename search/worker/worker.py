@@ -13,7 +13,7 @@ import shlex
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from secrets import token_hex
@@ -67,14 +67,17 @@ def unique_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{token_hex(3)}"
 
 
-def main(options: WorkerOptions) -> int:
+def main(options: WorkerOptions, reworded: Callable[[str], str] = str) -> int:
     """The command `search worker`: one study, or with `follow` whatever is launched until told to end.
+
+    `reworded` is done to each line on stderr of a worker that a person started: it makes commands whole,
+    which are to be typed there. Its log, and that of a launcher's worker, have them as they are.
 
     Returns the exit code: WORK_DONE for a launcher, else that of the signal or 0. Raises as work() does, but
     no GaveUpError where a launcher says that; a ParsimonyError after failed trials among it, StudyError for a
     study that is not there, and SystemExit(MADE_ROOM).
     """
-    log.configure(log.level(options.verbose, options.quiet))
+    _configure_log(options, reworded)
     shutdown = ShutdownRequest(options.grace_seconds, options.parent)
     shutdown.listen()
     if options.parent is not None:
@@ -87,6 +90,12 @@ def main(options: WorkerOptions) -> int:
         else:
             _work_once(options, shutdown)
     return WORK_DONE if options.parent is not None else shutdown.code
+
+
+def _configure_log(options: WorkerOptions, reworded: Callable[[str], str]) -> None:
+    """What a launcher's worker says is read in a file, which is no place to type a command from."""
+    level = log.level(options.verbose, options.quiet)
+    log.configure(level, reworded if options.parent is None else str)
 
 
 @contextmanager

@@ -3,16 +3,20 @@
 Most launches are stand-ins in place of subprocess.Popen, which say a few lines and end.
 """
 
+import shlex
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command import typed
 from comparison_samples import add_study
 
 import parsimony
 from search import settings
+from search.commands import options, plan, printed
+from search.launcher.prepare import Flags
 from space import errors
 
 Capture = pytest.CaptureFixture[str]
@@ -150,3 +154,31 @@ def test_a_launch_is_told_its_store_so_that_the_commands_which_it_prints_name_it
     assert ("--storage" in words) == is_typed and "secret" not in " ".join(words)
     if is_typed:
         assert words[words.index("--storage") + 1] == store
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [("sqlite:///my night.db", "'sqlite:///my night.db'"),
+     ("postgresql://me:secret@127.0.0.1:9/x", "postgresql://me@127.0.0.1:9/x"),
+     ("postgresql://127.0.0.1:9/x?user=me&password=secret", "'postgresql://127.0.0.1:9/x?user=me'"),
+     (None, None)],
+)  # fmt: skip
+def test_the_commands_that_a_launch_prints_name_the_store_of_a_caller_without_its_password(
+    given: str | None, shown: str | None, launches: Launches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a shell they would else mean whatever store that has: a new search, in ./parsimony.db."""
+    url = given or f"sqlite:///{tmp_path}/environment.db"
+    monkeypatch.setenv("SEARCH_STORAGE", url)  # as the launch has it
+    asked = launches(2, "search: UsageError: no\n")
+    with pytest.raises(errors.UsageError):
+        parsimony.search("digits", 1, storage=given, data_dir=tmp_path, study="night", quiet=True)
+    (words,) = asked
+    store = f" --storage {shown}" if shown else ""
+    with typed(*words[3:]) as context:
+        flags = Flags(storage=context.params["storage"], data_dir=tmp_path, trials=1)
+        again = plan.again(flags, "night", 5, "auto", "all")
+        assert again.startswith("search launch night --trials 5 ") and "secret" not in again
+        assert shlex.split(again).count("--storage") == bool(shown) and store in again
+        assert printed.completed("`search best night`") == f"`search best night{store}`"
+        assert not options.password_is_shown(flags.storage)
+        assert flags.storage == url

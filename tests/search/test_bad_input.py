@@ -3,10 +3,14 @@
 import json
 from pathlib import Path
 
+import click
 import pytest
 from command import run
+from comparison_samples import add_study
 from PIL import Image
 
+from search.cli import cli
+from search.study import network_reference
 from trainer.data import file_layouts
 from trainer.data.catalogue import SPECS
 
@@ -71,6 +75,84 @@ def test_a_wrong_flag_is_one_line_and_leaves_nothing(
     assert words in result.one_line
     assert "secret" not in result.err
     assert list(Path.cwd().iterdir()) == []
+
+
+DIGITS = "9" * 5_000  # more than Python reads as a number
+MANY = ("launch", "--trials", "3", "--dry-run")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *((*MANY, flag, f"{DIGITS}{end}")
+          for flag in ("--max-params", "--max-macs", "--train-images") for end in ("", ".5", "G")),
+        *((*MANY, "--trial-memory", f"{DIGITS}{end}") for end in ("", ".5", "G")),
+        *((*MANY, flag, f"{DIGITS}{end}") for flag in ("--timeout", "--lease") for end in ("", ".5", "h")),
+        ("explain", "--max-params", DIGITS),
+        (*MANY, "--max-gpu-hours", DIGITS),
+        ("launch", "--trials", DIGITS),
+        (*MANY, "--out", DIGITS),
+        ("show", f"night:{DIGITS}"),
+        ("export", f"night:{DIGITS}"),
+        ("train", f"night:{DIGITS}"),
+        ("predict", f"night:{DIGITS}", "cat.png"),
+        ("show", f"{DIGITS}.json"),
+    ],
+)  # fmt: skip
+def test_what_is_far_too_long_is_one_short_line_and_no_fault_of_the_program(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    url = f"sqlite:///{tmp_path / 's.db'}"
+    add_study(url, "night", [0.5])
+    result = (
+        run(capsys, *arguments, "--storage", url) if arguments[0] != "explain" else run(capsys, *arguments)
+    )
+    assert result.code == 2
+    assert len(result.one_line) < 300 and "fault of the program" not in result.err
+    assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flag", "most", "more", "words"),
+    [
+        ("--max-params", "999_999_999_999_999_999", "1000000000G", "more than a database can hold"),
+        ("--trial-memory", "1024T", "1025T", "more than any device has"),
+        ("--grace", "36525d", "36526d", "longer than a hundred years"),
+        ("--max-gpu-hours", "1000000", "1000001", "not in the range"),
+        ("--max-gpu-hours", "0.5", "nan", "no number of hours"),
+        ("--max-gpu-hours", "1", "inf", "not in the range"),
+        ("--epochs", "10000", "10001", "not in the range"),
+        ("--trials", "1000000000", "1000000001", "not in the range"),
+    ],
+)
+def test_a_number_that_nothing_can_hold_is_refused(flag: str, most: str, more: str, words: str) -> None:
+    """A worker reads what a launch was given, a database stores it, and Python waits for it."""
+    command = cli.commands["launch"]
+    assert command.make_context("launch", [flag, most]).params
+    with pytest.raises(click.BadParameter, match=words):
+        command.make_context("launch", [flag, more])
+
+
+def test_so_many_of_the_best_as_no_database_can_count_are_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 's.db'}"
+    add_study(url, "night", [0.5])
+    assert run(capsys, "best", "night", "--top", 10**9, "--storage", url).code == 0
+    refused = run(capsys, "best", "night", "--top", 10**20, "--storage", url)
+    assert refused.code == 2 and "--top" in refused.one_line
+
+
+def test_a_network_in_a_closed_folder_is_named_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Root may look everywhere, so that the system's answer is given here."""
+
+    def closed(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", closed)
+    assert network_reference.is_file("closed/best"), "whoever reads it says why"
 
 
 def test_cifar10_that_cannot_be_had_names_the_folder_and_the_way_out(

@@ -17,13 +17,18 @@ from report_samples import network, trial
 from sqlalchemy import Engine
 from worker_samples import make_config, make_study
 
+from search.study import config as study_config
 from search.study.config import StudyConfig
 from search.study.statistics import Correlation, Interval, correlation
 from search.training import confirm, contenders
+from space import space as spaces
 from space.errors import ArchitectureError
+from space.random_suggest import RandomSuggest
+from space.space import Task
 from storage import candidates, database, studies, trainings
 from storage.studies import Study
 from storage.trainings import Training
+from trainer.data import dataset as datasets
 
 stats = Lazily("scipy.stats")
 
@@ -183,6 +188,86 @@ def test_a_trial_of_the_study_that_is_named_is_that_trial(sqlite_url: str, tmp_p
     assert (one.name, one.number, one.brief, one.seeds) == ("night:7", 7, pytest.approx(0.83), 3)
     assert one.folder == tmp_path / "out" / "trial-7" and not one.sealed
     assert confirm._trained_once(given, [one]) == []
+
+
+def trained_in(folder: Path, number: int, seeds: int) -> Path:
+    """A folder in which so many seeds of the network `number` were trained, as far as is asked of it here."""
+    folder.mkdir(parents=True)
+    (folder / "training.json").write_text(json.dumps({"architecture": network(number).document()}))
+    for seed in range(seeds):
+        (folder / f"seed-{seed}.json").write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("older", "own", "taken"),
+    [(3, None, "best"), (0, None, "best"), (3, 1, "best"), (3, 3, "trial-3"), (None, None, "trial-3")],
+)
+def test_a_trial_that_an_older_version_trained_by_the_name_of_also_goes_on_there(
+    older: int | None, own: int | None, taken: str, tmp_path: Path
+) -> None:
+    """Until then each network of --also had a folder by that name, also where it was a trial of the study,
+    and some a second one by the rank sample, of a seed without test images."""
+    ranked = [trial(i, accuracy=0.9 - i / 100, fingerprint=network(i).fingerprint) for i in range(4)]
+    given, out = flags(tmp_path, written(tmp_path / "best.json", 3)), tmp_path / "out"
+    for name, seeds in (("best", older), ("trial-3", own)):
+        if seeds is not None:
+            trained_in(out / name, 3, seeds)
+    (one,) = contenders.choose(given, "s", ranked, out)[2:]
+    assert (one.name, one.number, one.folder.name) == ("s:3", 3, taken)
+    assert one.reference == (given.also[0] if taken == "best" else "s:3"), "what its training.json says"
+    assert confirm._trained_once(given, [one]) == [f"--also {given.also[0]}: it is s:3, and trained as that"]
+
+
+def test_a_folder_of_another_network_by_the_name_of_also_is_left_alone(tmp_path: Path) -> None:
+    """Of two files of one name the second had eight digits of its fingerprint, and has them still."""
+    ranked = [trial(i, accuracy=0.9 - i / 100, fingerprint=network(i).fingerprint) for i in range(4)]
+    files = [
+        written(tmp_path / name / "best.json", number) for name, number in zip("abc", (2, 3, 5), strict=True)
+    ]
+    out, names = tmp_path / "out", [f"best-{network(number).fingerprint[:8]}" for number in (3, 5)]
+    trained_in(out / "best", 2, 3)
+    trained_in(out / names[0], 3, 3)
+    trained_in(out / names[1], 5, 3)
+    found = contenders.choose(flags(tmp_path, *files), "s", ranked, out)[2:]
+    assert [one.folder.name for one in found] == ["best", *names]
+    (out / names[0] / "training.json").write_text("cut short")
+    assert contenders.choose(flags(tmp_path, files[1]), "s", ranked, out)[2].folder.name == "trial-3"
+
+
+def test_what_an_older_version_has_trained_and_tested_is_read_and_not_trained_again(
+    tmp_path: Path, sqlite_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = datasets.load("digits", tmp_path / "data")
+    space = {"task": Task(channels=1, image_size=8, classes=10), "space": spaces.default().for_images(8)}
+    config = make_config(max_parameters=5_000).model_copy(
+        update=space | {"data": study_config.split_images(data, 200, None, 0)[0]}
+    )
+    networks = [config.propose(RandomSuggest(number)) for number in range(4)]
+    record = add_study(
+        sqlite_url, "night", [Trial(0.9 - i / 100, network=one.fingerprint, architecture=one.document())
+                              for i, one in enumerate(networks)], config,
+    )  # fmt: skip
+    given = replace(flags(tmp_path), study="night", storage=sqlite_url, seeds=1, also=("night:3",))
+    given, out = replace(given, data_dir=tmp_path / "data"), tmp_path / "out"
+    older = out / "night-3"
+    place = ("--storage", sqlite_url, "--device", "cpu")
+    trained = run(
+        capsys, "train", "night:3", "--like", "night", "--epochs", 1, "--seeds", 1, "--out", older,
+        "--data-dir", given.data_dir, *place,
+    )  # fmt: skip
+    assert trained.code == 0, trained.err
+    before = {path.name: path.stat().st_mtime_ns for path in older.glob("seed-0.*")}
+    tested = json.loads((older / "result.json").read_text())["seeds"]
+    engine = database.connect(sqlite_url)
+    ranked = candidates.candidates(engine, record.id)
+    engine.dispose()
+    (one,) = contenders.choose(given, "night", ranked, out)[2:]
+    again = run(capsys, "train", *confirm._work(one, given, "night").arguments, *place)
+    assert again.code == 0, again.err
+    assert {path.name: path.stat().st_mtime_ns for path in older.glob("seed-0.*")} == before != {}
+    assert contenders.read(one).result["seeds"] == tested and tested[0]["test"]
+    assert [path.name for path in out.iterdir()] == ["night-3"]
 
 
 def test_a_file_that_is_not_there_is_told_before_anything_is_trained(tmp_path: Path) -> None:

@@ -95,6 +95,27 @@ def test_a_recipe_of_other_epochs_is_filled_in_as_for_these(
     assert "augment  shifted by up to 2 pixels (off: crop_padding = 0); " in result.err
 
 
+def test_a_recipe_without_epochs_is_shown_for_trials_and_for_a_full_training(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    """As recipe check says of it; what is augmented on the page is what its title says."""
+    Path("r1.toml").write_text('optimizer = "sgd"')
+    asked = ("data", f"folder:{folder}", "--image-size", 12)
+    result = run(capsys, *asked, "--recipe", "r1.toml")
+    assert result.code == 0, result.err
+    lines = result.err.splitlines()
+    at = lines.index("augment  in trials of 8 epochs: none; not mirrored (on: flip = true)")
+    assert lines[at + 1].startswith(
+        "         in a full training of 200 epochs: shifted by up to 2 pixels (off: crop_padding = 0)"
+    )
+    checked = run(capsys, "recipe", "check", "r1.toml", "--data", f"folder:{folder}")
+    assert "a full training has epochs 200, crop_padding 2, mixup 0.2, cutmix 1.0" in checked.err
+    text = Path("data.html").read_text()
+    plain, augmented, _ = images_of(text)[:3]
+    assert not np.array_equal(plain, augmented), "shifted"
+    assert "augmented, in a full training" in text
+
+
 def test_the_mean_is_of_the_class(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3000, 4, 4, 1), np.uint8)
     rows = np.arange(0, 3000, 2)

@@ -4,7 +4,9 @@ name and whichever study is the newest."""
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,11 +15,11 @@ from typing import cast
 import click
 import optuna
 import pytest
-from command import run, typed
+from command import fake_training, finish, run, start, typed
 from comparison_samples import add_study, config
 from ledger_samples import proposal
 from sqlalchemy import Engine
-from worker_samples import make_config
+from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search import settings
 from search.cli import cli
@@ -27,14 +29,19 @@ from search.launcher.display import Snapshot
 from search.launcher.launcher import End, Launch
 from search.launcher.prepare import Flags
 from search.launcher.snapshots import Snapshots
+from search.machine.signals import ShutdownRequest
 from search.optuna_adapter import care as optuna_care, study as optuna_study
+from search.study.config import split_images
 from search.study.console import stderr_console
 from search.study.files import StudyFiles
+from search.study.worker_options import WorkerOptions
+from search.worker import worker as workers
 from space import baselines
 from space.errors import UsageError
 from storage import candidates, database, leases, studies
 from storage.row_types import GIVE_UP_AFTER, State
 from storage.studies import Control
+from trainer.data import dataset as datasets
 
 Capture = pytest.CaptureFixture[str]
 
@@ -236,6 +243,67 @@ def test_a_printed_command_has_no_store_that_is_in_the_environment(
     monkeypatch.setenv("SEARCH_STORAGE", f"sqlite:///{place / 'search.db'}")
     monkeypatch.setenv("SEARCH_DATA_DIR", str(place / "my data"))
     assert asked(capsys, place, act, words) == named
+
+
+@pytest.mark.parametrize("named", [[NIGHT], []])
+def test_what_is_refused_names_a_command_for_programs_with_the_store_that_was_typed(
+    named: list[str], place: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ["--storage", f"sqlite:///{place / 'search.db'}"]
+    words = ("status", *named, "--watch", "--format", "json")
+    refused = run(capsys, *words, *store)
+    assert refused.code == 2
+    assert commands(refused.one_line)[0] == ["search", "wait", *named, *store]
+    monkeypatch.setenv("SEARCH_STORAGE", store[1])
+    assert commands(run(capsys, *words).one_line)[0] == ["search", "wait", *named]
+
+
+def test_a_worker_that_a_person_started_names_its_store_on_the_terminal_and_not_in_its_log(
+    tmp_path: Path, digits: Path
+) -> None:
+    """A study without its part in Optuna, which it leaves out."""
+    images = split_images(datasets.load("digits", digits), None, None, 0)[0]
+    add_study(f"sqlite:///{tmp_path / 's2.db'}", NIGHT, [], make_config().model_copy(update={"data": images}))
+    store, data = ["--storage", "sqlite:///s2.db"], tmp_path / "data"
+    shutil.copytree(digits, data)
+    worker = start("worker", "--follow", *store, "--data-dir", data, cwd=tmp_path,
+                   **fake_training(tmp_path / "training", seconds=0.0))  # fmt: skip
+    assert worker.stderr
+    line = next(line for line in worker.stderr if "leaves" in line or "Error" in line)
+    worker.terminate()
+    ended = finish(worker)
+    assert ended.code == 143, ended.err
+    assert "leaves my night out for now" in line
+    assert commands(line) == [["search", "db", "repair", NIGHT, *store]]
+    (log,) = (path for path in data.rglob("*.log") if "leaves" in path.read_text())
+    assert commands(log.read_text()) == [["search", "db", "repair", NIGHT]]
+
+
+@pytest.mark.parametrize("parent", [None, 1])
+def test_a_worker_that_follows_says_why_a_search_gave_up_with_the_store_that_was_typed(
+    parent: int | None,
+    sqlite_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """One of a launcher has the command as it is: nobody typed its own."""
+    plan_of_it = make_config()
+    engine, record = make_study(sqlite_url, plan_of_it, 50, name=NIGHT)
+    gives_up(State.FAILED)(engine, record.id)
+    told = WorkerOptions(storage=sqlite_url, data_dir=tmp_path, follow=True, parent=parent)
+    with (
+        optuna_study.open_study(sqlite_url, NIGHT, plan_of_it) as opened,
+        typed("worker", "--follow", "--storage", sqlite_url),
+    ):
+        context = make_context(opened, engine, record, FakeTraining(), plan_of_it, tmp_path)
+        monkeypatch.setattr(workers, "open_context", lambda *_: nullcontext(context))
+        workers._configure_log(told, printed.completed)
+        workers._work_to_its_end(told, engine, record, ShutdownRequest(1.0))
+    engine.dispose()
+    store = ["--storage", sqlite_url] if parent is None else []
+    (line,) = (line for line in capfd.readouterr().err.splitlines() if "in a row failed" in line)
+    assert commands(line) == [["search", "trials", NIGHT, "--state", "failed", *store]]
 
 
 def test_a_printed_command_has_the_file_that_names_the_store(

@@ -38,7 +38,7 @@ def test_the_command_line_of_a_worker_means_the_record_it_was_made_of(
     told: WorkerOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[WorkerOptions] = []
-    monkeypatch.setattr(workers, "main", lambda options: heard.append(options) or 0)
+    monkeypatch.setattr(workers, "main", lambda options, _reworded: heard.append(options) or 0)
     monkeypatch.setenv("SEARCH_STORAGE", URL)
     for name in ("SEARCH_GRACE", "SEARCH_STUDY", "SEARCH_DATA", "SEARCH_DATA_FROM", "SEARCH_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)

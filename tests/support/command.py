@@ -62,7 +62,8 @@ def typed(*arguments: object) -> Iterator[click.Context]:
     """As within the command that was typed so, of which nothing but its options is read."""
     words = [str(one) for one in arguments]
     with cli.cli.make_context("search", words) as group:
-        name, command, rest = cli.cli.resolve_command(group, words)
+        first = next(index for index, word in enumerate(words) if word in cli.cli.commands)
+        name, command, rest = cli.cli.resolve_command(group, words[first:])
         assert command
         with command.make_context(name, rest, parent=group) as context:
             yield context
