@@ -1231,3 +1231,48 @@ def test_a_final_is_called_confirmed_where_the_export_has_it_so(sample: Sample, 
         assert carried.parse(safetensors_file.document_of(path), path).training.what == what
         if confirmed != other:  # whose mean is another
             assert check.verify(path)
+
+
+@pytest.mark.parametrize("form", ["onnx", "pt2", "safetensors"])
+def test_a_final_that_an_older_version_wrote_without_its_figures_is_no_edited_file(
+    capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path, form: write.Form
+) -> None:
+    """It called any final so: one whose other seeds were under way, and one beside a longer run
+    that `search confirm` made elsewhere."""
+    held, number = weights.load(sample.weights), sample.candidate.number
+    network, path = deployed.Deployed(held.network(), held.normalisation), tmp_path / f"best{ENDINGS[form]}"
+    row = replace(finished(sample, run_of_finals(1, number, 128), 0, tmp_path), epochs=128, accuracy=0.9)
+    final = choice._full(row, is_validated_alike=True).model_copy(update={"train_images": None})
+    longer = Confirmation(
+        epochs=200, seeds=2, validation_accuracy=0.95, validation_interval_95=None, test_accuracy=0.93,
+        test_interval_95=None, test_images=359, folder="elsewhere", validation_by_seed=(0.94, 0.96),
+        test_by_seed=(0.92, 0.94),
+    )  # fmt: skip
+    origin, unlisted = sample.document.origin, "ok  training: a final that the export has no figures of\n"
+
+    def verified(confirmed: Confirmation | None, **changed: Any) -> Result:
+        document = sample.document.model_copy(update={"confirmation": confirmed})
+        carrying = write.document_of(document, held, final.model_copy(update=changed), network)
+        for file, parts in write.contents(form, path, held, carrying, network).items():
+            file.write_bytes(parts)
+        return run(capsys, "verify", path)
+
+    for confirmed in (None, longer):
+        for what in (carried.FINALS, carried.UNCONFIRMED):
+            result = verified(confirmed, what=what)
+            assert (result.code, unlisted in result.out) == (0, True), result.err
+        for changed in (
+            {"seed": origin.seed, "epochs": origin.epochs, "test_accuracy": None},  # the brief training
+            {"epochs": None},
+            {"seed": None},
+            {"validation_accuracy": None},
+        ):
+            for what in (carried.FINALS, carried.UNCONFIRMED):
+                result = verified(confirmed, what=what, **changed)
+                assert (result.code, result.out) == (6, "")
+                assert result.one_line.endswith(f"are not those that the export has of {what}")
+    stated = {"epochs": 200, "validation_accuracy": 0.94, "test_accuracy": 0.92}
+    result = verified(longer, **stated)
+    assert (result.code, unlisted in result.out) == (0, False), result.err
+    for edited in ({"validation_accuracy": 0.99}, {"test_accuracy": 0.99}):
+        assert verified(longer, **stated | edited).code == 6
