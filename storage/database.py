@@ -35,7 +35,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from space.errors import AccessError, StorageError, UnreachableError
 from storage import migrations, privileges
 from storage.privileges import Needs
-from storage.sqlite_file import WAIT_SECONDS, SqliteFile
+from storage.sqlite_file import WAIT_SECONDS, SqliteFile, looking_at
 from storage.url import (
     has_pooler,
     is_sqlite,
@@ -147,7 +147,7 @@ def watch_transactions(engine: Engine, options: Mapping[str, Any]) -> None:
 def require_place(url: str) -> None:
     """See that a SQLite file is there or could be made.
 
-    Raises StorageError where its folder is not there, UsageError as `normalise` does.
+    Raises StorageError where its folder is not there or closed, UsageError as `normalise` does.
     """
     parsed = parse(url)
     if is_sqlite(parsed):
@@ -155,19 +155,27 @@ def require_place(url: str) -> None:
 
 
 def absent(url: str) -> bool:
-    """Whether this is a SQLite file that is still to be made. Raises UsageError as `normalise` does."""
+    """Whether this is a SQLite file that is still to be made.
+
+    Raises StorageError where that may not be seen, UsageError as `normalise` does.
+    """
     parsed = parse(url)
     file = str(parsed.database)
-    return is_sqlite(parsed) and not file.startswith("file:") and not Path(file).exists()
+    if not is_sqlite(parsed) or file.startswith("file:"):
+        return False
+    with looking_at(Path(file)):
+        return not Path(file).exists()
 
 
 def _check_file(url: URL, create: bool) -> None:
     file = str(url.database)
     if file.startswith("file:"):
         return
-    if not Path(file).parent.is_dir():
+    with looking_at(Path(file)):
+        has_folder, is_there = Path(file).parent.is_dir(), Path(file).exists()
+    if not has_folder:
         raise StorageError(f"no folder {str(Path(file).parent)!r} for the database {file!r}; make it first")
-    if not create and not Path(file).exists():
+    if not create and not is_there:
         raise StorageError(f"no database {file!r}; `search launch` makes one, --storage names another")
 
 

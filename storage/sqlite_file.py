@@ -57,7 +57,7 @@ class SqliteFile:
 
         Raises StorageError where the file system does not say.
         """
-        with _looking_at(self.path):
+        with looking_at(self.path):
             return self.path.exists() and not (_writable(self.path) and _writable(self.path.parent))
 
     def _read_only_name(self, named: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -70,7 +70,7 @@ class SqliteFile:
 
     @property
     def _has_log(self) -> bool:
-        with _looking_at(self.path):
+        with looking_at(self.path):
             return all(self.path.with_name(f"{self.path.name}{end}").exists() for end in ("-wal", "-shm"))
 
     def check_out(self, connection: sqlite3.Connection, *_: object) -> None:
@@ -94,7 +94,7 @@ class SqliteFile:
         after which it is tried again, where a network file system does not say."""
         if self._opened is None:
             return
-        with _looking_at(self.path):
+        with looking_at(self.path):
             found = identity(self.path)
         if found != self._opened:
             how = "deleted" if found is None else "replaced by another file"
@@ -121,7 +121,8 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 @contextmanager
-def _looking_at(path: Path) -> Iterator[None]:
+def looking_at(path: Path) -> Iterator[None]:
+    """Raises StorageError where the file system does not say what is at `path`, or not to this user."""
     try:
         yield
     except OSError as error:
@@ -129,7 +130,7 @@ def _looking_at(path: Path) -> Iterator[None]:
 
 
 def _is_written_ahead(path: Path) -> bool:
-    with _looking_at(path), path.open("rb") as file:
+    with looking_at(path), path.open("rb") as file:
         return file.read(FORMAT + 1)[FORMAT:] == bytes([WRITE_AHEAD])
 
 

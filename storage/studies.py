@@ -188,8 +188,11 @@ def all_studies(engine: Engine) -> list[Study]:
 def is_in_file(path: Path, record: Study) -> bool:
     """Whether a SQLite file, of whatever version, has this very study, or cannot be read; it is opened for
     reading alone."""
-    if not path.is_file():
-        return False
+    try:
+        if not path.is_file():
+            return False
+    except OSError:  # as in a folder of another user
+        return True
     query = select(tables.studies.c.created_at).where(tables.studies.c.name == record.name)
     engine = create_engine(
         "sqlite://",

@@ -245,7 +245,8 @@ DATA: Final[Fields] = {
 }
 
 VERIFY: Final[Fields] = {
-    "check": "schema, count, budget, fingerprint, forward pass; of some files also graph, source or weights",
+    "check": "schema, count, budget, fingerprint, forward pass; of some files also graph, source, training or"
+    " weights",
     "found": "in words",
 }
 

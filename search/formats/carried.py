@@ -122,6 +122,20 @@ def is_confirmed(training: Training, export: Export) -> bool:
     )
 
 
+def may_be_other_final(training: Training, export: Export) -> bool:
+    """Whether a training can be a final of which the export states no figures: not those of the brief
+    training, nor, where it is called one of the finals, other figures of the length that is confirmed.
+
+    Older versions called every final so, that of a network whose other seeds had not ended too, or beside a
+    longer full training, of which the figures are then.
+    """
+    stated = (training.seed, training.epochs, training.validation_accuracy)
+    if None in stated or stated[:2] == (export.origin.seed, export.origin.epochs):
+        return False
+    full = export.confirmation
+    return training.what == UNCONFIRMED or full is None or training.epochs != full.epochs
+
+
 def parse(text: str | bytes, path: Path) -> Carried:
     """The document out of a file. Raises VerificationError where it is not one."""
     given = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text

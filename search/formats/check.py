@@ -41,30 +41,39 @@ def verify(path: Path) -> list[str]:
     reader = READERS[path.suffix.lower()]
     found = carried.parse(reader.document(path), path)
     lines = [f"schema: {carried.FORMAT} in {path.name}", *verification.check_export(found.export)]
-    _require_training(found)
+    lines += _check_training(found)
     if verification.excess_of(found.export):
         return [*lines, "weights: not read, for the size of the network"]
     return lines + reader.check(path, found)
 
 
-def _require_training(found: Carried) -> None:
-    """Raises VerificationError for a training of the search with other figures than the export has of it.
+def _check_training(found: Carried) -> list[str]:
+    """A line for a final that the export has no figures of; none for any other training.
 
-    What is a full training of somebody is nowhere else in the file.
+    Raises VerificationError for a training of the search with other figures than the export has of it. What
+    is a full training of somebody is nowhere else in the file; nor is a final of a network some of whose
+    seeds had not ended, or that has longer trainings.
     """
     training, export = found.training, found.export
     for name in ("validation_accuracy", "test_accuracy"):
         verification.require_share(getattr(training, name), f"training: {name}")
+    lines = list[str]()
     if training.what == carried.BRIEF:
         metrics = export.metrics.validation_accuracy
         is_it = verification.is_same(training.validation_accuracy, metrics) and training.test_accuracy is None
         is_it &= (training.seed, training.epochs) == (export.origin.seed, export.origin.epochs)
+    elif training.what == carried.FINALS and carried.is_confirmed(training, export):
+        is_it = True
+    elif training.what in (carried.FINALS, carried.UNCONFIRMED):
+        is_it = carried.may_be_other_final(training, export)
+        lines.append("training: a final that the export has no figures of")
     else:
-        is_it = training.what != carried.FINALS or carried.is_confirmed(training, export)
+        is_it = True
     if not is_it:
         raise VerificationError(
             f"schema: training: its figures are not those that the export has of {training.what}"
         )
+    return lines
 
 
 def _safetensors(path: Path, found: Carried) -> list[str]:

@@ -52,7 +52,7 @@ def choose(
     for run in by_length(alike) + by_length(others):
         for row in sorted(run, key=lambda row: row.seed):
             path = _of_row(row, candidate.number, files, are_known=len(finals) == 1)
-            if path.is_file() and _is_of_its_run(row, path):
+            if _is_file(path) and _is_of_its_run(row, path):
                 return ChosenWeights(path, _full(row, is_validated_alike=row in alike))
     brief = files.weights(candidate.number)
     if brief.is_file():
@@ -128,6 +128,13 @@ def _of_row(row: Finished, number: int, files: StudyFiles, *, are_known: bool) -
         return Path(row.folder) / f"seed-{row.seed}.safetensors"
     path, older = files.final(number, row.epochs, row.seed), files.older_final(number, row.seed)
     return older if are_known and older.is_file() and not path.is_file() else path
+
+
+def _is_file(path: Path) -> bool:
+    """Whether the file is here; one in a folder that another user closed is not."""
+    with suppress(OSError):
+        return path.is_file()
+    return False
 
 
 def _is_of_its_run(row: Finished, path: Path) -> bool:

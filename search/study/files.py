@@ -200,8 +200,12 @@ def study_identities(data_dir: Path, storage: str, record: Study) -> list[str]:
     return [
         _identity(storage, record),
         sha256(before.encode()).hexdigest()[:16],
-        *places.moved(data_dir, record),
+        *_moved(data_dir, storage, record),
     ]
+
+
+def _moved(data_dir: Path, storage: str, record: Study) -> list[str]:
+    return places.moved(data_dir, _identity(storage, record), location(storage), record)
 
 
 def _identity(storage: str, record: Study) -> str:
@@ -215,10 +219,12 @@ def _first_there(folder: Path, names: Sequence[str]) -> Path:
 
 
 def note_here(data_dir: Path, storage: str, record: Study) -> None:
-    """Says that the study of this store logs in the folder of its name, and where the store is now."""
+    """Says that the study of this store logs in the folder of its name, and where the store is now, also for
+    the folders that it has of files that it was moved from."""
     identity = _identity(storage, record)
     worker_logs.mark(worker_logs.folder(data_dir, record.name), identity)
-    places.note(data_dir, identity, location(storage), record)
+    for one in (*reversed(_moved(data_dir, storage, record)), identity):
+        places.note(data_dir, one, location(storage), record)
 
 
 def forget_here(data_dir: Path, storage: str, record: Study) -> None:

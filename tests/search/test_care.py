@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shlex
+import socket
 import sqlite3
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -316,6 +317,67 @@ def test_a_copy_of_a_sqlite_file_has_none_of_the_files_of_the_store_that_is_stil
     assert files.study_folders(store.data, f"sqlite:///{copied}", store.record).kept == store.kept
     (tmp_path / "parsimony.db").write_text("of another program")
     assert files.study_folders(store.data, f"sqlite:///{copied}", store.record).kept != store.kept
+
+
+NAME, ROOT = socket.gethostname(), Path("/").stat().st_ino  # of this machine, as notes have them
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        pytest.param(f"{NAME}-2 {ROOT}", id="another machine"),
+        pytest.param(f"{NAME} {ROOT + 1}", id="a container of this name"),
+        pytest.param(None, id="an older version's note"),
+    ],
+)
+def test_a_copy_of_a_sqlite_file_that_others_see_has_none_of_its_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], host: str | None
+) -> None:
+    """DATA_DIR is shared by two machines, and each has folders that the other does not see."""
+    store = Store(f"sqlite:///{tmp_path / 'parsimony.db'}", tmp_path, capsys)
+    (tmp_path / "parsimony.db").rename(tmp_path / "copy.db")  # the file that is at work is not seen from here
+    (noted,) = (store.data / "places").iterdir()
+    said = json.loads(noted.read_text())
+    assert said["host"] == f"{NAME} {ROOT}"
+    url, said["host"] = f"sqlite:///{tmp_path / 'copy.db'}", host
+    noted.write_text(json.dumps({name: value for name, value in said.items() if value}))
+    identity, _, *others = files.study_identities(store.data, url, store.record)
+    assert others == []
+    assert files.study_folders(store.data, url, store.record).kept == store.kept.with_name(identity)
+    store.url = url
+    assert store.care("gc", "--keep-weights", 0).out == "nothing to remove\n"
+    assert store.care("delete", "night", "--yes").code == 0
+    assert (store.kept / "0.safetensors").exists() and (store.logs / "0.safetensors").exists()
+    assert noted.exists()
+    noted.write_text(json.dumps(said | {"host": f"{NAME} {ROOT}"}))
+    assert files.study_folders(store.data, url, store.record).kept == store.kept
+
+
+def test_a_machine_of_another_name_has_the_files_of_a_store_that_stays_where_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container has another name each time, a notebook in another network."""
+    store = Store(f"sqlite:///{tmp_path / 'parsimony.db'}", tmp_path, capsys)
+
+    def named(name: str) -> None:
+        monkeypatch.setattr(socket, "gethostname", lambda: name)
+
+    named("4f1c")
+    assert files.study_folders(store.data, store.url, store.record).kept == store.kept
+    files.note_here(store.data, store.url, store.record)
+    url = f"sqlite:///{tmp_path / 'moved.db'}"
+    (tmp_path / "parsimony.db").rename(tmp_path / "moved.db")
+    assert files.study_folders(store.data, url, store.record).kept == store.kept
+    files.note_here(store.data, url, store.record)  # by the next launch
+    named("9a02")
+    assert files.study_folders(store.data, url, store.record).kept == store.kept
+    named("4f1c")
+    (tmp_path / "moved.db").rename(tmp_path / "again.db")
+    url = f"sqlite:///{tmp_path / 'again.db'}"
+    assert files.study_folders(store.data, url, store.record).kept == store.kept
+    store.url = url
+    assert store.care("delete", "night", "--yes").code == 0
+    assert not store.kept.exists() and list((store.data / "places").iterdir()) == []
 
 
 def test_optuna_hears_of_a_trial_that_a_rename_takes_from_a_dead_worker(store: Store, tmp_path: Path) -> None:

@@ -1231,3 +1231,63 @@ def test_a_final_is_called_confirmed_where_the_export_has_it_so(sample: Sample, 
         assert carried.parse(safetensors_file.document_of(path), path).training.what == what
         if confirmed != other:  # whose mean is another
             assert check.verify(path)
+
+
+LONGER = Confirmation(
+    epochs=200, seeds=2, validation_accuracy=0.95, validation_interval_95=None, test_accuracy=0.93,
+    test_interval_95=None, test_images=359, folder="elsewhere", validation_by_seed=(0.94, 0.96),
+    test_by_seed=(0.92, 0.94),
+)  # fmt: skip
+UNLISTED = "ok  training: a final that the export has no figures of\n"
+
+
+class OlderFinal:
+    """A file with a final of 128 epochs, as an older version wrote it: it called any final so, one whose
+    other seeds were under way (no confirmation), and one beside a longer run that was made elsewhere."""
+
+    def __init__(self, sample: Sample, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.sample, self.place, self.capsys = sample, place, capsys
+        row = finished(sample, run_of_finals(1, sample.candidate.number, 128), 0, place)
+        final = choice._full(replace(row, epochs=128), is_validated_alike=True)
+        self.training = final.model_copy(update={"train_images": None})
+
+    def verified(self, form: write.Form, confirmed: Confirmation | None, **changed: Any) -> Result:
+        held, path = weights.load(self.sample.weights), self.place / f"best{ENDINGS[form]}"
+        network = deployed.Deployed(held.network(), held.normalisation)
+        document = self.sample.document.model_copy(update={"confirmation": confirmed})
+        carrying = write.document_of(document, held, self.training.model_copy(update=changed), network)
+        for file, parts in write.contents(form, path, held, carrying, network).items():
+            file.write_bytes(parts)
+        return run(self.capsys, "verify", path)
+
+
+@pytest.mark.parametrize("confirmed", [None, LONGER], ids=["alone", "beside a longer one"])
+@pytest.mark.parametrize("form", ["onnx", "pt2", "safetensors"])
+def test_a_final_that_an_older_version_wrote_without_its_figures_is_no_edited_file(
+    capsys: pytest.CaptureFixture[str],
+    sample: Sample,
+    tmp_path: Path,
+    form: write.Form,
+    confirmed: Confirmation | None,
+) -> None:
+    result = OlderFinal(sample, tmp_path, capsys).verified(form, confirmed)
+    assert (result.code, UNLISTED in result.out) == (0, True), result.err
+
+
+def test_what_is_no_final_or_has_other_figures_than_the_confirmed_ones_is_refused(
+    capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path
+) -> None:
+    older, origin = OlderFinal(sample, tmp_path, capsys), sample.document.origin
+    brief = {"seed": origin.seed, "epochs": origin.epochs, "test_accuracy": None}
+    for confirmed in (None, LONGER):
+        for what in (carried.FINALS, carried.UNCONFIRMED):
+            assert UNLISTED in older.verified("safetensors", confirmed, what=what).out
+            for changed in (brief, {"epochs": None}, {"seed": None}, {"validation_accuracy": None}):
+                result = older.verified("safetensors", confirmed, what=what, **changed)
+                assert (result.code, result.out) == (6, "")
+                assert result.one_line.endswith(f"are not those that the export has of {what}")
+    stated = {"epochs": 200, "validation_accuracy": 0.94, "test_accuracy": 0.92}
+    result = older.verified("safetensors", LONGER, **stated)
+    assert (result.code, UNLISTED in result.out) == (0, False), result.err
+    for edited in ({"validation_accuracy": 0.99}, {"test_accuracy": 0.99}):
+        assert older.verified("safetensors", LONGER, **stated | edited).code == 6

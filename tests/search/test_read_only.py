@@ -8,15 +8,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import exported_samples
 import pytest
 from command import ROOT
 from sqlalchemy import Engine
 from worker_samples import FakeTraining, make_config, make_context, make_study
 
 from search.optuna_adapter import study as optuna_study
+from search.study import files
 from search.worker import trial as worker_trial
-from storage import leases
+from storage import database, leases, studies, trainings
 from storage.leases import Claim
+from storage.trainings import Training
 
 READS = (
     ("status",),
@@ -80,6 +83,17 @@ def answers(store: Path, data: Path, place: Path, *lines: tuple[str, ...]) -> li
     return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
 
 
+def full_training(sample: exported_samples.Sample, folder: Path) -> Training:
+    """A training of the sample's network to the end, whose weights lie in `folder`."""
+    network, data = sample.document.architecture, sample.document.data.model_dump(mode="json")
+    return Training(
+        run="full", seed=0, subject="bench:0", study="bench", trial=0, fingerprint=network.fingerprint,
+        parameters=sample.document.parameters, macs=sample.document.macs, architecture={}, recipe={},
+        data=data, epochs=9, accuracy=0.9, best_accuracy=0.9, best_epoch=9, loss=0.1, test_accuracy=None,
+        test_loss=None, test_images=None, seconds=1.0, device="cpu", versions={}, folder=str(folder),
+    )  # fmt: skip
+
+
 def train_one(url: str, place: Path) -> Engine:
     """A study with one trained trial, and a claim whose time is over."""
     config = make_config()
@@ -130,3 +144,55 @@ def test_a_store_that_may_not_be_written_can_be_looked_at(
         assert f"{store} can be looked at, and not be written" in said[0], (line, err)
     assert (place / "best.json").exists()
     assert "1 of 3" in found[0][2]
+
+
+def test_a_store_that_was_moved_out_of_a_closed_folder_is_used(tmp_path: Path) -> None:
+    """Begun by root in /root, and gone on with by somebody who may not look there."""
+    closed, place, data = (tmp_path / name for name in ("closed", "place", "data"))
+    for made in (closed, place):
+        made.mkdir()
+    url = f"sqlite:///{closed / 'search.db'}"
+    sample = exported_samples.make_sample(url, data)
+    engine = database.connect(url)
+    record = studies.find(engine, "bench")
+    trainings.save(engine, [full_training(sample, closed / "training")])
+    engine.dispose()
+    files.note_here(data, url, record)
+    (closed / "training").mkdir()
+    shutil.copy(sample.weights, closed / "training" / "seed-0.safetensors")
+    store = tmp_path / "search.db"
+    (closed / "search.db").rename(store)
+    moved = files.study_folders(data, f"sqlite:///{store}", record).kept
+    assert moved == sample.weights.parent
+    moved.rename(files.kept_folder(data) / files.study_identities(data, f"sqlite:///{store}", record)[0])
+    closed.chmod(0o000)
+    lines = [
+        ("status",),
+        ("gc",),
+        ("export", "bench", "--format", "safetensors", "--out", "best.safetensors"),
+        ("worker", "--study", "bench"),
+        ("delete", "bench", "--yes"),
+    ]
+    try:
+        found = answers(store, data, place, *lines)
+    finally:
+        closed.chmod(0o755)
+    assert [(line[0], code) for line, code, _, _ in found] == [(line[0], 0) for line in lines], found
+    assert "of the brief training of the search" in found[2][3], "the full training's weights are closed too"
+
+
+def test_a_store_in_a_closed_folder_is_said_in_one_line(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    store = closed / "search.db"
+    lines = [("status",), ("launch", "new", "--trials", "5", "--data", "digits", "--dry-run")]
+    for there in (False, True):
+        if there:
+            train_one(f"sqlite:///{store}", tmp_path).dispose()
+        closed.chmod(0o000)
+        try:
+            found = answers(store, tmp_path / "data", tmp_path, *lines)
+        finally:
+            closed.chmod(0o755)
+        for line, code, _, err in found:
+            assert (code, err) == (5, f"search: {store} cannot be looked at: Permission denied\n"), line
