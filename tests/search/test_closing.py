@@ -969,24 +969,33 @@ def test_a_launch_that_ends_without_its_database_knows_the_order_of_its_last_loo
     assert launch._end(shown, interrupts).order == studies.Control.STOP
 
 
+HERE = pytest.param([Slot("cpu0", {})], id="workers here")
+NONE_HERE = pytest.param([], id="--workers 0")
+
+
+@pytest.mark.parametrize("slots", [HERE, NONE_HERE])
 def test_who_helps_another_launch_ends_no_trials_by_its_own_limit(
-    engine: Engine, sqlite_url: str, tmp_path: Path
+    engine: Engine, sqlite_url: str, tmp_path: Path, slots: list[Slot]
 ) -> None:
     watch(engine)
-    record = studies.find(engine, "s")
+    record, plan = studies.find(engine, "s"), plan_of(engine)
     flags = Flags(sqlite_url, tmp_path, 200, "s", timeout=1.0)
     opened = cast(optuna.Study, None)
 
-    def launched() -> Launch:
-        return Launch(flags, engine, record, make_config(), opened, [Slot("cpu0", {})])
+    def launched(slots: list[Slot]) -> Launch:
+        return Launch(flags, engine, record, make_config(), opened, slots)
 
     here: dict[str, Any] = {"host": "h", "pid": 1, "lease_seconds": 60.0, "state": workers.Doing.WORKING}
-    first, second = launched(), launched()
+    first, second = launched([Slot("cpu0", {})]), launched(slots)
     workers.announce(engine, record.id, f"h-cpu0-1-{first.pool.token}.1", **here)
     assert second._helps() and not first._helps()
+    second._fit_in_time()
+    assert plan_of(engine) == plan, "finals of another search do not end with this launch"
     first.started = second.started = time.monotonic() - 10.0
     second._close_in_time()
     assert kept(engine) == (200, 100)
+    second.last = second.snapshots.take()
+    assert "workers of another launch were here first" in second._note()
     workers.announce(engine, record.id, f"h-cpu0-1-{second.pool.token}.1", **here)
     assert not first._helps(), "who came later does not take a search over"
     workers.leave(engine, record.id, f"h-cpu0-1-{first.pool.token}.1")
@@ -995,8 +1004,9 @@ def test_who_helps_another_launch_ends_no_trials_by_its_own_limit(
     assert kept(engine)[0] == 5
 
 
+@pytest.mark.parametrize("slots", [HERE, NONE_HERE])
 def test_workers_that_were_started_by_hand_make_no_launch_a_helper(
-    engine: Engine, sqlite_url: str, tmp_path: Path
+    engine: Engine, sqlite_url: str, tmp_path: Path, slots: list[Slot]
 ) -> None:
     """One that follows whatever is launched is there first, as is one that outlived a power cut: the limit of
     the only launch there is ends trials in time all the same."""
@@ -1011,14 +1021,17 @@ def test_workers_that_were_started_by_hand_make_no_launch_a_helper(
         workers.announce(engine, record.id, name, **here)
     flags = Flags(sqlite_url, tmp_path, 200, "s", timeout=1.0)
     opened = cast(optuna.Study, None)
-    launch = Launch(flags, engine, record, make_config(), opened, [Slot("cpu0", {})])
+    launch = Launch(flags, engine, record, make_config(), opened, slots)
     assert not launch._helps()
     launch.started = time.monotonic() - 10.0
     launch._close_in_time()
     assert kept(engine)[0] == 5
 
 
-def test_a_launch_that_made_the_study_helps_nobody(engine: Engine, sqlite_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("slots", [HERE, NONE_HERE])
+def test_a_launch_that_made_the_study_helps_nobody(
+    engine: Engine, sqlite_url: str, tmp_path: Path, slots: list[Slot]
+) -> None:
     """Another one may have joined while it measured how many workers share a GPU."""
     watch(engine)
     record = studies.find(engine, "s")
@@ -1026,5 +1039,5 @@ def test_a_launch_that_made_the_study_helps_nobody(engine: Engine, sqlite_url: s
     workers.announce(engine, record.id, "h-cpu0-1-abc123.1", **here)
     flags = Flags(sqlite_url, tmp_path, 200, "s", timeout=1.0)
     opened = cast(optuna.Study, None)
-    given = (flags, engine, record, make_config(), opened, [Slot("cpu0", {})])
+    given = (flags, engine, record, make_config(), opened, slots)
     assert Launch(*given)._helps() and not Launch(*given, made_study=True)._helps()
