@@ -309,10 +309,14 @@ def lost(claim: Claim) -> LeaseLostError:
 
 def release(engine: Engine, claim: Claim) -> list[Candidate]:
     """Give the claim back without a result. Returns the candidate that ran under it, which is lost, if there
-    was one. No error where the claim had gone; raises StudyError where the study has.
+    was one. The worker lives and stays with the study. No error where the claim had gone; raises StudyError
+    where the study has.
     """
     mine = tables.claims.c.token == claim.token
-    return _take(engine, claim.study_id, mine, "worker {worker} gave it back")
+    with writing(engine) as connection:
+        studies.lock(connection, claim.study_id)
+        _, found = _take_in(connection, claim.study_id, mine, "worker {worker} gave it back")
+        return found
 
 
 def take_unclaimed(engine: Engine, study_id: int) -> list[Candidate]:
@@ -403,19 +407,29 @@ def give_up_trials(engine: Engine, study_id: int, workers: Collection[str], reas
 def _take(
     engine: Engine, study_id: int, where: ColumnElement[bool], reason: str, gone: Collection[str] = ()
 ) -> list[Candidate]:
-    """Takes these claims back; their workers, and those that are `gone`, work on the study no more."""
-    table, workers = tables.claims, tables.workers
+    """Takes the claims of the dead back; they, and those that are `gone`, work on the study no more."""
+    workers = tables.workers
     with writing(engine) as connection:
         studies.lock(connection, study_id)
-        moment = now(connection)
-        columns = (table.c.worker, table.c.candidate_id, table.c.renewed_at, table.c.rung_training_id)
-        taken = connection.execute(delete(table).where(where).returning(*columns)).all()
-        names = {*gone, *(row.worker for row in taken)}
-        connection.execute(delete(workers).where(workers.c.study_id == study_id, workers.c.name.in_(names)))
-        _put_back(connection, taken, reason, moment)
-        of_trials = sum(row.rung_training_id is None for row in taken)
-        studies.replace_none_where_closed(connection, study_id, of_trials)
-        return _mark_lost(connection, taken, reason, moment)
+        names, found = _take_in(connection, study_id, where, reason)
+        mine = (workers.c.study_id == study_id, workers.c.name.in_({*gone, *names}))
+        connection.execute(delete(workers).where(*mine))
+        return found
+
+
+def _take_in(
+    connection: Connection, study_id: int, where: ColumnElement[bool], reason: str
+) -> tuple[set[str], list[Candidate]]:
+    """Takes these claims back, with the study's lock held. Returns whose they were, and the candidates lost
+    by it."""
+    table = tables.claims
+    moment = now(connection)
+    columns = (table.c.worker, table.c.candidate_id, table.c.renewed_at, table.c.rung_training_id)
+    taken = connection.execute(delete(table).where(where).returning(*columns)).all()
+    _put_back(connection, taken, reason, moment)
+    of_trials = sum(row.rung_training_id is None for row in taken)
+    studies.replace_none_where_closed(connection, study_id, of_trials)
+    return {row.worker for row in taken}, _mark_lost(connection, taken, reason, moment)
 
 
 def _mark_lost(

@@ -19,7 +19,7 @@ from postgres_server import NoPostgres, Postgres
 from sqlalchemy import Engine, Row, select, text, update
 
 from space.errors import LeaseLostError, StudyError
-from storage import candidates, database, leases, studies, tables
+from storage import candidates, database, leases, studies, tables, workers
 from storage.leases import Claim, NoClaim
 from storage.row_types import State
 from storage.studies import Control, Study
@@ -367,6 +367,23 @@ def test_a_claim_cannot_finish_the_candidate_of_another(engine: Engine) -> None:
     with pytest.raises(LeaseLostError):
         candidates.finish(engine, other, candidate.id, State.COMPLETED, outcome=outcome(0.5))
     assert everything(engine) == before
+
+
+def test_who_gives_a_claim_back_stays_with_the_study_and_the_dead_do_not(engine: Engine) -> None:
+    study = make_study(engine)
+    names = ("lives", "evicted", "silent")
+    claims = {name: start(engine, study, number, name)[0] for number, name in enumerate(names)}
+    for name in names:
+        workers.announce(
+            engine, study.id, name, host="h", pid=1, state=workers.Doing.WORKING, lease_seconds=60.0
+        )
+    leases.release(engine, claims["lives"])
+    leases.release(engine, claims["lives"])  # its answer was lost
+    leases.evict(engine, study.id, "evicted")
+    expire(engine, claims["silent"])
+    leases.reap(engine, study.id)
+    assert [one.name for one in workers.of_study(engine, study.id)] == ["lives"]
+    assert leases.running(engine, study.id) == []
 
 
 def test_a_token_is_never_handed_out_twice(engine: Engine) -> None:
