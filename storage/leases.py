@@ -2,8 +2,8 @@
 
 Reads and writes the claims of a study, marks candidates as lost, and trainings of the second stage, whose
 claims storage/rungs.py grants, as waiting again. Called by search/worker/ to claim and renew, by
-search/launcher/ to evict dead workers and to end trials in time. Knows nothing of what they train. Leases:
-Gray and Cheriton, 1989.
+search/launcher/ to evict dead workers and to end trials in time, by search/commands/care.py to notice silent
+ones. Knows nothing of what they train. Leases: Gray and Cheriton, 1989.
 
 The target is exact with any number of workers: under the study's lock, claims held plus candidates trained
 never exceed it. A claim counts until it is released, finished, reaped or evicted; expiry alone frees nothing,
@@ -30,6 +30,7 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
+    case,
     delete,
     func,
     insert,
@@ -355,13 +356,38 @@ def reap(engine: Engine, study_id: int) -> list[Candidate]:
     with reading(engine) as connection:  # mostly there is none: then nobody waits for the lock
         if connection.execute(select(table.c.token).where(over).limit(1)).first() is None:
             return []
-    # Until then the two are a lease apart, but for the microseconds between two looks at a clock.
-    noticed = table.c.expires_at - table.c.renewed_at >= (1 + NOTICE / 2) * table.c.lease_seconds
-    notice = update(table).where(over, ~noticed)
+    noticed = _is_noticed()
+    late = update(table).where(over, ~noticed)
     with writing(engine) as connection:
         studies.lock(connection, study_id)
-        connection.execute(notice.values(expires_at=clock(dialect) + NOTICE * table.c.lease_seconds))
+        connection.execute(late.values(expires_at=clock(dialect) + NOTICE * table.c.lease_seconds))
     return _take(engine, study_id, and_(over, noticed), "worker {worker} was silent for {silence:.0f} s")
+
+
+def notice(engine: Engine, study_id: int, workers: Collection[str]) -> float:
+    """Notice now that these workers are silent, as though somebody looked when the time of their claims is
+    over. Returns the seconds after which reap() takes these back, if they are not heard of; 0 without any.
+
+    Each has its lease and half of one since it was last heard of, and half a lease from now at least. Raises
+    StudyError where the study has gone.
+    """
+    table, moment = tables.claims, clock(engine.dialect.name)
+    until = _heard_until(engine.dialect.name)
+    mine = and_(table.c.study_id == study_id, table.c.worker.in_(workers))
+    over = case((until > moment, until), else_=moment)
+    with writing(engine) as connection:
+        studies.lock(connection, study_id)
+        given = {"expires_at": over + NOTICE * table.c.lease_seconds}
+        connection.execute(update(table).where(mine, ~_is_noticed()).values(given))
+        left = connection.execute(select(func.max(until - moment)).where(mine)).scalar()
+    return max(0.0, left or 0.0)
+
+
+def _is_noticed() -> ColumnElement[bool]:
+    """Whether somebody noticed that a worker is silent, since it was last heard of. Until then the two are a
+    lease apart, but for the microseconds between two looks at a clock."""
+    table = tables.claims
+    return table.c.expires_at - table.c.renewed_at >= (1 + NOTICE / 2) * table.c.lease_seconds
 
 
 def _heard_until(dialect: str) -> ColumnElement[float]:

@@ -185,6 +185,27 @@ def test_who_comes_after_an_outage_takes_nothing_from_workers_that_were_not_hear
     assert [one.number for one in leases.reap(engine, study.id)] == [0]
 
 
+def test_who_is_noticed_before_its_lease_is_over_has_half_a_lease_after_it_and_is_heard_till_then(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "START_OF_POSTGRES", "0.0")
+    study = make_study(engine, trials=2)
+    (alive, _), (_, dead) = start(engine, study, 0, worker="alive"), start(engine, study, 1, worker="dead")
+    silence(engine, 0.6 * LEASE_SECONDS)
+    assert leases.notice(engine, study.id, []) == 0.0
+    for _ in range(2):
+        left = leases.notice(engine, study.id, ["alive", "dead"])
+        assert left == pytest.approx(0.9 * LEASE_SECONDS, abs=5.0)
+    silence(engine, left - 10.0)
+    assert leases.reap(engine, study.id) == []
+    leases.renew(engine, alive, LEASE_SECONDS)
+    silence(engine, 10.0)
+    assert [one.id for one in leases.reap(engine, study.id)] == [dead.id]
+    assert leases.notice(engine, study.id, ["dead"]) == 0.0
+    silence(engine, LEASE_SECONDS)
+    assert leases.reap(engine, study.id) == [], "who was heard since has a notice of its own"
+
+
 def test_a_claim_without_a_candidate_is_reaped_silently(engine: Engine) -> None:
     study = make_study(engine, trials=1)
     expire(engine, take(engine, study))
