@@ -769,6 +769,22 @@ def test_that_the_space_is_exhausted_is_said_whatever_becomes_of_the_plan(
     assert FinishPlan.from_record(plan_of(engine).document()) == plan_of(engine)
 
 
+@pytest.mark.parametrize(
+    ("exhausted", "more"),
+    [
+        (True, "the space is exhausted: trials ended after 5 of 200; --trials 201 trains networks that are "),
+        (False, "trials were closed in time after 5 of 200; --trials 200 trains more once it is over"),
+    ],
+)
+def test_the_opening_lines_say_how_many_trials_train_more(
+    capsys: pytest.CaptureFixture[str], exhausted: bool, more: str
+) -> None:
+    plan = WANTED.with_wanted(WANTED, 200, exhausted=exhausted)
+    flags = Flags("sqlite://", Path(), 5)
+    launch_session._say_finish(Console(width=500), flags, plan, CONFIG, 5, None)
+    assert f"         {more}" in capsys.readouterr().out
+
+
 def test_trials_that_were_closed_in_time_stay_so_where_the_last_one_finds_no_network(engine: Engine) -> None:
     watching, record = watch(engine), studies.find(engine, "s")
     claim = leases.claim(engine, record.id, "one", 60)
