@@ -2,8 +2,8 @@
 
 Reads and writes the claims of a study, marks candidates as lost, and trainings of the second stage, whose
 claims storage/rungs.py grants, as waiting again. Called by search/worker/ to claim and renew, by
-search/launcher/ to evict dead workers and to end trials in time. Knows nothing of what they train. Leases:
-Gray and Cheriton, 1989.
+search/launcher/ to evict dead workers and to end trials in time, by search/commands/care.py to notice silent
+ones. Knows nothing of what they train. Leases: Gray and Cheriton, 1989.
 
 The target is exact with any number of workers: under the study's lock, claims held plus candidates trained
 never exceed it. A claim counts until it is released, finished, reaped or evicted; expiry alone frees nothing,
@@ -30,6 +30,7 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
+    case,
     delete,
     func,
     insert,
@@ -309,10 +310,14 @@ def lost(claim: Claim) -> LeaseLostError:
 
 def release(engine: Engine, claim: Claim) -> list[Candidate]:
     """Give the claim back without a result. Returns the candidate that ran under it, which is lost, if there
-    was one. No error where the claim had gone; raises StudyError where the study has.
+    was one. The worker lives and stays with the study. No error where the claim had gone; raises StudyError
+    where the study has.
     """
     mine = tables.claims.c.token == claim.token
-    return _take(engine, claim.study_id, mine, "worker {worker} gave it back")
+    with writing(engine) as connection:
+        studies.lock(connection, claim.study_id)
+        _, found = _take_in(connection, claim.study_id, mine, "worker {worker} gave it back")
+        return found
 
 
 def take_unclaimed(engine: Engine, study_id: int) -> list[Candidate]:
@@ -351,13 +356,38 @@ def reap(engine: Engine, study_id: int) -> list[Candidate]:
     with reading(engine) as connection:  # mostly there is none: then nobody waits for the lock
         if connection.execute(select(table.c.token).where(over).limit(1)).first() is None:
             return []
-    # Until then the two are a lease apart, but for the microseconds between two looks at a clock.
-    noticed = table.c.expires_at - table.c.renewed_at >= (1 + NOTICE / 2) * table.c.lease_seconds
-    notice = update(table).where(over, ~noticed)
+    noticed = _is_noticed()
+    late = update(table).where(over, ~noticed)
     with writing(engine) as connection:
         studies.lock(connection, study_id)
-        connection.execute(notice.values(expires_at=clock(dialect) + NOTICE * table.c.lease_seconds))
+        connection.execute(late.values(expires_at=clock(dialect) + NOTICE * table.c.lease_seconds))
     return _take(engine, study_id, and_(over, noticed), "worker {worker} was silent for {silence:.0f} s")
+
+
+def notice(engine: Engine, study_id: int, workers: Collection[str]) -> float:
+    """Notice now that these workers are silent, as though somebody looked when the time of their claims is
+    over. Returns the seconds after which reap() takes these back, if they are not heard of; 0 without any.
+
+    Each has its lease and half of one since it was last heard of, and half a lease from now at least. Raises
+    StudyError where the study has gone.
+    """
+    table, moment = tables.claims, clock(engine.dialect.name)
+    until = _heard_until(engine.dialect.name)
+    mine = and_(table.c.study_id == study_id, table.c.worker.in_(workers))
+    over = case((until > moment, until), else_=moment)
+    with writing(engine) as connection:
+        studies.lock(connection, study_id)
+        given = {"expires_at": over + NOTICE * table.c.lease_seconds}
+        connection.execute(update(table).where(mine, ~_is_noticed()).values(given))
+        left = connection.execute(select(func.max(until - moment)).where(mine)).scalar()
+    return max(0.0, left or 0.0)
+
+
+def _is_noticed() -> ColumnElement[bool]:
+    """Whether somebody noticed that a worker is silent, since it was last heard of. Until then the two are a
+    lease apart, but for the microseconds between two looks at a clock."""
+    table = tables.claims
+    return table.c.expires_at - table.c.renewed_at >= (1 + NOTICE / 2) * table.c.lease_seconds
 
 
 def _heard_until(dialect: str) -> ColumnElement[float]:
@@ -403,19 +433,29 @@ def give_up_trials(engine: Engine, study_id: int, workers: Collection[str], reas
 def _take(
     engine: Engine, study_id: int, where: ColumnElement[bool], reason: str, gone: Collection[str] = ()
 ) -> list[Candidate]:
-    """Takes these claims back; their workers, and those that are `gone`, work on the study no more."""
-    table, workers = tables.claims, tables.workers
+    """Takes the claims of the dead back; they, and those that are `gone`, work on the study no more."""
+    workers = tables.workers
     with writing(engine) as connection:
         studies.lock(connection, study_id)
-        moment = now(connection)
-        columns = (table.c.worker, table.c.candidate_id, table.c.renewed_at, table.c.rung_training_id)
-        taken = connection.execute(delete(table).where(where).returning(*columns)).all()
-        names = {*gone, *(row.worker for row in taken)}
-        connection.execute(delete(workers).where(workers.c.study_id == study_id, workers.c.name.in_(names)))
-        _put_back(connection, taken, reason, moment)
-        of_trials = sum(row.rung_training_id is None for row in taken)
-        studies.replace_none_where_closed(connection, study_id, of_trials)
-        return _mark_lost(connection, taken, reason, moment)
+        names, found = _take_in(connection, study_id, where, reason)
+        mine = (workers.c.study_id == study_id, workers.c.name.in_({*gone, *names}))
+        connection.execute(delete(workers).where(*mine))
+        return found
+
+
+def _take_in(
+    connection: Connection, study_id: int, where: ColumnElement[bool], reason: str
+) -> tuple[set[str], list[Candidate]]:
+    """Takes these claims back, with the study's lock held. Returns whose they were, and the candidates lost
+    by it."""
+    table = tables.claims
+    moment = now(connection)
+    columns = (table.c.worker, table.c.candidate_id, table.c.renewed_at, table.c.rung_training_id)
+    taken = connection.execute(delete(table).where(where).returning(*columns)).all()
+    _put_back(connection, taken, reason, moment)
+    of_trials = sum(row.rung_training_id is None for row in taken)
+    studies.replace_none_where_closed(connection, study_id, of_trials)
+    return {row.worker for row in taken}, _mark_lost(connection, taken, reason, moment)
 
 
 def _mark_lost(

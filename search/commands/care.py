@@ -4,6 +4,7 @@ They write the ledger and Optuna's tables in one transaction, and move or remove
 the study under DATA_DIR. search/cli.py adds them.
 """
 
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -83,7 +84,8 @@ def _say_logs_that_stay(data_dir: Path, study: str) -> None:
 
 def require_idle(view: reader.StudyView) -> None:
     """Raises StudyError where a worker is at the study, be it paused or waiting; those that are silent, and
-    claims that nobody is heard of for any more, hold nothing."""
+    claims that nobody is heard of for any more, hold nothing. Where only claims of silent ones are left, it
+    says in how many seconds these are taken back, and notices them."""
     from search.study import worker_rows
     from search.study.text import counted
     from space.errors import StudyError
@@ -93,13 +95,12 @@ def require_idle(view: reader.StudyView) -> None:
     running = leases.running(view.engine, view.record.id)
     rows = worker_rows.joined(workers.of_study(view.engine, view.record.id), running)
     there = [row.state for row in rows if row.running or row.state != "silent"]
-    silent = [row.running for row in rows if row.running and row.state == "silent"]
+    silent = [row.name for row in rows if row.running and row.state == "silent"]
     if there and len(silent) == len(there):
-        seconds = leases.NOTICE * max(one.lease_seconds for one in silent)
+        left = math.ceil(round(leases.notice(view.engine, view.record.id, silent), 3))
         who = f"{counted(len(silent), 'worker')} of study {view.record.name!r}"
         raise StudyError(
-            f"{who} silent, dead or out of reach: ask again in {seconds:.0f} s, for so long one is waited for"
-            " whose lease is over"
+            f"{who} silent, dead or out of reach: ask again in {left} s, for so long one is waited for"
         )
     if there:
         states = ", ".join(f"{there.count(state)} {state}" for state in dict.fromkeys(there))

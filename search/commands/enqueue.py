@@ -39,9 +39,18 @@ def enqueue(study: str, network: str, storage: str) -> None:
 
 
 def _rest(view: reader.StudyView) -> str:
-    """What is to be done for a network to be trained in a study that is done."""
-    name, trained, trials = view.record.name, view.trained, view.record.trials
-    if trained < trials:
+    """What is to be done for a network to be trained in a study that begins no more trials."""
+    from search.launcher import prepare
+    from storage import leases
+
+    record, trained = view.record, view.trained
+    running = leases.running(view.engine, record.id)
+    begun = sum(one.number is not None and one.epochs is None for one in running)
+    if trained + begun < record.trials:
         return ""
-    more = f"search launch {shlex.quote(name)} --trials {trials + 1}"
-    return f", which has its {trials}: `{more}` trains it"
+    has = f"which has its {record.trials}"
+    if trained < record.trials:
+        has = f"whose last of {record.trials} trials are under way"
+    trials, is_later = prepare.one_more(record, view.second_stage())
+    more = f"`search launch {shlex.quote(record.name)} --trials {trials}` trains it"
+    return f", {has}: {more}{' once its second stage is over' if is_later else ''}"

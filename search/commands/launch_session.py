@@ -296,8 +296,11 @@ def _say_finish(
     if finish is None:
         return
     closed = finish_plan.describe_closing(finish, trials)
-    goes_on = closed and not finish.exhausted
-    more = f"; --trials {finish.closed_from} trains more once it is over" if goes_on else ""
+    more = ""
+    if closed and finish.closed_from and finish.exhausted:
+        more = f"; --trials {finish.closed_from + 1} trains networks that are enqueued"
+    elif closed:
+        more = f"; --trials {finish.closed_from} trains more once it is over"
     lines = (
         finish_plan.describe(finish),
         finish_plan.describe_cost(finish, config, trials, _rows(flags, record)),

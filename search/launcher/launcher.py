@@ -117,7 +117,7 @@ class Launch:
         is_timed = bool(record.finish) and flags.is_limited
         self.closing = Closing(engine, record.id, config) if is_timed else None
         # Whether workers of another launch were here first, and still are.
-        self.helps = bool(slots) and not made_study
+        self.helps = not made_study
         self.last: Snapshot | None = None
         self.started = time.monotonic()
         self.spent: str | None = None

@@ -181,6 +181,18 @@ def _asked_for(record: Study) -> int:
     return (plan.closed_from if plan else None) or record.trials
 
 
+def one_more(record: Study, stage: SecondStage | None) -> tuple[int, bool]:
+    """The number of trials with which a launch trains one network more than the study asks for, and whether
+    it does so only once the second stage is over: until then with_trials() takes what is no more than was
+    asked for before trials ended as going on with that stage. One more than that trains it at once. In an
+    exhausted space it is the only one; where trials were closed in time all that were given up would come
+    with it. Called by the command enqueue."""
+    asked = _asked_for(record)
+    if stage is None or stage.is_over or asked <= record.trials:
+        return record.trials + 1, False
+    return (asked + 1, False) if stage.plan.exhausted else (record.trials + 1, True)
+
+
 def _second_stage(flags: Flags, record: Study) -> SecondStage | None:
     """As it stands. Raises StorageError for a store out of reach."""
     engine = database.connect(flags.storage, few=True)

@@ -1,8 +1,9 @@
 """What a worker says of itself in the ledger while it holds no trial: starting, waiting, paused.
 
 Made by search/worker/worker.py for one study; writes storage/workers.py, from the worker's own thread, where
-something changed or a quarter of a lease went by. While a trial is trained the heartbeat of its claim speaks
-instead. A database that does not answer is no matter here: whoever needs it next will notice.
+something changed or a quarter of a lease went by. While a trial or the second stage is trained the heartbeat
+of its claim speaks instead. A database that does not answer is no matter here: whoever needs it next will
+notice.
 """
 
 import logging

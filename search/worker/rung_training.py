@@ -26,6 +26,7 @@ from storage import candidates, rungs, studies, trainings
 from storage.leases import Claim, NoClaim
 from storage.row_types import Candidate, RungTraining, Stage, State, TrainingMetrics
 from storage.trainings import Training
+from storage.workers import Doing
 from trainer.callbacks import SaveWeights
 from trainer.outcome import Outcome
 from trainer.recipe.document import Recipe
@@ -55,6 +56,7 @@ def run_next(context: WorkerContext) -> State | NoClaim | None:
         return None if ask_for_what_is_missing(context, stored, plan) else NoClaim.DONE
     if isinstance(claimed, NoClaim):
         return claimed
+    context.say(Doing.WORKING)
     stored = studies.get(context.engine, context.study_id).finish  # finals may have become other meanwhile
     return run(context, FinishPlan.from_record(stored) or plan, *claimed)
 

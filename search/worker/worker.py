@@ -206,6 +206,8 @@ def work_on_one(context: WorkerContext) -> State | NoClaim | None:
         return None
     except Cancelled:
         return NoClaim.STOPPED
+    if not isinstance(ended, NoClaim):
+        context.say(Doing.WORKING)  # its claim spoke for it, and has gone
     order = order_of(context) if ended is NoClaim.STOPPED else None
     if order == Control.RUN:  # resumed, or launched again, since it was refused
         return None

@@ -434,6 +434,40 @@ def test_a_worker_that_is_silent_is_waited_for_before_it_is_taken_for_dead(
     assert store.care(*command).code == 0
 
 
+@pytest.mark.parametrize("command", ["delete night --yes", "rename night monday", "db repair night"])
+@pytest.mark.parametrize(("leases_ago", "seconds"), [(0.6, 54), (1.1, 30)])
+def test_who_asks_again_after_as_long_as_is_said_need_not_ask_a_third_time(
+    store: Store, command: str, leases_ago: float, seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker of a lease of 60 s was killed 36 s ago: nobody has noticed, and its lease is not over."""
+    monkeypatch.setattr(leases, "START_OF_POSTGRES", "0.0")
+    place = [] if command.startswith("db") else ["--data-dir", store.data]
+    engine = store.engine()
+    record = studies.find(engine, "night")
+    studies.set_trials(engine, record.id, 2)
+    if not place:
+        delete_in_the_dashboard(store, "night")
+    assert isinstance(leases.claim(engine, record.id, "killed", 60.0), Claim)
+    names = ("search_claims", "renewed_at = renewed_at"), ("search_workers", "heard_at = heard_at")
+    workers.announce(engine, record.id, "killed", host="here", pid=1, state=Doing.WORKING, lease_seconds=60.0)
+
+    def later(by: float) -> None:
+        with engine.begin() as connection:
+            for table, heard in names:
+                connection.execute(text(f"UPDATE {table} SET {heard} - {by}"))
+            connection.execute(text(f"UPDATE search_claims SET expires_at = expires_at - {by}"))
+
+    later(60.0 * leases_ago)
+    for passed, left in ((0, seconds), (10, seconds - 10)):
+        later(passed)
+        result = store.ask(*command.split(), *place)
+        said = f"1 worker of study 'night' silent, dead or out of reach: ask again in {left} s, for so long"
+        assert result.code == 2 and said in result.one_line
+    later(seconds - 10)
+    engine.dispose()
+    assert store.ask(*command.split(), *place).code == 0
+
+
 @pytest.mark.parametrize("command", [("delete", "night", "--yes"), ("rename", "night", "monday")])
 def test_workers_that_are_paused_or_wait_are_at_work_too(store: Store, command: tuple[str, ...]) -> None:
     engine = store.engine()

@@ -769,6 +769,22 @@ def test_that_the_space_is_exhausted_is_said_whatever_becomes_of_the_plan(
     assert FinishPlan.from_record(plan_of(engine).document()) == plan_of(engine)
 
 
+@pytest.mark.parametrize(
+    ("exhausted", "more"),
+    [
+        (True, "the space is exhausted: trials ended after 5 of 200; --trials 201 trains networks that are "),
+        (False, "trials were closed in time after 5 of 200; --trials 200 trains more once it is over"),
+    ],
+)
+def test_the_opening_lines_say_how_many_trials_train_more(
+    capsys: pytest.CaptureFixture[str], exhausted: bool, more: str
+) -> None:
+    plan = WANTED.with_wanted(WANTED, 200, exhausted=exhausted)
+    flags = Flags("sqlite://", Path(), 5)
+    launch_session._say_finish(Console(width=500), flags, plan, CONFIG, 5, None)
+    assert f"         {more}" in capsys.readouterr().out
+
+
 def test_trials_that_were_closed_in_time_stay_so_where_the_last_one_finds_no_network(engine: Engine) -> None:
     watching, record = watch(engine), studies.find(engine, "s")
     claim = leases.claim(engine, record.id, "one", 60)
@@ -969,24 +985,33 @@ def test_a_launch_that_ends_without_its_database_knows_the_order_of_its_last_loo
     assert launch._end(shown, interrupts).order == studies.Control.STOP
 
 
+HERE = pytest.param([Slot("cpu0", {})], id="workers here")
+NONE_HERE = pytest.param([], id="--workers 0")
+
+
+@pytest.mark.parametrize("slots", [HERE, NONE_HERE])
 def test_who_helps_another_launch_ends_no_trials_by_its_own_limit(
-    engine: Engine, sqlite_url: str, tmp_path: Path
+    engine: Engine, sqlite_url: str, tmp_path: Path, slots: list[Slot]
 ) -> None:
     watch(engine)
-    record = studies.find(engine, "s")
+    record, plan = studies.find(engine, "s"), plan_of(engine)
     flags = Flags(sqlite_url, tmp_path, 200, "s", timeout=1.0)
     opened = cast(optuna.Study, None)
 
-    def launched() -> Launch:
-        return Launch(flags, engine, record, make_config(), opened, [Slot("cpu0", {})])
+    def launched(slots: list[Slot]) -> Launch:
+        return Launch(flags, engine, record, make_config(), opened, slots)
 
     here: dict[str, Any] = {"host": "h", "pid": 1, "lease_seconds": 60.0, "state": workers.Doing.WORKING}
-    first, second = launched(), launched()
+    first, second = launched([Slot("cpu0", {})]), launched(slots)
     workers.announce(engine, record.id, f"h-cpu0-1-{first.pool.token}.1", **here)
     assert second._helps() and not first._helps()
+    second._fit_in_time()
+    assert plan_of(engine) == plan, "finals of another search do not end with this launch"
     first.started = second.started = time.monotonic() - 10.0
     second._close_in_time()
     assert kept(engine) == (200, 100)
+    second.last = second.snapshots.take()
+    assert "workers of another launch were here first" in second._note()
     workers.announce(engine, record.id, f"h-cpu0-1-{second.pool.token}.1", **here)
     assert not first._helps(), "who came later does not take a search over"
     workers.leave(engine, record.id, f"h-cpu0-1-{first.pool.token}.1")
@@ -995,8 +1020,9 @@ def test_who_helps_another_launch_ends_no_trials_by_its_own_limit(
     assert kept(engine)[0] == 5
 
 
+@pytest.mark.parametrize("slots", [HERE, NONE_HERE])
 def test_workers_that_were_started_by_hand_make_no_launch_a_helper(
-    engine: Engine, sqlite_url: str, tmp_path: Path
+    engine: Engine, sqlite_url: str, tmp_path: Path, slots: list[Slot]
 ) -> None:
     """One that follows whatever is launched is there first, as is one that outlived a power cut: the limit of
     the only launch there is ends trials in time all the same."""
@@ -1011,14 +1037,17 @@ def test_workers_that_were_started_by_hand_make_no_launch_a_helper(
         workers.announce(engine, record.id, name, **here)
     flags = Flags(sqlite_url, tmp_path, 200, "s", timeout=1.0)
     opened = cast(optuna.Study, None)
-    launch = Launch(flags, engine, record, make_config(), opened, [Slot("cpu0", {})])
+    launch = Launch(flags, engine, record, make_config(), opened, slots)
     assert not launch._helps()
     launch.started = time.monotonic() - 10.0
     launch._close_in_time()
     assert kept(engine)[0] == 5
 
 
-def test_a_launch_that_made_the_study_helps_nobody(engine: Engine, sqlite_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("slots", [HERE, NONE_HERE])
+def test_a_launch_that_made_the_study_helps_nobody(
+    engine: Engine, sqlite_url: str, tmp_path: Path, slots: list[Slot]
+) -> None:
     """Another one may have joined while it measured how many workers share a GPU."""
     watch(engine)
     record = studies.find(engine, "s")
@@ -1026,5 +1055,5 @@ def test_a_launch_that_made_the_study_helps_nobody(engine: Engine, sqlite_url: s
     workers.announce(engine, record.id, "h-cpu0-1-abc123.1", **here)
     flags = Flags(sqlite_url, tmp_path, 200, "s", timeout=1.0)
     opened = cast(optuna.Study, None)
-    given = (flags, engine, record, make_config(), opened, [Slot("cpu0", {})])
+    given = (flags, engine, record, make_config(), opened, slots)
     assert Launch(*given)._helps() and not Launch(*given, made_study=True)._helps()

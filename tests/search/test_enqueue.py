@@ -1,6 +1,9 @@
 """Known networks come first in a search, exactly as they are, and only those that the search may have."""
 
 import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +20,17 @@ from search.launcher.prepare import Flags
 from search.machine.signals import Interrupts
 from search.optuna_adapter import storage, study as optuna_study
 from search.study.config import SamplingName, StudyConfig
-from search.worker import trial as worker_trial
+from search.study.finish_plan import make_plan
+from search.worker import rung_training, trial as worker_trial
+from search.worker.context import WorkerContext
 from space import baselines, published
 from space.architecture import Architecture
 from space.budget import Budget
 from space.errors import UsageError
 from space.sampling import propose
 from space.space import Task
-from storage import candidates, leases
+from storage import candidates, leases, studies
+from storage.row_types import State
 from storage.studies import Study
 
 NETWORK = {
@@ -345,6 +351,106 @@ def test_a_trial_of_another_study_is_enqueued_and_a_study_that_is_done_says_what
     said = run(capsys, "enqueue", "beta", "alpha:0", "--storage", sqlite_url).out
     more = f"`search launch beta --trials 2 --storage {sqlite_url}` trains it"
     assert said == f"alpha:0 is proposed next in beta, which has its 1: {more}\n"
+
+
+@contextmanager
+def done(url: str, folder: Path, trained: int = 2, trials: int = 9) -> Iterator[WorkerContext]:
+    """A study with a second stage that has trained so many of its trials, and mine.json, which it has not."""
+    config = make_config()
+    known = baselines.baselines(config.space, config.budget, config.task)[0].architecture
+    (folder / "mine.json").write_text(json.dumps(known.document()))
+    engine, record = make_study(url, config, trials)
+    studies.set_finish(engine, record.id, make_plan(config, None, epochs=13).document())
+    with optuna_study.open_study(url, record.name, config) as opened:
+        context = make_context(opened, engine, record, FakeTraining(), config, folder)
+        for _ in range(trained):
+            worker_trial.run(context, take(engine, record))
+        yield context
+    engine.dispose()
+
+
+def mine(folder: Path) -> str:
+    """The fingerprint of mine.json."""
+    return Architecture.parse(json.loads((folder / "mine.json").read_text())).fingerprint
+
+
+def launched(context: WorkerContext, url: str, said: str) -> Study:
+    """The study after the launch that was printed."""
+    (number,) = re.findall(r"`search launch bench --trials (\d+) --storage \S+` trains it", said)
+    flags = prepare.with_trials(Flags(url, Path(), int(number), "bench"))
+    record = studies.find(context.engine, "bench")
+    plan = prepare.plan_of(flags, record, context.config)
+    prepare._go_on(context.engine, record, flags)
+    return prepare._planned(context.engine, record, plan)
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_network_for_an_exhausted_space_is_trained_by_the_printed_command_while_its_finals_run(
+    sqlite_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with done(sqlite_url, tmp_path) as context:
+        assert leases.close_exhausted(context.engine, context.study_id) is leases.NoClaim.DONE
+        said = run(capsys, "enqueue", "bench", tmp_path / "mine.json", "--storage", sqlite_url).out
+        more = f"`search launch bench --trials 10 --storage {sqlite_url}` trains it"
+        assert said == f"mine is proposed next in bench, which has its 2: {more}\n"
+        record = launched(context, sqlite_url, said)
+        assert record.trials == 10 and record.finish and studies.CLOSED_FROM not in record.finish
+        worker_trial.run(context, take(context.engine, record))
+        last = candidates.find(context.engine, record.id, 2)
+        assert (last.fingerprint, last.state) == (mine(tmp_path), State.COMPLETED)
+        assert leases.close_exhausted(context.engine, record.id) is leases.NoClaim.DONE
+        assert studies.get(context.engine, record.id).trials == 3, "and comes into the second stage"
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_network_for_trials_that_were_closed_in_time_is_trained_once_the_second_stage_is_over(
+    sqlite_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A launch to more than were asked for would train all that were given up, too."""
+    with done(sqlite_url, tmp_path) as context:
+        engine, study_id = context.engine, context.study_id
+        plan = make_plan(context.config, None, epochs=13)
+        closed = plan.with_wanted(plan, 9)
+        assert studies.shorten(engine, study_id, closed.document(), close=True)
+        said = run(capsys, "enqueue", "bench", tmp_path / "mine.json", "--storage", sqlite_url).out
+        more = (
+            f"`search launch bench --trials 3 --storage {sqlite_url}` trains it once its second stage is over"
+        )
+        assert said == f"mine is proposed next in bench, which has its 2: {more}\n"
+        assert launched(context, sqlite_url, said).trials == 2, "it goes on with that"
+        whole = make_plan(context.config, None, epochs=13, first=0, finalists=1, seeds=1).document()
+        studies.set_finish(engine, study_id, {**whole, studies.CLOSED_FROM: 9})
+        while not isinstance(rung_training.run_next(context), leases.NoClaim):
+            pass
+        assert launched(context, sqlite_url, said).trials == 3
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_network_that_comes_while_the_last_trials_run_is_not_said_to_be_trained_by_them(
+    sqlite_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with done(sqlite_url, tmp_path, trained=2, trials=3) as context:
+        ask = ("enqueue", "bench", tmp_path / "mine.json", "--storage", sqlite_url)
+        claim = take(context.engine, studies.find(context.engine, "bench"))
+        candidates.propose(context.engine, claim, proposal(7))
+        said = run(capsys, *ask).out
+        assert said == (
+            "mine is proposed next in bench, whose last of 3 trials are under way:"
+            f" `search launch bench --trials 4 --storage {sqlite_url}` trains it\n"
+        )
+        assert launched(context, sqlite_url, said).trials == 4
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_network_is_proposed_by_who_has_claimed_the_last_trial_and_chosen_none_for_it(
+    sqlite_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with done(sqlite_url, tmp_path, trained=2, trials=3) as context:
+        claim = take(context.engine, studies.find(context.engine, "bench"))
+        said = run(capsys, "enqueue", "bench", tmp_path / "mine.json", "--storage", sqlite_url).out
+        assert said == "mine is proposed next in bench\n"
+        worker_trial.run(context, claim)
+        assert candidates.find(context.engine, context.study_id, 2).fingerprint == mine(tmp_path)
 
 
 def record_config(record: Study) -> StudyConfig:

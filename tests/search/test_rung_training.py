@@ -1,5 +1,6 @@
 """The second stage in one worker: what is trained after the trials, with what, and what it leaves."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from sqlalchemy import event
+from sqlalchemy import event, text
 from training_samples import NETWORK
 from worker_samples import FakeTraining, make_config, make_context, make_study
 
@@ -27,15 +28,17 @@ from search.study.reader import StudyView
 from search.training import weights_reference
 from search.worker import rung_training, trial as worker_trial, worker
 from search.worker.context import WorkerContext
+from search.worker.presence import WorkerPresence
 from search.worker.training_function import FinalScore, make_training_function
 from space import space as spaces
 from space.architecture import Architecture
 from space.errors import DivergedError, ExhaustedError
 from space.space import SearchSpace
-from storage import candidates, invariants, leases, rungs, studies, trainings
+from storage import candidates, database, invariants, leases, rungs, studies, trainings, workers
 from storage.leases import NoClaim
 from storage.row_types import RungTraining, Stage, State
 from storage.trainings import Finished
+from storage.workers import Doing
 from trainer import loop
 from trainer.callbacks import TrainingCallbacks
 from trainer.data import dataset as datasets
@@ -376,6 +379,50 @@ def test_a_network_that_is_to_be_tried_again_is_left_in_an_exhausted_space(
         assert work(context) == [State.COMPLETED] * (1 + 4)
         tally = candidates.tally(context.engine, context.study_id)
         assert (tally[State.COMPLETED], tally[State.LOST]) == (2, 1)
+
+
+def test_a_lone_worker_of_an_exhausted_space_has_its_row_throughout_the_second_stage(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives a claim back and lives on; between two trainings its row alone says that it is there."""
+    monkeypatch.setattr(worker_trial, "GIVE_UP_AFTER", 30)
+    train, seen = Longer(), list[tuple[str, Doing, int]]()
+    with (
+        context_of(database_url, train, tmp_path, plan(seeds=2), two_networks()) as context,
+        WorkerPresence(context.engine, context.study_id, "one", 0.0) as presence,
+    ):
+        context.say = presence.say
+
+        def takes_long(_: Architecture) -> None:
+            seen.extend((one.name, one.state, one.pid) for one in rows())
+            with database.writing(context.engine) as connection:
+                connection.execute(text("UPDATE search_workers SET heard_at = heard_at - 7200"))
+
+        def rows() -> list[workers.Presence]:
+            return workers.of_study(context.engine, context.study_id)
+
+        train.before = takes_long
+        while not isinstance(worker.work_on_one(context), NoClaim):
+            (row,) = rows()
+            assert row.silence < 600, "it was heard of when its claim was over"
+        assert stage_of(context).is_over
+    assert seen == [("one", Doing.WORKING, os.getpid())] * (2 + 2 * 2)
+
+
+def test_who_was_taken_for_dead_has_its_row_again_with_its_next_training(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    train, seen = Longer(), list[workers.Presence]()
+    with context_of(sqlite_url, train, tmp_path, plan()) as context:
+        for _ in range(TRIALS):
+            assert worker.work_on_one(context) == State.COMPLETED
+        assert worker.work_on_one(context) is None, "the trainings of the first rung are asked for"
+        train.before = lambda _: seen.extend(workers.of_study(context.engine, context.study_id))
+        with WorkerPresence(context.engine, context.study_id, "one", 0.0) as presence:
+            context.say = presence.say
+            workers.leave(context.engine, context.study_id, "one")
+            assert worker.work_on_one(context) == State.COMPLETED
+        assert [(one.name, one.state) for one in seen] == [("one", Doing.WORKING)]
 
 
 def test_an_exhausted_space_of_which_nothing_is_trained_ends_the_search(

@@ -19,7 +19,7 @@ from postgres_server import NoPostgres, Postgres
 from sqlalchemy import Engine, Row, select, text, update
 
 from space.errors import LeaseLostError, StudyError
-from storage import candidates, database, leases, studies, tables
+from storage import candidates, database, leases, studies, tables, workers
 from storage.leases import Claim, NoClaim
 from storage.row_types import State
 from storage.studies import Control, Study
@@ -183,6 +183,27 @@ def test_who_comes_after_an_outage_takes_nothing_from_workers_that_were_not_hear
     assert leases.reap(engine, study.id) == [], "who was heard since has a notice of its own"
     silence(engine, leases.NOTICE * LEASE_SECONDS)
     assert [one.number for one in leases.reap(engine, study.id)] == [0]
+
+
+def test_who_is_noticed_before_its_lease_is_over_has_half_a_lease_after_it_and_is_heard_till_then(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "START_OF_POSTGRES", "0.0")
+    study = make_study(engine, trials=2)
+    (alive, _), (_, dead) = start(engine, study, 0, worker="alive"), start(engine, study, 1, worker="dead")
+    silence(engine, 0.6 * LEASE_SECONDS)
+    assert leases.notice(engine, study.id, []) == 0.0
+    for _ in range(2):
+        left = leases.notice(engine, study.id, ["alive", "dead"])
+        assert left == pytest.approx(0.9 * LEASE_SECONDS, abs=5.0)
+    silence(engine, left - 10.0)
+    assert leases.reap(engine, study.id) == []
+    leases.renew(engine, alive, LEASE_SECONDS)
+    silence(engine, 10.0)
+    assert [one.id for one in leases.reap(engine, study.id)] == [dead.id]
+    assert leases.notice(engine, study.id, ["dead"]) == 0.0
+    silence(engine, LEASE_SECONDS)
+    assert leases.reap(engine, study.id) == [], "who was heard since has a notice of its own"
 
 
 def test_a_claim_without_a_candidate_is_reaped_silently(engine: Engine) -> None:
@@ -367,6 +388,23 @@ def test_a_claim_cannot_finish_the_candidate_of_another(engine: Engine) -> None:
     with pytest.raises(LeaseLostError):
         candidates.finish(engine, other, candidate.id, State.COMPLETED, outcome=outcome(0.5))
     assert everything(engine) == before
+
+
+def test_who_gives_a_claim_back_stays_with_the_study_and_the_dead_do_not(engine: Engine) -> None:
+    study = make_study(engine)
+    names = ("lives", "evicted", "silent")
+    claims = {name: start(engine, study, number, name)[0] for number, name in enumerate(names)}
+    for name in names:
+        workers.announce(
+            engine, study.id, name, host="h", pid=1, state=workers.Doing.WORKING, lease_seconds=60.0
+        )
+    leases.release(engine, claims["lives"])
+    leases.release(engine, claims["lives"])  # its answer was lost
+    leases.evict(engine, study.id, "evicted")
+    expire(engine, claims["silent"])
+    leases.reap(engine, study.id)
+    assert [one.name for one in workers.of_study(engine, study.id)] == ["lives"]
+    assert leases.running(engine, study.id) == []
 
 
 def test_a_token_is_never_handed_out_twice(engine: Engine) -> None:
