@@ -265,7 +265,7 @@ def test_a_worker_that_a_person_started_names_its_store_on_the_terminal_and_not_
     images = split_images(datasets.load("digits", digits), None, None, 0)[0]
     add_study(f"sqlite:///{tmp_path / 's2.db'}", NIGHT, [], make_config().model_copy(update={"data": images}))
     store, data = ["--storage", "sqlite:///s2.db"], tmp_path / "data"
-    shutil.copytree(digits, data)
+    shutil.copytree(digits, data, ignore=shutil.ignore_patterns("logs"))  # of other tests
     worker = start("worker", "--follow", *store, "--data-dir", data, cwd=tmp_path,
                    **fake_training(tmp_path / "training", seconds=0.0))  # fmt: skip
     assert worker.stderr
