@@ -3,6 +3,7 @@
 Reads the defaults of search/settings.py; the modules of search/commands/ put the options on their commands.
 """
 
+import math
 import re
 import unicodedata
 from collections.abc import Callable
@@ -186,7 +187,7 @@ class Hours(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         found: float = super().convert(value, param, ctx)
-        if found != found:
+        if math.isnan(found):
             self.fail(f"{value!r} is no number of hours", param, ctx)
         return found
 

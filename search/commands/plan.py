@@ -90,7 +90,7 @@ def precision(recipe: Recipe, slots: Sequence[Slot]) -> Iterator[str]:
 def limits(flags: Flags) -> str:
     """Every time with its unit: 10 is ten seconds, which who gave it may not have meant."""
     usual = {one.name: one.default for one in fields(WorkerLimits)}
-    elsewhere = "" if flags.workers else ", and so do the workers elsewhere"
+    elsewhere = "" if flags.workers else ", and so do the workers elsewhere, but those of another launch"
     said = [f"the search ends after {in_words(flags.timeout)}{elsewhere}"] if flags.timeout else []
     if flags.max_gpu_hours:
         said.append(f"after {flags.max_gpu_hours:g} hours of its devices")

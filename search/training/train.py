@@ -183,7 +183,7 @@ def _as_before(flags: Flags, found: ResolvedNetwork) -> Dataset | None:
     was = found.data
     if not was or flags.fit not in (None, was.fit):
         return None
-    if flags.data is not None and not sources.is_at(flags.data, was.spec):
+    if flags.data and not sources.is_at(flags.data, was.spec):
         return None
     if found.architecture.image_size != was.image_size:
         return None
