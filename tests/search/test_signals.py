@@ -4,12 +4,13 @@ import os
 import shutil
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from command import fake_training, finish, start
 from faults import wait_until
-from worker_samples import make_config, make_study
+from worker_samples import DATA, make_config, make_study
 
 from search.machine import signals
 from search.machine.processes import WORK_DONE
@@ -55,6 +56,15 @@ def test_sigterm_means_afterwards_what_it_meant_before() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def opened_by(pid: int) -> list[Path]:
+    """The files that a process has open just now."""
+    links = []
+    for link in Path("/proc", str(pid), "fd").iterdir():
+        with suppress(FileNotFoundError):  # it was closed meanwhile
+            links.append(link.readlink())
+    return links
+
+
 @pytest.mark.parametrize(
     ("number", "by_hand", "code"),
     [
@@ -69,13 +79,14 @@ def test_a_worker_that_waits_for_images_ends_where_it_is_told_to(
 ) -> None:
     """Another process prepares them and has the lock; neither a Ctrl-C nor a second one was heard before."""
     engine, record = make_study(sqlite_url, make_config(), 3)
-    cache = datasets.load("digits", tmp_path).cache
+    cache = datasets.load(DATA.spec, tmp_path, DATA.image_size).cache
     shutil.rmtree(cache)
+    lock = cache.with_name(f"{cache.name}.lock")
     told = ["worker", "--storage", sqlite_url, "--data-dir", tmp_path, "--name", "waits"]
     told += [] if by_hand else ["--parent", os.getpid()]
-    with locked(cache.with_name(f"{cache.name}.lock")):
+    with locked(lock):
         process = start(*told, cwd=tmp_path, **fake_training(tmp_path / "training", seconds=0.0))
-        wait_until(lambda: bool(workers.of_study(engine, record.id)), "a worker")
+        wait_until(lambda: lock in opened_by(process.pid), "a worker that waits")
         process.send_signal(number)
         ended = finish(process, timeout=60)
     assert (ended.code, workers.of_study(engine, record.id)) == (code, [])
