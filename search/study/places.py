@@ -7,11 +7,12 @@ move: the folders stay those of the store that is still where it was. That can b
 note was written: DATA_DIR may be shared by machines, or by a container and its host, and each has files that
 the others do not see. Nor is a file seen whose disk is not mounted: whoever takes over the folders also notes
 where the study was before, and once it is seen there they are that store's again. Written by launches and
-workers, read by files.py for whatever looks for such a folder in vain.
+workers, read by files.py for whatever looks for such a folder in vain, and by `search gc`.
 """
 
 import json
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,6 +91,13 @@ def moved(data_dir: Path, identity: str, place: str, record: Study) -> list[str]
         and (place in found.stores or _has_left(found, record))
         and not any(_is_seen(one, record) for one in found.before(place))
     ]
+
+
+def noted(data_dir: Path, records: Iterable[Study]) -> set[str]:
+    """Every identity that these studies are noted to have had in some store, which may be a copy or out of
+    sight. They are told by when they were made: one may have been renamed since."""
+    created = {record.created_at.isoformat() for record in records}
+    return {identity for identity, found in _notes(data_dir) if found.created in created}
 
 
 def _has_left(found: _Note, record: Study) -> bool:

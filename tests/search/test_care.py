@@ -6,6 +6,7 @@ import os
 import shlex
 import socket
 import sqlite3
+import time
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
@@ -376,6 +377,30 @@ def test_a_note_that_goes_while_all_are_read_hides_no_other(
     assert files.study_folders(store.data, url, store.record).kept == store.kept
 
 
+@NOT_FROM_HERE
+@pytest.mark.parametrize("name", ["night", "monday"])
+def test_what_may_be_of_a_store_that_was_moved_is_no_orphan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], host: str | None, name: str
+) -> None:
+    """Launched on a node, moved, and cleaned up on the login node; under another name too."""
+    store = Store(f"sqlite:///{tmp_path / 'parsimony.db'}", tmp_path, capsys)
+    (tmp_path / "parsimony.db").rename(tmp_path / "moved.db")
+    store.url = f"sqlite:///{tmp_path / 'moved.db'}"
+    noted, three_days_ago = noted_by(store, host), time.time() - 3 * 24 * 3600
+    if name != "night":
+        assert store.care("rename", "night", name).code == 0
+    for path in (store.kept / "0.safetensors", store.kept):
+        os.utime(path, (three_days_ago, three_days_ago))
+    for flags in ((), ("--orphans",)):
+        cleaned = store.care("gc", *flags)
+        assert (cleaned.code, cleaned.out) == (0, "nothing to remove\n")
+        assert cleaned.err == (
+            f"1 folder of a store that was moved, or of a copy: 1.0 MB in {store.data / 'kept'};"
+            " gc leaves such alone\n"
+        )
+        assert (store.kept / "0.safetensors").exists() and noted.exists()
+
+
 def test_a_copy_that_was_used_while_the_store_was_away_has_none_of_its_files_once_it_is_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -395,7 +420,9 @@ def test_a_copy_that_was_used_while_the_store_was_away_has_none_of_its_files_onc
         (tmp_path / "unmounted").rename(disk)
         assert kept(copy) != store.kept and kept(original) == store.kept
     store.url = copy
-    assert store.care("gc", "--keep-weights", 0).out == "nothing to remove\n"
+    for path in (store.kept / "0.safetensors", store.kept):
+        os.utime(path, (0, 0))
+    assert store.care("gc", "--orphans", "--keep-weights", 0).out == "nothing to remove\n"
     assert store.care("delete", "night", "--yes").code == 0
     assert (store.kept / "0.safetensors").exists() and (store.logs / "0.safetensors").exists()
     store.url = original
