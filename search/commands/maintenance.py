@@ -140,7 +140,10 @@ def gc(storage: str, data_dir: Path, keep_weights: int | None, dry_run: bool, or
                 cleanup.remove(stale)
         records = studies.all_studies(engine)
         known = {name for record in records for name in files.study_identities(data_dir, storage, record)}
-    others = cleanup.others(files.kept_folder(data_dir), known)
+    kept, noted = files.kept_folder(data_dir), places.noted(data_dir, records)
+    foreign = cleanup.others(kept, known)
+    copies = [folder for folder in foreign if folder.name in noted]
+    others = [folder for folder in foreign if folder.name not in noted]
     going = [folder for folder in others if cleanup.is_quiet(folder, time.time())] if orphans else []
     if going:
         size = cleanup.size_of(going)
@@ -152,10 +155,16 @@ def gc(storage: str, data_dir: Path, keep_weights: int | None, dry_run: bool, or
             places.forget(data_dir, [folder.name for folder in going])
     if not total:
         click.echo("nothing to remove")
+    if copies:
+        click.echo(
+            f"{counted(len(copies), 'folder')} of a store that was moved, or of a copy:"
+            f" {cleanup.size_of(copies) / 1e6:.1f} MB in {kept}; gc leaves such alone",
+            err=True,
+        )
     if left := [folder for folder in others if folder not in going]:
         why = "written to today" if orphans else "--orphans removes those that nobody wrote to for a day"
         click.echo(
             f"{counted(len(left), 'folder')} of studies of other stores, or of deleted ones:"
-            f" {cleanup.size_of(left) / 1e6:.1f} MB in {files.kept_folder(data_dir)}; {why}",
+            f" {cleanup.size_of(left) / 1e6:.1f} MB in {kept}; {why}",
             err=True,
         )

@@ -223,8 +223,9 @@ def note_here(data_dir: Path, storage: str, record: Study) -> None:
     the folders that it has of files that it was moved from."""
     identity = _identity(storage, record)
     worker_logs.mark(worker_logs.folder(data_dir, record.name), identity)
-    for one in (*reversed(_moved(data_dir, storage, record)), identity):
-        places.note(data_dir, one, location(storage), record)
+    for one in reversed(_moved(data_dir, storage, record)):
+        places.note_moved(data_dir, one, location(storage))
+    places.note(data_dir, identity, location(storage), record)
 
 
 def forget_here(data_dir: Path, storage: str, record: Study) -> None:

@@ -6,6 +6,7 @@ import os
 import shlex
 import socket
 import sqlite3
+import time
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
@@ -302,27 +303,29 @@ def test_what_a_study_has_here_is_found_after_its_sqlite_file_was_moved(
     assert list((store.data / "places").iterdir()) == []
 
 
+def copied(store: Path, copy: Path) -> str:
+    """The URL of a copy of a SQLite store."""
+    with closing(sqlite3.connect(store)) as here, closing(sqlite3.connect(copy)) as there:
+        here.backup(there)
+    return f"sqlite:///{copy}"
+
+
 def test_a_copy_of_a_sqlite_file_has_none_of_the_files_of_the_store_that_is_still_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = Store(f"sqlite:///{tmp_path / 'parsimony.db'}", tmp_path, capsys)
-    copied = tmp_path / "copy.db"
-    with (
-        closing(sqlite3.connect(tmp_path / "parsimony.db")) as here,
-        closing(sqlite3.connect(copied)) as there,
-    ):
-        here.backup(there)
-    assert files.study_folders(store.data, f"sqlite:///{copied}", store.record).kept != store.kept
+    copy = copied(tmp_path / "parsimony.db", tmp_path / "copy.db")
+    assert files.study_folders(store.data, copy, store.record).kept != store.kept
     (tmp_path / "parsimony.db").unlink()
-    assert files.study_folders(store.data, f"sqlite:///{copied}", store.record).kept == store.kept
+    assert files.study_folders(store.data, copy, store.record).kept == store.kept
     (tmp_path / "parsimony.db").write_text("of another program")
-    assert files.study_folders(store.data, f"sqlite:///{copied}", store.record).kept != store.kept
+    assert files.study_folders(store.data, copy, store.record).kept != store.kept
 
 
 NAME, ROOT = socket.gethostname(), Path("/").stat().st_ino  # of this machine, as notes have them
 
 
-@pytest.mark.parametrize(
+NOT_FROM_HERE = pytest.mark.parametrize(
     "host",
     [
         pytest.param(f"{NAME}-2 {ROOT}", id="another machine"),
@@ -330,17 +333,27 @@ NAME, ROOT = socket.gethostname(), Path("/").stat().st_ino  # of this machine, a
         pytest.param(None, id="an older version's note"),
     ],
 )
+
+
+def noted_by(store: Store, host: str | None) -> Path:
+    """The note of `night`, as if it had been written there."""
+    (noted,) = (store.data / "places").iterdir()
+    said = json.loads(noted.read_text())
+    assert said["host"] == f"{NAME} {ROOT}"
+    said["host"] = host
+    noted.write_text(json.dumps({name: value for name, value in said.items() if value}))
+    return noted
+
+
+@NOT_FROM_HERE
 def test_a_copy_of_a_sqlite_file_that_others_see_has_none_of_its_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], host: str | None
 ) -> None:
     """DATA_DIR is shared by two machines, and each has folders that the other does not see."""
     store = Store(f"sqlite:///{tmp_path / 'parsimony.db'}", tmp_path, capsys)
     (tmp_path / "parsimony.db").rename(tmp_path / "copy.db")  # the file that is at work is not seen from here
-    (noted,) = (store.data / "places").iterdir()
-    said = json.loads(noted.read_text())
-    assert said["host"] == f"{NAME} {ROOT}"
-    url, said["host"] = f"sqlite:///{tmp_path / 'copy.db'}", host
-    noted.write_text(json.dumps({name: value for name, value in said.items() if value}))
+    noted = noted_by(store, host)
+    url, said = f"sqlite:///{tmp_path / 'copy.db'}", json.loads(noted.read_text())
     identity, _, *others = files.study_identities(store.data, url, store.record)
     assert others == []
     assert files.study_folders(store.data, url, store.record).kept == store.kept.with_name(identity)
@@ -351,6 +364,110 @@ def test_a_copy_of_a_sqlite_file_that_others_see_has_none_of_its_files(
     assert noted.exists()
     noted.write_text(json.dumps(said | {"host": f"{NAME} {ROOT}"}))
     assert files.study_folders(store.data, url, store.record).kept == store.kept
+
+
+def test_a_note_that_goes_while_all_are_read_hides_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where another study is deleted meanwhile: listed, and not there any more."""
+    store = Store(f"sqlite:///{tmp_path / 'parsimony.db'}", tmp_path, capsys)
+    (store.data / "places" / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "parsimony.db").rename(tmp_path / "moved.db")
+    url = f"sqlite:///{tmp_path / 'moved.db'}"
+    assert files.study_folders(store.data, url, store.record).kept == store.kept
+
+
+@NOT_FROM_HERE
+@pytest.mark.parametrize("name", ["night", "monday"])
+def test_what_may_be_of_a_store_that_was_moved_is_no_orphan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], host: str | None, name: str
+) -> None:
+    """Launched on a node, moved, and cleaned up on the login node; under another name too."""
+    store = Store(f"sqlite:///{tmp_path / 'parsimony.db'}", tmp_path, capsys)
+    (tmp_path / "parsimony.db").rename(tmp_path / "moved.db")
+    store.url = f"sqlite:///{tmp_path / 'moved.db'}"
+    noted, three_days_ago = noted_by(store, host), time.time() - 3 * 24 * 3600
+    if name != "night":
+        assert store.care("rename", "night", name).code == 0
+    for path in (store.kept / "0.safetensors", store.kept):
+        os.utime(path, (three_days_ago, three_days_ago))
+    for flags in ((), ("--orphans",)):
+        cleaned = store.care("gc", *flags)
+        assert (cleaned.code, cleaned.out) == (0, "nothing to remove\n")
+        assert cleaned.err == (
+            f"1 folder of a store that was moved, or of a copy: 1.0 MB in {store.data / 'kept'};"
+            " gc leaves such alone\n"
+        )
+        assert (store.kept / "0.safetensors").exists() and noted.exists()
+
+
+def test_a_copy_that_was_used_while_the_store_was_away_has_none_of_its_files_once_it_is_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (disk := tmp_path / "disk").mkdir()
+    original = f"sqlite:///{disk / 'parsimony.db'}"
+    store = Store(original, tmp_path, capsys)
+    copy = copied(disk / "parsimony.db", tmp_path / "copy.db")
+
+    def kept(url: str) -> Path:
+        return files.study_folders(store.data, url, store.record).kept
+
+    for _ in range(2):
+        disk.rename(tmp_path / "unmounted")
+        assert kept(copy) == store.kept
+        files.note_here(store.data, copy, store.record)  # as its launch and its workers do
+        assert kept(copy) == store.kept
+        (tmp_path / "unmounted").rename(disk)
+        assert kept(copy) != store.kept and kept(original) == store.kept
+    store.url = copy
+    for path in (store.kept / "0.safetensors", store.kept):
+        os.utime(path, (0, 0))
+    assert store.care("gc", "--orphans", "--keep-weights", 0).out == "nothing to remove\n"
+    assert store.care("delete", "night", "--yes").code == 0
+    assert (store.kept / "0.safetensors").exists() and (store.logs / "0.safetensors").exists()
+    store.url = original
+    assert store.care("delete", "night", "--yes").err == ""
+    assert not store.kept.exists() and not store.logs.exists()
+    assert list((store.data / "places").iterdir()) == []
+
+
+def test_a_store_that_was_moved_twice_has_its_files_unless_one_of_before_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, third, fourth = (
+        tmp_path / f"{name}.db" for name in ("first", "second", "third", "fourth")
+    )
+    away = tmp_path / "away.db"
+    store = Store(f"sqlite:///{first}", tmp_path, capsys)
+
+    def has_the_files(path: Path) -> bool:
+        return files.study_folders(store.data, f"sqlite:///{path}", store.record).kept == store.kept
+
+    def launched(path: Path) -> None:
+        files.note_here(store.data, f"sqlite:///{path}", store.record)
+
+    first.rename(second)
+    launched(second)
+    copied(second, third)
+    second.rename(away)
+    launched(third)  # a copy, while the second is away
+    assert has_the_files(third)
+    away.rename(second)
+    assert has_the_files(second) and not has_the_files(third)
+    launched(second)
+    launched(third)
+    assert has_the_files(second) and not has_the_files(third)
+    second.rename(away)
+    launched(third)
+    third.rename(fourth)
+    launched(fourth)
+    assert has_the_files(fourth)
+    away.rename(second)
+    assert has_the_files(second) and not has_the_files(fourth)
+    second.rename(first)
+    assert has_the_files(first) and not has_the_files(fourth)
+    first.unlink()
+    assert has_the_files(fourth)
 
 
 def test_a_machine_of_another_name_has_the_files_of_a_store_that_stays_where_it_is(

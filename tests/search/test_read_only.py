@@ -146,7 +146,8 @@ def test_a_store_that_may_not_be_written_can_be_looked_at(
     assert "1 of 3" in found[0][2]
 
 
-def test_a_store_that_was_moved_out_of_a_closed_folder_is_used(tmp_path: Path) -> None:
+@pytest.mark.parametrize("launched_since", [False, True])
+def test_a_store_that_was_moved_out_of_a_closed_folder_is_used(tmp_path: Path, launched_since: bool) -> None:
     """Begun by root in /root, and gone on with by somebody who may not look there."""
     closed, place, data = (tmp_path / name for name in ("closed", "place", "data"))
     for made in (closed, place):
@@ -164,7 +165,10 @@ def test_a_store_that_was_moved_out_of_a_closed_folder_is_used(tmp_path: Path) -
     (closed / "search.db").rename(store)
     moved = files.study_folders(data, f"sqlite:///{store}", record).kept
     assert moved == sample.weights.parent
-    moved.rename(files.kept_folder(data) / files.study_identities(data, f"sqlite:///{store}", record)[0])
+    if launched_since:
+        files.note_here(data, f"sqlite:///{store}", record)
+    else:
+        moved.rename(files.kept_folder(data) / files.study_identities(data, f"sqlite:///{store}", record)[0])
     closed.chmod(0o000)
     lines = [
         ("status",),
