@@ -11,7 +11,10 @@ from picture_samples import folder_of, noise
 
 from search.launcher import prepare
 from search.study.config import open_images, open_images_from, require_same, split_images
+from search.study.network_reference import ResolvedNetwork
+from search.training import train
 from space.errors import DataError, StudyError
+from space.random_suggest import RandomSuggest
 from trainer.data import dataset as datasets, prepared, sources
 
 GOES_ON = "pets no longer holds the images of the study, which goes on with those of before"
@@ -135,6 +138,36 @@ def test_a_study_whose_test_images_alone_have_changed_goes_on_with_those_of_befo
             require_same("night", was, prepare.make_config(given, was))
     with pytest.raises(DataError, match="holds other test images than pets"):
         open_images_from(was.data, data_dir, None, None)
+
+
+def test_a_training_is_tested_on_the_test_images_of_another_place_that_is_typed(
+    pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment says no more than where those of the study lie."""
+    noise(pets / "test/cat/wide.png", 998, width=24)
+    data_dir, other = tmp_path / "data", f"folder:{tmp_path / 'other'}"
+    was = prepare.make_config(prepare.Flags("sqlite://", data_dir, 1, "night", data=f"folder:{pets}"), None)
+    shutil.copytree(pets, tmp_path / "other")
+    noise(tmp_path / "other/test/cat/new.png", 999)
+    network = was.propose(RandomSuggest(0))
+    found = ResolvedNetwork("night:0", network, was.recipe, was.data, study="night", trial=0)
+    flags = train.Flags("night:0", "sqlite://", data_dir, data=other)
+
+    def tests(given: train.Flags) -> tuple[str | None, int, str]:
+        _, data, images = train._data(given, found)
+        assert data.digest == was.data.digest
+        assert data.test_digest == images.dataset.test_digest
+        return data.test_digest, len(images.dataset.open_test()[1]), images.note
+
+    now = datasets.load(other, data_dir).test_digest
+    assert now != was.data.test_digest
+    assert tests(flags) == (now, 8, "")
+    assert tests(replace(flags, data=None)) == (was.data.test_digest, 7, "")
+    bent = tests(replace(flags, data=None, fit="stretch"))
+    assert bent[0] not in (now, was.data.test_digest) and bent[1:] == (7, "")
+    monkeypatch.setenv("SEARCH_DATA", other)
+    note = f"{other} no longer holds the test images of the study, which goes on with those of before"
+    assert tests(flags) == (was.data.test_digest, 7, note)
 
 
 def test_a_study_like_another_is_made_on_the_images_that_the_folder_has_now(
