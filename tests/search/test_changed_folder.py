@@ -25,11 +25,17 @@ def pets(tmp_path: Path) -> Path:
     return folder_of(tmp_path / "pets")
 
 
+def onward(said: str) -> list[str]:
+    """The words of the command that the opening lines of a launch name to go on with, without `search`."""
+    (line,) = (line for line in said.splitlines() if line.startswith("resume   "))
+    return shlex.split(line.removeprefix("resume   search "))
+
+
 @pytest.mark.slow
 def test_a_study_whose_folder_has_a_picture_more_goes_on_with_its_images(
     capsys: pytest.CaptureFixture[str], pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.setenv("COLUMNS", "500")
     store = ("--storage", f"sqlite:///{tmp_path / 's.db'}", "--data-dir", tmp_path / "data")
     here = (*store, "--workers", 1, "--gpus", "none")
 
@@ -57,16 +63,26 @@ def test_a_study_whose_folder_has_a_picture_more_goes_on_with_its_images(
     assert GOES_ON in done("export", "my pets", *store, *written).err
     one = ("--epochs", 1, "--seeds", 1, "--device", "cpu")
     assert GOES_ON in done("train", "my pets:0", *store, *one, "--out", tmp_path / "full").err
-    with monkeypatch.context() as elsewhere:
-        elsewhere.setenv("SEARCH_DATA", f"folder:{pets}")  # says where images lie, as for a worker
-        typed_again = run(capsys, "launch", "--study", "my pets", *small, *here, "--trials", 3)
-        assert (typed_again.code, typed_again.one_line) == (2, refused.one_line)
-        assert GOES_ON in done("resume", "my pets", *here).err
-        assert GOES_ON in done("train", "my pets:0", *store, *one, "--out", tmp_path / "there").err
-        few = ("--top", 1, "--epochs", 1, "--seeds", 1, "--rank-sample", 0, "--no-baseline")
-        done("confirm", "my pets", *here, *few, "--out", tmp_path / "confirmed")
-    digits = run(capsys, "train", "my pets:0", *store, *one, "--data", "digits", "--out", tmp_path / "digits")
-    assert digits.code == 5 and "digits holds other images than pets" in digits.one_line
+    copy = shutil.copytree(pets, tmp_path / "copy" / "pets")
+    monkeypatch.chdir(tmp_path)
+    for place, by in (("pets", "launch"), (copy, "resume")):
+        printed = onward(done("resume", "my pets", *here, "--data", f"folder:{place}").err)
+        assert printed[0] == by and GOES_ON in done(*printed).err
+    few = ("--top", 1, "--epochs", 1, "--seeds", 1, "--rank-sample", 0, "--no-baseline")
+    for place in (pets, copy):
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setenv("SEARCH_DATA", f"folder:{place}")  # says where images lie, as for a worker
+            typed_again = run(capsys, *launch, "--trials", 3)
+            assert (typed_again.code, typed_again.one_line) == (2, refused.one_line)
+            printed = onward(done("resume", "my pets", *here).err)
+            assert printed[0] == "launch" and GOES_ON in done(*printed).err
+            out = tmp_path / place.parent.name
+            assert GOES_ON in done("train", "my pets:0", *store, *one, "--out", out / "there").err
+            done("confirm", "my pets", *here, *few, "--out", out / "confirmed")
+            assert GOES_ON in next((out / "confirmed").glob("*/log.txt")).read_text()
+    for other in (f"folder:{copy}", "digits"):
+        typed_other = run(capsys, "train", "my pets:0", *store, *one, "--data", other, "--out", "other")
+        assert typed_other.code == 5 and f"{other} holds other images than pets" in typed_other.one_line
     shutil.rmtree(tmp_path / "data/cache")
     train = ("train", "my pets:0", *store, *one, "--out", tmp_path / "other")
     for command in (train, ("resume", "my pets", *here)):
@@ -115,7 +131,7 @@ def test_a_study_whose_test_images_alone_have_changed_goes_on_with_those_of_befo
     flags = prepare.Flags("sqlite://", data_dir, 1, "night", data=spec)
     was = prepare.make_config(flags, None)
     tests = len(datasets.load(spec, data_dir).open_test()[1])
-    here = (replace(flags, data=None), flags, replace(flags, is_resumed=True))
+    here = (replace(flags, data=None), flags, replace(flags, data_is_place=True))
     goes_on = GOES_ON.replace("the images", "the test images")
     for change in (lambda: noise(pets / "test/cat/new.png", 999), lambda: shutil.rmtree(pets / "test")):
         change()
