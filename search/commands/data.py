@@ -49,12 +49,14 @@ def data(
     """Show what would be trained: images by class, what may mislead, and a page with the images themselves.
 
     SPEC is as for search launch --data. The page has images of each class as the network sees them, plain and
-    as a full training augments them, and the mean image of each class. Damaged pictures are named, and left
-    out here.
+    as a full training augments them (a trial, where a full training refuses the recipe), and the mean image
+    of each class. Damaged pictures are named, and left out here.
     """
     from search.formats import endings
     from search.report import data_page
     from search.study import config as study_config, full_training, recipe_file
+    from search.study.text import counted
+    from space.errors import RecipeError
     from space.files import require_writable, write_whole
     from trainer.data import dataset as datasets
     from trainer.data.images import FITS
@@ -68,15 +70,21 @@ def data(
     default = partial(full_training.default_recipe, config)
     length = brief_epochs(dataset.spec)
     brief = recipe_file.recipe_of(str(recipe), default, length) if recipe else default(length)
-    full = recipe_file.of_full_training(str(recipe), default) if recipe else default(settings.FULL_EPOCHS)
+    trial, trained, refused = f"a trial of {counted(brief.epochs, 'epoch')}", "a full training", ""
+    try:
+        full = recipe_file.of_full_training(str(recipe), default) if recipe else default(settings.FULL_EPOCHS)
+    except RecipeError as error:  # a launch takes it
+        full, trained = brief, trial
+        refused = f"augmented as in {trial}: a full training refuses the recipe ({error})"
     for how in (brief, full):
         how.require_fit(dataset.image_size)
     told = _lines(dataset, images.split, config, brief, full, skip_damaged)
+    told += [("note", refused)] if refused else []
     for word, line in told:
         click.echo(f"{word:8} {line}", err=True)
     rows = data_page.class_rows(dataset, images.split)
     output.emit(rows, form, fields.DATA)
-    write_whole(data_page.page(dataset, images.split, full, told, rows, seed), out)
+    write_whole(data_page.page(dataset, images.split, full, trained, told, rows, seed), out)
     click.echo(f"wrote {out}: open it in a browser", err=True)
 
 

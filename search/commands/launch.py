@@ -202,6 +202,8 @@ def launch(
     given["study"] = name or given["study"]
     if given["like"] and context.get_parameter_source("trials") == ParameterSource.ENVIRONMENT:
         given["trials"] = None  # a command of --on-end has the variable; --like was typed
+    # What was typed says which images are meant, the environment where they lie here.
+    given["data_is_place"] = context.get_parameter_source("data") == ParameterSource.ENVIRONMENT
     if given["trials"] is None and given["like"] is None:
         raise click.UsageError("Missing option '--trials': how many networks to train", context)
     given["trials"] = given["trials"] or 0  # as many as --like has

@@ -24,6 +24,7 @@ from search.study.worker_options import WorkerLimits
 from storage import database
 from storage.row_types import GIVE_UP_AFTER
 from storage.studies import Study
+from trainer.data import sources
 from trainer.recipe.document import Recipe
 
 LIMITS = {  # those whose default goes without saying are said where they differ
@@ -152,7 +153,8 @@ def _workers_here(flags: Flags, spec: str | None) -> str:
 
 def _is_elsewhere(data: str, spec: str | None) -> bool:
     """Whether --data was typed, and leaving it out would mean other images than these."""
-    return is_typed("data") and data != (settings.data_here() or spec)
+    place = settings.data_here() or spec
+    return is_typed("data") and not (place and sources.is_at(data, place))
 
 
 def _as_typed(flag: str, limit: float | int) -> str:
@@ -171,9 +173,13 @@ def again(
     cluster: str | None = None,
     spec: str | None = None,
 ) -> str:
-    """The whole command that goes on with a study here; `spec` as in resume()."""
-    command = complete(f"search launch {shlex.quote(name)} --trials {trials}")
-    command += _workers_here(flags, spec)
+    """The whole command that goes on with a study here; `spec` as in resume(). Where that was resumed with
+    its images elsewhere it is resumed again: a launch asks whether those of a --data are the study's."""
+    if flags.data_is_place and flags.data and _is_elsewhere(flags.data, spec):
+        command = resume(flags, name, spec)
+    else:
+        command = complete(f"search launch {shlex.quote(name)} --trials {trials}")
+        command += _workers_here(flags, spec)
     command += f" --cluster {shlex.quote(cluster)}" if cluster else ""
     command += f" --serve-data {shlex.quote(flags.serve_data)}" if flags.serve_data else ""
     command += f" --timeout {in_words(flags.timeout)}" if flags.timeout is not None else ""

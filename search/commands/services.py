@@ -153,7 +153,7 @@ def resume(
         if wakes_someone(view):
             click.echo(f"{record.name}: the workers that waited go on")
             return 0
-    flags = Flags(storage, data_dir, record.trials, record.name, data=data, is_resumed=True, **limits)
+    flags = Flags(storage, data_dir, record.trials, record.name, data=data, data_is_place=True, **limits)
     return launch_session.launch(flags, workers, gpus, None, None, False)  # gives the order once all is there
 
 

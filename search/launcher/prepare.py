@@ -58,7 +58,7 @@ class Flags(WorkerLimits):
     study: str | None = None
     like: str | None = None  # a study whose plan is copied into a new one
     data: str | None = None
-    is_resumed: bool = False  # a study that is there goes on: `data` says no more than where its images lie
+    data_is_place: bool = False  # of a study that is there `data` says no more than where its images lie
     serve_data: str | None = None  # HOST:PORT on which workers elsewhere find the images
     data_from: str | None = None  # the same as an address, while they are served
     image_size: int | None = None
@@ -393,8 +393,8 @@ def _data(flags: Flags, stored: StudyConfig | None) -> tuple[study_config.DataCo
     was = stored.data if stored else None
     seed = flags.seed if flags.seed is not None else stored.seed if stored else settings.SEED
     is_split_anew = stored is not None and seed != stored.seed
-    place = None if flags.is_resumed else flags.data
-    said = (place, flags.image_size, flags.train_images, flags.fit, flags.skip_damaged or None)
+    said_data = None if flags.data_is_place else flags.data
+    said = (said_data, flags.image_size, flags.train_images, flags.fit, flags.skip_damaged or None)
     if was and not flags.like and said == (None,) * 5 and not is_split_anew:
         images = study_config.open_images(was, flags.data_dir, flags.data)
         return _with_tests(flags, was, images.dataset), images

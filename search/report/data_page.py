@@ -42,15 +42,17 @@ def page(
     dataset: Dataset,
     split: Split,
     recipe: Recipe,
+    trained: str,
     told: Sequence[tuple[str, str]],
     rows: Sequence[dict[str, Any]],
     seed: int,
 ) -> str:
-    """The page as text; `told` are the lines above its table, `rows` those of class_rows()."""
+    """The page as text; `trained` is the training that augments by the recipe, in words, `told` are the lines
+    above the table, `rows` those of class_rows()."""
     lines = "".join(f"<tr><td>{escape(word)}<td class=text>{escape(line)}" for word, line in told)
     shown, less = list(rows)[:CLASSES_SHOWN], first_alone(dataset.channels)
     head = "<tr><th>class<th>train<th>validation<th>test<th class=text>as the network sees them"
-    head += "<th class=text>augmented, in a full training<th class=text>mean"
+    head += f"<th class=text>augmented, in {escape(trained)}<th class=text>mean"
     body = "".join(_row(dataset, split, recipe, label, row, seed) for label, row in enumerate(shown))
     more = (
         f"<p class=note>and {len(rows) - CLASSES_SHOWN:,} more classes</p>" if len(rows) > len(shown) else ""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from search import settings
 from search.machine import devices
 from search.study import reader
 from search.study.console import stderr_console
@@ -113,9 +114,10 @@ def _work(contender: Contender, flags: Flags, study: str) -> TrainingProcess:
     given = [contender.reference, "--like", study, "--epochs", str(flags.epochs)]
     given += ["--seeds", str(contender.seeds), "--out", str(contender.folder), "--resume"]
     given += ["--data-dir", str(flags.data_dir)]
-    given += ["--data", flags.data] if flags.data else []
+    here = {"SEARCH_DATA": flags.data} if flags.data and flags.data == settings.data_here() else {}
+    given += ["--data", flags.data] if flags.data and not here else []  # typed: other images may be meant
     given += ["--no-test"] if contender.sealed else []
-    return TrainingProcess(contender.name, tuple(given), contender.folder / "log.txt")
+    return TrainingProcess(contender.name, tuple(given), contender.folder / "log.txt", here)
 
 
 def _row(found: ConfirmedNetwork) -> dict[str, Any]:

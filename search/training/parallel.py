@@ -6,8 +6,8 @@ Called by search/training/confirm.py and benchmarks/published.py.
 
 import subprocess
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from search import settings
@@ -25,6 +25,7 @@ class TrainingProcess:
     name: str
     arguments: tuple[str, ...]
     log: Path
+    environment: Mapping[str, str] = field(default_factory=dict)  # more than every child has
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,6 @@ def _start(work: TrainingProcess, slot: Slot, storage: str) -> subprocess.Popen[
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=settings.child_environment(storage, slot.environment),
+            env=settings.child_environment(storage, slot.environment) | dict(work.environment),
             start_new_session=True,  # the terminal's Ctrl-C is heard here
         )

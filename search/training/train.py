@@ -150,14 +150,15 @@ def _data(flags: Flags, found: ResolvedNetwork) -> tuple[ResolvedNetwork, DataCo
     A file that is to be trained on other images than its own is a network alone.
     """
     was, of_file, note = found.data, found.study is None and not flags.like, ""
+    own = was if was and not of_file and _means_images_of(flags, found, was) else None
     try:
         dataset = _open(flags, found)
         if was and not of_file and dataset.digest != was.digest:
             raise study_config.other_images(dataset, was)
-        if was and not of_file and (tested := study_config.tests_of_before(was, dataset, flags.data_dir)):
-            dataset, note = tested, study_config.goes_on(flags.data or was.spec, study_config.TESTS)
+        if own and (tested := study_config.tests_of_before(own, dataset, flags.data_dir)):
+            dataset, note = tested, study_config.goes_on(flags.data or own.spec, study_config.TESTS)
     except DataError as error:
-        before = _as_before(flags, found) if was and not of_file else None
+        before = study_config.as_before(own, flags.data_dir) if own else None
         if before:
             dataset, note = before, study_config.goes_on(flags.data or before.spec)
         elif was and of_file and flags.data is None:
@@ -178,16 +179,12 @@ def _data(flags: Flags, found: ResolvedNetwork) -> tuple[ResolvedNetwork, DataCo
     return found, data.seen_as(was), replace_fields(images, note=note)
 
 
-def _as_before(flags: Flags, found: ResolvedNetwork) -> Dataset | None:
-    """The images of the study as they were prepared here, unless others are asked for."""
-    was = found.data
-    if not was or flags.fit not in (None, was.fit):
-        return None
-    if flags.data and not sources.is_at(flags.data, was.spec):
-        return None
-    if found.architecture.image_size != was.image_size:
-        return None
-    return study_config.as_before(was, flags.data_dir)
+def _means_images_of(flags: Flags, found: ResolvedNetwork, was: DataConfig) -> bool:
+    """Whether the images of the study `was` are to be trained on, so that those of before stand for what its
+    folder holds now: --data says no more than where they lie on this machine, by itself or by SEARCH_DATA.
+    Another place that is typed means what it holds, and another --fit, or size, what becomes of it."""
+    is_place = not flags.data or flags.data == settings.data_here() or sources.is_at(flags.data, was.spec)
+    return is_place and flags.fit in (None, was.fit) and found.architecture.image_size == was.image_size
 
 
 def _open(flags: Flags, found: ResolvedNetwork) -> Dataset:

@@ -11,7 +11,10 @@ from picture_samples import folder_of, noise
 
 from search.launcher import prepare
 from search.study.config import open_images, open_images_from, require_same, split_images
+from search.study.network_reference import ResolvedNetwork
+from search.training import train
 from space.errors import DataError, StudyError
+from space.random_suggest import RandomSuggest
 from trainer.data import dataset as datasets, prepared, sources
 
 GOES_ON = "pets no longer holds the images of the study, which goes on with those of before"
@@ -22,11 +25,17 @@ def pets(tmp_path: Path) -> Path:
     return folder_of(tmp_path / "pets")
 
 
+def onward(said: str) -> list[str]:
+    """The words of the command that the opening lines of a launch name to go on with, without `search`."""
+    (line,) = (line for line in said.splitlines() if line.startswith("resume   "))
+    return shlex.split(line.removeprefix("resume   search "))
+
+
 @pytest.mark.slow
 def test_a_study_whose_folder_has_a_picture_more_goes_on_with_its_images(
     capsys: pytest.CaptureFixture[str], pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.setenv("COLUMNS", "500")
     store = ("--storage", f"sqlite:///{tmp_path / 's.db'}", "--data-dir", tmp_path / "data")
     here = (*store, "--workers", 1, "--gpus", "none")
 
@@ -54,16 +63,26 @@ def test_a_study_whose_folder_has_a_picture_more_goes_on_with_its_images(
     assert GOES_ON in done("export", "my pets", *store, *written).err
     one = ("--epochs", 1, "--seeds", 1, "--device", "cpu")
     assert GOES_ON in done("train", "my pets:0", *store, *one, "--out", tmp_path / "full").err
-    with monkeypatch.context() as elsewhere:
-        elsewhere.setenv("SEARCH_DATA", f"folder:{pets}")  # says where images lie, as for a worker
-        typed_again = run(capsys, "launch", "--study", "my pets", *small, *here, "--trials", 3)
-        assert (typed_again.code, typed_again.one_line) == (2, refused.one_line)
-        assert GOES_ON in done("resume", "my pets", *here).err
-        assert GOES_ON in done("train", "my pets:0", *store, *one, "--out", tmp_path / "there").err
-        few = ("--top", 1, "--epochs", 1, "--seeds", 1, "--rank-sample", 0, "--no-baseline")
-        done("confirm", "my pets", *here, *few, "--out", tmp_path / "confirmed")
-    digits = run(capsys, "train", "my pets:0", *store, *one, "--data", "digits", "--out", tmp_path / "digits")
-    assert digits.code == 5 and "digits holds other images than pets" in digits.one_line
+    copy = shutil.copytree(pets, tmp_path / "copy" / "pets")
+    monkeypatch.chdir(tmp_path)
+    for place, by in (("pets", "launch"), (copy, "resume")):
+        printed = onward(done("resume", "my pets", *here, "--data", f"folder:{place}").err)
+        assert printed[0] == by and GOES_ON in done(*printed).err
+    few = ("--top", 1, "--epochs", 1, "--seeds", 1, "--rank-sample", 0, "--no-baseline")
+    for place in (pets, copy):
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setenv("SEARCH_DATA", f"folder:{place}")  # says where images lie, as for a worker
+            typed_again = run(capsys, *launch, "--trials", 3)
+            assert (typed_again.code, typed_again.one_line) == (2, refused.one_line)
+            printed = onward(done("resume", "my pets", *here).err)
+            assert printed[0] == "launch" and GOES_ON in done(*printed).err
+            out = tmp_path / place.parent.name
+            assert GOES_ON in done("train", "my pets:0", *store, *one, "--out", out / "there").err
+            done("confirm", "my pets", *here, *few, "--out", out / "confirmed")
+            assert GOES_ON in next((out / "confirmed").glob("*/log.txt")).read_text()
+    for other in (f"folder:{copy}", "digits"):
+        typed_other = run(capsys, "train", "my pets:0", *store, *one, "--data", other, "--out", "other")
+        assert typed_other.code == 5 and f"{other} holds other images than pets" in typed_other.one_line
     shutil.rmtree(tmp_path / "data/cache")
     train = ("train", "my pets:0", *store, *one, "--out", tmp_path / "other")
     for command in (train, ("resume", "my pets", *here)):
@@ -112,7 +131,7 @@ def test_a_study_whose_test_images_alone_have_changed_goes_on_with_those_of_befo
     flags = prepare.Flags("sqlite://", data_dir, 1, "night", data=spec)
     was = prepare.make_config(flags, None)
     tests = len(datasets.load(spec, data_dir).open_test()[1])
-    here = (replace(flags, data=None), flags, replace(flags, is_resumed=True))
+    here = (replace(flags, data=None), flags, replace(flags, data_is_place=True))
     goes_on = GOES_ON.replace("the images", "the test images")
     for change in (lambda: noise(pets / "test/cat/new.png", 999), lambda: shutil.rmtree(pets / "test")):
         change()
@@ -135,6 +154,36 @@ def test_a_study_whose_test_images_alone_have_changed_goes_on_with_those_of_befo
             require_same("night", was, prepare.make_config(given, was))
     with pytest.raises(DataError, match="holds other test images than pets"):
         open_images_from(was.data, data_dir, None, None)
+
+
+def test_a_training_is_tested_on_the_test_images_of_another_place_that_is_typed(
+    pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment says no more than where those of the study lie."""
+    noise(pets / "test/cat/wide.png", 998, width=24)
+    data_dir, other = tmp_path / "data", f"folder:{tmp_path / 'other'}"
+    was = prepare.make_config(prepare.Flags("sqlite://", data_dir, 1, "night", data=f"folder:{pets}"), None)
+    shutil.copytree(pets, tmp_path / "other")
+    noise(tmp_path / "other/test/cat/new.png", 999)
+    network = was.propose(RandomSuggest(0))
+    found = ResolvedNetwork("night:0", network, was.recipe, was.data, study="night", trial=0)
+    flags = train.Flags("night:0", "sqlite://", data_dir, data=other)
+
+    def tests(given: train.Flags) -> tuple[str | None, int, str]:
+        _, data, images = train._data(given, found)
+        assert data.digest == was.data.digest
+        assert data.test_digest == images.dataset.test_digest
+        return data.test_digest, len(images.dataset.open_test()[1]), images.note
+
+    now = datasets.load(other, data_dir).test_digest
+    assert now != was.data.test_digest
+    assert tests(flags) == (now, 8, "")
+    assert tests(replace(flags, data=None)) == (was.data.test_digest, 7, "")
+    bent = tests(replace(flags, data=None, fit="stretch"))
+    assert bent[0] not in (now, was.data.test_digest) and bent[1:] == (7, "")
+    monkeypatch.setenv("SEARCH_DATA", other)
+    note = f"{other} no longer holds the test images of the study, which goes on with those of before"
+    assert tests(flags) == (was.data.test_digest, 7, note)
 
 
 def test_a_study_like_another_is_made_on_the_images_that_the_folder_has_now(

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -166,3 +167,26 @@ def test_what_is_no_data_set_leaves_no_page(capsys: pytest.CaptureFixture[str], 
     assert run(capsys, "data", "folder:nowhere").code == 5
     assert run(capsys, "data", "imagenet").code == 2
     assert not Path("data.html").exists()
+
+
+def test_a_recipe_that_a_full_training_refuses_is_shown_as_trials_have_it(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    """A launch takes it."""
+    Path("cosine.toml").write_text('crop_padding = 1\nschedule = {name = "cosine", length = 6}')
+    result = run(capsys, "data", "digits", "--train-images", 100, "--recipe", "cosine.toml")
+    assert result.code == 0, result.err
+    said = (
+        "augmented as in a trial of 6 epochs: a full training refuses the recipe (cosine.toml:"
+        " schedule.length 6 is shorter than the 200 epochs: a cosine climbs again after its length; if that"
+        ' is meant, add accept = ["short_schedule"]; it says no epochs, and search train takes it for one of'
+        " 200: add epochs)"
+    )
+    assert f"note     {said}" in result.err.splitlines()
+    page = Path("data.html").read_text()
+    assert escape(said) in page and "augmented, in a trial of 6 epochs" in page
+    assert "in a full training" not in page
+    Path("cosine.toml").write_text('schedule = {name = "cosine", length = 3}')
+    refused = run(capsys, "data", "digits", "--recipe", "cosine.toml", "--out", "b.html")
+    assert refused.code == 2 and "shorter than the 6 epochs" in refused.one_line
+    assert not Path("b.html").exists()

@@ -190,6 +190,24 @@ def test_a_hint_has_what_was_typed_where_the_environment_says_otherwise(
     assert dict(zip(said[5::2], said[6::2], strict=True)) == words
 
 
+def test_a_hint_leaves_out_the_images_that_lie_where_the_study_says(
+    flags: Flags, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However that is written; elsewhere, what was resumed is resumed again."""
+    monkeypatch.chdir(tmp_path)
+    spec = f"folder:{tmp_path.resolve() / 'pets'}"
+    there = replace(flags, data="folder:pets", data_is_place=True)
+    limited = ("--data", there.data, "--grace", "5m", "--workers", "2")
+    with typed("resume", "n", *limited):
+        said = plan.again(replace(there, grace_seconds=300.0), "n", 9, "2", "all", spec=spec)
+        assert said == "search launch n --trials 9 --grace 5m --workers 2"
+        said = plan.again(replace(there, grace_seconds=300.0), "n", 9, "2", "all", spec="folder:/old")
+        assert said == "search resume n --data folder:pets --grace 5m --workers 2"
+    with typed("launch", "n", "--trials", 9, "--data", there.data):
+        said = plan.again(replace(there, data_is_place=False), "n", 9, "auto", "all", spec="folder:/old")
+        assert said == "search launch n --trials 9 --data folder:pets"
+
+
 def test_a_hint_names_the_images_where_they_lie_elsewhere_than_the_study_says(flags: Flags) -> None:
     there = replace(flags, data="folder:my pictures")
     with typed(*LAUNCH, "--data", there.data):
