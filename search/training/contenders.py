@@ -143,7 +143,7 @@ def _chosen(flags: Flags, name: str, ranked: Sequence[Candidate], out: Path) -> 
     rest = [
         row for row in spaced(ranked, flags.rank_sample) if row not in top and row.fingerprint not in named
     ]
-    return best + beside + [_of_study(name, row, out, True, 1) for row in rest]
+    return best + beside + [_of_sample(name, row, out) for row in rest]
 
 
 def _beside(
@@ -241,6 +241,13 @@ def spaced(rows: Sequence[Row], count: int) -> list[Row]:
     if count < 2 or len(rows) <= count:
         return list(rows) if count >= 2 else []
     return [rows[round(i * (len(rows) - 1) / (count - 1))] for i in range(count)]
+
+
+def _of_sample(name: str, row: Candidate, out: Path) -> Contender:
+    """One of the rank sample: one seed, or as many as it has from when it was among the best, so that what is
+    known of it stays."""
+    one = _of_study(name, row, out, True, 1)
+    return replace(one, seeds=max(one.seeds, _seeds_done(one.folder)))
 
 
 def _of_study(name: str, row: Candidate, out: Path, sealed: bool, seeds: int) -> Contender:
