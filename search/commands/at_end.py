@@ -71,7 +71,7 @@ def _figures(engine: Engine, study: Study) -> dict[str, Any]:
     record = studies.get(engine, study.id)
     tally = candidates.tally(engine, record.id)
     stage = second_stage.load(engine, record)
-    first = stage.finalists[0] if stage and stage.is_over and stage.finalists else None
+    first = stage.confirmed if stage else None
     best = first.candidate if first else next(iter(candidates.best(engine, record.id)), None)
     return {
         "trained": sum(tally[state] for state in TRAINED),

@@ -85,14 +85,17 @@ def export(
     if form == "json":
         _write_document(document, path)
     if line := standing.describe(
-        baselines, confirmed=bool(second and second.winner), score=view.config.score
+        baselines, confirmed=bool(second and second.confirmed), score=view.config.score
     ):
         click.echo(line, err=True)
     study_name = document.origin.study
     brief = f"brief score only: `search confirm {shlex.quote(study_name)}` trains the best to the end"
-    if second and not second.is_over:
-        brief = f"brief score only: the second stage of {study_name} is not over"
+    owed = f"the second stage of {study_name} is not over" if second and not second.is_over else ""
+    if owed:
+        brief = f"brief score only: {owed}"
     output.tell(str(confirmed or brief), err=True)
+    if confirmed and owed:
+        output.tell(f"{owed}, and may find a better one", err=True)
 
 
 def _checked(form: str, out: Path | None, weights: Path | None, source: Path | None) -> Path:

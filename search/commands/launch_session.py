@@ -5,7 +5,7 @@ Reads flags, writes stderr, stdout, --out and --report. Called by the commands l
 
 import shlex
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from search.machine import devices
 from search.machine.devices import Slot
 from search.machine.signals import Interrupts
 from search.optuna_adapter import differing, study as optuna_study
-from search.recording.outage import Outage, passes
+from search.recording.outage import OUT_OF_REACH, Outage, passes
 from search.report import page as report_page
 from search.study import (
     compute_limit,
@@ -46,6 +46,7 @@ from search.study.config import StudyConfig
 from search.study.console import SteadyConsole, stderr_console
 from search.study.finish_plan import FinishPlan
 from search.study.score import WORDS
+from search.study.second_stage import SecondStage
 from search.study.short_form import summary
 from search.study.standing import describe
 from search.study.statistics import wilson
@@ -504,7 +505,9 @@ def _result(console: SteadyConsole, line: str) -> None:
     say(line)
 
 
-def _say_best(console: SteadyConsole, best: Candidate, config: StudyConfig, end: Snapshot) -> None:
+def _say_best(
+    console: SteadyConsole, best: Candidate, config: StudyConfig, end: Snapshot, second: SecondStage | None
+) -> None:
     images = config.data.validation_images
     accuracy = best.accuracy or 0.0
     network = Architecture.parse(best.architecture)
@@ -523,15 +526,25 @@ def _say_best(console: SteadyConsole, best: Candidate, config: StudyConfig, end:
         f" {images:,} images of {config.data.name}, {text.counted(best.epochs or 0, 'epoch')})",
     ]
     lines[-1:-1] = scored
-    confirmed = bool(end.second and end.second.winner)
+    confirmed = bool(second and second.confirmed)
     same = "score" if best.score is None else WORDS[config.score]
     if not confirmed:
         lines.append(f"the best of {end.trained} by this same {same}: expect somewhat less on new images")
     if against := describe(end.baselines, confirmed=confirmed, score=config.score):
         lines.append(against)
-    if end.second and end.second.is_over:
-        lines += second_stage.lines(end.second)
+    if second and second.is_over:
+        lines += second_stage.lines(second)
+    elif second and (earlier := second_stage.describe_earlier(second)):
+        lines.append(earlier)
     _result(console, "\n".join(lines))
+
+
+def _owed_stage(engine: Engine, record: Study) -> SecondStage | None:
+    """The second stage of a study whose trials are owed, which a snapshot does not have: finals of before may
+    have confirmed a network. None without, and while the database is away."""
+    with suppress(*OUT_OF_REACH):
+        return second_stage.load(engine, studies.get(engine, record.id))
+    return None
 
 
 def _leave(
@@ -546,13 +559,15 @@ def _leave(
 ) -> None:
     """Says what was found and leaves the files that were asked for; notes each in `written`, by its option,
     once it is there. A search without a network writes none: what lies at their places is of another one."""
-    best = (end.second and end.second.winner) or end.best
+    second = end.second or _owed_stage(engine, record)
+    first = second.confirmed if second else None
+    best = first.candidate if first else end.best
     if best is None:
         return
-    _say_best(console, best, config, end)
+    _say_best(console, best, config, end, second)
     if out:
         confirmed = study_export.confirmation(
-            trainings.of_study(engine, record.name), best, record, config, end.second
+            trainings.of_study(engine, record.name), best, record, config, second
         )
         document = study_export.export(record, config, best, end.trained, confirmed, end.baselines)
         write_whole(document.model_dump_json(indent=1) + "\n", out)

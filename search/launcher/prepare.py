@@ -368,12 +368,15 @@ def _recipe(flags: Flags, stored: StudyConfig | None, data: study_config.DataCon
         )
     else:
         recipe = brief_recipe(data.spec, data.train_images, epochs, data.image_size, data.aligned)
-    if flags.recipe:  # a schedule in it is one of its own epochs
-        recipe = Recipe.parse(written, str(flags.recipe), recipe.for_epochs(said or usual))
+    if flags.recipe:
+        # A schedule in it is one of its own epochs, else of those that are usual, whatever trials here have.
+        is_scheduled = isinstance(written, dict) and isinstance(written.get("schedule"), dict)
+        own = said or (brief_epochs(data.spec) if is_scheduled else usual)
+        recipe = Recipe.parse(written, str(flags.recipe), recipe.for_epochs(own))
         if "batch_size" in network_reference.written_fields(str(flags.recipe)):  # else it is cut to them
             recipe.require_batch(data.train_images)
-    if flags.epochs:
-        recipe = recipe.for_epochs(flags.epochs)
+    if recipe.epochs != epochs:
+        recipe = recipe.for_epochs(epochs)
     recipe = recipe.weighing(flags.class_weights)
     recipe.require_fit(data.image_size)
     return recipe

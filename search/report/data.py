@@ -52,9 +52,9 @@ class ReportData:
 
     @cached_property
     def winner(self) -> Candidate | None:
-        """The winner of the finals, else the best by its brief score."""
-        winner = self.second.winner if self.second else None
-        return winner or (self.completed[0] if self.completed else None)
+        """The best by finals, be it by earlier ones than those that are owed, else by its brief score."""
+        first = self.second.confirmed if self.second else None
+        return first.candidate if first else self.completed[0] if self.completed else None
 
     @cached_property
     def standing(self) -> Baselines:

@@ -172,7 +172,7 @@ def make_plan(
     full training does not fit the study's images.
     """
     was = stored.finals if stored else None
-    if was and not epochs:
+    if was and epochs in (None, was.recipe.epochs):  # which an older version may have made otherwise
         recipe = was.recipe
     else:
         data = config.data

@@ -204,6 +204,32 @@ def with_all_seeds(
     return {key: mine for key, mine in found.items() if len(mine) == len(seeds)}
 
 
+def earlier_finals(
+    plan: FinishPlan, rows: Sequence[Candidate], trainings: Sequence[RungTraining]
+) -> ReachedRung | None:
+    """The longest finals of another length than the plan's, or of this one before a trial was added: they
+    rank every network that has all seeds of their length. None where there were none, and where a baseline
+    alone came through, which is in finals in any case."""
+    seeds = tuple(range(plan.finals.seeds))
+    lengths = {one.epochs for one in trainings if one.stage == Stage.FINALS}
+    for epochs in sorted(lengths, reverse=True):
+        known = with_all_seeds(trainings, epochs, seeds)
+        is_planned = epochs == plan.finals.recipe.epochs
+        if is_planned and not any(_is_older(mine, rows) for mine in known.values()):
+            continue
+        nobody = ReachedRung(Stage.FINALS, epochs, seeds, (), ())
+        found = _with_those_from_before(nobody, filter(has_score, rows), trainings)
+        if len(found.ranked) > 1 or any(not one.baseline for one in found.ranked):
+            return found
+    return None
+
+
+def _is_older(trainings: Sequence[RungTraining], rows: Sequence[Candidate]) -> bool:
+    """Whether these had ended before the newest trial was proposed."""
+    newest = max(row.proposed_at for row in rows)
+    return all(one.finished_at is not None and one.finished_at < newest for one in trainings)
+
+
 def _with_those_from_before(
     finals: ReachedRung, rows: Iterable[Candidate], trainings: Sequence[RungTraining]
 ) -> ReachedRung:

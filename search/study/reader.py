@@ -85,7 +85,8 @@ class StudyView:
         return second_stage.load(self.engine, self.record)
 
     def candidate(self) -> "Candidate":
-        """The trial that was named, else the winner of the finals, else the best by its brief score.
+        """The trial that was named, else the best by finals, be it by earlier ones than those that are owed,
+        else the best by its brief score.
 
         Raises StudyError where there is no such trial, NothingTrainedError where there is no best one.
         """
@@ -94,8 +95,8 @@ class StudyView:
 
         if self.number is not None:
             return candidates.find(self.engine, self.record.id, self.number)
-        if (stage := self.second_stage()) and (winner := stage.winner):
-            return winner
+        if (stage := self.second_stage()) and (first := stage.confirmed):
+            return first.candidate
         found = candidates.best(self.engine, self.record.id)
         if not found:
             raise NothingTrainedError(f"study {self.record.name!r}: nothing was trained to the end yet")

@@ -95,7 +95,7 @@ class SecondStage:
     plan: FinishPlan
     rows: Sequence[Candidate]
     trainings: Sequence[RungTraining]
-    full: Sequence[Finished]  # what the finals left among the full trainings
+    full: Sequence[Finished]  # what finals of every length left among the full trainings
     trials: int  # that were asked for
     score: ScoreName = "accuracy"  # that the search maximises
     epochs: Mapping[int, Sequence[Epoch]] = field(default_factory=dict)  # those of device_time.needed()
@@ -141,6 +141,18 @@ class SecondStage:
         return halving.winner(self.rungs)
 
     @property
+    def deciding_finals(self) -> ReachedRung | None:
+        """The finals that say which network is the best so far: these once they are over, else earlier
+        ones."""
+        return halving.finals(self.rungs) or halving.earlier_finals(self.plan, self.rows, self.trainings)
+
+    @property
+    def confirmed(self) -> Finalist | None:
+        """The best network by finals: the winner, and until these finals are over that of earlier ones."""
+        finals = self.deciding_finals
+        return self._finalist(finals, finals.ranked[0]) if finals and finals.ranked else None
+
+    @property
     def finalists(self) -> list[Finalist]:
         """Those that came through the finals, the best first; none before they are over."""
         rungs = self.rungs
@@ -155,7 +167,11 @@ class SecondStage:
     def _finalist(self, finals: ReachedRung, candidate: Candidate) -> Finalist:
         completed = finals.completed(candidate)
         seeds = {one.seed for one in completed}
-        full = [one for one in self.full if one.trial == candidate.number and one.seed in seeds]
+        full = [
+            one
+            for one in self.full
+            if (one.trial, one.epochs) == (candidate.number, finals.epochs) and one.seed in seeds
+        ]
         tested = full_training.tested_alike(sorted(full, key=_seed))
         scored = all(one.score is not None for one in completed)
         return Finalist(
@@ -182,11 +198,10 @@ def load(
     plan = FinishPlan.from_record(record.finish)
     if plan is None:
         return None
-    length = plan.finals.recipe.epochs
     full = [
         one
         for one in trainings.of_study(engine, record.name)
-        if one.trial is not None and one.run == trainings.run_of_finals(record.id, one.trial, length)
+        if one.trial is not None and one.run == trainings.run_of_finals(record.id, one.trial, one.epochs)
     ]
     rows = candidates.candidates(engine, record.id) if rows is None else rows
     score = StudyConfig.from_record(record.settings).score
@@ -216,7 +231,7 @@ def progress(stage: SecondStage) -> str:
 def lines(stage: SecondStage) -> list[str]:
     """Everything that is known of it: progress or finals, whether trials were closed in time for it, what
     picking was worth, the bill."""
-    found = [progress(stage)]
+    found = [progress(stage), *filter(None, [describe_earlier(stage)])]
     if stage.is_over and stage.rungs:
         finalists = stage.finalists
         epochs = counted(stage.plan.finals.recipe.epochs, "epoch")
@@ -242,6 +257,18 @@ def lines(stage: SecondStage) -> list[str]:
     if stage.trainings:
         found.append(f"bill: {bill.bill(stage.rows, stage.trainings, stage.epochs)}")
     return found
+
+
+def describe_earlier(stage: SecondStage) -> str:
+    """The best network of earlier finals, while others are owed; empty once these are over, and without
+    any."""
+    finals, best = stage.deciding_finals, stage.confirmed
+    if stage.is_over or finals is None or best is None:
+        return ""
+    length = counted(finals.epochs, "epoch")
+    return (
+        f"best of earlier finals of {length}, {best}; the second stage is not over, and may find a better one"
+    )
 
 
 def _chose_by_first_seed(stage: SecondStage) -> bool:

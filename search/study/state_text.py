@@ -39,7 +39,7 @@ def lines(engine: Engine, state: RunState, config: StudyConfig) -> list[str]:
         "" if state.has_optuna else state.why,
         counts(state.tally),
         best_line(best, images, config.score),
-        describe(baselines, confirmed=bool(second and second.winner), score=config.score),
+        describe(baselines, confirmed=bool(second and second.confirmed), score=config.score),
         *(second_stage.lines(second) if second else ()),
         LEGEND if best else "",
         state.why if state.has_optuna else "",

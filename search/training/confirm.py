@@ -34,7 +34,8 @@ def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
 
     Returns the exit code: 1 where a training failed. Raises NothingTrainedError where the study has no
     network that was trained to the end, StudyError and StorageError; ArchitectureError for a file of --also
-    that holds no network.
+    that holds no network; UsageError for a folder of trainings of other epochs. Files of before stay where no
+    training of the best came to its end.
     """
     console = stderr_console()
     slots = devices.slots(flags.gpus, None if flags.workers is None else max(1, flags.workers))
@@ -46,6 +47,7 @@ def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
     out = flags.out or Path(f"confirm-{name}")
     score: ScoreName = "accuracy" if maximised == "own" else maximised
     chosen = contenders.choose(flags, name, ranked, out, score)
+    contenders.require_length(chosen, flags.epochs)
     if own:
         console.print(f"{name} maximised {own}: full trainings go by accuracy")
     console.print(
@@ -66,12 +68,18 @@ def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
     tau = _agreement(finished, flags.rank_sample)
     rows = [_row(one) for one in confirmed]
     agreement = describe_agreement(tau, recipe_epochs)
-    replace(out / "confirm.json", (json.dumps(_document(name, flags, rows, tau), indent=1) + "\n").encode())
-    replace(out / "confirm.html", confirm_page.page(name, confirmed, finished, agreement).encode())
+    wrote = bool(confirmed) or not (out / "confirm.json").exists()
+    if wrote:
+        document = json.dumps(_document(name, flags, rows, tau), indent=1) + "\n"
+        replace(out / "confirm.json", document.encode())
+        replace(out / "confirm.html", confirm_page.page(name, confirmed, finished, agreement).encode())
     show([{"rank": i, **row} for i, row in enumerate(rows, 1)])
     for line in ([IN_ITS_PLACE] if flags.seeds == 2 else []) + agreement:
         console.print(line)
-    console.print(f"wrote {out}: confirm.html, confirm.json, and a folder for each network")
+    if wrote:
+        console.print(f"wrote {out}: confirm.html, confirm.json, and a folder for each network")
+    else:
+        console.print(f"no training of the best came to its end: {out} keeps confirm.html and confirm.json")
     return 1 if failed else 0
 
 

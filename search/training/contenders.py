@@ -143,7 +143,7 @@ def _chosen(flags: Flags, name: str, ranked: Sequence[Candidate], out: Path) -> 
     rest = [
         row for row in spaced(ranked, flags.rank_sample) if row not in top and row.fingerprint not in named
     ]
-    return best + beside + [_of_study(name, row, out, True, 1) for row in rest]
+    return best + beside + [_of_sample(name, row, out) for row in rest]
 
 
 def _beside(
@@ -196,10 +196,31 @@ def _begun(out: Path, reference: str, fingerprint: str) -> Path | None:
 def _fingerprint_in(folder: Path) -> str | None:
     """Of the network that a folder holds a training of; None for none that can be read."""
     with suppress(UsageError):
+        if training := _training_in(folder):
+            return Architecture.parse(training.get("architecture")).fingerprint
+    return None
+
+
+def _training_in(folder: Path) -> dict[str, Any]:
+    """The training that a folder holds, as its training.json says it; empty for none that can be read."""
+    with suppress(UsageError):
         found = parser.read_own(folder / "training.json", UsageError)
         if isinstance(found, dict):
-            return Architecture.parse(found.get("architecture")).fingerprint
-    return None
+            return found
+    return {}
+
+
+def require_length(chosen: Sequence[Contender], epochs: int) -> None:
+    """Raises UsageError where a folder of theirs holds a training of another length, which `search train`
+    would not go on with."""
+    for one in chosen:
+        recipe = _training_in(one.folder).get("recipe")
+        there = recipe.get("epochs") if isinstance(recipe, dict) else None
+        if there not in (None, epochs):
+            raise UsageError(
+                f"{one.folder} holds trainings of {there} epochs: go on by --epochs {there}, or name another"
+                " --out"
+            )
 
 
 def _as_begun(trial: Contender, folder: Path, reference: str) -> Contender:
@@ -220,6 +241,13 @@ def spaced(rows: Sequence[Row], count: int) -> list[Row]:
     if count < 2 or len(rows) <= count:
         return list(rows) if count >= 2 else []
     return [rows[round(i * (len(rows) - 1) / (count - 1))] for i in range(count)]
+
+
+def _of_sample(name: str, row: Candidate, out: Path) -> Contender:
+    """One of the rank sample: one seed, or as many as it has from when it was among the best, so that what is
+    known of it stays."""
+    one = _of_study(name, row, out, True, 1)
+    return replace(one, seeds=max(one.seeds, _seeds_done(one.folder)))
 
 
 def _of_study(name: str, row: Candidate, out: Path, sealed: bool, seeds: int) -> Contender:

@@ -670,6 +670,26 @@ def test_once_its_second_stage_is_over_the_same_command_trains_more_towards_the_
     assert (trials, plan.finals.recipe.epochs, plan.closed_from) == (5, 100, 200)
 
 
+def test_finals_go_on_by_the_recipe_that_an_older_version_planned_where_their_length_is_said_again(
+    engine: Engine, sqlite_url: str
+) -> None:
+    """One that shifted images otherwise: another recipe threw finals away, or was averaged with the first."""
+    record, config = studies.find(engine, "s"), make_config()
+    usual = make_plan(config, None, epochs=100)
+    shifted = usual.finals.recipe.model_copy(update={"crop_padding": usual.finals.recipe.crop_padding + 1})
+    older = usual.model_copy(update={"finals": usual.finals.model_copy(update={"recipe": shifted})})
+    assert make_plan(config, older, epochs=100) == make_plan(config, older) == older != usual
+    assert make_plan(config, older, epochs=99).finals.recipe.crop_padding == usual.finals.recipe.crop_padding
+    short = make_plan(config, older, 1, 37, first=0, contenders=4).with_wanted(older, 200)
+    studies.set_finish(engine, record.id, short.document())
+    studies.set_trials(engine, record.id, 5)
+    enter(engine, None, epochs=37, stage=Stage.FINALS)
+    same: dict[str, Any] = {"finish": True, "final_epochs": 100, "timeout": 1_000.0}
+    assert again(engine, sqlite_url, 200, **same) == (5, short)
+    studies.set_finish(engine, record.id, older.document())
+    assert again(engine, sqlite_url, 5, **same) == (5, older), "nor where nothing was shortened"
+
+
 def test_a_plan_that_was_shortened_comes_back_where_nothing_of_it_has_begun(
     engine: Engine, sqlite_url: str
 ) -> None:

@@ -235,19 +235,24 @@ def test_a_folder_of_another_network_by_the_name_of_also_is_left_alone(tmp_path:
     assert contenders.choose(flags(tmp_path, files[1]), "s", ranked, out)[2].folder.name == "trial-3"
 
 
-def test_what_an_older_version_has_trained_and_tested_is_read_and_not_trained_again(
-    tmp_path: Path, sqlite_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data = datasets.load("digits", tmp_path / "data")
+def digits_study(url: str, data_dir: Path) -> Study:
+    """A study "night" of four small networks for 200 digits, the best first."""
+    data = datasets.load("digits", data_dir)
     space = {"task": Task(channels=1, image_size=8, classes=10), "space": spaces.default().for_images(8)}
     config = make_config(max_parameters=5_000).model_copy(
         update=space | {"data": study_config.split_images(data, 200, None, 0)[0]}
     )
     networks = [config.propose(RandomSuggest(number)) for number in range(4)]
-    record = add_study(
-        sqlite_url, "night", [Trial(0.9 - i / 100, network=one.fingerprint, architecture=one.document())
+    return add_study(
+        url, "night", [Trial(0.9 - i / 100, network=one.fingerprint, architecture=one.document())
                               for i, one in enumerate(networks)], config,
     )  # fmt: skip
+
+
+def test_what_an_older_version_has_trained_and_tested_is_read_and_not_trained_again(
+    tmp_path: Path, sqlite_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = digits_study(sqlite_url, tmp_path / "data")
     given = replace(flags(tmp_path), study="night", storage=sqlite_url, seeds=1, also=("night:3",))
     given, out = replace(given, data_dir=tmp_path / "data"), tmp_path / "out"
     older = out / "night-3"
@@ -268,6 +273,33 @@ def test_what_an_older_version_has_trained_and_tested_is_read_and_not_trained_ag
     assert {path.name: path.stat().st_mtime_ns for path in older.glob("seed-0.*")} == before != {}
     assert contenders.read(one).result["seeds"] == tested and tested[0]["test"]
     assert [path.name for path in out.iterdir()] == ["night-3"]
+
+
+def test_a_network_that_was_among_the_best_keeps_its_seeds_and_tests_in_the_rank_sample(
+    tmp_path: Path, sqlite_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trial 3 was confirmed before better ones were added."""
+    record, out = digits_study(sqlite_url, tmp_path / "data"), tmp_path / "out"
+    given = replace(flags(tmp_path), study="night", storage=sqlite_url, rank_sample=4)
+    given = replace(given, data_dir=tmp_path / "data")
+    engine = database.connect(sqlite_url)
+    ranked = candidates.candidates(engine, record.id)
+    engine.dispose()
+    place = ("--storage", sqlite_url, "--device", "cpu")
+
+    def train(one: contenders.Contender) -> None:
+        ended = run(capsys, "train", *confirm._work(one, given, "night").arguments, *place)
+        assert ended.code == 0, ended.err
+
+    (best, *_) = contenders.choose(replace(given, top=1, seeds=3, rank_sample=0), "night", ranked[3:], out)
+    train(best)
+    before = json.loads((best.folder / "result.json").read_text())["seeds"]
+    assert [seed["seed"] for seed in before if seed["test"]] == [0, 1, 2]
+    sample = [one for one in contenders.choose(given, "night", ranked, out) if one.sealed]
+    assert [(one.number, one.seeds) for one in sample] == [(2, 1), (3, 3)]
+    assert "--no-test" in confirm._work(sample[1], given, "night").arguments
+    train(sample[1])
+    assert json.loads((best.folder / "result.json").read_text())["seeds"] == before
 
 
 def test_a_file_that_is_not_there_is_told_before_anything_is_trained(tmp_path: Path) -> None:

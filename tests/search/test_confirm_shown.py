@@ -19,6 +19,7 @@ from search.training.confirm_board import Board
 from search.training.contenders import ConfirmedNetwork, Contender
 from search.training.parallel import FinishedProcess, TrainingProcess
 from search.training.progress_file import TrainingMoment
+from space.errors import UsageError
 from storage import database
 from storage.studies import Study
 
@@ -236,6 +237,68 @@ def test_test_images_are_opened_for_the_best_alone_rank_nobody_and_whoever_saw_t
     said = "".join(capsys.readouterr().err.split())  # which is folded
     assert f"testimageswereopenedfornight:1before:{tmp_path / 'elsewhere'}" in said
     assert "openedfornight:2" not in said
+
+
+def flags(url: str, out: Path, epochs: int) -> contenders.Flags:
+    return contenders.Flags(
+        study="night", storage=url, data_dir=out.parent, top=2, seeds=2, epochs=epochs, rank_sample=0,
+        also=(), data=None, out=out, workers=1, gpus="none",
+    )  # fmt: skip
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_a_confirmation_of_other_epochs_in_the_folder_of_one_is_refused_before_anything_starts(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_study(sqlite_url, "night", [0.5, 0.8, 0.7])
+    out, started = tmp_path / "out", list[str]()
+
+    def train(works: Sequence[TrainingProcess], *_: object) -> list[FinishedProcess]:
+        for work in works:
+            started.append(work.name)
+            folder = Path(work.arguments[work.arguments.index("--out") + 1])
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "training.json").write_text(json.dumps({"recipe": RECIPE}))
+            (folder / "result.json").write_text(json.dumps(result(0.9, 0.9)))
+        return [FinishedProcess(work, 0, "") for work in works]
+
+    monkeypatch.setattr(parallel, "run", train)
+    assert confirm.confirm(flags(sqlite_url, out, 8), lambda _: None) == 0
+    before = contents(out)
+    assert set(before) == {"confirm.html", "confirm.json"} and started == ["night:1", "night:2"]
+    with pytest.raises(UsageError, match=r"trial-1 holds trainings of 8 epochs: go on by --epochs 8, or"):
+        confirm.confirm(flags(sqlite_url, out, 100), lambda _: None)
+    assert (contents(out), len(started)) == (before, 2)
+    assert confirm.confirm(flags(sqlite_url, out, 8), lambda _: None) == 0
+
+
+def test_a_confirmation_of_which_nothing_came_to_its_end_leaves_the_ranking_of_before(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_study(sqlite_url, "night", [0.5, 0.8, 0.7])
+    out, codes = tmp_path / "out", [0, 0]
+
+    def train(works: Sequence[TrainingProcess], *_: object) -> list[FinishedProcess]:
+        for work in works:
+            folder = Path(work.arguments[work.arguments.index("--out") + 1])
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "result.json").write_text(json.dumps(result(0.9, 0.9)))
+        return [FinishedProcess(work, code, "") for work, code in zip(works, codes, strict=True)]
+
+    monkeypatch.setattr(parallel, "run", train)
+    assert confirm.confirm(flags(sqlite_url, out, 8), lambda _: None) == 0
+    before, codes[:], shown = contents(out), [2, 2], [{"network": "of before"}]
+    capsys.readouterr()
+    assert confirm.confirm(flags(sqlite_url, out, 8), lambda rows: shown.__setitem__(slice(None), rows)) == 1
+    assert (contents(out), shown) == (before, [])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no training of the best came to its end:" in said and "wrote" not in said
+    codes[0] = 0
+    assert confirm.confirm(flags(sqlite_url, out, 8), lambda _: None) == 1
+    assert len(json.loads((out / "confirm.json").read_text())["ranked"]) == 1
 
 
 def test_names_of_files_in_the_figures_of_the_page_are_no_markup(tmp_path: Path) -> None:

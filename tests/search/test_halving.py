@@ -319,7 +319,7 @@ def test_trials_that_are_added_later_throw_no_winner_of_two_turns_away() -> None
     scores: Scores = {(Stage.FINALS, 3, seed): 0.9 for seed in range(3)}
     play = Play(plan(1, 11, 3, contenders=3), rising(4), scores)
     play.all()
-    full = [of_finals(play.rows[3], seed, 0.9) for seed in range(3)]
+    full = [of_finals(play.rows[3], seed, 0.9, 11) for seed in range(3)]
     of_one = SecondStage(play.plan, play.rows, play.trainings, full, 4)
     assert any(
         line.startswith("the first seed, on validation images, chose") for line in second_stage.lines(of_one)
@@ -493,11 +493,11 @@ def test_of_few_networks_nothing_is_said_of_shrinkage() -> None:
     assert shrinkage(play.rungs) is None
 
 
-def of_finals(row: Candidate, seed: int, accuracy: float) -> Finished:
+def of_finals(row: Candidate, seed: int, accuracy: float, epochs: int = 200) -> Finished:
     """What a seed of the finals leaves among the full trainings."""
     return Finished(
         run="finals-1", seed=seed, subject="s", study="s", trial=row.number, fingerprint=row.fingerprint,
-        parameters=row.parameters, macs=row.macs, architecture={}, recipe={}, data={}, epochs=200,
+        parameters=row.parameters, macs=row.macs, architecture={}, recipe={}, data={}, epochs=epochs,
         accuracy=accuracy, best_accuracy=accuracy, best_epoch=1, loss=0.5, test_accuracy=accuracy,
         test_loss=0.5, test_images=10_000, seconds=1.0, device="cpu", versions={}, folder="",
         finished_at=MOMENT,
@@ -540,8 +540,8 @@ def test_a_baseline_that_the_first_seed_left_behind_is_compared_by_that_seed() -
         "the winner is 2.0 points ahead of the baseline of the finals on validation images,"
         " first seed of both" in said
     )
-    full = [of_finals(rows[1], seed, 0.90 - seed / 10) for seed in (2, 1, 0)]
-    full.append(of_finals(rows[0], 0, 0.88))
+    full = [of_finals(rows[1], seed, 0.90 - seed / 10, 11) for seed in (2, 1, 0)]
+    full.append(of_finals(rows[0], 0, 0.88, 11))
     said = second_stage.lines(SecondStage(played.plan, rows, played.trainings, full, 3))
     assert (
         "the winner is 2.0 points ahead of the baseline of the finals on test images, first seed of both"

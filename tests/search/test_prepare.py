@@ -21,6 +21,7 @@ from storage import studies
 from storage.database import normalise
 from trainer.data import dataset as datasets
 from trainer.data.catalogue import SPECS
+from trainer.recipe.defaults import brief_epochs
 from trainer.recipe.document import Recipe
 
 
@@ -300,6 +301,30 @@ def test_a_schedule_in_a_recipe_file_is_stretched_with_the_epochs_that_are_asked
     file.write_text('schedule = { name = "cosine", length = 6 }')
     found = make_config(flags(tmp_path, data="digits", recipe=file, epochs=12), None).recipe
     assert (found.epochs, getattr(found.schedule, "length", None)) == (12, 12)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        'name = "step", milestones = [3, 5]',
+        'name = "cosine", length = 6',
+        'name = "cosine", warm_up = 2',
+        'name = "one_cycle"',
+    ],
+)
+@pytest.mark.parametrize(
+    "given",
+    [{"epochs": 7}, {"epochs": 12}, {"timeout": 3.0, "on_cpu": True, "workers": 1, "max_macs": 4_000_000}],
+)
+def test_the_same_command_goes_on_where_the_schedule_of_its_recipe_file_was_stretched(
+    tmp_path: Path, schedule: str, given: dict[str, object]
+) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text(f"schedule = {{ {schedule} }}")
+    asked = flags(tmp_path, data="digits", recipe=file, **given)
+    first = make_config(asked, None)
+    assert first.recipe.epochs != brief_epochs("digits"), "which is what stretches it"
+    assert make_config(asked, first) == first
 
 
 def test_a_study_like_another_on_other_images_takes_the_default_recipe_of_these(
