@@ -1,6 +1,6 @@
 """Finals that were shortened to a limit of time get the epochs that there turns out to be time for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ from worker_samples import DATA, make_config
 from search.study import finals_length, halving
 from search.study.finish_plan import FinishPlan, Limit, make_plan
 from search.study.halving import ReachedRung
-from storage.row_types import Candidate, RungEntry, RungTraining, Stage, State
+from storage.row_types import Candidate, Epoch, RungEntry, RungTraining, Stage, State
 from trainer.recipe.defaults import default_recipe
 
 CONFIG = make_config().model_copy(
@@ -36,10 +36,13 @@ def finals(
 
 
 def epochs_of(
-    plan: FinishPlan, rows: Sequence[Candidate] = ROWS, trainings: Sequence[RungTraining] = ()
+    plan: FinishPlan,
+    rows: Sequence[Candidate] = ROWS,
+    trainings: Sequence[RungTraining] = (),
+    epochs: Mapping[int, Sequence[Epoch]] | None = None,
 ) -> int | None:
     """Of the finals that it is lengthened to; None where it is not."""
-    found = finals_length.fitted(CONFIG, plan, finals(plan, rows, trainings), trainings, NOW)
+    found = finals_length.fitted(CONFIG, plan, finals(plan, rows, trainings), trainings, NOW, epochs)
     if found is None:
         return None
     assert (found.rungs, found.whole, found.closed_from) == ((), WANTED, 200)
@@ -100,6 +103,47 @@ def test_the_pace_of_a_network_is_that_of_its_longest_training() -> None:
     ]  # fmt: skip
     each = 3 * (96 / 48 + 10) * finals_length.SLACK * ALL
     assert epochs_of(plan, trainings=trainings) == int(970 / each)
+
+
+def timed(*seconds: float) -> list[Epoch]:
+    """Epochs that took so long."""
+    return [Epoch(number, 1.0, 1.0, 0.5, 0.1, one) for number, one in enumerate(seconds, start=1)]
+
+
+def test_an_hour_for_which_a_trial_was_stopped_is_no_pace() -> None:
+    """As by docker pause: finals of 43 epochs became four."""
+    plan, best = shortened(60, 2_000), ROWS[-1]
+    epochs = {row.id: timed(10.0, 10.0, 10.0) for row in ROWS}
+    assert epochs_of(plan, epochs=epochs) == epochs_of(plan) == 43
+    rows = [*ROWS[:-1], replace(best, seconds=3_630.0)]
+    for number in range(3):
+        took = [10.0, 10.0, 10.0]
+        took[number] = 3_610.0
+        assert epochs_of(plan, rows, epochs=epochs | {best.id: timed(*took)}) == 43
+    slow = [*ROWS[:-1], replace(best, seconds=130.0)]
+    assert epochs_of(plan, slow, epochs=epochs | {best.id: timed(43.0, 44.0, 43.0)}) == epochs_of(plan, slow)
+
+
+def test_an_hour_for_which_a_rung_was_stopped_is_no_pace() -> None:
+    """All of its trainings were: finals of 200 epochs became 49. Who is as slow in its trial is slow, and
+    another device may be slower."""
+    whole = make_plan(CONFIG, None, epochs=200)
+    plan = whole.with_wanted(whole, None, Limit(until=NOW + 8_000, workers=4))
+    rows = [candidate(number, 0.5 + number / 100) for number in range(20)]
+
+    def longest(rows: Sequence[Candidate], stopped: float, device: str = "cpu") -> int:
+        trainings = list[RungTraining]()
+        while (due := finals(plan, rows, trainings)).stage == Stage.HALVING:
+            took = 10.0 * due.epochs + (stopped if due.epochs == 48 else 0.0)
+            new = [trained(entry, 0.7 + entry.candidate_id / 1_000) for entry in due.missing]
+            trainings += [replace(one, id=one.candidate_id, seconds=took, device=device) for one in new]
+        found = finals_length.fitted(CONFIG, plan, due, trainings, NOW)
+        return (found or plan).finals.recipe.epochs
+
+    usual = longest(rows, 0.0)
+    assert longest(rows, 3_600.0) == usual > 100
+    assert longest([replace(row, seconds=255.0) for row in rows], 3_600.0) == 49
+    assert longest(rows, 3_600.0, "another") == 49
 
 
 def test_small_batches_of_brief_trials_are_no_measure_of_larger_ones() -> None:
