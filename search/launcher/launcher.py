@@ -118,6 +118,7 @@ class Launch:
         self.closing = Closing(engine, record.id, config) if is_timed else None
         # Whether workers of another launch were here first, and still are.
         self.helps = not made_study
+        self.is_fitted = False  # whether the second stage has the limits of this launch
         self.last: Snapshot | None = None
         self.started = time.monotonic()
         self.spent: str | None = None
@@ -246,10 +247,11 @@ class Launch:
         if self.closing and not self._helps():
             workers = max(1, len(self.pool.slots))
             in_use = devices.how_many(slot.device for slot in self.pool.slots)
-            self.closing.begin(self._left(0.0, in_use), workers, max(1, in_use))
+            self.is_fitted = self.closing.begin(self._left(0.0, in_use), workers, max(1, in_use))
 
     def _close_in_time(self) -> None:
-        """Ends the trials where the second stage needs the rest of the time."""
+        """Ends the trials where the second stage needs the rest of the time; fits it first, where it was
+        another launch's when this one began."""
         if self.closing is None or self.spent or self.signalled or self._helps():
             return
         workers = max(self.pool.at_work, len(self.last.running) if self.last else 0, 1)
@@ -257,7 +259,10 @@ class Launch:
         in_use = self.pool.devices_in_use
         left = self._left(elapsed, in_use)
         elsewhere = workers - self.pool.at_work  # each with a device of its own, as far as is known
-        self.closing.look(elapsed, left, workers, max(1, in_use + elsewhere))
+        on_devices = max(1, in_use + elsewhere)
+        if not self.is_fitted:
+            self.is_fitted = self.closing.begin(left, workers, on_devices)
+        self.closing.look(elapsed, left, workers, on_devices)
         reconciling.tell_lost(self.optuna, self.closing.stragglers(elapsed, left, workers))
 
     def _limit_in(self) -> float | None:

@@ -1021,6 +1021,34 @@ def test_who_helps_another_launch_ends_no_trials_by_its_own_limit(
 
 
 @pytest.mark.parametrize("slots", [HERE, NONE_HERE])
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("timeout", [100.0, 9e6])
+def test_who_helps_a_launch_has_its_second_stage_end_with_its_own_limit_once_the_others_have_gone(
+    engine: Engine, sqlite_url: str, tmp_path: Path, slots: list[Slot], begun: bool, timeout: float
+) -> None:
+    """Where all trials are done too: that of a launcher which was killed stood in the plan for ever."""
+    studies.set_trials(engine, studies.find(engine, "s").id, 5)
+    watch(engine).begin(1e6, 2)
+    record, was = studies.find(engine, "s"), plan_of(engine)
+    if begun:
+        enter(engine, None)
+    flags = Flags(sqlite_url, tmp_path, 5, "s", timeout=timeout)
+    launch = Launch(flags, engine, record, make_config(), cast(optuna.Study, None), slots)
+    here: dict[str, Any] = {"host": "h", "pid": 1, "lease_seconds": 60.0, "state": workers.Doing.WORKING}
+    workers.announce(engine, record.id, "h-cpu0-1-abc123.1", **here)
+    launch._fit_in_time()
+    launch._close_in_time()
+    assert plan_of(engine) == was
+    workers.leave(engine, record.id, "h-cpu0-1-abc123.1")
+    launch._close_in_time()
+    plan = plan_of(engine)
+    assert plan.limit and abs(plan.limit.until - studies.clock(engine) - timeout) < 60
+    assert plan.whole == was.whole and bool(plan.wanted) == (timeout < 1e6 and not begun)
+    launch._close_in_time()
+    assert plan_of(engine) == plan, "once"
+
+
+@pytest.mark.parametrize("slots", [HERE, NONE_HERE])
 def test_workers_that_were_started_by_hand_make_no_launch_a_helper(
     engine: Engine, sqlite_url: str, tmp_path: Path, slots: list[Slot]
 ) -> None:
