@@ -247,6 +247,20 @@ class Closing:
             return wanted
 
 
+def drop_limit(engine: Engine, study_id: int) -> bool:
+    """Has finals end at any time, by a launch without a limit, where they were to end with another one that
+    has gone. Returns whether that is done: a worker may have given them another length meanwhile.
+
+    Raises StudyError where the study has gone, and SQLAlchemy's errors for a database out of reach.
+    """
+    stored = studies.get(engine, study_id).finish
+    plan = FinishPlan.from_record(stored)
+    if plan is None or plan.limit is None:
+        return True
+    unlimited = plan.with_wanted(plan.whole, plan.closed_from, exhausted=plan.exhausted)
+    return studies.replace_finish(engine, study_id, unlimited.document(), by=stored)
+
+
 def between_looks(seconds: float) -> float:
     """Seconds from one look to the next, of a launch of so many."""
     return min(EVERY, EVERY_SHARE * seconds)

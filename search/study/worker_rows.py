@@ -68,6 +68,11 @@ def joined(present: Sequence[Presence], running: Sequence[Running]) -> list[Work
     return rows + [WorkerRow(name, None, one) for name, one in claims.items()]
 
 
+def of_launches(present: Sequence[Presence], running: Sequence[Running]) -> list[WorkerRow]:
+    """The rows of workers that launches have started and that are heard of."""
+    return [row for row in joined(present, running) if row.is_of_launch and row.state != "silent"]
+
+
 def for_programs(row: WorkerRow) -> dict[str, Any]:
     """Under the keys of fields.PS."""
     here, held = row.presence, row.running

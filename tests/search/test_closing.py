@@ -639,6 +639,20 @@ def again(engine: Engine, url: str, trials: int, **given: Any) -> tuple[int, Fin
     return flags.trials, plan
 
 
+def without_limit(plan: FinishPlan) -> FinishPlan:
+    return plan.model_copy(update={"limit": None})
+
+
+HERE_IT_IS: dict[str, Any] = {"host": "h", "pid": 1, "lease_seconds": 60.0, "state": workers.Doing.WORKING}
+
+
+def worker_of_another_launch(engine: Engine) -> str:
+    """The name of one that is heard of."""
+    name = "h-cpu0-1-abc123.1"
+    workers.announce(engine, studies.find(engine, "s").id, name, **HERE_IT_IS)
+    return name
+
+
 def test_the_same_command_goes_on_with_the_second_stage_of_trials_that_were_closed(
     engine: Engine, sqlite_url: str
 ) -> None:
@@ -649,7 +663,7 @@ def test_the_same_command_goes_on_with_the_second_stage_of_trials_that_were_clos
     enter(engine, None)
     same: dict[str, Any] = {"finish": True, "final_epochs": 100, "timeout": 1_000.0}
     assert again(engine, sqlite_url, 200, **same) == (5, closed)
-    assert again(engine, sqlite_url, 5) == (5, closed), "as search resume"
+    assert again(engine, sqlite_url, 5) == (5, without_limit(closed)), "as search resume"
     trials, plan = again(engine, sqlite_url, 201, **same)
     assert trials == 201 and plan.closed_from is None, "more than were asked for before are trained"
 
@@ -706,7 +720,13 @@ def test_who_joins_after_trials_were_closed_leaves_the_plan_that_fits(
     assert closed.wanted and closed.limit
     same: dict[str, Any] = {"finish": True, "final_epochs": 100}
     assert again(engine, sqlite_url, 200, **same, timeout=60.0) == (5, closed)
-    assert again(engine, sqlite_url, 5) == (5, closed), "as search resume"
+    assert again(engine, sqlite_url, 5) == (5, without_limit(closed)), "as search resume"
+    there = worker_of_another_launch(engine)
+    assert again(engine, sqlite_url, 5) == (5, closed), "whose limit it is"
+    record = studies.find(engine, "s")
+    workers.leave(engine, record.id, there)
+    workers.announce(engine, record.id, f"box-{unique_name()}", **HERE_IT_IS)
+    assert again(engine, sqlite_url, 5) == (5, without_limit(closed)), "one by hand has none"
     assert again(engine, sqlite_url, 200, **same) == (5, closed.whole.with_wanted(closed.whole, 200))
     record = studies.find(engine, "s")
     opened = replace(record, trials=200, finish=closed.whole.document())  # as it was when images were read
@@ -731,6 +751,40 @@ def test_a_limit_of_a_launch_that_is_gone_shortens_no_finals_of_one_without(
     waiting = rungs.of_study(engine, record.id)
     prepare._planned(engine, record, unlimited)
     assert plan_of(engine) == unlimited and rungs.of_study(engine, record.id) == waiting
+
+
+def test_a_plan_that_a_launch_which_is_gone_has_shortened_has_its_limit_no_longer_in_one_without(
+    engine: Engine, sqlite_url: str
+) -> None:
+    """Its finals were shortened to the minutes that were left of the night before."""
+    assert watch(engine).look(elapsed=500, left=500, workers=2)
+    enter(engine, None)
+    record, closed = studies.find(engine, "s"), plan_of(engine)
+    assert closed.wanted and closed.limit
+    flags = Flags(sqlite_url, Path(), 5, "s")
+    plan = prepare.plan_of(flags, record, make_config())
+    assert plan == without_limit(closed)
+    waiting = rungs.of_study(engine, record.id)
+    prepare._planned(engine, record, plan)
+    assert plan_of(engine) == plan and rungs.of_study(engine, record.id) == waiting
+
+
+@pytest.mark.parametrize("slots", [[Slot("cpu0", {})], []])
+def test_a_launch_without_a_limit_drops_that_of_another_one_once_its_workers_have_gone(
+    engine: Engine, sqlite_url: str, tmp_path: Path, slots: list[Slot]
+) -> None:
+    assert watch(engine).look(elapsed=500, left=500, workers=2)
+    enter(engine, None)
+    record, closed = studies.find(engine, "s"), plan_of(engine)
+    flags = Flags(sqlite_url, tmp_path, 5, "s")
+    there = worker_of_another_launch(engine)
+    launch = Launch(flags, engine, record, make_config(), cast(optuna.Study, None), slots)
+    launch._fit_in_time()
+    launch._close_in_time()
+    assert plan_of(engine) == closed
+    workers.leave(engine, record.id, there)
+    launch._close_in_time()
+    assert plan_of(engine) == without_limit(closed)
 
 
 def test_a_launch_that_finds_a_second_stage_under_way_has_it_end_with_its_own_limit(engine: Engine) -> None:
@@ -1034,12 +1088,11 @@ def test_who_helps_a_launch_has_its_second_stage_end_with_its_own_limit_once_the
         enter(engine, None)
     flags = Flags(sqlite_url, tmp_path, 5, "s", timeout=timeout)
     launch = Launch(flags, engine, record, make_config(), cast(optuna.Study, None), slots)
-    here: dict[str, Any] = {"host": "h", "pid": 1, "lease_seconds": 60.0, "state": workers.Doing.WORKING}
-    workers.announce(engine, record.id, "h-cpu0-1-abc123.1", **here)
+    there = worker_of_another_launch(engine)
     launch._fit_in_time()
     launch._close_in_time()
     assert plan_of(engine) == was
-    workers.leave(engine, record.id, "h-cpu0-1-abc123.1")
+    workers.leave(engine, record.id, there)
     launch._close_in_time()
     plan = plan_of(engine)
     assert plan.limit and abs(plan.limit.until - studies.clock(engine) - timeout) < 60
