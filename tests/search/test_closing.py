@@ -474,6 +474,39 @@ def test_a_trial_that_was_told_to_end_after_they_were_closed_goes_on(engine: Eng
     assert again and again.number == 6, "and not the one that was too slow"
 
 
+def test_a_slow_trial_that_was_told_to_end_is_given_up_by_the_next_launch_as_soon_as_it_would_be(
+    engine: Engine,
+) -> None:
+    """The next launch closed the trials once more, after half of its time, before it looked for such."""
+    running_trial(engine, 5, 25)
+    closed_by = watch(engine)
+    assert closed_by.look(elapsed=500, left=500, workers=2)
+    fail(engine, "slow", State.CANCELLED)
+    record, was = studies.find(engine, "s"), plan_of(engine)
+    watching = Closing(engine, record.id, make_config())
+    assert watching.begin(250, 2)
+    plan, trial = plan_of(engine), 10.0
+    assert (plan.closed_from, plan.whole) == (200, was.whole)
+    assert needed(engine, plan) <= 0.9 * 250 - trial, "which ends first"
+    running_trial(engine, 6, 25, "again")
+    assert not watching.look(elapsed=1, left=249, workers=2)
+    assert watching.stragglers(20, 230, 2) == [], "it may still end in time"
+    assert [one.number for one in watching.stragglers(40, 160, 2)] == [6]
+    assert kept(engine)[0] == 5 and plan_of(engine) == plan
+    assert watching.note.startswith("the second stage is shortened to the time: ")
+    assert watching.note.endswith("; too slow for that and given up: trial 6")
+
+
+def test_trials_of_a_launch_that_asks_for_more_than_were_closed_are_none_that_were_closed(
+    engine: Engine,
+) -> None:
+    running_trial(engine, 5, 500)
+    watching = watch(engine)
+    studies.set_trials(engine, studies.find(engine, "s").id, 7)
+    assert watching.begin(250, 2)
+    assert watching.stragglers(40, 1, 2) == [] and plan_of(engine).wanted is None
+
+
 def test_a_trial_that_takes_as_long_as_others_ends_however_short_the_time_is(engine: Engine) -> None:
     """Where not even the shortest second stage seems to fit, which is reckoned with some slack."""
     running_trial(engine, 5, 12)
