@@ -158,8 +158,7 @@ def _pace(
     ]
     for one in sorted(mine, key=lambda one: one.epochs, reverse=True):
         pace = _pace_of_rung(config, one) * shared.slower(shared.beside(one, trainings))
-        is_comparable = of_trial is not None and one.device == candidate.device
-        if not (is_comparable and pace > finish_plan.SLOWEST * of_trial):
+        if of_trial is None or one.device != candidate.device or pace <= finish_plan.SLOWEST * of_trial:
             return pace
     return of_trial
 
