@@ -273,6 +273,29 @@ def set_finish(engine: Engine, study_id: int, plan: Mapping[str, Any], *, anew: 
             _ask_no_longer(connection, study_id)
 
 
+def replace_finish(
+    engine: Engine,
+    study_id: int,
+    plan: Mapping[str, Any],
+    *,
+    by: Mapping[str, Any] | None,
+    entered: int | None = None,
+) -> bool:
+    """Give the study another plan of its second stage, if it has the one still that this was made `by`, and
+    as many trainings were `entered` as then, where that matters: else False, and nothing changes. Raises
+    StudyError where the study has gone.
+    """
+    table = tables.rung_trainings
+    count = select(func.count()).select_from(table).where(table.c.study_id == study_id)
+    with writing(engine) as connection:
+        if lock(connection, study_id).finish != by:
+            return False
+        if entered is not None and connection.execute(count).scalar_one() != entered:
+            return False
+        set_finish_in(connection, study_id, plan)
+        return True
+
+
 def _ask_no_longer(connection: Connection, study_id: int) -> None:
     """Takes back the trainings of the second stage that wait for a worker."""
     table = tables.rung_trainings

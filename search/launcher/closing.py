@@ -100,39 +100,41 @@ class Closing:
         self.engine, self.study_id, self.config = engine, study_id, config
         self.note = ""
         self._next = 0.0  # elapsed seconds at which it looks again
-        self._closed_at = 0.0  # elapsed seconds at which it ended the trials
+        self._closed_at: float | None = None  # elapsed seconds at which it ended the trials
         self._closed_to = 0  # trials that are left since it ended them; somebody may ask for more of them
         self._looks_on = 0.0  # elapsed seconds at which it looks for stragglers again
         self._given_up: list[int] = []  # trials that were too slow for it
 
-    def begin(self, seconds: float, workers: int, devices: int | None = None) -> None:
-        """Before workers start: shortens the second stage of a search whose trials are done to the time that
-        this launch has. One that is over is left alone; one that is under way, or whose trials are owed, gets
-        the limit alone: the last of these may end before there is a look at them. `devices`: as in
-        finish_plan.Limit.
+    def begin(self, seconds: float, workers: int, devices: int | None = None) -> bool:
+        """Before workers start, or once those of another launch have gone: shortens the second stage of a
+        search whose trials are done to the time that this launch has; or were closed in time before, so that
+        those which ran then are the last. One that is over is left alone; one that is under way, or whose
+        trials are owed, gets the limit alone: the last of these may end before there is a look at them.
+        `devices`: as in finish_plan.Limit. Returns whether that is done: a worker may have begun the second
+        stage meanwhile.
 
         Raises StudyError where the study has gone, and SQLAlchemy's errors for a database out of reach.
         """
         record = studies.get(self.engine, self.study_id)
         stage, pace = second_stage.load(self.engine, record), self._pace()
         if stage is None or stage.is_over:
-            return
+            return True
         there, limit = begun(self.engine, self.study_id), self._limit(seconds, workers, devices)
-        if pace is None or not stage.has_its_trials or there.is_under_way(stage.plan):
-            self._renew(stage.plan, limit)
-            return
-        seconds -= min(STARTING, STARTING_SHARE * seconds)
-        plan = self._fitting(stage.plan.whole, seconds, pace, workers, there)
-        was = stage.plan
+        was = plan = stage.plan
+        is_closed = was.closed_from is not None and not was.exhausted
+        is_next = (stage.has_its_trials or is_closed) and not there.is_under_way(was)
+        if pace is not None and is_next:
+            seconds -= min(STARTING, STARTING_SHARE * seconds)
+            seconds -= _together(stage.owed, workers) * pace * self.config.recipe.epochs
+            plan = self._fitting(was.whole, seconds, pace, workers, there)
         plan = plan.with_wanted(was.whole, was.closed_from, limit, exhausted=was.exhausted)
-        if plan != stage.plan:
-            studies.set_finish(self.engine, self.study_id, plan.document())
-        self.note = _shortened(plan)
-
-    def _renew(self, plan: FinishPlan, limit: Limit) -> None:
-        """Has the finals end with this launch, where they were to end with an earlier one, or at any time."""
-        plan = plan.with_wanted(plan.whole, plan.closed_from, limit, exhausted=plan.exhausted)
-        studies.set_finish(self.engine, self.study_id, plan.document())
+        by, entered = record.finish, len(stage.trainings)
+        if not studies.replace_finish(self.engine, self.study_id, plan.document(), by=by, entered=entered):
+            return False
+        if is_next:
+            self._closed_to = 0 if stage.has_its_trials else record.trials
+            self.note = _shortened(plan)
+        return True
 
     def look(self, elapsed: float, left: float, workers: int, devices: int | None = None) -> bool:
         """Stores the plan that fits if trials end now, and ends them where it is time: then True.
@@ -207,7 +209,8 @@ class Closing:
         return found
 
     def _note(self, plan: FinishPlan, record: Study) -> str:
-        said = _closed(plan, record, self._closed_at) if self._closed_to else _shortened(plan)
+        at = self._closed_at
+        said = _shortened(plan) if at is None else _closed(plan, record, at)
         slow = ", ".join(map(str, self._given_up))
         return f"{said}; too slow for that and given up: trial {slow}" if slow else said
 
@@ -247,6 +250,20 @@ class Closing:
             return fitting(self.config, wanted, seconds, pace, workers, there)
         except (UsageError, RecipeError):  # a recipe that cannot be shortened
             return wanted
+
+
+def drop_limit(engine: Engine, study_id: int) -> bool:
+    """Has finals end at any time, by a launch without a limit, where they were to end with another one that
+    has gone. Returns whether that is done: a worker may have given them another length meanwhile.
+
+    Raises StudyError where the study has gone, and SQLAlchemy's errors for a database out of reach.
+    """
+    stored = studies.get(engine, study_id).finish
+    plan = FinishPlan.from_record(stored)
+    if plan is None or plan.limit is None:
+        return True
+    unlimited = plan.with_wanted(plan.whole, plan.closed_from, exhausted=plan.exhausted)
+    return studies.replace_finish(engine, study_id, unlimited.document(), by=stored)
 
 
 def between_looks(seconds: float) -> float:

@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 
 from search import settings
 from search.launcher import database_room
-from search.launcher.closing import Closing
+from search.launcher.closing import Closing, drop_limit
 from search.launcher.cluster import Cluster
 from search.launcher.cluster_pool import ClusterPool
 from search.launcher.display import Display, Snapshot
@@ -118,6 +118,7 @@ class Launch:
         self.closing = Closing(engine, record.id, config) if is_timed else None
         # Whether workers of another launch were here first, and still are.
         self.helps = not made_study
+        self.is_fitted = False  # whether the second stage has the limits of this launch, or none with it
         self.last: Snapshot | None = None
         self.started = time.monotonic()
         self.spent: str | None = None
@@ -246,18 +247,25 @@ class Launch:
         if self.closing and not self._helps():
             workers = max(1, len(self.pool.slots))
             in_use = devices.how_many(slot.device for slot in self.pool.slots)
-            self.closing.begin(self._left(0.0, in_use), workers, max(1, in_use))
+            self.is_fitted = self.closing.begin(self._left(0.0, in_use), workers, max(1, in_use))
 
     def _close_in_time(self) -> None:
-        """Ends the trials where the second stage needs the rest of the time."""
-        if self.closing is None or self.spent or self.signalled or self._helps():
+        """Ends the trials where the second stage needs the rest of the time; fits it first, where it was
+        another launch's when this one began. One without a limit drops that of the other instead."""
+        if not self.record.finish or self.spent or self.signalled or self._helps():
+            return
+        if self.closing is None:
+            self.is_fitted = self.is_fitted or drop_limit(self.engine, self.record.id)
             return
         workers = max(self.pool.at_work, len(self.last.running) if self.last else 0, 1)
         elapsed = time.monotonic() - self.started
         in_use = self.pool.devices_in_use
         left = self._left(elapsed, in_use)
         elsewhere = workers - self.pool.at_work  # each with a device of its own, as far as is known
-        self.closing.look(elapsed, left, workers, max(1, in_use + elsewhere))
+        on_devices = max(1, in_use + elsewhere)
+        if not self.is_fitted:
+            self.is_fitted = self.closing.begin(left, workers, on_devices)
+        self.closing.look(elapsed, left, workers, on_devices)
         reconciling.tell_lost(self.optuna, self.closing.stragglers(elapsed, left, workers))
 
     def _limit_in(self) -> float | None:
@@ -285,9 +293,8 @@ class Launch:
     def _is_of_another_launch(self) -> bool:
         """Whether workers of another launch are there."""
         present = worker_presence.of_study(self.engine, self.record.id)
-        rows = worker_rows.joined(present, leases.running(self.engine, self.record.id))
-        others = (row for row in rows if row.is_of_launch and not self.pool.is_mine(row.name))
-        return any(row.state != "silent" for row in others)
+        rows = worker_rows.of_launches(present, leases.running(self.engine, self.record.id))
+        return any(not self.pool.is_mine(row.name) for row in rows)
 
     def _pass_on(self, wanted: int) -> None:
         """The first word drains the workers, the second ends them at the next batch, or for good."""

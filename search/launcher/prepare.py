@@ -27,6 +27,7 @@ from search.study import (
     own_score,
     second_stage,
     trial_length,
+    worker_rows,
 )
 from search.study.config import Images, StudyConfig
 from search.study.finish_plan import FinishPlan
@@ -38,7 +39,7 @@ from space import cost, forecast, sampling, space as spaces
 from space.budget import Budget
 from space.errors import StudyError, UsageError
 from space.space import Task
-from storage import candidates, connections, database, studies
+from storage import candidates, connections, database, leases, studies, workers as worker_presence
 from storage.row_types import TRAINED, State
 from storage.studies import Study
 from storage.url import is_sqlite, parse
@@ -454,7 +455,7 @@ def plan_of(flags: Flags, record: Study | None, config: StudyConfig) -> FinishPl
     is_limited = stored.wanted or stored.limit
     is_kept = is_limited and wanted == whole and _goes_on_shortened(flags, record)
     closed_from = None if flags.trials > record.trials else stored.closed_from
-    limit = stored.limit if is_kept and (stored.wanted or flags.is_limited) else None
+    limit = stored.limit if is_kept and (flags.is_limited or _is_worked_on(flags, record)) else None
     plan = stored if is_kept else wanted
     return plan.with_wanted(wanted, closed_from, limit, exhausted=stored.exhausted)
 
@@ -486,6 +487,18 @@ def _goes_on_shortened(flags: Flags, record: Study) -> bool:
     if stage.is_over:
         return no_more and not (flags.finish and not flags.is_limited)
     return (stage.has_its_trials and no_more) or any(one.state == State.RUNNING for one in stage.trainings)
+
+
+def _is_worked_on(flags: Flags, record: Study) -> bool:
+    """Whether workers of another launch are there, to whose limit the second stage was fitted. Raises
+    StorageError for a store out of reach."""
+    engine = database.connect(flags.storage, few=True)
+    try:
+        with database.translated(engine):
+            present = worker_presence.of_study(engine, record.id)
+            return bool(worker_rows.of_launches(present, leases.running(engine, record.id)))
+    finally:
+        engine.dispose()
 
 
 def prepare(flags: Flags) -> tuple[Engine, Study, StudyConfig]:

@@ -6,7 +6,9 @@ their networks are known, and how fast each of them trains; what was kept back g
 than were asked for. They become shorter, those of a plan that fitted whole too, where these networks are so
 slow that finals would surely not end in time, and with them the search without a confirmed network. Where
 workers share a GPU, a pace that was measured with fewer trainings a GPU than the finals will have is taken to
-be slower by as much, as if a GPU did no more for many than for one.
+be slower by as much, as if a GPU did no more for many than for one. The time for which a process was stopped,
+as by docker pause, is no part of a pace: epochs that took many times as long as others of their trial, and
+trainings of a rung that did so beside their network's trial.
 
 Computes it from the plan, the rung and the rows of the ledger; writes nothing. Called by
 search/worker/rung_training.py before the finals are entered.
@@ -14,27 +16,34 @@ search/worker/rung_training.py before the finals are entered.
 
 import heapq
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, median_low
 
 from search.study import finish_plan, halving
 from search.study.config import StudyConfig
 from search.study.finish_plan import FinishPlan, Limit
 from search.study.halving import ReachedRung
-from storage.row_types import Candidate, RungTraining, Stage
+from storage.row_types import Candidate, Epoch, RungTraining, Stage
 
 SLACK = 1.1  # longer than the networks' own pace says: it is known by now, that of all trials was not
 MARGIN, MARGIN_SHARE = 30.0, 0.05  # seconds that they end before the limit, of what is left at most
 
 
 def fitted(
-    config: StudyConfig, plan: FinishPlan, finals: ReachedRung, trainings: Iterable[RungTraining], now: float
+    config: StudyConfig,
+    plan: FinishPlan,
+    finals: ReachedRung,
+    trainings: Iterable[RungTraining],
+    now: float,
+    epochs_of: Mapping[int, Sequence[Epoch]] | None = None,
 ) -> FinishPlan | None:
     """The plan with the longest finals that end before its limit, None where they stay as they are: no longer
     ones fit with room for slower trainings, and these fit without. They are longer than the trials, and than
     the rungs that were trained: few networks have not all of the plan's. Where a network has all seeds of
     finals of this length they keep it, as it would not be ranked beside others. `now` is in seconds since
-    1970, by the clock of the database, as the limit; one that has passed limits nothing.
+    1970, by the clock of the database, as the limit; one that has passed limits nothing. `epochs_of`: those
+    of the trials of the finals' networks, by the candidate's id, where they are known.
 
     Raises UsageError and RecipeError as finish_plan.make_plan() does.
     """
@@ -48,7 +57,7 @@ def fitted(
     left -= min(MARGIN, MARGIN_SHARE * left)
     later = sum(plan.finals.turns[1:])
     halved = {one.epochs for one in trainings if one.stage == Stage.HALVING}
-    an_epoch = _seconds_an_epoch(config, plan.limit, finals, trainings, later)
+    an_epoch = _seconds_an_epoch(config, plan.limit, finals, trainings, epochs_of or {}, later)
     if an_epoch is None:
         return None
 
@@ -74,7 +83,12 @@ def fitted(
 
 
 def _seconds_an_epoch(
-    config: StudyConfig, limit: Limit, finals: ReachedRung, trainings: Sequence[RungTraining], later: int
+    config: StudyConfig,
+    limit: Limit,
+    finals: ReachedRung,
+    trainings: Sequence[RungTraining],
+    epochs_of: Mapping[int, Sequence[Epoch]],
+    later: int,
 ) -> float | None:
     """What an epoch more of all finals takes in batches of the trials' size: of the worker that has most to
     do, where each takes the next one in their order, and then of so many trainings of a second turn, of
@@ -82,7 +96,9 @@ def _seconds_an_epoch(
     workers, devices = limit.workers, limit.devices or limit.workers
     a_device = math.ceil(min(len(finals.missing), workers) / devices)
     shared = _Sharing(workers / devices, a_device, devices)
-    paces = {one.id: _pace(config, one, trainings, shared) for one in finals.entrants}
+    paces = {
+        one.id: _pace(config, one, epochs_of.get(one.id, ()), trainings, shared) for one in finals.entrants
+    }
     slowest = max((pace for pace in paces.values() if pace is not None), default=None)
     if slowest is None:
         return None
@@ -120,21 +136,42 @@ def _span(training: RungTraining) -> tuple[float, float]:
 
 
 def _pace(
-    config: StudyConfig, candidate: Candidate, trainings: Sequence[RungTraining], shared: _Sharing
+    config: StudyConfig,
+    candidate: Candidate,
+    epochs: Sequence[Epoch],
+    trainings: Sequence[RungTraining],
+    shared: _Sharing,
 ) -> float | None:
     """Seconds of an epoch in the finals if they had no more images, and batches of the trials' size: by its
-    longest training in the rungs, else by its trial. Finals of another length had all images already."""
+    longest training in the rungs that was not stopped, else by its trial. Finals of another length had all
+    images already."""
+    of_trial = _pace_of_trial(candidate, epochs)
+    if of_trial is not None:
+        of_trial *= shared.slower(shared.in_trials)
     mine = [
-        (one.epochs, one.seconds * shared.slower(shared.beside(one, trainings)))
+        one
         for one in trainings
         if one.candidate_id == candidate.id
         and one.stage == Stage.HALVING
         and halving.has_score(one)
         and one.seconds
     ]
-    if mine:
-        epochs, seconds = max(mine)
-        batch = finish_plan.recipe_of_rung(config, epochs).batch_size
-        return seconds / epochs * finish_plan.slower(config.recipe.batch_size, than=batch)
-    pace = finish_plan.seconds_an_epoch([candidate])
-    return None if pace is None else pace * shared.slower(shared.in_trials)
+    for one in sorted(mine, key=lambda one: one.epochs, reverse=True):
+        pace = _pace_of_rung(config, one) * shared.slower(shared.beside(one, trainings))
+        if of_trial is None or one.device != candidate.device or pace <= finish_plan.SLOWEST * of_trial:
+            return pace
+    return of_trial
+
+
+def _pace_of_rung(config: StudyConfig, training: RungTraining) -> float:
+    batch = finish_plan.recipe_of_rung(config, training.epochs).batch_size
+    slower = finish_plan.slower(config.recipe.batch_size, than=batch)
+    return (training.seconds or 0.0) / training.epochs * slower
+
+
+def _pace_of_trial(candidate: Candidate, epochs: Sequence[Epoch]) -> float | None:
+    """By its epochs, where these are known: without those in which its process was stopped."""
+    if not epochs:
+        return finish_plan.seconds_an_epoch([candidate])
+    took = [epoch.seconds for epoch in epochs]
+    return fmean(one for one in took if one <= finish_plan.SLOWEST * median_low(took))

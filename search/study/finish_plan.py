@@ -13,6 +13,7 @@ be as short, or where nobody would be dropped.
 """
 
 import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from statistics import fmean, median
 from typing import Any, Self
@@ -229,23 +230,30 @@ def slower(batch: int, than: int) -> float:
 def longest(
     config: StudyConfig, wanted: FinishPlan, takes: Callable[[int, int], float], seconds: float
 ) -> int | None:
-    """The most epochs, and not more than wanted, of finals that take no longer than this; None where those of
-    one epoch more than the trials do. `takes` says it of so many epochs in batches of a size.
+    """The most epochs, and not more than wanted, of finals that take no longer than this; None where none do
+    that are longer than trials. `takes` says it of so many epochs in batches of a size.
 
     Raises UsageError and RecipeError as make_plan() does.
     """
 
-    def fits(epochs: int) -> bool:
-        recipe = make_plan(config, wanted, epochs=epochs).finals.recipe
-        return takes(epochs, recipe.batch_size) <= seconds
+    def batch_of(epochs: int) -> int:
+        return make_plan(config, wanted, epochs=epochs).finals.recipe.batch_size
 
-    fitting, over = config.recipe.epochs + 1, wanted.finals.recipe.epochs + 1
-    if not fits(fitting):
-        return None
-    while over - fitting > 1:  # a longer one takes larger batches, and hardly less time
-        middle = (fitting + over) // 2
-        fitting, over = (middle, over) if fits(middle) else (fitting, middle)
-    return fitting
+    shortest, last = config.recipe.epochs + 1, wanted.finals.recipe.epochs
+    while last >= shortest:  # longer ones have larger batches, and the first of these may take less time
+        batch = batch_of(last)
+        first = shortest + bisect_left(range(shortest, last + 1), batch, key=batch_of)
+        fitting = _longest_of(range(first, last + 1), batch, takes, seconds)
+        if fitting:
+            return fitting
+        last = first - 1
+    return None
+
+
+def _longest_of(epochs: range, batch: int, takes: Callable[[int, int], float], seconds: float) -> int | None:
+    """Of lengths that have batches of one size; None where none of them fits."""
+    fitting = bisect_right(epochs, seconds, key=lambda length: takes(length, batch))
+    return epochs[fitting - 1] if fitting else None
 
 
 def describe(plan: FinishPlan) -> str:

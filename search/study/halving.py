@@ -15,12 +15,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean, median
 
+from search.study import worker_rows
 from search.study.finish_plan import Finals, FinishPlan
 from search.study.text import counted
 from storage.row_types import Candidate, RungEntry, RungTraining, Stage, State
 
 SLOW = 2.0  # times as long an epoch as is usual among so many leaders: too slow for short finals
 LEADERS = 16
+ENOUGH = 3  # trials of a host by which its pace is known, else by that of all such devices
 ONE_SEED = (0,)  # of a rung of the halving: the training's seed follows from network and epochs
 
 
@@ -180,16 +182,23 @@ def _quick(order: Sequence[Candidate]) -> list[Candidate]:
     the same kind of device: others of them may be as fast as that one is slow. Short finals have no time for
     slow networks: their length is reckoned by the usual, and all of them wait for the last."""
     paces = {row.id: row.seconds / row.epochs for row in order if row.seconds and row.epochs}
-    on = dict[str | None, list[float]]()
+    on = dict[tuple[str | None, ...], list[float]]()
     for row in order:
-        if row.id in paces:
-            on.setdefault(row.device, []).append(paces[row.id])
-    usual = {device: median(found[:LEADERS]) for device, found in on.items()}
-    return [
-        row
-        for row in order
-        if row.baseline or paces.get(row.id, 0.0) < SLOW * usual.get(row.device, math.inf)
-    ]
+        for kind in _kinds_of_device(row):
+            if row.id in paces:
+                on.setdefault(kind, []).append(paces[row.id])
+
+    def usual(row: Candidate) -> float:
+        of_host, of_all = (on.get(kind, [math.inf]) for kind in _kinds_of_device(row))
+        return median((of_host if len(of_host) >= ENOUGH else of_all)[:LEADERS])
+
+    return [row for row in order if row.baseline or paces.get(row.id, 0.0) < SLOW * usual(row)]
+
+
+def _kinds_of_device(row: Candidate) -> tuple[tuple[str | None, ...], ...]:
+    """What a trial was trained on, as its worker says it: first that of its own host, as cores are named by
+    their architecture alone, of a laptop as of a workstation."""
+    return (row.device, worker_rows.host_of(row.worker)), (row.device,)
 
 
 def with_all_seeds(

@@ -110,7 +110,12 @@ class SecondStage:
     @property
     def has_its_trials(self) -> bool:
         """Whether it may begin."""
-        return sum(row.state in TRAINED for row in self.rows) >= self.trials
+        return not self.owed
+
+    @property
+    def owed(self) -> int:
+        """How many trials are still to be trained."""
+        return max(0, self.trials - sum(row.state in TRAINED for row in self.rows))
 
     @property
     def is_over(self) -> bool:

@@ -1,13 +1,14 @@
 """Every worker of a study and what it does, out of its own row and of the claim that it holds.
 
 Pure functions of rows of storage/workers.py and storage/leases.py. Called by the commands ps, resume and
-those that ask for a study at rest (search/commands/care.py), by the launcher, and by
-search/study/run_state.py for status and the live page.
+those that ask for a study at rest (search/commands/care.py), by the launcher, by
+search/study/run_state.py for status and the live page, and for a host by search/study/halving.py.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from search.study.text import percent, span
@@ -20,6 +21,9 @@ STARTING_LEASES = 10.0  # that a worker may load libraries and images for, unhea
 # HOST-SLOT-PID-TOKEN.START, of a worker in a slot (search/launcher/worker_pool.py, cluster_task.py). `hand-`
 # stands before the token where `search worker --workers` has started it and no launch.
 IN_SLOT = re.compile(r"(?P<host>.+)-(?P<slot>[^-]+)-\d+-(?P<by_hand>hand-)?[0-9a-f]{6}\.\d+")
+
+# NAME-HOST-PID-TOKEN, of a single one that was started by hand (search/worker/worker.py).
+BY_HAND = re.compile(r"(?P<host>.+)-\d+-[0-9a-f]{6}")
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,18 @@ def joined(present: Sequence[Presence], running: Sequence[Running]) -> list[Work
     claims = {one.worker: one for one in running}
     rows = [WorkerRow(one.name, one, claims.pop(one.name, None)) for one in present]
     return rows + [WorkerRow(name, None, one) for name, one in claims.items()]
+
+
+@cache
+def host_of(worker: str | None) -> str | None:
+    """The host in the name of a worker, after what it was named by hand; None where there is none."""
+    found = IN_SLOT.fullmatch(worker or "") or BY_HAND.fullmatch(worker or "")
+    return found["host"] if found else None
+
+
+def of_launches(present: Sequence[Presence], running: Sequence[Running]) -> list[WorkerRow]:
+    """The rows of workers that launches have started and that are heard of."""
+    return [row for row in joined(present, running) if row.is_of_launch and row.state != "silent"]
 
 
 def for_programs(row: WorkerRow) -> dict[str, Any]:

@@ -104,8 +104,10 @@ def _fitted(
     context: WorkerContext, plan: FinishPlan, finals: ReachedRung, trained: list[RungTraining]
 ) -> FinishPlan | None:
     now = studies.clock(context.engine)
+    chosen = [candidate.id for candidate in finals.entrants]
+    epochs = candidates.epochs(context.engine, context.study_id, chosen)
     try:
-        return finals_length.fitted(context.config, plan, finals, trained, now)
+        return finals_length.fitted(context.config, plan, finals, trained, now, epochs)
     except (UsageError, RecipeError):  # a recipe that cannot have other epochs
         return None
 

@@ -474,6 +474,39 @@ def test_a_trial_that_was_told_to_end_after_they_were_closed_goes_on(engine: Eng
     assert again and again.number == 6, "and not the one that was too slow"
 
 
+def test_a_slow_trial_that_was_told_to_end_is_given_up_by_the_next_launch_as_soon_as_it_would_be(
+    engine: Engine,
+) -> None:
+    """The next launch closed the trials once more, after half of its time, before it looked for such."""
+    running_trial(engine, 5, 25)
+    closed_by = watch(engine)
+    assert closed_by.look(elapsed=500, left=500, workers=2)
+    fail(engine, "slow", State.CANCELLED)
+    record, was = studies.find(engine, "s"), plan_of(engine)
+    watching = Closing(engine, record.id, make_config())
+    assert watching.begin(250, 2)
+    plan, trial = plan_of(engine), 10.0
+    assert (plan.closed_from, plan.whole) == (200, was.whole)
+    assert needed(engine, plan) <= 0.9 * 250 - trial, "which ends first"
+    running_trial(engine, 6, 25, "again")
+    assert not watching.look(elapsed=1, left=249, workers=2)
+    assert watching.stragglers(20, 230, 2) == [], "it may still end in time"
+    assert [one.number for one in watching.stragglers(40, 160, 2)] == [6]
+    assert kept(engine)[0] == 5 and plan_of(engine) == plan
+    assert watching.note.startswith("the second stage is shortened to the time: ")
+    assert watching.note.endswith("; too slow for that and given up: trial 6")
+
+
+def test_trials_of_a_launch_that_asks_for_more_than_were_closed_are_none_that_were_closed(
+    engine: Engine,
+) -> None:
+    running_trial(engine, 5, 500)
+    watching = watch(engine)
+    studies.set_trials(engine, studies.find(engine, "s").id, 7)
+    assert watching.begin(250, 2)
+    assert watching.stragglers(40, 1, 2) == [] and plan_of(engine).wanted is None
+
+
 def test_a_trial_that_takes_as_long_as_others_ends_however_short_the_time_is(engine: Engine) -> None:
     """Where not even the shortest second stage seems to fit, which is reckoned with some slack."""
     running_trial(engine, 5, 12)
@@ -639,6 +672,20 @@ def again(engine: Engine, url: str, trials: int, **given: Any) -> tuple[int, Fin
     return flags.trials, plan
 
 
+def without_limit(plan: FinishPlan) -> FinishPlan:
+    return plan.model_copy(update={"limit": None})
+
+
+HERE_IT_IS: dict[str, Any] = {"host": "h", "pid": 1, "lease_seconds": 60.0, "state": workers.Doing.WORKING}
+
+
+def worker_of_another_launch(engine: Engine) -> str:
+    """The name of one that is heard of."""
+    name = "h-cpu0-1-abc123.1"
+    workers.announce(engine, studies.find(engine, "s").id, name, **HERE_IT_IS)
+    return name
+
+
 def test_the_same_command_goes_on_with_the_second_stage_of_trials_that_were_closed(
     engine: Engine, sqlite_url: str
 ) -> None:
@@ -649,7 +696,7 @@ def test_the_same_command_goes_on_with_the_second_stage_of_trials_that_were_clos
     enter(engine, None)
     same: dict[str, Any] = {"finish": True, "final_epochs": 100, "timeout": 1_000.0}
     assert again(engine, sqlite_url, 200, **same) == (5, closed)
-    assert again(engine, sqlite_url, 5) == (5, closed), "as search resume"
+    assert again(engine, sqlite_url, 5) == (5, without_limit(closed)), "as search resume"
     trials, plan = again(engine, sqlite_url, 201, **same)
     assert trials == 201 and plan.closed_from is None, "more than were asked for before are trained"
 
@@ -726,7 +773,13 @@ def test_who_joins_after_trials_were_closed_leaves_the_plan_that_fits(
     assert closed.wanted and closed.limit
     same: dict[str, Any] = {"finish": True, "final_epochs": 100}
     assert again(engine, sqlite_url, 200, **same, timeout=60.0) == (5, closed)
-    assert again(engine, sqlite_url, 5) == (5, closed), "as search resume"
+    assert again(engine, sqlite_url, 5) == (5, without_limit(closed)), "as search resume"
+    there = worker_of_another_launch(engine)
+    assert again(engine, sqlite_url, 5) == (5, closed), "whose limit it is"
+    record = studies.find(engine, "s")
+    workers.leave(engine, record.id, there)
+    workers.announce(engine, record.id, f"box-{unique_name()}", **HERE_IT_IS)
+    assert again(engine, sqlite_url, 5) == (5, without_limit(closed)), "one by hand has none"
     assert again(engine, sqlite_url, 200, **same) == (5, closed.whole.with_wanted(closed.whole, 200))
     record = studies.find(engine, "s")
     opened = replace(record, trials=200, finish=closed.whole.document())  # as it was when images were read
@@ -751,6 +804,40 @@ def test_a_limit_of_a_launch_that_is_gone_shortens_no_finals_of_one_without(
     waiting = rungs.of_study(engine, record.id)
     prepare._planned(engine, record, unlimited)
     assert plan_of(engine) == unlimited and rungs.of_study(engine, record.id) == waiting
+
+
+def test_a_plan_that_a_launch_which_is_gone_has_shortened_has_its_limit_no_longer_in_one_without(
+    engine: Engine, sqlite_url: str
+) -> None:
+    """Its finals were shortened to the minutes that were left of the night before."""
+    assert watch(engine).look(elapsed=500, left=500, workers=2)
+    enter(engine, None)
+    record, closed = studies.find(engine, "s"), plan_of(engine)
+    assert closed.wanted and closed.limit
+    flags = Flags(sqlite_url, Path(), 5, "s")
+    plan = prepare.plan_of(flags, record, make_config())
+    assert plan == without_limit(closed)
+    waiting = rungs.of_study(engine, record.id)
+    prepare._planned(engine, record, plan)
+    assert plan_of(engine) == plan and rungs.of_study(engine, record.id) == waiting
+
+
+@pytest.mark.parametrize("slots", [[Slot("cpu0", {})], []])
+def test_a_launch_without_a_limit_drops_that_of_another_one_once_its_workers_have_gone(
+    engine: Engine, sqlite_url: str, tmp_path: Path, slots: list[Slot]
+) -> None:
+    assert watch(engine).look(elapsed=500, left=500, workers=2)
+    enter(engine, None)
+    record, closed = studies.find(engine, "s"), plan_of(engine)
+    flags = Flags(sqlite_url, tmp_path, 5, "s")
+    there = worker_of_another_launch(engine)
+    launch = Launch(flags, engine, record, make_config(), cast(optuna.Study, None), slots)
+    launch._fit_in_time()
+    launch._close_in_time()
+    assert plan_of(engine) == closed
+    workers.leave(engine, record.id, there)
+    launch._close_in_time()
+    assert plan_of(engine) == without_limit(closed)
 
 
 def test_a_launch_that_finds_a_second_stage_under_way_has_it_end_with_its_own_limit(engine: Engine) -> None:
@@ -1038,6 +1125,33 @@ def test_who_helps_another_launch_ends_no_trials_by_its_own_limit(
     assert not second._helps(), "its limit is the search's once the others have gone"
     second._close_in_time()
     assert kept(engine)[0] == 5
+
+
+@pytest.mark.parametrize("slots", [HERE, NONE_HERE])
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("timeout", [100.0, 9e6])
+def test_who_helps_a_launch_has_its_second_stage_end_with_its_own_limit_once_the_others_have_gone(
+    engine: Engine, sqlite_url: str, tmp_path: Path, slots: list[Slot], begun: bool, timeout: float
+) -> None:
+    """Where all trials are done too: that of a launcher which was killed stood in the plan for ever."""
+    studies.set_trials(engine, studies.find(engine, "s").id, 5)
+    watch(engine).begin(1e6, 2)
+    record, was = studies.find(engine, "s"), plan_of(engine)
+    if begun:
+        enter(engine, None)
+    flags = Flags(sqlite_url, tmp_path, 5, "s", timeout=timeout)
+    launch = Launch(flags, engine, record, make_config(), cast(optuna.Study, None), slots)
+    there = worker_of_another_launch(engine)
+    launch._fit_in_time()
+    launch._close_in_time()
+    assert plan_of(engine) == was
+    workers.leave(engine, record.id, there)
+    launch._close_in_time()
+    plan = plan_of(engine)
+    assert plan.limit and abs(plan.limit.until - studies.clock(engine) - timeout) < 60
+    assert plan.whole == was.whole and bool(plan.wanted) == (timeout < 1e6 and not begun)
+    launch._close_in_time()
+    assert plan_of(engine) == plan, "once"
 
 
 @pytest.mark.parametrize("slots", [HERE, NONE_HERE])

@@ -1,17 +1,18 @@
 """Finals that were shortened to a limit of time get the epochs that there turns out to be time for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from hypothesis import given, strategies as st
 from rung_samples import MOMENT, candidate, trained
 from worker_samples import DATA, make_config
 
-from search.study import finals_length, halving
+from search.study import finals_length, finish_plan, halving
 from search.study.finish_plan import FinishPlan, Limit, make_plan
 from search.study.halving import ReachedRung
-from storage.row_types import Candidate, RungEntry, RungTraining, Stage, State
+from storage.row_types import Candidate, Epoch, RungEntry, RungTraining, Stage, State
 from trainer.recipe.defaults import default_recipe
 
 CONFIG = make_config().model_copy(
@@ -36,10 +37,13 @@ def finals(
 
 
 def epochs_of(
-    plan: FinishPlan, rows: Sequence[Candidate] = ROWS, trainings: Sequence[RungTraining] = ()
+    plan: FinishPlan,
+    rows: Sequence[Candidate] = ROWS,
+    trainings: Sequence[RungTraining] = (),
+    epochs: Mapping[int, Sequence[Epoch]] | None = None,
 ) -> int | None:
     """Of the finals that it is lengthened to; None where it is not."""
-    found = finals_length.fitted(CONFIG, plan, finals(plan, rows, trainings), trainings, NOW)
+    found = finals_length.fitted(CONFIG, plan, finals(plan, rows, trainings), trainings, NOW, epochs)
     if found is None:
         return None
     assert (found.rungs, found.whole, found.closed_from) == ((), WANTED, 200)
@@ -102,6 +106,47 @@ def test_the_pace_of_a_network_is_that_of_its_longest_training() -> None:
     assert epochs_of(plan, trainings=trainings) == int(970 / each)
 
 
+def timed(*seconds: float) -> list[Epoch]:
+    """Epochs that took so long."""
+    return [Epoch(number, 1.0, 1.0, 0.5, 0.1, one) for number, one in enumerate(seconds, start=1)]
+
+
+def test_an_hour_for_which_a_trial_was_stopped_is_no_pace() -> None:
+    """As by docker pause: finals of 43 epochs became four."""
+    plan, best = shortened(60, 2_000), ROWS[-1]
+    epochs = {row.id: timed(10.0, 10.0, 10.0) for row in ROWS}
+    assert epochs_of(plan, epochs=epochs) == epochs_of(plan) == 43
+    rows = [*ROWS[:-1], replace(best, seconds=3_630.0)]
+    for number in range(3):
+        took = [10.0, 10.0, 10.0]
+        took[number] = 3_610.0
+        assert epochs_of(plan, rows, epochs=epochs | {best.id: timed(*took)}) == 43
+    slow = [*ROWS[:-1], replace(best, seconds=130.0)]
+    assert epochs_of(plan, slow, epochs=epochs | {best.id: timed(43.0, 44.0, 43.0)}) == epochs_of(plan, slow)
+
+
+def test_an_hour_for_which_a_rung_was_stopped_is_no_pace() -> None:
+    """All of its trainings were: finals of 200 epochs became 49. Who is as slow in its trial is slow, and
+    another device may be slower."""
+    whole = make_plan(CONFIG, None, epochs=200)
+    plan = whole.with_wanted(whole, None, Limit(until=NOW + 8_000, workers=4))
+    rows = [candidate(number, 0.5 + number / 100) for number in range(20)]
+
+    def longest(rows: Sequence[Candidate], stopped: float, device: str = "cpu") -> int:
+        trainings = list[RungTraining]()
+        while (due := finals(plan, rows, trainings)).stage == Stage.HALVING:
+            took = 10.0 * due.epochs + (stopped if due.epochs == 48 else 0.0)
+            new = [trained(entry, 0.7 + entry.candidate_id / 1_000) for entry in due.missing]
+            trainings += [replace(one, id=one.candidate_id, seconds=took, device=device) for one in new]
+        found = finals_length.fitted(CONFIG, plan, due, trainings, NOW)
+        return (found or plan).finals.recipe.epochs
+
+    usual = longest(rows, 0.0)
+    assert longest(rows, 3_600.0) == usual > 100
+    assert longest([replace(row, seconds=255.0) for row in rows], 3_600.0) == 49
+    assert longest(rows, 3_600.0, "another") == 49
+
+
 def test_small_batches_of_brief_trials_are_no_measure_of_larger_ones() -> None:
     """What a step costs beside its images is worth 24 of them: an epoch in batches of 64 takes 1.375 to 2.5
     of one in batches of 16."""
@@ -117,6 +162,28 @@ def test_small_batches_of_brief_trials_are_no_measure_of_larger_ones() -> None:
     now = found.finals.recipe
     an_epoch = 10 * finals_length.SLACK * ALL * (1 + 24 / now.batch_size) / (1 + 24 / 16)
     assert now.batch_size > 16 and now.epochs <= 970 / an_epoch < now.epochs + 1
+
+
+@pytest.mark.parametrize(("images", "brief"), [(600, 8), (1_000, 8), (600, 25)])
+def test_the_longest_finals_that_fit_are_found_though_longer_ones_have_larger_batches(
+    images: int, brief: int
+) -> None:
+    """An epoch in batches of 32 takes 0.7 of one in batches of 16: of 600 images 27 epochs take as long as
+    19, which was as many as were found; and none were where one epoch more than trials have takes longer."""
+    recipe = default_recipe("folder:pets", brief, images)
+    data = CONFIG.data.model_copy(update={"spec": "folder:pets", "train_images": images, "limit": None})
+    config = CONFIG.model_copy(update={"recipe": recipe, "data": data})
+    wanted = make_plan(config, None, epochs=200, first=0)
+
+    def takes(epochs: int, batch: int) -> float:
+        return epochs * finish_plan.slower(batch, than=recipe.batch_size)
+
+    lengths = range(brief + 1, 201)
+    took = [takes(one, make_plan(config, wanted, epochs=one).finals.recipe.batch_size) for one in lengths]
+    assert took != sorted(took)
+    for seconds in range(5, 160):
+        fitting = [length for length, one in zip(lengths, took, strict=True) if one <= seconds]
+        assert finish_plan.longest(config, wanted, takes, seconds) == max(fitting, default=None)
 
 
 def test_who_was_never_timed_is_as_slow_as_the_slowest() -> None:

@@ -227,6 +227,30 @@ def test_networks_are_as_slow_as_others_on_the_same_device() -> None:
     assert sorted(Play(short, rows).all()[0]) == [4, 5, 6, 8]
 
 
+@pytest.mark.parametrize(
+    "slow",
+    ["laptop-cpu1-712-0a1b2c.3", "laptop-worker-cpu1-712-hand-0a1b2c.3", "mine-laptop-712-0a1b2c"],
+    ids=["of a launch", "several by hand", "by hand"],
+)
+def test_networks_are_as_slow_as_others_on_the_same_host(slow: str) -> None:
+    """Cores of a laptop have the name of those of a workstation."""
+    theirs, quick = {8, 7, 2}, "workstation-cpu0-9-abcdef.1"
+
+    def on(row: Candidate) -> Candidate:
+        is_slow = row.number in theirs
+        worker, seconds = (slow, 75.0) if is_slow else (quick, 30.0)
+        return replace(row, device="x86_64 CPU", worker=worker, seconds=seconds)
+
+    rows = [on(row) for row in rising(9)]
+    short = plan(1, epochs=11, seeds=3, contenders=4)
+    assert sorted(Play(short, rows).all()[0]) == [5, 6, 7, 8]
+    rows[7] = replace(rows[7], seconds=2.1 * 75.0)
+    assert sorted(Play(short, rows).all()[0]) == [4, 5, 6, 8]
+    theirs = {8, 7}
+    rows = [on(row) for row in rising(9)]
+    assert sorted(Play(short, rows).all()[0]) == [3, 4, 5, 6], "two may be as slow as each other"
+
+
 def test_a_baseline_among_the_contenders_takes_no_place_more() -> None:
     rows = [candidate(i, 0.5 + i / 100, baseline="guess" if i == 7 else None) for i in range(9)]
     assert Play(plan(1, epochs=11, seeds=3, contenders=3), rows).all() == [[8, 7, 6], [8, 8]]

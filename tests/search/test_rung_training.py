@@ -548,6 +548,28 @@ def test_finals_that_have_time_for_more_epochs_than_their_plan_says_get_them(
         assert stage.is_over and stage.winner
 
 
+def test_the_pace_of_finals_is_that_of_the_epochs_of_their_trials(sqlite_url: str, tmp_path: Path) -> None:
+    """The process of the best trial was stopped for an hour in one of them."""
+    wanted = plan(epochs=40, seeds=2, first=0)
+    with context_of(sqlite_url, Longer(), tmp_path, wanted) as context:
+        for _ in range(TRIALS):
+            worker.work_on_one(context)
+        (best,) = candidates.best(context.engine, context.study_id)
+        of_best = {"id": best.id}
+        with database.writing(context.engine) as connection:
+            for words in (
+                "UPDATE search_candidates SET seconds = seconds + 3600 WHERE id = :id",
+                "UPDATE search_epochs SET seconds = seconds + 3600 WHERE candidate_id = :id AND epoch = 2",
+            ):
+                connection.execute(text(words), of_best)
+        limit = Limit(until=studies.clock(context.engine) + 200, workers=1)
+        limited = wanted.with_wanted(wanted, None, limit)
+        studies.set_finish(context.engine, context.study_id, limited.document())
+        assert worker.work_on_one(context) is None, "the finals are entered"
+        assert [one.epochs for one in trained(context, Stage.FINALS)] == [40] * 4
+        work(context)
+
+
 @pytest.mark.parametrize("seconds", [1e6, 1e-3])
 def test_finals_that_were_trained_already_in_the_length_that_was_asked_for_are_not_trained_again(
     database_url: str, tmp_path: Path, seconds: float

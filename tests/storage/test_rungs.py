@@ -1,12 +1,13 @@
 """Trainings of the second stage: asked for once, claimed by one worker, taken back from the dead."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from ledger_samples import LEASE_SECONDS, epoch, expire, make_study, outcome, start, take, train
 from sqlalchemy import Engine, text
 
-from space.errors import LeaseLostError
+from space.errors import LeaseLostError, StudyError
 from storage import candidates, database, invariants, leases, rungs, studies
 from storage.leases import Claim, NoClaim
 from storage.row_types import RungEntry, RungTraining, Stage, State
@@ -38,6 +39,20 @@ def claim(engine: Engine, study: Study, worker: str = "one") -> tuple[Claim, Run
 def rows(engine: Engine, study: Study) -> list[RungTraining]:
     assert invariants.check(engine, study.id) == []
     return rungs.of_study(engine, study.id)
+
+
+def test_a_plan_is_replaced_only_where_neither_it_nor_what_was_asked_for_has_changed(engine: Engine) -> None:
+    study, plan, other = finished_study(engine), {"finals": 1}, {"finals": 2}
+    replaced = partial(studies.replace_finish, engine, study.id, other)
+    assert not replaced(by=plan, entered=0)
+    studies.set_finish(engine, study.id, plan)
+    rungs.enter(engine, study.id, entries(engine, study), by=plan)
+    assert not replaced(by=plan, entered=0)
+    assert studies.get(engine, study.id).finish == plan
+    assert replaced(by=plan, entered=2)
+    assert studies.get(engine, study.id).finish == other
+    with pytest.raises(StudyError, match="id 77"):
+        studies.replace_finish(engine, 77, other, by=None, entered=0)
 
 
 def test_what_is_asked_for_twice_is_entered_once(engine: Engine) -> None:
