@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from faults import Search, require_equal_results, wait_until
 
+from storage import leases
+
 pytestmark = pytest.mark.faults
 
 
@@ -25,6 +27,12 @@ def replace(store: Path, other: Path) -> None:
     other.replace(store)
 
 
+def both_train(search: Search) -> bool:
+    """Whether each worker has stored an epoch of a trial: a claim without one would have to run out."""
+    running = search.ask(leases.running)
+    return len(running) == 2 and all(one.epoch for one in running)
+
+
 @pytest.mark.parametrize(
     ("harm", "how"),
     [(delete, "deleted"), pytest.param(replace, "replaced by another file", marks=pytest.mark.thorough)],
@@ -39,13 +47,15 @@ def test_a_store_that_goes_ends_the_search_with_5_and_comes_back_from_the_spool(
 ) -> None:
     search, store = search_on(sqlite_url), Path(sqlite_url.removeprefix("sqlite:///"))
     other = Path(shutil.copy(tables_in_file, store.with_name("other.db")))
+    search.orders(seconds=0.1)
     launcher = search.launch(200)  # more than are trained before the harm is done, however slow we are
-    wait_until(lambda: launcher.ended() or search.trained() >= 3, "some trials")
+    wait_until(lambda: launcher.ended() or (search.trained() >= 3 and both_train(search)), "some trials")
     before = search.trained()
     assert search.engine
     search.engine.dispose()
     search.engine = None
     harm(store, other)
+    search.orders(seconds=0.005)
     launcher.require(5)
     line = last_line(launcher.said())
     assert f"{store} was {how} while it was in use" in line
