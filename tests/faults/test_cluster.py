@@ -10,7 +10,7 @@ from faults import Figures, Search, Started, require_equal_results, wait_until
 from postgres_server import NoPostgres, Postgres
 from two_hosts import FAR, NEAR, SERVER_ADDRESS, Inside, trust
 
-from storage import workers
+from storage import candidates, leases, workers
 from storage.row_types import State
 
 pytest.importorskip("distributed", reason="the extra cluster is not installed")
@@ -124,16 +124,24 @@ def test_ctrl_c_ends_every_worker_on_the_cluster(
     twice: bool, server: Postgres, search_on: Callable[..., Search], check: Callable[..., Any]
 ) -> None:
     search = search_on(server.url())
-    search.orders(seconds=5 if twice else 0.1)
+    if twice:
+        search.orders(batches=1_000)
+    else:
+        search.orders(seconds=0.1)
     cluster = DaskCluster(search)
     cluster.start("m1")
     launcher = launched(search, cluster, 200)
-    wait_until(search.training if not twice else ready(search, 1), "a trial")
+    wait_until(
+        lambda: search.study() and any(one.number is not None for one in search.ask(leases.running)),
+        "a trial",
+    )
     launcher.process.send_signal(signal.SIGINT)
     if twice:
+        wait_until(lambda: "stopping: " in launcher.said(), "an answer to the first signal")
         launcher.process.send_signal(signal.SIGINT)
     launcher.require(130)
     assert search.ask(workers.of_study) == []
     cluster.end()
     search.settle(check, "Ctrl-C to a launcher of a cluster", 200, done=False)
-    assert search.interrupted() == 0 and State.LOST not in search.ask(lambda *_: [])
+    states = {row.state for row in search.ask(candidates.candidates)}
+    assert (State.CANCELLED in states) == twice and State.LOST not in states

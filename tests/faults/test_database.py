@@ -46,13 +46,21 @@ def hold(seconds: float) -> None:
 
 
 def survive(
-    search: Search, fault: Callable[[], None], times: int, fill: int, *flags: object, workers: int = 2
+    search: Search,
+    fault: Callable[[], None],
+    times: int,
+    fill: int,
+    *flags: object,
+    workers: int = 2,
+    seconds: float = 0.1,
 ) -> int:
     """Does it to a search, after some trials each time, and lets the search end. Returns the number asked.
 
     Each worker may finish a trial more before this process, on a busy machine, sees that there were enough.
+    A batch takes `seconds` until the last fault is over, so that there are trials left for that.
     """
     asked = times * (fill + workers) + 2 * fill
+    search.orders(seconds=seconds)
     launcher = search.launch(asked, *flags, workers=workers)
     for _ in range(times):
         wait_until(either(launcher.ended, more(search, fill)), "some trials")
@@ -60,6 +68,7 @@ def survive(
             break
         fault()
         search.fault()
+    search.orders(seconds=0.005)  # the faults are over: let the rest be quick
     launcher.require(0)
     assert search.injected >= times / 2, f"the search ended after {search.injected} of {times} faults"
     require_equal_results(search)
@@ -122,9 +131,8 @@ def test_a_server_frozen_for_longer_than_a_lease_takes_no_trial_away(
         server.thaw()
 
     search = search_on(server.url())
-    search.orders(seconds=0.3)
     lease = ("--lease", "20s" if full else "5s")
-    asked = survive(search, freeze, 1, 2, *lease)
+    asked = survive(search, freeze, 1, 2, *lease, seconds=0.3)
     keep(search.settle(check, "PostgreSQL frozen for three times the lease", asked))
     assert search.interrupted() == 0
 
@@ -142,7 +150,7 @@ def test_connections_that_are_terminated_are_made_again(
             connection.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS}")
 
     search = search_on(server.url())
-    asked = survive(search, terminate, 50 if full else 8, 1)
+    asked = survive(search, terminate, 50 if full else 8, 1, seconds=0.03)
     keep(search.settle(check, "all connections terminated, again and again", asked))
 
 
@@ -212,6 +220,7 @@ def test_a_server_with_too_many_connections_is_waited_for(
     try:
         server.start()
         search = search_on(server.url())
+        search.orders(seconds=0.1)  # so that there are trials left for the last fault
         asked = 40 if full else 16
         launcher = search.launch(asked, workers=3)
         for _ in range(4 if full else 1):
@@ -224,6 +233,7 @@ def test_a_server_with_too_many_connections_is_waited_for(
             for connection in taken:
                 connection.close()
             search.fault()
+        search.orders(seconds=0.005)
         launcher.require(0)
         keep(search.settle(check, "too many connections, with a worker killed meanwhile", asked))
         assert "was closed" not in launcher.said()
@@ -305,9 +315,9 @@ def test_a_second_ctrl_c_ends_without_the_database(
     launcher = search.launch(50, "--lease", "10s")  # what could not be said to the database waits for its end
     wait_until(lambda: search.trained() > 1, "some trials")
     server.stop()
-    for _ in range(2):
-        launcher.process.send_signal(signal.SIGINT)
-        hold(1)
+    launcher.process.send_signal(signal.SIGINT)
+    wait_until(lambda: "stopping: " in launcher.said(), "an answer to the first signal")
+    launcher.process.send_signal(signal.SIGINT)
     assert launcher.code() == 130, launcher.said()
     assert "Traceback" not in launcher.said()
     assert search.processes() == []

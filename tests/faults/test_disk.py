@@ -85,6 +85,7 @@ def test_a_full_disk_under_sqlite_is_waited_for(
         start = search.trained()
         wait_until(lambda start=start: search.trained() > start + 1, "some trials")
         fill_until_noticed(search, small_disk, 10 if full else 3)
+    search.orders(seconds=0.005)  # the faults are over: let the rest be quick
     launcher.require(0)
     keep(search.settle(check, "disk full under the database, then free again", asked))
 
@@ -127,12 +128,14 @@ def test_a_full_disk_under_postgresql_is_waited_for(
         connection.execute(f"CREATE TABLESPACE small LOCATION '{small_disk}'")
         connection.execute("CREATE DATABASE small TABLESPACE small")
     search = search_on(server.url("small"))
+    search.orders(seconds=0.1)
     asked = 60 if full else 14
     launcher = search.launch(asked)
     for _ in range(3 if full else 1):
         start = search.trained()
         wait_until(lambda start=start: search.trained() > start + 1, "some trials")
         fill_until_noticed(search, small_disk, 10 if full else 3)
+    search.orders(seconds=0.005)
     launcher.require(0)
     keep(search.settle(check, "disk full under the database, then free again", asked))
 
@@ -149,7 +152,7 @@ def test_a_full_disk_under_logs_checkpoints_and_spool_costs_no_trial(
     shutil.move(search.place / "data", small_disk / "data")
     (search.place / "data").symlink_to(small_disk / "data")
     search.orders(seconds=0.1)
-    launcher = search.launch(10)
+    launcher = search.launch(14)
     wait_until(lambda: search.trained() > 1 and search.training(), "some trials")
     ballast = fill(small_disk)
     server.stop()
@@ -159,5 +162,6 @@ def test_a_full_disk_under_logs_checkpoints_and_spool_costs_no_trial(
     start = search.trained()
     wait_until(lambda: search.trained() > start + 1, "trials beside a full disk")
     ballast.unlink()
+    search.orders(seconds=0.005)
     launcher.require(0)
-    keep(search.settle(check, "disk full under logs and spool, PostgreSQL restarted meanwhile", 10))
+    keep(search.settle(check, "disk full under logs and spool, PostgreSQL restarted meanwhile", 14))

@@ -58,7 +58,7 @@ def test_a_search_shows_its_password_nowhere(
         tmp_path / "services", f"[night]\nhost=127.0.0.1\nport={guarded.port}\ndbname=search\nuser=me\n"
     )
     search = search_on(url)
-    search.orders(seconds=0.1)
+    search.orders(seconds=0.25)
 
     def run(*words: object, code: int = 0, **environment: str) -> Started:
         done = search.start(*words, **{"SEARCH_STORAGE": "", **environment})
@@ -73,6 +73,7 @@ def test_a_search_shows_its_password_nowhere(
     assert shown(search) == []
     guarded.stop()
     wait_until(lambda: launcher.ended() or "is away" in launcher.said(), "an outage that is noticed")
+    search.orders(seconds=0.005)
     guarded.start()
     launcher.require(0)
     assert f"--storage-file {file}" in launcher.said()
@@ -85,6 +86,7 @@ def test_a_search_shows_its_password_nowhere(
     ):  # fmt: skip
         assert "4 of 4" in run("status", search.name, **environment).said()
     by_pgpass = {"SEARCH_STORAGE": open_url, "PGPASSFILE": str(passwords)}
+    search.orders(seconds=0.25)
     more = search.launch(5, **by_pgpass)
     wait_until(lambda: more.ended() or search.training(), "a worker that finds the password itself")
     assert shown(search) == []

@@ -100,7 +100,7 @@ def test_a_second_signal_ends_long_trainings_at_once(
     launcher = search.launch(10)
     wait_until(lambda: len(search.ask(leases.running)) == 2 if search.study() else False, "two trainings")
     launcher.process.send_signal(told)
-    wait_until(lambda: "finish their trial" in launcher.said(), "an answer to the first signal")
+    wait_until(lambda: "stopping: " in launcher.said(), "an answer to the first signal")
     launcher.process.send_signal(told)
     assert launcher.code() == 128 + told, launcher.said()
     search.fault()

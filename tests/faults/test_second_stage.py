@@ -41,6 +41,12 @@ def under_way(search: Search, stage: Stage = Stage.HALVING) -> bool:
     return any(one.stage == stage and one.state == State.RUNNING and one.epoch for one in trainings(search))
 
 
+def halving_is_under_way(search: Search) -> bool:
+    """Whether each of its trainings has stored an epoch: what is ordered from now on is for the finals."""
+    found = trainings(search)
+    return len(found) > TRIALS or (len(found) == TRIALS and all(one.epoch for one in found))
+
+
 def kill_one_in_training(search: Search, launcher: Started) -> None:
     """Kills a worker that the ledger holds to be in a training. It is stopped first and looked at again once
     what it had sent has arrived: one that was just done with a training would cost nobody an attempt."""
@@ -92,8 +98,9 @@ def test_a_worker_and_a_launcher_killed_in_the_halving_cost_no_training_and_make
 ) -> None:
     search = search_on(faulty_url)
     launcher = search.launch(TRIALS, *FINISH)
-    wait_until(lambda: len(trainings(search)) == TRIALS, "the first rung")
-    search.orders(seconds=0.1)
+    wait_until(lambda: search.trained() >= TRIALS // 2, "half of the trials")
+    search.orders(seconds=0.1)  # so that the halving is met
+    wait_until(lambda: under_way(search), "a training of the first rung")
     kill_one_in_training(search, launcher)
     search.fault()
     wait_until(lambda: any(one.attempt == 2 for one in trainings(search)), "a second attempt")
@@ -115,15 +122,22 @@ def test_a_second_ctrl_c_in_the_finals_leaves_what_the_next_launch_goes_on_with(
 ) -> None:
     search = search_on(sqlite_url)
     launcher = search.launch(TRIALS, *FINISH)
-    wait_until(lambda: any(one.stage == Stage.FINALS for one in trainings(search)), "the finals")
+    wait_until(lambda: halving_is_under_way(search), "the last of the halving")
+    short = {one.id for one in trainings(search) if one.state == State.RUNNING}
     search.orders(batches=1_000)
-    wait_until(lambda: any(one.state == State.RUNNING for one in trainings(search)), "a final under way")
+
+    def long() -> set[int]:
+        return {one.id for one in trainings(search) if one.state == State.RUNNING} - short
+
+    wait_until(long, "a long final under way")
+    met = long()
     launcher.process.send_signal(signal.SIGINT)
-    wait_until(lambda: "finish their trial" in launcher.said(), "an answer to the first signal")
+    wait_until(lambda: "stopping: " in launcher.said(), "an answer to the first signal")
     launcher.process.send_signal(signal.SIGINT)
     assert launcher.code() == 130, launcher.said()
     assert f"go on with `search launch {search.name} --trials {TRIALS}" in launcher.said()
     assert not any(one.state == State.RUNNING for one in trainings(search))
+    assert not any(one.has_ended for one in trainings(search) if one.id in met)
     search.settle(check, "", TRIALS)
     search.orders(seconds=0.005)
     again = search.launch(TRIALS)
@@ -140,6 +154,8 @@ def test_a_pause_in_the_halving_is_waited_out_and_resumed(
 ) -> None:
     search = search_on(sqlite_url)
     launcher = search.launch(TRIALS, *FINISH)
+    wait_until(lambda: search.trained() >= TRIALS // 2, "half of the trials")
+    search.orders(seconds=0.1)  # so that the halving is met
     wait_until(lambda: under_way(search), "a training under way")
     store = ("--storage", search.url)
     paused = check("pause", search.name, *store)
@@ -152,6 +168,7 @@ def test_a_pause_in_the_halving_is_waited_out_and_resumed(
     assert "halving of 12 epochs: " in status.out and "paused by `search pause`" in status.out
     assert [one.id for one in trainings(search) if one.has_ended] == ended
     assert not launcher.ended()
+    search.orders(seconds=0.005)
     resumed = check("resume", search.name, *store, "--data-dir", search.place / "data")
     assert "the workers that waited go on" in resumed.out, resumed.err
     launcher.require(0)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from faults import Search, require_equal_results, wait_until
 
-from storage import database
+from storage import leases
 
 pytestmark = pytest.mark.faults
 
@@ -18,17 +18,19 @@ def last_line(text: str) -> str:
     return text.strip().splitlines()[-1]
 
 
-def delete(store: Path) -> None:
+def delete(store: Path, _other: Path) -> None:
     store.unlink()
 
 
-def replace(store: Path) -> None:
+def replace(store: Path, other: Path) -> None:
     """By another store, as a copy from elsewhere that is moved into its place."""
-    other = store.with_name("other.db")
-    engine = database.connect(f"sqlite:///{other}")
-    database.prepare(engine)
-    engine.dispose()
     other.replace(store)
+
+
+def both_train(search: Search) -> bool:
+    """Whether each worker has stored an epoch of a trial: a claim without one would have to run out."""
+    running = search.ask(leases.running)
+    return len(running) == 2 and all(one.epoch for one in running)
 
 
 @pytest.mark.parametrize(
@@ -37,19 +39,23 @@ def replace(store: Path) -> None:
 )
 def test_a_store_that_goes_ends_the_search_with_5_and_comes_back_from_the_spool(
     sqlite_url: str,
+    tables_in_file: Path,
     search_on: Callable[[str], Search],
     check: Callable[..., Any],
-    harm: Callable[[Path], None],
+    harm: Callable[[Path, Path], None],
     how: str,
 ) -> None:
     search, store = search_on(sqlite_url), Path(sqlite_url.removeprefix("sqlite:///"))
-    launcher = search.launch(12)
-    wait_until(lambda: launcher.ended() or search.trained() >= 3, "some trials")
+    other = Path(shutil.copy(tables_in_file, store.with_name("other.db")))
+    search.orders(seconds=0.1)
+    launcher = search.launch(200)  # more than are trained before the harm is done, however slow we are
+    wait_until(lambda: launcher.ended() or (search.trained() >= 3 and both_train(search)), "some trials")
     before = search.trained()
     assert search.engine
     search.engine.dispose()
     search.engine = None
-    harm(store)
+    harm(store, other)
+    search.orders(seconds=0.005)
     launcher.require(5)
     line = last_line(launcher.said())
     assert f"{store} was {how} while it was in use" in line
@@ -62,6 +68,7 @@ def test_a_store_that_goes_ends_the_search_with_5_and_comes_back_from_the_spool(
         path.unlink()
     shutil.copy(kept, back)
     assert search.trained() >= before
-    search.launch(12).require(0)
-    search.settle(check, f"the file {how}", 12)
+    asked = search.trained() + 5
+    search.launch(asked).require(0)
+    search.settle(check, f"the file {how}", asked)
     require_equal_results(search)

@@ -166,6 +166,7 @@ def test_what_hears_no_word_is_killed_in_the_end(
     pool_of: Callable[..., ClusterPool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster_pool, "SECONDS_TO_END", 0.2)
+    monkeypatch.setattr(cluster_pool, "SECONDS_TO_KILL", 60.0)  # it ends long before, on a busy machine too
     pool = pool_of(f"trap '' TERM USR1; echo $$ > {tmp_path}/pid; while :; do sleep 0.02; done", 1)
     pool.start()
     watched(pool, lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
@@ -177,7 +178,6 @@ def test_what_hears_no_word_is_killed_in_the_end(
 def test_workers_of_a_launcher_that_is_gone_finish_their_trial(
     pool_of: Callable[..., ClusterPool], cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_task, "SILENT_SECONDS", 0.3)
     said = tmp_path / "said"
     pool = pool_of(
         f"trap 'echo drained > {said}; exit {WORK_DONE}' TERM; echo ready > {said};"
@@ -185,9 +185,10 @@ def test_workers_of_a_launcher_that_is_gone_finish_their_trial(
         1,
     )
     pool.start()
-    wait_until(lambda: (tmp_path / "said").exists(), "a worker", 60)
+    wait_until(said.exists, "a worker", 60)
     cluster._closing = True  # its thread says nothing any more, as after kill -9
-    wait_until(lambda: (tmp_path / "said").read_text() == "drained\n", "the end of the worker", 60)
+    monkeypatch.setattr(cluster_task, "SILENT_SECONDS", 0.3)  # not before: a busy launcher is silent too
+    wait_until(lambda: said.read_text() == "drained\n", "the end of the worker", 60)
 
 
 class CutOff:

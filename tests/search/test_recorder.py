@@ -178,6 +178,13 @@ def test_what_a_worker_could_not_write_is_taken_in_by_the_next(
         require_written_by_the_next(context, tmp_path)
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of all that is said: no database is away, however busy the machine."""
+    monkeypatch.setattr(recorder, "ANSWER_SECONDS", 60.0)
+
+
+@pytest.mark.usefixtures("patient")
 def test_what_got_through_is_not_late(
     sqlite_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -321,6 +328,7 @@ def test_who_takes_claims_back_takes_in_first_what_their_workers_had_trained(
         assert run(capsys, *command, *given).code == 0
 
 
+@pytest.mark.usefixtures("patient")
 def test_where_optunas_tables_refuse_the_ledger_counts(
     sqlite_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

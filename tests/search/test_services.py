@@ -85,6 +85,7 @@ def test_a_following_worker_waits_for_the_database_and_outlives_its_restart(
         for name in ("before", "after"):
             with started(*launch, "--study", name, url=server.url(), **quick) as launcher:
                 line_with(worker, f"works on {name}")
+                line_with(worker, "ends: the study has its number")  # in a study it waits without an end
                 assert launcher.wait(600) == 0
             server.stop()
             line_with(worker, "lost the database")

@@ -7,6 +7,7 @@ from pathlib import Path
 import command
 import psycopg
 import pytest
+from faults import wait_until
 from postgres_server import Postgres
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -37,15 +38,21 @@ def role(url: str, limit: int, name: str = ROLE) -> Iterator[str]:
 
 
 def connected(engine: Engine) -> int:
-    """Connections to this database but the one that asks, which is one of another pool."""
-    with psycopg.connect(engine.url.render_as_string(False).replace("+psycopg", "")) as other:
+    """Connections to this database but those that ask, which are of another pool."""
+    url = engine.url.render_as_string(False).replace("+psycopg", "")
+    with psycopg.connect(url, application_name="counts") as other:
         row = other.execute(
             "SELECT count(*) FROM pg_stat_activity"
             " WHERE datname = current_database() AND backend_type = 'client backend'"
-            " AND pid <> pg_backend_pid()"
+            " AND application_name <> 'counts'"
         ).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def await_one(engine: Engine) -> None:
+    """The server counts a closed connection until its process has had a turn."""
+    wait_until(lambda: connected(engine) == 1, "the end of all connections but one", 60)
 
 
 def test_a_worker_holds_one_connection_for_the_ledger_and_for_optuna(
@@ -55,13 +62,18 @@ def test_a_worker_holds_one_connection_for_the_ledger_and_for_optuna(
     make_study(postgres_url, config, trials=2)[0].dispose()
     engine = worker._connect(postgres_url)
     record = worker.studies.find(engine)
-    train = FakeTraining(before=lambda _: seen.append(connected(engine)))
     seen: list[int] = []
+
+    def look(_: object) -> None:
+        await_one(engine)
+        seen.append(connected(engine))
+
+    train = FakeTraining(before=look)
     with optuna_study.open_study(postgres_url, record.name, config, engine) as study:
         context = make_context(study, engine, record, train, config, tmp_path)
         worker._work_in(context, worker.ShutdownRequest(60.0, None))
         assert seen == [1, 1]
-        assert connected(engine) == 1
+        await_one(engine)
     assert connected(engine) == 1  # the ledger's connection is not Optuna's to close
     engine.dispose()
 
@@ -73,7 +85,7 @@ def test_a_worker_never_has_more_than_two_connections(postgres_url: str) -> None
         with pytest.raises(PoolTimeout):
             engine.connect()
         assert connected(engine) == 2
-    assert connected(engine) == 1  # the second was for a moment
+    await_one(engine)  # the second was for a moment
     engine.dispose()
 
 
@@ -102,10 +114,22 @@ def test_what_the_server_keeps_for_its_administrators_does_not_count_as_free(pos
     assert f"max_connections = {most}, {reserved} of them reserved" in found.limit
 
 
+def await_no_more_ends(engine: Engine) -> None:
+    """Until those who were connected before are no longer counted."""
+    found: list[connections.Room | None] = []
+
+    def same_twice() -> bool:
+        found.append(connections.room(engine))
+        return found[-2:-1] == found[-1:]
+
+    wait_until(same_twice, "the end of the connections of others", 60)
+
+
 def test_connections_of_others_count_though_a_role_does_not_see_what_they_are(postgres_url: str) -> None:
     with role(postgres_url, -1, "ann") as ann, role(postgres_url, -1, "ben") as ben, ExitStack() as open_:
         engine = database.connect(ann)
         open_.callback(engine.dispose)
+        await_no_more_ends(engine)
         alone = connections.room(engine)
         for _ in range(3):
             open_.enter_context(psycopg.connect(ben.replace("+psycopg", "")))
