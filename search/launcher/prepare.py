@@ -7,6 +7,7 @@ for the tables of an older store, which are brought to this version first.
 Called by search/commands/launch_session.py, and for the plan of a launch by search/commands/plan.py.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -37,7 +38,7 @@ from search.study.trial_length import TrialLength
 from search.study.worker_options import WorkerLimits, WorkerOptions
 from space import cost, forecast, sampling, space as spaces
 from space.budget import Budget
-from space.errors import StudyError, UsageError
+from space.errors import RecipeError, StudyError, UsageError
 from space.space import Task
 from storage import candidates, connections, database, leases, studies, workers as worker_presence
 from storage.row_types import TRAINED, State
@@ -359,10 +360,32 @@ def shorter_trials(flags: Flags, data: study_config.DataConfig, budget: Budget) 
 
 
 def _recipe(flags: Flags, stored: StudyConfig | None, data: study_config.DataConfig) -> Recipe:
+    """The recipe of the trials. A schedule in a file of --recipe that says no epochs is one of those that are
+    usual, whatever trials here have, or of those of the study that this one is like; which of these a study
+    was made by, its stored recipe says."""
     written = network_reference.written(str(flags.recipe) if flags.recipe else None)
     said = network_reference.said_epochs(written)
-    usual = stored.recipe.epochs if stored else brief_epochs(data.spec)
-    epochs = flags.epochs or said or usual
+    brief = brief_epochs(data.spec)
+    usual = stored.recipe.epochs if stored else brief
+    is_scheduled = isinstance(written, dict) and isinstance(written.get("schedule"), dict)
+    if said or not (is_scheduled and stored):
+        return _recipe_of(flags, stored, data, said or usual, usual)
+    if flags.like:
+        return _recipe_of(flags, stored, data, usual, usual)
+    with suppress(RecipeError):
+        by_the_model = _recipe_of(flags, stored, data, usual, usual)
+        if by_the_model == stored.recipe:
+            return by_the_model
+    return _recipe_of(flags, stored, data, brief, usual)
+
+
+def _recipe_of(
+    flags: Flags, stored: StudyConfig | None, data: study_config.DataConfig, own: int, usual: int
+) -> Recipe:
+    """The same where the schedule in a file is one of `own` epochs, and trials have `usual` ones unless the
+    flags say others."""
+    written = network_reference.written(str(flags.recipe) if flags.recipe else None)
+    epochs = flags.epochs or network_reference.said_epochs(written) or usual
     if stored:
         recipe = full_training.adapted(
             stored.recipe, stored.data, data, epochs, written=stored.recipe_written
@@ -370,9 +393,6 @@ def _recipe(flags: Flags, stored: StudyConfig | None, data: study_config.DataCon
     else:
         recipe = brief_recipe(data.spec, data.train_images, epochs, data.image_size, data.aligned)
     if flags.recipe:
-        # A schedule in it is one of its own epochs, else of those that are usual, whatever trials here have.
-        is_scheduled = isinstance(written, dict) and isinstance(written.get("schedule"), dict)
-        own = said or (brief_epochs(data.spec) if is_scheduled else usual)
         recipe = Recipe.parse(written, str(flags.recipe), recipe.for_epochs(own))
         if "batch_size" in network_reference.written_fields(str(flags.recipe)):  # else it is cut to them
             recipe.require_batch(data.train_images)

@@ -327,6 +327,26 @@ def test_the_same_command_goes_on_where_the_schedule_of_its_recipe_file_was_stre
     assert make_config(asked, first) == first
 
 
+@pytest.mark.parametrize(
+    ("schedule", "field", "expected"),
+    [
+        ('name = "step", milestones = [10, 15]', "milestones", (10, 15)),
+        ('name = "cosine", length = 20', "length", 20),
+        ('name = "cosine", warm_up = 5', "warm_up", 5),
+    ],
+)
+def test_a_schedule_in_a_recipe_file_is_one_of_the_epochs_of_the_study_that_is_said(
+    tmp_path: Path, schedule: str, field: str, expected: object
+) -> None:
+    model = make_config(flags(tmp_path, data="digits", epochs=20), None)
+    file = tmp_path / "recipe.toml"
+    file.write_text(f"schedule = {{ {schedule} }}")
+    made = make_config(flags(tmp_path, study="beta", like="alpha", recipe=file), model)
+    assert made.recipe.epochs == 20
+    assert getattr(made.recipe.schedule, field) == expected
+    assert make_config(flags(tmp_path, study="beta", recipe=file), made) == made, "the same without --like"
+
+
 def test_a_study_like_another_on_other_images_takes_the_default_recipe_of_these(
     tmp_path: Path, pictures: Path
 ) -> None:
