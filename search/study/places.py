@@ -88,8 +88,8 @@ def moved(data_dir: Path, identity: str, place: str, record: Study) -> list[str]
         for other, found in _notes(data_dir)
         if other != identity
         and (found.study, found.created) == (record.name, created)
-        and (place in found.stores or _has_left(found, record))
-        and not any(_is_seen(one, record) for one in found.before(place))
+        and (place in found.stores or _is_same(found.stores[-1], place) or _has_left(found, record))
+        and not any(_is_seen(one, record) and not _is_same(one, place) for one in found.before(place))
     ]
 
 
@@ -122,6 +122,15 @@ def _is_seen(place: str, record: Study) -> bool:
     except OSError:
         return False
     return there and studies.is_in_file(_file(place), record)
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Whether two places are one SQLite file, as where a link stands at the place that a store has left."""
+    try:
+        both = one.startswith(SQLITE_PLACE) and other.startswith(SQLITE_PLACE)
+        return both and _file(one).samefile(_file(other))
+    except OSError:
+        return False
 
 
 def _file(place: str) -> Path:

@@ -432,6 +432,32 @@ def test_a_copy_that_was_used_while_the_store_was_away_has_none_of_its_files_onc
     assert list((store.data / "places").iterdir()) == []
 
 
+@pytest.mark.parametrize("is_launched", [True, False])
+def test_a_link_where_a_store_was_takes_nothing_from_it(
+    is_launched: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (old := tmp_path / "old").mkdir()
+    store = Store(f"sqlite:///{old / 'parsimony.db'}", tmp_path, capsys)
+    new = tmp_path / "new"
+
+    def has_the_files(folder: Path) -> bool:
+        url = f"sqlite:///{folder / 'parsimony.db'}"
+        return files.study_folders(store.data, url, store.record).kept == store.kept
+
+    old.rename(new)
+    if is_launched:
+        files.note_here(store.data, f"sqlite:///{new / 'parsimony.db'}", store.record)
+    old.symlink_to(new)
+    assert has_the_files(new) and has_the_files(old)
+    old.unlink()
+    old.mkdir()
+    (old / "parsimony.db").symlink_to(new / "parsimony.db")
+    assert has_the_files(new) and has_the_files(old)
+    (old / "parsimony.db").unlink()
+    copied(new / "parsimony.db", old / "parsimony.db")
+    assert has_the_files(old) and not has_the_files(new), "that is the place it is known by"
+
+
 def test_a_store_that_was_moved_twice_has_its_files_unless_one_of_before_is_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
