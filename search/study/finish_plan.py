@@ -240,6 +240,9 @@ def longest(
         return make_plan(config, wanted, epochs=epochs).finals.recipe.batch_size
 
     shortest, last = config.recipe.epochs + 1, wanted.finals.recipe.epochs
+    if last >= shortest and takes(last, batch_of(last)) <= seconds:
+        return last
+    last -= 1  # the wanted ones may be stored with batches of their own
     while last >= shortest:  # longer ones have larger batches, and the first of these may take less time
         batch = batch_of(last)
         first = shortest + bisect_left(range(shortest, last + 1), batch, key=batch_of)

@@ -147,9 +147,12 @@ class SecondStage:
 
     @property
     def deciding_finals(self) -> ReachedRung | None:
-        """The finals that say which network is the best so far: these once they are over, else earlier
-        ones."""
-        return halving.finals(self.rungs) or halving.earlier_finals(self.plan, self.rows, self.trainings)
+        """The finals that say which network is the best so far: these once they are over, else, and where no
+        network came through them, earlier ones."""
+        over = halving.finals(self.rungs)
+        if over and over.ranked:
+            return over
+        return halving.earlier_finals(self.plan, self.rows, self.trainings)
 
     @property
     def confirmed(self) -> Finalist | None:
@@ -246,6 +249,7 @@ def lines(stage: SecondStage) -> list[str]:
             found.append(against)
         if not finalists:
             found = [f"finals of {epochs}: no training came to its end"]
+            found += filter(None, [describe_earlier(stage)])
         elif any(one.test for one in finalists):
             by_first = _chose_by_first_seed(stage)
             chose = "the first seed, on validation images," if by_first else "validation images"
@@ -265,15 +269,13 @@ def lines(stage: SecondStage) -> list[str]:
 
 
 def describe_earlier(stage: SecondStage) -> str:
-    """The best network of earlier finals, while others are owed; empty once these are over, and without
-    any."""
+    """The best network of earlier finals, while others are owed or where these have all failed; empty once
+    they have a winner, and without any."""
     finals, best = stage.deciding_finals, stage.confirmed
-    if stage.is_over or finals is None or best is None:
+    if (stage.is_over and stage.winner) or finals is None or best is None:
         return ""
-    length = counted(finals.epochs, "epoch")
-    return (
-        f"best of earlier finals of {length}, {best}; the second stage is not over, and may find a better one"
-    )
+    owed = "" if stage.is_over else "; the second stage is not over, and may find a better one"
+    return f"best of earlier finals of {counted(finals.epochs, 'epoch')}, {best}{owed}"
 
 
 def _chose_by_first_seed(stage: SecondStage) -> bool:

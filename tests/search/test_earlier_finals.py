@@ -11,7 +11,7 @@ import pytest
 from command import run
 from comparison_samples import BEGIN, FINAL_EPOCHS, add_finals, add_study
 from rung_samples import MOMENT, candidate, trained
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, insert, update
 from worker_samples import make_config
 
 from search.commands import at_end, launch_session
@@ -21,8 +21,8 @@ from search.study import halving, reader, run_state, second_stage, state_text
 from search.study.config import StudyConfig
 from search.study.console import SteadyConsole
 from search.study.finish_plan import FinishPlan, make_plan
-from storage import database, studies, tables
-from storage.row_types import Candidate, RungEntry, RungTraining, Stage
+from storage import candidates, database, studies, tables
+from storage.row_types import Candidate, RungEntry, RungTraining, Stage, State
 from storage.studies import Study
 
 OVER = [0.5, 0.6, 0.7, 0.65, 0.4]  # of the trials whose finals trial 2 has won
@@ -111,6 +111,31 @@ def test_finals_of_another_length_confirm_too_with_their_own_tests(engine: Engin
     studies.set_finish(engine, record.id, longer.document())
     stage = second_stage.load(engine, studies.find(engine, "night"))
     assert stage and stage.winner is None and second_stage.describe_earlier(stage) == EARLIER
+
+
+def test_where_all_longer_finals_failed_the_network_that_earlier_ones_confirmed_stays(
+    engine: Engine, sqlite_url: str
+) -> None:
+    record = add_study(sqlite_url, "night", OVER)
+    add_finals(sqlite_url, record, 2, (0.8, 0.9), (0.79, 0.88))
+    longer = make_plan(StudyConfig.from_record(record.settings), None, 1, 2 * FINAL_EPOCHS, 2, first=0)
+    studies.set_finish(engine, record.id, longer.document())
+    with database.writing(engine) as connection:
+        for seed in range(2):
+            key = {
+                "study_id": record.id,
+                "candidate_id": candidates.find(engine, record.id, 2).id,
+                "seed": seed,
+            }
+            told = {"stage": Stage.FINALS, "epochs": 2 * FINAL_EPOCHS, "attempt": 5, "state": State.FAILED}
+            moments = {"entered_at": BEGIN, "finished_at": BEGIN}
+            connection.execute(insert(tables.rung_trainings).values(**key, **told, **moments))
+    stage = second_stage.load(engine, studies.find(engine, "night"))
+    assert stage and stage.is_over and stage.winner is None
+    assert stage.confirmed and stage.confirmed.candidate.number == 2
+    first, said, *_ = second_stage.lines(stage)
+    assert first == f"finals of {2 * FINAL_EPOCHS} epochs: no training came to its end"
+    assert said == EARLIER.removesuffix("; the second stage is not over, and may find a better one")
 
 
 def final(row: Candidate, accuracy: float, epochs: int = 20, hours: int = 0) -> RungTraining:

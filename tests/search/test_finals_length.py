@@ -184,6 +184,14 @@ def test_the_longest_finals_that_fit_are_found_though_longer_ones_have_larger_ba
     for seconds in range(5, 160):
         fitting = [length for length, one in zip(lengths, took, strict=True) if one <= seconds]
         assert finish_plan.longest(config, wanted, takes, seconds) == max(fitting, default=None)
+    for batch in (8, 16):  # that of an older version, whose batches were smaller
+        usual = wanted.finals.recipe
+        finals = wanted.finals.model_copy(update={"recipe": usual.model_copy(update={"batch_size": batch})})
+        stored = wanted.model_copy(update={"finals": finals})
+        assert usual.batch_size > batch
+        for seconds in range(5, int(took[-1])):
+            expected = finish_plan.longest(config, wanted, takes, seconds)
+            assert finish_plan.longest(config, stored, takes, seconds) == expected
 
 
 def test_who_was_never_timed_is_as_slow_as_the_slowest() -> None:
