@@ -52,7 +52,8 @@ def confirm(flags: Flags, show: Callable[[list[dict[str, Any]]], None]) -> int:
         console.print(f"{name} maximised {own}: full trainings go by accuracy")
     console.print(
         f"{name}: {sum(not c.sealed for c in chosen)} to confirm, {counted(flags.seeds, 'seed')} each,"
-        f" {sum(c.sealed for c in chosen)} more for the order, one seed each;"
+        f" {sum(c.sealed for c in chosen)} more for the order,"
+        f" one seed each{' or all that they have' if any(c.sealed and c.seeds > 1 for c in chosen) else ''};"
         f" {counted(flags.epochs, 'epoch')}, {len(slots)} at a time"
     )
     for line in _trained_once(flags, chosen):

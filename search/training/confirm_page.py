@@ -258,7 +258,9 @@ def _seconds(found: ConfirmedNetwork) -> float:
 
 def _made(study: str, confirmed: Sequence[ConfirmedNetwork], finished: Sequence[ConfirmedNetwork]) -> str:
     data, recipe = confirmed[0].result["data"], confirmed[0].result["recipe"]
-    others = len(finished) - len(confirmed)
+    others = [one for one in finished if one not in confirmed]
+    have_more = any(len(one.result["seeds"]) > 1 for one in others)
+    how = "one seed each or all that they have" if have_more else "one seed each and without test images"
     return facts(
         {
             "study": study,
@@ -266,8 +268,7 @@ def _made(study: str, confirmed: Sequence[ConfirmedNetwork], finished: Sequence[
             "digest": data["digest"],
             "training": f"{counted(recipe['epochs'], 'epoch')}, batches of {recipe['batch_size']},"
             f" {recipe['optimizer']}, up to {recipe['learning_rate']:g}",
-            "networks": f"{len(confirmed)} to confirm, {others} more for the order, one seed each and without"
-            " test images",
+            "networks": f"{len(confirmed)} to confirm, {len(others)} more for the order, {how}",
             "time": f"{span(sum(map(_seconds, finished)))} of training in all",
         }
     )

@@ -4,6 +4,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,10 @@ def test_the_page_ranks_the_networks_with_both_values_of_two_seeds(tmp_path: Pat
         assert bad not in page
     assert "<script src" not in page
     assert page.index(">trial 3<") < page.index(">trial 4 (baseline)<"), "the best first"
+    assert "2 to confirm, 1 more for the order, one seed each and without test images" in page
+    sample = replace(sample, result=result(0.7, 0.8, tests=(0.6, 0.7)))  # it was among the best before
+    page = confirm_page.page("s", [best, other], [best, other, sample], [])
+    assert "2 to confirm, 1 more for the order, one seed each or all that they have" in page
 
 
 def test_the_page_of_a_study_that_maximises_another_score_says_by_what_it_ranks(tmp_path: Path) -> None:
@@ -237,6 +242,7 @@ def test_test_images_are_opened_for_the_best_alone_rank_nobody_and_whoever_saw_t
     said = "".join(capsys.readouterr().err.split())  # which is folded
     assert f"testimageswereopenedfornight:1before:{tmp_path / 'elsewhere'}" in said
     assert "openedfornight:2" not in said
+    assert "2toconfirm,2seedseach,1morefortheorder,oneseedeach;8epochs" in said
 
 
 def flags(url: str, out: Path, epochs: int) -> contenders.Flags:
