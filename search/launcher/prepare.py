@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine
 
@@ -367,25 +368,26 @@ def _recipe(flags: Flags, stored: StudyConfig | None, data: study_config.DataCon
     said = network_reference.said_epochs(written)
     brief = brief_epochs(data.spec)
     usual = stored.recipe.epochs if stored else brief
+    of_schedule = partial(_recipe_of, flags, stored, data, written, flags.epochs or said or usual)
     is_scheduled = isinstance(written, dict) and isinstance(written.get("schedule"), dict)
-    if said or not (is_scheduled and stored):
-        return _recipe_of(flags, stored, data, said or usual, usual)
-    if flags.like:
-        return _recipe_of(flags, stored, data, usual, usual)
+    if said or flags.like or not (is_scheduled and stored):
+        return of_schedule(said or usual)
     with suppress(RecipeError):
-        by_the_model = _recipe_of(flags, stored, data, usual, usual)
-        if by_the_model == stored.recipe:
-            return by_the_model
-    return _recipe_of(flags, stored, data, brief, usual)
+        like_another = of_schedule(usual)
+        if like_another == stored.recipe:
+            return like_another
+    return of_schedule(brief)
 
 
 def _recipe_of(
-    flags: Flags, stored: StudyConfig | None, data: study_config.DataConfig, own: int, usual: int
+    flags: Flags,
+    stored: StudyConfig | None,
+    data: study_config.DataConfig,
+    written: Any,
+    epochs: int,
+    own: int,
 ) -> Recipe:
-    """The same where the schedule in a file is one of `own` epochs, and trials have `usual` ones unless the
-    flags say others."""
-    written = network_reference.written(str(flags.recipe) if flags.recipe else None)
-    epochs = flags.epochs or network_reference.said_epochs(written) or usual
+    """The same for so many epochs, where the schedule in the file, `written`, is one of `own`."""
     if stored:
         recipe = full_training.adapted(
             stored.recipe, stored.data, data, epochs, written=stored.recipe_written
